@@ -1,0 +1,1 @@
+"""SpanRelay instrumentor for the OpenAI Python SDK."""

@@ -1,0 +1,1 @@
+"""SpanRelay: OpenTelemetry-native instrumentation for AI agents."""

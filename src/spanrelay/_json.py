@@ -1,0 +1,114 @@
+"""Any object to JSON, and JSON to objects. Never raises on what it is asked to write.
+
+Pure: no I/O. The fast path is orjson; what orjson refuses takes the slow path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Set
+from typing import Any, cast
+
+import orjson
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_DATACLASS
+_MAX_DEPTH = 64
+
+
+def dumps(value: object) -> bytes:
+    """Return `value` as JSON in UTF-8, whatever it is.
+
+    What JSON has no form for becomes its nearest form: models by `model_dump`, sets as lists, bytes as text,
+    NaN as null, a lone surrogate as U+FFFD, a cycle or another object as its `repr`.
+    """
+    try:
+        return orjson.dumps(value, _plain, _OPTIONS)
+    except (TypeError, ValueError, RecursionError):  # orjson's refusals: surrogates, cycles, huge integers
+        return json.dumps(_rebuild(value, 0, set()), ensure_ascii=True, allow_nan=False).encode()
+
+
+def dumps_text(value: object) -> str:
+    """Return `dumps(value)` as text."""
+    return dumps(value).decode()
+
+
+def loads(data: bytes | bytearray | memoryview | str) -> Any:
+    """Return the JSON value in `data`.
+
+    Raises:
+        ValueError: `data` is not JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # Some servers write NaN, Infinity and lone surrogates: Python's dialect of JSON, not orjson's.
+        return json.loads(bytes(data) if isinstance(data, memoryview) else data)
+
+
+def loads_or_text(data: str) -> Any:
+    """Return the JSON value in `data`, or `data` itself where it is not JSON."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return data
+
+
+def clean_text(text: str) -> str:
+    """Return `text` with lone surrogates replaced, so that it can be UTF-8."""
+    return text.encode("utf-8", "replace").decode() if not text.isascii() else text
+
+
+def _plain(value: object) -> object:
+    """Return the nearest plain form of an object that orjson does not know."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json", warnings=False) if _is_pydantic_v2(value) else dump()
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[object, object]", value))
+    if isinstance(value, Set):
+        return list(cast("Set[object]", value))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("utf-8", "replace")
+    return _describe(value)
+
+
+def _is_pydantic_v2(value: object) -> bool:
+    return hasattr(type(value), "__pydantic_core_schema__")
+
+
+def _describe(value: object) -> str:
+    """Return a short text for an object, without running an iterator or failing on a broken `repr`."""
+    if isinstance(value, Iterator):
+        return f"<{type(value).__name__}>"
+    try:
+        return clean_text(repr(value))[:1000]
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _rebuild(value: object, depth: int, above: set[int]) -> object:
+    """Return `value` as something `json.dumps` takes, cutting cycles and depth."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth >= _MAX_DEPTH or id(value) in above:
+        return "<cycle>" if id(value) in above else "<too deep>"
+    above = above | {id(value)}
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[object, object]", value)
+        return {clean_text(str(key)): _rebuild(item, depth + 1, above) for key, item in mapping.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_rebuild(item, depth + 1, above) for item in cast("list[object]", value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+        return _rebuild(fields, depth, above)
+    try:
+        plain = _plain(value)
+    except Exception:
+        return _describe(value)
+    return _rebuild(plain, depth + 1, above) if plain is not value else _describe(value)

@@ -1,0 +1,62 @@
+"""Wire JSON of one provider API to records and back. Each module is one codec, named after the wire API.
+
+Pure: no I/O, no OpenTelemetry, no SDK. A codec never mutates the wire it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from spanrelay.records import ModelRequest, ModelResponse
+
+
+class Accumulator(Protocol):
+    """Adds up the events of one streamed answer."""
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of the stream."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """Return the wire body that a call without streaming would have got, as far as events have come."""
+        ...
+
+
+class Codec(Protocol):
+    """What every codec module offers."""
+
+    operation: str
+    """The `gen_ai.operation.name` of the API: `chat`, `text_completion`, `embeddings`."""
+
+    def decode_request(self, wire: Mapping[str, Any], /) -> ModelRequest:
+        """Read a request body. Never raises on JSON; what it cannot place becomes `Opaque` or is left out."""
+        ...
+
+    def encode_request(self, request: ModelRequest, wire: Mapping[str, Any], /) -> dict[str, Any]:
+        """Return `wire` changed only where `request` differs from `decode_request(wire)`.
+
+        Everything else (unknown fields, order, signatures) survives byte for byte.
+
+        Raises:
+            CodecError: the record holds something that this API has no form for.
+        """
+        ...
+
+    def decode_response(self, wire: Mapping[str, Any], /) -> ModelResponse:
+        """Read a response body, an error body included. Never raises on JSON."""
+        ...
+
+    def encode_response(
+        self, response: ModelResponse, wire: Mapping[str, Any] | None = None, /
+    ) -> dict[str, Any]:
+        """Return `wire` changed where `response` differs from it; without `wire`, a whole new valid body."""
+        ...
+
+    def accumulator(self) -> Accumulator:
+        """Return a fresh accumulator for one stream."""
+        ...
+
+    def stream_events(self, wire: Mapping[str, Any], /) -> Iterator[dict[str, Any]]:
+        """Yield the stream events that add up to the response body `wire`, for answers not from the provider."""
+        ...

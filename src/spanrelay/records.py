@@ -1,0 +1,284 @@
+"""What a model call, a tool call and a span say, in one shape for every provider and dialect.
+
+Plain data: no I/O, no SDK. Codecs and dialects write and read these; the trajectory reads them.
+Nobody mutates a record that somebody else may hold; make a new one with `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+JSON: TypeAlias = Any
+"""A JSON value: None, bool, int, float, str, list or dict with string keys."""
+
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+
+Kind: TypeAlias = Literal[
+    "agent",
+    "chain",
+    "tool",
+    "llm",
+    "retriever",
+    "embedder",
+    "reranker",
+    "guardrail",
+    "evaluator",
+    "custom",
+]
+"""What a call or a scope does; the kinds of OpenInference in lower case, and `custom`."""
+
+
+@dataclass(slots=True)
+class Text:
+    """Text that is part of a message."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Reasoning:
+    """A model's thinking: readable text, and what a provider wants back unread.
+
+    `redacted` is true where the provider hid the text and sent only `encrypted`.
+    """
+
+    text: str
+    id: str | None = None
+    signature: str | None = None
+    encrypted: str | None = None
+    redacted: bool = False
+
+
+@dataclass(slots=True)
+class Media:
+    """An image, a sound, a video or a document: by `uri`, as base64 `data`, or by `file_id`."""
+
+    modality: Literal["image", "audio", "video", "document"]
+    mime_type: str | None = None
+    uri: str | None = None
+    data: str | None = None
+    file_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A model asks for a tool. `arguments` is the decoded JSON, or the wire string where it is not JSON.
+
+    `server` is true where the provider runs the tool itself (web search, code interpreter, MCP connector).
+    """
+
+    id: str | None
+    name: str
+    arguments: JSON = None
+    server: bool = False
+    type: str | None = None
+
+
+@dataclass(slots=True)
+class ToolCallResponse:
+    """What a tool answered, as a model is shown it. `content` is text, a list of parts, or other JSON."""
+
+    id: str | None
+    content: str | list[Part] | JSON = None
+    name: str | None = None
+    is_error: bool = False
+    server: bool = False
+
+
+@dataclass(slots=True)
+class Opaque:
+    """A part no record has a field for: its wire `type` and its wire JSON, untouched."""
+
+    type: str
+    data: JSON = None
+
+
+Part: TypeAlias = Text | Reasoning | Media | ToolCall | ToolCallResponse | Opaque
+
+
+@dataclass(slots=True)
+class Message:
+    """One message of a conversation. `finish_reason` is set on a model's answers only."""
+
+    role: Role
+    parts: list[Part] = field(default_factory=list["Part"])
+    name: str | None = None
+    finish_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The message's text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls of the message, in order."""
+        return [part for part in self.parts if isinstance(part, ToolCall)]
+
+
+@dataclass(slots=True)
+class ToolDefinition:
+    """A tool offered to a model. `raw` is its wire JSON where that says more than the fields."""
+
+    name: str
+    description: str | None = None
+    parameters: JSON = None
+    type: str = "function"
+    raw: JSON = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one model call. `input_tokens` includes cached ones, `output_tokens` reasoning ones.
+
+    None means not reported, which is not zero. `cost_usd` is in US dollars.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(slots=True)
+class ErrorInfo:
+    """A failure: `type` is the exception's qualified name or the provider's error type."""
+
+    type: str
+    message: str = ""
+    code: str | None = None
+    status_code: int | None = None
+
+
+@dataclass(slots=True)
+class ModelRequest:
+    """One request to a model.
+
+    `system` holds instructions that the wire sends apart from the messages. `parameters` uses the names of
+    OpenTelemetry's `gen_ai.request.*`: temperature, top_p, top_k, max_tokens, frequency_penalty,
+    presence_penalty, seed, stop_sequences (list), choice_count, reasoning_effort, output_type, tool_choice,
+    previous_response_id, conversation_id, encoding_formats, dimensions, service_tier. An embeddings
+    request has one user message for each input.
+    """
+
+    model: str | None = None
+    messages: list[Message] = field(default_factory=list[Message])
+    system: list[Part] = field(default_factory=list[Part])
+    tools: list[ToolDefinition] = field(default_factory=list[ToolDefinition])
+    parameters: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    stream: bool = False
+
+
+@dataclass(slots=True)
+class ModelResponse:
+    """One answer of a model: a message for each choice.
+
+    `finish_reasons` are the provider's words, one a choice. `error` is set where the provider answered with
+    an error body. `parameters` holds what has no field (service_tier, system_fingerprint, status,
+    incomplete_reason, conversation_id, embedding_count, embedding_dimensions).
+    """
+
+    id: str | None = None
+    model: str | None = None
+    messages: list[Message] = field(default_factory=list[Message])
+    finish_reasons: list[str] = field(default_factory=list[str])
+    usage: Usage | None = None
+    error: ErrorInfo | None = None
+    parameters: dict[str, JSON] = field(default_factory=dict[str, JSON])
+
+    @property
+    def text(self) -> str:
+        """The text of the first choice."""
+        return self.messages[0].text if self.messages else ""
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls of the first choice."""
+        return self.messages[0].tool_calls if self.messages else []
+
+
+@dataclass(slots=True)
+class ToolRequest:
+    """One execution of a tool: what it was given. `call_id` is the model's id for the call."""
+
+    name: str
+    arguments: JSON = None
+    call_id: str | None = None
+    description: str | None = None
+    type: str | None = None
+
+
+@dataclass(slots=True)
+class ToolResult:
+    """One execution of a tool: what it gave. `content` is text or other JSON."""
+
+    content: JSON = None
+    is_error: bool = False
+
+
+@dataclass(slots=True)
+class AgentInfo:
+    """An agent, by the names of OpenTelemetry's `gen_ai.agent.*`."""
+
+    name: str | None = None
+    id: str | None = None
+    version: str | None = None
+    description: str | None = None
+
+
+@dataclass(slots=True)
+class Mark:
+    """Something that happened at one moment inside a span. `time` is in nanoseconds since the epoch."""
+
+    name: str
+    time: int
+    attributes: dict[str, JSON] = field(default_factory=dict[str, JSON])
+
+
+@dataclass(slots=True)
+class SpanRecord:
+    """One span, read: what the trajectory and the lifecycle events see, whoever made the span.
+
+    Ids are the integers of the trace context; times are nanoseconds since the epoch; `end` is None while the
+    span is open. `kind` is None where no dialect recognises the span. `request` and `response` are set on
+    model calls, `tool` and `result` on tool calls. `incomplete` says why a call has only part of its answer:
+    `cancelled`, `closed` (by its consumer), `abandoned`, `error`. `content` is false where messages,
+    arguments and results were not recorded.
+    """
+
+    trace_id: int
+    span_id: int
+    parent_id: int | None = None
+    remote_parent: bool = False
+    name: str = ""
+    kind: Kind | None = None
+    start: int = 0
+    end: int | None = None
+    error: ErrorInfo | None = None
+    operation: str | None = None
+    provider: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    metadata: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    agent: AgentInfo | None = None
+    request: ModelRequest | None = None
+    response: ModelResponse | None = None
+    tool: ToolRequest | None = None
+    result: ToolResult | None = None
+    time_to_first_chunk: float | None = None
+    incomplete: str | None = None
+    content: bool = True
+    truncated: bool = False
+    marks: list[Mark] = field(default_factory=list[Mark])
+    scope_name: str | None = None
+    scope_version: str | None = None
+    service_name: str | None = None
+    service_version: str | None = None
+    dialect: str | None = None

@@ -1,0 +1,1 @@
+"""What SpanRelay's own tests share; never published."""
