@@ -58,5 +58,5 @@ class Codec(Protocol):
         ...
 
     def stream_events(self, wire: Mapping[str, Any], /) -> Iterator[dict[str, Any]]:
-        """Yield the stream events that add up to the response body `wire`, for answers not from the provider."""
+        """Yield the stream events that add up to the body `wire`, for answers not from the provider."""
         ...
