@@ -1,0 +1,43 @@
+"""JSON values taken as the type a codec hopes for, or as nothing.
+
+Providers send anything anywhere: a codec that indexes without these may raise on JSON, which it must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """Return `value` if it is a JSON object, else an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """Return `value` if it is a JSON array, else an empty one."""
+    if isinstance(value, list):
+        return cast("list[Any]", value)
+    return list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else []
+
+
+def as_str(value: object) -> str | None:
+    """Return `value` if it is text, else None."""
+    return value if isinstance(value, str) else None
+
+
+def as_int(value: object) -> int | None:
+    """Return `value` if it is a whole number, else None; a boolean is not a number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def as_float(value: object) -> float | None:
+    """Return `value` as a float if it is a number, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None

@@ -1,0 +1,248 @@
+"""Streams of the Chat Completions API: chunks added up to the body, and a body cut into chunks.
+
+Adding a chunk only files its fragments; they are joined once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from spanrelay.codecs.narrowing import as_int, as_list, as_mapping
+
+_JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
+"""Fields of a delta whose texts are fragments of one text."""
+
+
+class _Call:
+    """The fragments of one tool call."""
+
+    __slots__ = ("fields", "fragments", "inner")
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.inner: dict[str, dict[str, Any]] = {}
+        self.fragments: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, delta: Mapping[str, Any]) -> None:
+        for key, value in delta.items():
+            if isinstance(value, Mapping):
+                self._add_inner(key, cast("Mapping[str, Any]", value))
+            elif key != "index" and (value or key not in self.fields):
+                self.fields[key] = value
+
+    def _add_inner(self, kind: str, value: Mapping[str, Any]) -> None:
+        inner = self.inner.setdefault(kind, {})
+        for name, text in value.items():
+            if name in ("arguments", "input") and isinstance(text, str):
+                self.fragments.setdefault((kind, name), []).append(text)
+            elif text or name not in inner:
+                inner[name] = text
+
+    def result(self) -> dict[str, Any]:
+        out: dict[str, Any] = {**self.fields, **{kind: dict(inner) for kind, inner in self.inner.items()}}
+        for (kind, name), fragments in self.fragments.items():
+            out[kind][name] = "".join(fragments)
+        if not out.get("type"):
+            out["type"] = "function"
+        return out
+
+
+class _Calls:
+    """The tool calls of one choice: fragments interleave, repeat their id, or leave out id or index."""
+
+    __slots__ = ("_calls", "_latest")
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._latest: dict[int | None, _Call] = {}
+
+    def add(self, delta: Mapping[str, Any]) -> None:
+        index = as_int(delta.get("index"))
+        call = self._known(index, delta)
+        if call is None:
+            call = _Call()
+            self._calls.append(call)
+        self._latest[index] = self._latest[None] = call
+        call.add(delta)
+
+    def _known(self, index: int | None, delta: Mapping[str, Any]) -> _Call | None:
+        """Return the call that a fragment continues, or None where it starts one."""
+        call_id = delta.get("id")
+        if index is None and call_id:
+            return next((call for call in self._calls if call.fields.get("id") == call_id), None)
+        call = self._latest.get(index)
+        if call is None or not call_id or call.fields.get("id") in (None, "", call_id):
+            return call
+        # Some servers number every call 0 and send each whole: another id with a name is another call.
+        return None if as_mapping(delta.get("function")).get("name") else call
+
+    def result(self) -> list[dict[str, Any]]:
+        return [call.result() for call in self._calls]
+
+
+class _Choice:
+    """The fragments of one choice."""
+
+    __slots__ = ("calls", "fields", "fragments", "message")
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.message: dict[str, Any] = {"role": "assistant", "content": None}
+        self.fragments: dict[str, list[str]] = {}
+        self.calls: _Calls | None = None
+
+    def add(self, choice: Mapping[str, Any]) -> None:
+        for key, value in choice.items():
+            if key == "delta":
+                if isinstance(value, Mapping):
+                    self._add_delta(cast("Mapping[str, Any]", value))
+            elif key == "logprobs" and isinstance(value, Mapping):
+                self._add_logprobs(cast("Mapping[str, Any]", value))
+            elif key != "message" and value is not None:
+                self.fields[key] = value
+
+    def _add_logprobs(self, logprobs: Mapping[str, Any]) -> None:
+        known = dict(as_mapping(self.fields.get("logprobs")))
+        for key, tokens in logprobs.items():
+            known[key] = [*as_list(known.get(key)), *tokens] if isinstance(tokens, list) else known.get(key)
+        self.fields["logprobs"] = known
+
+    def _add_delta(self, delta: Mapping[str, Any]) -> None:
+        for key, value in delta.items():
+            if value is None:
+                continue
+            if key in _JOINED and value.__class__ is str:
+                fragments = self.fragments.get(key)
+                if fragments is None:
+                    self.fragments[key] = [value]
+                else:
+                    fragments.append(value)
+            elif value or key not in self.message:
+                self._add_rare(key, value)
+
+    def _add_rare(self, key: str, value: Any) -> None:
+        if key == "tool_calls":
+            self.calls = self.calls or _Calls()
+            for call in as_list(value):
+                self.calls.add(as_mapping(call))
+        elif isinstance(value, list):
+            self.message[key] = [*as_list(self.message.get(key)), *cast("list[Any]", value)]
+        elif isinstance(value, Mapping):
+            self._add_object(key, cast("Mapping[str, Any]", value))
+        else:
+            self.message[key] = value
+
+    def _add_object(self, key: str, value: Mapping[str, Any]) -> None:
+        """Add a fragment of `audio` or of the legacy `function_call`, whose texts are fragments too."""
+        known = dict(as_mapping(self.message.get(key)))
+        for name, item in value.items():
+            before = known.get(name)
+            joined = name in ("data", "transcript", "arguments") and isinstance(before, str)
+            known[name] = f"{before}{item}" if joined and isinstance(item, str) else item
+        self.message[key] = known
+
+    def result(self, index: int) -> dict[str, Any]:
+        message = dict(self.message)
+        for key, fragments in self.fragments.items():
+            if isinstance(message.get(key), list):
+                message[key] = _with_text(message[key], "".join(fragments))
+            else:
+                message[key] = "".join(fragments)
+        if self.calls is not None:
+            message["tool_calls"] = self.calls.result()
+        return {"index": index, "finish_reason": None, **self.fields, "message": message}
+
+
+def _with_text(parts: list[Any], text: str) -> list[Any]:
+    """Return content parts with the text that came outside them: Mistral's answer after its thinking."""
+    return [*parts, {"type": "text", "text": text}] if text else parts
+
+
+class ChatAccumulator:
+    """Adds up the chunks of one streamed answer; see `Accumulator`."""
+
+    __slots__ = ("_body", "_choices")
+
+    def __init__(self) -> None:
+        self._body: dict[str, Any] = {}
+        self._choices: dict[int, _Choice] = {}
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take in one chunk."""
+        if self._add_text(event):
+            return
+        body = self._body
+        for key, value in event.items():
+            if key == "choices":
+                for choice in as_list(value):
+                    self._add_choice(choice)
+            elif value or key not in body:
+                body[key] = value
+
+    def _add_text(self, event: Mapping[str, Any]) -> bool:
+        """Take in a chunk that adds nothing but text to text; tell whether it was one."""
+        try:
+            [choice] = event["choices"]
+            delta = choice["delta"]
+            if len(delta) != 1 or choice["finish_reason"] is not None or choice.get("logprobs") is not None:
+                return False
+            fragment = delta["content"]
+            fragments = self._choices[choice["index"]].fragments["content"]
+        except (TypeError, KeyError, ValueError, AttributeError):
+            return False
+        if fragment.__class__ is not str or event.get("usage") is not None:
+            return False
+        fragments.append(fragment)
+        return True
+
+    def _add_choice(self, choice: Any) -> None:
+        if not isinstance(choice, Mapping):
+            return
+        number = choice.get("index", 0)
+        index = number if number.__class__ is int else 0
+        known = self._choices.get(index)
+        if known is None:
+            known = self._choices[index] = _Choice()
+        known.add(cast("Mapping[str, Any]", choice))
+
+    def result(self) -> dict[str, Any]:
+        """Return the body so far."""
+        choices = [choice.result(index) for index, choice in sorted(self._choices.items())]
+        body: dict[str, Any] = {**self._body, "object": "chat.completion", "choices": choices}
+        if "object" not in self._body and "error" in self._body and not choices:
+            return dict(self._body)
+        return body
+
+
+def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks that add up to the body `wire`, for an answer that is not from the provider.
+
+    The usage comes in a last chunk without choices, as with `stream_options.include_usage`.
+    """
+    if "error" in wire and not wire.get("choices"):
+        yield dict(wire)
+        return
+    head = {key: value for key, value in wire.items() if key not in ("choices", "usage")}
+    head["object"] = "chat.completion.chunk"
+    for index, choice in enumerate(map(as_mapping, as_list(wire.get("choices")))):
+        rest = {
+            key: value for key, value in choice.items() if key not in ("message", "finish_reason", "index")
+        }
+        for delta in _deltas(as_mapping(choice.get("message"))):
+            yield {**head, "choices": [{"index": index, "delta": delta, "finish_reason": None}]}
+        end = {"index": index, "delta": {}, **rest, "finish_reason": choice.get("finish_reason")}
+        yield {**head, "choices": [end]}
+    if wire.get("usage") is not None:
+        yield {**head, "choices": [], "usage": wire["usage"]}
+
+
+def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the message field by field, and its tool calls one by one."""
+    yield {"role": message.get("role") or "assistant"}
+    for key, value in message.items():
+        if key == "tool_calls":
+            for index, call in enumerate(as_list(value)):
+                yield {"tool_calls": [{**as_mapping(call), "index": index}]}
+        elif key != "role" and value is not None:
+            yield {key: value}

@@ -1,0 +1,168 @@
+"""Shapes that all APIs of the OpenAI family share: usage counted in prompt tokens, error bodies, data URLs.
+
+A shape that only one of the APIs has belongs into the codec of that API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spanrelay.codecs.narrowing import as_float, as_int, as_mapping, as_str
+from spanrelay.codecs.patching import put
+from spanrelay.records import ErrorInfo, Media, Usage
+
+_PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "input_tokens": (("prompt_tokens",),),
+    "output_tokens": (("completion_tokens",),),
+    "total_tokens": (("total_tokens",),),
+    "cache_read_tokens": (
+        ("prompt_tokens_details", "cached_tokens"),
+        ("prompt_cache_hit_tokens",),
+        ("num_cached_tokens",),
+        ("cached_tokens",),
+    ),
+    "cache_write_tokens": (
+        ("prompt_tokens_details", "cache_write_tokens"),
+        ("prompt_tokens_details", "cache_creation_tokens"),
+        ("cache_creation_input_tokens",),
+    ),
+    "reasoning_tokens": (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",)),
+    "input_audio_tokens": (("prompt_tokens_details", "audio_tokens"),),
+    "output_audio_tokens": (("completion_tokens_details", "audio_tokens"),),
+    "cost_usd": (("cost",),),
+}
+"""Where each count stands on the wire, the official place first, then those of DeepSeek, Mistral, Together
+and OpenRouter."""
+
+
+def decode_usage(wire: object) -> Usage | None:
+    """Read a `usage` object of chat, completions or embeddings; None where there is none."""
+    if not isinstance(wire, Mapping) or not wire:
+        return None
+    usage: Mapping[str, Any] = wire
+    get = usage.get
+    prompt = as_mapping(get("prompt_tokens_details"))
+    completion = as_mapping(get("completion_tokens_details"))
+    cached = as_int(prompt.get("cached_tokens"))
+    written = as_int(prompt.get("cache_write_tokens"))
+    reasoning = as_int(completion.get("reasoning_tokens"))
+    return Usage(
+        as_int(get("prompt_tokens")),
+        as_int(get("completion_tokens")),
+        as_int(get("total_tokens")),
+        cached if cached is not None else _elsewhere(usage, "cache_read_tokens"),
+        written if written is not None else _elsewhere(usage, "cache_write_tokens"),
+        reasoning if reasoning is not None else _elsewhere(usage, "reasoning_tokens"),
+        as_int(prompt.get("audio_tokens")),
+        as_int(completion.get("audio_tokens")),
+        as_float(get("cost")),
+    )
+
+
+def _elsewhere(usage: Mapping[str, Any], name: str) -> int | None:
+    """Return the count from the first of its unofficial places that has one."""
+    for place in _PLACES[name][1:]:
+        holder = usage if len(place) == 1 else as_mapping(usage.get(place[0]))
+        count = as_int(holder.get(place[-1]))
+        if count is not None:
+            return count
+    return None
+
+
+def encode_usage(old: Usage | None, new: Usage | None, wire: object) -> dict[str, Any] | None:
+    """Return the `usage` object `wire`, read as `old`, changed so that it reads as `new`."""
+    return patch_counts(old, new, wire, _PLACES)
+
+
+def patch_counts(
+    old: Usage | None, new: Usage | None, wire: object, places: Mapping[str, tuple[tuple[str, ...], ...]]
+) -> dict[str, Any] | None:
+    """Return the usage object `wire` changed where `new` differs from `old`; `places`: what stands where."""
+    if new is None:
+        return None
+    out = dict(as_mapping(wire))
+    before = old or Usage()
+    for name, alternatives in places.items():
+        value = getattr(new, name)
+        if value == getattr(before, name):
+            continue
+        for place in alternatives:
+            _set_in(out, place, None)
+        _set_in(out, alternatives[0], value)
+    return out
+
+
+def _set_in(out: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    if len(place) == 1:
+        put(out, place[0], value)
+        return
+    inner = dict(as_mapping(out.get(place[0])))
+    put(inner, place[1], value)
+    if inner or place[0] in out:
+        out[place[0]] = inner
+
+
+def decode_error(wire: Mapping[str, Any]) -> ErrorInfo | None:
+    """Read the error of an error body or of an `error` event; None where `wire` is neither.
+
+    `{"error": {…}}` of OpenAI, `{"error": "…"}`, and the flat `{"object": "error", "message": …}` count.
+    """
+    error = wire.get("error")
+    if not error:
+        return _decode_flat_error(wire)
+    if not isinstance(error, Mapping):
+        return ErrorInfo("error", error if isinstance(error, str) else str(error))
+    fields: Mapping[str, Any] = error
+    code = fields.get("code")
+    status = as_int(fields.get("status_code")) or as_int(fields.get("status"))
+    return ErrorInfo(
+        as_str(fields.get("type")) or as_str(fields.get("status")) or as_str(code) or "error",
+        as_str(fields.get("message")) or "",
+        None if code is None else str(code),
+        status if status is not None or not isinstance(code, int) else as_int(code),
+    )
+
+
+def _decode_flat_error(wire: Mapping[str, Any]) -> ErrorInfo | None:
+    if wire.get("object") != "error" and wire.get("type") != "error":
+        return None
+    code = wire.get("code")
+    kind = as_str(wire.get("type"))
+    return ErrorInfo(
+        (kind if kind != "error" else as_str(code)) or "error",
+        as_str(wire.get("message")) or "",
+        None if code is None else str(code),
+        as_int(code),
+    )
+
+
+def encode_error(error: ErrorInfo, wire: object) -> dict[str, Any]:
+    """Return the `error` object `wire` with the fields of `error`."""
+    out = dict(as_mapping(wire))
+    out["message"] = error.message
+    out["type"] = error.type
+    out["code"] = error.code
+    put(out, "status_code", error.status_code)
+    return out
+
+
+def split_data_url(url: str) -> tuple[str | None, str] | None:
+    """Return MIME type and base64 data of a `data:` URL; None for any other URL."""
+    if not url.startswith("data:"):
+        return None
+    head, _, data = url[5:].partition(",")
+    return head.partition(";")[0] or None, data
+
+
+def image_from_url(url: str) -> Media:
+    """Return the image at `url`, which may be a `data:` URL."""
+    split = split_data_url(url)
+    return Media("image", None, url) if split is None else Media("image", split[0], None, split[1])
+
+
+def media_url(media: Media) -> str | None:
+    """Return the URL of `media`, a `data:` URL where it holds its data; None where it has neither."""
+    if media.data is None:
+        return media.uri
+    return f"data:{media.mime_type or 'application/octet-stream'};base64,{media.data}"

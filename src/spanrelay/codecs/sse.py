@@ -1,0 +1,112 @@
+"""Server-sent events: the frames of a streamed HTTP answer, to JSON and back.
+
+Reading never raises, wherever the bytes were cut; a frame is complete only with its blank line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import orjson
+
+from spanrelay._json import dumps, loads
+
+DONE = b"data: [DONE]\n\n"
+"""The frame that ends a stream of the OpenAI family."""
+
+
+def events(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the JSON object of each event in `data`.
+
+    Comments, `[DONE]`, other fields and what is not a JSON object are skipped. A last event without its
+    blank line counts if its JSON is whole.
+    """
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    found = _whole(data)
+    if found is None:
+        found = map(_event, data.split(b"\n\n"))
+    for event in found:
+        if isinstance(event, dict):
+            yield cast("dict[str, Any]", event)
+
+
+def _whole(data: bytes) -> Iterable[object] | None:
+    """Read all events as one JSON array, at half the cost; None where one is cut or has several lines."""
+    lines = [
+        line[5:]
+        for line in data.split(b"\n")
+        if line.startswith(b"data:") and not line.endswith(b"[DONE]") and len(line) > 6
+    ]
+    try:
+        return orjson.loads(b"[" + b",".join(lines) + b"]")
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _event(frame: bytes) -> dict[str, Any] | None:
+    if frame.startswith(b"data:") and b"\n" not in frame:
+        payload = frame[5:]
+    else:
+        lines = [line[5:].removeprefix(b" ") for line in frame.split(b"\n") if line.startswith(b"data:")]
+        payload = b"\n".join(lines)
+    try:
+        event: object = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        event = _lenient(payload)
+    return cast("dict[str, Any]", event) if isinstance(event, dict) else None
+
+
+def _lenient(payload: bytes) -> object:
+    """Read what orjson refuses (NaN, lone surrogates), and give up on the rest: an empty or cut frame."""
+    if not payload.lstrip().startswith(b"{"):
+        return None
+    try:
+        return loads(payload)
+    except (ValueError, RecursionError):
+        return None
+
+
+def frame(event: Mapping[str, Any]) -> bytes:
+    """Return `event` as one frame; an event of the Responses API names its `type` in an `event:` line."""
+    kind = event.get("type")
+    # Only the Responses API types its events like this; a chat chunk has no type of its own.
+    name = f"event: {kind}\n".encode() if isinstance(kind, str) and "\n" not in kind else b""
+    return name + b"data: " + dumps(event) + b"\n\n"
+
+
+class Splitter:
+    """Cuts a stream of bytes at the borders of its events, losing no byte.
+
+    `rest` is what has come of the event that is not complete yet.
+    """
+
+    __slots__ = ("rest",)
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the frames that `data` completes, each with the blank line that ends it."""
+        rest = self.rest + data
+        frames: list[bytes] = []
+        start = 0
+        while (stop := _border(rest, start)) >= 0:
+            frames.append(rest[start:stop])
+            start = stop
+        self.rest = rest[start:]
+        return frames
+
+
+def _border(data: bytes, start: int) -> int:
+    """Return where the first frame from `start` on ends, its blank line included, or -1."""
+    if b"\r" not in data:
+        stop = data.find(b"\n\n", start)
+        return stop + 2 if stop >= 0 else -1
+    stops = [
+        stop + len(blank)
+        for blank in (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
+        if (stop := data.find(blank, start)) >= 0
+    ]
+    return min(stops, default=-1)
