@@ -45,9 +45,7 @@ def test_what_arrived_can_be_looked_at(echo: tuple[ModelServer, openai.OpenAI]) 
 
 
 def test_a_stream_says_the_same_as_the_whole_answer() -> None:
-    said = reply(
-        "One two  three", reasoning="hm well", tool_calls=[tool_call("f", x=1), tool_call("g", "{bad")]
-    )
+    said = reply("One two  three", reasoning="hm well", tool_calls=[tool_call("f", x=1), tool_call("g", "{bad")])
     with ModelServer([said, said]) as server, client_of(server) as client:
         whole = client.chat.completions.create(model="m", messages=HELLO).choices[0].message
         deltas = [
@@ -65,9 +63,7 @@ def test_a_stream_says_the_same_as_the_whole_answer() -> None:
 def test_usage_ends_a_stream_only_when_asked_for(echo: tuple[ModelServer, openai.OpenAI]) -> None:
     plain = list(echo[1].chat.completions.create(model="m", messages=HELLO, stream=True))
     options = {"include_usage": True}
-    full = list(
-        echo[1].chat.completions.create(model="m", messages=HELLO, stream=True, stream_options=options)
-    )
+    full = list(echo[1].chat.completions.create(model="m", messages=HELLO, stream=True, stream_options=options))
     assert [chunk.usage for chunk in plain if chunk.usage] == []
     assert full[-1].choices == []
     assert full[-1].usage is not None
@@ -125,8 +121,9 @@ def test_errors_keep_their_status_headers_and_html() -> None:
 def test_a_cut_stream_gives_what_came_before() -> None:
     got: list[str] = []
     with ModelServer([reply("a b c d", cut_after=3)]) as server, client_of(server) as client:
+        stream = client.chat.completions.create(model="m", messages=HELLO, stream=True)
         with pytest.raises(openai.APIConnectionError):
-            for chunk in client.chat.completions.create(model="m", messages=HELLO, stream=True):
+            for chunk in stream:
                 got.append(chunk.choices[0].delta.content or "")
     assert got == ["", "a", " b"]
 
