@@ -28,6 +28,7 @@ TOOLS = [
 
 
 def get_weather(city):
+    """Look into the table; a real tool would ask a service."""
     if city not in WEATHER:
         raise LookupError(f"no weather station in {city}")
     return WEATHER[city]
@@ -79,6 +80,7 @@ def run_turn(client, messages, question):
 
 
 def main():
+    """Two turns of one conversation."""
     if "OPENAI_API_KEY" not in os.environ and "OPENAI_BASE_URL" not in os.environ:
         sys.exit("Set OPENAI_API_KEY to ask the real model, or run `make demo`, which needs no key.")
     client = OpenAI(api_key=os.environ.get("OPENAI_API_KEY", "not-needed"))
