@@ -1,0 +1,328 @@
+"""Exporters that keep what a collector does not take and send it again, around the stock OTLP exporters.
+
+They never encode or speak OTLP themselves, and `export` never waits for a collector that is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
+
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from spanrelay._guard import guarded
+from spanrelay.telemetry.outbox import Answer, Limits, Outbox, Outcome, Pace
+
+T = TypeVar("T")
+
+
+class Grace:
+    """The seconds that the end of a process may spend on waiting, shared by all that wait.
+
+    Only time really waited is charged, so exporters that find a collector alive leave the whole for the others.
+
+    Args:
+        seconds: All of it. What a batch processor waits before it closes its exporter, `Pace.patience`, is on top.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, seconds: float = 4.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._left = seconds
+        self._clock = clock
+
+    @contextmanager
+    def spend(self, at_most: float) -> Generator[float]:
+        """Yield the seconds that the body may wait, and charge what it took."""
+        start = self._clock()
+        try:
+            yield max(0.0, min(self._left, at_most))
+        finally:
+            self._left -= self._clock() - start
+
+
+# Why an export failed
+
+
+class _Ear(logging.Filter):
+    """Hears what a stock exporter logs on the sending thread, and keeps it out of the log.
+
+    The return value of `export` says only that it failed. The log says why, and would say it for every attempt.
+    """
+
+    def __init__(self, owner: type) -> None:
+        super().__init__()
+        self._names = {kind.__module__ for kind in owner.__mro__ if kind.__module__ != "builtins"}
+        self._thread: int | None = None
+        self.heard: list[logging.LogRecord] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if threading.get_ident() != self._thread:
+            return True
+        self.heard.append(record)
+        return False
+
+    def listen(self) -> None:
+        """Hear the calling thread from now on, and forget what was heard."""
+        self._thread = threading.get_ident()
+        self.heard.clear()
+
+    def attach(self) -> None:
+        for name in self._names:
+            # In front: the gRPC exporter's own filter hides repetitions.
+            logging.getLogger(name).filters.insert(0, self)
+
+    def detach(self) -> None:
+        for name in self._names:
+            logging.getLogger(name).removeFilter(self)
+
+
+_REFUSING_STATUS = frozenset({400, 413, 422, "INVALID_ARGUMENT"})
+"""HTTP and gRPC status for content that is never taken. Wrong addresses and keys (404, 401) may be put right."""
+_REFUSING_PHRASES = ("larger than max", "exceeds max_request_size", "Failed to encode")
+
+
+def _why(heard: Sequence[logging.LogRecord]) -> Answer:
+    """Read from the records of one failed export whether it may be repeated."""
+    if not heard:
+        return Answer(Outcome.RETRY, "no reason given")
+    reason, last = heard[0].getMessage()[:300], heard[-1]
+    arguments = last.args if isinstance(last.args, tuple) else ()
+    refused = not _REFUSING_STATUS.isdisjoint(map(_status, arguments)) or any(
+        phrase in last.getMessage() for phrase in _REFUSING_PHRASES
+    )
+    return Answer(Outcome.REFUSED if refused else Outcome.RETRY, reason)
+
+
+def _status(argument: object) -> object:
+    """Return an argument of a log record as HTTP status or as name of a gRPC status; None if it is neither."""
+    return int(argument) if isinstance(argument, int) else getattr(argument, "name", None)
+
+
+# The part that both exporters share
+
+
+class _Exporter(Protocol):
+    def shutdown(self) -> None: ...
+
+
+E = TypeVar("E", bound=_Exporter)
+
+
+class _Delivery(Generic[E, T]):
+    """An outbox that sends through a stock exporter, which is built again where the old one is of no use."""
+
+    def __init__(
+        self,
+        build: Callable[[], E],
+        export: Callable[[E, list[T]], bool],
+        name: str,
+        limits: Limits | None,
+        pace: Pace | None,
+        grace: Grace | None,
+    ) -> None:
+        self._build = build
+        self._export = export
+        self._grace = grace or Grace()
+        self.exporter = build()
+        self._useless = False
+        self._inherited: list[E] = []
+        self._ear = _Ear(type(self.exporter))
+        self._ear.attach()
+        self.outbox = Outbox(self._send, name, limits, pace)
+        if hasattr(os, "register_at_fork"):
+            method = weakref.WeakMethod(self._start_over)
+            os.register_at_fork(after_in_child=lambda: (start_over := method()) and start_over())
+
+    def _start_over(self) -> None:
+        # The connection belongs to the parent too. It is kept: to drop it would be to close it.
+        self._inherited.append(self.exporter)
+        self._useless = True
+        self.outbox.start_over()
+
+    def _send(self, items: list[T]) -> Answer:
+        if self._useless:
+            self.exporter = self._build()
+            self._useless = False
+        self._ear.listen()
+        if self._export(self.exporter, items):
+            return Answer(Outcome.DELIVERED)
+        return _why(self._ear.heard)
+
+    def _interrupt(self) -> None:
+        """End a pause that the stock exporter makes between attempts of its own; it cannot be used after."""
+        if not self._useless:
+            # Marked first: the sending thread then makes a new one, and may do so before the old one is shut down.
+            stuck, self._useless = self.exporter, True
+            stuck.shutdown()
+
+    def shutdown(self, seconds: float) -> None:
+        """Deliver what waits within `seconds` and within the grace; what remains is counted as lost."""
+        with self._grace.spend(seconds) as left:
+            self.outbox.close()
+            soon = 0.0 if self.outbox.failing else left / 4
+            if not self.outbox.flush(soon):
+                self._interrupt()
+                self.outbox.flush(left - soon)
+        if self.outbox.abandon():
+            self._ear.detach()
+        if not self._useless:
+            self._useless = True
+            self.exporter.shutdown()
+
+
+# Encoded sizes
+
+
+def _size_of(value: object) -> int:
+    """Return an upper bound of the bytes that an attribute value takes in OTLP protobuf."""
+    if isinstance(value, str):
+        return 12 + (len(value) if value.isascii() else 4 * len(value))
+    if isinstance(value, (bool, int, float)) or value is None:
+        return 12
+    if isinstance(value, (bytes, bytearray)):
+        return 12 + len(value)
+    if isinstance(value, Mapping):
+        return 12 + _size_of_attributes(value)
+    if isinstance(value, Sequence):
+        return 12 + sum(map(_size_of, value))
+    return 12 + 4 * len(repr(value))
+
+
+def _size_of_attributes(attributes: Mapping[str, object] | None) -> int:
+    if not attributes:
+        return 0
+    total = 0
+    for key, value in attributes.items():
+        total += 14 + (len(key) if key.isascii() else 4 * len(key))
+        # A long text is the common case and the one that counts; the call is saved for it.
+        total += 12 + len(value) if type(value) is str and value.isascii() else _size_of(value)
+    return total
+
+
+def _size_of_span(span: ReadableSpan) -> int:
+    """Return an upper bound of the bytes that `span` takes in an OTLP request, without encoding it."""
+    total = 256 + _size_of(span.name) + _size_of(span.status.description or "")
+    total += _size_of_attributes(span.attributes)
+    for event in span.events:
+        total += 32 + _size_of(event.name) + _size_of_attributes(event.attributes)
+    for link in span.links:
+        total += 128 + _size_of_attributes(link.attributes)
+    return total
+
+
+_UNKNOWN_SIZE = 100_000
+"""Bytes assumed for a span that cannot be measured."""
+
+
+def _measured(span: ReadableSpan) -> tuple[ReadableSpan, int]:
+    size = _UNKNOWN_SIZE
+    with guarded("measuring a span"):
+        size = _size_of_span(span)
+    return span, size
+
+
+# The exporters
+
+
+def _export_spans(exporter: SpanExporter, spans: list[ReadableSpan]) -> bool:
+    return exporter.export(spans) is SpanExportResult.SUCCESS
+
+
+class ReliableSpanExporter(SpanExporter):
+    """A span exporter that loses nothing while the collector is away and there is room.
+
+    Batches are cut by encoded size; what fails waits in memory and is sent again from a thread of its own; at
+    the end of the process it waits a few seconds at most. See `Limits`, `Pace` and `Grace` for the figures, and
+    `Outbox` for what is dropped when, how it is counted and what is logged.
+
+    Args:
+        build: Makes the exporter that really sends, such as the class `OTLPSpanExporter`. Called again in a forked
+            child and when a stuck exporter had to be shut down, so it must return a new one each time.
+        limits: Sizes of requests and of the queue.
+        pace: Pauses between attempts.
+        grace: Seconds that `shutdown` may wait; one object shared by all exporters of the process bounds its exit.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], SpanExporter],
+        *,
+        limits: Limits | None = None,
+        pace: Pace | None = None,
+        grace: Grace | None = None,
+    ) -> None:
+        self._delivery: _Delivery[SpanExporter, ReadableSpan] = _Delivery(
+            build, _export_spans, "spans", limits, pace, grace
+        )
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Take spans; FAILURE only after `shutdown`. Lazy attributes are read here, on the caller's thread."""
+        taken = self._delivery.outbox.put([_measured(span) for span in spans])
+        return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until everything is delivered or dropped; False when `timeout_millis` passed before."""
+        return self._delivery.outbox.flush(timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Deliver what waits, for as long as the grace and `timeout_millis` allow; the rest is counted as lost."""
+        self._delivery.shutdown(timeout_millis / 1000)
+
+
+def _export_metrics(exporter: MetricExporter, collections: list[MetricsData]) -> bool:
+    return all(exporter.export(metrics) is MetricExportResult.SUCCESS for metrics in collections)
+
+
+_METRIC_LIMITS = Limits(parcel_items=1, queue_items=64)
+
+
+class ReliableMetricExporter(MetricExporter):
+    """A metric exporter whose collections survive a collector that is away, and whose last one is soon done with.
+
+    Cumulative metrics need no keeping: the next collection says it all. Delta metrics do, and so does the last
+    collection of a process, which the stock exporter tries for its whole timeout, 10 s by default.
+
+    Args:
+        build: Makes the exporter that really sends; called as in `ReliableSpanExporter`.
+        limits: `queue_items` is the number of collections that may wait; they are not split.
+        pace: Pauses between attempts.
+        grace: Seconds that `shutdown` may wait, to be shared with the span exporter.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], MetricExporter],
+        *,
+        limits: Limits | None = None,
+        pace: Pace | None = None,
+        grace: Grace | None = None,
+    ) -> None:
+        self._delivery: _Delivery[MetricExporter, MetricsData] = _Delivery(
+            build, _export_metrics, "metric collections", limits or _METRIC_LIMITS, pace, grace
+        )
+        inner = self._delivery.exporter
+        # Readers read these from the exporter; there is no public name for them.
+        super().__init__(inner._preferred_temporality, inner._preferred_aggregation)
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
+    ) -> MetricExportResult:
+        """Take a collection; FAILURE only after `shutdown`."""
+        taken = self._delivery.outbox.put([(metrics_data, 0)])
+        return MetricExportResult.SUCCESS if taken else MetricExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Wait until everything is delivered or dropped; False when `timeout_millis` passed before."""
+        return self._delivery.outbox.flush(timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Deliver what waits, for as long as the grace and `timeout_millis` allow; the rest is counted as lost."""
+        self._delivery.shutdown(timeout_millis / 1000)
