@@ -27,6 +27,7 @@ from spanrelay.codecs.openai_shapes import (
     media_url,
     split_data_url,
 )
+from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import overlay, patch_sequence, put
 from spanrelay.errors import CodecError
 from spanrelay.records import (
@@ -311,7 +312,7 @@ def _read_effort(value: JSON) -> JSON:
     return as_mapping(value).get("effort")
 
 
-_PARAMETERS: dict[str, tuple[str, Callable[[JSON], JSON] | None]] = {
+_PARAMETERS: Table = {
     "temperature": ("temperature", None),
     "top_p": ("top_p", None),
     "top_k": ("top_k", None),
@@ -337,28 +338,6 @@ _PARAMETERS: dict[str, tuple[str, Callable[[JSON], JSON] | None]] = {
     "store": ("store", None),
     "user": ("user", None),
 }
-"""Wire key to the parameter's name and how its value is read; of two keys for one name the first counts."""
-
-
-def read_parameters(
-    wire: Mapping[str, Any], table: Mapping[str, tuple[str, Callable[[JSON], JSON] | None]]
-) -> dict[str, JSON]:
-    """Read the parameters of a request by a table of wire key to name and reader; null means absent."""
-    parameters: dict[str, JSON] = {}
-    for key, value in wire.items():
-        row = table.get(key)
-        if row is None or value is None:
-            continue
-        name, read = row
-        if read is not None:
-            value = read(value)
-        if value is not None and (name not in parameters or _comes_first(key, name, table)):
-            parameters[name] = value
-    return parameters
-
-
-def _comes_first(key: str, name: str, table: Mapping[str, tuple[str, Any]]) -> bool:
-    return next(other for other, row in table.items() if row[0] == name) == key
 
 
 def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
@@ -467,9 +446,7 @@ def _url_of(part: Media) -> str:
 
 def _write_audio(part: Media) -> dict[str, Any]:
     if part.data is None:
-        raise CodecError(
-            "a chat message takes 'audio' media as data only; read the sound and put it in `data`"
-        )
+        raise CodecError("a chat message takes 'audio' media as data only; read the sound and put it in `data`")
     kind = (part.mime_type or "audio/wav").partition("/")[2]
     return {"type": "input_audio", "input_audio": {"data": part.data, "format": kind}}
 
@@ -731,47 +708,12 @@ _SLOT_WRITERS: dict[str, Callable[[dict[str, Any], list[Part], list[Part]], None
 # --- writing requests --------------------------------------------------------------------------------------
 
 
-def _write_response_format(value: JSON) -> JSON:
-    return {"type": "json_object" if value == "json" else value}
-
-
-_PARAMETER_WRITERS: dict[str, Callable[[JSON, Any], JSON]] = {
-    "response_format": lambda value, _old: _write_response_format(value),
-    "reasoning": lambda value, old: {**as_mapping(old), "effort": value},
+_WRITERS: dict[str, Writer] = {
+    "response_format": lambda value, _old: {"type": "json_object" if value == "json" else value},
     "stop": lambda value, old: value[0] if isinstance(old, str) and len(as_list(value)) == 1 else value,
 }
-"""How a value is written under its wire key, where it is not written as it is."""
 
-
-def write_parameters(
-    out: dict[str, Any],
-    old: Mapping[str, JSON],
-    new: Mapping[str, JSON],
-    table: Mapping[str, tuple[str, Callable[[JSON], JSON] | None]],
-    writers: Mapping[str, Callable[[JSON, Any], JSON]],
-) -> None:
-    """Set the parameters of `out` that differ in `new`, under the wire key in use or else the first for it.
-
-    Raises:
-        CodecError: the API has no such parameter.
-    """
-    for name in {**old, **new}:
-        value = new.get(name)
-        if value == old.get(name):
-            continue
-        keys = [key for key, row in table.items() if row[0] == name]
-        if not keys:
-            raise CodecError(f"the API has no parameter {name!r}; expected one of {sorted(_names(table))}")
-        used = next((key for key in keys if out.get(key) is not None), keys[0])
-        for key in keys:
-            if value is None or key != used:
-                out.pop(key, None)
-        if value is not None:
-            out[used] = writers[used](value, out.get(used)) if used in writers else value
-
-
-def _names(table: Mapping[str, tuple[str, Any]]) -> set[str]:
-    return {row[0] for row in table.values()}
+_INNER_KEYS = {"reasoning": "effort"}
 
 
 def _write_tool_definition(tool: ToolDefinition) -> list[Any]:
@@ -837,7 +779,9 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
         )
         put(out, "tools", tools or None)
     if request.parameters != old.parameters:
-        write_parameters(out, old.parameters, request.parameters, _PARAMETERS, _PARAMETER_WRITERS)
+        write_parameters(
+            out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS
+        )
     return out
 
 
@@ -890,9 +834,7 @@ def _patch_choices(old: list[Message], new: list[Message], choices: list[Any]) -
     )
     if len(new) == len(old):
         return patched
-    return [
-        choice if choice.get("index") == i else {**choice, "index": i} for i, choice in enumerate(patched)
-    ]
+    return [choice if choice.get("index") == i else {**choice, "index": i} for i, choice in enumerate(patched)]
 
 
 def _patch_choice(old: Message, new: Message, choice: Any) -> list[Any]:

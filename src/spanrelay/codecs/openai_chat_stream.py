@@ -226,9 +226,7 @@ def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     head = {key: value for key, value in wire.items() if key not in ("choices", "usage")}
     head["object"] = "chat.completion.chunk"
     for index, choice in enumerate(map(as_mapping, as_list(wire.get("choices")))):
-        rest = {
-            key: value for key, value in choice.items() if key not in ("message", "finish_reason", "index")
-        }
+        rest = {key: value for key, value in choice.items() if key not in ("message", "finish_reason", "index")}
         for delta in _deltas(as_mapping(choice.get("message"))):
             yield {**head, "choices": [{"index": index, "delta": delta, "finish_reason": None}]}
         end = {"index": index, "delta": {}, **rest, "finish_reason": choice.get("finish_reason")}
