@@ -231,8 +231,8 @@ def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {**head, "choices": [{"index": index, "delta": delta, "finish_reason": None}]}
         end = {"index": index, "delta": {}, **rest, "finish_reason": choice.get("finish_reason")}
         yield {**head, "choices": [end]}
-    if wire.get("usage") is not None:
-        yield {**head, "choices": [], "usage": wire["usage"]}
+    if wire.get("usage") is not None or not wire.get("choices"):
+        yield {**head, "choices": [], "usage": wire.get("usage")}
 
 
 def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -843,14 +843,28 @@ def _turns(items: list[Any]) -> list[Any]:
 
 
 def _patch_turn(old: Message, new: Message, items: list[Any]) -> list[Any]:
-    if new.role == old.role and new.name == old.name:
+    if new.role == old.role == "assistant" and new.name == old.name:
         return [_patch_items(items, new, answer=False)]
     item = items[0]
-    if len(items) > 1 or not isinstance(item, dict) or "role" not in item:
+    # Anybody else's turn is one item: it must not become two.
+    patch = _ITEM_PATCHES.get(as_mapping(item).get("type") or "message")
+    if len(items) > 1 or patch is None or not isinstance(item, dict) or not _fits(new, patch):
         return [_write_items(new, answer=False)]
-    item = {**item, "role": new.role}
-    put(item, "name", new.name)
-    return [_patch_items([item], new, answer=False)]
+    item = cast("dict[str, Any]", item)
+    if patch is _patch_message:
+        item = dict(item)
+        if new.role != old.role:
+            item["role"] = new.role
+        if new.name != old.name:
+            put(item, "name", new.name)
+    return [[item if new.parts == old.parts else patch(old.parts, new.parts, item, new.role)]]
+
+
+def _fits(message: Message, patch: _ItemPatch) -> bool:
+    """Tell whether the parts of a message can stand in the item that `patch` changes."""
+    if patch is _patch_message:
+        return all(type(part) in _PART_WRITERS for part in message.parts)
+    return [type(part) for part in message.parts] == [ToolCallResponse]
 
 
 def _write_instructions(system: list[Part]) -> Any:

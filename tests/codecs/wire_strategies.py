@@ -1,0 +1,169 @@
+"""Generated wire bodies for property tests: any JSON, and JSON in the shape of the APIs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hypothesis import strategies as st
+
+from spanrelay.codecs import openai_chat, openai_responses, openai_responses_stream
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+words = st.sampled_from(["alpha", "beta", "gamma"])
+scalars = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-2, 2, allow_nan=False) | texts
+
+KEYS = re.findall(
+    r"\w+",
+    """
+    id type role content messages input output choices message delta text name tools function custom arguments
+    usage error code status index model stream stop n audio refusal tool_calls function_call reasoning summary
+    prompt_tokens_details prompt_tokens finish_reason call_id tool_call_id image_url url file input_audio data
+    response item part output_index content_index action result logprobs reasoning_details conversation format
+    """,
+)
+KINDS = [
+    *("user", "assistant", "tool", "function", "custom", "completed", "failed", "error", "thinking"),
+    *openai_chat._PART_READERS,
+    *openai_responses._PART_READERS,
+    *openai_responses._ITEM_READERS,
+    *openai_responses_stream._DELTAS,
+    *openai_responses_stream._FINAL.values(),
+    *("response.created", "response.output_item.added", "response.output_item.done"),
+]
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keys = st.sampled_from(KEYS) | texts
+    return st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=5)
+
+
+any_json = st.recursive(scalars | st.sampled_from(KINDS), nested, max_leaves=12)
+any_object = st.dictionaries(st.sampled_from(KEYS) | texts, any_json, max_size=6)
+
+
+def shape(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """An object with these keys, some more, and sometimes a key that nobody knows."""
+    fixed = {
+        key: value if isinstance(value, st.SearchStrategy) else st.just(value) for key, value in required.items()
+    }
+    return st.fixed_dictionaries(fixed, optional={**optional, "x_unknown": any_json})
+
+
+cache_control = st.just({"type": "ephemeral"})
+json_text = st.sampled_from(['{"city": "Oslo"}', "{}", '{"a":  1}', "", "not json", "[1, 2]"])
+ids = st.sampled_from(["call_1", "call_2", "call_3"])
+urls = st.sampled_from(["https://host/image.png", "data:image/png;base64,AAAA", "data:,x"])
+
+chat_part = st.one_of(
+    shape({"type": "text", "text": texts}, cache_control=cache_control),
+    shape({"type": "image_url", "image_url": shape({"url": urls}, detail=st.just("low"))}),
+    shape({"type": "input_audio", "input_audio": st.just({"data": "AAAA", "format": "wav"})}),
+    shape({"type": "file", "file": shape({"file_data": urls}, filename=words, file_id=ids)}),
+    shape({"type": "thinking", "thinking": st.just([{"type": "text", "text": "hm"}])}),
+    any_object,
+)
+chat_content = st.none() | texts | st.lists(chat_part, max_size=3)
+chat_call = st.one_of(
+    shape({"id": ids, "type": "function", "function": shape({"name": words, "arguments": json_text})}),
+    shape({"id": ids, "type": "custom", "custom": shape({"name": words, "input": texts})}),
+)
+chat_assistant = shape(
+    {"role": "assistant"},
+    content=chat_content,
+    tool_calls=st.lists(chat_call, max_size=3),
+    reasoning_content=texts,
+    reasoning=texts,
+    refusal=texts,
+    name=words,
+    function_call=st.just({"name": "old", "arguments": "{}"}),
+    audio=st.just({"id": "audio_1"}),
+)
+chat_message = st.one_of(
+    shape({"role": st.sampled_from(["user", "system", "developer"]), "content": chat_content}, name=words),
+    chat_assistant,
+    shape({"role": "tool", "tool_call_id": ids, "content": chat_content}),
+)
+chat_tool = st.one_of(
+    shape({"type": "function", "function": shape({"name": words}, description=texts, parameters=any_object)}),
+    shape({"type": "custom", "custom": shape({"name": words})}),
+    any_object,
+)
+chat_request = shape(
+    {"model": words, "messages": st.lists(chat_message, max_size=5)},
+    tools=st.lists(chat_tool, max_size=3),
+    temperature=st.floats(0, 2),
+    max_tokens=st.integers(1, 9),
+    max_completion_tokens=st.integers(1, 9),
+    stop=texts | st.lists(texts, max_size=2),
+    response_format=st.sampled_from([{"type": "text"}, {"type": "json_schema", "json_schema": {"name": "x"}}]),
+    reasoning=st.just({"effort": "low", "exclude": False}),
+    stream=st.booleans(),
+)
+counts = st.integers(0, 99)
+chat_usage = shape(
+    {"prompt_tokens": counts, "completion_tokens": counts, "total_tokens": counts},
+    prompt_tokens_details=st.none() | shape({}, cached_tokens=counts, audio_tokens=counts),
+    completion_tokens_details=shape({}, reasoning_tokens=counts),
+    prompt_cache_hit_tokens=counts,
+)
+finish = st.sampled_from(["stop", "length", "tool_calls", None])
+chat_response = shape(
+    {"id": words, "object": "chat.completion", "created": 1, "model": words},
+    choices=st.lists(shape({"message": chat_assistant, "finish_reason": finish}), max_size=3).map(
+        lambda choices: [{**choice, "index": index} for index, choice in enumerate(choices)]
+    ),
+    usage=chat_usage,
+    service_tier=words,
+)
+
+item_part = st.one_of(
+    shape({"type": "output_text", "text": texts}, annotations=st.just([{"type": "url_citation"}])),
+    shape({"type": "input_text", "text": texts}),
+    shape({"type": "input_image", "image_url": urls}, detail=st.just("auto")),
+    shape({"type": "input_file", "file_id": ids}, filename=words),
+    shape({"type": "refusal", "refusal": texts}),
+)
+item_content = st.lists(item_part, max_size=3)
+output_item = st.one_of(
+    shape({"type": "message", "role": "assistant", "id": words, "content": item_content}, status=words),
+    shape(
+        {"type": "reasoning", "id": words, "summary": st.lists(st.just({"type": "summary_text", "text": "hm"}))},
+        encrypted_content=words,
+    ),
+    shape({"type": "function_call", "id": words, "call_id": ids, "name": words, "arguments": json_text}),
+    shape({"type": "custom_tool_call", "id": words, "call_id": ids, "name": words, "input": texts}),
+    shape({"type": "web_search_call", "id": words, "action": st.just({"type": "search", "query": "q"})}),
+    shape({"type": "mcp_call", "id": words, "name": words, "arguments": json_text}, output=texts, error=texts),
+    shape({"type": "code_interpreter_call", "id": words, "code": texts, "container_id": words}),
+    shape({"type": "image_generation_call", "id": words, "result": st.just("AAAA")}),
+    shape({"type": "computer_call", "call_id": ids, "action": any_object}),
+    shape({"type": "of_the_future", "value": any_json}),
+)
+input_item = st.one_of(
+    shape({"role": st.sampled_from(["user", "assistant", "developer"]), "content": texts | item_content}),
+    shape({"type": "function_call_output", "call_id": ids, "output": texts | item_content}),
+    shape({"type": "item_reference", "id": words}),
+    output_item,
+)
+responses_request = shape(
+    {"model": words, "input": texts | st.lists(input_item, max_size=6)},
+    instructions=texts,
+    tools=st.lists(
+        shape({"type": "function", "name": words}, description=texts, strict=st.booleans()), max_size=2
+    ),
+    reasoning=shape({}, effort=words, summary=words),
+    text=st.just({"format": {"type": "json_schema", "name": "x"}, "verbosity": "low"}),
+    max_output_tokens=st.integers(1, 9),
+    conversation=st.sampled_from(["conv_1", {"id": "conv_1"}]),
+)
+responses_response = shape(
+    {
+        "id": words,
+        "model": words,
+        "status": st.sampled_from(["completed", "incomplete", "failed", "in_progress", "cancelled"]),
+        "output": st.lists(output_item, max_size=5),
+    },
+    incomplete_details=st.just({"reason": "max_output_tokens"}),
+    usage=shape({"input_tokens": counts}, input_tokens_details=shape({}, cached_tokens=counts)),
+)
