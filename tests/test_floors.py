@@ -8,10 +8,10 @@ ROOT = Path(__file__).parent.parent / "src" / "spanrelay"
 FLOORS: list[list[str]] = [
     ["records", "errors", "_guard", "_json"],
     ["codecs", "semconv"],
-    ["registry", "scope"],
+    ["registry", "tracing", "scope"],
     ["pipeline"],
     ["telemetry", "trajectory"],
-    ["config", "plugins", "instrumentation", "activate"],
+    ["config", "plugins", "instrumentation", "sdk", "activate"],
     ["distro", "cli", "testing"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "trajectory")}

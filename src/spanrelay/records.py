@@ -248,9 +248,10 @@ class SpanRecord:
 
     Ids are the integers of the trace context; times are nanoseconds since the epoch; `end` is None while the
     span is open. `kind` is None where no dialect recognises the span. `request` and `response` are set on
-    model calls, `tool` and `result` on tool calls. `incomplete` says why a call has only part of its answer:
-    `cancelled`, `closed` (by its consumer), `abandoned`, `error`. `content` is false where messages,
-    arguments and results were not recorded.
+    model calls (and on agents, without usage, where an instrumentor records the agent's conversation), `tool`
+    and `result` on tool calls, `input` and `output` on the other kinds. `incomplete` says why a call has only
+    part of its answer: `cancelled`, `closed` (by its consumer), `abandoned`, `error`. `content` is false where
+    messages, arguments and results were not recorded.
     """
 
     trace_id: int
@@ -264,6 +265,8 @@ class SpanRecord:
     error: ErrorInfo | None = None
     operation: str | None = None
     provider: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
     session_id: str | None = None
     user_id: str | None = None
     metadata: dict[str, JSON] = field(default_factory=dict[str, JSON])
@@ -282,3 +285,5 @@ class SpanRecord:
     service_name: str | None = None
     service_version: str | None = None
     dialect: str | None = None
+    input: JSON = None
+    output: JSON = None

@@ -1,0 +1,106 @@
+"""Patch tables: where a package is wrapped, when it is imported, and how it is put back.
+
+Nothing is imported at boot. A hook never raises into the import that triggered it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeAlias, cast
+
+import wrapt
+
+from spanrelay._guard import guarded, losses
+
+_log = logging.getLogger("spanrelay")
+
+Wrapper: TypeAlias = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+"""A wrapt wrapper: `(wrapped, instance, args, kwargs)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One row of a table: in `module`, wrap `attribute` (`Class.method`) with `wrapper`."""
+
+    module: str
+    attribute: str
+    wrapper: Wrapper
+
+
+class Patches:
+    """A table in force: wraps when each module is imported, or now where it already is."""
+
+    def __init__(self, package: str, table: tuple[Patch, ...]) -> None:
+        self._package = package
+        self._table = table
+        self._undo: list[Callable[[], None]] = []
+        self._hooked = False
+        self.enabled = False
+
+    def apply(self) -> None:
+        """Put the table in force. Hooks cannot be unregistered, so they are set once and read `enabled`."""
+        self.enabled = True
+        for module in {patch.module for patch in self._table}:
+            if module in sys.modules:
+                self._patch(sys.modules[module])
+            elif not self._hooked:
+                wrapt.register_post_import_hook(self._on_import, module)
+        self._hooked = True
+
+    def undo(self) -> None:
+        """Put every attribute back, and leave wrappers that somebody still holds without effect."""
+        self.enabled = False
+        while self._undo:
+            self._undo.pop()()
+
+    def _on_import(self, module: ModuleType) -> None:
+        if self.enabled:
+            with guarded(f"instrumenting {self._package}"):
+                self._patch(module)
+
+    def _patch(self, module: ModuleType) -> None:
+        for patch in self._table:
+            if patch.module == module.__name__:
+                self._wrap(module, patch)
+
+    def _wrap(self, module: ModuleType, patch: Patch) -> None:
+        owner_path, _, name = patch.attribute.rpartition(".")
+        owner: Any = module
+        for part in owner_path.split(".") if owner_path else ():
+            owner = getattr(owner, part, None)
+        original = vars(owner).get(name) if owner is not None else None
+        if original is None:
+            self._missing(patch)
+            return
+        wrapper = wrapt.FunctionWrapper(original, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
+        setattr(owner, name, wrapper)
+        self._undo.append(lambda: _restore(owner, name, wrapper, original))
+
+    def _missing(self, patch: Patch) -> None:
+        losses.add(f"patch points not found in {self._package}")
+        _log.warning(
+            "%s %s has no %s.%s, so its calls are not instrumented; install a version that SpanRelay supports",
+            self._package,
+            _version(self._package),
+            patch.module,
+            patch.attribute,
+        )
+
+
+def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
+    # Somebody may have wrapped the attribute again since; taking their wrapper away is not ours to do.
+    if vars(owner).get(name) is wrapper:
+        setattr(owner, name, original)
+
+
+def _version(package: str) -> str:
+    from importlib import metadata  # slow to import, and needed only when something is wrong
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(unknown version)"

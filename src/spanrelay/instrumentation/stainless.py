@@ -1,0 +1,213 @@
+"""One boundary for every SDK that Stainless generates: the base client's `request`, where the body is still JSON.
+
+What is recorded is what went over the wire: bytes of the HTTP request and response, read by nobody until later.
+Raw responses, stream helpers, `parse` and platform subclasses all run through here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, cast
+
+from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.codecs import Codec, sse
+from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.call import ModelCall, call_in_flight
+from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.stream import AsyncTap, SyncTap
+from spanrelay.records import Kind
+from spanrelay.tracing import Tracing
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One inference route: the wire API it speaks. `ends_with_done` says that its streams end with `[DONE]`."""
+
+    codec: Codec
+    kind: Kind = "llm"
+    ends_with_done: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Who answers: the `gen_ai.provider.name`, host and port of a client."""
+
+    provider: str
+    address: str | None
+    port: int | None
+
+
+class StainlessAPI:
+    """The routes of one SDK, and who its clients talk to.
+
+    Args:
+        routes: By the path that `options.url` ends with, from its first slash.
+        provider: `(client, host) -> gen_ai.provider.name`.
+        tracing: Opens the spans.
+    """
+
+    def __init__(self, routes: Mapping[str, Route], provider: Callable[[Any, str], str], tracing: Tracing) -> None:
+        self._routes = dict(routes)
+        self._provider = provider
+        self._tracing = tracing
+        self._servers: dict[int, tuple[Any, Server]] = {}
+        self._route = lru_cache(maxsize=256)(self._find_route)
+
+    def patches(self, module: str) -> tuple[Patch, ...]:
+        """Return the patch table for the SDK's base client module."""
+        return (
+            Patch(module, "SyncAPIClient.request", self._request),
+            Patch(module, "AsyncAPIClient.request", self._arequest),
+            Patch(module, "SyncAPIClient._process_response", self._process_response),
+            Patch(module, "AsyncAPIClient._process_response", self._process_response),
+        )
+
+    def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        call = self._call(wrapped, instance, args, kwargs)
+        return wrapped(*args, **kwargs) if call is None else run(call)
+
+    async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        call = self._call(wrapped, instance, args, kwargs)
+        return await (wrapped(*args, **kwargs) if call is None else arun(call))
+
+    def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        call = call_in_flight()
+        if isinstance(call, ModelCall) and isinstance(call.boundary, StainlessBoundary):
+            with guarded("reading a response"):
+                call.boundary.observe(call, kwargs["response"], kwargs["options"])
+        return wrapped(*args, **kwargs)
+
+    def _call(self, wrapped: Any, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
+        """Return the model call that a request is, or None for a request that is none."""
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        route = self._route(options.url)
+        if route is None or options.method.lower() != "post" or not isinstance(options.json_data, Mapping):
+            return None
+        cast_to = args[0] if args else kwargs["cast_to"]
+        boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route)
+        server = self._server(client)
+        wire = cast("Mapping[str, Any]", options.json_data)
+        if options.extra_json:
+            wire = {**wire, **options.extra_json}
+        call = ModelCall(route.codec, wire, boundary, self._tracing, provider=server.provider, kind=route.kind)
+        call.record.server_address, call.record.server_port = server.address, server.port
+        return call
+
+    def _find_route(self, url: str) -> Route | None:
+        path = url.partition("?")[0]
+        return next((route for suffix, route in self._routes.items() if path.endswith(suffix)), None)
+
+    def _server(self, client: Any) -> Server:
+        url = client._base_url
+        known = self._servers.get(id(url))
+        if known is not None and known[0] is url:
+            return known[1]
+        server = Server(self._provider(client, url.host), url.host or None, url.port)
+        if len(self._servers) > 1000:
+            self._servers.clear()
+        self._servers[id(url)] = (url, server)
+        return server
+
+
+class StainlessBoundary:
+    """The way of one call through `client.request`."""
+
+    __slots__ = ("_answering", "_cast_to", "_client", "_kwargs", "_options", "_route", "_sending", "_wrapped")
+
+    def __init__(
+        self, wrapped: Any, client: Any, cast_to: Any, options: Any, kwargs: dict[str, Any], route: Route
+    ) -> None:
+        self._wrapped = wrapped
+        self._client = client
+        self._cast_to = cast_to
+        self._options = options
+        self._kwargs = {key: kwargs[key] for key in ("stream", "stream_cls") if key in kwargs}
+        self._route = route
+        self._sending: Any = None
+        self._answering = False
+
+    def send(self, call: ModelCall) -> Any:
+        """Send what policy left of the request; the SDK retries inside."""
+        options = self._options
+        wire = call.outgoing()
+        if wire is not call.original:
+            if bool(wire.get("stream")) != bool(call.original.get("stream")):
+                raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
+            options = options.model_copy(update={"json_data": wire, "extra_json": None})
+        self._sending = options.json_data
+        return self._wrapped(self._cast_to, options, **self._kwargs)
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """Let the SDK read `body` as if the provider had sent it: parsed, raw or streamed."""
+        self._answering = True
+        override = getattr(self._client, "_maybe_override_cast_to", None)
+        return self._client._process_response(
+            cast_to=self._cast_to if override is None else override(self._cast_to, self._options),
+            options=self._options,
+            response=self._made(call, body),
+            stream=self._kwargs.get("stream", False),
+            stream_cls=self._kwargs.get("stream_cls"),
+            retries_taken=0,
+        )
+
+    def _made(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        request = self._client._build_request(self._options, retries_taken=0)
+        content, kind = _json.dumps(body), "application/json"
+        if call.original.get("stream"):
+            frames = [sse.frame(event) for event in call.codec.stream_events(body)]
+            content = b"".join((*frames, sse.DONE if self._route.ends_with_done else b""))
+            kind = "text/event-stream"
+        response = _http_module(type(request)).Response
+        return response(200, headers={"content-type": kind}, content=content, request=request)
+
+    def observe(self, call: ModelCall, response: Any, options: Any) -> None:
+        """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
+        if self._answering or options.json_data is not self._sending:
+            return
+        request = response.request
+        if not request.headers.get("transfer-encoding"):
+            call.sent = request.content
+        if response.is_stream_consumed:
+            call.body = response.content
+        else:
+            response.stream = call.tap = _tap(call, response)
+
+
+def _http_module(kind: type) -> ModuleType:
+    """Return the HTTP package (httpx2 or httpx) that a request class comes from."""
+    return sys.modules[kind.__module__.partition(".")[0]]
+
+
+def _tap(call: ModelCall, response: Any) -> Any:
+    module = _http_module(type(response))
+    stream = response.stream
+    framed = response.headers.get("content-type", "").startswith("text/event-stream")
+    encoding = response.headers.get("content-encoding")
+    decode = _decoder(module, encoding) if encoding else None
+    if isinstance(stream, module.SyncByteStream):
+        return _sync_tap(module)(call, iter(stream), stream.close, framed=framed, decode=decode)
+    return _async_tap(module)(call, aiter(stream), stream.aclose, framed=framed, decode=decode)
+
+
+def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:
+    def decode(data: bytes) -> bytes:
+        return module.Response(200, headers={"content-encoding": encoding}, content=data).content
+
+    return decode
+
+
+@lru_cache(maxsize=4)
+def _sync_tap(module: ModuleType) -> type[SyncTap]:
+    # The HTTP package asks `isinstance(stream, SyncByteStream)`, and the core must not import it.
+    return type("StainlessTap", (SyncTap, module.SyncByteStream), {})
+
+
+@lru_cache(maxsize=4)
+def _async_tap(module: ModuleType) -> type[AsyncTap]:
+    return type("AsyncStainlessTap", (AsyncTap, module.AsyncByteStream), {})

@@ -1,0 +1,255 @@
+"""Runs a call: `run` for sync, `arun` for async. The only place where the pipeline has two colours.
+
+The application's exception leaves as the same object; policy code runs with no call in flight; no context token
+is held while somebody else's code waits between chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, cast
+
+from opentelemetry.context import Context, attach, detach, set_value
+
+from spanrelay.errors import MiddlewareError
+from spanrelay.pipeline.call import Call
+from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Send, Together, Wait, flow_of
+from spanrelay.pipeline.middleware import _FRAME_KEY, Frame, chain_for, current_frame
+
+
+def run(call: Call) -> Any:
+    """Run `call` and return what the SDK would have returned.
+
+    Raises:
+        GuardrailRejected: a guardrail refused; nothing was sent.
+        MiddlewareError: policy code broke its contract; the call is refused.
+        BaseException: whatever the real call or policy raised, unchanged.
+    """
+    token = attach(call.open())
+    try:
+        chain = chain_for(call)
+        if chain is None:
+            native = call.boundary.send(call)
+        else:
+            frame = _frame()
+            native = _drive(flow_of(call, chain, frame), call, frame)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    finally:
+        detach(token)
+    if call.tap is None:
+        call.finish()
+    return native
+
+
+async def arun(call: Call) -> Any:
+    """Run `call` as `run` does, awaiting the real call and what policy waits for."""
+    token = attach(call.open())
+    try:
+        chain = chain_for(call)
+        if chain is None:
+            native = await call.boundary.send(call)
+        else:
+            frame = _frame()
+            native = await _adrive(flow_of(call, chain, frame), call, frame)
+    except BaseException as error:
+        call.fail(error)
+        raise
+    finally:
+        detach(token)
+    if call.tap is None:
+        call.finish()
+    return native
+
+
+def _frame() -> Frame:
+    outer = current_frame()
+    return Frame(frozenset() if outer is None else outer.excluded())
+
+
+def _policy_context(call: Call, frame: Frame) -> Context:
+    return set_value(_FRAME_KEY, frame, call.policy_context())
+
+
+class _Advance:
+    """Advances a flow: middleware runs inside, in the policy's context, and the next effect comes out."""
+
+    __slots__ = ("_context", "_flow", "_thrown", "value")
+
+    def __init__(self, flow: Flow, call: Call, frame: Frame) -> None:
+        self._flow = flow
+        self._context = _policy_context(call, frame)
+        self._thrown: BaseException | None = None
+        self.value: Any = None
+
+    def __call__(self, value: Any, error: BaseException | None) -> Any:
+        """Return the next effect; None when the flow is over and `value` is its result."""
+        token = attach(self._context)
+        try:
+            if error is None:
+                return self._flow.send(value)
+            self._thrown = error
+            return self._flow.throw(error)
+        except StopIteration as stop:
+            self.value = stop.value
+            return None
+        except RuntimeError as wrapped:
+            # A StopIteration cannot leave a generator as itself (PEP 479).
+            if self._thrown is not None and wrapped.__cause__ is self._thrown:
+                raise self._thrown from None
+            raise
+        finally:
+            detach(token)
+
+
+def _drive(flow: Flow, call: Call, frame: Frame) -> Any:
+    return _continue(_Advance(flow, call, frame), None)
+
+
+def _continue(advance: _Advance, error: BaseException | None) -> Any:
+    value: Any = None
+    while (effect := advance(value, error)) is not None:
+        value, error = None, None
+        if type(effect) is Deliver:
+            effect.tap.deliver(partial(_continue, advance))
+            return effect.native
+        try:
+            value = _PERFORM[type(effect)](effect)
+        except BaseException as raised:
+            error = raised
+    return advance.value
+
+
+def _send(effect: Send) -> Any:
+    call = effect.call
+    token = attach(call.context)
+    try:
+        return call.boundary.send(call)
+    finally:
+        detach(token)
+
+
+def _wait(effect: Wait) -> Any:
+    return _loop_thread().wait(effect)
+
+
+def _together(effect: Together) -> list[Any]:
+    with ThreadPoolExecutor(len(effect.branches), "spanrelay-branch") as pool:
+        futures = [
+            pool.submit(contextvars.copy_context().run, _drive, flow, branch, frame)
+            for branch, frame, flow in effect.branches
+        ]
+    return [future.result() for future in futures]
+
+
+_PERFORM: dict[type, Callable[[Any], Any]] = {
+    Send: _send,
+    Wait: _wait,
+    Together: _together,
+    Drain: lambda effect: effect.tap.drain(),
+    Answer: lambda effect: effect.call.boundary.answer(effect.call, effect.body),
+}
+
+
+async def _adrive(flow: Flow, call: Call, frame: Frame) -> Any:
+    return await _acontinue(_Advance(flow, call, frame), None)
+
+
+async def _acontinue(advance: _Advance, error: BaseException | None) -> Any:
+    value: Any = None
+    while (effect := advance(value, error)) is not None:
+        value, error = None, None
+        if type(effect) is Deliver:
+            effect.tap.deliver(partial(_acontinue, advance))
+            return effect.native
+        try:
+            value = await _APERFORM[type(effect)](effect)
+        except BaseException as raised:
+            error = raised
+    return advance.value
+
+
+async def _asend(effect: Send) -> Any:
+    call = effect.call
+    token = attach(call.context)
+    try:
+        return await call.boundary.send(call)
+    finally:
+        detach(token)
+
+
+async def _await(effect: Wait) -> Any:
+    try:
+        return await asyncio.wait_for(_as_coroutine(effect.awaitable), effect.timeout)
+    except asyncio.TimeoutError:
+        raise _late(effect) from None
+
+
+async def _atogether(effect: Together) -> list[Any]:
+    tasks = [asyncio.ensure_future(_adrive(flow, branch, frame)) for branch, frame, flow in effect.branches]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+_APERFORM: dict[type, Callable[[Any], Awaitable[Any]]] = {
+    Send: _asend,
+    Wait: _await,
+    Together: _atogether,
+    Drain: lambda effect: effect.tap.drain(),
+    Answer: lambda effect: effect.call.boundary.answer(effect.call, effect.body),
+}
+
+
+async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _late(effect: Wait) -> MiddlewareError:
+    return MiddlewareError(
+        f"middleware {effect.name!r} did not answer within {effect.timeout:g} s, so the call is refused; "
+        "raise its timeout= or make it faster"
+    )
+
+
+class _LoopThread:
+    """An event loop of our own, where a sync call waits for what policy awaits."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True).start()
+
+    def wait(self, effect: Wait) -> Any:
+        work = cast("Coroutine[Any, Any, Any]", _as_coroutine(effect.awaitable))
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(effect.timeout):
+            future.cancel()
+            raise _late(effect)
+        return future.result()
+
+
+_threads: dict[int, _LoopThread] = {}
+_threads_lock = threading.Lock()
+
+
+def _loop_thread() -> _LoopThread:
+    """The loop thread of this process; a forked child makes its own."""
+    with _threads_lock:
+        pid = os.getpid()
+        if pid not in _threads:
+            _threads.clear()
+            _threads[pid] = _LoopThread()
+        return _threads[pid]

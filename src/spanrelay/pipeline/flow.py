@@ -1,0 +1,271 @@
+"""The order of one call, without I/O: request intercepts, guardrails, execution intercepts around the sending.
+
+One generator serves sync and async, streams and whole answers: it yields effects, and a driver performs them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Generator, Mapping
+from typing import Any, TypeAlias, cast
+
+from opentelemetry.trace import Span
+
+from spanrelay.errors import GuardrailRejected, MiddlewareError
+from spanrelay.pipeline.call import Call, Response
+from spanrelay.pipeline.middleware import Chain, Frame, Middleware
+from spanrelay.pipeline.stream import Tap
+from spanrelay.records import SpanRecord
+from spanrelay.semconv import names
+
+
+class Send:
+    """Effect: make the real call; the driver sends back what the SDK returned."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+
+class Wait:
+    """Effect: wait for `awaitable` at most `timeout` seconds; the driver sends back its result."""
+
+    __slots__ = ("awaitable", "name", "timeout")
+
+    def __init__(self, awaitable: Awaitable[Any], name: str, timeout: float) -> None:
+        self.awaitable = awaitable
+        self.name = name
+        self.timeout = timeout
+
+
+class Together:
+    """Effect: run several branches at the same time; the driver sends back their results, in order."""
+
+    __slots__ = ("branches",)
+
+    def __init__(self, branches: list[tuple[Call, Frame, Flow]]) -> None:
+        self.branches = branches
+
+
+class Answer:
+    """Effect: turn `body` into what the SDK would have returned."""
+
+    __slots__ = ("body", "call")
+
+    def __init__(self, call: Call, body: Any) -> None:
+        self.call = call
+        self.body = body
+
+
+class Drain:
+    """Effect: read a stream to its end and keep it."""
+
+    __slots__ = ("tap",)
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+
+
+class Deliver:
+    """Effect: give the stream to its consumer now; the flow goes on when the stream has ended."""
+
+    __slots__ = ("native", "tap")
+
+    def __init__(self, native: Any, tap: Tap) -> None:
+        self.native = native
+        self.tap = tap
+
+
+Effect: TypeAlias = Send | Wait | Together | Answer | Drain | Deliver
+Flow: TypeAlias = Generator[Effect, Any, Any]
+
+
+def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
+    """Run `call` through `chain`; returns what the application is to get."""
+    yield from _edit(call, chain, frame)
+    yield from _judge(call, chain, frame)
+    response = yield from _layer(call, chain, frame, 0)
+    return (yield from _settle(call, response))
+
+
+def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
+    for entry in chain.requests:
+        edited = yield from _ask(entry, call, frame)
+        if isinstance(edited, dict):
+            cast("Any", call).wire = edited
+        elif edited is not None:
+            cast("Any", call).request = edited
+
+
+def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
+    if not chain.guardrails:
+        return
+    call.judge()
+    for entry in chain.guardrails:
+        yield from _ask_guardrail(entry, call, frame)
+
+
+def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
+    span = _guardrail_span(entry, call)
+    try:
+        reason = yield from _ask(entry, call, frame)
+        if reason is not None and not isinstance(reason, str):
+            raise MiddlewareError(
+                f"guardrail {entry.name!r} must return None or the reason to refuse, not {type(reason).__name__!r}"
+            )
+        if span.is_recording():
+            span.set_attribute(names.GUARDRAIL_VERDICT_TYPE, "allow" if reason is None else "deny")
+            span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None else "block")
+            if reason is not None:
+                span.set_attribute(names.GUARDRAIL_VERDICT_REASON, reason)
+    finally:
+        span.end()
+    if reason is not None:
+        raise GuardrailRejected(reason, entry.name)
+
+
+def _guardrail_span(entry: Middleware, call: Call) -> Span:
+    operation = names.OPERATION_OF_KIND["guardrail"]
+    record = SpanRecord(0, 0, name=names.span_name("guardrail", operation, entry.name), kind="guardrail")
+    record.operation = operation
+    record.session_id, record.user_id = call.record.session_id, call.record.user_id
+    span = call.tracing.open(record, call.context)
+    if span.is_recording():
+        span.set_attribute(names.GUARDRAIL_COMPONENT_NAME, entry.name)
+        span.set_attribute(names.GUARDRAIL_TARGET_SUBTYPE, names.GUARDRAIL_TARGETS.get(call.kind, call.kind))
+    return span
+
+
+def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
+    """Run a function that answers at once or with an awaitable."""
+    frame.running = entry
+    try:
+        answer = entry.function(call)
+        if inspect.isawaitable(answer):
+            answer = yield Wait(answer, entry.name, entry.timeout)
+    finally:
+        frame.running = None
+    return answer
+
+
+def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
+    """Run the execution intercepts from `index` on, and the sending within; returns a `Response` or an answer."""
+    if index == len(chain.executions):
+        return (yield from _send(call, chain, frame))
+    entry = chain.executions[index]
+    frame.running = entry
+    body = entry.function(call)
+    if not isinstance(body, Generator):
+        raise MiddlewareError(f"execution intercept {entry.name!r} must be a generator function")
+    last: Response | None = None
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        frame.running = entry
+        try:
+            effect: Any = body.send(value) if error is None else body.throw(error)
+        except StopIteration as stop:
+            return _answer_of(entry, stop.value, last)
+        finally:
+            frame.running = None
+        value, error = None, None
+        try:
+            value = yield from _perform(effect, entry, call, chain, frame, index)
+            last = value if isinstance(value, Response) else last
+        except GeneratorExit:
+            body.close()
+            raise
+        except BaseException as raised:
+            error = raised
+
+
+def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
+    """Do what an execution intercept yielded: a call to send on, several, or something to wait for."""
+    if isinstance(effect, Call):
+        return (yield from _next(effect, call, chain, frame, index))
+    if isinstance(effect, list):
+        branches = cast("list[Any]", effect)
+        if not branches or not all(isinstance(branch, Call) for branch in branches):
+            raise MiddlewareError(f"execution intercept {entry.name!r} may yield a list of calls, not {effect!r}")
+        return (yield Together([_branch(branch, call, chain, frame, index) for branch in branches]))
+    if inspect.isawaitable(effect):
+        frame.running = entry
+        try:
+            return (yield Wait(effect, entry.name, entry.timeout))
+        finally:
+            frame.running = None
+    raise MiddlewareError(
+        f"execution intercept {entry.name!r} must yield the call, a list of calls or an awaitable, "
+        f"not {type(effect).__name__!r}"
+    )
+
+
+def _next(branch: Call, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
+    response = yield from _layer(branch, chain, frame, index + 1)
+    return response if isinstance(response, Response) else _Made(call, response)
+
+
+def _branch(branch: Call, call: Call, chain: Chain, frame: Frame, index: int) -> tuple[Call, Frame, Flow]:
+    own = Frame(frame.above)
+    return branch, own, _next(branch, call, chain, own, index)
+
+
+class _Made(Response):
+    """An answer from an inner middleware, as the outer ones see it."""
+
+    __slots__ = ()
+
+    def __init__(self, call: Call, record: Any) -> None:
+        super().__init__(call, record)
+        self._record = record
+
+
+def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
+    """Send the call; a request changed since the guardrails saw it passes them again."""
+    if call.tap is not None:
+        if call.tap.delivered:
+            raise call.tap.failure or MiddlewareError("a stream that has been delivered cannot be sent again")
+        call.tap.forget()
+    if chain.guardrails and call.changed():
+        yield from _judge(call, chain, frame)
+    native = yield Send(call)
+    if call.tap is not None:
+        yield Drain(call.tap) if chain.buffered else Deliver(native, call.tap)
+    return Response(call, native)
+
+
+def _answer_of(entry: Middleware, value: Any, last: Response | None) -> Any:
+    """Check what an execution intercept returned; None after a `yield` means the answer unchanged."""
+    if value is None:
+        if last is None:
+            raise MiddlewareError(
+                f"execution intercept {entry.name!r} neither sent the call nor returned an answer"
+            )
+        return last
+    return value
+
+
+def _settle(call: Call, answer: Any) -> Flow:
+    """Turn the outermost answer into what the application gets."""
+    if isinstance(answer, Response) and not isinstance(answer, _Made):
+        call.adopt(answer.call)
+        if call.tap is not None:
+            call.tap.hand_out()
+        return answer.native
+    record = answer.record if isinstance(answer, _Made) else answer
+    if call.tap is not None and call.tap.delivered:
+        raise MiddlewareError("a stream that has been delivered cannot be changed; register with buffered=True")
+    return (yield Answer(call, _body_of(call, record)))
+
+
+def _body_of(call: Call, record: Any) -> Any:
+    if isinstance(record, call.answer_type):
+        return call.encode_answer(record)
+    if call.kind == "tool":
+        return record
+    if isinstance(record, Mapping):
+        return dict(cast("Mapping[str, Any]", record))
+    raise MiddlewareError(
+        f"the answer to a {call.kind} call must be a {call.answer_type.__name__}, not {type(record).__name__!r}"
+    )

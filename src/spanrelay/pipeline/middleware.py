@@ -1,0 +1,204 @@
+"""What may stand around a call, how it is declared, and in which order it runs.
+
+Three families change the real call and fail closed: a request intercept edits the request, a guardrail lets it
+pass or refuses, an execution intercept stands around the sending.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast, overload
+
+from opentelemetry import context as otel_context
+
+from spanrelay.pipeline.call import Call
+from spanrelay.records import Kind
+from spanrelay.registry import Handle, Registry, visible
+from spanrelay.scope import Scope
+
+Family: TypeAlias = Literal["request", "guardrail", "execution"]
+Step: TypeAlias = Callable[[Any], Any]
+
+_FRAME_KEY = otel_context.create_key("spanrelay.frame")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Middleware:
+    """One registered piece of policy.
+
+    `kinds` None means every kind of call. `buffered` (execution intercepts): a stream is drained before the
+    intercept resumes, and replayed to the consumer afterwards. `timeout` limits each wait, in seconds.
+    """
+
+    name: str
+    function: Step
+    family: Family
+    kinds: frozenset[Kind] | None = None
+    priority: int = 100
+    buffered: bool = False
+    timeout: float = 30.0
+
+    def __call__(self, call: Any) -> Any:
+        """Run the function itself, for tests of it."""
+        return self.function(call)
+
+
+def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> Any:
+    def decorate(step: Step) -> Middleware:
+        if family == "execution" and not inspect.isgeneratorfunction(step):
+            raise TypeError(
+                f"execution intercept {step!r} must be a generator function: `response = yield call` sends the "
+                "call on"
+            )
+        kinds: Iterable[Kind] | None = options.get("kinds")
+        return Middleware(
+            name=options.get("name") or getattr(step, "__qualname__", type(step).__qualname__),
+            function=step,
+            family=family,
+            kinds=frozenset(kinds) if kinds is not None else None,
+            priority=options.get("priority", 100),
+            buffered=options.get("buffered", False),
+            timeout=options.get("timeout", 30.0),
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+@overload
+def guardrail(function: Step, /) -> Middleware: ...
+@overload
+def guardrail(
+    *,
+    name: str | None = None,
+    kinds: Iterable[Kind] | None = None,
+    priority: int = 100,
+    timeout: float = 30.0,
+) -> Callable[[Step], Middleware]: ...
+def guardrail(function: Step | None = None, /, **options: Any) -> Any:
+    """Declare a guardrail: `(call) -> None` lets the call pass, a string is the reason to refuse it.
+
+    It may be a coroutine function. A refused call is not sent and raises `GuardrailRejected`.
+    """
+    return _declare("guardrail", function, options)
+
+
+@overload
+def request_intercept(function: Step, /) -> Middleware: ...
+@overload
+def request_intercept(
+    *,
+    name: str | None = None,
+    kinds: Iterable[Kind] | None = None,
+    priority: int = 100,
+    timeout: float = 30.0,
+) -> Callable[[Step], Middleware]: ...
+def request_intercept(function: Step | None = None, /, **options: Any) -> Any:
+    """Declare a request intercept: `(call) ->` the changed request record, or None to leave it.
+
+    It may be a coroutine function, and it may edit `call.request` or `call.wire` in place.
+    """
+    return _declare("request", function, options)
+
+
+@overload
+def execution_intercept(function: Step, /) -> Middleware: ...
+@overload
+def execution_intercept(
+    *,
+    name: str | None = None,
+    kinds: Iterable[Kind] | None = None,
+    priority: int = 100,
+    buffered: bool = False,
+    timeout: float = 30.0,
+) -> Callable[[Step], Middleware]: ...
+def execution_intercept(function: Step | None = None, /, **options: Any) -> Any:
+    """Declare an execution intercept, a generator function around the real call.
+
+    `response = yield call` sends the call on; yielding again sends it again; returning without a yield answers
+    instead of the provider; raising refuses. `yield awaitable` waits for it, `yield [a, b]` sends copies
+    together. On a stream the generator resumes when the stream has ended, and can no longer change it, unless
+    `buffered=True`. No `with attach(...)` may span a `yield`: the driver alone sets the context.
+    """
+    return _declare("execution", function, options)
+
+
+registered: Registry[Middleware] = Registry()
+"""What is registered for every call of the process."""
+
+
+def use(middleware: Middleware | Step, *, scope: Scope | None = None) -> Handle:
+    """Register `middleware` for every call, or for the calls in `scope` and below it.
+
+    A bare generator function is taken for an execution intercept. The handle removes it again.
+
+    Raises:
+        ConfigurationError: one of that name is registered there already.
+    """
+    entry = middleware if isinstance(middleware, Middleware) else execution_intercept(middleware)
+    return registered.add(entry) if scope is None else scope.own(entry)
+
+
+class Chain:
+    """The middleware of one kind of call, compiled."""
+
+    __slots__ = ("buffered", "executions", "guardrails", "requests")
+
+    def __init__(self, entries: Iterable[Middleware]) -> None:
+        self.requests = tuple(entry for entry in entries if entry.family == "request")
+        self.guardrails = tuple(entry for entry in entries if entry.family == "guardrail")
+        self.executions = tuple(entry for entry in entries if entry.family == "execution")
+        self.buffered = any(entry.buffered for entry in self.executions)
+
+
+class Frame:
+    """Which middleware is running for one call: it is left out of calls that it makes itself."""
+
+    __slots__ = ("above", "running")
+
+    def __init__(self, above: frozenset[Middleware]) -> None:
+        self.above = above
+        self.running: Middleware | None = None
+
+    def excluded(self) -> frozenset[Middleware]:
+        """What must not run for a call made now."""
+        return self.above if self.running is None else self.above | {self.running}
+
+
+_NOTHING: frozenset[Middleware] = frozenset()
+
+
+def current_frame() -> Frame | None:
+    """Return the innermost frame of the current context."""
+    return cast("Frame | None", otel_context.get_value(_FRAME_KEY))
+
+
+def chain_for(call: Call) -> Chain | None:
+    """Return the chain for `call`, which has been opened; None when nothing is registered for it."""
+    scope = call.scope
+    registries: tuple[Registry[Middleware], ...]
+    registries = (registered, *scope.registries) if scope is not None and scope.registries else (registered,)
+    if not any(registry.entries for registry in registries):
+        return None
+    frame = current_frame()
+    excluded = _NOTHING if frame is None else frame.excluded()
+    return _compiled(registries, call.record.kind or "custom", excluded)
+
+
+def _compiled(
+    registries: tuple[Registry[Middleware], ...], kind: Kind, excluded: frozenset[Middleware]
+) -> Chain | None:
+    if len(registries) == 1:
+        return registries[0].derived((kind, excluded), lambda entries: _compile(entries, kind, excluded))
+    # The outer registries' snapshots are part of the key: the cache of the innermost one dies with its scope.
+    outer = tuple(registry.entries for registry in registries[:-1])
+    return registries[-1].derived((kind, excluded, outer), lambda _: _compile(visible(registries), kind, excluded))
+
+
+def _compile(entries: Iterable[Middleware], kind: Kind, excluded: frozenset[Middleware]) -> Chain | None:
+    chosen = [e for e in entries if e not in excluded and (e.kinds is None or kind in e.kinds)]
+    return Chain(chosen) if chosen else None
+
+
+Flow: TypeAlias = Generator[Any, Any, Any]

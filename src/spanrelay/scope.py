@@ -1,0 +1,238 @@
+"""Scope: where work belongs. A scope is a span plus what everything below it inherits, in the OTel Context.
+
+Lives in the Context under one key, so whatever carries OTel context carries scopes; there is no second
+ContextVar, and nothing here holds a context token across a yield of somebody else's generator.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, set_span_in_context
+
+from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
+from spanrelay.registry import Entry, Handle, Registry
+from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, span_name
+from spanrelay.tracing import Tracing, describe_error
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SCOPE_KEY = otel_context.create_key("spanrelay.scope")
+_tracing: list[Tracing] = []
+
+
+def current_scope(context: Context | None = None) -> Scope | None:
+    """Return the innermost scope of `context`, or of the current context."""
+    return cast("Scope | None", otel_context.get_value(_SCOPE_KEY, context))
+
+
+class Scope:
+    """One entered scope. `span` is its span; `session_id`, `user_id` and `metadata` reach every span below."""
+
+    __slots__ = ("_registry", "_token", "parent", "record", "registries", "span")
+
+    def __init__(self, record: SpanRecord, parent: Scope | None) -> None:
+        self.record = record
+        self.parent = parent
+        self.span: Span | None = None
+        self.registries: tuple[Registry[Any], ...] = parent.registries if parent is not None else ()
+        self._registry: Registry[Any] | None = None
+        self._token: Token[Context] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name given to `scope(...)`."""
+        return self.record.name
+
+    @property
+    def session_id(self) -> str | None:
+        """The conversation this scope belongs to, its own or inherited."""
+        return self.record.session_id
+
+    @property
+    def user_id(self) -> str | None:
+        """The user this scope works for, its own or inherited."""
+        return self.record.user_id
+
+    @property
+    def metadata(self) -> dict[str, JSON]:
+        """The scope's metadata over what it inherits."""
+        return self.record.metadata
+
+    @property
+    def size(self) -> int:
+        """Nothing of a scope is kept as bytes."""
+        return 0
+
+    def complete(self) -> None:
+        """A scope's record is complete when it ends."""
+
+    def forget_content(self) -> None:
+        """Drop a tool scope's arguments and result."""
+        self.record.content = False
+
+    def own(self, entry: Entry) -> Handle:
+        """Register `entry` for calls in this scope and below; it goes when the scope ends."""
+        if self._registry is None:
+            self._registry = Registry[Any]()
+            self.registries = (*self.registries, self._registry)
+        return self._registry.add(entry)
+
+    def mark(self, name: str, attributes: Mapping[str, JSON] | None = None) -> None:
+        """Add a span event to this scope's span."""
+        if self.span is not None:
+            self.span.add_event(name, dict(attributes or {}))
+
+    def set_result(self, content: JSON, *, is_error: bool = False) -> None:
+        """Record what a scope of kind `tool` gave."""
+        self.record.result = ToolResult(content, is_error)
+
+    def _enter(self) -> Scope:
+        if not _tracing:
+            _tracing.append(Tracing("spanrelay"))
+        outer = otel_context.get_current()
+        self.span = _tracing[0].open(self.record, outer)
+        inner = otel_context.set_value(_SCOPE_KEY, self, set_span_in_context(self.span, outer))
+        self._token = otel_context.attach(inner)
+        return self
+
+    def _exit(self, error: BaseException | None) -> None:
+        if self._token is not None:
+            otel_context.detach(self._token)
+            self._token = None
+        if error is not None and not isinstance(error, GeneratorExit):
+            self.record.error = describe_error(error)
+        if self.span is not None:
+            _tracing[0].close(self.span, self)
+        self._registry = None
+
+
+class scope:
+    """Say where work belongs: `with scope("researcher", session="s-1"): ...`, `async with`, or a decorator.
+
+    Opens a span of `kind`, makes it current, and hands `session`, `user` and `metadata` to every span below,
+    our own and those of other instrumentation. Each use opens a span of its own.
+
+    Args:
+        name: What the work is called; for an agent its name, for a tool its name.
+        kind: agent, chain, tool, llm, retriever, embedder, reranker, guardrail, evaluator or custom.
+        session: Conversation id, `gen_ai.conversation.id` and `session.id`.
+        user: User id, `user.id`.
+        metadata: JSON-like values by name; merged over the enclosing scope's.
+        agent: For kind agent, more about it than its name.
+        arguments: For kind tool, what it was given.
+        call_id: For kind tool, the model's id of the call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind = "agent",
+        *,
+        session: str | None = None,
+        user: str | None = None,
+        metadata: Mapping[str, JSON] | None = None,
+        agent: AgentInfo | None = None,
+        arguments: JSON = None,
+        call_id: str | None = None,
+    ) -> None:
+        if kind not in OI_KIND_OF_KIND:
+            choices = ", ".join(str(choice) for choice in OI_KIND_OF_KIND)
+            raise ValueError(f"kind={kind!r} is not a kind of scope; use one of {choices}")
+        self._name = name
+        self._kind: Kind = kind
+        self._session = session
+        self._user = user
+        self._metadata = metadata
+        self._agent = agent
+        self._tool = ToolRequest(name, arguments, call_id) if kind == "tool" else None
+        self._open: list[Scope] = []
+
+    def _make(self) -> Scope:
+        parent = current_scope()
+        operation = OPERATION_OF_KIND.get(self._kind)
+        record = inherit(SpanRecord(0, 0, name=span_name(self._kind, operation, self._name)), parent)
+        record.kind, record.operation, record.tool = self._kind, operation, self._tool
+        if self._kind == "agent":
+            record.agent = self._agent or AgentInfo(self._name)
+        record.session_id = self._session or record.session_id
+        record.user_id = self._user or record.user_id
+        if self._metadata:
+            record.metadata = {**record.metadata, **self._metadata}
+        return Scope(record, parent)
+
+    def __enter__(self) -> Scope:
+        entered = self._make()._enter()
+        self._open.append(entered)
+        return entered
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.pop()._exit(error)
+
+    async def __aenter__(self) -> Scope:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _fresh(self) -> scope:
+        """A copy for one call of a decorated function: calls overlap, a context manager must not."""
+        copy = object.__new__(scope)
+        copy.__dict__.update(self.__dict__)
+        copy._open = []
+        return copy
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function, coroutine function or (async) generator function: each call is one scope."""
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"scope(...) cannot decorate the generator {function!r}: a scope must not stay current between "
+                "its values; enter the scope around the loop that consumes it"
+            )
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def in_scope_async(*args: Any, **kwargs: Any) -> Any:
+                with self._fresh():
+                    return await function(*args, **kwargs)
+
+            return cast("F", in_scope_async)
+
+        @functools.wraps(function)
+        def in_scope(*args: Any, **kwargs: Any) -> Any:
+            with self._fresh():
+                return function(*args, **kwargs)
+
+        return cast("F", in_scope)
+
+
+def inherit(record: SpanRecord, parent: Scope | None) -> SpanRecord:
+    """Give `record` what the scope around it hands down, and return it."""
+    if parent is not None:
+        above = parent.record
+        record.session_id, record.user_id, record.metadata = above.session_id, above.user_id, above.metadata
+        record.agent = None
+    return record
+
+
+def mark(name: str, attributes: Mapping[str, JSON] | None = None) -> None:
+    """Add a span event to the current scope's span; without a scope, to the current span."""
+    inner = current_scope()
+    if inner is not None:
+        inner.mark(name, attributes)
+        return
+    from opentelemetry.trace import get_current_span
+
+    get_current_span().add_event(name, dict(attributes or {}), time.time_ns())

@@ -1,0 +1,58 @@
+"""What every span says by itself, whatever its attributes: identity, times, status, resource, events.
+
+Duck-typed on the SDK's `ReadableSpan`; no SDK is imported here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spanrelay import semconv
+from spanrelay.records import ErrorInfo, Mark, SpanRecord
+from spanrelay.semconv import names
+
+_ERROR = 2
+
+
+def record_of(span: Any) -> SpanRecord:
+    """Return the record of a finished `ReadableSpan`, its attributes read by whichever dialect knows them."""
+    record = SpanRecord(0, 0)
+    describe_span(span, record)
+    semconv.read(span.attributes or {}, record)
+    return record
+
+
+def describe_span(span: Any, record: SpanRecord) -> None:
+    """Fill `record` with what the span says apart from its attributes; an error already there stays."""
+    identity, parent = span.context, span.parent
+    record.trace_id, record.span_id = identity.trace_id, identity.span_id
+    record.parent_id = parent.span_id if parent is not None else None
+    record.remote_parent = parent is not None and parent.is_remote
+    record.name = span.name
+    record.start, record.end = span.start_time or 0, span.end_time
+    scope = span.instrumentation_scope
+    if scope is not None:
+        record.scope_name, record.scope_version = scope.name, scope.version or None
+    resource = span.resource.attributes
+    record.service_name = resource.get("service.name")
+    record.service_version = resource.get("service.version")
+    record.truncated = record.truncated or span.dropped_attributes > 0 if _is_plain(span) else record.truncated
+    events = span.events
+    if events:
+        record.marks = [Mark(event.name, event.timestamp, dict(event.attributes or {})) for event in events]
+    if span.status.status_code.value == _ERROR and record.error is None:
+        record.error = _error_of(span, record.marks)
+
+
+def _is_plain(span: Any) -> bool:
+    # Attributes that are read lazily would be read by asking how many were dropped.
+    return not hasattr(span._attributes, "_ended")
+
+
+def _error_of(span: Any, marks: list[Mark]) -> ErrorInfo:
+    """Return the error of a failed span: its exception event, else its status text."""
+    for mark in reversed(marks):
+        if mark.name == names.EXCEPTION_EVENT:
+            kind = str(mark.attributes.get(names.EXCEPTION_TYPE) or "error")
+            return ErrorInfo(kind, str(mark.attributes.get(names.EXCEPTION_MESSAGE) or ""))
+    return ErrorInfo("error", span.status.description or "")

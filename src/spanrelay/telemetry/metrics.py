@@ -1,0 +1,70 @@
+"""The GenAI metrics of model calls: operation duration, token usage, time to the first chunk.
+
+Recorded on the worker's thread from the finished record, whether or not the span was sampled or exported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry import metrics
+from opentelemetry.metrics import Histogram, MeterProvider
+
+from spanrelay.records import SpanRecord
+from spanrelay.semconv import names
+
+_MODEL_KINDS = frozenset({"llm", "embedder"})
+
+
+class CallMetrics:
+    """Histograms of one meter provider, by the OpenTelemetry GenAI conventions."""
+
+    def __init__(self, provider: MeterProvider | None = None) -> None:
+        meter = metrics.get_meter("spanrelay", meter_provider=provider)
+
+        def histogram(name: str, unit: str) -> Histogram:
+            buckets = list(names.BUCKETS[name])
+            return meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=buckets)
+
+        self._duration = histogram(names.OPERATION_DURATION, names.SECONDS)
+        self._tokens = histogram(names.TOKEN_USAGE, names.TOKENS)
+        self._first_chunk = histogram(names.CLIENT_TIME_TO_FIRST_CHUNK, names.SECONDS)
+        self._tool = histogram(names.EXECUTE_TOOL_DURATION, names.SECONDS)
+        self._agent = histogram(names.INVOKE_AGENT_DURATION, names.SECONDS)
+
+    def record(self, record: SpanRecord) -> None:
+        """Record what a finished span says."""
+        seconds = ((record.end or record.start) - record.start) / 1e9
+        if record.kind in _MODEL_KINDS:
+            self._record_model_call(record, seconds)
+        elif record.kind == "tool" and record.tool is not None:
+            self._tool.record(seconds, {**_common(record), names.TOOL_NAME: record.tool.name})
+        elif record.kind == "agent":
+            self._agent.record(seconds, _common(record))
+
+    def _record_model_call(self, record: SpanRecord, seconds: float) -> None:
+        attributes = _common(record)
+        self._duration.record(seconds, attributes)
+        if record.time_to_first_chunk is not None:
+            self._first_chunk.record(record.time_to_first_chunk, attributes)
+        usage = record.response.usage if record.response is not None else None
+        if usage is None:
+            return
+        for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+            if count is not None:
+                self._tokens.record(count, {**attributes, names.TOKEN_TYPE: kind})
+
+
+def _common(record: SpanRecord) -> dict[str, Any]:
+    attributes: dict[str, Any] = {names.OPERATION: record.operation or record.kind or ""}
+    if record.provider:
+        attributes[names.PROVIDER] = record.provider
+    if record.request is not None and record.request.model:
+        attributes[names.REQUEST_MODEL] = record.request.model
+    if record.response is not None and record.response.model:
+        attributes[names.RESPONSE_MODEL] = record.response.model
+    if record.agent is not None and record.agent.name:
+        attributes[names.AGENT_NAME] = record.agent.name
+    if record.error is not None:
+        attributes[names.ERROR_TYPE] = record.error.type
+    return attributes

@@ -1,0 +1,191 @@
+"""The one thread that reads finished spans for metrics and trajectories, off the caller's thread.
+
+It takes spans in the order in which they start and end, and never blocks the thread that ended them.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from opentelemetry.sdk.trace import Span
+
+from spanrelay import semconv
+from spanrelay._guard import guarded, losses
+from spanrelay.records import SpanRecord
+from spanrelay.semconv import kind_of
+from spanrelay.semconv.spans import describe_span
+from spanrelay.telemetry.projection import Ended
+
+_IDLE_SECONDS = 0.2
+
+
+class Sink(Protocol):
+    """What is fed with spans: the trajectory writer."""
+
+    def start(self, record: SpanRecord) -> None:
+        """A span has started."""
+        ...
+
+    def end(self, record: SpanRecord) -> None:
+        """A span has ended."""
+        ...
+
+    def idle(self) -> None:
+        """Nothing has come for a while."""
+        ...
+
+    def flush(self, timeout: float) -> None:
+        """Write everything out, within `timeout` seconds."""
+        ...
+
+    def shutdown(self) -> None:
+        """Write everything out and finish."""
+        ...
+
+
+class Worker:
+    """Feeds `sink` and `measure` from a queue. Starts its thread with the first span; a fork starts anew."""
+
+    def __init__(
+        self,
+        make_sink: Callable[[], Sink | None],
+        measure: Callable[[SpanRecord], None] | None,
+        *,
+        on_first: Callable[[], None] | None = None,
+        unsampled: bool = False,
+    ) -> None:
+        self._make_sink = make_sink
+        self._measure = measure
+        self._on_first = on_first
+        self._unsampled = unsampled
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._sink: Sink | None = None
+
+    def started(self, span: Span) -> None:
+        """A span has started; it is read on the worker's thread."""
+        self._put(span)
+
+    def ended(self, ended: Ended) -> None:
+        """A span has ended."""
+        self._put(ended)
+
+    def unrecorded(self, record: SpanRecord) -> None:
+        """A call has ended whose span was not recorded: it counts in metrics."""
+        if self._measure is not None:
+            self._put(record)
+
+    def _put(self, item: Any) -> None:
+        if self._closed:
+            if not isinstance(item, Span):
+                losses.add("spans ended after shutdown")
+            return
+        if self._thread is None:
+            self._start()
+        self._queue.put(item)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="spanrelay-recorder", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        with guarded("opening the trajectory writer"):
+            self._sink = self._make_sink()
+        while True:
+            try:
+                item = self._queue.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                self._feed("being idle", lambda sink: sink.idle())
+                # Until something comes there is nothing to be idle about again.
+                item = self._queue.get()
+            if item is None:
+                return
+            self._handle(item)
+
+    def _handle(self, item: Any) -> None:
+        if isinstance(item, Ended):
+            self._end(item)
+        elif isinstance(item, _Flush):
+            self._feed("flushing trajectories", lambda sink: sink.flush(item.timeout))
+            item.done.set()
+        elif isinstance(item, SpanRecord):
+            self._count(item)
+        else:
+            self._feed("reading the start of a span", lambda sink: sink.start(_started(item)))
+
+    def _end(self, ended: Ended) -> None:
+        with guarded("recording a span"):
+            record = ended.record
+            self._count(record)
+            identity = ended.span.context
+            if self._unsampled or (identity is not None and identity.trace_flags.sampled):
+                self._feed("writing a trajectory", lambda sink: sink.end(record))
+            if self._on_first is not None and record.kind is not None:
+                announce, self._on_first = self._on_first, None
+                announce()
+
+    def _count(self, record: SpanRecord) -> None:
+        if self._measure is not None:
+            with guarded("recording metrics"):
+                self._measure(record)
+
+    def _feed(self, work: str, feed: Callable[[Sink], None]) -> None:
+        if self._sink is not None:
+            with guarded(work):
+                feed(self._sink)
+
+    def flush(self, timeout: float) -> bool:
+        """Handle everything queued so far and write it out; False when that takes over `timeout` seconds."""
+        if self._thread is None:
+            return True
+        flush = _Flush(timeout)
+        self._queue.put(flush)
+        return flush.done.wait(timeout)
+
+    def shutdown(self, timeout: float) -> None:
+        """Flush, stop the thread and finish the sink."""
+        if self._closed:
+            return
+        self._closed = True
+        thread = self._thread
+        if thread is None:
+            return
+        self._queue.put(None)
+        thread.join(timeout)
+        if thread.is_alive():
+            losses.add("spans not written before exit", self._queue.qsize())
+        else:
+            self._feed("finishing trajectories", lambda sink: sink.shutdown())
+
+
+class _Flush:
+    """Asks for everything before it to be written; `done` is set when it has been."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.done = threading.Event()
+
+
+def _started(span: Span) -> SpanRecord:
+    """Return what is known of a span that has only started."""
+    record = SpanRecord(0, 0)
+    describe_span(span, record)
+    record.end = None
+    attributes = span.attributes or {}
+    record.kind = kind_of(attributes)
+    if record.kind != "llm":
+        semconv.read(attributes, record)
+    return record

@@ -1,0 +1,146 @@
+"""Opens and closes the span of a scope or a call, and hands what it recorded to the span processor.
+
+Nothing here reads a payload: that is done later, on another thread, by whoever reads the span first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+
+from spanrelay import semconv
+from spanrelay._guard import guarded
+from spanrelay.records import ErrorInfo, SpanRecord
+from spanrelay.semconv import names
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
+
+
+class Recorded(Protocol):
+    """What a scope or a call hands over when its span ends."""
+
+    record: SpanRecord
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload that are kept until somebody reads the record."""
+        ...
+
+    def complete(self) -> None:
+        """Read the payload into `record`. Called once, under a lock, on any thread."""
+        ...
+
+    def forget_content(self) -> None:
+        """Drop the payload and keep the record: memory is short."""
+        ...
+
+
+handed_over: dict[int, Recorded] = {}
+"""By span id: what was recorded for spans that are ending. The span processor takes each out in `on_end`."""
+
+
+class Recording:
+    """How this process records: the exporters' dialect, and whether message content may leave it."""
+
+    __slots__ = ("content", "dialect", "unrecorded")
+
+    def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
+        self.dialect = dialect
+        self.content = content
+        self.unrecorded: Callable[[Recorded], None] | None = None
+        """Takes calls whose span was not sampled: they still count in metrics."""
+
+
+recording = Recording()
+"""What `activate()` settled."""
+
+_adopted: dict[int, TracerProvider] = {}
+_CLIENT_KINDS = frozenset({"llm", "embedder", "retriever", "reranker"})
+
+
+def adopt(provider: TracerProvider) -> None:
+    """Remember that a span processor of ours stands in front of all others of `provider`."""
+    _adopted[id(provider)] = provider
+
+
+def abandon(provider: TracerProvider) -> None:
+    """Forget what `adopt` remembered."""
+    _adopted.pop(id(provider), None)
+
+
+class Tracing:
+    """A tracer, and how its spans get what was recorded.
+
+    With an adopted provider the span processor projects the record when somebody first reads the span.
+    Elsewhere it is projected onto the span just before it ends.
+    """
+
+    __slots__ = ("_provider", "tracer")
+
+    def __init__(self, name: str, version: str | None = None, provider: TracerProvider | None = None) -> None:
+        self._provider = provider
+        self.tracer: Tracer = trace.get_tracer(name, version, provider, SCHEMA_URL)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether a span processor of ours will see the spans of this tracer first."""
+        return id(self._provider or trace.get_tracer_provider()) in _adopted
+
+    def become(self, other: Tracing) -> None:
+        """Use the tracer of `other` from now on."""
+        self._provider, self.tracer = other._provider, other.tracer
+
+    def open(self, record: SpanRecord, context: Context, start: int | None = None) -> Span:
+        """Start the span of `record` under `context`; `start` is in nanoseconds since the epoch."""
+        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"):
+            return trace.INVALID_SPAN
+        attributes = semconv.write_start(record, recording.dialect)
+        if record.server_address is not None:
+            attributes[names.SERVER_ADDRESS] = record.server_address
+            if record.server_port is not None:
+                attributes[names.SERVER_PORT] = record.server_port
+        kind = SpanKind.CLIENT if record.kind in _CLIENT_KINDS else SpanKind.INTERNAL
+        return self.tracer.start_span(record.name, context, kind, attributes, start_time=start)
+
+    def close(self, span: Span, recorded: Recorded, end: int | None = None) -> None:
+        """End `span` with everything that `recorded` says."""
+        if not span.is_recording():
+            if recording.unrecorded is not None and span is not trace.INVALID_SPAN:
+                recording.unrecorded(recorded)
+            return
+        error = recorded.record.error
+        if error is not None:
+            span.set_status(Status(StatusCode.ERROR, error.message or error.type))
+        if self.adopted:
+            handed_over[span.get_span_context().span_id] = recorded
+        else:
+            _project_now(span, recorded)
+        span.end(end)
+
+
+def _project_now(span: Span, recorded: Recorded) -> None:
+    with guarded("projecting a record onto a span"):
+        recorded.complete()
+        span.set_attributes(semconv.write(recorded.record, recording.dialect, content=recording.content))
+
+
+def describe_error(error: BaseException) -> ErrorInfo:
+    """Return what is recorded of an exception: qualified type, message, HTTP status where it has one."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    status = getattr(error, "status_code", None)
+    code = getattr(error, "code", None)
+    try:
+        message = str(error)
+    except Exception:
+        message = ""
+    return ErrorInfo(
+        name,
+        message,
+        code if isinstance(code, str) else None,
+        status if isinstance(status, int) else None,
+    )
