@@ -1,1 +1,116 @@
-"""semconv."""
+"""Span attributes to records and back: the table of the dialects, one module each.
+
+Pure: no I/O, no OpenTelemetry, no SDK. A dialect is recognised span by span, never once for a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spanrelay.errors import ConfigurationError
+from spanrelay.records import Kind, SpanRecord
+from spanrelay.semconv import genai, names, openinference, traceloop
+from spanrelay.semconv.names import AttributeValue
+
+__all__ = ["DIALECTS", "kind_of", "read", "write", "write_start"]
+
+DEFAULT_DIALECT = "genai"
+
+
+def write_start(record: SpanRecord, dialect: str = DEFAULT_DIALECT) -> dict[str, AttributeValue]:
+    """Return the attributes for the start of `record`'s span: what samplers need.
+
+    Raises:
+        ConfigurationError: there is no such dialect.
+    """
+    return _writer(_START, dialect)(record)
+
+
+def write(record: SpanRecord, dialect: str = DEFAULT_DIALECT, *, content: bool) -> dict[str, AttributeValue]:
+    """Return the attributes for the end of `record`'s span, to be set over those of its start.
+
+    Args:
+        record: The span's record.
+        dialect: `genai` (with OpenInference's kind and scalars beside) or `openinference` (with
+            OpenTelemetry's operation, provider and model beside).
+        content: Whether messages, arguments and results are written.
+
+    Raises:
+        ConfigurationError: there is no such dialect.
+    """
+    return _writer(_END, dialect)(record, content)
+
+
+def _start_genai(record: SpanRecord) -> dict[str, AttributeValue]:
+    attributes = genai.start_attributes(record)
+    openinference.write_start_scalars(record, attributes)
+    return attributes
+
+
+def _end_genai(record: SpanRecord, content: bool) -> dict[str, AttributeValue]:
+    attributes = genai.to_attributes(record, content=content)
+    openinference.write_end_scalars(record, attributes)
+    return attributes
+
+
+def _start_openinference(record: SpanRecord) -> dict[str, AttributeValue]:
+    attributes = openinference.start_attributes(record)
+    operation = record.operation or names.OPERATION_OF_KIND.get(record.kind)
+    if operation is not None:
+        attributes[names.OPERATION] = operation
+    if record.provider is not None:
+        attributes[names.PROVIDER] = record.provider
+    if record.request is not None and record.request.model is not None:
+        attributes[names.REQUEST_MODEL] = record.request.model
+    return attributes
+
+
+def _end_openinference(record: SpanRecord, content: bool) -> dict[str, AttributeValue]:
+    return openinference.to_attributes(record, content=content)
+
+
+_START: dict[str, Callable[[SpanRecord], dict[str, AttributeValue]]] = {
+    "genai": _start_genai,
+    "openinference": _start_openinference,
+}
+_END: dict[str, Callable[[SpanRecord, bool], dict[str, AttributeValue]]] = {
+    "genai": _end_genai,
+    "openinference": _end_openinference,
+}
+DIALECTS = tuple(_START)
+"""The dialects that can be written; Traceloop's is read only."""
+
+
+def _writer(table: dict[str, Any], dialect: str) -> Callable[..., dict[str, AttributeValue]]:
+    try:
+        return table[dialect]
+    except KeyError:
+        choices = " or ".join(repr(name) for name in DIALECTS)
+        raise ConfigurationError(f"unknown dialect {dialect!r}: expected {choices}") from None
+
+
+def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
+    """Return what a span does, as far as its attributes say: OpenInference's word, else OpenTelemetry's."""
+    kind = openinference.kind_of(attributes)
+    if kind is None or kind == "custom":
+        kind = genai.kind_of(attributes) or traceloop.kind_of(attributes) or kind
+    return kind
+
+
+_READERS = (("genai", genai), ("traceloop", traceloop), ("openinference", openinference))
+
+
+def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Fill `record` from a span's attributes, whatever dialects they are in. Never raises.
+
+    A span may carry several dialects: the first that says something of a field gives that field, and no
+    message list is put together from two. The caller sets before what the span itself says (ids, times,
+    status and exception as `record.error`).
+    """
+    if record.kind is None:
+        record.kind = kind_of(attributes)
+    for name, dialect in _READERS:
+        if dialect.recognises(attributes):
+            record.dialect = record.dialect or name
+            dialect.from_attributes(attributes, record)

@@ -1,0 +1,256 @@
+"""Fields of a record that more than one dialect writes or reads in the same way.
+
+Readers here fill only what the record does not hold yet, and never raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from spanrelay._json import dumps_text
+from spanrelay.records import (
+    JSON,
+    AgentInfo,
+    ErrorInfo,
+    ModelResponse,
+    SpanRecord,
+    ToolRequest,
+    ToolResult,
+    Usage,
+)
+from spanrelay.semconv import names
+from spanrelay.semconv.names import AttributeValue
+from spanrelay.semconv.values import (
+    attribute_value,
+    count,
+    decode,
+    decode_loosely,
+    first,
+    number,
+    read_value,
+    structure,
+    text,
+    unwrap_arguments,
+    unwrap_result,
+    write_value,
+)
+
+MODEL_KINDS = frozenset(("llm", "embedder"))
+
+
+def _aliases(table: dict[str, str], aliases: dict[str, str]) -> dict[str, str]:
+    return {**aliases, **{key: name for name, key in table.items()}}
+
+
+REQUEST_PARAMETERS = _aliases(names.PARAMETER_NAMES, names.PARAMETER_ALIASES)
+RESPONSE_PARAMETERS = _aliases(names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETER_ALIASES)
+
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def write_scope_values(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
+    """Write what a scope was given and gave, under OpenInference's names: OpenTelemetry has none."""
+    if record.input is not None:
+        write_value(attributes, names.OI_INPUT, names.OI_INPUT_MIME, record.input)
+    if record.output is not None:
+        write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, record.output)
+
+
+def write_usage(
+    usage: Usage, table: tuple[tuple[str, tuple[str, ...]], ...], attributes: dict[str, AttributeValue]
+) -> None:
+    """Write the token counts that were reported under the names of `table`, and the cost in US dollars."""
+    for field, aliases in table:
+        tokens = getattr(usage, field)
+        if tokens is not None:
+            attributes[aliases[0]] = tokens
+    if usage.cost_usd is not None:
+        attributes[names.OI_COST_USD] = usage.cost_usd
+
+
+def write_parameters(
+    parameters: dict[str, JSON], table: dict[str, str], rest_key: str, attributes: dict[str, AttributeValue]
+) -> None:
+    """Write each parameter under its name in `table`, and those without one as one JSON object."""
+    rest: dict[str, JSON] = {}
+    for name, value in parameters.items():
+        key = table.get(name)
+        if key is None or value is None or isinstance(value, dict):
+            rest[name] = value
+        else:
+            attributes[key] = attribute_value(value)
+    if rest:
+        attributes[rest_key] = dumps_text(rest)
+
+
+def write_agent(agent: AgentInfo, attributes: dict[str, AttributeValue]) -> None:
+    """Write the agent's name, id and version; its description may be long, and waits for the end."""
+    if agent.name is not None:
+        attributes[names.AGENT_NAME] = agent.name
+    if agent.id is not None:
+        attributes[names.AGENT_ID] = agent.id
+    if agent.version is not None:
+        attributes[names.AGENT_VERSION] = agent.version
+
+
+def write_call_facts(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
+    """Write what is known at the end of any call: agent, timing, completeness, metadata, failure."""
+    agent = record.agent
+    if agent is not None and agent.description is not None:
+        attributes[names.AGENT_DESCRIPTION] = agent.description
+    if record.time_to_first_chunk is not None:
+        attributes[names.TIME_TO_FIRST_CHUNK] = record.time_to_first_chunk
+    if record.incomplete is not None:
+        attributes[names.INCOMPLETE] = record.incomplete
+    if record.metadata:
+        attributes[names.OI_METADATA] = dumps_text(record.metadata)
+    if record.result is not None and record.result.is_error:
+        attributes[names.TOOL_IS_ERROR] = True
+    _write_error(record, attributes)
+
+
+def _write_error(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
+    error = record.error
+    if error is None and record.response is not None:
+        error = record.response.error
+    if error is not None:
+        attributes[names.ERROR_TYPE] = error.type
+        if error.code is not None:
+            attributes[names.ERROR_CODE] = error.code
+        if error.status_code is not None:
+            attributes[names.HTTP_STATUS_CODE] = error.status_code
+    elif record.result is not None and record.result.is_error:
+        attributes[names.ERROR_TYPE] = names.TOOL_ERROR
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def mark_hidden_content(record: SpanRecord) -> None:
+    """Say that content was not recorded, where a model call shows neither a question nor an answer."""
+    request, response = record.request, record.response
+    if not (request and (request.messages or request.system)) and not (response and response.messages):
+        record.content = False
+
+
+def read_scope_values(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Read what a scope was given and gave."""
+    if record.input is None and names.OI_INPUT in attributes:
+        record.input = unless_redacted(read_value(attributes, names.OI_INPUT, names.OI_INPUT_MIME), record)
+    if record.output is None and names.OI_OUTPUT in attributes:
+        record.output = unless_redacted(read_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME), record)
+
+
+def unless_redacted(value: JSON, record: SpanRecord) -> JSON:
+    """Return `value`, or None where OpenInference put its mark for hidden content in its place."""
+    if value == names.OI_REDACTED:
+        record.content = False
+        return None
+    return value
+
+
+def read_parameters(
+    attributes: Mapping[str, Any], table: dict[str, str], rest_key: str, parameters: dict[str, JSON]
+) -> None:
+    """Read the parameters whose attribute is a key of `table`, and the JSON object under `rest_key`."""
+    for key in attributes.keys() & table.keys():
+        name, value = table[key], structure(attributes[key])
+        if name in names.LIST_PARAMETERS and not isinstance(value, list):
+            value = [value]
+        parameters.setdefault(name, value)
+    rest = decode(attributes.get(rest_key))
+    if isinstance(rest, dict):
+        for name, value in cast("dict[str, JSON]", rest).items():
+            parameters.setdefault(name, value)
+
+
+def read_usage(
+    attributes: Mapping[str, Any], table: tuple[tuple[str, tuple[str, ...]], ...], response: ModelResponse
+) -> None:
+    """Read the token counts under the names of `table`, and the cost, where the response has none yet."""
+    usage = response.usage or Usage()
+    for field, aliases in table:
+        if getattr(usage, field) is None:
+            setattr(usage, field, count(first(attributes, aliases)))
+    if usage.cost_usd is None:
+        usage.cost_usd = number(first(attributes, names.COST_USD))
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if usage.input_tokens is not None and cached > usage.input_tokens:
+        usage.input_tokens += cached  # some instrumentors pass on Anthropic's count, which leaves these out
+    response.usage = usage if usage != Usage() else None
+
+
+def keep_response(response: ModelResponse, record: SpanRecord) -> None:
+    """Set the record's response if it says anything of an answer; some repeat the model on a failed call."""
+    said = response != ModelResponse(model=response.model) if record.error else response != ModelResponse()
+    record.response = response if said else None
+
+
+def drop_empty_answer(response: ModelResponse, record: SpanRecord) -> None:
+    """Drop an answer of a failed call that has no part: some frameworks make one up."""
+    if record.error is not None and not any(message.parts for message in response.messages):
+        response.messages = []
+
+
+def set_arguments(value: JSON, tool: ToolRequest) -> None:
+    """Set a tool's arguments, and the call's id where a framework wrapped both together."""
+    arguments, call_id = unwrap_arguments(decode_loosely(value))
+    tool.arguments = arguments
+    tool.call_id = tool.call_id or call_id
+
+
+def set_result(value: JSON, record: SpanRecord) -> None:
+    """Set a tool's result, and what a framework's message says of the call and of its failure."""
+    content, call_id, is_error = unwrap_result(value)
+    record.result = ToolResult(content, is_error)
+    if record.tool is not None:
+        record.tool.call_id = record.tool.call_id or call_id
+
+
+def read_error(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Read the type of a failure; what the caller knows from the span's exception is better, and stays."""
+    kind = text(attributes.get(names.ERROR_TYPE))
+    if attributes.get(names.TOOL_IS_ERROR) is True or (kind == names.TOOL_ERROR and record.kind == "tool"):
+        record.result = record.result or ToolResult()
+        record.result.is_error = True
+    if kind is not None and kind != names.TOOL_ERROR:
+        record.error = record.error or ErrorInfo(kind)
+        record.error.type = record.error.type or kind
+    error = record.error
+    if error is not None:
+        error.code = error.code or text(attributes.get(names.ERROR_CODE))
+        error.status_code = error.status_code or count(attributes.get(names.HTTP_STATUS_CODE))
+
+
+def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Read what OpenTelemetry or both conventions name for a call of any kind."""
+    get = attributes.get
+    record.operation = record.operation or text(get(names.OPERATION))
+    if record.operation is None:
+        record.operation = names.OPERATION_OF_KIND.get(record.kind)
+    if record.provider is None:
+        provider = text(get(names.PROVIDER)) or text(get(names.SYSTEM))
+        record.provider = provider and names.provider_name(provider)
+    record.session_id = record.session_id or text(get(names.OI_SESSION)) or text(get(names.CONVERSATION_ID))
+    record.user_id = record.user_id or text(get(names.USER_ID))
+    record.incomplete = record.incomplete or text(get(names.INCOMPLETE))
+    if record.time_to_first_chunk is None:
+        record.time_to_first_chunk = number(get(names.TIME_TO_FIRST_CHUNK))
+    if not record.metadata:
+        metadata = decode(get(names.OI_METADATA))
+        record.metadata = cast("dict[str, JSON]", metadata) if isinstance(metadata, dict) else {}
+
+
+def read_agent(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Read the agent's name, id, version and description."""
+    get = attributes.get
+    found = AgentInfo(
+        text(get(names.AGENT_NAME)) or text(get(names.OI_AGENT_NAME)),
+        text(get(names.AGENT_ID)),
+        text(get(names.AGENT_VERSION)),
+        text(get(names.AGENT_DESCRIPTION)),
+    )
+    if record.agent is None and found != AgentInfo():
+        record.agent = found

@@ -1,0 +1,297 @@
+"""OpenTelemetry's GenAI conventions: messages, arguments and results are one JSON string an attribute.
+
+Writing serialises once for each attribute and never writes content it is not asked for; reading takes every
+shape that instrumentors write, never raises, and fills only what a record does not hold yet.
+
+What does not survive: kinds without an operation (chain, reranker, evaluator, custom), finish reasons that
+ask for tools (they become OpenTelemetry's `tool_call`), an error's message (the span's status has it; an
+error body becomes the record's error), and a text that is the JSON of an object or an array in arguments
+(it is decoded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from spanrelay._json import clean_text, dumps_text, loads_or_text
+from spanrelay.records import (
+    JSON,
+    Kind,
+    ModelRequest,
+    ModelResponse,
+    SpanRecord,
+    ToolRequest,
+)
+from spanrelay.semconv import names
+from spanrelay.semconv.fields import (
+    MODEL_KINDS,
+    REQUEST_PARAMETERS,
+    RESPONSE_PARAMETERS,
+    drop_empty_answer,
+    keep_response,
+    mark_hidden_content,
+    read_agent,
+    read_error,
+    read_parameters,
+    read_scalars,
+    read_scope_values,
+    read_usage,
+    set_arguments,
+    set_result,
+    write_agent,
+    write_call_facts,
+    write_parameters,
+    write_scope_values,
+    write_usage,
+)
+from spanrelay.semconv.messages import (
+    read_definitions,
+    read_instructions,
+    read_messages,
+    write_definition,
+    write_messages,
+    write_parts,
+)
+from spanrelay.semconv.names import AttributeValue
+from spanrelay.semconv.values import (
+    decode,
+    first,
+    structure,
+    text,
+    write_json,
+)
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
+    """Return what a sampler needs at span start: operation, provider, model, agent, session, user, tool."""
+    attributes: dict[str, AttributeValue] = {}
+    operation = record.operation or names.OPERATION_OF_KIND.get(record.kind)
+    if operation is not None:
+        attributes[names.OPERATION] = operation
+    if record.provider is not None:
+        attributes[names.PROVIDER] = record.provider
+    request = record.request
+    if request is not None:
+        if request.model is not None:
+            attributes[names.REQUEST_MODEL] = request.model
+        if request.stream:
+            attributes[names.REQUEST_STREAM] = True
+    if record.session_id is not None:
+        attributes[names.CONVERSATION_ID] = record.session_id
+    if record.user_id is not None:
+        attributes[names.USER_ID] = record.user_id
+    if record.agent is not None:
+        write_agent(record.agent, attributes)
+    if record.tool is not None:
+        _write_tool(record.tool, attributes)
+    return attributes
+
+
+def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeValue]:
+    """Return what is known when the span ends.
+
+    Args:
+        record: The span's record; its `start_attributes` are not repeated.
+        content: Whether to write messages, instructions, definitions, arguments, results and scope values.
+    """
+    attributes: dict[str, AttributeValue] = {}
+    if record.request is not None:
+        _write_request(record.request, attributes, content)
+    if record.response is not None:
+        _write_response(record.response, attributes, content)
+    if record.tool is not None or record.result is not None:
+        _write_tool_content(record, attributes, content)
+    write_call_facts(record, attributes)
+    if content:
+        write_scope_values(record, attributes)
+    return attributes
+
+
+def _write_tool(tool: ToolRequest, attributes: dict[str, AttributeValue]) -> None:
+    attributes[names.TOOL_NAME] = tool.name
+    if tool.call_id is not None:
+        attributes[names.TOOL_CALL_ID] = tool.call_id
+    if tool.type is not None:
+        attributes[names.TOOL_TYPE] = tool.type
+
+
+def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue], content: bool) -> None:
+    if request.parameters:
+        write_parameters(request.parameters, names.PARAMETER_NAMES, names.REQUEST_PARAMETERS, attributes)
+    if not content:
+        return
+    if request.system:
+        attributes[names.SYSTEM_INSTRUCTIONS] = dumps_text(write_parts(request.system))
+    if request.messages:
+        attributes[names.INPUT_MESSAGES] = dumps_text(write_messages(request.messages))
+    if request.tools:
+        attributes[names.TOOL_DEFINITIONS] = dumps_text([write_definition(tool) for tool in request.tools])
+
+
+def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue], content: bool) -> None:
+    if response.id is not None:
+        attributes[names.RESPONSE_ID] = response.id
+    if response.model is not None:
+        attributes[names.RESPONSE_MODEL] = response.model
+    if response.finish_reasons:
+        words = names.FINISH_REASON_NAMES
+        attributes[names.FINISH_REASONS] = [words.get(reason, reason) for reason in response.finish_reasons]
+    if response.usage is not None:
+        write_usage(response.usage, names.USAGE_NAMES, attributes)
+    if response.parameters:
+        write_parameters(
+            response.parameters, names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETERS, attributes
+        )
+    if content and response.messages:
+        attributes[names.OUTPUT_MESSAGES] = dumps_text(write_messages(response.messages))
+
+
+def _write_tool_content(record: SpanRecord, attributes: dict[str, AttributeValue], content: bool) -> None:
+    tool, result = record.tool, record.result
+    if tool is not None and tool.description is not None:
+        attributes[names.TOOL_DESCRIPTION] = tool.description
+    if not content:
+        return
+    if tool is not None and tool.arguments is not None:
+        attributes[names.TOOL_ARGUMENTS] = write_json(tool.arguments)
+    if result is not None:
+        _write_result(result.content, attributes)
+
+
+def _write_result(value: JSON, attributes: dict[str, AttributeValue]) -> None:
+    """Write a text as it is and other JSON as JSON, and say which where the reader would guess wrong."""
+    if type(value) is str:
+        attributes[names.TOOL_RESULT] = clean_text(value)
+        if value.lstrip()[:1] in ("{", "["):
+            attributes[names.TOOL_RESULT_TYPE] = "text"
+        return
+    attributes[names.TOOL_RESULT] = dumps_text(value)
+    if type(value) not in (dict, list):
+        attributes[names.TOOL_RESULT_TYPE] = "json"
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def recognises(attributes: Mapping[str, Any]) -> bool:
+    """Whether a span carries GenAI attributes that say something of a call."""
+    return (
+        names.OPERATION in attributes
+        or names.INPUT_MESSAGES in attributes
+        or names.PROVIDER in attributes
+        or names.SYSTEM in attributes
+    )
+
+
+def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
+    """Return what a span does, by its operation, or by the model it asks for."""
+    operation = attributes.get(names.OPERATION)
+    if isinstance(operation, str):
+        return names.KIND_OF_OPERATION.get(operation)
+    if names.INPUT_MESSAGES in attributes or names.REQUEST_MODEL in attributes:
+        return "llm"
+    return None
+
+
+def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Fill `record` with what the attributes say and it does not hold yet.
+
+    The span's own facts come first: a caller that knows status and exception sets `record.error` before.
+    """
+    if record.kind is None:
+        record.kind = kind_of(attributes)
+    read_scalars(attributes, record)
+    read_agent(attributes, record)
+    if record.kind == "tool":
+        _read_tool(attributes, record)
+    elif record.kind in MODEL_KINDS:
+        _read_request(attributes, record)
+        _read_response(attributes, record)
+        mark_hidden_content(record)
+    else:
+        _read_conversation(attributes, record)
+        read_scope_values(attributes, record)
+    read_error(attributes, record)
+
+
+def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    get = attributes.get
+    tool = record.tool = record.tool or ToolRequest("")
+    tool.name = tool.name or text(get(names.TOOL_NAME)) or _name_after(record, "execute_tool ")
+    tool.description = tool.description or text(get(names.TOOL_DESCRIPTION))
+    tool.type = tool.type or text(get(names.TOOL_TYPE))
+    tool.call_id = tool.call_id or text(get(names.TOOL_CALL_ID))
+    given, answer = get(names.TOOL_ARGUMENTS), get(names.TOOL_RESULT)
+    if given is not None and tool.arguments is None:
+        set_arguments(loads_or_text(given) if isinstance(given, str) else structure(given), tool)
+    if answer is not None and record.result is None:
+        set_result(_read_result(answer, text(get(names.TOOL_RESULT_TYPE))), record)
+    if given is None and answer is None:
+        record.content = False
+
+
+def _name_after(record: SpanRecord, prefix: str) -> str:
+    return record.name.removeprefix(prefix)
+
+
+def _read_result(value: object, kind: str | None) -> JSON:
+    if kind == "text":
+        return value
+    return loads_or_text(value) if kind == "json" and isinstance(value, str) else decode(value)
+
+
+def _read_conversation(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Read the messages of a span that is no model call, without usage: its model calls report that."""
+    everything = attributes.get(names.ALL_MESSAGES)
+    if everything is not None and names.INPUT_MESSAGES not in attributes:
+        messages = read_messages(everything, record)
+        answered = bool(messages) and messages[-1].role == "assistant"
+        record.response = ModelResponse(messages=messages[-1:] if answered else [])
+        record.request = ModelRequest(messages=messages[:-1] if answered else messages)
+    if names.OUTPUT_MESSAGES in attributes and record.response is None:
+        record.response = ModelResponse(messages=read_messages(attributes[names.OUTPUT_MESSAGES], record))
+    if not attributes.keys().isdisjoint(_CONVERSATION):
+        _read_request(attributes, record)
+
+
+_CONVERSATION = frozenset((names.INPUT_MESSAGES, names.SYSTEM_INSTRUCTIONS, names.TOOL_DEFINITIONS))
+
+
+def _read_request(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    get = attributes.get
+    request = record.request = record.request or ModelRequest()
+    request.model = request.model or text(get(names.REQUEST_MODEL))
+    request.stream = request.stream or first(attributes, (names.REQUEST_STREAM, *names.TL_STREAMING)) is True
+    if not request.messages and names.INPUT_MESSAGES in attributes:
+        request.messages = read_messages(attributes[names.INPUT_MESSAGES], record)
+    if not request.system and names.SYSTEM_INSTRUCTIONS in attributes:
+        request.system = read_instructions(attributes[names.SYSTEM_INSTRUCTIONS], record)
+    if not request.tools and names.TOOL_DEFINITIONS in attributes:
+        request.tools = read_definitions(attributes[names.TOOL_DEFINITIONS], record)
+    read_parameters(attributes, REQUEST_PARAMETERS, names.REQUEST_PARAMETERS, request.parameters)
+
+
+def _read_response(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    get = attributes.get
+    response = record.response or ModelResponse()
+    response.id = response.id or text(get(names.RESPONSE_ID))
+    response.model = response.model or text(get(names.RESPONSE_MODEL))
+    if not response.messages and names.OUTPUT_MESSAGES in attributes:
+        response.messages = read_messages(attributes[names.OUTPUT_MESSAGES], record)
+        drop_empty_answer(response, record)
+    if not response.finish_reasons:
+        response.finish_reasons = _read_finish_reasons(get(names.FINISH_REASONS), response)
+    read_parameters(attributes, RESPONSE_PARAMETERS, names.RESPONSE_PARAMETERS, response.parameters)
+    read_usage(attributes, names.USAGE_NAMES, response)
+    keep_response(response, record)
+
+
+def _read_finish_reasons(value: object, response: ModelResponse) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [item for item in cast("list[object]", value) if isinstance(item, str)]
+    return [message.finish_reason for message in response.messages if message.finish_reason]

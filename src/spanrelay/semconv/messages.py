@@ -1,0 +1,427 @@
+"""Messages, their parts and tool definitions, as the JSON that OpenTelemetry's GenAI schemas describe.
+
+Writing makes what the schemas know, plus extra keys for what they leave out; reading also takes the forms of
+the provider APIs and of frameworks, and never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from spanrelay.records import (
+    JSON,
+    Media,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    SpanRecord,
+    Text,
+    ToolCall,
+    ToolCallResponse,
+    ToolDefinition,
+)
+from spanrelay.semconv import names
+from spanrelay.semconv.values import decode, first, looks_cut, text
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def write_messages(messages: list[Message]) -> list[dict[str, JSON]]:
+    """Return messages as the value of `gen_ai.input.messages` or `gen_ai.output.messages`."""
+    return [_write_message(message) for message in messages]
+
+
+def _write_message(message: Message) -> dict[str, JSON]:
+    written: dict[str, JSON] = {"role": message.role, "parts": write_parts(message.parts)}
+    if message.name is not None:
+        written["name"] = message.name
+    reason = message.finish_reason
+    if reason is not None:
+        written["finish_reason"] = names.FINISH_REASON_NAMES.get(reason, reason)
+    return written
+
+
+def write_parts(parts: list[Part]) -> list[dict[str, JSON]]:
+    """Return parts as the value of `gen_ai.system_instructions`, or as the `parts` of a message."""
+    return [_PART_WRITERS[part.__class__](part) for part in parts]
+
+
+def _write_text(part: Text) -> dict[str, JSON]:
+    return {"type": "text", "content": part.text}
+
+
+def _write_reasoning(part: Reasoning) -> dict[str, JSON]:
+    written: dict[str, JSON] = {"type": "reasoning", "content": part.text}
+    if part.id is not None:
+        written["id"] = part.id
+    if part.signature is not None:
+        written["signature"] = part.signature
+    if part.encrypted is not None:
+        written["encrypted_content"] = part.encrypted
+    if part.redacted:
+        written["redacted"] = True
+    return written
+
+
+def _write_media(part: Media) -> dict[str, JSON]:
+    kind, key, value = "uri", "uri", part.uri
+    if part.data is not None:
+        kind, key, value = "blob", "content", part.data
+    elif part.file_id is not None:
+        kind, key, value = "file", "file_id", part.file_id
+    written: dict[str, JSON] = {"type": kind, "modality": part.modality, key: value}
+    for extra, also in (
+        ("mime_type", part.mime_type),
+        ("name", part.name),
+        ("uri", part.uri),
+        ("file_id", part.file_id),
+    ):
+        if also is not None:
+            written[extra] = also
+    return written
+
+
+def _write_tool_call(part: ToolCall) -> dict[str, JSON]:
+    written: dict[str, JSON] = {"type": "tool_call", "id": part.id, "name": part.name}
+    if part.server:
+        written["type"] = "server_tool_call"
+        written["server_tool_call"] = {"type": part.name, "arguments": part.arguments}
+    else:
+        written["arguments"] = part.arguments
+    if part.type is not None:
+        written["tool_type"] = part.type
+    return written
+
+
+def _write_tool_call_response(part: ToolCallResponse) -> dict[str, JSON]:
+    response = part.content
+    if type(response) is list:
+        response = [_write_answer_item(item) for item in response]
+    written: dict[str, JSON] = {"type": "tool_call_response", "id": part.id}
+    if part.server:
+        written["type"] = "server_tool_call_response"
+        written["server_tool_call_response"] = {"type": part.name or "tool", "response": response}
+    else:
+        written["response"] = response
+    if part.name is not None:
+        written["name"] = part.name
+    if part.is_error:
+        written["is_error"] = True
+    return written
+
+
+def _write_answer_item(item: Part | JSON) -> JSON:
+    writer = _PART_WRITERS.get(item.__class__)
+    return item if writer is None else writer(item)
+
+
+def _write_opaque(part: Opaque) -> dict[str, JSON]:
+    """Write a part as it was on the wire, or wrapped where a reader would take it for another type."""
+    data = part.data
+    if isinstance(data, dict) and data.get("type") == part.type and part.type not in _PART_READERS:
+        return cast("dict[str, JSON]", data)
+    return {"type": "generic", "of": part.type, "data": data}
+
+
+_PART_WRITERS: dict[type, Callable[[Any], dict[str, JSON]]] = {
+    Text: _write_text,
+    Reasoning: _write_reasoning,
+    Media: _write_media,
+    ToolCall: _write_tool_call,
+    ToolCallResponse: _write_tool_call_response,
+    Opaque: _write_opaque,
+}
+
+
+def write_definition(tool: ToolDefinition) -> dict[str, JSON]:
+    """Return a tool as an item of `gen_ai.tool.definitions`; `raw` is an extra key where there is any."""
+    written: dict[str, JSON] = {"type": tool.type, "name": tool.name}
+    if tool.description is not None:
+        written["description"] = tool.description
+    if tool.parameters is not None:
+        written["parameters"] = tool.parameters
+    if tool.raw is not None:
+        written["raw"] = tool.raw
+    return written
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def _read_list(value: object, record: SpanRecord) -> JSON:
+    """Return the JSON of an attribute that holds a list, marking the record where it was cut."""
+    decoded = decode(value)
+    if looks_cut(value, decoded):
+        record.truncated = True
+        return []
+    return decoded
+
+
+def read_messages(value: object, record: SpanRecord) -> list[Message]:
+    """Return the messages in an attribute; mark the record where it was cut or content left out."""
+    decoded = _read_list(value, record)
+    if isinstance(decoded, dict):
+        inner = cast("dict[str, JSON]", decoded).get("messages")
+        decoded = inner if isinstance(inner, list) else [decoded]
+    if not isinstance(decoded, list):
+        decoded = [{"role": "user", "content": decoded}]
+    return [read_message(item, record) for item in cast("list[JSON]", decoded) if isinstance(item, dict)]
+
+
+def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
+    """Return a message written with parts, or in the form of the Chat Completions API."""
+    role = item.get("role")
+    name, reason = item.get("name"), item.get("finish_reason")
+    return Message(
+        names.ROLES.get(role, "user") if isinstance(role, str) else "user",
+        _read_message_parts(item, record),
+        text(name),
+        text(reason),
+    )
+
+
+def _read_message_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]:
+    parts = item.get("parts")
+    if isinstance(parts, list):
+        return read_parts(cast("list[JSON]", parts), record)
+    content, calls = item.get("content"), item.get("tool_calls")
+    read = read_parts(content if isinstance(content, list) else [content] if content else [], record)
+    if isinstance(item.get("tool_call_id"), str):
+        answer = content if isinstance(content, str) else cast("JSON", read)
+        return [ToolCallResponse(item["tool_call_id"], answer, text(item.get("name")))]
+    if isinstance(calls, list):
+        read.extend(_read_chat_call(call) for call in cast("list[JSON]", calls) if isinstance(call, dict))
+    return read
+
+
+def _read_chat_call(call: Mapping[str, JSON]) -> ToolCall:
+    function = call.get("function")
+    given = cast("Mapping[str, JSON]", function) if isinstance(function, dict) else call
+    return ToolCall(text(call.get("id")), text(given.get("name")) or "", decode(given.get("arguments")))
+
+
+def read_instructions(value: object, record: SpanRecord) -> list[Part]:
+    """Return the parts in `gen_ai.system_instructions`, which some write as plain text."""
+    decoded = _read_list(value, record)
+    if isinstance(decoded, list):
+        return read_parts(cast("list[JSON]", decoded), record)
+    return read_parts([decoded], record) if decoded else []
+
+
+def read_parts(items: list[JSON], record: SpanRecord) -> list[Part]:
+    """Return the parts of a message; mark the record where the content of one was left out."""
+    parts: list[Part] = []
+    for item in items:
+        part = _read_part(item)
+        if part is not None:
+            parts.append(part)
+        else:
+            record.content = False
+    return parts
+
+
+def _read_part(item: JSON) -> Part | None:
+    """Return one part, None for a part whose content was left out."""
+    if not isinstance(item, dict):
+        return Text(item) if isinstance(item, str) else Opaque("unknown", item)
+    fields = cast("dict[str, JSON]", item)
+    kind = fields.get("type")
+    if not isinstance(kind, str):
+        return Opaque("unknown", item)
+    reader = _PART_READERS.get(kind)
+    return Opaque(kind, item) if reader is None else reader(fields)
+
+
+def _read_text(fields: dict[str, JSON]) -> Part | None:
+    value = fields.get("content", fields.get("text"))
+    if value is None:
+        return None
+    return Text(value) if isinstance(value, str) else Opaque("text", fields)
+
+
+def _read_reasoning(fields: dict[str, JSON]) -> Part | None:
+    value = first(fields, ("content", "text", "thinking", "summary", "reasoning"))
+    encrypted = first(fields, ("encrypted_content", "data"))
+    return Reasoning(
+        _reasoning_text(value),
+        text(fields.get("id")),
+        text(fields.get("signature")),
+        encrypted if isinstance(encrypted, str) else None,
+        fields.get("redacted") is True or fields["type"] == "redacted_thinking",
+    )
+
+
+def _reasoning_text(value: JSON) -> str:
+    """Return a thought's text, also out of the list of summaries that the Responses API sends."""
+    if isinstance(value, str) and value.startswith("[{") and "summary_text" in value:
+        value = decode(value)
+    if isinstance(value, list):
+        items = cast("list[JSON]", value)
+        return "\n".join(item["text"] for item in items if isinstance(item, dict) and text(item.get("text")))
+    return value if isinstance(value, str) else ""
+
+
+def _read_media(fields: dict[str, JSON]) -> Part | None:
+    data = fields.get("content", fields.get("data"))
+    uri = fields.get("uri", fields.get("url"))
+    mime = text(first(fields, ("mime_type", "media_type")))
+    return Media(
+        _modality(fields, mime),
+        mime,
+        text(uri),
+        data if isinstance(data, str) else None,
+        text(fields.get("file_id")),
+        text(fields.get("name")),
+    )
+
+
+def _modality(fields: dict[str, JSON], mime: str | None) -> Any:
+    """Return a medium's modality as said, or as its type or its MIME type shows."""
+    for hint in (fields.get("modality"), fields["type"], mime):
+        if isinstance(hint, str):
+            for modality in ("image", "audio", "video", "document"):
+                if hint.startswith(modality):
+                    return modality
+    return "document"
+
+
+def _read_image_url(fields: dict[str, JSON]) -> Part | None:
+    image = fields.get("image_url")
+    url = cast("dict[str, JSON]", image).get("url") if isinstance(image, dict) else image
+    return media_of_url("image", url) if isinstance(url, str) else Opaque("image_url", fields)
+
+
+def media_of_url(modality: Any, url: str, mime: str | None = None, name: str | None = None) -> Media:
+    """Return the medium at `url`; a base64 `data:` URL is taken apart."""
+    if url.startswith("data:") and ";base64," in url:
+        header, _, data = url.partition(";base64,")
+        return Media(modality, header[5:].partition(";")[0] or mime, data=data, name=name)
+    return Media(modality, mime, uri=url, name=name)
+
+
+def _read_tool_call(fields: dict[str, JSON]) -> Part | None:
+    arguments = fields.get("arguments", fields.get("input", fields.get("args")))
+    return ToolCall(
+        text(fields.get("id")),
+        text(fields.get("name")) or "",
+        decode(arguments) if isinstance(arguments, str) else arguments,
+        type=text(fields.get("tool_type")),
+    )
+
+
+def _read_server_tool_call(fields: dict[str, JSON]) -> Part | None:
+    call = fields.get("server_tool_call")
+    arguments: JSON = call
+    if isinstance(call, dict):
+        inner = cast("dict[str, JSON]", call)
+        rest = {key: value for key, value in inner.items() if key != "type"}
+        arguments = first(inner, ("arguments", "input")) if rest.keys() & {"arguments", "input"} else rest
+    kind = text(fields.get("tool_type"))
+    return ToolCall(text(fields.get("id")), text(fields.get("name")) or "", arguments, True, kind)
+
+
+def _read_tool_call_response(fields: dict[str, JSON]) -> Part | None:
+    for key in ("response", "result", "content", "output"):
+        if key in fields:
+            break
+    else:
+        key = "response"
+    return ToolCallResponse(
+        text(first(fields, ("id", "tool_use_id", "tool_call_id", "call_id"))),
+        _read_answer(fields.get(key)),
+        text(fields.get("name")),
+        fields.get("is_error") is True,
+    )
+
+
+def _read_server_tool_call_response(fields: dict[str, JSON]) -> Part | None:
+    response = fields.get("server_tool_call_response")
+    inner = cast("dict[str, JSON]", response) if isinstance(response, dict) else {}
+    return ToolCallResponse(
+        text(fields.get("id")),
+        _read_answer(inner.get("response", response)),
+        text(fields.get("name")),
+        fields.get("is_error") is True,
+        True,
+    )
+
+
+def _read_answer(value: JSON) -> JSON:
+    """Return a tool's answer; a list of parts only if each item is one that we would write."""
+    if isinstance(value, list) and value:
+        items = cast("list[JSON]", value)
+        if all(isinstance(item, dict) and _is_part(cast("dict[str, JSON]", item)) for item in items):
+            return [_read_part(item) for item in items]
+    return value
+
+
+def _is_part(item: dict[str, JSON]) -> bool:
+    needed = _PART_KEYS.get(cast("Any", item.get("type"))) if isinstance(item.get("type"), str) else None
+    return needed is not None and needed in item
+
+
+_PART_KEYS = {
+    "text": "content",
+    "reasoning": "content",
+    "blob": "content",
+    "uri": "uri",
+    "file": "file_id",
+    "generic": "of",
+}
+
+
+def _read_generic(fields: dict[str, JSON]) -> Part | None:
+    kind = fields.get("of")
+    return Opaque(kind, fields.get("data")) if isinstance(kind, str) else Opaque("generic", fields)
+
+
+_PART_READERS: dict[str, Callable[[dict[str, JSON]], Part | None]] = {
+    "text": _read_text,
+    "input_text": _read_text,
+    "output_text": _read_text,
+    "reasoning": _read_reasoning,
+    "thinking": _read_reasoning,
+    "redacted_thinking": _read_reasoning,
+    "tool_call": _read_tool_call,
+    "tool_use": _read_tool_call,
+    "server_tool_call": _read_server_tool_call,
+    "tool_call_response": _read_tool_call_response,
+    "tool_result": _read_tool_call_response,
+    "server_tool_call_response": _read_server_tool_call_response,
+    "blob": _read_media,
+    "uri": _read_media,
+    "file": _read_media,
+    "binary": _read_media,
+    "image-url": _read_media,
+    "audio-url": _read_media,
+    "video-url": _read_media,
+    "document-url": _read_media,
+    "image_url": _read_image_url,
+    "generic": _read_generic,
+}
+"""The types of OpenTelemetry's parts, and other names for them that instrumentors write."""
+
+
+def read_definitions(value: object, record: SpanRecord) -> list[ToolDefinition]:
+    """Return the tools in `gen_ai.tool.definitions`; mark the record where the attribute was cut."""
+    decoded = _read_list(value, record)
+    if not isinstance(decoded, list):
+        return []
+    items = cast("list[JSON]", decoded)
+    return [read_definition(cast("dict[str, JSON]", item)) for item in items if isinstance(item, dict)]
+
+
+def read_definition(fields: dict[str, JSON]) -> ToolDefinition:
+    """Return a tool as the convention writes it, or as the provider APIs do."""
+    function = fields.get("function")
+    inner = cast("dict[str, JSON]", function) if isinstance(function, dict) else fields
+    kind = text(fields.get("type")) or "function"
+    return ToolDefinition(
+        text(inner.get("name")) or kind,
+        text(inner.get("description")),
+        first(inner, ("parameters", "input_schema", "inputSchema")),
+        kind,
+        fields.get("raw"),
+    )

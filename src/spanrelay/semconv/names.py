@@ -1,0 +1,423 @@
+"""Every attribute, metric and event name that SpanRelay writes or reads, and the tables between vocabularies.
+
+Where a convention drifted, the name we write comes first in a tuple and the others are read only; no other
+module spells a name out.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from spanrelay.records import Kind, Role
+
+AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
+"""What a span attribute of ours may hold; a part of OpenTelemetry's `AttributeValue`."""
+
+# OpenTelemetry GenAI (the gen_ai constants of opentelemetry-semantic-conventions are deprecated: moved).
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+SYSTEM = "gen_ai.system"
+"""The name of `PROVIDER` up to v1.36; read only."""
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+RESPONSE_ID = "gen_ai.response.id"
+RESPONSE_MODEL = "gen_ai.response.model"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
+TOOL_DEFINITIONS = "gen_ai.tool.definitions"
+TOOL_NAME = "gen_ai.tool.name"
+TOOL_CALL_ID = "gen_ai.tool.call.id"
+TOOL_DESCRIPTION = "gen_ai.tool.description"
+TOOL_TYPE = "gen_ai.tool.type"
+TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
+TOOL_RESULT = "gen_ai.tool.call.result"
+AGENT_NAME = "gen_ai.agent.name"
+AGENT_ID = "gen_ai.agent.id"
+AGENT_VERSION = "gen_ai.agent.version"
+AGENT_DESCRIPTION = "gen_ai.agent.description"
+WORKFLOW_NAME = "gen_ai.workflow.name"
+CONVERSATION_ID = "gen_ai.conversation.id"
+ALL_MESSAGES = "pydantic_ai.all_messages"
+"""An agent's whole conversation, the answer included, as pydantic-ai writes it; read only."""
+
+ERROR_TYPE = "error.type"
+HTTP_STATUS_CODE = "http.response.status_code"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+USER_ID = "user.id"
+TOOL_ERROR = "tool_error"
+"""The `error.type` of a tool that answered with an error, as against one that raised."""
+
+# Usage: the first name of each is the one we write.
+INPUT_TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+OUTPUT_TOKENS = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+TOTAL_TOKENS = ("llm.token_count.total", "gen_ai.usage.total_tokens", "llm.usage.total_tokens")
+CACHE_READ_TOKENS = (
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_read_input_tokens",
+    "gen_ai.usage.details.cache_read_tokens",
+)
+CACHE_WRITE_TOKENS = (
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.cache_creation_input_tokens",
+    "gen_ai.usage.details.cache_write_tokens",
+)
+REASONING_TOKENS = (
+    "gen_ai.usage.reasoning.output_tokens",
+    "gen_ai.usage.reasoning_tokens",
+    "gen_ai.usage.details.reasoning_tokens",
+    "llm.usage.reasoning_tokens",
+)
+INPUT_AUDIO_TOKENS = ("gen_ai.usage.audio.input_tokens", "gen_ai.usage.details.input_audio_tokens")
+OUTPUT_AUDIO_TOKENS = ("gen_ai.usage.audio.output_tokens", "gen_ai.usage.details.output_audio_tokens")
+COST_USD = ("llm.cost.total", "operation.cost")
+
+USAGE_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("input_tokens", INPUT_TOKENS),
+    ("output_tokens", OUTPUT_TOKENS),
+    ("total_tokens", TOTAL_TOKENS),
+    ("cache_read_tokens", CACHE_READ_TOKENS),
+    ("cache_write_tokens", CACHE_WRITE_TOKENS),
+    ("reasoning_tokens", REASONING_TOKENS),
+    ("input_audio_tokens", INPUT_AUDIO_TOKENS),
+    ("output_audio_tokens", OUTPUT_AUDIO_TOKENS),
+)
+"""The token counts of `Usage` and their names in GenAI, the one we write first."""
+
+# Request and response parameters.
+PARAMETER_NAMES: dict[str, str] = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "seed": "gen_ai.request.seed",
+    "stop_sequences": "gen_ai.request.stop_sequences",
+    "choice_count": "gen_ai.request.choice.count",
+    "reasoning_effort": "gen_ai.request.reasoning.level",
+    "output_type": "gen_ai.output.type",
+    "previous_response_id": "gen_ai.request.previous_response.id",
+    "encoding_formats": "gen_ai.request.encoding_formats",
+    "dimensions": "gen_ai.embeddings.dimension.count",
+    "service_tier": "openai.request.service_tier",
+}
+"""`ModelRequest.parameters` that have an attribute of their own."""
+PARAMETER_ALIASES: dict[str, str] = {
+    "gen_ai.request.reasoning_effort": "reasoning_effort",
+    "llm.request.reasoning_effort": "reasoning_effort",
+    "gen_ai.openai.request.seed": "seed",
+    "gen_ai.openai.request.service_tier": "service_tier",
+    "gen_ai.openai.request.response_format": "output_type",
+    "llm.frequency_penalty": "frequency_penalty",
+    "llm.presence_penalty": "presence_penalty",
+    "llm.top_k": "top_k",
+    "llm.chat.stop_sequences": "stop_sequences",
+}
+"""Older attributes of the same parameters; read only."""
+LIST_PARAMETERS = frozenset({"stop_sequences", "encoding_formats"})
+RESPONSE_PARAMETER_NAMES: dict[str, str] = {
+    "service_tier": "openai.response.service_tier",
+    "system_fingerprint": "openai.response.system_fingerprint",
+}
+RESPONSE_PARAMETER_ALIASES: dict[str, str] = {
+    "gen_ai.openai.response.service_tier": "service_tier",
+    "gen_ai.openai.response.system_fingerprint": "system_fingerprint",
+    "gen_ai.openai.system_fingerprint": "system_fingerprint",
+}
+
+# Our own.
+INCOMPLETE = "spanrelay.incomplete"
+ERROR_CODE = "spanrelay.error.code"
+TOOL_IS_ERROR = "spanrelay.tool.is_error"
+TOOL_RESULT_TYPE = "spanrelay.tool.result.type"
+"""`text` or `json`, where `TOOL_RESULT` alone does not show whether it is JSON."""
+REQUEST_PARAMETERS = "spanrelay.request.parameters"
+"""JSON object of the request's parameters without a name in `PARAMETER_NAMES`."""
+RESPONSE_PARAMETERS = "spanrelay.response.parameters"
+"""JSON object of the response's parameters without a name in `RESPONSE_PARAMETER_NAMES`."""
+
+# OpenInference.
+OI_KIND = "openinference.span.kind"
+OI_MODEL = "llm.model_name"
+OI_REQUEST_MODEL = "llm.request.model_name"
+OI_RESPONSE_MODEL = "llm.response.model_name"
+OI_PROVIDER = "llm.provider"
+OI_SYSTEM = "llm.system"
+OI_PARAMETERS = "llm.invocation_parameters"
+OI_FINISH_REASON = "llm.finish_reason"
+OI_INPUT_MESSAGES = "llm.input_messages"
+OI_OUTPUT_MESSAGES = "llm.output_messages"
+OI_TOOLS = "llm.tools"
+OI_TOOL_SCHEMA = "tool.json_schema"
+OI_PROMPTS = "llm.prompts"
+OI_CHOICES = "llm.choices"
+OI_INPUT = "input.value"
+OI_INPUT_MIME = "input.mime_type"
+OI_OUTPUT = "output.value"
+OI_OUTPUT_MIME = "output.mime_type"
+OI_TOOL_NAME = "tool.name"
+OI_TOOL_ID = "tool.id"
+OI_TOOL_DESCRIPTION = "tool.description"
+OI_TOOL_PARAMETERS = "tool.parameters"
+OI_AGENT_NAME = "agent.name"
+OI_SESSION = "session.id"
+OI_METADATA = "metadata"
+OI_EMBEDDING_MODEL = "embedding.model_name"
+OI_EMBEDDING_PARAMETERS = "embedding.invocation_parameters"
+OI_EMBEDDINGS = "embedding.embeddings"
+OI_EMBEDDING_TEXT = "embedding.text"
+OI_COST_USD = "llm.cost.total"
+OI_FIRST_TOKEN_EVENT = "First Token Stream Event"
+OI_REDACTED = "__REDACTED__"
+"""What OpenInference writes in place of a value that its settings hide."""
+OI_USAGE_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("input_tokens", ("llm.token_count.prompt",)),
+    ("output_tokens", ("llm.token_count.completion",)),
+    ("total_tokens", ("llm.token_count.total",)),
+    (
+        "cache_read_tokens",
+        ("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_input"),
+    ),
+    ("cache_write_tokens", ("llm.token_count.prompt_details.cache_write",)),
+    ("reasoning_tokens", ("llm.token_count.completion_details.reasoning",)),
+    ("input_audio_tokens", ("llm.token_count.prompt_details.audio",)),
+    ("output_audio_tokens", ("llm.token_count.completion_details.audio",)),
+)
+"""The token counts of `Usage` and their names in OpenInference, the one we write first."""
+
+TEXT_MIME = "text/plain"
+JSON_MIME = "application/json"
+
+# Traceloop (OpenLLMetry); read only.
+TL_KIND = "traceloop.span.kind"
+TL_ENTITY_NAME = "traceloop.entity.name"
+TL_ENTITY_INPUT = "traceloop.entity.input"
+TL_ENTITY_OUTPUT = "traceloop.entity.output"
+TL_WORKFLOW_NAME = "traceloop.workflow.name"
+TL_ASSOCIATION = "traceloop.association.properties."
+TL_REQUEST_TYPE = "llm.request.type"
+TL_PROMPT = "gen_ai.prompt"
+TL_COMPLETION = "gen_ai.completion"
+TL_FUNCTIONS = "llm.request.functions"
+TL_STREAMING = ("gen_ai.is_streaming", "llm.is_streaming")
+
+# Kinds and operations. An operation without a kind here is no step of an agent (memory, files, …).
+OPERATION_OF_KIND: dict[Kind | None, str] = {
+    "agent": "invoke_agent",
+    "tool": "execute_tool",
+    "llm": "chat",
+    "retriever": "retrieval",
+    "embedder": "embeddings",
+    "guardrail": "run_guardrail",
+}
+KIND_OF_OPERATION: dict[str, Kind] = {
+    "chat": "llm",
+    "generate_content": "llm",
+    "text_completion": "llm",
+    "completion": "llm",
+    "responses": "llm",
+    "invoke_agent": "agent",
+    "create_agent": "agent",
+    "plan": "agent",
+    "execute_tool": "tool",
+    "embeddings": "embedder",
+    "retrieval": "retriever",
+    "rerank": "reranker",
+    "run_guardrail": "guardrail",
+    "invoke_workflow": "chain",
+    "execute_task": "chain",
+}
+OI_KIND_OF_KIND: dict[Kind | None, str] = {
+    "agent": "AGENT",
+    "chain": "CHAIN",
+    "tool": "TOOL",
+    "llm": "LLM",
+    "retriever": "RETRIEVER",
+    "embedder": "EMBEDDING",
+    "reranker": "RERANKER",
+    "guardrail": "GUARDRAIL",
+    "evaluator": "EVALUATOR",
+    "custom": "UNKNOWN",
+}
+KIND_OF_OI_KIND: dict[str, Kind] = {
+    **{name: kind for kind, name in OI_KIND_OF_KIND.items() if kind is not None},
+    "PROMPT": "custom",
+    "DECISION": "custom",
+}
+KIND_OF_TL_KIND: dict[str, Kind] = {
+    "workflow": "agent",
+    "agent": "agent",
+    "task": "chain",
+    "tool": "tool",
+}
+KIND_OF_TL_REQUEST: dict[str, Kind] = {
+    "chat": "llm",
+    "completion": "llm",
+    "embedding": "embedder",
+    "rerank": "reranker",
+}
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "developer",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "ai": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+"""The roles of the frameworks and providers, as ours."""
+
+FINISH_REASON_NAMES: dict[str, str] = {
+    "tool_calls": "tool_call",
+    "function_call": "tool_call",
+    "tool_use": "tool_call",
+}
+"""Provider's words for an answer that asks for tools, to OpenTelemetry's; all other words stay."""
+
+# Providers. OpenTelemetry's well-known values of `gen_ai.provider.name` are ours.
+OI_PROVIDER_NAMES: dict[str, str] = {
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
+    "aws.bedrock": "aws",
+    "gcp.gen_ai": "google",
+    "gcp.gemini": "google",
+    "gcp.vertex_ai": "google",
+    "mistral_ai": "mistralai",
+    "x_ai": "xai",
+    "moonshot_ai": "moonshot",
+}
+"""`gen_ai.provider.name` to `llm.provider`, where they differ."""
+OI_SYSTEM_NAMES: dict[str, str] = {
+    "openai": "openai",
+    "azure.ai.openai": "openai",
+    "anthropic": "anthropic",
+    "cohere": "cohere",
+    "mistral_ai": "mistralai",
+    "gcp.vertex_ai": "vertexai",
+}
+"""`gen_ai.provider.name` to `llm.system`: the API that is spoken, where OpenInference has a word for it."""
+PROVIDER_NAMES: dict[str, str] = {
+    "azure": "azure.ai.openai",
+    "az.ai.openai": "azure.ai.openai",
+    "az.ai.inference": "azure.ai.inference",
+    "azure_openai": "azure.ai.openai",
+    "aws": "aws.bedrock",
+    "bedrock": "aws.bedrock",
+    "aws_bedrock": "aws.bedrock",
+    "google": "gcp.gen_ai",
+    "google_genai": "gcp.gen_ai",
+    "gemini": "gcp.gemini",
+    "google_vertexai": "gcp.vertex_ai",
+    "vertexai": "gcp.vertex_ai",
+    "vertex_ai": "gcp.vertex_ai",
+    "mistralai": "mistral_ai",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+    "moonshot": "moonshot_ai",
+}
+"""Other vocabularies' words for a provider (lower case) to OpenTelemetry's."""
+
+# Metrics (histograms): name, unit, bucket boundaries.
+OPERATION_DURATION = "gen_ai.client.operation.duration"
+TOKEN_USAGE = "gen_ai.client.token.usage"
+TOKEN_TYPE = "gen_ai.token.type"
+CLIENT_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+TIME_PER_OUTPUT_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
+INVOKE_AGENT_DURATION = "gen_ai.invoke_agent.duration"
+EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
+INVOKE_WORKFLOW_DURATION = "gen_ai.invoke_workflow.duration"
+
+SECONDS = "s"
+TOKENS = "{token}"
+DURATION_BUCKETS: tuple[float, ...] = tuple(round(0.01 * 2**power, 2) for power in range(14))
+"""0.01 s to 81.92 s, doubling."""
+TOKEN_BUCKETS: tuple[float, ...] = tuple(float(4**power) for power in range(14))
+"""1 to 67 108 864 tokens, each four times the last."""
+AGENT_BUCKETS: tuple[float, ...] = tuple(round(0.1 * 2**power, 1) for power in range(13))
+"""0.1 s to 409.6 s, doubling."""
+WORKFLOW_BUCKETS: tuple[float, ...] = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+"""1 s to 2 h."""
+BUCKETS: dict[str, tuple[float, ...]] = {
+    OPERATION_DURATION: DURATION_BUCKETS,
+    TOKEN_USAGE: TOKEN_BUCKETS,
+    CLIENT_TIME_TO_FIRST_CHUNK: DURATION_BUCKETS,
+    TIME_PER_OUTPUT_CHUNK: DURATION_BUCKETS,
+    INVOKE_AGENT_DURATION: AGENT_BUCKETS,
+    EXECUTE_TOOL_DURATION: DURATION_BUCKETS,
+    INVOKE_WORKFLOW_DURATION: WORKFLOW_BUCKETS,
+}
+
+# Events.
+OPERATION_DETAILS_EVENT = "gen_ai.client.inference.operation.details"
+OPERATION_EXCEPTION_EVENT = "gen_ai.client.operation.exception"
+EVALUATION_EVENT = "gen_ai.evaluation.result"
+EXCEPTION_EVENT = "exception"
+EXCEPTION_TYPE = "exception.type"
+EXCEPTION_MESSAGE = "exception.message"
+
+# Guardrails: the vocabulary proposed for OpenTelemetry.
+GUARDRAIL_TARGET_TYPE = "gen_ai.guardrail.target.type"
+GUARDRAIL_TARGET_SUBTYPE = "gen_ai.guardrail.target.subtype"
+GUARDRAIL_TARGET_ID = "gen_ai.guardrail.target.id"
+GUARDRAIL_VERDICT_TYPE = "gen_ai.guardrail.verdict.type"
+GUARDRAIL_VERDICT_REASON = "gen_ai.guardrail.verdict.reason"
+GUARDRAIL_VERDICT_CODE = "gen_ai.guardrail.verdict.code"
+GUARDRAIL_ACTION_TYPE = "gen_ai.guardrail.action.type"
+GUARDRAIL_COMPONENT_NAME = "gen_ai.guardrail.component.name"
+
+_NAMED_BY_TARGET = frozenset(
+    {
+        "chat",
+        "generate_content",
+        "text_completion",
+        "embeddings",
+        "retrieval",
+        "execute_tool",
+        "invoke_agent",
+        "create_agent",
+        "invoke_workflow",
+        "run_guardrail",
+        "plan",
+    }
+)
+
+
+def span_name(kind: Kind | None, operation: str | None, target: str | None) -> str:
+    """Return a span's name by OpenTelemetry's rule: `chat gpt-4o`, `execute_tool search`, `invoke_agent me`.
+
+    Args:
+        kind: What the call does; gives the operation where `operation` is None.
+        operation: The `gen_ai.operation.name`, if there is one.
+        target: The model, the tool, the agent, the workflow, or a scope's own name.
+
+    Without an operation that has a rule, the name is the target, or else the operation or the kind.
+    """
+    operation = operation or OPERATION_OF_KIND.get(kind)
+    if operation in _NAMED_BY_TARGET:
+        return f"{operation} {target}" if target else operation
+    return target or operation or kind or "call"
+
+
+def provider_name(provider: str, system: str | None = None) -> str:
+    """Return OpenTelemetry's name of a provider, given any convention's word for it.
+
+    Args:
+        provider: `gen_ai.provider.name`, `gen_ai.system`, `llm.provider` or `llm.system`, in any case.
+        system: `llm.system`, which tells Vertex AI from Google's other endpoints.
+    """
+    word = provider.lower()
+    if word == "google" and system == "vertexai":
+        return "gcp.vertex_ai"
+    return PROVIDER_NAMES.get(word, word)
+
+
+GUARDRAIL_TARGETS: dict[Kind, str] = {"tool": "tool_call", "retriever": "retrieval"}
+"""Kinds of call to the proposal's words for a guardrail's target; every other kind is itself."""

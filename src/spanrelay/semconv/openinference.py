@@ -1,0 +1,662 @@
+"""OpenInference's conventions: lists are flattened, `llm.input_messages.0.message.role` and so on.
+
+Writing keeps to OpenInference's names except for what it has none for (response id, agent id and version,
+time to first chunk, tool type, errors, our own), which keep OpenTelemetry's or ours; reading never raises and
+fills only what a record does not hold yet.
+
+What does not survive: instructions apart from the messages (they come back as a leading system message), the
+order of text and tool calls within a message, a message's tool results beside other parts (each becomes a
+message of its own), whether a result in a message is JSON or an error, server-side tools (they come back as
+ordinary ones) and the `type` of a tool call, a message's finish reason and all finish reasons but the first,
+the MIME type of a medium at a URL, the name and the file id of a medium that is no document, all but the text
+of an embeddings request's messages, the fields of a tool definition that has `raw` (they are read from it), a
+response's parameters and error body, and the exact provider and operation where no `gen_ai.*` is beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from spanrelay._json import clean_text, dumps_text, loads_or_text
+from spanrelay.records import (
+    JSON,
+    Kind,
+    Media,
+    Message,
+    ModelRequest,
+    ModelResponse,
+    Opaque,
+    Part,
+    Reasoning,
+    Role,
+    SpanRecord,
+    Text,
+    ToolCall,
+    ToolCallResponse,
+    ToolDefinition,
+    ToolRequest,
+)
+from spanrelay.semconv import names
+from spanrelay.semconv.fields import (
+    MODEL_KINDS,
+    drop_empty_answer,
+    keep_response,
+    mark_hidden_content,
+    read_agent,
+    read_error,
+    read_scalars,
+    read_scope_values,
+    read_usage,
+    set_arguments,
+    set_result,
+    unless_redacted,
+    write_call_facts,
+    write_scope_values,
+    write_usage,
+)
+from spanrelay.semconv.messages import media_of_url, read_definition, read_messages
+from spanrelay.semconv.names import AttributeValue
+from spanrelay.semconv.values import decode, indexed, read_value, structure, text, write_json, write_value
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
+    """Return what a sampler needs at span start: kind, model, provider, session, user, agent, tool."""
+    attributes: dict[str, AttributeValue] = {}
+    write_start_scalars(record, attributes)
+    if record.user_id is not None:
+        attributes[names.USER_ID] = record.user_id
+    return attributes
+
+
+def write_start_scalars(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
+    """Write the scalars known at span start that OpenTelemetry has other names for."""
+    kind = names.OI_KIND_OF_KIND.get(record.kind)
+    if kind is not None:
+        attributes[names.OI_KIND] = kind
+    request = record.request
+    if request is not None and request.model is not None:
+        attributes[_model_name(record.kind)] = request.model
+    provider = record.provider
+    if provider is not None:
+        attributes[names.OI_PROVIDER] = names.OI_PROVIDER_NAMES.get(provider, provider)
+        system = names.OI_SYSTEM_NAMES.get(provider)
+        if system is not None:
+            attributes[names.OI_SYSTEM] = system
+    if record.session_id is not None:
+        attributes[names.OI_SESSION] = record.session_id
+    if record.agent is not None and record.agent.name is not None:
+        attributes[names.OI_AGENT_NAME] = record.agent.name
+    tool = record.tool
+    if tool is not None:
+        attributes[names.OI_TOOL_NAME] = tool.name
+        if tool.call_id is not None:
+            attributes[names.OI_TOOL_ID] = tool.call_id
+
+
+def _model_name(kind: Kind | None) -> str:
+    return names.OI_EMBEDDING_MODEL if kind == "embedder" else names.OI_MODEL
+
+
+def write_end_scalars(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
+    """Write the scalars known at span end that OpenTelemetry has other names for."""
+    response = record.response
+    if response is not None:
+        if response.model is not None:
+            attributes[_model_name(record.kind)] = response.model
+        if response.usage is not None:
+            write_usage(response.usage, names.OI_USAGE_NAMES, attributes)
+
+
+def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeValue]:
+    """Return what is known when the span ends.
+
+    Args:
+        record: The span's record; its `start_attributes` are repeated only where the end knows better.
+        content: Whether to write messages, instructions, definitions, arguments, results and scope values.
+    """
+    attributes: dict[str, AttributeValue] = {}
+    write_end_scalars(record, attributes)
+    write_call_facts(record, attributes)
+    if record.request is not None:
+        _write_request(record, record.request, attributes)
+    if record.response is not None:
+        _write_response(record.response, attributes)
+    _write_unnamed(record, attributes)
+    if content:
+        _write_content(record, attributes)
+    return attributes
+
+
+def _write_unnamed(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
+    """Write what OpenInference has no name for under OpenTelemetry's."""
+    agent, tool = record.agent, record.tool
+    if agent is not None:
+        if agent.id is not None:
+            attributes[names.AGENT_ID] = agent.id
+        if agent.version is not None:
+            attributes[names.AGENT_VERSION] = agent.version
+    if tool is not None:
+        if tool.description is not None:
+            attributes[names.OI_TOOL_DESCRIPTION] = tool.description
+        if tool.type is not None:
+            attributes[names.TOOL_TYPE] = tool.type
+
+
+def _write_request(record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]) -> None:
+    if request.model is not None:
+        attributes[names.OI_REQUEST_MODEL] = request.model
+    parameters = {_PARAMETERS.get(name, name): value for name, value in request.parameters.items()}
+    if request.stream:
+        parameters["stream"] = True
+    if parameters:
+        key = names.OI_EMBEDDING_PARAMETERS if record.kind == "embedder" else names.OI_PARAMETERS
+        attributes[key] = dumps_text(parameters)
+
+
+_PARAMETERS = {"choice_count": "n", "stop_sequences": "stop"}
+"""The names that OpenInference's readers know for parameters of ours."""
+
+
+def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue]) -> None:
+    if response.id is not None:
+        attributes[names.RESPONSE_ID] = response.id
+    if response.model is not None:
+        attributes[names.OI_RESPONSE_MODEL] = response.model
+    if response.finish_reasons:
+        attributes[names.OI_FINISH_REASON] = response.finish_reasons[0]
+
+
+def _write_content(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
+    request, response, tool, result = record.request, record.response, record.tool, record.result
+    if request is not None:
+        _write_request_content(record, request, attributes)
+    if response is not None:
+        _write_messages(response.messages, names.OI_OUTPUT_MESSAGES, attributes)
+        if response.messages:
+            write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, _preview(response.messages[0]))
+    if tool is not None and tool.arguments is not None:
+        write_value(attributes, names.OI_INPUT, names.OI_INPUT_MIME, tool.arguments)
+    if result is not None:
+        write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, result.content)
+    write_scope_values(record, attributes)
+
+
+def _write_request_content(
+    record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]
+) -> None:
+    if record.kind == "embedder":
+        for index, message in enumerate(request.messages):
+            attributes[f"{names.OI_EMBEDDINGS}.{index}.{names.OI_EMBEDDING_TEXT}"] = clean_text(message.text)
+    else:
+        system = [Message("system", request.system)] if request.system else []
+        _write_messages(system + request.messages, names.OI_INPUT_MESSAGES, attributes)
+    for index, tool in enumerate(request.tools):
+        attributes[f"{names.OI_TOOLS}.{index}.{names.OI_TOOL_SCHEMA}"] = _schema(tool)
+    if request.messages:
+        write_value(attributes, names.OI_INPUT, names.OI_INPUT_MIME, _preview(request.messages[-1]))
+
+
+def _preview(message: Message) -> JSON:
+    """Return what a list of spans shows of a message; the whole is in the flattened attributes."""
+    calls = message.tool_calls
+    if calls and not message.text:
+        return [{"name": call.name, "arguments": call.arguments} for call in calls]
+    answers = [part.content for part in message.parts if isinstance(part, ToolCallResponse)]
+    return answers[0] if answers and isinstance(answers[0], str) else message.text
+
+
+def _schema(tool: ToolDefinition) -> str:
+    if tool.raw is not None:
+        return dumps_text(tool.raw)
+    function: dict[str, JSON] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = tool.parameters
+    if tool.type == "function":
+        return dumps_text({"type": "function", "function": function})
+    return dumps_text({"type": tool.type, **function})
+
+
+def _write_messages(messages: list[Message], prefix: str, attributes: dict[str, AttributeValue]) -> None:
+    index = 0
+    for message in messages:
+        for single in _split(message):
+            _write_message(single, f"{prefix}.{index}.message", attributes)
+            index += 1
+
+
+def _split(message: Message) -> Iterator[Message]:
+    """Yield the message, or several where it holds tool results beside other parts."""
+    others: list[Part] = []
+    for part in message.parts:
+        if not isinstance(part, ToolCallResponse):
+            others.append(part)
+            continue
+        if others:
+            yield Message(message.role, others, message.name)
+            others = []
+        yield Message("tool", [part], part.name or message.name)
+    if others or not message.parts:
+        yield Message(message.role, others, message.name)
+
+
+def _write_message(message: Message, base: str, attributes: dict[str, AttributeValue]) -> None:
+    attributes[f"{base}.role"] = message.role
+    if message.name is not None:
+        attributes[f"{base}.name"] = message.name
+    parts = message.parts
+    if len(parts) == 1 and isinstance(parts[0], ToolCallResponse):
+        _write_answer(parts[0], base, attributes)
+        return
+    shown: list[Part] = []
+    calls = 0
+    for part in parts:
+        if isinstance(part, ToolCall):
+            _write_tool_call(part, f"{base}.tool_calls.{calls}.tool_call", attributes)
+            calls += 1
+        else:
+            shown.append(part)
+    _write_contents(shown, base, attributes)
+
+
+def _write_contents(parts: list[Part], base: str, attributes: dict[str, AttributeValue]) -> None:
+    if len(parts) == 1 and isinstance(parts[0], Text):
+        attributes[f"{base}.content"] = clean_text(parts[0].text)
+        return
+    for index, part in enumerate(parts):
+        _write_part(part, f"{base}.contents.{index}.message_content", attributes)
+
+
+def _write_answer(part: ToolCallResponse, base: str, attributes: dict[str, AttributeValue]) -> None:
+    if part.id is not None:
+        attributes[f"{base}.tool_call_id"] = part.id
+    content = part.content
+    if _is_parts(content):
+        _write_contents(cast("list[Part]", content), base, attributes)
+    elif content is not None:
+        attributes[f"{base}.content"] = (
+            clean_text(content) if isinstance(content, str) else dumps_text(content)
+        )
+
+
+def _is_parts(content: JSON) -> bool:
+    return isinstance(content, list) and bool(content) and isinstance(content[0], Part)
+
+
+def _write_tool_call(part: ToolCall, base: str, attributes: dict[str, AttributeValue]) -> None:
+    if part.id is not None:
+        attributes[f"{base}.id"] = part.id
+    attributes[f"{base}.function.name"] = part.name
+    if part.arguments is not None:
+        attributes[f"{base}.function.arguments"] = write_json(part.arguments)
+
+
+def _write_part(part: Part, base: str, attributes: dict[str, AttributeValue]) -> None:
+    if isinstance(part, Text):
+        attributes[f"{base}.type"] = "text"
+        attributes[f"{base}.text"] = clean_text(part.text)
+    elif isinstance(part, Reasoning):
+        _write_reasoning(part, base, attributes)
+    elif isinstance(part, Media):
+        _write_media(part, base, attributes)
+    elif isinstance(part, Opaque):
+        attributes[f"{base}.type"] = part.type
+        attributes[f"{base}.data"] = dumps_text(part.data)
+
+
+def _write_reasoning(part: Reasoning, base: str, attributes: dict[str, AttributeValue]) -> None:
+    attributes[f"{base}.type"] = "reasoning"
+    attributes[f"{base}.text"] = clean_text(part.text)
+    for key, value in (
+        ("id", part.id),
+        ("signature", part.signature),
+        ("data" if part.redacted else "encrypted_content", part.encrypted),
+    ):
+        if value is not None:
+            attributes[f"{base}.{key}"] = value
+
+
+def _write_media(part: Media, base: str, attributes: dict[str, AttributeValue]) -> None:
+    kind = part.modality
+    attributes[f"{base}.type"] = kind
+    inner = f"{base}.{kind}.{kind}"
+    url = part.uri
+    if part.data is not None:
+        url = f"data:{part.mime_type or 'application/octet-stream'};base64,{part.data}"
+    elif url is None and kind != "document":
+        url = part.file_id
+    if url is not None:
+        attributes[f"{inner}.url"] = url
+    if part.mime_type is not None and kind in ("audio", "document"):
+        attributes[f"{inner}.mime_type"] = part.mime_type
+    if kind == "document" and part.file_id is not None:
+        attributes[f"{inner}.id"] = part.file_id
+    if kind == "document" and part.name is not None:
+        attributes[f"{inner}.name"] = part.name
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def recognises(attributes: Mapping[str, Any]) -> bool:
+    """Whether a span carries OpenInference's kind, which every instrumentor of theirs writes."""
+    return names.OI_KIND in attributes
+
+
+def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
+    """Return what a span does."""
+    kind = attributes.get(names.OI_KIND)
+    return names.KIND_OF_OI_KIND.get(kind.upper()) if isinstance(kind, str) else None
+
+
+def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Fill `record` with what the attributes say and it does not hold yet.
+
+    The span's own facts come first: a caller that knows status and exception sets `record.error` before.
+    """
+    if record.kind is None:
+        record.kind = kind_of(attributes)
+    read_scalars(attributes, record)
+    _read_provider(attributes, record)
+    _read_session(record)
+    read_agent(attributes, record)
+    if record.kind == "tool":
+        _read_tool(attributes, record)
+    elif record.kind in MODEL_KINDS:
+        _read_model_call(attributes, record)
+    else:
+        read_scope_values(attributes, record)
+    read_error(attributes, record)
+
+
+def _read_provider(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    system = text(attributes.get(names.OI_SYSTEM))
+    provider = text(attributes.get(names.OI_PROVIDER)) or system
+    if record.provider is None and provider is not None:
+        record.provider = names.provider_name(provider, system)
+
+
+def _read_session(record: SpanRecord) -> None:
+    """Fall back to the session that a framework's metadata names."""
+    for key in ("session_id", "conversation_id", "thread_id"):
+        record.session_id = record.session_id or text(record.metadata.get(key))
+
+
+def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    get = attributes.get
+    tool = record.tool = record.tool or ToolRequest("")
+    tool.name = tool.name or text(get(names.OI_TOOL_NAME)) or record.name
+    tool.description = tool.description or text(get(names.OI_TOOL_DESCRIPTION))
+    tool.type = tool.type or text(get(names.TOOL_TYPE))
+    tool.call_id = tool.call_id or text(get(names.OI_TOOL_ID))
+    if tool.arguments is None:
+        set_arguments(unless_redacted(_given(attributes), record), tool)
+    if record.result is None and names.OI_OUTPUT in attributes:
+        answer = read_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME)
+        if answer != names.OI_REDACTED:
+            set_result(answer, record)
+        else:
+            record.content = False
+    if tool.arguments is None and record.result is None:
+        record.content = False
+
+
+def _given(attributes: Mapping[str, Any]) -> JSON:
+    """Return a tool's arguments: its parameters, unless some instrumentor put the tool's schema there."""
+    parameters = decode(attributes.get(names.OI_TOOL_PARAMETERS))
+    if isinstance(parameters, dict) and not {"properties", "parameters"} & parameters.keys():
+        return parameters
+    return read_value(attributes, names.OI_INPUT, names.OI_INPUT_MIME)
+
+
+def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    request = record.request = record.request or ModelRequest()
+    response = record.response or ModelResponse()
+    hidden = not request.messages and not request.system and not response.messages
+    _read_parameters(attributes, request)
+    _read_models(attributes, request, response, record)
+    if not request.messages:
+        request.messages = _read_input(attributes, record)
+    if not request.tools:
+        request.tools = _read_tools(attributes)
+    if not response.messages:
+        response.messages = _read_output(attributes, record)
+        if request.parameters.get("choice_count", 1) == 1:
+            response.messages = _fold(response.messages)
+        drop_empty_answer(response, record)
+    _read_answer_facts(attributes, response)
+    read_usage(attributes, names.OI_USAGE_NAMES, response)
+    keep_response(response, record)
+    record.content = record.content or (hidden and bool(request.messages or response.messages))
+    mark_hidden_content(record)
+
+
+def _read_models(
+    attributes: Mapping[str, Any], request: ModelRequest, response: ModelResponse, record: SpanRecord
+) -> None:
+    """Read the models; the older name means the answer's model where there is an answer."""
+    model = text(attributes.get(names.OI_MODEL)) or text(attributes.get(names.OI_EMBEDDING_MODEL))
+    request.model = request.model or text(attributes.get(names.OI_REQUEST_MODEL)) or model
+    response.model = response.model or text(attributes.get(names.OI_RESPONSE_MODEL))
+    if response.model is None and record.error is None and names.OI_REQUEST_MODEL not in attributes:
+        response.model = model
+
+
+def _read_parameters(attributes: Mapping[str, Any], request: ModelRequest) -> None:
+    key = names.OI_PARAMETERS if names.OI_PARAMETERS in attributes else names.OI_EMBEDDING_PARAMETERS
+    given = decode(attributes.get(key))
+    if not isinstance(given, dict):
+        return
+    parameters = cast("dict[str, JSON]", given)
+    request.model = request.model or text(parameters.get("model")) or text(parameters.get("model_name"))
+    request.stream = request.stream or parameters.get("stream") is True
+    for word, value in parameters.items():
+        name = _PARAMETER_WORDS.get(word, word)
+        if value is not None and name in _PARAMETER_NAMES:
+            if name in names.LIST_PARAMETERS and not isinstance(value, list):
+                value = [value]
+            request.parameters.setdefault(name, value)
+    effort = _effort(parameters)
+    if effort is not None:
+        request.parameters.setdefault("reasoning_effort", effort)
+
+
+_PARAMETER_NAMES = {*names.PARAMETER_NAMES, "tool_choice", "conversation_id"}
+_PARAMETER_WORDS = {
+    "n": "choice_count",
+    "candidate_count": "choice_count",
+    "stop": "stop_sequences",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "encoding_format": "encoding_formats",
+}
+"""Providers' words for parameters of ours."""
+
+
+def _effort(parameters: dict[str, JSON]) -> JSON:
+    """Return how hard a model is asked to think, where a provider nests it."""
+    for outer, inner in (("reasoning", "effort"), ("thinking", "budget_tokens")):
+        nested = parameters.get(outer)
+        if isinstance(nested, dict) and inner in nested:
+            return cast("dict[str, JSON]", nested)[inner]
+    return None
+
+
+def _read_tools(attributes: Mapping[str, Any]) -> list[ToolDefinition]:
+    tools: list[ToolDefinition] = []
+    for fields in indexed(attributes, names.OI_TOOLS).values():
+        schema = decode(fields.get(names.OI_TOOL_SCHEMA))
+        if isinstance(schema, dict):
+            tools.append(_read_schema(cast("dict[str, JSON]", schema)))
+    return tools
+
+
+def _read_schema(schema: dict[str, JSON]) -> ToolDefinition:
+    """Return a tool; its whole schema is kept where it says more than the fields do."""
+    tool = read_definition(schema)
+    if loads_or_text(_schema(tool)) != schema:
+        tool.raw = schema
+    return tool
+
+
+def _read_input(attributes: Mapping[str, Any], record: SpanRecord) -> list[Message]:
+    if record.kind == "embedder":
+        texts = indexed(attributes, names.OI_EMBEDDINGS).values()
+        found = [text(fields.get(names.OI_EMBEDDING_TEXT)) for fields in texts]
+        return [Message("user", [Text(item)]) for item in found if item is not None]
+    messages = _read_messages(attributes, names.OI_INPUT_MESSAGES, record)
+    if not messages:
+        prompts = indexed(attributes, names.OI_PROMPTS).values()
+        messages = [Message("user", [Text(_plain(fields.get("prompt.text")))]) for fields in prompts]
+    return messages or _read_raw(attributes, names.OI_INPUT, names.OI_INPUT_MIME, "user", record)
+
+
+def _read_output(attributes: Mapping[str, Any], record: SpanRecord) -> list[Message]:
+    messages = _read_messages(attributes, names.OI_OUTPUT_MESSAGES, record)
+    if not messages:
+        choices = indexed(attributes, names.OI_CHOICES).values()
+        messages = [Message("assistant", [Text(_plain(fields.get("completion.text")))]) for fields in choices]
+    if messages or record.kind == "embedder":
+        return messages
+    return _read_raw(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, "assistant", record)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _read_raw(
+    attributes: Mapping[str, Any], key: str, mime_key: str, role: Role, record: SpanRecord
+) -> list[Message]:
+    """Return the messages of a call whose instrumentor wrote only its raw input or output."""
+    value = unless_redacted(read_value(attributes, key, mime_key), record)
+    if isinstance(value, str) and value:
+        return [Message(role, [Text(value)])]
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        return read_messages(value, record)
+    return []
+
+
+def _fold(messages: list[Message]) -> list[Message]:
+    """Return one answer for the several messages that the Responses API's items become."""
+    if len(messages) < 2 or any(message.role != "assistant" for message in messages):
+        return messages
+    return [Message("assistant", [part for message in messages for part in message.parts], messages[0].name)]
+
+
+def _read_answer_facts(attributes: Mapping[str, Any], response: ModelResponse) -> None:
+    """Read the finish reason, and the response's id, which theirs is only in the raw answer."""
+    reason = text(attributes.get(names.OI_FINISH_REASON))
+    if not response.finish_reasons and reason is not None:
+        response.finish_reasons = [reason]
+    response.id = response.id or text(attributes.get(names.RESPONSE_ID))
+    if response.id is None and attributes.get(names.OI_OUTPUT_MIME) == names.JSON_MIME:
+        response.id = _raw_id(decode(attributes.get(names.OI_OUTPUT)))
+
+
+def _raw_id(answer: JSON) -> str | None:
+    """Return a response's id, from a provider's answer or from LangChain's `LLMResult` around it."""
+    if not isinstance(answer, dict):
+        return None
+    output = answer.get("llm_output")
+    inner = cast("dict[str, JSON]", output) if isinstance(output, dict) else cast("dict[str, JSON]", answer)
+    return text(inner.get("id"))
+
+
+def _read_messages(attributes: Mapping[str, Any], prefix: str, record: SpanRecord) -> list[Message]:
+    groups = indexed(attributes, prefix)
+    if not groups:
+        return []
+    lowest, highest = min(groups), max(groups)
+    # An attribute limit evicts the oldest; one instrumentor counts from 1 where it has no instructions.
+    if lowest > 1 or highest - lowest + 1 != len(groups):
+        record.truncated = True
+    return [_read_message(fields, record) for fields in groups.values()]
+
+
+def _read_message(fields: dict[str, Any], record: SpanRecord) -> Message:
+    role, name = fields.get("message.role"), text(fields.get("message.name"))
+    call_id = text(fields.get("message.tool_call_id"))
+    parts = _read_contents(fields, record)
+    if role is None:
+        record.truncated = True
+    if call_id is not None or role in ("tool", "function"):
+        return Message("tool", [_read_answer(fields, parts, call_id, name)], name)
+    calls = _read_tool_calls(fields)
+    known = names.ROLES.get(role, "user") if isinstance(role, str) else "assistant" if calls else "user"
+    return Message(known, [*parts, *calls], name)
+
+
+def _read_answer(
+    fields: dict[str, Any], parts: list[Part], call_id: str | None, name: str | None
+) -> ToolCallResponse:
+    """Return a tool's answer: a text where it was written as one."""
+    content = fields.get("message.content")
+    return ToolCallResponse(call_id, content if isinstance(content, str) else parts or None, name)
+
+
+def _read_contents(fields: dict[str, Any], record: SpanRecord) -> list[Part]:
+    content = unless_redacted(fields.get("message.content"), record)
+    if isinstance(content, str):
+        return (
+            [Text(content)] if content or "message.tool_calls.0.tool_call.function.name" not in fields else []
+        )
+    contents = indexed(fields, "message.contents").values()
+    return [_read_part(part, record) for part in contents]
+
+
+def _read_part(fields: dict[str, Any], record: SpanRecord) -> Part:
+    kind = text(fields.get("message_content.type")) or "text"
+    said = unless_redacted(fields.get("message_content.text"), record)
+    if kind == "text":
+        return Text(_plain(said))
+    if kind == "reasoning":
+        return _read_reasoning(fields, _plain(said))
+    if kind in ("image", "audio", "video", "document"):
+        return _read_media(fields, kind)
+    data = fields.get("message_content.data")
+    return Opaque(kind, loads_or_text(data) if isinstance(data, str) else structure(fields))
+
+
+def _read_reasoning(fields: dict[str, Any], said: str) -> Reasoning:
+    hidden = text(fields.get("message_content.data"))
+    return Reasoning(
+        said,
+        text(fields.get("message_content.id")),
+        text(fields.get("message_content.signature")),
+        hidden or text(fields.get("message_content.encrypted_content")),
+        hidden is not None,
+    )
+
+
+def _read_media(fields: dict[str, Any], kind: Any) -> Media:
+    base = f"message_content.{kind}.{kind}"
+    url, mime = fields.get(f"{base}.url"), text(fields.get(f"{base}.mime_type"))
+    name, file_id = text(fields.get(f"{base}.name")), text(fields.get(f"{base}.id"))
+    medium = Media(kind, mime, name=name) if not isinstance(url, str) else media_of_url(kind, url, mime, name)
+    medium.file_id = file_id
+    return medium
+
+
+def _read_tool_calls(fields: dict[str, Any]) -> list[ToolCall]:
+    calls = [_read_tool_call(call) for call in indexed(fields, "message.tool_calls").values()]
+    name = text(fields.get("message.function_call_name"))
+    if name is not None:
+        calls.append(ToolCall(None, name, _arguments(fields.get("message.function_call_arguments_json"))))
+    return calls
+
+
+def _read_tool_call(fields: dict[str, Any]) -> ToolCall:
+    return ToolCall(
+        text(fields.get("tool_call.id")),
+        text(fields.get("tool_call.function.name")) or "",
+        _arguments(fields.get("tool_call.function.arguments")),
+    )
+
+
+def _arguments(value: object) -> JSON:
+    return loads_or_text(value) if isinstance(value, str) else structure(value)
