@@ -45,7 +45,10 @@ def imports_of(path: Path) -> set[str]:
             names = [node.module] if node.module else [alias.name for alias in node.names]
             found |= {".".join((*base, name)) for name in names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "spanrelay":
-            found.add(within_root(node.module or ""))
+            module = within_root(node.module or "")
+            # `from spanrelay import scope` names a module; anything else of the root is the root's own.
+            names = [alias.name if alias.name in PLACE else module for alias in node.names]
+            found |= set(names) if module == "<root>" else {module}
         elif isinstance(node, ast.Import):
             found |= {
                 within_root(alias.name) for alias in node.names if alias.name.split(".")[0] == "spanrelay"
