@@ -57,6 +57,11 @@ class _Object:
     __slots__ = ()
     _fields: ClassVar[Mapping[str, _Field]]
 
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """Return the names of the object's fields, in the order of the schema."""
+        return tuple(cls._fields)
+
     def to_json(self) -> dict[str, JSON]:
         """Return the object as JSON in the order of the schema, without the fields that are None."""
         found: dict[str, JSON] = {}

@@ -1,0 +1,631 @@
+"""Spans, as they start and end, to documents: which session, which agent, which call, in which order.
+
+Fed by one thread in real order. Every table has a bound, and everything dropped is counted in `losses`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid5
+
+from spanrelay._guard import losses
+from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord
+from spanrelay.trajectory import steps
+from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place
+from spanrelay.trajectory.duplicates import contains, merged, relate
+from spanrelay.trajectory.steps import MediaStore
+
+_NAMESPACE = UUID("6f1d7c52-5b0e-4c0b-9c0a-0c5b8a0f6a77")
+
+MAX_NODES = 32_768
+"""Spans that are remembered, open ones included; the oldest ended one is forgotten first."""
+
+MAX_SESSIONS = 512
+"""Sessions that can still grow; the one that was quiet for longest is closed first."""
+
+MAX_HELD = 256
+"""Ended model calls that wait for earlier ones to end."""
+
+MAX_RECENT = 4096
+"""Answers whose ids are remembered, to recognise a second span of the same call."""
+
+MAX_HELPERS = 32
+"""Side conversations of one document that may still go on."""
+
+MAX_LOOSE = 16
+"""Documents of programs without any root span that may still go on."""
+
+Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Session:
+    """What belongs together: a conversation of a user, or one trace where no session is known."""
+
+    key: str
+    id: str | None
+    trace_id: int
+    documents: list[Document] = field(default_factory=list[Document])
+    open: int = 0
+    merged_into: Session | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One span in its tree. `document` is where what happens beneath it goes, once that is decided."""
+
+    record: SpanRecord
+    kind: Kind | None
+    parent: Node | None
+    session: Session
+    open: bool = True
+    document: Document | None = None
+    call: tuple[Document, Call] | None = None
+    orphaned: bool = False
+
+    @property
+    def start(self) -> int:
+        """Nanoseconds since the epoch."""
+        return self.record.start
+
+    @property
+    def loose(self) -> bool:
+        """Whether nothing ties the span to others: a root without a session."""
+        return self.parent is None and self.record.parent_id is None and self.session.id is None
+
+
+@dataclass(slots=True)
+class _Told:
+    """A model call that stands in a document already."""
+
+    document: Document
+    step: int
+    record_start: int
+    record_end: int
+    span_id: int
+    metrics: bool
+
+
+class Assembler:
+    """Builds documents out of spans.
+
+    `journal_for(name)` opens the storage of a new document; `closed(journal)` hears of a session that can no
+    longer grow. Not thread-safe: one thread calls everything.
+    """
+
+    def __init__(
+        self,
+        journal_for: Callable[[str], Journal],
+        media: MediaStore | None = None,
+        closed: Callable[[Journal], None] | None = None,
+    ) -> None:
+        self._journal_for = journal_for
+        self._media = media
+        self._closed = closed
+        self._nodes: OrderedDict[Key, Node] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._by_trace: OrderedDict[int, Session] = OrderedDict()
+        self._calling: dict[Key, Node] = {}
+        self._held: list[Node] = []
+        self._told: OrderedDict[str, _Told] = OrderedDict()
+        self._loose: OrderedDict[int, Document] = OrderedDict()
+
+    # ── input
+
+    def start(self, record: SpanRecord) -> None:
+        """Take in the start of a span: ids, parent, kind, name, time, agent, session."""
+        key = (record.trace_id, record.span_id)
+        if key in self._nodes:
+            return
+        parent = self._nodes.get((record.trace_id, record.parent_id)) if record.parent_id else None
+        session = self._session_of(record, parent)
+        node = self._nodes[key] = Node(record, record.kind, parent, session)
+        node.orphaned = parent is None and record.parent_id is not None and not record.remote_parent
+        session.open += 1
+        if record.kind == "llm":
+            self._calling[key] = node
+        if len(self._nodes) > MAX_NODES:
+            self._forget()
+
+    def end(self, record: SpanRecord) -> None:
+        """Take in a complete span; its start need not have been told."""
+        key = (record.trace_id, record.span_id)
+        node = self._nodes.get(key)
+        if node is None:
+            self.start(record)
+            node = self._nodes[key]
+        if not node.open:
+            return
+        node.open, node.record = False, record
+        node.kind = record.kind or node.kind
+        self._calling.pop(key, None)
+        self._learn_session(node)
+        node.session.open -= 1
+        if node.kind == "llm":
+            self._held.append(node)
+        elif node.kind == "tool":
+            self._end_tool(node)
+        self._release()
+
+    def close(self) -> None:
+        """Write what still waits, and mark what has not ended; nothing comes after."""
+        self._release(everything=True)
+        for node in [n for n in self._nodes.values() if n.open and n.kind in ("tool", "llm")]:
+            self._leave_open(node)
+
+    def complete(self, journal: Journal) -> bool:
+        """Whether all spans of the session that `journal` stores have ended."""
+        for session in self._sessions.values():
+            if any(document.journal is journal for document in session.documents):
+                return session.open == 0 and not any(node.session is session for node in self._held)
+        return True
+
+    # ── sessions
+
+    def _session_of(self, record: SpanRecord, parent: Node | None) -> Session:
+        if parent is not None:
+            return _resolve(parent.session)
+        known = self._by_trace.get(record.trace_id)
+        if known is not None and (known.id is not None or record.session_id is None):
+            return _resolve(known)
+        key = record.session_id or f"{record.trace_id:032x}"
+        session = self._sessions.get(key)
+        if session is None:
+            session = Session(key, record.session_id, record.trace_id)
+            self._sessions[key] = session
+        if known is not None:
+            self._merge_sessions(known, session)
+        self._use(session, record.trace_id)
+        return session
+
+    def _use(self, session: Session, trace_id: int) -> None:
+        self._sessions.move_to_end(session.key)
+        self._by_trace[trace_id] = session
+        if len(self._by_trace) > MAX_NODES:
+            self._by_trace.popitem(last=False)
+        if len(self._sessions) > MAX_SESSIONS:
+            self._close_oldest()
+
+    def _learn_session(self, node: Node) -> None:
+        """Take over a session that a span names only as it ends."""
+        node.session = _resolve(node.session)
+        name = node.record.session_id
+        if name is None or node.session.id is not None:
+            return
+        known = self._sessions.get(name)
+        if known is not None:
+            self._merge_sessions(node.session, known)
+            node.session = _resolve(node.session)
+            return
+        session = node.session
+        self._sessions.pop(session.key, None)
+        session.key = session.id = name
+        self._sessions[name] = session
+        for document in session.documents:
+            document.name_session(name)
+
+    def _merge_sessions(self, old: Session, new: Session) -> None:
+        """Let what comes go to `new`; documents that stand already stay."""
+        if old is new:
+            return
+        old.merged_into = new
+        new.open += old.open
+        new.documents.extend(old.documents)
+        self._sessions.pop(old.key, None)
+
+    def _close_oldest(self) -> None:
+        """Close the session that was quiet for longest; one with open spans only if all have them."""
+        idle = (session for session in self._sessions.values() if not session.open)
+        session = next(idle, None) or next(iter(self._sessions.values()))
+        del self._sessions[session.key]
+        if session.open:
+            losses.add("sessions closed before their end")
+        for document in session.documents:
+            self._settle(document, final=True)
+            if self._closed is not None:
+                self._closed(document.journal)
+
+    def _forget(self) -> None:
+        """Forget the oldest ended span, or the oldest of all."""
+        for key, node in self._nodes.items():
+            if not node.open:
+                del self._nodes[key]
+                return
+        key, node = self._nodes.popitem(last=False)
+        node.session.open -= 1
+        self._calling.pop(key, None)
+        losses.add("open spans forgotten")
+
+    # ── the order of model calls
+
+    def _release(self, *, everything: bool = False) -> None:
+        """Write ended model calls in the order of their starts, once all that began earlier have ended."""
+        self._held.sort(key=_by_start)
+        index = 0
+        while index < len(self._held):
+            node = self._held[index]
+            full = len(self._held) > MAX_HELD
+            if everything or full or not any(_precedes(other, node) for other in self._calling.values()):
+                self._held.pop(index)
+                self._write_call(node)
+                index = 0
+            else:
+                index += 1
+
+    def _write_call(self, node: Node) -> None:
+        record, origin = self._unite(node)
+        known = self._told_before(record)
+        if known is not None:
+            self._add_duplicate(known, record)
+            return
+        node.record = record
+        document, place = self._place(node)
+        if document.count >= MAX_STEPS or document.journal.full:
+            losses.add("model calls beyond the size of a trajectory")
+            return
+        self._settle(document, final=not self._busy(node))
+        step = document.add_call(record, place, origin)
+        if node.orphaned:
+            document.note("missing_parent")
+        self._remember(record, document, step)
+        self._settle(document, final=False)
+
+    def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON]]:
+        """Return the call's record with what other spans of the same call know, and which they are."""
+        record, duplicates, attempts = node.record, list[str](), list[JSON]()
+        for other in [held for held in self._held if contains(node.record, held.record)]:
+            nested = _beneath(other, node)
+            if not nested and not (other.loose or _siblings(other, node)):
+                continue
+            relation = relate(record, other.record, nested=nested)
+            if relation == "other":
+                continue
+            self._held.remove(other)
+            if relation == "same":
+                record = merged(record, other.record)
+                duplicates.append(f"{other.record.span_id:016x}")
+            else:
+                attempts.append(_attempt(other.record))
+        origin: dict[str, JSON] = {}
+        if duplicates:
+            origin["duplicates"] = duplicates
+        if attempts:
+            origin["attempts"] = attempts
+        return record, origin
+
+    def _told_before(self, record: SpanRecord) -> _Told | None:
+        """Return where this physical call stands already: same answer id, overlapping time."""
+        name = record.response.id if record.response else None
+        known = self._told.get(name) if name else None
+        if known is None or known.span_id == record.span_id:
+            return None
+        overlaps = record.start <= known.record_end and known.record_start <= (record.end or record.start)
+        return known if overlaps else None
+
+    def _add_duplicate(self, known: _Told, record: SpanRecord) -> None:
+        change: dict[str, Any] = {"extra": {"otel": {"duplicates": [f"{record.span_id:016x}"]}}}
+        usage = record.response.usage if record.response else None
+        metrics = steps.metrics_of(usage, record.time_to_first_chunk)
+        if metrics is not None and not known.metrics:
+            change["metrics"] = metrics.to_json()
+            known.metrics = True
+        known.document.patch(known.step, change)
+        known.document.note("duplicate_call")
+
+    def _remember(self, record: SpanRecord, document: Document, step: int) -> None:
+        response = record.response
+        if response is None or not response.id:
+            return
+        end = record.end or record.start
+        told = _Told(document, step, record.start, end, record.span_id, response.usage is not None)
+        self._told[response.id] = told
+        if len(self._told) > MAX_RECENT:
+            self._told.popitem(last=False)
+
+    # ── which document
+
+    def _place(self, node: Node) -> tuple[Document, Place]:
+        """Return the document of a model call, and how the call goes on in it."""
+        record = node.record
+        loose = self._going_on(node) if node.loose else None
+        document = loose or self._document_of(node)
+        agent = _agent_of(node)
+        if agent is None or agent.document is not None:
+            found = self._search(document, record)
+        elif document.count == 0:
+            agent.document, found = document, (document, document.find(record))
+        else:
+            found = self._search(document, record)
+            if found is not None:
+                agent.document = found[0]
+        if found is None or found[1] is None:
+            found = self._branch(node, agent, document)
+        if node.loose:
+            self._keep_loose(found[0])
+        return found[0], found[1] or Place(found[0].line.transcript.align([]))
+
+    def _going_on(self, node: Node) -> Document | None:
+        """Return the document whose last answer a root call without a session goes on from."""
+        for document in reversed(self._loose.values()):
+            if document.extends(node.record):
+                return document
+        return None
+
+    def _keep_loose(self, document: Document) -> None:
+        self._loose[id(document)] = document
+        self._loose.move_to_end(id(document))
+        if len(self._loose) > MAX_LOOSE:
+            self._loose.popitem(last=False)
+
+    def _search(self, document: Document, record: SpanRecord) -> tuple[Document, Place] | None:
+        """Return which of a document and its side conversations a call goes on from: surely, else likely."""
+        family = [document, *reversed(document.helpers)]
+        for each in family:
+            if each.extends(record):
+                place = each.find(record)
+                if place is not None:
+                    return each, place
+        for each in family:
+            place = each.find(record)
+            if place is not None:
+                return each, place
+        return None
+
+    def _branch(self, node: Node, agent: Node | None, document: Document) -> tuple[Document, Place | None]:
+        """Find a home for a call that continues nothing: another document, the next turn, a side document."""
+        record, top = node.record, _top(node)
+        owner = agent if agent is not None and agent.document is None else None
+        in_root = document in node.session.documents
+        if in_root and top.record.trace_id != document.line.trace_id:
+            for other in node.session.documents:
+                found = self._search(other, record) if other is not document else None
+                if found is not None:
+                    top.document = found[0]
+                    return found
+            if top.start < document.line.last_end:
+                return self._branch_apart(node, owner or top)
+            place = document.resume(record) if node.session.id is not None else None
+            if place is not None:
+                if owner is not None:
+                    owner.document = document
+                return document, place
+        if in_root and _is_preliminary(document, record):
+            document.demote(self._child_head(document.name, node), self._agent_head(node), record)
+            return self._own(owner, document, record)
+        return self._branch_child(node, owner, document)
+
+    def _branch_apart(self, node: Node, owner: Node) -> tuple[Document, Place | None]:
+        """Begin a document beside the session's others: runs at the same time that share nothing."""
+        document = self._new_root(node)
+        owner.document = document
+        return document, document.find(node.record)
+
+    def _branch_child(self, node: Node, owner: Node | None, parent: Document) -> tuple[Document, Place | None]:
+        """Begin a side document, with a step in its parent that starts it."""
+        record = node.record
+        name = _agent_name(owner) if owner is not None else _helper_name(node)
+        child = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
+        call = parent.add_dispatch(record, f"subagent:{child.id}", name)
+        parent.link(child, call)
+        parent.helpers.append(child)
+        del parent.helpers[:-MAX_HELPERS]
+        return self._own(owner, child, record)
+
+    def _own(self, owner: Node | None, document: Document, record: SpanRecord) -> tuple[Document, Place | None]:
+        if owner is not None:
+            owner.document = document
+        return document, document.find(record)
+
+    def _document_of(self, node: Node) -> Document:
+        """Return the document beneath whose agent or tool a span lies, beginning it where there is none."""
+        above = node.parent
+        while above is not None:
+            if above.document is not None:
+                return above.document
+            if above.kind == "tool":
+                return self._beneath_tool(above, node)
+            above = above.parent
+        documents = _resolve(node.session).documents
+        return documents[0] if documents else self._new_root(node)
+
+    def _beneath_tool(self, tool: Node, node: Node) -> Document:
+        """Begin the document of what a tool does beneath itself: a sub-agent, as a rule."""
+        parent = self._document_of(tool)
+        agent = _agent_of(node)
+        name = _agent_name(agent) if agent is not None else tool.record.name
+        tool.document = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
+        if tool.call is not None:
+            parent.link(tool.document, tool.call[1])
+        return tool.document
+
+    def _new_root(self, node: Node) -> Document:
+        session = _resolve(node.session)
+        name = session.id or f"{session.trace_id:032x}"
+        journal = self._journal_for(name)
+        top = _top(node)
+        head: dict[str, Any] = {
+            "session_id": session.id or str(UUID(int=session.trace_id)),
+            "trajectory_id": _identity(top.record),
+            "agent": self._agent_head(node),
+            "extra": {"otel": {"trace_id": f"{node.record.trace_id:032x}"}},
+        }
+        if top.record.remote_parent and top.record.parent_id:
+            head["extra"]["otel"]["remote_parent_span_id"] = f"{top.record.parent_id:016x}"
+        document = Document(journal, head, None, self._media)
+        session.documents.append(document)
+        return document
+
+    def _agent_head(self, node: Node) -> dict[str, Any]:
+        """Return who acts: the outermost agent with a name, else the service."""
+        named = [each.record.agent for each in _lineage(node) if each.record.agent and each.record.agent.name]
+        info = named[-1] if named else AgentInfo()
+        record = node.record
+        name = info.name or _service(record) or "agent"
+        return {"name": name, "version": info.version or record.service_version or "unknown"}
+
+    def _child_head(self, name: str, node: Node) -> dict[str, Any]:
+        record = node.record
+        version = (record.agent and record.agent.version) or record.service_version or "unknown"
+        return {"trajectory_id": _identity(record, name), "agent": {"name": name, "version": version}}
+
+    # ── tools
+
+    def _end_tool(self, node: Node) -> None:
+        record = node.record
+        above = _tool_above(node)
+        if above is not None and above.document is None and _tool_name(above) == _tool_name(node):
+            return  # a client of the same tool beneath its own span, as MCP has it
+        document = self._tool_document(node)
+        if document.count >= MAX_STEPS or document.journal.full:
+            losses.add("tool calls beyond the size of a trajectory")
+            return
+        call = document.add_run(record, may_wait=self._busy(node))
+        if call is not None:
+            self._link(node, document, call)
+        if node.orphaned:
+            document.note("missing_parent")
+
+    def _tool_document(self, node: Node) -> Document:
+        """Return where a tool ran; one outside of every tree goes where a call waits for it."""
+        if node.parent is None:
+            documents = [*node.session.documents, *reversed(self._loose.values())]
+            for document in documents:
+                for each in (document, *document.helpers):
+                    if each.knows(node.record):
+                        return each
+        return self._document_of(node)
+
+    def _link(self, node: Node, document: Document, call: Call) -> None:
+        node.call = (document, call)
+        if node.document is not None and node.document is not document:
+            document.link(node.document, call)
+
+    def _settle(self, document: Document, *, final: bool) -> None:
+        for record, call in document.settle(final=final):
+            node = self._nodes.get((record.trace_id, record.span_id))
+            if node is not None:
+                self._link(node, document, call)
+
+    def _busy(self, node: Node) -> bool:
+        """Whether a model call around `node` has not been written yet; a tool may run before its call ends."""
+        around = _boundary(node)
+        waiting = (*self._calling.values(), *self._held)
+        return any(other is not node and _boundary(other) is around for other in waiting)
+
+    def _leave_open(self, node: Node) -> None:
+        documents = node.session.documents
+        if node.kind == "llm":
+            if documents:
+                documents[0].mark_partial()
+            return
+        document = self._document_of(node)
+        self._settle(document, final=True)
+        document.add_unfinished(node.record)
+
+
+# ── looking up the tree
+
+
+def _resolve(session: Session) -> Session:
+    while session.merged_into is not None:
+        session = session.merged_into
+    return session
+
+
+def _by_start(node: Node) -> tuple[int, int, int]:
+    request = node.record.request
+    return (node.record.start, node.record.end or 0, len(request.messages) if request else 0)
+
+
+def _lineage(node: Node) -> Iterator[Node]:
+    """Yield a span and what stands above it, nearest first."""
+    each: Node | None = node
+    while each is not None:
+        yield each
+        each = each.parent
+
+
+def _top(node: Node) -> Node:
+    *_, top = _lineage(node)
+    return top
+
+
+def _beneath(node: Node, above: Node) -> bool:
+    return any(each is above for each in _lineage(node) if each is not node)
+
+
+def _boundary(node: Node) -> Node | Session:
+    """Return what keeps the calls around a span apart from others: the nearest tool above, else the session."""
+    return _tool_above(node) or _resolve(node.session)
+
+
+def _tool_above(node: Node) -> Node | None:
+    return next((each for each in _lineage(node) if each is not node and each.kind == "tool"), None)
+
+
+def _agent_of(node: Node) -> Node | None:
+    """Return the nearest agent above a span, as far as the nearest tool."""
+    for each in _lineage(node):
+        if each is not node and each.kind == "tool":
+            return None
+        if each.kind == "agent":
+            return each
+    return None
+
+
+def _precedes(other: Node, node: Node) -> bool:
+    """Whether `node` must wait for `other`, which has not ended: it may turn out to be the same call."""
+    if other is node or other.start > node.start:
+        return False
+    if _boundary(other) is _boundary(node):
+        return True
+    scopes = (other.record.scope_name, node.record.scope_name)
+    return node.loose and (None in scopes or scopes[0] != scopes[1])
+
+
+def _siblings(one: Node, other: Node) -> bool:
+    return one.parent is other.parent and one.parent is not None
+
+
+def _is_preliminary(document: Document, record: SpanRecord) -> bool:
+    """Whether a document so far holds only what an agent asks before its work, such as a title."""
+    tools = bool(record.request and record.request.tools)
+    line = document.line
+    return tools and not line.tools and 0 < line.count <= 2 and record.start >= line.last_end
+
+
+def _attempt(record: SpanRecord) -> JSON:
+    found: dict[str, JSON] = {"span_id": f"{record.span_id:016x}", "start": steps.timestamp(record.start)}
+    if record.error is not None:
+        found["error"] = steps.error_of(record.error)
+    return found
+
+
+def _identity(record: SpanRecord, name: str = "") -> str:
+    """Return a document's id: the same for the same spans, whenever it is written."""
+    return str(uuid5(_NAMESPACE, f"{record.trace_id:032x}{record.span_id:016x}{name}"))
+
+
+def _agent_name(node: Node) -> str:
+    agent = node.record.agent
+    return (agent.name if agent else None) or node.record.name or "agent"
+
+
+def _helper_name(node: Node) -> str:
+    """Return what to call a conversation without an agent: the span around it, else its own name."""
+    above = node.parent
+    return (
+        (above.record.name if above is not None and above.parent is not None else "") or node.record.name or "chat"
+    )
+
+
+def _tool_name(node: Node) -> str:
+    return node.record.tool.name if node.record.tool else node.record.name
+
+
+def _service(record: SpanRecord) -> str | None:
+    name = record.service_name
+    return None if not name or name.startswith("unknown_service") else name

@@ -1,0 +1,222 @@
+"""The two ways into trajectories: a writer that a processor feeds as spans start and end, and a SpanExporter.
+
+Neither ever fails the application, and neither takes in a span twice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from spanrelay._guard import guarded
+from spanrelay.records import SpanRecord
+from spanrelay.semconv.spans import record_of
+from spanrelay.trajectory.assembler import Assembler
+from spanrelay.trajectory.document import Journal
+from spanrelay.trajectory.sinks import DirectoryJournal, TrajectoryDirectory
+
+DIRECTORY = "./.spanrelay/trajectories"
+
+REST = 20
+"""After rendering, the writer leaves the disk in peace for this many times as long as rendering took."""
+
+MAX_WAITING = 8192
+"""Spans that an exporter holds back until the root of their trace has come."""
+
+MAX_SEEN = 65_536
+"""Spans that an exporter remembers, so that none is taken in twice."""
+
+Event = tuple[int, int, int, SpanRecord]
+
+
+class TrajectoryWriter:
+    """Writes trajectories of this process into `directory`; one thread calls everything.
+
+    `max_bytes` bounds the whole directory; `mask` is applied to every line that is written.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] = DIRECTORY,
+        *,
+        max_bytes: int = 1 << 30,
+        mask: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self.directory = TrajectoryDirectory(Path(directory), max_bytes, mask)
+        self._journals: dict[int, DirectoryJournal] = {}
+        self._assembler = Assembler(self._open, self.directory, self._closed)
+        self._rest_until = 0.0
+        self._done = False
+
+    def _open(self, name: str) -> Journal:
+        journal = DirectoryJournal(self.directory, name)
+        self._journals[id(journal)] = journal
+        return journal
+
+    def _closed(self, journal: Journal) -> None:
+        found = self._journals.pop(id(journal), None)
+        if found is not None:
+            found.finish()
+
+    def start(self, record: SpanRecord) -> None:
+        """Take in the start of a span."""
+        with guarded("taking in the start of a span"):
+            self._assembler.start(record)
+
+    def end(self, record: SpanRecord) -> None:
+        """Take in a complete span."""
+        with guarded("building a trajectory"):
+            self._assembler.end(record)
+
+    def idle(self) -> None:
+        """Bring one document up to date if there is time: call this whenever there is nothing else to do."""
+        now = time.monotonic()
+        if now < self._rest_until:
+            return
+        for journal in self._journals.values():
+            if journal.dirty:
+                with guarded("rendering a trajectory"):
+                    journal.render()
+                done = time.monotonic()
+                self._rest_until = done + REST * (done - now)
+                return
+
+    def flush(self, timeout_s: float = 30.0) -> bool:
+        """Bring all documents up to date; False where time did not suffice for all.
+
+        Documents whose spans have all ended need their parts no more; they are taken up again if more comes.
+        """
+        deadline = time.monotonic() + timeout_s
+        for journal in [each for each in self._journals.values() if each.dirty or each.growing]:
+            if time.monotonic() > deadline:
+                return False
+            with guarded("rendering a trajectory"):
+                if self._assembler.complete(journal):
+                    journal.finish()
+                else:
+                    journal.render()
+        return True
+
+    def shutdown(self) -> None:
+        """Write everything, what has not ended included. Nothing comes after."""
+        if self._done:
+            return
+        self._done = True
+        with guarded("closing trajectories"):
+            self._assembler.close()
+        for journal in self._journals.values():
+            with guarded("rendering a trajectory"):
+                journal.finish()
+
+
+class AtifSpanExporter(SpanExporter):
+    """Exports any spans, of whatever instrumentation, as ATIF trajectories into `directory`.
+
+    Traces wait until their root has ended, since only then their shape is known; `force_flush` and `shutdown`
+    write what is there.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str] = DIRECTORY, max_bytes: int = 1 << 30) -> None:
+        self._writer = TrajectoryWriter(directory, max_bytes=max_bytes)
+        self._waiting: OrderedDict[int, list[SpanRecord]] = OrderedDict()
+        self._rooted: OrderedDict[int, None] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._young: set[int] = set()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Take in a batch of ended spans, in any order."""
+        with guarded("exporting spans to trajectories"):
+            self._take_in(record_of(span) for span in spans)
+            self._feed(self._ready())
+            self._writer.idle()
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Write all that is there; False where time did not suffice."""
+        with guarded("flushing trajectories"):
+            self._feed(list(self._waiting))
+        return self._writer.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Write all that is there; nothing comes after."""
+        with guarded("closing trajectories"):
+            self._feed(list(self._waiting))
+        self._writer.shutdown()
+
+    def _take_in(self, records: Iterable[SpanRecord]) -> None:
+        self._young = set[int]()
+        for record in records:
+            key = (record.trace_id, record.span_id)
+            if key in self._seen:
+                continue
+            self._seen[key] = None
+            self._waiting.setdefault(record.trace_id, []).append(record)
+            if record.parent_id is None or record.remote_parent:
+                self._rooted[record.trace_id] = None
+                self._young.add(record.trace_id)
+        _shorten(self._seen, MAX_SEEN)
+        _shorten(self._rooted, MAX_SEEN)
+
+    def _ready(self) -> list[int]:
+        """Return the traces that can be written: their root has come, or there is no more room to wait."""
+        ready = [trace for trace in self._waiting if trace in self._rooted and not self._may_be_double(trace)]
+        excess = sum(map(len, self._waiting.values())) - MAX_WAITING
+        for trace, records in self._waiting.items():
+            if excess <= 0:
+                break
+            if trace not in ready:
+                ready.append(trace)
+            excess -= len(records)
+        return ready
+
+    def _may_be_double(self, trace: int) -> bool:
+        """Whether a lone model call may belong to a framework's span that has not come yet."""
+        records = self._waiting[trace]
+        if len(records) != 1 or records[0].kind != "llm" or records[0].session_id is not None:
+            return False
+        if trace in self._young:
+            return True
+        return any(
+            other.kind == "llm" and other.start <= records[0].start and (other.end or 0) >= (records[0].end or 0)
+            for name, others in self._waiting.items()
+            if name != trace and name not in self._rooted
+            for other in others
+        )
+
+    def _feed(self, traces: list[int]) -> None:
+        records = [record for trace in traces for record in self._waiting.pop(trace)]
+        for _, phase, _, record in sorted(_events(records), key=_order):
+            if phase == _START:
+                self._writer.start(record)
+            else:
+                self._writer.end(record)
+
+
+_EARLIER_END, _START, _END = range(3)
+
+
+def _events(records: list[SpanRecord]) -> Iterable[Event]:
+    """Yield starts and ends with the order they happened in; at equal times, parents stand around children."""
+    parents = {(r.trace_id, r.span_id): (r.trace_id, r.parent_id or 0) for r in records}
+    for record in records:
+        depth, above = 0, parents[record.trace_id, record.span_id]
+        while above in parents and depth < len(parents):
+            depth, above = depth + 1, parents[above]
+        end = record.end or record.start
+        yield (record.start, _START, depth, record)
+        yield (end, _EARLIER_END if end > record.start else _END, -depth, record)
+
+
+def _order(event: Event) -> tuple[int, int, int]:
+    return event[:3]
+
+
+def _shorten(table: OrderedDict[int, None] | OrderedDict[tuple[int, int], None], limit: int) -> None:
+    while len(table) > limit:
+        table.popitem(last=False)

@@ -1,0 +1,418 @@
+"""The storage of a document while it grows: a file of small operations, one JSON a line, replayed into ATIF.
+
+Every line is complete and handed to the operating system as it is written, so that a killed process loses the
+open turn and nothing else; totals and notes are worked out on replay, never stored.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from spanrelay import _guard, _json
+from spanrelay.records import JSON
+from spanrelay.trajectory import atif
+
+try:
+    import fcntl
+except ImportError:  # Windows: parts are then told apart by name only
+    fcntl = None
+
+SUFFIX = ".atif.part"
+
+Operation = dict[str, JSON]
+
+NOTES = {
+    "tool_span_without_llm_call": "Tools that ran without a model asking for them: {count}.",
+    "missing_parent": "Spans whose parent was never seen: {count}.",
+    "llm_unfinished": "Model calls that had not ended: {count}.",
+    "tool_unfinished": "Tool calls that had not ended: {count}.",
+    "context_changed": "Times the history that the model was sent had been rewritten: {count}.",
+    "duplicate_call": "Model calls told by two instrumentations and written once: {count}.",
+    "copied_context": "Turns of a history that came from elsewhere (no metrics): {count}.",
+    "dropped": "Steps left out because a bound was reached: {count}.",
+}
+"""What the codes of `note` operations say in a document's notes."""
+
+
+def _unchanged(line: bytes) -> bytes:
+    return line
+
+
+class Spool:
+    """One open part file, locked for as long as this process writes it.
+
+    `mask` is applied to each line as bytes. Errors of the file system are the caller's to handle.
+    """
+
+    __slots__ = ("_file", "_mask", "path", "size")
+
+    def __init__(self, path: Path, mask: Callable[[bytes], bytes] = _unchanged) -> None:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._file: BinaryIO = os.fdopen(handle, "r+b", buffering=0)
+        self._mask = mask
+        self.path = path
+        self.size = 0
+        """Bytes written."""
+        _lock(self._file)
+
+    def write(self, operation: Operation) -> None:
+        """Append one operation."""
+        line = memoryview(self._mask(_json.dumps(operation)) + b"\n")
+        self.size += len(line)
+        while line:
+            line = line[self._file.write(line) :]
+
+    def render(self) -> dict[str, JSON] | None:
+        """Return the document so far, or None while it has no steps."""
+        return render(self.path)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Let the file go; `remove` where its document stands elsewhere now."""
+        if remove:
+            self.path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Take the lock that says a live process writes this part; False where another holds it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def render(part: Path) -> dict[str, JSON] | None:
+    """Replay a part file into a complete document; None where no step was finished.
+
+    A torn last line, as a killed process leaves it, is left out.
+    """
+    with part.open("rb") as lines:
+        return replay(_operations(lines))
+
+
+def _operations(lines: Iterable[bytes]) -> Iterator[Operation]:
+    for line in lines:
+        try:
+            yield _json.loads(line)
+        except ValueError:
+            _guard.losses.add("torn spool lines")
+
+
+def orphans(directory: Path) -> Iterator[Path]:
+    """Yield the part files in `directory` whose process has died. None where files cannot be locked."""
+    if fcntl is None:
+        return
+    for part in sorted(directory.glob(f"*{SUFFIX}")):
+        try:
+            with part.open("r+b") as file:
+                if _lock(file):
+                    yield part
+        except OSError as error:
+            _guard.swallow("looking for unfinished trajectories", error)
+
+
+# ── replay
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One document on its way: header fields, steps, and where in its parent it hangs."""
+
+    head: dict[str, Any]
+    steps: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    parent: str | None = None
+    step: int | None = None
+    call: str | None = None
+    notes: Counter[str] = field(default_factory=Counter[str])
+
+
+def replay(operations: Iterable[Operation]) -> dict[str, JSON] | None:
+    """Return the document that `operations` build up, or None where it has no steps."""
+    drafts: dict[str, _Draft] = {}
+    for operation in operations:
+        _APPLY[operation["op"]](drafts, operation)
+    roots = [draft for draft in drafts.values() if draft.parent is None]
+    if not roots:
+        return None
+    document = _finish(roots[0], drafts)
+    if document is not None:
+        _set_version(document)
+    return document
+
+
+def _open(drafts: dict[str, _Draft], operation: Operation) -> None:
+    drafts[operation["doc"]] = _Draft(dict(operation["head"]), parent=operation.get("parent"))
+
+
+def _base(drafts: dict[str, _Draft], operation: Operation) -> None:
+    """Start from a document written before: it is taken apart again into drafts."""
+    _take_apart(drafts, operation["document"], None)
+
+
+def _take_apart(drafts: dict[str, _Draft], document: dict[str, Any], parent: str | None) -> None:
+    name = document["trajectory_id"]
+    derived = ("steps", "subagent_trajectories", "final_metrics", "notes", "schema_version")
+    draft = _Draft({k: v for k, v in document.items() if k not in derived}, document["steps"], parent)
+    extra = draft.head.get("extra") or {}
+    for warning in extra.pop("conversion", {}).get("warnings", []):
+        draft.notes[warning["code"]] = warning["count"]
+    drafts[name] = draft
+    for child in document.get("subagent_trajectories", []):
+        _take_apart(drafts, child, name)
+    for step in draft.steps:
+        for result in step.get("observation", {}).get("results", []):
+            for ref in result.pop("subagent_trajectory_ref", []):
+                child = drafts[ref["trajectory_id"]]
+                child.step, child.call = step["step_id"], result["source_call_id"]
+
+
+def _step(drafts: dict[str, _Draft], operation: Operation) -> None:
+    drafts[operation["doc"]].steps.append(operation["step"])
+
+
+def _result(drafts: dict[str, _Draft], operation: Operation) -> None:
+    """Put a result beside its call; what it says wins over what was known, the rest stays."""
+    step = drafts[operation["doc"]].steps[operation["step"] - 1]
+    given = operation["result"]
+    results = step.setdefault("observation", {"results": []})["results"]
+    for known in results:
+        if known.get("source_call_id") == given["source_call_id"]:
+            _merge(known, given)
+            return
+    _insert(step, given)
+
+
+def _insert(step: dict[str, Any], result: dict[str, Any]) -> None:
+    """Add a result to a step, in the order of its calls."""
+    order = {call["tool_call_id"]: index for index, call in enumerate(step.get("tool_calls", []))}
+
+    def place(item: dict[str, Any]) -> int:
+        return order.get(item["source_call_id"], len(order))
+
+    step["observation"]["results"].append(result)
+    step["observation"]["results"].sort(key=place)
+
+
+def _patch(drafts: dict[str, _Draft], operation: Operation) -> None:
+    """Merge fields into a step, or into the document's header where no step is named."""
+    draft = drafts[operation["doc"]]
+    number = operation.get("step")
+    _merge(draft.steps[number - 1] if number else draft.head, operation["set"])
+
+
+def _merge(target: dict[str, Any], given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        known = target.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            _merge(cast("dict[str, Any]", known), cast("dict[str, Any]", value))
+        else:
+            target[name] = value
+
+
+def _tools(drafts: dict[str, _Draft], operation: Operation) -> None:
+    agent = drafts[operation["doc"]].head["agent"]
+    agent.setdefault("tool_definitions", []).extend(operation["tools"])
+
+
+def _link(drafts: dict[str, _Draft], operation: Operation) -> None:
+    draft = drafts[operation["doc"]]
+    draft.parent, draft.step, draft.call = operation["parent"], operation["step"], operation["call"]
+
+
+def _rename(drafts: dict[str, _Draft], operation: Operation) -> None:
+    """Give a call the id that requests use for it."""
+    step = drafts[operation["doc"]].steps[operation["step"] - 1]
+    old, new = operation["call"], operation["to"]
+    for call in step["tool_calls"]:
+        if call["tool_call_id"] == old:
+            call["tool_call_id"] = new
+            call.setdefault("extra", {})["original_tool_call_id"] = old
+    for result in step.get("observation", {}).get("results", []):
+        if result["source_call_id"] == old:
+            result["source_call_id"] = new
+    for draft in drafts.values():
+        if (draft.parent, draft.step, draft.call) == (operation["doc"], operation["step"], old):
+            draft.call = new
+
+
+def _demote(drafts: dict[str, _Draft], operation: Operation) -> None:
+    """Make what the document was so far a child of it: it was not the main conversation after all."""
+    name, child = operation["doc"], operation["child"]
+    draft = drafts[name]
+    for other in drafts.values():
+        if other.parent == name:
+            other.parent = child
+    drafts[child] = _Draft(dict(operation["head"]), draft.steps, name, 1, operation["call"], draft.notes)
+    draft.steps, draft.notes = [operation["step"]], Counter()
+    draft.head["agent"] = operation["agent"]
+
+
+def _note(drafts: dict[str, _Draft], operation: Operation) -> None:
+    drafts[operation["doc"]].notes[operation["code"]] += operation.get("count", 1)
+
+
+_APPLY: dict[str, Callable[[dict[str, _Draft], Operation], None]] = {
+    "open": _open,
+    "base": _base,
+    "step": _step,
+    "result": _result,
+    "patch": _patch,
+    "tools": _tools,
+    "link": _link,
+    "rename": _rename,
+    "demote": _demote,
+    "note": _note,
+}
+
+
+# ── from drafts to documents
+
+
+def _finish(draft: _Draft, drafts: dict[str, _Draft]) -> dict[str, Any] | None:
+    """Return a draft as a document with its children, or None where it has no steps."""
+    name = draft.head["trajectory_id"]
+    children: list[dict[str, Any]] = []
+    for child in [other for other in drafts.values() if other.parent == name]:
+        finished = _finish(child, drafts)
+        if finished is not None:
+            _refer(draft, child, finished)
+            children.append(finished)
+    if not draft.steps:
+        return None
+    steps = [_ordered(atif.Step, {**step, "step_id": at}) for at, step in enumerate(draft.steps, start=1)]
+    document: dict[str, Any] = {"schema_version": "ATIF-v1.7", **draft.head, "steps": steps}
+    _add_totals(document, children)
+    _add_notes(document, draft, bool(children))
+    if children:
+        document["subagent_trajectories"] = children
+    return _ordered(atif.Trajectory, document)
+
+
+def _ordered(kind: type[atif.Step] | type[atif.Trajectory], given: dict[str, Any]) -> dict[str, Any]:
+    """Return an object with its fields in the order of the schema: readers see text files."""
+    return {name: given[name] for name in kind.fields() if name in given}
+
+
+def _refer(draft: _Draft, child: _Draft, document: dict[str, Any]) -> None:
+    """Point to a child from the result of the call that started it, with a text for readers beside it."""
+    if child.step is None:
+        _dispatch(draft, child, document)
+    step = draft.steps[cast("int", child.step) - 1]
+    results = step.setdefault("observation", {"results": []})["results"]
+    found: dict[str, Any] = next((r for r in results if r["source_call_id"] == child.call), {})
+    if not found:
+        found["source_call_id"] = child.call
+        _insert(step, found)
+    if not found.get("content"):
+        found["content"] = _last_words(document)
+    ref: dict[str, Any] = {"trajectory_id": document["trajectory_id"]}
+    if document.get("session_id"):
+        ref["session_id"] = document["session_id"]
+    found.setdefault("subagent_trajectory_ref", []).append(ref)
+
+
+def _dispatch(draft: _Draft, child: _Draft, document: dict[str, Any]) -> None:
+    """Add a step for a child whose starting call never ended, so that every child is referred to."""
+    child.call, child.step = f"subagent:{document['trajectory_id']}", len(draft.steps) + 1
+    call = {"tool_call_id": child.call, "function_name": document["agent"]["name"], "arguments": {}}
+    step: dict[str, Any] = {"source": "agent", "message": "", "llm_call_count": 0, "tool_calls": [call]}
+    times = [t for t in (_time_of(draft.steps, -1), _time_of(document["steps"], 0)) if t]
+    if times:
+        step["timestamp"] = max(times)
+    draft.steps.append({"step_id": 0, **step})
+
+
+def _time_of(steps: list[dict[str, Any]], index: int) -> str | None:
+    return steps[index].get("timestamp") if steps else None
+
+
+def _last_words(document: dict[str, Any]) -> str:
+    for step in reversed(document["steps"]):
+        if step["source"] == "agent" and isinstance(step["message"], str) and step["message"]:
+            return step["message"]
+    return f"[{document['agent']['name']}: {len(document['steps'])} steps]"
+
+
+_SUMS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
+
+
+def _add_totals(document: dict[str, Any], children: list[dict[str, Any]]) -> None:
+    """Sum over the document's own steps and its children: readers look at the root's totals only."""
+    calls = [step for step in document["steps"] if step.get("llm_call_count") and "error" not in _extra(step)]
+    metrics = [step["metrics"] for step in document["steps"] if "metrics" in step]
+    own = _sum(metrics, _SUMS)
+    totals = _sum([own, *[_untotal(child["final_metrics"]) for child in children]], _SUMS)
+    final: dict[str, Any] = {f"total_{name}": value for name, value in totals.items()}
+    final["total_steps"] = len(document["steps"])
+    extra: dict[str, Any] = {}
+    if children:
+        extra = {"own": own, "subagents": _sum([_untotal(c["final_metrics"]) for c in children], _SUMS)}
+    reported = sum(1 for step in calls if "metrics" in step)
+    if 0 < reported < len(calls):
+        extra["usage_coverage"] = f"{reported}/{len(calls)} calls"
+    if extra:
+        final["extra"] = extra
+    document["final_metrics"] = final
+
+
+def _extra(step: dict[str, Any]) -> dict[str, Any]:
+    return step.get("extra") or {}
+
+
+def _untotal(final: dict[str, Any]) -> dict[str, Any]:
+    return {name: final[f"total_{name}"] for name in _SUMS if f"total_{name}" in final}
+
+
+def _sum(items: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the sums of the named numbers; a number that nothing reports has none."""
+    sums: dict[str, Any] = {}
+    for item in items:
+        for name in names:
+            if item.get(name) is not None:
+                sums[name] = sums.get(name, 0) + item[name]
+    return sums
+
+
+def _add_notes(document: dict[str, Any], draft: _Draft, children: bool) -> None:
+    sentences = [NOTES[code].format(count=count) for code, count in sorted(draft.notes.items())]
+    if children:
+        sentences.append("Totals include the embedded sub-agents.")
+    if sentences:
+        document["notes"] = " ".join(sentences)
+    if draft.notes:
+        warnings = [{"code": code, "count": count} for code, count in sorted(draft.notes.items())]
+        document["extra"] = {**(document.get("extra") or {}), "conversion": {"warnings": warnings}}
+
+
+def _set_version(document: dict[str, Any]) -> None:
+    """Declare 1.8 only where sounds need it: some readers know no version above 1.7."""
+    version = "ATIF-v1.8" if _has_audio(document) else "ATIF-v1.7"
+    for each in _family(document):
+        each["schema_version"] = version
+
+
+def _family(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield document
+    for child in document.get("subagent_trajectories", []):
+        yield from _family(child)
+
+
+def _has_audio(document: dict[str, Any]) -> bool:
+    contents = [
+        content
+        for each in _family(document)
+        for step in each["steps"]
+        for content in (
+            step["message"],
+            *[r.get("content") for r in step.get("observation", {}).get("results", [])],
+        )
+    ]
+    return any(part["type"] == "audio" for content in contents if isinstance(content, list) for part in content)

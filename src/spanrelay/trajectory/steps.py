@@ -1,0 +1,324 @@
+"""Records to the steps of a document: content, media, tool calls, results, metrics, errors.
+
+No I/O but through the `MediaStore` it is given. Nothing is invented: what a record does not say is left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import math
+import mimetypes
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from spanrelay import _json
+from spanrelay.records import (
+    JSON,
+    ErrorInfo,
+    Media,
+    Opaque,
+    Part,
+    Reasoning,
+    SpanRecord,
+    Text,
+    ToolCallResponse,
+    ToolDefinition,
+    Usage,
+)
+from spanrelay.trajectory import atif
+from spanrelay.trajectory.transcript import Turn
+
+MAX_TEXT = 1_000_000
+"""Characters that one message or result may have; the rest is cut, and its hash is named."""
+
+MAX_MEDIA = 32 * 1024 * 1024
+"""Bytes that one media file may have; a larger one is named, not written."""
+
+
+class MediaStore(Protocol):
+    """Keeps media beside a document."""
+
+    def put(self, data: bytes, folder: str, extension: str) -> str:
+        """Write `data` and return its path relative to the document."""
+        ...
+
+
+def timestamp(nanoseconds: int) -> str:
+    """Return nanoseconds since the epoch as RFC 3339 in UTC, to the microsecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def cut(text: str) -> str:
+    """Return `text`, shortened beyond `MAX_TEXT` characters to a head that says what is missing."""
+    if len(text) <= MAX_TEXT:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return f"{text[:MAX_TEXT]}…[truncated {len(text) - MAX_TEXT} characters, sha256={digest}]"
+
+
+# ── content
+
+
+def content_of(
+    parts: Iterable[Part], media: MediaStore | None, glue: str = "\n\n"
+) -> str | list[atif.ContentPart]:
+    """Return parts as the content of a step: text, or a list of parts where images or sounds are among them."""
+    found: list[atif.ContentPart] = []
+    for part in parts:
+        if isinstance(part, Media):
+            found.append(_media_part(part, media))
+        elif text := _text_of(part):
+            found.append(atif.ContentPart("text", cut(text)))
+    if any(part.type != "text" for part in found):
+        return found
+    return glue.join(part.text or "" for part in found)
+
+
+def _text_of(part: Part) -> str:
+    if isinstance(part, Text):
+        return part.text
+    if isinstance(part, Opaque):
+        return _opaque_text(part)
+    return ""
+
+
+def _opaque_text(part: Opaque) -> str:
+    if isinstance(part.data, dict):
+        for name in (part.type, "text"):
+            if isinstance(part.data.get(name), str):
+                return part.data[name]
+    return f"[{part.type}]"
+
+
+def _media_part(part: Media, store: MediaStore | None) -> atif.ContentPart:
+    kind, mime, uri = part.modality, part.mime_type or "", part.uri or ""
+    data = part.data
+    if uri.startswith("data:"):
+        mime, data, uri = _split_data_url(uri, mime)
+    mime = atif.AUDIO_ALIASES.get(mime, mime) or (mimetypes.guess_type(uri)[0] or "")
+    known = mime in (atif.IMAGE_TYPES if kind == "image" else atif.AUDIO_TYPES if kind == "audio" else ())
+    if not data:
+        return _remote(part, mime, uri, known)
+    path = _stored(data, mime, {"image": "images", "audio": "audio"}.get(kind) if known else None, store)
+    if path is None:
+        return _placeholder(part, mime, f"{len(data) * 3 // 4} bytes, not kept")
+    return _sourced(kind, mime, path) if known else _placeholder(part, mime, path)
+
+
+def _remote(part: Media, mime: str, uri: str, known: bool) -> atif.ContentPart:
+    if "://" in uri and (known or (part.modality == "image" and not mime)):
+        return _sourced(part.modality, mime or "image/png", uri)
+    return _placeholder(part, mime, uri or part.file_id or "no content")
+
+
+def _sourced(kind: str, mime: str, path: str) -> atif.ContentPart:
+    return atif.ContentPart(kind, source=atif.MediaSource(mime, path))
+
+
+def _placeholder(part: Media, mime: str, what: str) -> atif.ContentPart:
+    named = " ".join(word for word in (part.modality, part.name, mime) if word)
+    return atif.ContentPart("text", f"[{named}: {what}]")
+
+
+def _split_data_url(url: str, mime: str) -> tuple[str, str, str]:
+    """Return the media type, the base64 data, and no URI."""
+    head, _, data = url[5:].partition(",")
+    named = head.split(";")[0] or mime
+    return (named, data, "") if head.endswith(";base64") else (named, "", "")
+
+
+def _stored(data: str, mime: str, folder: str | None, store: MediaStore | None) -> str | None:
+    if store is None or len(data) * 3 // 4 > MAX_MEDIA:
+        return None
+    try:
+        raw = base64.b64decode(data, validate=False)
+    except (binascii.Error, ValueError):
+        return None
+    return store.put(raw, folder or "assets", mimetypes.guess_extension(mime) or ".bin")
+
+
+def result_content(content: object, media: MediaStore | None) -> str | list[atif.ContentPart] | None:
+    """Return a tool's answer as content: text as it is, parts as parts, other JSON as its text."""
+    if content is None or isinstance(content, str):
+        return cut(content) if content else content
+    if isinstance(content, list) and content and all(isinstance(p, (Text, Media, Opaque)) for p in content):
+        return content_of(content, media, glue="")
+    return cut(_json.dumps_text(content))
+
+
+# ── calls
+
+
+def arguments_of(value: JSON) -> tuple[dict[str, JSON], bool]:
+    """Return a call's arguments as the object ATIF wants, and whether they had to be wrapped to be one."""
+    if isinstance(value, str) and value:
+        parsed = _json.loads_or_text(value)
+        if isinstance(parsed, dict):
+            return parsed, False
+        return ({"raw": cut(value)}, True) if parsed is value else ({"value": parsed}, True)
+    if value is None or value == "":
+        return {}, False
+    return (value, False) if isinstance(value, dict) else ({"value": value}, True)
+
+
+def definition_of(tool: ToolDefinition) -> dict[str, JSON]:
+    """Return a tool's definition as an OpenAI function-tool object, or its wire JSON where it is no function."""
+    if tool.type != "function" and isinstance(tool.raw, dict) and isinstance(tool.raw.get("type"), str):
+        return tool.raw
+    function: dict[str, JSON] = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = tool.parameters
+    return {"type": "function", "function": function}
+
+
+# ── metrics and errors
+
+
+def metrics_of(usage: Usage | None, first_chunk: float | None = None) -> atif.Metrics | None:
+    """Return usage as ATIF counts it: cached tokens are reads only, never more than the prompt's."""
+    extra: dict[str, JSON] = {}
+    if first_chunk is not None:
+        extra["time_to_first_token_ms"] = round(first_chunk * 1000, 3)
+    if usage is None:
+        return atif.Metrics(extra=extra) if extra else None
+    for name, value in (
+        ("cache_creation_input_tokens", usage.cache_write_tokens),
+        ("reasoning_tokens", usage.reasoning_tokens),
+        ("input_audio_tokens", usage.input_audio_tokens),
+        ("output_audio_tokens", usage.output_audio_tokens),
+    ):
+        if value is not None:
+            extra[name] = value
+    metrics = atif.Metrics(
+        _natural(usage.input_tokens), _natural(usage.output_tokens), _natural(usage.cache_read_tokens)
+    )
+    if metrics.cached_tokens and metrics.cached_tokens > (metrics.prompt_tokens or 0):
+        extra["cached_tokens_reported"], metrics.cached_tokens = metrics.cached_tokens, None
+    if usage.cost_usd is not None and math.isfinite(usage.cost_usd) and usage.cost_usd >= 0:
+        metrics.cost_usd = usage.cost_usd
+    metrics.extra = extra or None
+    return metrics if metrics.to_json() else None
+
+
+def _natural(value: int | None) -> int | None:
+    return value if value is not None and value >= 0 else None
+
+
+def error_of(error: ErrorInfo) -> dict[str, JSON]:
+    """Return a failure as the `error` object of an `extra`."""
+    found: dict[str, JSON] = {"type": error.type, "message": cut(error.message)}
+    if error.code is not None:
+        found["code"] = error.code
+    if error.status_code is not None:
+        found["status_code"] = error.status_code
+    return found
+
+
+def origin_of(record: SpanRecord) -> dict[str, JSON]:
+    """Return which span a step, a call or a result comes from: the `otel` object of its `extra`."""
+    found: dict[str, JSON] = {
+        "trace_id": f"{record.trace_id:032x}",
+        "span_id": f"{record.span_id:016x}",
+        "start": timestamp(record.start),
+    }
+    if record.parent_id is not None:
+        found["parent_span_id"] = f"{record.parent_id:016x}"
+    if record.end is not None:
+        found["end"] = timestamp(record.end)
+    for name, value in (("scope", record.scope_name), ("dialect", record.dialect)):
+        if value:
+            found[name] = value
+    return found
+
+
+def reference_of(record: SpanRecord) -> dict[str, JSON]:
+    """Return which span told of a step that is not its own: a short `otel` object."""
+    return {"trace_id": f"{record.trace_id:032x}", "span_id": f"{record.span_id:016x}"}
+
+
+# ── the answer of a model
+
+
+def answer_of(record: SpanRecord) -> Turn | None:
+    """Return the model's answer, its first choice, as a turn; None where there is none."""
+    response = record.response
+    if response is None or not response.messages:
+        return None
+    message = response.messages[0]
+    return Turn("assistant", message.parts, message.name)
+
+
+def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None) -> atif.Step:
+    """Return the step of one model call, without its tool calls."""
+    parts = answer.parts if answer else []
+    step = atif.Step(0, "agent", content_of(parts, media, glue=""), llm_call_count=1)
+    response, request = record.response, record.request
+    step.model_name = (response and response.model) or (request and request.model) or None
+    thoughts = [part.text for part in parts if isinstance(part, Reasoning) and part.text]
+    step.reasoning_content = cut("\n\n".join(thoughts)) if thoughts else None
+    effort = request.parameters.get("reasoning_effort") if request else None
+    step.reasoning_effort = effort if isinstance(effort, (str, float, int)) else None
+    step.metrics = metrics_of(response.usage if response else None, record.time_to_first_chunk)
+    step.extra = _step_extra(record, media)
+    return step
+
+
+_ORDINARY = {"stop", "end_turn", "tool_calls", "tool_call", "tool_use", "completed", "function_call", "STOP"}
+
+
+def _step_extra(record: SpanRecord, media: MediaStore | None) -> dict[str, JSON]:
+    extra: dict[str, JSON] = {"otel": origin_of(record)}
+    response = record.response
+    error = record.error or (response.error if response else None)
+    if error is not None:
+        extra["error"] = error_of(error)
+    if record.incomplete:
+        extra["incomplete"] = record.incomplete
+    if not record.content:
+        extra["content_captured"] = False
+    if record.truncated:
+        extra["truncated"] = True
+    if response is not None:
+        unusual = [reason for reason in response.finish_reasons if reason not in _ORDINARY]
+        if unusual:
+            extra["finish_reason"] = unusual[0] if len(unusual) == 1 else unusual
+        if len(response.messages) > 1:
+            extra["alternatives"] = [_alternative(m.parts, media) for m in response.messages[1:]]
+    return extra
+
+
+def _alternative(parts: list[Part], media: MediaStore | None) -> dict[str, JSON]:
+    turn = Turn("assistant", parts)
+    content = content_of(parts, media, glue="")
+    found: dict[str, Any] = {
+        "message": content if isinstance(content, str) else [part.to_json() for part in content]
+    }
+    if turn.calls:
+        found["tool_calls"] = [{"function_name": c.name, "arguments": c.arguments} for c in turn.calls]
+    return found
+
+
+def tool_error(record: SpanRecord) -> dict[str, JSON]:
+    """Return what marks a tool's result as failed; empty where the tool succeeded."""
+    if record.error is not None:
+        return {"is_error": True, "error": error_of(record.error)}
+    return {"is_error": True} if record.result is not None and record.result.is_error else {}
+
+
+def executed_content(record: SpanRecord, media: MediaStore | None) -> str | list[atif.ContentPart] | None:
+    """Return what a tool's own span says it gave: its result, else the text of its failure."""
+    if record.result is not None and record.result.content is not None:
+        return result_content(record.result.content, media)
+    return record.error.message or record.error.type if record.error is not None else None
+
+
+def answer_extra(part: ToolCallResponse) -> dict[str, JSON]:
+    """Return what marks a result that a request carries."""
+    return {"is_error": True} if part.is_error else {}
