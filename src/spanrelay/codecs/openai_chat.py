@@ -19,6 +19,7 @@ from spanrelay._json import dumps_text, loads_or_text
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events
 from spanrelay.codecs.openai_shapes import (
+    WHOLE_USAGE,
     decode_error,
     decode_usage,
     encode_error,
@@ -529,9 +530,9 @@ def _text_of(value: JSON) -> str:
 
 def _patch_tool_call(old: ToolCall, new: ToolCall, wire: Any) -> list[Any]:
     kind = "custom" if new.type == "custom" else "function"
-    if old.type != new.type or new.server or not isinstance(wire.get(kind), Mapping):
+    inner = dict(as_mapping(as_mapping(wire).get(kind)))
+    if old.type != new.type or new.server or not inner:
         return _write_tool_call(new)
-    inner = dict(wire[kind])
     inner["name"] = new.name
     if old.arguments != new.arguments:
         inner["input" if kind == "custom" else "arguments"] = _text_of(new.arguments)
@@ -807,9 +808,9 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
     if response.messages != old.messages:
         out["choices"] = _patch_choices(old.messages, response.messages, as_list(wire.get("choices")))
     if response.finish_reasons != old.finish_reasons:
-        out["choices"] = _set_finish_reasons(out["choices"], response.finish_reasons)
+        out["choices"] = _set_finish_reasons(as_list(out.get("choices")), response.finish_reasons)
     if response.usage != old.usage:
-        put(out, "usage", encode_usage(old.usage, response.usage, wire.get("usage")))
+        put(out, "usage", encode_usage(old.usage, response.usage, wire.get("usage", WHOLE_USAGE)))
     if response.error != old.error:
         put(out, "error", response.error and encode_error(response.error, wire.get("error")))
     for key in _RESPONSE_PARAMETERS:
@@ -834,7 +835,7 @@ def _patch_choices(old: list[Message], new: list[Message], choices: list[Any]) -
     )
     if len(new) == len(old):
         return patched
-    return [choice if choice.get("index") == i else {**choice, "index": i} for i, choice in enumerate(patched)]
+    return [{**as_mapping(choice), "index": index} for index, choice in enumerate(patched)]
 
 
 def _patch_choice(old: Message, new: Message, choice: Any) -> list[Any]:
@@ -859,8 +860,7 @@ def _set_finish_reasons(choices: list[Any], reasons: list[str]) -> list[Any]:
     if len(choices) != len(reasons):
         return choices
     return [
-        choice if choice.get("finish_reason") == reason else {**choice, "finish_reason": reason}
-        for choice, reason in zip(choices, reasons, strict=True)
+        {**as_mapping(choice), "finish_reason": reason} for choice, reason in zip(choices, reasons, strict=True)
     ]
 
 

@@ -580,6 +580,8 @@ def _write_server_call(call: ToolCall) -> dict[str, Any]:
     item: dict[str, Any] = {"type": call.type, "id": call.id, "status": "completed"}
     if call.type in ("mcp_call", "tool_search_call"):
         item["name"] = call.name
+    if call.type == "mcp_call":
+        item["server_label"] = ""  # the API always sends one, the record has none
     _set_server_arguments(item, call)
     return item
 
@@ -774,6 +776,8 @@ _WRITERS: dict[str, Writer] = {
     "conversation": lambda value, old: {"id": value} if isinstance(old, Mapping) else value,
 }
 
+_RESPONSE_WRITERS: dict[str, Writer] = {"conversation": lambda value, _old: {"id": value}}
+
 _INNER_KEYS = {"reasoning": "effort", "text": "format", "incomplete_details": "reason"}
 
 
@@ -926,7 +930,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
             old.parameters,
             response.parameters,
             _RESPONSE_PARAMETERS,
-            writers=_WRITERS,
+            writers=_RESPONSE_WRITERS,
             inner_keys=_INNER_KEYS,
         )
     return out
@@ -974,7 +978,11 @@ def _whole_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
         "output_tokens": made,
         "total_tokens": given + made,
         **usage,
-        "input_tokens_details": {"cached_tokens": 0, **as_mapping(usage.get("input_tokens_details"))},
+        "input_tokens_details": {
+            "cached_tokens": 0,
+            "cache_write_tokens": 0,
+            **as_mapping(usage.get("input_tokens_details")),
+        },
         "output_tokens_details": {"reasoning_tokens": 0, **as_mapping(usage.get("output_tokens_details"))},
     }
 

@@ -36,6 +36,10 @@ _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
 and OpenRouter."""
 
 
+WHOLE_USAGE: Mapping[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+"""The counts that a `usage` object always has."""
+
+
 def decode_usage(wire: object) -> Usage | None:
     """Read a `usage` object of chat, completions or embeddings; None where there is none."""
     if not isinstance(wire, Mapping) or not wire:
