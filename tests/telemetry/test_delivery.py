@@ -10,7 +10,6 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from pathlib import Path
 
 import grpc
 import pytest
@@ -35,13 +34,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode
+from tests.telemetry.otlp_server import OtlpServer, Script, free_port
 
 from spanrelay._guard import losses
 from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter, _size_of_span
 from spanrelay.telemetry.outbox import Limits, Pace
-
-sys.path.insert(0, str(Path(__file__).parent))
-from otlp_server import OtlpServer, Script, free_port
 
 LOST = "spans not delivered to the collector"
 BRISK = Pace(first=0.005, longest=0.02, patience=0.02)
