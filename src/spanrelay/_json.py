@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import orjson
 
-_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_DATACLASS
 _MAX_DEPTH = 64
 
 
@@ -24,7 +23,15 @@ def dumps(value: object) -> bytes:
     NaN as null, a lone surrogate as U+FFFD, a cycle or another object as its `repr`.
     """
     try:
-        return orjson.dumps(value, _plain, _OPTIONS)
+        return orjson.dumps(value, _plain)
+    except (TypeError, ValueError, RecursionError):
+        return _dumps_odd(value)
+
+
+def _dumps_odd(value: object) -> bytes:
+    """Return the JSON of what is no plain JSON; an option for keys that are no text would cost all others half."""
+    try:
+        return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError):  # orjson's refusals: surrogates, cycles, huge integers
         return json.dumps(_rebuild(value, 0, set()), ensure_ascii=True, allow_nan=False).encode()
 

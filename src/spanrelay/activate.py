@@ -22,8 +22,7 @@ from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.processor import RelaySpanProcessor, put_in_front
 from spanrelay.telemetry.sampling import RecordUnsampled
-from spanrelay.telemetry.worker import Worker
-from spanrelay.trajectory.exporter import TrajectoryWriter
+from spanrelay.telemetry.worker import Sink, Worker
 
 _log = logging.getLogger("spanrelay")
 _lock = threading.Lock()
@@ -144,7 +143,10 @@ def _worker(settings: Settings) -> Worker | None:
     )
 
 
-def _writer(settings: Settings) -> TrajectoryWriter:
+def _writer(settings: Settings) -> Sink:
+    # Imported with the first span, on the worker's thread: most processes that boot with us record nothing.
+    from spanrelay.trajectory.exporter import TrajectoryWriter
+
     return TrajectoryWriter(settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes)
 
 

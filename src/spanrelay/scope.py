@@ -21,12 +21,11 @@ from opentelemetry.trace import Span, set_span_in_context
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, span_name
-from spanrelay.tracing import Tracing, describe_error
+from spanrelay.tracing import default_tracing, describe_error
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SCOPE_KEY = otel_context.create_key("spanrelay.scope")
-_tracing: list[Tracing] = []
 
 
 def current_scope(context: Context | None = None) -> Scope | None:
@@ -96,10 +95,8 @@ class Scope:
         self.record.result = ToolResult(content, is_error)
 
     def _enter(self) -> Scope:
-        if not _tracing:
-            _tracing.append(Tracing("spanrelay"))
         outer = otel_context.get_current()
-        self.span = _tracing[0].open(self.record, outer)
+        self.span = default_tracing().open(self.record, outer)
         inner = otel_context.set_value(_SCOPE_KEY, self, set_span_in_context(self.span, outer))
         self._token = otel_context.attach(inner)
         return self
@@ -111,7 +108,7 @@ class Scope:
         if error is not None and not isinstance(error, GeneratorExit):
             self.record.error = describe_error(error)
         if self.span is not None:
-            _tracing[0].close(self.span, self)
+            default_tracing().close(self.span, self)
         self._registry = None
 
 

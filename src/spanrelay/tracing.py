@@ -122,6 +122,16 @@ class Tracing:
         span.end(end)
 
 
+_default: list[Tracing] = []
+
+
+def default_tracing() -> Tracing:
+    """The tracer of spans that no instrumentor opens: `scope(...)` and the managed API."""
+    if not _default:
+        _default.append(Tracing("spanrelay"))
+    return _default[0]
+
+
 def _project_now(span: Span, recorded: Recorded) -> None:
     with guarded("projecting a record onto a span"):
         recorded.complete()

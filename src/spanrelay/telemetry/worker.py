@@ -34,6 +34,11 @@ class Sink(Protocol):
         """A span has ended."""
         ...
 
+    @property
+    def dirty(self) -> bool:
+        """Whether `idle` has something to do."""
+        ...
+
     def idle(self) -> None:
         """Nothing has come for a while."""
         ...
@@ -106,14 +111,19 @@ class Worker:
             self._sink = self._make_sink()
         while True:
             try:
-                item = self._queue.get(timeout=_IDLE_SECONDS)
+                # Without work waiting on idleness there is nothing to wake up for.
+                item = self._queue.get(timeout=_IDLE_SECONDS if self._is_dirty() else None)
             except queue.Empty:
-                self._feed("being idle", lambda sink: sink.idle())
-                # Until something comes there is nothing to be idle about again.
-                item = self._queue.get()
+                self._feed("bringing trajectories up to date", lambda sink: sink.idle())
+                continue
             if item is None:
                 return
             self._handle(item)
+
+    def _is_dirty(self) -> bool:
+        with guarded("asking for idle work"):
+            return self._sink is not None and self._sink.dirty
+        return False
 
     def _handle(self, item: Any) -> None:
         if isinstance(item, Ended):

@@ -19,6 +19,7 @@ from spanrelay.records import SpanRecord
 from spanrelay.semconv.spans import record_of
 from spanrelay.trajectory.assembler import Assembler
 from spanrelay.trajectory.document import Journal
+from spanrelay.trajectory.duplicates import contains
 from spanrelay.trajectory.sinks import DirectoryJournal, TrajectoryDirectory
 
 DIRECTORY = "./.spanrelay/trajectories"
@@ -73,6 +74,11 @@ class TrajectoryWriter:
         """Take in a complete span."""
         with guarded("building a trajectory"):
             self._assembler.end(record)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a document on disk is behind, so that `idle` has something to do."""
+        return any(journal.dirty for journal in self._journals.values())
 
     def idle(self) -> None:
         """Bring one document up to date if there is time: call this whenever there is nothing else to do."""
@@ -176,18 +182,18 @@ class AtifSpanExporter(SpanExporter):
         return ready
 
     def _may_be_double(self, trace: int) -> bool:
-        """Whether a lone model call may belong to a framework's span that has not come yet."""
+        """Whether a lone model call may belong to a framework's span whose trace has not come as a whole."""
         records = self._waiting[trace]
         if len(records) != 1 or records[0].kind != "llm" or records[0].session_id is not None:
             return False
-        if trace in self._young:
-            return True
-        return any(
-            other.kind == "llm" and other.start <= records[0].start and (other.end or 0) >= (records[0].end or 0)
+        around = [
+            name
             for name, others in self._waiting.items()
-            if name != trace and name not in self._rooted
-            for other in others
-        )
+            if name != trace and any(o.kind == "llm" and contains(o, records[0]) for o in others)
+        ]
+        if any(name in self._rooted for name in around):
+            return False
+        return bool(around) or trace in self._young
 
     def _feed(self, traces: list[int]) -> None:
         records = [record for trace in traces for record in self._waiting.pop(trace)]
