@@ -41,12 +41,12 @@ def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
 class Collector:
     """One place in the world for a collector: its ports, its folder, and the process when it runs."""
 
-    def __init__(self, binary: Path, folder: Path, *, backend: str | None = None) -> None:
+    def __init__(self, binary: Path, folder: Path, log: Path, *, backend: str | None = None) -> None:
         self._binary = binary
         self.folder = folder
         self.grpc_port, self.http_port, self._health_port = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self._log = folder / "collector.log"
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
             **os.environ,

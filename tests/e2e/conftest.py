@@ -40,13 +40,13 @@ def binary() -> Path:
 
 @pytest.fixture
 def collectors(binary: Path, tmp_path: Path) -> Iterator[MakeCollector]:
-    """Makes collectors with folders of their own; not started."""
+    """Makes collectors with folders of their own, which they create; not started."""
     made: list[Collector] = []
 
-    def make(backend: str | None = None) -> Collector:
-        folder = tmp_path / f"collector-{len(made)}"
-        folder.mkdir()
-        made.append(Collector(binary, folder, backend=backend))
+    def make(backend: str | None = None, output: Path | None = None) -> Collector:
+        folder = output or tmp_path / f"collector-{len(made)}"
+        log = tmp_path / f"collector-{len(made)}.log"
+        made.append(Collector(binary, folder, log, backend=backend))
         return made[-1]
 
     yield make

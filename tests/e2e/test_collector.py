@@ -81,6 +81,13 @@ def test_every_span_arrives_once_with_its_own_id(collector: Collector, protocol:
     assert losses.take() == {}
 
 
+def test_only_the_owner_can_look_into_the_folders(collectors: MakeCollector, tmp_path: Path) -> None:
+    collector = collectors(output=tmp_path / "made" / "by it")
+    collector.start()
+    collector.stop()
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "made").rglob("*") if path.is_dir()} == {0o700}
+
+
 def test_metrics_arrive(collector: Collector) -> None:
     exporter = ReliableMetricExporter(lambda: OTLPMetricExporter(f"{collector.url}/v1/metrics"))
     provider = MeterProvider([PeriodicExportingMetricReader(exporter)], shutdown_on_exit=False)
