@@ -38,17 +38,10 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
-    blank = {
-        "": None,
-        "parts": [],
-        "messages": [],
-        "system": [],
-        "tools": [],
-        "parameters": {},
-        "finish_reasons": [],
-    }
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    shown = {key: plain(item) for key, item in fields.items() if item != blank.get(key) and item is not False}
+    shown = {
+        key: plain(item) for key, item in fields.items() if item is not False and item not in (None, "", [], {})
+    }
     return {"is": type(value).__name__, **shown}
 
 

@@ -344,13 +344,15 @@ def _read_tool_definition(tool: Any) -> ToolDefinition:
     tool = cast("Mapping[str, Any]", tool)
     kind = as_str(tool.get("type")) or "function"
     name = as_str(tool.get("name")) or as_str(tool.get("server_label")) or kind
-    plain = kind == "function" and tool.keys() <= _PLAIN_TOOL_KEYS
-    return ToolDefinition(
-        name, as_str(tool.get("description")), tool.get("parameters"), kind, None if plain else tool
-    )
+    raw = None
+    if kind != "function" or not tool.keys() <= _PLAIN_TOOL_KEYS:
+        raw = {key: value for key, value in tool.items() if key not in _SECRET_KEYS}
+    return ToolDefinition(name, as_str(tool.get("description")), tool.get("parameters"), kind, raw)
 
 
 _PLAIN_TOOL_KEYS = frozenset({"type", "name", "description", "parameters"})
+_SECRET_KEYS = frozenset({"headers", "authorization"})
+"""What an MCP server is authorised with: it is sent, but is in no record."""
 
 
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
@@ -890,7 +892,8 @@ def _write_tool_definition(tool: ToolDefinition) -> list[Any]:
 
 def _patch_tool_definition(old: ToolDefinition, new: ToolDefinition, wire: Any) -> list[Any]:
     if new.raw != old.raw and isinstance(new.raw, Mapping):
-        wire, old = new.raw, _read_tool_definition(new.raw)
+        secrets = {key: value for key, value in as_mapping(wire).items() if key in _SECRET_KEYS}
+        wire, old = {**new.raw, **secrets}, _read_tool_definition(new.raw)
     if not isinstance(wire, Mapping):
         return [new.raw]
     out = dict(cast("Mapping[str, Any]", wire))

@@ -34,11 +34,7 @@ def events(data: bytes) -> Iterator[dict[str, Any]]:
 
 def _whole(data: bytes) -> Iterable[object] | None:
     """Read all events as one JSON array, at half the cost; None where one is cut or has several lines."""
-    lines = [
-        line[5:]
-        for line in data.split(b"\n")
-        if line.startswith(b"data:") and not line.endswith(b"[DONE]") and len(line) > 6
-    ]
+    lines = [line[5:] for line in data.split(b"\n") if line[:5] == b"data:" and line[-6:] != b"[DONE]"]
     try:
         return orjson.loads(b"[" + b",".join(lines) + b"]")
     except orjson.JSONDecodeError:
@@ -90,6 +86,9 @@ class Splitter:
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes, each with the blank line that ends it."""
         rest = self.rest + data
+        if b"\r" not in rest:
+            *whole, self.rest = rest.split(b"\n\n")
+            return [frame + b"\n\n" for frame in whole]
         frames: list[bytes] = []
         start = 0
         while (stop := _border(rest, start)) >= 0:
@@ -101,9 +100,6 @@ class Splitter:
 
 def _border(data: bytes, start: int) -> int:
     """Return where the first frame from `start` on ends, its blank line included, or -1."""
-    if b"\r" not in data:
-        stop = data.find(b"\n\n", start)
-        return stop + 2 if stop >= 0 else -1
     stops = [
         stop + len(blank)
         for blank in (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
