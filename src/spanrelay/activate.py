@@ -1,0 +1,218 @@
+"""Builds the running whole from Settings: the composition root.
+
+Idempotent: the same provider is never adopted twice. Observation that cannot be set up is left off, in one line.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import threading
+from collections.abc import Callable
+
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.trace import ProxyTracerProvider
+
+from spanrelay import config, tracing
+from spanrelay._guard import guarded, losses
+from spanrelay.config import Settings
+from spanrelay.telemetry.masking import mask_bytes
+from spanrelay.telemetry.metrics import CallMetrics
+from spanrelay.telemetry.processor import RelaySpanProcessor, put_in_front
+from spanrelay.telemetry.sampling import RecordUnsampled
+from spanrelay.telemetry.worker import Sink, Worker
+
+_log = logging.getLogger("spanrelay")
+_lock = threading.Lock()
+_runtimes: dict[int, Runtime] = {}
+
+MAX_ATTRIBUTES = 10_000
+"""OpenInference spreads a conversation over attributes; the SDK's default of 128 evicts its beginning."""
+
+
+class Runtime:
+    """What `activate()` built around one tracer provider."""
+
+    def __init__(self, provider: TracerProvider, settings: Settings) -> None:
+        self.provider = provider
+        self.settings = settings
+        self.worker = _worker(settings)
+        self.processor = RelaySpanProcessor(
+            self.worker,
+            dialect=settings.dialect,
+            content=settings.content == "spans",
+            pending_limit=settings.pending_bytes,
+        )
+        self._undo: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        """Stand in front of the provider's span processors."""
+        tracing.recording.dialect = self.settings.dialect
+        tracing.recording.content = self.settings.content == "spans"
+        self._undo = put_in_front(self.processor, self.provider)
+        if self._undo is None:
+            _log.warning(
+                "the tracer provider %r is not built like the SDK's; spans are completed before they end, "
+                "and spans of other instrumentation are not sanitized",
+                type(self.provider).__qualname__,
+            )
+            return
+        tracing.adopt(self.provider)
+        _raise_limits(self.provider)
+        if self.settings.trajectories == "all":
+            _record_everything(self.provider)
+        if self.worker is not None and self.settings.metrics:
+            tracing.recording.unrecorded = _unrecorded(self.worker)
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Write out everything recorded so far; False when that takes longer than `timeout` seconds."""
+        return self.provider.force_flush(int(timeout * 1000))
+
+    def shutdown(self) -> None:
+        """Finish trajectories and export, and step aside. Policy stays in force."""
+        self.provider.shutdown()
+        self.deactivate()
+
+    def deactivate(self) -> None:
+        """Step aside without finishing the provider."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+        if self.worker is not None:
+            self.worker.shutdown(timeout=30.0)
+        tracing.abandon(self.provider)
+        tracing.recording.unrecorded = None
+        _runtimes.pop(id(self.provider), None)
+
+
+def activate(settings: Settings | None = None, *, tracer_provider: TracerProvider | None = None) -> Runtime | None:
+    """Record the calls of this process: adopt the SDK's tracer provider, whoever built it, or build one.
+
+    Args:
+        settings: What to record and where; by default read from the environment.
+        tracer_provider: The provider to adopt; by default the global one.
+
+    Returns:
+        The runtime, or None where recording is off (`OTEL_SDK_DISABLED`) or there is no SDK provider to adopt.
+
+    Raises:
+        ConfigurationError: a variable of the environment is not valid; the message names it.
+    """
+    settings = config.load_strictly() if settings is None else settings
+    if settings.disabled:
+        return None
+    with _lock:
+        provider = tracer_provider or _global_provider()
+        if not isinstance(provider, TracerProvider):
+            _log.warning("the tracer provider %r is not the SDK's; it is left alone", type(provider).__qualname__)
+            return None
+        if id(provider) not in _runtimes:
+            runtime = Runtime(provider, settings)
+            _runtimes[id(provider)] = runtime
+            runtime.start()
+            _at_exit()
+        return _runtimes[id(provider)]
+
+
+def _global_provider() -> trace.TracerProvider:
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, ProxyTracerProvider):
+        build_sdk()
+        provider = trace.get_tracer_provider()
+    return provider
+
+
+def build_sdk() -> None:
+    """Build the SDK's providers from the environment, as `opentelemetry-instrument` would."""
+    from spanrelay.sdk import SpanRelayConfigurator  # imports the SDK's configurator, which is not small
+
+    SpanRelayConfigurator().configure()
+
+
+def _worker(settings: Settings) -> Worker | None:
+    measure = CallMetrics().record if settings.metrics and _metrics_are_recorded() else None
+    if settings.trajectories == "off" or settings.content == "off":
+        return Worker(lambda: None, measure) if measure is not None else None
+    return Worker(
+        lambda: _writer(settings),
+        measure,
+        on_first=None if settings.quiet else lambda: _announce(settings),
+        unsampled=settings.trajectories == "all",
+    )
+
+
+def _writer(settings: Settings) -> Sink:
+    # Imported with the first span, on the worker's thread: most processes that boot with us record nothing.
+    from spanrelay.trajectory.exporter import TrajectoryWriter
+
+    return TrajectoryWriter(settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes)
+
+
+def _metrics_are_recorded() -> bool:
+    """Whether anybody reads the meter provider: measuring for nobody is not free."""
+    return bool(getattr(metrics.get_meter_provider(), "_metric_readers", ()))
+
+
+def _announce(settings: Settings) -> None:
+    """Say once, when there is something to find, where it is and who can read it."""
+    endpoint = config.otlp_endpoint()
+    content = "with message content" if settings.content == "spans" else "without message content"
+    spans = f"; spans go to {endpoint} {content}" if endpoint else ""
+    print(
+        f"spanrelay: trajectories, with message content, are written to {settings.trajectory_directory}{spans}",
+        file=sys.stderr,
+    )
+
+
+def _raise_limits(provider: TracerProvider) -> None:
+    limits: SpanLimits | None = getattr(provider, "_span_limits", None)
+    if limits is None or config.limits_are_set():
+        return
+    default = SpanLimits()
+    for name in ("max_attributes", "max_span_attributes", "max_event_attributes", "max_link_attributes"):
+        if getattr(limits, name, None) == getattr(default, name):
+            setattr(limits, name, MAX_ATTRIBUTES)
+
+
+def _record_everything(provider: TracerProvider) -> None:
+    sampler = RecordUnsampled(provider.sampler)
+    provider.sampler = sampler
+    for tracer in list(provider._tracers.values()):
+        tracer.sampler = sampler
+
+
+def _unrecorded(worker: Worker) -> Callable[[tracing.Recorded], None]:
+    def count(recorded: tracing.Recorded) -> None:
+        with guarded("counting a call that is not sampled"):
+            recorded.complete()
+            worker.unrecorded(recorded.record)
+
+    return count
+
+
+_exit_registered = False
+
+
+def _at_exit() -> None:
+    global _exit_registered
+    if not _exit_registered:
+        _exit_registered = True
+        atexit.register(finish)
+
+
+def finish() -> None:
+    """Finish every provider, then say what was lost, if anything was. Runs at exit."""
+    for runtime in list(_runtimes.values()):
+        with guarded("finishing at exit"):
+            runtime.provider.shutdown()
+    report_losses()
+
+
+def report_losses() -> None:
+    """Print what was lost since the last report to stderr, one line in all; nothing when nothing was."""
+    lost = losses.take()
+    if lost:
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()))
+        print(f"spanrelay: lost or left out: {told}", file=sys.stderr)
