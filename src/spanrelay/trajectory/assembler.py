@@ -112,6 +112,7 @@ class Assembler:
         self._held: list[Node] = []
         self._told: OrderedDict[str, _Told] = OrderedDict()
         self._loose: OrderedDict[int, Document] = OrderedDict()
+        self._unsettled: dict[int, Document] = {}
 
     # ── input
 
@@ -153,6 +154,8 @@ class Assembler:
     def close(self) -> None:
         """Write what still waits, and mark what has not ended; nothing comes after."""
         self._release(everything=True)
+        for document in list(self._unsettled.values()):
+            self._settle(document, final=True)
         for node in [n for n in self._nodes.values() if n.open and n.kind in ("tool", "llm")]:
             self._leave_open(node)
 
@@ -162,6 +165,11 @@ class Assembler:
             if any(document.journal is journal for document in session.documents):
                 return session.open == 0 and not any(node.session is session for node in self._held)
         return True
+
+    def settle(self, journal: Journal) -> None:
+        """Write the tool runs of a complete session that still wait for others like them."""
+        for document in [each for each in self._unsettled.values() if each.journal is journal]:
+            self._settle(document, final=True)
 
     # ── sessions
 
@@ -224,7 +232,7 @@ class Assembler:
         if session.open:
             losses.add("sessions closed before their end")
         for document in session.documents:
-            self._settle(document, final=True)
+            self.settle(document.journal)
             if self._closed is not None:
                 self._closed(document.journal)
 
@@ -266,12 +274,12 @@ class Assembler:
         if document.count >= MAX_STEPS or document.journal.full:
             losses.add("model calls beyond the size of a trajectory")
             return
-        self._settle(document, final=not self._busy(node))
-        step = document.add_call(record, place, origin)
+        self._link_all(document, document.settle_ambiguous())
+        step = document.add_call(record, place, origin, _caller(node))
         if node.orphaned:
             document.note("missing_parent")
         self._remember(record, document, step)
-        self._settle(document, final=False)
+        self._settle(document, final=not self._busy(node))
 
     def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON]]:
         """Return the call's record with what other spans of the same call know, and which they are."""
@@ -485,6 +493,8 @@ class Assembler:
         call = document.add_run(record, may_wait=self._busy(node))
         if call is not None:
             self._link(node, document, call)
+        if document.waiting:
+            self._unsettled[id(document)] = document
         if node.orphaned:
             document.note("missing_parent")
 
@@ -504,7 +514,12 @@ class Assembler:
             document.link(node.document, call)
 
     def _settle(self, document: Document, *, final: bool) -> None:
-        for record, call in document.settle(final=final):
+        self._link_all(document, document.settle(final=final))
+        if not document.waiting:
+            self._unsettled.pop(id(document), None)
+
+    def _link_all(self, document: Document, settled: list[tuple[SpanRecord, Call]]) -> None:
+        for record, call in settled:
             node = self._nodes.get((record.trace_id, record.span_id))
             if node is not None:
                 self._link(node, document, call)
@@ -583,7 +598,7 @@ def _precedes(other: Node, node: Node) -> bool:
     if _boundary(other) is _boundary(node):
         return True
     scopes = (other.record.scope_name, node.record.scope_name)
-    return node.loose and (None in scopes or scopes[0] != scopes[1])
+    return node.loose and (not all(scopes) or scopes[0] != scopes[1])
 
 
 def _siblings(one: Node, other: Node) -> bool:
@@ -614,12 +629,18 @@ def _agent_name(node: Node) -> str:
     return (agent.name if agent else None) or node.record.name or "agent"
 
 
+def _caller(node: Node) -> str | None:
+    """Return the name of the agent that made a call."""
+    for each in _lineage(node):
+        if each.record.agent and each.record.agent.name:
+            return each.record.agent.name
+    return None
+
+
 def _helper_name(node: Node) -> str:
-    """Return what to call a conversation without an agent: the span around it, else its own name."""
+    """Return what to call a conversation without an agent: the span around it, unless that is the root."""
     above = node.parent
-    return (
-        (above.record.name if above is not None and above.parent is not None else "") or node.record.name or "chat"
-    )
+    return (above.record.name if above is not None and above.parent is not None else "") or "chat"
 
 
 def _tool_name(node: Node) -> str:

@@ -176,10 +176,12 @@ class Document:
 
     # ── model calls
 
-    def add_call(self, record: SpanRecord, place: Place, extra: dict[str, JSON]) -> int:
+    def add_call(
+        self, record: SpanRecord, place: Place, origin: dict[str, JSON] | None = None, agent: str | None = None
+    ) -> int:
         """Write what a model call adds: changed context, new turns, and the answer; return the answer's step.
 
-        `extra` is merged into the step's `extra.otel`.
+        `origin` is merged into the step's `extra.otel`; `agent` is who made the call.
         """
         found = place.alignment
         self._tell_aliases(found)
@@ -188,7 +190,7 @@ class Document:
         for turn in found.new:
             self._add_turn(record, turn)
         answer = steps.answer_of(record)
-        number = self._add_answer(record, found, answer, extra)
+        number = self._add_answer(record, found, answer, origin or {}, agent)
         self._remember(record, place, answer, number)
         return number
 
@@ -214,6 +216,7 @@ class Document:
         found: Alignment,
         answer: Turn | None,
         origin: dict[str, JSON],
+        agent: str | None,
     ) -> int:
         line = self.line
         step = steps.agent_step(record, answer, self._media)
@@ -223,8 +226,8 @@ class Document:
             extra["retry_of_step"] = line.last_step
         elif found.kind == "fork":
             extra["forked_after_turns"] = found.kept
-        if record.agent and record.agent.name and record.agent.name != self.name:
-            extra["agent_name"] = record.agent.name
+        if agent and agent != self.name:
+            extra["agent_name"] = agent
         self._tell_agent(record, step, extra)
         step.extra = extra
         line.calls = self._add_calls(record, answer, step)
@@ -446,10 +449,16 @@ class Document:
         waiting, self.waiting = self.waiting, []
         settled: list[tuple[SpanRecord, Call]] = []
         for record, _ in waiting:
-            call = self._add_orphan(record) if final else self.add_run(record, may_wait=True)
+            call = self.add_run(record, may_wait=not final)
             if call is not None:
                 settled.append((record, call))
-        return settled
+        return settled + self.settle_ambiguous() if final else settled
+
+    def settle_ambiguous(self) -> list[tuple[SpanRecord, Call]]:
+        """Give steps of their own to runs that fit several calls: no more runs come once a model goes on."""
+        ambiguous = [record for record, candidates in self.waiting if candidates]
+        self.waiting = [entry for entry in self.waiting if not entry[1]]
+        return [(record, self._add_orphan(record)) for record in ambiguous]
 
     def _candidates(self, record: SpanRecord) -> list[Call]:
         tool = record.tool

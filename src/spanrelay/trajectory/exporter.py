@@ -104,6 +104,7 @@ class TrajectoryWriter:
                 return False
             with guarded("rendering a trajectory"):
                 if self._assembler.complete(journal):
+                    self._assembler.settle(journal)
                     journal.finish()
                 else:
                     journal.render()

@@ -335,10 +335,18 @@ def _time_of(steps: list[dict[str, Any]], index: int) -> str | None:
 
 
 def _last_words(document: dict[str, Any]) -> str:
+    """Return what a child ended with, for readers that do not open children."""
     for step in reversed(document["steps"]):
-        if step["source"] == "agent" and isinstance(step["message"], str) and step["message"]:
+        if step["source"] != "agent":
+            continue
+        error = _extra(step).get("error")
+        if error:
+            return f"[failed: {error['type']}: {error['message']}]"
+        if isinstance(step["message"], str) and step["message"]:
             return step["message"]
-    return f"[{document['agent']['name']}: {len(document['steps'])} steps]"
+        called = ", ".join(call["function_name"] for call in step.get("tool_calls", []))
+        return f"[called {called}]" if called else "[no text]"
+    return "[no answer]"
 
 
 _SUMS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
