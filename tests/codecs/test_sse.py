@@ -22,6 +22,7 @@ from spanrelay.codecs import sse
         (b'data: {"a":1}\n\nda', [{"a": 1}]),
         (b'data: 1\n\ndata: [1]\n\ndata: {"a":1}\n\n', [{"a": 1}]),
         (b"data: \n\ndata\n\n", []),
+        (b'event: {"a":1}\n\nnoise: {"a":1}\n\n', []),
         (b"", []),
     ],
 )

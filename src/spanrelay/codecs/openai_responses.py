@@ -136,11 +136,12 @@ _ROLES: dict[str, Role] = {
 def _read_item(item: Any) -> Message:
     """Read one item as a message of its own."""
     try:
-        read = _ITEM_READERS[item["type"]]
-    except KeyError:
-        read = _read_message if "role" in item else _read_stranger
-    except (TypeError, IndexError):
-        read = _read_stranger
+        kind = item.get("type")
+        if kind is None:
+            return _read_message(item) if "role" in item else _read_stranger(item)
+        read = _ITEM_READERS.get(kind, _read_stranger)
+    except (AttributeError, TypeError):
+        return _read_stranger(item)
     return read(item)
 
 

@@ -24,7 +24,9 @@ def events(data: bytes) -> Iterator[dict[str, Any]]:
     """
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    found = _whole(data)
+    found = _array(_joined_frames(data)) if data.startswith(b"data: ") else None
+    if found is None:
+        found = _array(_joined_lines(data))
     if found is None:
         found = map(_event, data.split(b"\n\n"))
     for event in found:
@@ -32,11 +34,20 @@ def events(data: bytes) -> Iterator[dict[str, Any]]:
             yield cast("dict[str, Any]", event)
 
 
-def _whole(data: bytes) -> Iterable[object] | None:
-    """Read all events as one JSON array, at half the cost; None where one is cut or has several lines."""
-    lines = [line[5:] for line in data.split(b"\n") if line[:5] == b"data:" and line[-6:] != b"[DONE]"]
+def _joined_frames(data: bytes) -> bytes:
+    """Return the events of a stream of bare `data:` frames as the inside of a JSON array."""
+    return data[6:].replace(b"\n\ndata: ", b",").rstrip().removesuffix(b",[DONE]")
+
+
+def _joined_lines(data: bytes) -> bytes:
+    """Return all `data:` lines as the inside of a JSON array, which they are if each is a whole event."""
+    return b",".join([line[5:] for line in data.split(b"\n") if line[:5] == b"data:" and line[-6:] != b"[DONE]"])
+
+
+def _array(inside: bytes) -> Iterable[object] | None:
+    """Read all events at once, at half the cost; None where one is cut or is not alone on its line."""
     try:
-        return orjson.loads(b"[" + b",".join(lines) + b"]")
+        return orjson.loads(b"[" + inside + b"]")
     except orjson.JSONDecodeError:
         return None
 
