@@ -8,10 +8,10 @@ ROOT = Path(__file__).parent.parent / "src" / "spanrelay"
 FLOORS: list[list[str]] = [
     ["records", "errors", "_guard", "_json"],
     ["codecs", "semconv"],
-    ["registry", "tracing", "scope"],
+    ["registry", "tracing", "scopes"],
     ["pipeline"],
     ["telemetry", "trajectory"],
-    ["config", "plugins", "instrumentation", "sdk", "activate"],
+    ["config", "plugins", "instrumentation", "otlp", "sdk", "runtime"],
     ["distro", "cli", "testing"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "trajectory")}

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from spanrelay.errors import ConfigurationError
-from spanrelay.semconv import DIALECTS
 
 Content: TypeAlias = Literal["trajectories", "spans", "off"]
 """Where message content may be recorded: only in trajectories on this machine, in spans too, or nowhere."""
@@ -83,6 +82,9 @@ _CONTENT: dict[str, Content] = {
     "no_content": "off",
     "false": "off",
 }
+
+DIALECTS = ("genai", "openinference")
+"""The dialects that `semconv` can write; named here too because reading settings must not load it."""
 
 TABLE: tuple[Setting, ...] = (
     Setting("disabled", "OTEL_SDK_DISABLED", _boolean, "true or false", "Record nothing. Policy stays in force."),

@@ -9,13 +9,16 @@ import logging
 import os
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.util._importlib_metadata import EntryPoint
 
 from spanrelay import config
 from spanrelay._guard import guarded
-from spanrelay.activate import activate
+from spanrelay.config import Settings
 from spanrelay.sdk import SpanRelayConfigurator
+from spanrelay.telemetry.front import Latch
 
 __all__ = ["SpanRelayConfigurator", "SpanRelayDistro", "pre_instrument"]
 
@@ -44,5 +47,15 @@ def pre_instrument() -> None:
     settings, problems = config.load()
     for problem in problems:
         _log.error("%s; that part is off", problem)
+    if not settings.disabled:
+        with guarded("standing in front of the tracer provider"):
+            Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())
+
+
+def _open(settings: Settings) -> SpanProcessor | None:
+    from spanrelay.runtime import activate  # with the first span: most processes that boot with us make none
+
     with guarded("activating"):
-        activate(settings)
+        runtime = activate(settings)
+        return runtime.processor if runtime is not None else None
+    return None

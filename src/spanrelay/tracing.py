@@ -79,20 +79,22 @@ class Tracing:
     Elsewhere it is projected onto the span just before it ends.
     """
 
-    __slots__ = ("_provider", "tracer")
+    __slots__ = ("_name", "_provider", "_version", "tracer")
 
     def __init__(self, name: str, version: str | None = None, provider: TracerProvider | None = None) -> None:
+        self._name = name
+        self._version = version
+        self.use(provider)
+
+    def use(self, provider: TracerProvider | None) -> None:
+        """Open spans with `provider` from now on; None is the global one."""
         self._provider = provider
-        self.tracer: Tracer = trace.get_tracer(name, version, provider, SCHEMA_URL)
+        self.tracer: Tracer = trace.get_tracer(self._name, self._version, provider, SCHEMA_URL)
 
     @property
     def adopted(self) -> bool:
         """Whether a span processor of ours will see the spans of this tracer first."""
         return id(self._provider or trace.get_tracer_provider()) in _adopted
-
-    def become(self, other: Tracing) -> None:
-        """Use the tracer of `other` from now on."""
-        self._provider, self.tracer = other._provider, other.tracer
 
     def open(self, record: SpanRecord, context: Context, start: int | None = None) -> Span:
         """Start the span of `record` under `context`; `start` is in nanoseconds since the epoch."""

@@ -32,11 +32,19 @@ class Patch:
 
 
 class Patches:
-    """A table in force: wraps when each module is imported, or now where it already is."""
+    """A table in force: wraps when each module is imported, or now where it already is.
 
-    def __init__(self, package: str, table: tuple[Patch, ...]) -> None:
+    Args:
+        package: The distribution that is patched.
+        modules: The modules whose import asks for the table.
+        table: Makes the table; called with the first of these imports, so that boot pays for nothing of it.
+    """
+
+    def __init__(self, package: str, modules: tuple[str, ...], table: Callable[[], tuple[Patch, ...]]) -> None:
         self._package = package
-        self._table = table
+        self._modules = modules
+        self._make = table
+        self._table: tuple[Patch, ...] | None = None
         self._undo: list[Callable[[], None]] = []
         self._hooked = False
         self.enabled = False
@@ -44,7 +52,7 @@ class Patches:
     def apply(self) -> None:
         """Put the table in force. Hooks cannot be unregistered, so they are set once and read `enabled`."""
         self.enabled = True
-        for module in {patch.module for patch in self._table}:
+        for module in self._modules:
             if module in sys.modules:
                 self._patch(sys.modules[module])
             elif not self._hooked:
@@ -63,6 +71,8 @@ class Patches:
                 self._patch(module)
 
     def _patch(self, module: ModuleType) -> None:
+        if self._table is None:
+            self._table = self._make()
         for patch in self._table:
             if patch.module == module.__name__:
                 self._wrap(module, patch)

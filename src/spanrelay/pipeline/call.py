@@ -21,7 +21,7 @@ from spanrelay._guard import guarded
 from spanrelay.codecs import Codec
 from spanrelay.errors import MiddlewareError
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord, ToolRequest, ToolResult
-from spanrelay.scope import Scope, current_scope, inherit
+from spanrelay.scopes import Scope, current_scope, inherit
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
 from spanrelay.tracing import Tracing, describe_error
 

@@ -16,7 +16,7 @@ from opentelemetry import context as otel_context
 from spanrelay.pipeline.call import Call
 from spanrelay.records import Kind
 from spanrelay.registry import Handle, Registry, visible
-from spanrelay.scope import Scope
+from spanrelay.scopes import Scope
 
 Family: TypeAlias = Literal["request", "guardrail", "execution"]
 Step: TypeAlias = Callable[[Any], Any]

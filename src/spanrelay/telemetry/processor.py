@@ -1,24 +1,22 @@
 """RelaySpanProcessor: stands in front of a provider's span processors and hands each span on as a view.
 
-Nothing readable passes it unsanitized, and an exception of a processor behind it stops here. This file alone
-touches the two private names of the SDK that putting it in front takes.
+Nothing readable passes it unsanitized, and an exception of a processor behind it stops here.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Status
 
 from spanrelay import _json
 from spanrelay._guard import guarded, losses
 from spanrelay.records import JSON
-from spanrelay.scope import Scope, current_scope
+from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
 from spanrelay.telemetry.masking import mask_text
 from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending
@@ -169,24 +167,3 @@ def _masked_event(event: Event) -> Event:
     attributes = dict(event.attributes or {})
     masked = {key: mask_text(value) if isinstance(value, str) else value for key, value in attributes.items()}
     return event if masked == attributes else Event(mask_text(event.name), masked, event.timestamp)
-
-
-def put_in_front(relay: RelaySpanProcessor, provider: TracerProvider) -> Callable[[], None] | None:
-    """Put `relay` in front of all span processors of `provider`, present and future.
-
-    Returns what takes it out again, or None where the provider is not built like the SDK's.
-    """
-    multi: Any = getattr(provider, "_active_span_processor", None)
-    present: Any = getattr(multi, "_span_processors", None)
-    if not isinstance(present, tuple):
-        return None
-    relay.behind = present
-    # In place: tracers that exist already hold this very object.
-    multi._span_processors = (relay,)
-    multi.add_span_processor = relay.add_span_processor
-
-    def undo() -> None:
-        multi._span_processors = relay.behind
-        del multi.add_span_processor
-
-    return undo

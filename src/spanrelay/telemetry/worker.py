@@ -43,7 +43,7 @@ class Sink(Protocol):
         """Nothing has come for a while."""
         ...
 
-    def flush(self, timeout: float) -> None:
+    def flush(self, timeout: float, /) -> object:
         """Write everything out, within `timeout` seconds."""
         ...
 

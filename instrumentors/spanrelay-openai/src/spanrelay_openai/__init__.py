@@ -5,44 +5,16 @@ A patch table and a route table; payloads, streams, spans and policy have their 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
 from spanrelay.instrumentation.instrumentor import Instrumentor
-from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.stainless import Route, StainlessAPI
-from spanrelay.tracing import Tracing
+
+if TYPE_CHECKING:
+    from spanrelay.instrumentation.patching import Patch
+    from spanrelay.tracing import Tracing
 
 __all__ = ["OpenAIInstrumentor"]
 __version__ = "0.1.0"
-
-ROUTES = {
-    "/chat/completions": Route(openai_chat),
-    "/responses": Route(openai_responses, ends_with_done=False),
-    "/embeddings": Route(openai_embeddings, "embedder"),
-    "/completions": Route(openai_completions),
-}
-"""The inference routes. A longer path that ends like a shorter one stands before it."""
-
-_PROVIDERS = {
-    "api.deepseek.com": "deepseek",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai",
-    "api.perplexity.ai": "perplexity",
-    "api.together.xyz": "together",
-    "api.x.ai": "x_ai",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "openrouter.ai": "openrouter",
-}
-"""Other providers that people reach with this SDK, by host; `gen_ai.provider.name` values."""
-
-
-def provider_of(client: Any, host: str) -> str:
-    """Return the `gen_ai.provider.name` of a client: by its host, else by its class, else `openai`."""
-    if host in _PROVIDERS:
-        return _PROVIDERS[host]
-    azure = type(client).__name__.endswith("AzureOpenAI") or host.endswith((".openai.azure.com", ".azure-api.net"))
-    return "azure.ai.openai" if azure else "openai"
 
 
 class OpenAIInstrumentor(Instrumentor):
@@ -50,9 +22,13 @@ class OpenAIInstrumentor(Instrumentor):
 
     package = "openai"
     requires = ("openai >= 1.66",)
+    modules = ("openai._base_client",)
     name = "spanrelay_openai"
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """The base client's two colours of `request`, and where it turns an HTTP response into its own."""
+        from spanrelay.instrumentation.stainless import StainlessAPI
+        from spanrelay_openai.routes import ROUTES, provider_of
+
         return StainlessAPI(ROUTES, provider_of, tracing).patches("openai._base_client")

@@ -18,9 +18,10 @@ from opentelemetry.trace import ProxyTracerProvider
 from spanrelay import config, tracing
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
+from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
-from spanrelay.telemetry.processor import RelaySpanProcessor, put_in_front
+from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.telemetry.worker import Sink, Worker
 

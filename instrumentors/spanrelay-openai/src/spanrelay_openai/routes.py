@@ -1,0 +1,36 @@
+"""The inference routes of OpenAI's API, and who answers behind a base URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
+from spanrelay.instrumentation.stainless import Route
+
+ROUTES = {
+    "/chat/completions": Route(openai_chat),
+    "/responses": Route(openai_responses, ends_with_done=False),
+    "/embeddings": Route(openai_embeddings, "embedder"),
+    "/completions": Route(openai_completions),
+}
+"""The inference routes. A longer path that ends like a shorter one stands before it."""
+
+_PROVIDERS = {
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.together.xyz": "together",
+    "api.x.ai": "x_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "openrouter.ai": "openrouter",
+}
+"""Other providers that people reach with this SDK, by host; `gen_ai.provider.name` values."""
+
+
+def provider_of(client: Any, host: str) -> str:
+    """Return the `gen_ai.provider.name` of a client: by its host, else by its class, else `openai`."""
+    if host in _PROVIDERS:
+        return _PROVIDERS[host]
+    azure = type(client).__name__.endswith("AzureOpenAI") or host.endswith((".openai.azure.com", ".azure-api.net"))
+    return "azure.ai.openai" if azure else "openai"

@@ -1,0 +1,117 @@
+"""Puts a span processor in front of all others of a provider, at once or when the first span starts.
+
+The only file that touches the two private names of the SDK which that takes. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+
+class Front(Protocol):
+    """A span processor that hands on to the processors behind it."""
+
+    behind: tuple[SpanProcessor, ...]
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Add a processor behind the others."""
+        ...
+
+
+def put_in_front(front: Front, provider: Any) -> Callable[[], None] | None:
+    """Put `front` before all span processors of `provider`, present and future.
+
+    Returns what takes it out again, or None where the provider is not built like the SDK's.
+    """
+    multi: Any = getattr(provider, "_active_span_processor", None)
+    present: Any = getattr(multi, "_span_processors", None)
+    if not isinstance(present, tuple):
+        return None
+    front.behind = present
+    # In place: tracers that exist already hold this very object.
+    multi._span_processors = (front,)
+    multi.add_span_processor = front.add_span_processor
+
+    def undo() -> None:
+        if multi._span_processors == (front,):
+            multi._span_processors = front.behind
+            del multi.add_span_processor
+
+    return undo
+
+
+_waiting: list[Latch] = []
+
+
+class Latch(SpanProcessor):
+    """Stands in front until the first span starts, then opens: `build` puts the real front in its place.
+
+    A process that boots with us and records nothing pays only for this class.
+    """
+
+    def __init__(self, build: Callable[[], SpanProcessor | None]) -> None:
+        self.behind: tuple[SpanProcessor, ...] = ()
+        self._build = build
+        self._undo: Callable[[], None] | None = None
+        self._lock = threading.RLock()
+        self._opened: SpanProcessor | None = None
+
+    def wait(self, provider: Any) -> None:
+        """Stand in front of `provider`'s processors until something opens the latch."""
+        self._undo = put_in_front(self, provider)
+        _waiting.append(self)
+
+    def open(self) -> SpanProcessor | None:
+        """Step aside, build what is to stand here, and return it."""
+        with self._lock:
+            if self._undo is not None:
+                undo, self._undo = self._undo, None
+                _waiting.remove(self)
+                undo()
+                self._opened = self._build()
+            return self._opened
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Add a processor behind the others."""
+        self.behind = (*self.behind, span_processor)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Open, and let the first span through."""
+        for processor in self._now():
+            processor.on_start(span, parent_context)
+
+    def _on_ending(self, span: Span) -> None:
+        for processor in self._now():
+            processor._on_ending(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """A span that started before we stood here."""
+        for processor in self._now():
+            processor.on_end(span)
+
+    def _now(self) -> tuple[SpanProcessor, ...]:
+        opened = self.open()
+        return self.behind if opened is None else (opened,)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the processors behind; nothing of ours is waiting."""
+        flushed = True
+        for processor in self.behind:
+            flushed = processor.force_flush(timeout_millis) and flushed
+        return flushed
+
+    def shutdown(self) -> None:
+        """Shut the processors behind down."""
+        for processor in self.behind:
+            processor.shutdown()
+
+
+def open_latches() -> None:
+    """Open every latch now: an instrumented package has been imported, so calls are coming."""
+    for latch in list(_waiting):
+        latch.open()
