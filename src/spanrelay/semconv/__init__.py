@@ -108,9 +108,13 @@ def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     message list is put together from two. The caller sets before what the span itself says (ids, times,
     status and exception as `record.error`).
     """
+    if type(attributes) is not dict:
+        attributes = dict(attributes)  # the SDK's own mapping takes a lock for each look
     if record.kind is None:
         record.kind = kind_of(attributes)
     for name, dialect in _READERS:
+        if name == "openinference" and record.dialect is not None and openinference.adds_nothing(attributes):
+            continue
         if dialect.recognises(attributes):
             record.dialect = record.dialect or name
             dialect.from_attributes(attributes, record)

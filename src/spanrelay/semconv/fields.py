@@ -58,9 +58,7 @@ def write_scope_values(record: SpanRecord, attributes: dict[str, AttributeValue]
         write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, record.output)
 
 
-def write_usage(
-    usage: Usage, table: tuple[tuple[str, tuple[str, ...]], ...], attributes: dict[str, AttributeValue]
-) -> None:
+def write_usage(usage: Usage, table: names.UsageNames, attributes: dict[str, AttributeValue]) -> None:
     """Write the token counts that were reported under the names of `table`, and the cost in US dollars."""
     for field, aliases in table:
         tokens = getattr(usage, field)
@@ -160,32 +158,46 @@ def read_parameters(
         if name in names.LIST_PARAMETERS and not isinstance(value, list):
             value = [value]
         parameters.setdefault(name, value)
-    rest = decode(attributes.get(rest_key))
-    if isinstance(rest, dict):
-        for name, value in cast("dict[str, JSON]", rest).items():
+    if rest_key in attributes:
+        rest = decode(attributes[rest_key])
+        for name, value in cast("dict[str, JSON]", rest).items() if isinstance(rest, dict) else ():
             parameters.setdefault(name, value)
 
 
-def read_usage(
-    attributes: Mapping[str, Any], table: tuple[tuple[str, tuple[str, ...]], ...], response: ModelResponse
-) -> None:
-    """Read the token counts under the names of `table`, and the cost, where the response has none yet."""
+def _by_name(table: names.UsageNames) -> list[tuple[str, str]]:
+    """Return (attribute, field of `Usage`), the attributes of one field in the order of preference."""
+    return [(name, field) for field, aliases in table for name in aliases]
+
+
+GENAI_USAGE = _by_name(names.USAGE_NAMES)
+OI_USAGE = _by_name(names.OI_USAGE_NAMES)
+
+
+def read_usage(attributes: Mapping[str, Any], table: list[tuple[str, str]], response: ModelResponse) -> None:
+    """Read the token counts that `table` names, and the cost, where the response has none yet."""
     usage = response.usage or Usage()
-    for field, aliases in table:
-        if getattr(usage, field) is None:
-            setattr(usage, field, count(first(attributes, aliases)))
-    if usage.cost_usd is None:
-        usage.cost_usd = number(first(attributes, names.COST_USD))
+    found = response.usage is not None
+    for name, field in table:
+        if name in attributes and getattr(usage, field) is None:
+            found = True
+            setattr(usage, field, count(attributes[name]))
+    cost = first(attributes, names.COST_USD)
+    if cost is not None and usage.cost_usd is None:
+        found = True
+        usage.cost_usd = number(cost)
+    response.usage = usage if found else None
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if usage.input_tokens is not None and cached > usage.input_tokens:
         usage.input_tokens += cached  # some instrumentors pass on Anthropic's count, which leaves these out
-    response.usage = usage if usage != Usage() else None
 
 
 def keep_response(response: ModelResponse, record: SpanRecord) -> None:
     """Set the record's response if it says anything of an answer; some repeat the model on a failed call."""
-    said = response != ModelResponse(model=response.model) if record.error else response != ModelResponse()
-    record.response = response if said else None
+    said = response.messages or response.id or response.usage or response.finish_reasons
+    if said or response.parameters or (response.model and record.error is None):
+        record.response = response
+    else:
+        record.response = None
 
 
 def drop_empty_answer(response: ModelResponse, record: SpanRecord) -> None:
@@ -212,16 +224,22 @@ def set_result(value: JSON, record: SpanRecord) -> None:
 def read_error(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Read the type of a failure; what the caller knows from the span's exception is better, and stays."""
     kind = text(attributes.get(names.ERROR_TYPE))
-    if attributes.get(names.TOOL_IS_ERROR) is True or (kind == names.TOOL_ERROR and record.kind == "tool"):
+    answered = kind == names.TOOL_ERROR and record.kind == "tool"
+    if answered or attributes.get(names.TOOL_IS_ERROR) is True:
         record.result = record.result or ToolResult()
         record.result.is_error = True
-    if kind is not None and kind != names.TOOL_ERROR:
+    if kind is not None and not answered:
         record.error = record.error or ErrorInfo(kind)
-        record.error.type = record.error.type or kind
+        if record.error.type in _UNTYPED:
+            record.error.type = kind
     error = record.error
     if error is not None:
         error.code = error.code or text(attributes.get(names.ERROR_CODE))
         error.status_code = error.status_code or count(attributes.get(names.HTTP_STATUS_CODE))
+
+
+_UNTYPED = frozenset(("", "error", "_OTHER"))
+"""What an error's type is called where only the span's status says that it failed."""
 
 
 def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
@@ -238,19 +256,16 @@ def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     record.incomplete = record.incomplete or text(get(names.INCOMPLETE))
     if record.time_to_first_chunk is None:
         record.time_to_first_chunk = number(get(names.TIME_TO_FIRST_CHUNK))
-    if not record.metadata:
-        metadata = decode(get(names.OI_METADATA))
+    if names.OI_METADATA in attributes and not record.metadata:
+        metadata = decode(attributes[names.OI_METADATA])
         record.metadata = cast("dict[str, JSON]", metadata) if isinstance(metadata, dict) else {}
 
 
 def read_agent(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Read the agent's name, id, version and description."""
     get = attributes.get
-    found = AgentInfo(
-        text(get(names.AGENT_NAME)) or text(get(names.OI_AGENT_NAME)),
-        text(get(names.AGENT_ID)),
-        text(get(names.AGENT_VERSION)),
-        text(get(names.AGENT_DESCRIPTION)),
-    )
-    if record.agent is None and found != AgentInfo():
-        record.agent = found
+    name = text(get(names.AGENT_NAME)) or text(get(names.OI_AGENT_NAME))
+    agent_id, version = text(get(names.AGENT_ID)), text(get(names.AGENT_VERSION))
+    description = text(get(names.AGENT_DESCRIPTION))
+    if record.agent is None and (name or agent_id or version or description):
+        record.agent = AgentInfo(name, agent_id, version, description)

@@ -25,6 +25,7 @@ from spanrelay.records import (
 )
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
+    GENAI_USAGE,
     MODEL_KINDS,
     REQUEST_PARAMETERS,
     RESPONSE_PARAMETERS,
@@ -285,7 +286,7 @@ def _read_response(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     if not response.finish_reasons:
         response.finish_reasons = _read_finish_reasons(get(names.FINISH_REASONS), response)
     read_parameters(attributes, RESPONSE_PARAMETERS, names.RESPONSE_PARAMETERS, response.parameters)
-    read_usage(attributes, names.USAGE_NAMES, response)
+    read_usage(attributes, GENAI_USAGE, response)
     keep_response(response, record)
 
 

@@ -172,20 +172,17 @@ def read_messages(value: object, record: SpanRecord) -> list[Message]:
 
 def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
     """Return a message written with parts, or in the form of the Chat Completions API."""
-    role = item.get("role")
-    name, reason = item.get("name"), item.get("finish_reason")
+    get = item.get
+    role, parts = get("role"), get("parts")
     return Message(
-        names.ROLES.get(role, "user") if isinstance(role, str) else "user",
-        _read_message_parts(item, record),
-        text(name),
-        text(reason),
+        names.ROLES.get(role, "user") if type(role) is str else "user",
+        read_parts(parts, record) if type(parts) is list else _read_chat_parts(item, record),
+        text(get("name")),
+        text(get("finish_reason")),
     )
 
 
-def _read_message_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]:
-    parts = item.get("parts")
-    if isinstance(parts, list):
-        return read_parts(cast("list[JSON]", parts), record)
+def _read_chat_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]:
     content, calls = item.get("content"), item.get("tool_calls")
     read = read_parts(content if isinstance(content, list) else [content] if content else [], record)
     if isinstance(item.get("tool_call_id"), str):
@@ -215,23 +212,20 @@ def read_parts(items: list[JSON], record: SpanRecord) -> list[Part]:
     parts: list[Part] = []
     for item in items:
         part = _read_part(item)
-        if part is not None:
-            parts.append(part)
-        else:
+        if part is None:
             record.content = False
+        else:
+            parts.append(part)
     return parts
 
 
 def _read_part(item: JSON) -> Part | None:
     """Return one part, None for a part whose content was left out."""
-    if not isinstance(item, dict):
-        return Text(item) if isinstance(item, str) else Opaque("unknown", item)
-    fields = cast("dict[str, JSON]", item)
-    kind = fields.get("type")
-    if not isinstance(kind, str):
-        return Opaque("unknown", item)
+    kind = item.get("type") if type(item) is dict else None
+    if type(kind) is not str:
+        return Text(item) if type(item) is str else Opaque("unknown", item)
     reader = _PART_READERS.get(kind)
-    return Opaque(kind, item) if reader is None else reader(fields)
+    return Opaque(kind, item) if reader is None else reader(item)
 
 
 def _read_text(fields: dict[str, JSON]) -> Part | None:

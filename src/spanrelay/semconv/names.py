@@ -51,7 +51,9 @@ USER_ID = "user.id"
 TOOL_ERROR = "tool_error"
 """The `error.type` of a tool that answered with an error, as against one that raised."""
 
-# Usage: the first name of each is the one we write.
+UsageNames: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""Fields of `Usage`, each with its attributes: first the one we write, then those we only read."""
+
 INPUT_TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 OUTPUT_TOKENS = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
 TOTAL_TOKENS = ("llm.token_count.total", "gen_ai.usage.total_tokens", "llm.usage.total_tokens")
@@ -76,7 +78,7 @@ INPUT_AUDIO_TOKENS = ("gen_ai.usage.audio.input_tokens", "gen_ai.usage.details.i
 OUTPUT_AUDIO_TOKENS = ("gen_ai.usage.audio.output_tokens", "gen_ai.usage.details.output_audio_tokens")
 COST_USD = ("llm.cost.total", "operation.cost")
 
-USAGE_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+USAGE_NAMES: UsageNames = (
     ("input_tokens", INPUT_TOKENS),
     ("output_tokens", OUTPUT_TOKENS),
     ("total_tokens", TOTAL_TOKENS),
@@ -86,7 +88,6 @@ USAGE_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("input_audio_tokens", INPUT_AUDIO_TOKENS),
     ("output_audio_tokens", OUTPUT_AUDIO_TOKENS),
 )
-"""The token counts of `Usage` and their names in GenAI, the one we write first."""
 
 # Request and response parameters.
 PARAMETER_NAMES: dict[str, str] = {
@@ -175,7 +176,7 @@ OI_COST_USD = "llm.cost.total"
 OI_FIRST_TOKEN_EVENT = "First Token Stream Event"
 OI_REDACTED = "__REDACTED__"
 """What OpenInference writes in place of a value that its settings hide."""
-OI_USAGE_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+OI_USAGE_NAMES: UsageNames = (
     ("input_tokens", ("llm.token_count.prompt",)),
     ("output_tokens", ("llm.token_count.completion",)),
     ("total_tokens", ("llm.token_count.total",)),
@@ -188,7 +189,6 @@ OI_USAGE_NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("input_audio_tokens", ("llm.token_count.prompt_details.audio",)),
     ("output_audio_tokens", ("llm.token_count.completion_details.audio",)),
 )
-"""The token counts of `Usage` and their names in OpenInference, the one we write first."""
 
 TEXT_MIME = "text/plain"
 JSON_MIME = "application/json"

@@ -40,6 +40,7 @@ from spanrelay.records import (
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
     MODEL_KINDS,
+    OI_USAGE,
     drop_empty_answer,
     keep_response,
     mark_hidden_content,
@@ -278,9 +279,7 @@ def _write_answer(part: ToolCallResponse, base: str, attributes: dict[str, Attri
     if _is_parts(content):
         _write_contents(cast("list[Part]", content), base, attributes)
     elif content is not None:
-        attributes[f"{base}.content"] = (
-            clean_text(content) if isinstance(content, str) else dumps_text(content)
-        )
+        attributes[f"{base}.content"] = clean_text(content) if isinstance(content, str) else dumps_text(content)
 
 
 def _is_parts(content: JSON) -> bool:
@@ -345,6 +344,24 @@ def _write_media(part: Media, base: str, attributes: dict[str, AttributeValue]) 
 def recognises(attributes: Mapping[str, Any]) -> bool:
     """Whether a span carries OpenInference's kind, which every instrumentor of theirs writes."""
     return names.OI_KIND in attributes
+
+
+def adds_nothing(attributes: Mapping[str, Any]) -> bool:
+    """Whether a span has at most OpenInference's kind and scalars, which repeat what GenAI's attributes say."""
+    return _DETAILS.isdisjoint(attributes)
+
+
+_DETAILS = frozenset(
+    (
+        names.OI_INPUT,
+        names.OI_OUTPUT,
+        names.OI_PARAMETERS,
+        names.OI_EMBEDDING_PARAMETERS,
+        f"{names.OI_INPUT_MESSAGES}.0.message.role",
+        f"{names.OI_INPUT_MESSAGES}.1.message.role",
+        f"{names.OI_OUTPUT_MESSAGES}.0.message.role",
+    )
+)
 
 
 def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
@@ -429,7 +446,7 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
             response.messages = _fold(response.messages)
         drop_empty_answer(response, record)
     _read_answer_facts(attributes, response)
-    read_usage(attributes, names.OI_USAGE_NAMES, response)
+    read_usage(attributes, OI_USAGE, response)
     keep_response(response, record)
     record.content = record.content or (hidden and bool(request.messages or response.messages))
     mark_hidden_content(record)
@@ -602,9 +619,7 @@ def _read_answer(
 def _read_contents(fields: dict[str, Any], record: SpanRecord) -> list[Part]:
     content = unless_redacted(fields.get("message.content"), record)
     if isinstance(content, str):
-        return (
-            [Text(content)] if content or "message.tool_calls.0.tool_call.function.name" not in fields else []
-        )
+        return [Text(content)] if content or "message.tool_calls.0.tool_call.function.name" not in fields else []
     contents = indexed(fields, "message.contents").values()
     return [_read_part(part, record) for part in contents]
 

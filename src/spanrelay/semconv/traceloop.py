@@ -23,6 +23,7 @@ from spanrelay.records import (
 )
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
+    GENAI_USAGE,
     MODEL_KINDS,
     REQUEST_PARAMETERS,
     drop_empty_answer,
@@ -90,9 +91,7 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 def _read_association(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Read session and user, and keep the other properties as metadata."""
     start = len(names.TL_ASSOCIATION)
-    found = {
-        key[start:]: structure(attributes[key]) for key in attributes if key.startswith(names.TL_ASSOCIATION)
-    }
+    found = {key[start:]: structure(attributes[key]) for key in attributes if key.startswith(names.TL_ASSOCIATION)}
     for key in ("session_id", "conversation_id", "chat_id", "thread_id"):
         record.session_id = record.session_id or text(found.get(key))
     record.user_id = record.user_id or text(found.get("user_id"))
@@ -144,15 +143,13 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     if not response.finish_reasons:
         response.finish_reasons = [m.finish_reason for m in response.messages if m.finish_reason]
     read_parameters(attributes, REQUEST_PARAMETERS, names.REQUEST_PARAMETERS, request.parameters)
-    read_usage(attributes, names.USAGE_NAMES, response)
+    read_usage(attributes, GENAI_USAGE, response)
     keep_response(response, record)
     record.content = record.content or (hidden and bool(request.messages or response.messages))
     mark_hidden_content(record)
 
 
-def _read_messages(
-    attributes: Mapping[str, Any], prefix: str, role: str, record: SpanRecord
-) -> list[Message]:
+def _read_messages(attributes: Mapping[str, Any], prefix: str, role: str, record: SpanRecord) -> list[Message]:
     groups = indexed(attributes, prefix)
     if groups and max(groups) + 1 != len(groups):
         record.truncated = True
