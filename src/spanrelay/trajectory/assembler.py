@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from spanrelay._guard import losses
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord
 from spanrelay.trajectory import steps
-from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place
+from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place, Run
 from spanrelay.trajectory.duplicates import contains, merged, relate
 from spanrelay.trajectory.steps import MediaStore
 
@@ -490,9 +490,7 @@ class Assembler:
         if document.count >= MAX_STEPS or document.journal.full:
             losses.add("tool calls beyond the size of a trajectory")
             return
-        call = document.add_run(record, may_wait=self._busy(node))
-        if call is not None:
-            self._link(node, document, call)
+        self._link_all(document, document.add_run(record, may_wait=self._busy(node)))
         if document.waiting:
             self._unsettled[id(document)] = document
         if node.orphaned:
@@ -518,7 +516,7 @@ class Assembler:
         if not document.waiting:
             self._unsettled.pop(id(document), None)
 
-    def _link_all(self, document: Document, settled: list[tuple[SpanRecord, Call]]) -> None:
+    def _link_all(self, document: Document, settled: list[Run]) -> None:
         for record, call in settled:
             node = self._nodes.get((record.trace_id, record.span_id))
             if node is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from spanrelay import _json
 from spanrelay.records import JSON, Message, ModelRequest, SpanRecord, Text, ToolCallResponse
@@ -61,6 +61,10 @@ class Call:
     executed: bool = False
     told: bool = False
     shown: str | None = None
+
+
+Run: TypeAlias = tuple[SpanRecord, Call]
+"""A tool's span and the call that it ran."""
 
 
 @dataclass(slots=True)
@@ -427,8 +431,8 @@ class Document:
 
     # ── tool runs
 
-    def add_run(self, record: SpanRecord, *, may_wait: bool) -> Call | None:
-        """Write what a tool's span says beside its call, and return the call.
+    def add_run(self, record: SpanRecord, *, may_wait: bool) -> list[Run]:
+        """Write what a tool's span says beside its call; return the runs that have found their calls by it.
 
         Never guesses: a run that fits several calls waits until as many runs as calls have come. A run that
         fits none becomes a step of its own, but waits where `may_wait` (its model call may not have ended).
@@ -436,25 +440,23 @@ class Document:
         found = self._candidates(record)
         if len(found) == 1:
             self._write_run(found[0], record)
-            return found[0]
+            return [(record, found[0])]
         if len(found) > 1:
             return self._pair(record, found)
         if may_wait:
             self.waiting.append((record, []))
-            return None
-        return self._add_orphan(record)
+            return []
+        return [(record, self._add_orphan(record))]
 
-    def settle(self, *, final: bool) -> list[tuple[SpanRecord, Call]]:
+    def settle(self, *, final: bool) -> list[Run]:
         """Try the waiting runs again; with `final`, those that still fit nothing get steps of their own."""
         waiting, self.waiting = self.waiting, []
-        settled: list[tuple[SpanRecord, Call]] = []
+        settled: list[Run] = []
         for record, _ in waiting:
-            call = self.add_run(record, may_wait=not final)
-            if call is not None:
-                settled.append((record, call))
+            settled += self.add_run(record, may_wait=not final)
         return settled + self.settle_ambiguous() if final else settled
 
-    def settle_ambiguous(self) -> list[tuple[SpanRecord, Call]]:
+    def settle_ambiguous(self) -> list[Run]:
         """Give steps of their own to runs that fit several calls: no more runs come once a model goes on."""
         ambiguous = [record for record, candidates in self.waiting if candidates]
         self.waiting = [entry for entry in self.waiting if not entry[1]]
@@ -474,20 +476,18 @@ class Document:
             pending if len(pending) == 1 else []
         )
 
-    def _pair(self, record: SpanRecord, candidates: list[Call]) -> Call | None:
+    def _pair(self, record: SpanRecord, candidates: list[Call]) -> list[Run]:
         """Hold back a run that fits several calls; pair all in order once there are as many runs as calls."""
         ids = [call.id for call in candidates]
-        same = [entry for entry in self.waiting if [c.id for c in entry[1]] == ids]
-        self.waiting.append((record, candidates))
-        if len(same) + 1 < len(candidates):
-            return None
-        runs = sorted([entry[0] for entry in same] + [record], key=lambda run: run.start)
-        self.waiting = [entry for entry in self.waiting if entry[0] not in runs]
-        mine: Call | None = None
-        for run, call in zip(runs, candidates, strict=True):
+        alike = [run for run, others in self.waiting if [call.id for call in others] == ids] + [record]
+        if len(alike) < len(candidates):
+            self.waiting.append((record, candidates))
+            return []
+        self.waiting = [entry for entry in self.waiting if not any(entry[0] is run for run in alike)]
+        paired = list(zip(sorted(alike, key=_start), candidates, strict=True))
+        for run, call in paired:
             self._write_run(call, run)
-            mine = call if run is record else mine
-        return mine
+        return paired
 
     def _write_run(self, call: Call, record: SpanRecord) -> None:
         extra: dict[str, JSON] = {"otel": steps.origin_of(record), **steps.tool_error(record)}
@@ -667,6 +667,10 @@ def _same_arguments(known: str, given: str) -> bool:
     if not isinstance(parsed, dict) or len(parsed) != 1:
         return False
     return canonical(next(iter(parsed.values()))) == given
+
+
+def _start(record: SpanRecord) -> int:
+    return record.start
 
 
 def _kept(marks: dict[str, JSON]) -> dict[str, JSON]:
