@@ -55,7 +55,10 @@ class Session:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One span in its tree. `document` is where what happens beneath it goes, once that is decided."""
+    """One span in its tree. `document` is where what happens beneath it goes, once that is decided.
+
+    `passed` is set on a model call that has ended once a later one has begun.
+    """
 
     record: SpanRecord
     kind: Kind | None
@@ -65,6 +68,7 @@ class Node:
     document: Document | None = None
     call: tuple[Document, Call] | None = None
     orphaned: bool = False
+    passed: bool = False
 
     @property
     def start(self) -> int:
@@ -127,6 +131,7 @@ class Assembler:
         node.orphaned = parent is None and record.parent_id is not None and not record.remote_parent
         session.open += 1
         if record.kind == "llm":
+            self._pass(node)
             self._calling[key] = node
         if len(self._nodes) > MAX_NODES:
             self._forget()
@@ -262,6 +267,14 @@ class Assembler:
                 index = 0
             else:
                 index += 1
+
+    def _pass(self, node: Node) -> None:
+        """Let ended calls go that wait beside a call which runs on while work has gone on without it."""
+        if self._held:
+            around = _boundary(node)
+            for held in self._held:
+                held.passed = held.passed or ((held.record.end or 0) <= node.start and _boundary(held) is around)
+            self._release()
 
     def _write_call(self, node: Node) -> None:
         record, origin = self._unite(node)
@@ -593,8 +606,10 @@ def _precedes(other: Node, node: Node) -> bool:
     """Whether `node` must wait for `other`, which has not ended: it may turn out to be the same call."""
     if other is node or other.start > node.start:
         return False
-    if _boundary(other) is _boundary(node):
+    if _beneath(node, other):
         return True
+    if _boundary(other) is _boundary(node):
+        return not node.passed
     scopes = (other.record.scope_name, node.record.scope_name)
     return node.loose and (not all(scopes) or scopes[0] != scopes[1])
 

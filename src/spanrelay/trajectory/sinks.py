@@ -115,7 +115,7 @@ class TrajectoryDirectory:
 def _stems(name: str) -> Iterator[str]:
     """Yield file names for `name`: itself made safe, then with numbers."""
     safe = _UNSAFE.sub("_", name).strip("._")[:100]
-    if safe != name:
+    if safe != name or not safe:
         safe = f"{safe or 'session'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
     yield safe
     number = 2
