@@ -1,1 +1,39 @@
-"""cli."""
+"""The `spanrelay` command: looks at trajectories, recovers them and judges them.
+
+Each command has its own file with `add_arguments` and `run`; none knows another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from spanrelay.cli import recover, show, validate
+from spanrelay.errors import SpanRelayError
+
+COMMANDS = {"show": show, "recover": recover, "validate": validate}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 when it found a fault, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="spanrelay", description="Trajectories of agents: show, recover, validate."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        summary = (command.__doc__ or "").splitlines()[0]
+        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    options = parser.parse_args(argv)
+    try:
+        status = COMMANDS[options.command].run(options)
+        sys.stdout.flush()
+        return status
+    except SpanRelayError as error:
+        print(f"spanrelay {options.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; without this the interpreter complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

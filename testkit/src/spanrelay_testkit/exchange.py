@@ -97,9 +97,7 @@ def texts_of(content: Any) -> list[str]:
     """The texts of a message's content: a string, or a list of parts."""
     if isinstance(content, str):
         return [content]
-    return [
-        part["text"] for part in content or () if isinstance(part, dict) and isinstance(part.get("text"), str)
-    ]
+    return [part["text"] for part in content or () if isinstance(part, dict) and isinstance(part.get("text"), str)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,7 @@ def echo(request: Request) -> Answer:
     """Repeat the last user message, once for each choice asked for."""
     said = f"You said: {request.last_user_text}"
     asked = int(request.get("n", 1))
-    return (
-        reply(said) if asked == 1 else reply(choices=[reply(f"{said} ({at})") for at in range(1, asked + 1)])
-    )
+    return reply(said) if asked == 1 else reply(choices=[reply(f"{said} ({at})") for at in range(1, asked + 1)])
 
 
 def weather(request: Request) -> Answer:
@@ -34,9 +32,7 @@ def weather(request: Request) -> Answer:
         ]
         return reply("I'll check both cities.", tool_calls=calls)
     if turn == 1:
-        return reply(
-            "San Francisco has 18 °C and fog, New York 25 °C and sun. Take a jacket to San Francisco."
-        )
+        return reply("San Francisco has 18 °C and fog, New York 25 °C and sun. Take a jacket to San Francisco.")
     if not results:
         return reply(tool_calls=[tool_call("get_weather", city="Atlantis", id="call_atlantis")])
     return reply("I have no weather for Atlantis: there is no station there. May I look up another city?")

@@ -144,9 +144,7 @@ class ModelServer:
             self._responses[body["id"]] = body
 
     def _look_up(self, request: Request) -> Raw:
-        models = {
-            name: {"id": name, "object": "model", "created": 0, "owned_by": "testkit"} for name in MODELS
-        }
+        models = {name: {"id": name, "object": "model", "created": 0, "owned_by": "testkit"} for name in MODELS}
         if request.api == "models" and request.item is None:
             return raw(json.dumps({"object": "list", "data": list(models.values())}).encode())
         found = {"models": models, "responses": self._responses}.get(request.api, {}).get(request.item or "")
@@ -242,9 +240,7 @@ class Handler(BaseHTTPRequestHandler):
             body = None
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        return Request(
-            self.command, unquote(parts.path), dict(parse_qsl(parts.query)), headers, content, body
-        )
+        return Request(self.command, unquote(parts.path), dict(parse_qsl(parts.query)), headers, content, body)
 
     def _deliver_raw(self, answer: Raw) -> None:
         if EVENT_STREAM in answer.content_type:

@@ -1,0 +1,63 @@
+# Every target works on a fresh machine with Python 3.10 or newer and make: the first one that needs it
+# makes .venv and installs this clone into it. `make demo PYTHON=python3.13` chooses the interpreter.
+
+PYTHON ?= python3
+VENV ?= .venv
+TESTS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PROJECTS := pyproject.toml testkit/pyproject.toml $(wildcard instrumentors/*/pyproject.toml)
+PACKAGES := --editable . $(foreach project,$(wildcard instrumentors/*/pyproject.toml) testkit/pyproject.toml,--editable ./$(dir $(project)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types bench bench-peers collector e2e clean
+
+help:  ## Say what there is to do
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED)  ## Run examples/weather_agent.py under opentelemetry-instrument and show what it did
+	@$(BIN)/python -m spanrelay_testkit.demo
+
+test: $(INSTALLED)  ## Run the tests (TESTS=path for some of them)
+	$(BIN)/python -m pytest -q -m "not e2e" $(TESTS)
+
+lint: $(INSTALLED)  ## Check style and layout
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(INSTALLED)  ## Lay out the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(INSTALLED)  ## Check types (strict)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(INSTALLED)  ## Measure what recording costs (JSON too)
+	$(BIN)/python -m benchmarks
+
+bench-peers: $(INSTALLED)  ## The same work under other instrumentations, each in its own environment
+	$(BIN)/python -m benchmarks --peers
+
+collector:  ## Build the OpenTelemetry Collector of collector-config/ (needs Go)
+	collector-config/build
+
+e2e: $(INSTALLED)  ## Prove the way from an app through a real collector to a trace UI
+	@collector-config/build || [ $$? -eq 3 ]  # 3 = no Go: the tests then say why they skip
+	$(BIN)/python -m pytest -q -rs -m e2e $(TESTS)
+
+clean:  ## Remove what make has made; trajectories stay
+	rm -rf $(VENV) build dist .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(INSTALLED): $(PROJECTS) constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "SpanRelay needs Python 3.10 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "installing into $(VENV) (once; a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make virtual environments; Debian and Ubuntu: apt install python3-venv" >&2; \
+		rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --build-constraint constraints.txt $(PACKAGES) openai --group dev
+	@touch $@

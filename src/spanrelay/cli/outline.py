@@ -1,0 +1,226 @@
+"""A trajectory as a tree of short styled lines, for any way of printing.
+
+Pure: what it returns depends on the document and the limits only, never on the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from spanrelay.records import JSON
+from spanrelay.trajectory.atif import (
+    ContentPart,
+    FinalMetrics,
+    Metrics,
+    ObservationResult,
+    Step,
+    ToolCall,
+    Trajectory,
+)
+
+Piece = tuple[str, str]
+"""A text and its style: title, system, user, agent, tool, result, error, quiet, or "" for plain."""
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What could move a terminal's cursor or change its colours; recorded text is shown, never obeyed."""
+
+
+@dataclass(slots=True)
+class Branch:
+    """One node: its lines, and the nodes below it."""
+
+    lines: list[list[Piece]]
+    children: list[Branch] = field(default_factory=list["Branch"])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of each text is shown."""
+
+    lines: int = 8
+    characters: int = 600
+
+    def cut(self, text: str) -> str:
+        """The head of `text`, with a word on what is missing."""
+        shown = text.rstrip()[: self.characters]
+        lines = shown.splitlines()[: self.lines]
+        missing = len(text.rstrip()) - len(shown := "\n".join(lines))
+        return f"{shown} … (+{missing} characters)" if missing > 0 else shown
+
+
+def outline(trajectory: Trajectory, limits: Limits) -> Branch:
+    """Return the tree of a document; sub-agents stand below the result that refers to them."""
+    return Branch([title(trajectory)], [*steps_of(trajectory, limits), totals(trajectory)])
+
+
+def title(trajectory: Trajectory) -> list[Piece]:
+    """Who acted."""
+    agent = trajectory.agent
+    version = agent.version if agent.version != "unknown" else None
+    about = [version, agent.model_name, trajectory.session_id and f"session {trajectory.session_id}"]
+    return [(agent.name, "title"), *quietly(about)]
+
+
+def quietly(facts: list[str | None]) -> list[Piece]:
+    """Facts behind a name, as `  one · two`."""
+    known = [visible(fact) for fact in facts if fact]
+    return [("  " + " · ".join(known), "quiet")] if known else []
+
+
+def steps_of(trajectory: Trajectory, limits: Limits) -> Iterator[Branch]:
+    """One branch for each step."""
+    children = {child.trajectory_id: child for child in trajectory.subagent_trajectories or []}
+    begun = next((step.timestamp for step in trajectory.steps if step.timestamp), None)
+    for step in trajectory.steps:
+        heading: list[Piece] = [(f"{step.step_id} {step.source}", step.source)]
+        heading += quietly([*facts_of(step, trajectory), elapsed(begun, step.timestamp)])
+        lines = [heading, *said(step, limits)]
+        yield Branch(lines, list(calls_of(step, children, limits)))
+
+
+def facts_of(step: Step, trajectory: Trajectory) -> list[str | None]:
+    """What is worth a word about a step beside what it says."""
+    model = step.model_name if step.model_name != trajectory.agent.model_name else None
+    return [
+        model,
+        tokens(step.metrics) if step.metrics else None,
+        "no model call" if step.llm_call_count == 0 else None,
+        "copied from an earlier part" if step.is_copied_context else None,
+        incomplete(step.extra),
+    ]
+
+
+def incomplete(extra: dict[str, JSON] | None) -> str | None:
+    """Why a step or result is not whole."""
+    reason = (extra or {}).get("incomplete")
+    return f"incomplete: {reason}" if reason else None
+
+
+def tokens(metrics: Metrics) -> str | None:
+    """Tokens and cost of one step."""
+    return counted(metrics.prompt_tokens, metrics.cached_tokens, metrics.completion_tokens, metrics.cost_usd)
+
+
+def counted(prompt: int | None, cached: int | None, completion: int | None, cost: float | None) -> str | None:
+    """Tokens in and out, cached ones apart, and dollars; None when nothing is known."""
+    words = [
+        f"{prompt:,} in" + (f" ({cached:,} cached)" if cached else "") if prompt is not None else "",
+        f"{completion:,} out" if completion is not None else "",
+        f"${cost:.4f}" if cost is not None else "",
+    ]
+    return ", ".join(word for word in words if word) or None
+
+
+def elapsed(begun: str | None, moment: str | None) -> str | None:
+    """Seconds since the first step; None where a time is missing or has no common zone."""
+    if begun is None or moment is None:
+        return None
+    try:
+        # Python 3.10 does not read the Z.
+        since = datetime.fromisoformat(moment.replace("Z", "+00:00")) - datetime.fromisoformat(
+            begun.replace("Z", "+00:00")
+        )
+    except (TypeError, ValueError):
+        return None
+    return f"+{since.total_seconds():.1f} s"
+
+
+def said(step: Step, limits: Limits) -> list[list[Piece]]:
+    """The reasoning, the message and the error of a step."""
+    found = paragraph(step.reasoning_content or "", "quiet", limits)
+    found += paragraph(text_of(step.message), "", limits)
+    error = (step.extra or {}).get("error")
+    if isinstance(error, dict):
+        found += paragraph(f"✗ {error.get('type')}: {error.get('message')}", "error", limits)
+    return found
+
+
+def paragraph(text: str, style: str, limits: Limits) -> list[list[Piece]]:
+    """The lines of a text, each in `style`."""
+    return [[(line, style)] for line in visible(limits.cut(text)).splitlines()]
+
+
+def visible(text: str) -> str:
+    """`text` with control characters made visible and harmless."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text.replace("\t", "    "))
+
+
+def text_of(content: str | list[ContentPart] | None) -> str:
+    """The text of a message; media as their path."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(
+        part.text or "" if part.source is None else f"[{part.type} {part.source.path}]" for part in content
+    )
+
+
+def calls_of(step: Step, children: dict[str | None, Trajectory], limits: Limits) -> Iterator[Branch]:
+    """The tool calls of a step, each with its results; results of no call come last."""
+    results = step.observation.results if step.observation else []
+    for call in step.tool_calls or []:
+        own = [result for result in results if result.source_call_id == call.tool_call_id]
+        branch = Branch([signature(call, limits)])
+        for result in own:
+            add_result(branch, result, children, limits)
+        if not own:
+            branch.lines.append([("no result", "quiet")])
+        yield branch
+    for result in results:
+        if result.source_call_id is None:
+            add_result(branch := Branch([[("observation", "tool")]]), result, children, limits)
+            yield branch
+
+
+def signature(call: ToolCall, limits: Limits) -> list[Piece]:
+    """The call as one would write it."""
+    arguments = ", ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()
+    )
+    return [(visible(call.function_name), "tool"), (f"({visible(limits.cut(arguments))})", "")]
+
+
+def add_result(
+    branch: Branch, result: ObservationResult, children: dict[str | None, Trajectory], limits: Limits
+) -> None:
+    """Write a result below its call, and the sub-agents that made it below that."""
+    failed = bool((result.extra or {}).get("is_error"))
+    text = text_of(result.content) or incomplete(result.extra) or "(empty)"
+    branch.lines += paragraph(f"{'✗' if failed else '→'} {text}", "error" if failed else "result", limits)
+    for reference in result.subagent_trajectory_ref or []:
+        child = children.get(reference.trajectory_id)
+        if child is not None:
+            branch.children.append(outline(child, limits))
+        elif reference.trajectory_path:
+            branch.lines.append([(f"see {visible(reference.trajectory_path)}", "quiet")])
+
+
+def totals(trajectory: Trajectory) -> Branch:
+    """Steps, calls, failures and tokens of the whole document."""
+    steps = trajectory.steps
+    results = [result for step in steps if step.observation for result in step.observation.results]
+    errors = sum("error" in (step.extra or {}) for step in steps)
+    errors += sum(bool((result.extra or {}).get("is_error")) for result in results)
+    calls = sum(len(step.tool_calls or []) for step in steps)
+    line: list[Piece] = [(f"{plural(len(steps), 'step')} · {plural(calls, 'tool call')}", "title")]
+    if errors:
+        line.append((f" · {plural(errors, 'error')}", "error"))
+    spent = tokens_of_all(trajectory.final_metrics)
+    return Branch([[*line, (f" · {spent}", "title")] if spent else line])
+
+
+def tokens_of_all(final: FinalMetrics | None) -> str | None:
+    """Tokens and cost over a document, as it states them."""
+    if final is None:
+        return None
+    return counted(
+        final.total_prompt_tokens, final.total_cached_tokens, final.total_completion_tokens, final.total_cost_usd
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,26 @@
+"""Finish the trajectories of programs that were killed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spanrelay.cli import files
+from spanrelay.trajectory import sinks
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Tell the parser what `recover` takes."""
+    parser.add_argument(
+        "directory", nargs="?", metavar="DIR", help="the folder; by default where trajectories are written"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Recover every unfinished trajectory whose program is gone, and print the files written."""
+    directory = Path(options.directory) if options.directory else files.default_directory()
+    recovered = list(sinks.recover(directory))
+    for path in recovered:
+        print(path)
+    print(f"{len(recovered)} recovered in {directory}")
+    return 0

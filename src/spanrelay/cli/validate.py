@@ -1,0 +1,28 @@
+"""Judge trajectories by the strict profile of ATIF."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spanrelay.cli import files
+from spanrelay.trajectory.atif import violations
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Tell the parser what `validate` takes."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a trajectory, or a folder whose newest is meant")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is wrong with each file; returns 1 when anything is."""
+    return max([judge(files.find(place)) for place in options.files])
+
+
+def judge(path: Path) -> int:
+    """Print the verdict on one file; returns 0 when it is good."""
+    problems = violations(files.read(path))
+    print(f"{path}: {'valid' if not problems else f'{len(problems)} violations'}")
+    for problem in problems:
+        print(f"  {problem}")
+    return 1 if problems else 0
