@@ -103,7 +103,7 @@ class Message:
     """One message of a conversation. `finish_reason` is set on a model's answers only."""
 
     role: Role
-    parts: list[Part] = field(default_factory=list["Part"])
+    parts: list[Part] = field(default_factory=list)
     name: str | None = None
     finish_reason: str | None = None
 
@@ -169,10 +169,10 @@ class ModelRequest:
     """
 
     model: str | None = None
-    messages: list[Message] = field(default_factory=list[Message])
-    system: list[Part] = field(default_factory=list[Part])
-    tools: list[ToolDefinition] = field(default_factory=list[ToolDefinition])
-    parameters: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    messages: list[Message] = field(default_factory=list)
+    system: list[Part] = field(default_factory=list)
+    tools: list[ToolDefinition] = field(default_factory=list)
+    parameters: dict[str, JSON] = field(default_factory=dict)
     stream: bool = False
 
 
@@ -187,11 +187,11 @@ class ModelResponse:
 
     id: str | None = None
     model: str | None = None
-    messages: list[Message] = field(default_factory=list[Message])
-    finish_reasons: list[str] = field(default_factory=list[str])
+    messages: list[Message] = field(default_factory=list)
+    finish_reasons: list[str] = field(default_factory=list)
     usage: Usage | None = None
     error: ErrorInfo | None = None
-    parameters: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    parameters: dict[str, JSON] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -239,7 +239,7 @@ class Mark:
 
     name: str
     time: int
-    attributes: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    attributes: dict[str, JSON] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -269,7 +269,7 @@ class SpanRecord:
     server_port: int | None = None
     session_id: str | None = None
     user_id: str | None = None
-    metadata: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    metadata: dict[str, JSON] = field(default_factory=dict)
     agent: AgentInfo | None = None
     request: ModelRequest | None = None
     response: ModelResponse | None = None
@@ -279,7 +279,7 @@ class SpanRecord:
     incomplete: str | None = None
     content: bool = True
     truncated: bool = False
-    marks: list[Mark] = field(default_factory=list[Mark])
+    marks: list[Mark] = field(default_factory=list)
     scope_name: str | None = None
     scope_version: str | None = None
     service_name: str | None = None

@@ -70,6 +70,18 @@ def test_the_default_dialect_reads_what_it_writes(record: SpanRecord) -> None:
 
 
 @quick
+@given(given_records.oi_records)
+def test_openinference_is_read_with_the_genai_names_beside_it(record: SpanRecord) -> None:
+    attributes = {
+        **semconv.write_start(record, "openinference"),
+        **semconv.write(record, "openinference", content=True),
+    }
+    read = SpanRecord(1, 2)
+    semconv.read(attributes, read)
+    assert dataclasses.replace(read, dialect=None) == expected(record)
+
+
+@quick
 @given(given_records.every_scope)
 def test_the_default_dialect_carries_every_kind(record: SpanRecord) -> None:
     attributes = {**semconv.write_start(record), **semconv.write(record, content=True)}

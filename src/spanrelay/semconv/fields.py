@@ -40,7 +40,8 @@ MODEL_KINDS = frozenset(("llm", "embedder"))
 
 
 def _aliases(table: dict[str, str], aliases: dict[str, str]) -> dict[str, str]:
-    return {**aliases, **{key: name for name, key in table.items()}}
+    """Return attribute to parameter, the attributes that we write first."""
+    return {**{key: name for name, key in table.items()}, **aliases}
 
 
 REQUEST_PARAMETERS = _aliases(names.PARAMETER_NAMES, names.PARAMETER_ALIASES)
@@ -153,11 +154,12 @@ def read_parameters(
     attributes: Mapping[str, Any], table: dict[str, str], rest_key: str, parameters: dict[str, JSON]
 ) -> None:
     """Read the parameters whose attribute is a key of `table`, and the JSON object under `rest_key`."""
-    for key in attributes.keys() & table.keys():
-        name, value = table[key], structure(attributes[key])
-        if name in names.LIST_PARAMETERS and not isinstance(value, list):
-            value = [value]
-        parameters.setdefault(name, value)
+    for key, name in table.items():
+        if key in attributes:
+            value = structure(attributes[key])
+            if name in names.LIST_PARAMETERS and not isinstance(value, list):
+                value = [value]
+            parameters.setdefault(name, value)
     if rest_key in attributes:
         rest = decode(attributes[rest_key])
         for name, value in cast("dict[str, JSON]", rest).items() if isinstance(rest, dict) else ():
@@ -206,6 +208,23 @@ def drop_empty_answer(response: ModelResponse, record: SpanRecord) -> None:
         response.messages = []
 
 
+def read_tool_facts(attributes: Mapping[str, Any], record: SpanRecord) -> ToolRequest:
+    """Read a tool's name, type, description and call id under any name; return the record's tool request."""
+    tool = record.tool
+    if tool is None:
+        name = text(first(attributes, _TOOL_NAMES)) or record.name.removeprefix("execute_tool ")
+        tool = record.tool = ToolRequest(name)
+    tool.call_id = tool.call_id or text(first(attributes, (names.TOOL_CALL_ID, names.OI_TOOL_ID)))
+    tool.description = tool.description or text(
+        first(attributes, (names.TOOL_DESCRIPTION, names.OI_TOOL_DESCRIPTION))
+    )
+    tool.type = tool.type or text(attributes.get(names.TOOL_TYPE))
+    return tool
+
+
+_TOOL_NAMES = (names.TOOL_NAME, names.OI_TOOL_NAME, names.TL_ENTITY_NAME)
+
+
 def set_arguments(value: JSON, tool: ToolRequest) -> None:
     """Set a tool's arguments, and the call's id where a framework wrapped both together."""
     arguments, call_id = unwrap_arguments(decode_loosely(value))
@@ -216,7 +235,7 @@ def set_arguments(value: JSON, tool: ToolRequest) -> None:
 def set_result(value: JSON, record: SpanRecord) -> None:
     """Set a tool's result, and what a framework's message says of the call and of its failure."""
     content, call_id, is_error = unwrap_result(value)
-    record.result = ToolResult(content, is_error)
+    record.result = ToolResult(content, is_error or (record.result is not None and record.result.is_error))
     if record.tool is not None:
         record.tool.call_id = record.tool.call_id or call_id
 
@@ -263,9 +282,11 @@ def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
 def read_agent(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Read the agent's name, id, version and description."""
+    if record.agent is not None:
+        return
     get = attributes.get
     name = text(get(names.AGENT_NAME)) or text(get(names.OI_AGENT_NAME))
     agent_id, version = text(get(names.AGENT_ID)), text(get(names.AGENT_VERSION))
     description = text(get(names.AGENT_DESCRIPTION))
-    if record.agent is None and (name or agent_id or version or description):
+    if name or agent_id or version or description:
         record.agent = AgentInfo(name, agent_id, version, description)

@@ -37,6 +37,7 @@ from spanrelay.semconv.fields import (
     read_parameters,
     read_scalars,
     read_scope_values,
+    read_tool_facts,
     read_usage,
     set_arguments,
     set_result,
@@ -220,11 +221,7 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
 def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     get = attributes.get
-    tool = record.tool = record.tool or ToolRequest("")
-    tool.name = tool.name or text(get(names.TOOL_NAME)) or _name_after(record, "execute_tool ")
-    tool.description = tool.description or text(get(names.TOOL_DESCRIPTION))
-    tool.type = tool.type or text(get(names.TOOL_TYPE))
-    tool.call_id = tool.call_id or text(get(names.TOOL_CALL_ID))
+    tool = read_tool_facts(attributes, record)
     given, answer = get(names.TOOL_ARGUMENTS), get(names.TOOL_RESULT)
     if given is not None and tool.arguments is None:
         set_arguments(loads_or_text(given) if isinstance(given, str) else structure(given), tool)
@@ -232,10 +229,6 @@ def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         set_result(_read_result(answer, text(get(names.TOOL_RESULT_TYPE))), record)
     if given is None and answer is None:
         record.content = False
-
-
-def _name_after(record: SpanRecord, prefix: str) -> str:
-    return record.name.removeprefix(prefix)
 
 
 def _read_result(value: object, kind: str | None) -> JSON:
@@ -265,7 +258,7 @@ def _read_request(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     get = attributes.get
     request = record.request = record.request or ModelRequest()
     request.model = request.model or text(get(names.REQUEST_MODEL))
-    request.stream = request.stream or first(attributes, (names.REQUEST_STREAM, *names.TL_STREAMING)) is True
+    request.stream = request.stream or first(attributes, names.STREAM) is True
     if not request.messages and names.INPUT_MESSAGES in attributes:
         request.messages = read_messages(attributes[names.INPUT_MESSAGES], record)
     if not request.system and names.SYSTEM_INSTRUCTIONS in attributes:

@@ -7,6 +7,7 @@ the provider APIs and of frameworks, and never raises.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from spanrelay.records import (
@@ -23,7 +24,7 @@ from spanrelay.records import (
     ToolDefinition,
 )
 from spanrelay.semconv import names
-from spanrelay.semconv.values import decode, first, looks_cut, text
+from spanrelay.semconv.values import decode, first, looks_cut, structure, text
 
 # --- writing -----------------------------------------------------------------------------------------------
 
@@ -400,20 +401,31 @@ _PART_READERS: dict[str, Callable[[dict[str, JSON]], Part | None]] = {
 
 def read_definitions(value: object, record: SpanRecord) -> list[ToolDefinition]:
     """Return the tools in `gen_ai.tool.definitions`; mark the record where the attribute was cut."""
-    decoded = _read_list(value, record)
-    if not isinstance(decoded, list):
-        return []
-    items = cast("list[JSON]", decoded)
-    return [read_definition(cast("dict[str, JSON]", item)) for item in items if isinstance(item, dict)]
+    tools = _read_definitions_text(value) if isinstance(value, str) else _read_definitions(structure(value))
+    if tools is None:
+        record.truncated = True
+    return [] if tools is None else list(tools)
+
+
+@lru_cache(maxsize=64)
+def _read_definitions_text(value: str) -> tuple[ToolDefinition, ...] | None:
+    # Every call of an agent repeats the same tools, often the larger part of the span.
+    decoded = decode(value)
+    return None if looks_cut(value, decoded) else _read_definitions(decoded)
+
+
+def _read_definitions(decoded: JSON) -> tuple[ToolDefinition, ...]:
+    items = cast("list[JSON]", decoded) if isinstance(decoded, list) else []
+    return tuple(read_definition(cast("dict[str, JSON]", item)) for item in items if isinstance(item, dict))
 
 
 def read_definition(fields: dict[str, JSON]) -> ToolDefinition:
     """Return a tool as the convention writes it, or as the provider APIs do."""
-    function = fields.get("function")
-    inner = cast("dict[str, JSON]", function) if isinstance(function, dict) else fields
     kind = text(fields.get("type")) or "function"
+    nested = first(fields, ("function", kind))
+    inner = cast("dict[str, JSON]", nested) if isinstance(nested, dict) else fields
     return ToolDefinition(
-        text(inner.get("name")) or kind,
+        text(inner.get("name")) or text(inner.get("server_label")) or kind,
         text(inner.get("description")),
         first(inner, ("parameters", "input_schema", "inputSchema")),
         kind,

@@ -20,6 +20,7 @@ SYSTEM = "gen_ai.system"
 """The name of `PROVIDER` up to v1.36; read only."""
 REQUEST_MODEL = "gen_ai.request.model"
 REQUEST_STREAM = "gen_ai.request.stream"
+STREAM = (REQUEST_STREAM, "gen_ai.is_streaming", "llm.is_streaming")
 RESPONSE_ID = "gen_ai.response.id"
 RESPONSE_MODEL = "gen_ai.response.model"
 FINISH_REASONS = "gen_ai.response.finish_reasons"
@@ -204,7 +205,6 @@ TL_REQUEST_TYPE = "llm.request.type"
 TL_PROMPT = "gen_ai.prompt"
 TL_COMPLETION = "gen_ai.completion"
 TL_FUNCTIONS = "llm.request.functions"
-TL_STREAMING = ("gen_ai.is_streaming", "llm.is_streaming")
 
 # Kinds and operations. An operation without a kind here is no step of an agent (memory, files, …).
 OPERATION_OF_KIND: dict[Kind | None, str] = {

@@ -48,6 +48,7 @@ from spanrelay.semconv.fields import (
     read_error,
     read_scalars,
     read_scope_values,
+    read_tool_facts,
     read_usage,
     set_arguments,
     set_result,
@@ -357,6 +358,9 @@ _DETAILS = frozenset(
         names.OI_OUTPUT,
         names.OI_PARAMETERS,
         names.OI_EMBEDDING_PARAMETERS,
+        names.OI_REQUEST_MODEL,
+        names.OI_FINISH_REASON,
+        names.OI_TOOL_DESCRIPTION,
         f"{names.OI_INPUT_MESSAGES}.0.message.role",
         f"{names.OI_INPUT_MESSAGES}.1.message.role",
         f"{names.OI_OUTPUT_MESSAGES}.0.message.role",
@@ -404,21 +408,21 @@ def _read_session(record: SpanRecord) -> None:
 
 
 def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
-    get = attributes.get
-    tool = record.tool = record.tool or ToolRequest("")
-    tool.name = tool.name or text(get(names.OI_TOOL_NAME)) or record.name
-    tool.description = tool.description or text(get(names.OI_TOOL_DESCRIPTION))
-    tool.type = tool.type or text(get(names.TOOL_TYPE))
-    tool.call_id = tool.call_id or text(get(names.OI_TOOL_ID))
+    tool = read_tool_facts(attributes, record)
+    hidden = tool.arguments is None and (record.result is None or record.result.content is None)
     if tool.arguments is None:
-        set_arguments(unless_redacted(_given(attributes), record), tool)
-    if record.result is None and names.OI_OUTPUT in attributes:
-        answer = read_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME)
-        if answer != names.OI_REDACTED:
-            set_result(answer, record)
-        else:
-            record.content = False
-    if tool.arguments is None and record.result is None:
+        set_arguments(_given(attributes), tool)
+    if names.OI_OUTPUT in attributes and (record.result is None or record.result.content is None):
+        set_result(read_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME), record)
+    if hidden:
+        record.content = tool.arguments is not None or names.OI_OUTPUT in attributes
+        _drop_redacted(tool, record)
+
+
+def _drop_redacted(tool: ToolRequest, record: SpanRecord) -> None:
+    tool.arguments = unless_redacted(tool.arguments, record)
+    if record.result is not None and record.result.content == names.OI_REDACTED:
+        record.result = None
         record.content = False
 
 

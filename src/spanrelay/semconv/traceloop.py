@@ -19,7 +19,6 @@ from spanrelay.records import (
     SpanRecord,
     ToolCall,
     ToolDefinition,
-    ToolRequest,
 )
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
@@ -32,6 +31,7 @@ from spanrelay.semconv.fields import (
     read_error,
     read_parameters,
     read_scalars,
+    read_tool_facts,
     read_usage,
     set_arguments,
     set_result,
@@ -99,11 +99,10 @@ def _read_association(attributes: Mapping[str, Any], record: SpanRecord) -> None
 
 
 def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
-    tool = record.tool = record.tool or ToolRequest("")
-    tool.name = tool.name or text(attributes.get(names.TL_ENTITY_NAME)) or record.name
+    tool = read_tool_facts(attributes, record)
     if tool.arguments is None:
         set_arguments(_unwrap_call(decode(attributes.get(names.TL_ENTITY_INPUT))), tool)
-    if record.result is None and names.TL_ENTITY_OUTPUT in attributes:
+    if names.TL_ENTITY_OUTPUT in attributes and (record.result is None or record.result.content is None):
         set_result(decode(attributes[names.TL_ENTITY_OUTPUT]), record)
     record.content = tool.arguments is not None or record.result is not None
 

@@ -16,6 +16,7 @@ from spanrelay.semconv.names import JSON_MIME, TEXT_MIME, AttributeValue
 
 _MAX_LITERAL = 100_000  # ast.literal_eval takes memory many times the size of its input
 _INT64 = 1 << 63
+_OPENING = frozenset(("{", "["))
 
 # --- writing -----------------------------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ def decode(value: object) -> JSON:
     """Return the JSON in `value` if it is the text of a JSON object or array, else `value` itself."""
     if not isinstance(value, str):
         return structure(value)
-    if value.lstrip()[:1] not in ("{", "["):
+    if value[:1] not in _OPENING and value.lstrip()[:1] not in _OPENING:
         return value
     try:
         return loads(value)
@@ -125,7 +126,7 @@ def _literal(value: str) -> JSON:
 
 def looks_cut(value: object, decoded: JSON) -> bool:
     """Whether a text that starts as a JSON container could not be decoded, as after a length limit."""
-    return isinstance(value, str) and isinstance(decoded, str) and value.lstrip()[:1] in ("{", "[")
+    return isinstance(value, str) and isinstance(decoded, str) and value.lstrip()[:1] in _OPENING
 
 
 def indexed(attributes: Mapping[str, Any], prefix: str) -> dict[int, dict[str, Any]]:
