@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
 from spanrelay._guard import losses
-from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord
+from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
 from spanrelay.trajectory import steps
 from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place, Run
 from spanrelay.trajectory.duplicates import contains, merged, relate
@@ -152,8 +152,10 @@ class Assembler:
         node.session.open -= 1
         if node.kind == "llm":
             self._held.append(node)
-        elif node.kind == "tool":
-            self._end_tool(node)
+        else:
+            if node.kind == "tool":
+                self._end_tool(node)
+            node.record = _without_content(record)
         self._release()
 
     def close(self) -> None:
@@ -281,7 +283,11 @@ class Assembler:
         known = self._told_before(record)
         if known is not None:
             self._add_duplicate(known, record)
-            return
+        else:
+            self._add_call(node, record, origin)
+        node.record = _without_content(record)
+
+    def _add_call(self, node: Node, record: SpanRecord, origin: dict[str, JSON]) -> None:
         node.record = record
         document, place = self._place(node)
         if document.count >= MAX_STEPS or document.journal.full:
@@ -310,6 +316,7 @@ class Assembler:
                 duplicates.append(f"{other.record.span_id:016x}")
             else:
                 attempts.append(_attempt(other.record))
+            other.record = _without_content(other.record)
         origin: dict[str, JSON] = {}
         if duplicates:
             origin["duplicates"] = duplicates
@@ -384,12 +391,8 @@ class Assembler:
     def _search(self, document: Document, record: SpanRecord) -> tuple[Document, Place] | None:
         """Return which of a document and its side conversations a call goes on from: surely, else likely."""
         family = [document, *reversed(document.helpers)]
-        for each in family:
-            if each.extends(record):
-                place = each.find(record)
-                if place is not None:
-                    return each, place
-        for each in family:
+        sure = [each for each in family if each.extends(record)] if document.helpers else []
+        for each in sure or family:
             place = each.find(record)
             if place is not None:
                 return each, place
@@ -559,6 +562,14 @@ def _resolve(session: Session) -> Session:
     while session.merged_into is not None:
         session = session.merged_into
     return session
+
+
+def _without_content(record: SpanRecord) -> SpanRecord:
+    """Return what the tree still needs of a span that has been written."""
+    tool = ToolRequest(record.tool.name) if record.tool is not None else None
+    bare = replace(record, request=None, response=None, tool=tool, result=None, input=None, output=None)
+    bare.marks, bare.metadata = [], {}
+    return bare
 
 
 def _by_start(node: Node) -> tuple[int, int, int]:
