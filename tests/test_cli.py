@@ -1,0 +1,185 @@
+"""The command line shows what a trajectory holds, on any terminal, and says plainly what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanrelay.cli import main, printing
+from spanrelay.cli.outline import Limits, outline
+from spanrelay.trajectory.atif import Trajectory
+from spanrelay.trajectory.spool import SUFFIX, Spool
+
+
+def agent_step(number: int, **fields: Any) -> dict[str, Any]:
+    return {"step_id": number, "source": "agent", "message": "", **fields}
+
+
+def document() -> dict[str, Any]:
+    """A run with two calls at once, one of which failed, a sub-agent, an error and a hostile text."""
+    calls = [
+        {"tool_call_id": "a", "function_name": "get_weather", "arguments": {"city": "Oslo"}},
+        {"tool_call_id": "b", "function_name": "ask_expert", "arguments": {}},
+    ]
+    results = [
+        {"source_call_id": "a", "content": "no station", "extra": {"is_error": True}},
+        {"source_call_id": "b", "content": "rain", "subagent_trajectory_ref": [{"trajectory_id": "child"}]},
+    ]
+    child = {
+        "schema_version": "ATIF-v1.7",
+        "trajectory_id": "child",
+        "agent": {"name": "expert", "version": "2"},
+        "steps": [agent_step(1, message="It will rain.")],
+    }
+    metrics = {"prompt_tokens": 1200, "cached_tokens": 1000, "completion_tokens": 7, "cost_usd": 0.0123}
+    return {
+        "schema_version": "ATIF-v1.7",
+        "session_id": "s-1",
+        "agent": {"name": "demo", "version": "1.0", "model_name": "gpt-5"},
+        "steps": [
+            {"step_id": 1, "source": "user", "message": "Weather?", "timestamp": "2026-01-01T00:00:00Z"},
+            agent_step(
+                2,
+                timestamp="2026-01-01T00:00:01.5Z",
+                tool_calls=calls,
+                observation={"results": results},
+                metrics=metrics,
+            ),
+            agent_step(
+                3, message="clear \x1b[2J screen", extra={"error": {"type": "RateLimit", "message": "slow"}}
+            ),
+        ],
+        "final_metrics": {
+            "total_prompt_tokens": 1200,
+            "total_cached_tokens": 1000,
+            "total_completion_tokens": 7,
+            "total_cost_usd": 0.0123,
+            "total_steps": 3,
+        },
+        "subagent_trajectories": [child],
+    }
+
+
+EXPECTED = """\
+demo  1.0 · gpt-5 · session s-1
+├── 1 user  +0.0 s
+│   Weather?
+├── 2 agent  1,200 in (1,000 cached), 7 out, $0.0123 · +1.5 s
+│   ├── get_weather(city="Oslo")
+│   │   ✗ no station
+│   └── ask_expert()
+│       → rain
+│       └── expert  2
+│           ├── 1 agent
+│           │   It will rain.
+│           └── 1 step · 0 tool calls
+├── 3 agent
+│   clear \\x1b[2J screen
+│   ✗ RateLimit: slow
+└── 3 steps · 2 tool calls · 2 errors · 1,200 in (1,000 cached), 7 out, $0.0123"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(document()))
+    return path
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str]]:
+    status = main([str(argument) for argument in arguments])
+    return status, [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_trajectory_is_shown_as_a_tree(file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert shown(capsys, "show", file) == (0, [*EXPECTED.splitlines(), str(file)])
+
+
+def test_without_rich_the_tree_is_the_same(file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(printing, "find_spec", lambda name: None)
+    assert shown(capsys, "show", file) == (0, [*EXPECTED.splitlines(), str(file)])
+
+
+@pytest.mark.parametrize("width", [20, 34])
+def test_a_narrow_terminal_loses_no_words(width: int) -> None:
+    tree = outline(Trajectory.from_json(document()), Limits())
+    narrow = [line.rstrip() for line in printing.plain_lines(tree, width)]
+    assert all(len(line) <= max(width, 16 + printing.NARROWEST) for line in narrow)
+    for word in ("Weather?", "RateLimit:", "errors", "rain."):
+        assert any(word in line for line in narrow), word
+
+
+def test_long_texts_are_cut_unless_all_is_asked_for(file: Path, capsys: Any) -> None:
+    long = document()
+    long["steps"][0]["message"] = "word " * 1000 + "end"
+    file.write_text(json.dumps(long))
+    assert any("(+4403 characters)" in line for line in shown(capsys, "show", file)[1])
+    assert any(line.endswith("end") for line in shown(capsys, "show", file, "--full")[1])
+
+
+def test_latest_is_the_newest_file_of_the_settings_folder(
+    file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = file.with_name("older.json")
+    older.write_text("{}")
+    os.utime(older, (1, 1))
+    monkeypatch.setenv("SPANRELAY_TRAJECTORY_DIR", str(file.parent))
+    assert shown(capsys, "show")[1][-1] == str(file)
+    assert shown(capsys, "show", file.parent)[1][-1] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("{}", "is no ATIF trajectory"), ("not json", "is no JSON"), (None, "there is no")]
+)
+def test_what_is_no_trajectory_gets_one_clear_line(
+    content: str | None, complaint: str, tmp_path: Path, capsys: Any
+) -> None:
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_text(content)
+    assert main(["show", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert str(path) in error
+    assert error.count("\n") == 1
+
+
+def test_validate_names_each_violation(file: Path, capsys: Any) -> None:
+    assert shown(capsys, "validate", file) == (0, [f"{file}: valid"])
+    broken = document()
+    broken["steps"][1]["step_id"] = 7
+    file.write_text(json.dumps(broken))
+    status, lines = shown(capsys, "validate", file)
+    assert status == 1
+    assert "  $.steps[1].step_id: expected 2, got 7" in lines
+
+
+def test_recover_finishes_what_a_killed_process_left(tmp_path: Path, capsys: Any) -> None:
+    part = Spool(tmp_path / f"run{SUFFIX}")
+    part.write({"op": "base", "document": {**document(), "trajectory_id": "root"}})
+    part.close()
+    finished = tmp_path / "run.json"
+    assert shown(capsys, "recover", tmp_path) == (0, [str(finished), f"1 recovered in {tmp_path}"])
+    assert shown(capsys, "show", finished)[0] == 0
+    assert shown(capsys, "recover", tmp_path) == (0, [f"0 recovered in {tmp_path}"])
+
+
+def test_a_reader_that_stops_early_gets_no_complaint(file: Path) -> None:
+    long = document()
+    long["steps"][0]["message"] = "word " * 200_000
+    file.write_text(json.dumps(long))
+    command = [sys.executable, "-c", "from spanrelay.cli import main; raise SystemExit(main())", "show", "--full"]
+    with subprocess.Popen([*command, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        complaint = process.stderr.read()
+    assert complaint == b""
+    assert process.returncode == 0
