@@ -1,0 +1,52 @@
+"""What `spanrelay` exports is what it says: sorted, complete, documented."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spanrelay
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ast.parse(Path(spanrelay.__file__).read_text())
+
+
+def names_for_type_checkers() -> set[str]:
+    [block] = [node for node in SOURCE.body if isinstance(node, ast.If)]
+    return {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def test_all_is_sorted() -> None:
+    assert spanrelay.__all__ == sorted(set(spanrelay.__all__))
+
+
+def test_all_is_what_type_checkers_see() -> None:
+    assert set(spanrelay.__all__) == names_for_type_checkers()
+
+
+def test_dir_names_what_is_exported() -> None:
+    assert set(dir(spanrelay)) == {*spanrelay.__all__, "__version__"}
+
+
+def test_every_other_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'no_such_name'"):
+        spanrelay.no_such_name  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("name", spanrelay.__all__)
+def test_every_name_loads_and_says_what_it_is(name: str) -> None:
+    value = getattr(spanrelay, name)
+    assert value.__module__.startswith("spanrelay.")
+    assert value.__doc__
+
+
+def test_importing_the_package_loads_nothing_of_it() -> None:
+    program = "import sys, spanrelay; print([name for name in sys.modules if name.startswith('spanrelay.')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_the_one_of_the_project() -> None:
+    assert f'\nversion = "{spanrelay.__version__}"\n' in (ROOT / "pyproject.toml").read_text()
