@@ -130,3 +130,27 @@ def test_a_document_is_replaced_as_a_whole(tmp_path: Path) -> None:
     program.end(root)
     program.documents()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".s")] == []
+
+
+def test_many_sessions_keep_few_files_open_and_every_one_can_go_on(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    for number in range(200):
+        chat(program, f"s{number}")
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= 64
+    root = program.agent(session_id="s0")
+    program.ask(root, [user("hello"), says("hi"), user("more")], says("ok"))
+    program.end(root)
+    documents = program.documents()
+    assert len(documents) == 200
+    assert outline(documents["s0"]) == ["user: hello", "agent: hi", "user: more", "agent: ok"]
+
+
+def test_a_session_beyond_the_bound_is_finished_and_may_begin_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spanrelay.trajectory.assembler.MAX_SESSIONS", 10)
+    program = Program(tmp_path)
+    for number in range(30):
+        chat(program, f"s{number}")
+    chat(program, "s0")
+    assert set(program.documents()) == {*(f"s{number}" for number in range(30)), "s0-2"}

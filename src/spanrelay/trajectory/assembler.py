@@ -38,6 +38,9 @@ MAX_HELPERS = 32
 MAX_LOOSE = 16
 """Documents of programs without any root span that may still go on."""
 
+GRACE = 5_000_000_000
+"""Nanoseconds that a call without parent waits, at most, for a framework's span of the same call to end."""
+
 Key = tuple[int, int]
 
 
@@ -50,6 +53,7 @@ class Session:
     trace_id: int
     documents: list[Document] = field(default_factory=list[Document])
     open: int = 0
+    closed: bool = False
     merged_into: Session | None = None
 
 
@@ -184,6 +188,8 @@ class Assembler:
         if parent is not None:
             return _resolve(parent.session)
         known = self._by_trace.get(record.trace_id)
+        if known is not None and _resolve(known).closed:
+            known = None
         if known is not None and (known.id is not None or record.session_id is None):
             return _resolve(known)
         key = record.session_id or f"{record.trace_id:032x}"
@@ -228,6 +234,8 @@ class Assembler:
             return
         old.merged_into = new
         new.open += old.open
+        for document in old.documents:
+            document.name_session(new.id or "")
         new.documents.extend(old.documents)
         self._sessions.pop(old.key, None)
 
@@ -236,6 +244,7 @@ class Assembler:
         idle = (session for session in self._sessions.values() if not session.open)
         session = next(idle, None) or next(iter(self._sessions.values()))
         del self._sessions[session.key]
+        session.closed = True
         if session.open:
             losses.add("sessions closed before their end")
         for document in session.documents:
@@ -245,12 +254,15 @@ class Assembler:
 
     def _forget(self) -> None:
         """Forget the oldest ended span, or the oldest of all."""
-        for key, node in self._nodes.items():
+        for _ in range(64):
+            key, node = next(iter(self._nodes.items()))
             if not node.open:
                 del self._nodes[key]
                 return
+            self._nodes.move_to_end(key)
         key, node = self._nodes.popitem(last=False)
-        node.session.open -= 1
+        node.open = False
+        _resolve(node.session).open -= 1
         self._calling.pop(key, None)
         losses.add("open spans forgotten")
 
@@ -272,11 +284,14 @@ class Assembler:
 
     def _pass(self, node: Node) -> None:
         """Let ended calls go that wait beside a call which runs on while work has gone on without it."""
-        if self._held:
-            around = _boundary(node)
-            for held in self._held:
-                held.passed = held.passed or ((held.record.end or 0) <= node.start and _boundary(held) is around)
-            self._release()
+        if not self._held:
+            return
+        around = _boundary(node)
+        for held in self._held:
+            ended = held.record.end or 0
+            aside = ended <= node.start and _boundary(held) is around
+            held.passed = held.passed or aside or ended + GRACE <= node.start
+        self._release()
 
     def _write_call(self, node: Node) -> None:
         record, origin = self._unite(node)
@@ -621,8 +636,10 @@ def _precedes(other: Node, node: Node) -> bool:
         return True
     if _boundary(other) is _boundary(node):
         return not node.passed
+    if not node.loose or node.passed:
+        return False
     scopes = (other.record.scope_name, node.record.scope_name)
-    return node.loose and (not all(scopes) or scopes[0] != scopes[1])
+    return not all(scopes) or scopes[0] != scopes[1]
 
 
 def _siblings(one: Node, other: Node) -> bool:

@@ -27,6 +27,9 @@ DIRECTORY = "./.spanrelay/trajectories"
 REST = 20
 """After rendering, the writer leaves the disk in peace for this many times as long as rendering took."""
 
+MAX_PARTS = 64
+"""Growing documents that a writer keeps files open for, unless more have open spans."""
+
 MAX_WAITING = 8192
 """Spans that an exporter holds back until the root of their trace has come."""
 
@@ -56,14 +59,31 @@ class TrajectoryWriter:
         self._done = False
 
     def _open(self, name: str) -> Journal:
-        journal = DirectoryJournal(self.directory, name)
+        return DirectoryJournal(self.directory, name, self._changed)
+
+    def _changed(self, journal: DirectoryJournal) -> None:
+        self._journals.pop(id(journal), None)
+        if len(self._journals) >= MAX_PARTS:
+            self._make_room()
         self._journals[id(journal)] = journal
-        return journal
+
+    def _make_room(self) -> None:
+        """Finish the document whose session has been quiet for longest: each part is an open file."""
+        for journal in self._journals.values():
+            if self._assembler.complete(journal):
+                self._assembler.settle(journal)
+                self._finish(journal)
+                return
 
     def _closed(self, journal: Journal) -> None:
-        found = self._journals.pop(id(journal), None)
-        if found is not None:
-            found.finish()
+        """Finish the document of a session that is closed to make room."""
+        if id(journal) in self._journals:
+            self._finish(self._journals[id(journal)])
+
+    def _finish(self, journal: DirectoryJournal) -> None:
+        """Write a document as finished; until it changes again there is nothing to keep up to date."""
+        journal.finish()
+        self._journals.pop(id(journal), None)
 
     def start(self, record: SpanRecord) -> None:
         """Take in the start of a span."""
@@ -99,13 +119,13 @@ class TrajectoryWriter:
         Documents whose spans have all ended need their parts no more; they are taken up again if more comes.
         """
         deadline = time.monotonic() + timeout_s
-        for journal in [each for each in self._journals.values() if each.dirty or each.growing]:
+        for journal in list(self._journals.values()):
             if time.monotonic() > deadline:
                 return False
             with guarded("rendering a trajectory"):
                 if self._assembler.complete(journal):
                     self._assembler.settle(journal)
-                    journal.finish()
+                    self._finish(journal)
                 else:
                     journal.render()
         return True
@@ -117,9 +137,9 @@ class TrajectoryWriter:
         self._done = True
         with guarded("closing trajectories"):
             self._assembler.close()
-        for journal in self._journals.values():
+        for journal in list(self._journals.values()):
             with guarded("rendering a trajectory"):
-                journal.finish()
+                self._finish(journal)
 
 
 class AtifSpanExporter(SpanExporter):
@@ -130,7 +150,12 @@ class AtifSpanExporter(SpanExporter):
     """
 
     def __init__(self, directory: str | os.PathLike[str] = DIRECTORY, max_bytes: int = 1 << 30) -> None:
-        self._writer = TrajectoryWriter(directory, max_bytes=max_bytes)
+        self._directory, self._max_bytes = directory, max_bytes
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._writer = TrajectoryWriter(self._directory, max_bytes=self._max_bytes)
         self._waiting: OrderedDict[int, list[SpanRecord]] = OrderedDict()
         self._rooted: OrderedDict[int, None] = OrderedDict()
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
@@ -139,6 +164,8 @@ class AtifSpanExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take in a batch of ended spans, in any order."""
         with guarded("exporting spans to trajectories"):
+            if os.getpid() != self._process:  # a forked child: what stands here is its parent's to write
+                self._begin()
             self._take_in(record_of(span) for span in spans)
             self._feed(self._ready())
             self._writer.idle()

@@ -29,23 +29,25 @@ _BEGINS = ("step", "demote")
 class TrajectoryDirectory:
     """Where trajectories are kept: `<name>.json`, while growing `<name>.atif.part`, and folders for media.
 
-    Beyond `max_bytes` in all, the oldest files are removed, but none that this process has written. `mask`
-    is applied to each line before it is written.
+    Beyond `max_bytes` in all, the oldest files are removed, but none that still grows. `mask` is applied to each
+    line before it is written.
     """
 
     def __init__(self, path: Path, max_bytes: int = 1 << 30, mask: Callable[[bytes], bytes] | None = None) -> None:
         self.path = path
         self._max_bytes = max_bytes
         self._mask = mask
-        self._own: set[Path] = set()
+        self._growing: set[Path] = set()
+        self._unchecked = max_bytes
+        """Bytes written since files were last counted; at first, whatever stands there counts as written."""
         self._ready = False
 
     def prepare(self) -> None:
         """Make the directory, and finish what processes that died have left in it. Raises `OSError`."""
         if self._ready:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.path.chmod(0o700)
+        # A directory that exists keeps its mode: its owner may share it on purpose.
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         ignore = self.path / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")
@@ -67,33 +69,44 @@ class TrajectoryDirectory:
                 part = self.open_part(path)
             except FileExistsError:
                 continue
-            self._own.add(path)
             return part, path
         raise AssertionError("unreachable: the names never end")
 
     def open_part(self, path: Path) -> Spool:
         """Open the part of the document at `path`. Raises `FileExistsError` where another process has it."""
-        part = path.with_name(path.stem + spool.SUFFIX)
-        return Spool(part, self._mask) if self._mask is not None else Spool(part)
+        name = path.with_name(path.stem + spool.SUFFIX)
+        part = Spool(name, self._mask) if self._mask is not None else Spool(name)
+        self._growing.add(path)
+        return part
 
     def put(self, data: bytes, folder: str, extension: str) -> str:
         """Write media under the name of its hash, once, and return its path within the directory."""
         name = f"{folder}/{hashlib.sha256(data).hexdigest()}{extension}"
         path = self.path / name
-        self._own.add(path)
         try:
             self.prepare()
-            if not path.exists():
+            if path.exists():
+                os.utime(path)  # used again, so not old
+            else:
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 _write_whole(path, data)
+                self._unchecked += len(data)
         except OSError as error:
             _guard.swallow(f"writing media to {self.path}", error)
         return name
 
     def write(self, path: Path, document: dict[str, JSON]) -> None:
         """Write a document in one piece, and make room for it. Raises `OSError`."""
-        _write_whole(path, _json.dumps(document))
-        self._trim()
+        data = _json.dumps(document)
+        _write_whole(path, data)
+        self._unchecked += len(data)
+        if self._unchecked > self._max_bytes // 64:
+            self._unchecked = 0
+            self._trim()
+
+    def release(self, path: Path) -> None:
+        """Let the document at `path` grow old: it is finished."""
+        self._growing.discard(path)
 
     def _trim(self) -> None:
         """Remove the oldest files while all together are too large."""
@@ -102,7 +115,7 @@ class TrajectoryDirectory:
         for stat, entry in sorted(files, key=lambda file: file[0].st_mtime_ns):
             if total <= self._max_bytes:
                 return
-            if entry not in self._own:
+            if entry not in self._growing:
                 entry.unlink(missing_ok=True)
                 total -= stat.st_size
 
@@ -160,15 +173,19 @@ def _mark_recovered(document: dict[str, JSON]) -> None:
 class DirectoryJournal:
     """The storage of one document in a directory: nothing until its first step, then a part, then a document.
 
-    After `finish`, a further operation takes the finished document up again.
+    After `finish`, a further operation takes the finished document up again. `changed` hears of the first
+    operation after each time that the document was up to date.
     """
 
-    def __init__(self, directory: TrajectoryDirectory, name: str) -> None:
+    def __init__(
+        self, directory: TrajectoryDirectory, name: str, changed: Callable[[DirectoryJournal], None]
+    ) -> None:
         self.dirty = False
         self.full = False
         self.path: Path | None = None
         self._directory = directory
         self._name = name
+        self._changed = changed
         self._early: list[Operation] = []
         self._part: Spool | None = None
         self._broken = False
@@ -184,7 +201,9 @@ class DirectoryJournal:
         try:
             part = self._part or self._begin()
             part.write(operation)
-            self.dirty = True
+            if not self.dirty:
+                self.dirty = True
+                self._changed(self)
             self.full = part.size > MAX_PART
         except OSError as error:
             self._broken = True
@@ -202,11 +221,6 @@ class DirectoryJournal:
             self._part.write(operation)
         return self._part
 
-    @property
-    def growing(self) -> bool:
-        """Whether there is a part."""
-        return self._part is not None
-
     def render(self) -> None:
         """Write the document as it is now."""
         if self._part is None or self.path is None or not self.dirty:
@@ -222,8 +236,10 @@ class DirectoryJournal:
             self._broken = True
 
     def finish(self) -> None:
-        """Write the document; its part is then needed no more."""
+        """Write the document; its part is then needed no more, unless the document could not be written."""
         self.render()
-        if self._part is not None and not self._broken:
-            self._part.close(remove=True)
+        if self._part is not None:
+            self._part.close(remove=not self._broken)
             self._part = None
+        if self.path is not None:
+            self._directory.release(self.path)
