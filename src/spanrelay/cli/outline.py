@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from spanrelay.records import JSON
 from spanrelay.trajectory.atif import (
@@ -20,6 +19,7 @@ from spanrelay.trajectory.atif import (
     Step,
     ToolCall,
     Trajectory,
+    moment_of,
 )
 
 Piece = tuple[str, str]
@@ -116,17 +116,11 @@ def counted(prompt: int | None, cached: int | None, completion: int | None, cost
 
 
 def elapsed(begun: str | None, moment: str | None) -> str | None:
-    """Seconds since the first step; None where a time is missing or has no common zone."""
-    if begun is None or moment is None:
+    """Seconds since the first step; None where a time is missing or only one of the two has a zone."""
+    start, now = moment_of(begun or ""), moment_of(moment or "")
+    if start is None or now is None or (start.tzinfo is None) != (now.tzinfo is None):
         return None
-    try:
-        # Python 3.10 does not read the Z.
-        since = datetime.fromisoformat(moment.replace("Z", "+00:00")) - datetime.fromisoformat(
-            begun.replace("Z", "+00:00")
-        )
-    except (TypeError, ValueError):
-        return None
-    return f"+{since.total_seconds():.1f} s"
+    return f"+{(now - start).total_seconds():.1f} s"
 
 
 def said(step: Step, limits: Limits) -> list[list[Piece]]:

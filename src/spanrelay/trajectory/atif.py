@@ -148,14 +148,14 @@ def _object(cls: type[_Object]) -> Reader:
 
 
 def _time(value: Any, place: str, report: Report) -> Any:
-    if not isinstance(value, str) or _moment(value) is None:
+    if not isinstance(value, str) or moment_of(value) is None:
         report(place, f"expected a time in ISO 8601, got {value!r:.80}")
         return None
     return value
 
 
-def _moment(text: str) -> datetime | None:
-    """Return the moment that `text` names. Python 3.10 reads three or six digits of a second, no others."""
+def moment_of(text: str) -> datetime | None:
+    """Return the moment that `text` names in ISO 8601, or None. (Python 3.10 itself reads three or six digits only.)"""
     head, dot, tail = text.replace("Z", "+00:00").partition(".")
     digits = len(tail) - len(tail.lstrip("0123456789"))
     fraction = f"{tail[:digits][:6]:0<6}{tail[digits:]}" if dot else ""
@@ -573,7 +573,7 @@ def _check_agent(trajectory: Trajectory, place: str, report: Report) -> None:
 def _check_time(trajectory: Trajectory, place: str, report: Report) -> None:
     last: datetime | None = None
     for index, step in enumerate(trajectory.steps):
-        moment = _moment(step.timestamp) if step.timestamp else None
+        moment = moment_of(step.timestamp) if step.timestamp else None
         if moment is None:
             continue
         here = f"{place}.steps[{index}].timestamp"
