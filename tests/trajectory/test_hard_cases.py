@@ -12,6 +12,7 @@ from tests.trajectory.program import (
     call,
     calls,
     outline,
+    read,
     results,
     run,
     says,
@@ -831,3 +832,37 @@ def test_a_mcp_client_span_beneath_its_tools_span_is_the_same_run(program: Progr
         document["steps"][0]["timestamp"]
         < document["steps"][2]["observation"]["results"][0]["extra"]["otel"]["end"]
     )
+
+
+def test_a_framework_may_say_only_at_the_end_that_its_span_is_the_call(program: Program) -> None:
+    root = program.agent(session_id="s")
+    outer = program.begin(None, root)
+    inner = program.begin("llm", outer)
+    program.end(inner, **call(ASK, says("hi"), usage=Usage(7, 3)))
+    program.end(outer, **call(ASK, says("hi")), kind="llm")
+    program.end(root)
+    document = program.document()
+    assert outline(document) == ["system: be kind", "user: weather?", "agent: hi"]
+    assert document["steps"][2]["extra"]["otel"]["duplicates"] == [f"{outer.span_id:016x}"]
+
+
+def test_a_lone_provider_span_waits_for_a_span_that_may_turn_out_to_be_its_frameworks(program: Program) -> None:
+    root = program.agent(session_id="s")
+    outer = program.begin(None, root)
+    lone = program.begin("llm")
+    lone.scope_name = "provider"
+    program.end(lone, **call(ASK, says("hi")))
+    program.end(outer, **call(ASK, says("hi")), kind="llm")
+    program.end(root)
+    assert outline(program.document()) == ["system: be kind", "user: weather?", "agent: hi"]
+
+
+def test_a_flush_writes_a_lone_call_that_still_waits(program: Program) -> None:
+    program.begin(None, name="a long job").scope_name = "jobs"
+    lone = program.begin("llm")
+    lone.scope_name = "provider"
+    program.end(lone, **call(ASK, says("hi")))
+    assert program.writer.dirty
+    program.writer.flush()
+    assert outline(next(iter(read(program.directory).values())))[-1] == "agent: hi"
+    program.documents()

@@ -5,9 +5,9 @@ Fed by one thread in real order. Every table has a bound, and everything dropped
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -15,7 +15,7 @@ from spanrelay._guard import losses
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
 from spanrelay.trajectory import steps
 from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place, Run
-from spanrelay.trajectory.duplicates import contains, merged, relate
+from spanrelay.trajectory.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.trajectory.steps import MediaStore
 
 _NAMESPACE = UUID("6f1d7c52-5b0e-4c0b-9c0a-0c5b8a0f6a77")
@@ -31,6 +31,9 @@ MAX_HELD = 256
 
 MAX_RECENT = 4096
 """Answers whose ids are remembered, to recognise a second span of the same call."""
+
+MAX_LATELY = 32
+"""Model calls that are compared with one that encloses them and ends later."""
 
 MAX_HELPERS = 32
 """Side conversations of one document that may still go on."""
@@ -91,9 +94,8 @@ class _Told:
 
     document: Document
     step: int
-    record_start: int
-    record_end: int
-    span_id: int
+    node: Node
+    sighting: Sighting
     metrics: bool
 
 
@@ -118,7 +120,9 @@ class Assembler:
         self._by_trace: OrderedDict[int, Session] = OrderedDict()
         self._calling: dict[Key, Node] = {}
         self._held: list[Node] = []
+        self._unknown: dict[Key, Node] = {}
         self._told: OrderedDict[str, _Told] = OrderedDict()
+        self._lately: deque[_Told] = deque(maxlen=MAX_LATELY)
         self._loose: OrderedDict[int, Document] = OrderedDict()
         self._unsettled: dict[int, Document] = {}
 
@@ -137,6 +141,8 @@ class Assembler:
         if record.kind == "llm":
             self._pass(node)
             self._calling[key] = node
+        elif record.kind is None:
+            self._unknown[key] = node
         if len(self._nodes) > MAX_NODES:
             self._forget()
 
@@ -152,6 +158,7 @@ class Assembler:
         node.open, node.record = False, record
         node.kind = record.kind or node.kind
         self._calling.pop(key, None)
+        self._unknown.pop(key, None)
         self._learn_session(node)
         node.session.open -= 1
         if node.kind == "llm":
@@ -264,6 +271,7 @@ class Assembler:
         node.open = False
         _resolve(node.session).open -= 1
         self._calling.pop(key, None)
+        self._unknown.pop(key, None)
         losses.add("open spans forgotten")
 
     # ── the order of model calls
@@ -275,12 +283,29 @@ class Assembler:
         while index < len(self._held):
             node = self._held[index]
             full = len(self._held) > MAX_HELD
-            if everything or full or not any(_precedes(other, node) for other in self._calling.values()):
+            if everything or full or not self._must_wait(node):
                 self._held.pop(index)
                 self._write_call(node)
                 index = 0
             else:
                 index += 1
+
+    def _must_wait(self, node: Node) -> bool:
+        """Whether a model call that began earlier, or a span that may be one, may tell of the same call."""
+        if any(_precedes(other, node) for other in self._calling.values()):
+            return True
+        return node.loose and any(_precedes(other, node) for other in self._unknown.values())
+
+    def pass_time(self, now: int) -> None:
+        """Let calls go that have waited for `GRACE` at the time `now`, in nanoseconds since the epoch."""
+        for held in self._held:
+            held.passed = held.passed or (held.record.end or 0) + GRACE <= now
+        self._release()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether ended model calls wait."""
+        return bool(self._held)
 
     def _pass(self, node: Node) -> None:
         """Let ended calls go that wait beside a call which runs on while work has gone on without it."""
@@ -295,14 +320,15 @@ class Assembler:
 
     def _write_call(self, node: Node) -> None:
         record, origin = self._unite(node)
-        known = self._told_before(record)
+        sighting = sighting_of(record)
+        known = self._told_before(node, sighting)
         if known is not None:
             self._add_duplicate(known, record)
         else:
-            self._add_call(node, record, origin)
+            self._add_call(node, record, sighting, origin)
         node.record = _without_content(record)
 
-    def _add_call(self, node: Node, record: SpanRecord, origin: dict[str, JSON]) -> None:
+    def _add_call(self, node: Node, record: SpanRecord, sighting: Sighting, origin: dict[str, JSON]) -> None:
         node.record = record
         document, place = self._place(node)
         if document.count >= MAX_STEPS or document.journal.full:
@@ -312,17 +338,19 @@ class Assembler:
         step = document.add_call(record, place, origin, _caller(node))
         if node.orphaned:
             document.note("missing_parent")
-        self._remember(record, document, step)
+        metrics = record.response is not None and record.response.usage is not None
+        self._remember(_Told(document, step, node, sighting, metrics))
         self._settle(document, final=not self._busy(node))
 
     def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON]]:
         """Return the call's record with what other spans of the same call know, and which they are."""
         record, duplicates, attempts = node.record, list[str](), list[JSON]()
+        sighting = sighting_of(record)
         for other in [held for held in self._held if contains(node.record, held.record)]:
             nested = _beneath(other, node)
             if not nested and not (other.loose or _siblings(other, node)):
                 continue
-            relation = relate(record, other.record, nested=nested)
+            relation = relate(sighting, sighting_of(other.record), nested=nested)
             if relation == "other":
                 continue
             self._held.remove(other)
@@ -339,14 +367,24 @@ class Assembler:
             origin["attempts"] = attempts
         return record, origin
 
-    def _told_before(self, record: SpanRecord) -> _Told | None:
-        """Return where this physical call stands already: same answer id, overlapping time."""
-        name = record.response.id if record.response else None
-        known = self._told.get(name) if name else None
-        if known is None or known.span_id == record.span_id:
-            return None
-        overlaps = record.start <= known.record_end and known.record_start <= (record.end or record.start)
-        return known if overlaps else None
+    def _told_before(self, node: Node, sighting: Sighting) -> _Told | None:
+        """Return where this physical call stands already, if another span of it has been written.
+
+        So it is with frameworks that say only as a span ends that it is a model call.
+        """
+        known = self._told.get(sighting.response_id) if sighting.response_id else None
+        if (
+            known is not None
+            and known.node is not node
+            and (node.loose or not known.node.loose)
+            and known.sighting.start <= sighting.end
+            and sighting.start <= known.sighting.end
+        ):
+            return known
+        for told in self._lately:
+            if _beneath(told.node, node) and relate(sighting, told.sighting, nested=True) == "same":
+                return told
+        return None
 
     def _add_duplicate(self, known: _Told, record: SpanRecord) -> None:
         change: dict[str, Any] = {"extra": {"otel": {"duplicates": [f"{record.span_id:016x}"]}}}
@@ -358,15 +396,12 @@ class Assembler:
         known.document.patch(known.step, change)
         known.document.note("duplicate_call")
 
-    def _remember(self, record: SpanRecord, document: Document, step: int) -> None:
-        response = record.response
-        if response is None or not response.id:
-            return
-        end = record.end or record.start
-        told = _Told(document, step, record.start, end, record.span_id, response.usage is not None)
-        self._told[response.id] = told
-        if len(self._told) > MAX_RECENT:
-            self._told.popitem(last=False)
+    def _remember(self, told: _Told) -> None:
+        self._lately.append(told)
+        if told.sighting.response_id:
+            self._told[told.sighting.response_id] = told
+            if len(self._told) > MAX_RECENT:
+                self._told.popitem(last=False)
 
     # ── which document
 
@@ -581,10 +616,21 @@ def _resolve(session: Session) -> Session:
 
 def _without_content(record: SpanRecord) -> SpanRecord:
     """Return what the tree still needs of a span that has been written."""
-    tool = ToolRequest(record.tool.name) if record.tool is not None else None
-    bare = replace(record, request=None, response=None, tool=tool, result=None, input=None, output=None)
-    bare.marks, bare.metadata = [], {}
-    return bare
+    return SpanRecord(
+        record.trace_id,
+        record.span_id,
+        record.parent_id,
+        record.remote_parent,
+        record.name,
+        record.kind,
+        record.start,
+        record.end,
+        agent=record.agent,
+        tool=ToolRequest(record.tool.name) if record.tool is not None else None,
+        scope_name=record.scope_name,
+        service_name=record.service_name,
+        service_version=record.service_version,
+    )
 
 
 def _by_start(node: Node) -> tuple[int, int, int]:

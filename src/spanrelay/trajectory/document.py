@@ -682,6 +682,7 @@ def keys_of(record: SpanRecord) -> tuple[int | None, int | None]:
 
     Two spans of one physical call agree in both.
     """
-    turns = turns_of(record.request.messages) if record.request else []
+    messages = record.request.messages if record.request else []
+    turns = next((turns for message in reversed(messages) if (turns := turns_of([message]))), [])
     answer = steps.answer_of(record)
     return key_of(turns[-1]) if turns else None, key_of(answer) if answer else None

@@ -5,7 +5,7 @@ Pure. Never guesses: calls in sequence, or with other answers, are never one.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from spanrelay.records import ModelResponse, SpanRecord, Usage
@@ -14,38 +14,50 @@ from spanrelay.trajectory.document import keys_of
 Relation: TypeAlias = Literal["same", "attempt", "other"]
 
 
-def contains(outer: SpanRecord, inner: SpanRecord) -> bool:
+@dataclass(slots=True)
+class Sighting:
+    """What tells one model call from another: when it ran, the provider's id, what was asked and answered.
+
+    `asked` and `answered` are keys of the last turn that was sent and of the answer.
+    """
+
+    start: int
+    end: int
+    response_id: str | None
+    asked: int | None
+    answered: int | None
+    failed: bool
+
+
+def sighting_of(record: SpanRecord) -> Sighting:
+    """Return what tells the call of `record` from others."""
+    response = record.response
+    failed = record.error is not None or (response is not None and response.error is not None)
+    name = response.id if response is not None else None
+    return Sighting(record.start, record.end or record.start, name, *keys_of(record), failed)
+
+
+def contains(outer: Sighting | SpanRecord, inner: Sighting | SpanRecord) -> bool:
     """Whether `inner` ran wholly within the time of `outer`."""
     return outer.start <= inner.start and (inner.end or 0) <= (outer.end or 0)
 
 
-def relate(outer: SpanRecord, inner: SpanRecord, *, nested: bool) -> Relation:
+def relate(outer: Sighting, inner: Sighting, *, nested: bool) -> Relation:
     """Return what `inner` is to `outer`, within whose time it ran: the same call, a failed attempt, or neither.
 
     `nested` where the parents of `inner` lead to `outer`; otherwise only the contents can tell.
     """
-    ids = (_response_id(outer), _response_id(inner))
-    if ids[0] and ids[1]:
-        return "same" if ids[0] == ids[1] else "other"
-    asked, answered = keys_of(outer)
-    inner_asked, inner_answered = keys_of(inner)
-    alike = asked is not None and asked == inner_asked
-    if _failed(inner) and inner_answered is None:
-        if not (nested or alike):
-            return "other"
-        return "same" if _failed(outer) and answered is None else "attempt"
-    if answered is not None and answered == inner_answered and (nested or alike):
+    if outer.response_id and inner.response_id:
+        return "same" if outer.response_id == inner.response_id else "other"
+    tied = nested or (outer.asked is not None and outer.asked == inner.asked)
+    if not tied:
+        return "other"
+    if inner.failed and inner.answered is None:
+        return "same" if outer.failed and outer.answered is None else "attempt"
+    if outer.answered is not None and outer.answered == inner.answered:
         return "same"
-    blind = answered is None or inner_answered is None
-    return "same" if nested and blind and not _failed(outer) else "other"
-
-
-def _failed(record: SpanRecord) -> bool:
-    return record.error is not None or (record.response is not None and record.response.error is not None)
-
-
-def _response_id(record: SpanRecord) -> str | None:
-    return record.response.id if record.response is not None else None
+    blind = outer.answered is None or inner.answered is None
+    return "same" if nested and blind and not outer.failed else "other"
 
 
 def merged(winner: SpanRecord, other: SpanRecord) -> SpanRecord:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from spanrelay._guard import guarded
 from spanrelay.records import SpanRecord
 from spanrelay.semconv.spans import record_of
-from spanrelay.trajectory.assembler import Assembler
+from spanrelay.trajectory.assembler import GRACE, Assembler
 from spanrelay.trajectory.document import Journal
 from spanrelay.trajectory.duplicates import contains
 from spanrelay.trajectory.sinks import DirectoryJournal, TrajectoryDirectory
@@ -98,10 +98,12 @@ class TrajectoryWriter:
     @property
     def dirty(self) -> bool:
         """Whether a document on disk is behind, so that `idle` has something to do."""
-        return any(journal.dirty for journal in self._journals.values())
+        return self._assembler.waiting or any(journal.dirty for journal in self._journals.values())
 
     def idle(self) -> None:
         """Bring one document up to date if there is time: call this whenever there is nothing else to do."""
+        with guarded("building a trajectory"):
+            self._assembler.pass_time(time.time_ns())
         now = time.monotonic()
         if now < self._rest_until:
             return
@@ -119,6 +121,8 @@ class TrajectoryWriter:
         Documents whose spans have all ended need their parts no more; they are taken up again if more comes.
         """
         deadline = time.monotonic() + timeout_s
+        with guarded("building a trajectory"):
+            self._assembler.pass_time(time.time_ns() + GRACE)
         for journal in list(self._journals.values()):
             if time.monotonic() > deadline:
                 return False

@@ -12,6 +12,7 @@ import math
 import mimetypes
 from collections.abc import Iterable
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, Protocol
 
 from spanrelay import _json
@@ -49,8 +50,12 @@ class MediaStore(Protocol):
 def timestamp(nanoseconds: int) -> str:
     """Return nanoseconds since the epoch as RFC 3339 in UTC, to the microsecond."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return f"{_second(seconds)}.{rest // 1000:06}Z"
+
+
+@lru_cache(64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def cut(text: str) -> str:
