@@ -155,7 +155,8 @@ def _time(value: Any, place: str, report: Report) -> Any:
 
 
 def moment_of(text: str) -> datetime | None:
-    """Return the moment that `text` names in ISO 8601, or None. (Python 3.10 itself reads three or six digits only.)"""
+    """Return the moment that `text` names in ISO 8601, or None."""
+    # Python 3.10 reads three or six digits of a second, no others.
     head, dot, tail = text.replace("Z", "+00:00").partition(".")
     digits = len(tail) - len(tail.lstrip("0123456789"))
     fraction = f"{tail[:digits][:6]:0<6}{tail[digits:]}" if dot else ""
