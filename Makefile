@@ -44,7 +44,7 @@ collector:  ## Build the OpenTelemetry Collector of collector-config/ (needs Go)
 
 e2e: $(INSTALLED)  ## Prove the way from an app through a real collector to a trace UI
 	@collector-config/build || [ $$? -eq 3 ]  # 3 = no Go: the tests then say why they skip
-	$(BIN)/python -m pytest -q -rs -m e2e $(TESTS)
+	$(BIN)/python -m pytest -q -rs -m e2e $(or $(TESTS),tests/e2e)
 
 clean:  ## Remove what make has made; trajectories stay
 	rm -rf $(VENV) build dist .ruff_cache .hypothesis
