@@ -208,6 +208,11 @@ def finish() -> None:
     for runtime in list(_runtimes.values()):
         with guarded("finishing at exit"):
             runtime.provider.shutdown()
+    # Left to itself the meter provider would end after the report, and its last collection be lost unsaid.
+    end_metrics = getattr(metrics.get_meter_provider(), "_atexit_handler", None)
+    if end_metrics is not None:
+        with guarded("finishing metrics at exit"):
+            end_metrics()
     report_losses()
 
 

@@ -93,7 +93,8 @@ def _why(heard: Sequence[logging.LogRecord]) -> Answer:
     """Read from the records of one failed export whether it may be repeated."""
     if not heard:
         return Answer(Outcome.RETRY, "no reason given")
-    reason, last = heard[0].getMessage()[:300], heard[-1]
+    # The first attempt's record names the cause, before it tells of the next attempt; the last one is the verdict.
+    reason, last = heard[0].getMessage().partition(" encountered while ")[0][:300], heard[-1]
     arguments = last.args if isinstance(last.args, tuple) else ()
     refused = not _REFUSING_STATUS.isdisjoint(map(_status, arguments)) or any(
         phrase in last.getMessage() for phrase in _REFUSING_PHRASES
