@@ -563,8 +563,8 @@ def _read_raw(
 
 
 def _fold(messages: list[Message]) -> list[Message]:
-    """Return one answer for the several messages that the Responses API's items become."""
-    if len(messages) < 2 or any(message.role != "assistant" for message in messages):
+    """Return one answer for the several messages that the items of an answer become."""
+    if len(messages) < 2:
         return messages
     return [Message("assistant", [part for message in messages for part in message.parts], messages[0].name)]
 
