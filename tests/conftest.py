@@ -1,16 +1,5 @@
-"""What every test shares: an error that our guard swallows fails the test that caused it."""
+"""What every test shares: the capture of spans, and the rule that a swallowed error fails the test."""
 
-from collections.abc import Iterator
+from spanrelay_testkit.capture import capture, swallowing_fails_the_test
 
-import pytest
-
-from spanrelay import _guard
-
-
-@pytest.fixture(autouse=True)
-def swallowing_fails_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
-    """`@pytest.mark.swallows` turns this off for tests about swallowing itself."""
-    _guard.strict = request.node.get_closest_marker("swallows") is None
-    yield
-    _guard.strict = False
-    _guard.losses.take()
+__all__ = ["capture", "swallowing_fails_the_test"]

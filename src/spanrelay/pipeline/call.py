@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
@@ -26,7 +27,7 @@ from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
 from spanrelay.tracing import Tracing, describe_error
 
 if TYPE_CHECKING:
-    from spanrelay.pipeline.stream import Tap
+    from spanrelay.pipeline.stream import Arrived, Tap
 
 _CALL_KEY = otel_context.create_key("spanrelay.call")
 
@@ -86,7 +87,7 @@ class Call:
     kind: ClassVar[Kind]
     answer_type: ClassVar[type]
 
-    __slots__ = ("boundary", "context", "record", "scope", "span", "started", "tap", "tracing")
+    __slots__ = ("_tap", "arrived", "boundary", "context", "record", "scope", "span", "started", "tracing")
 
     def __init__(self, record: SpanRecord, boundary: Boundary, tracing: Tracing) -> None:
         self.record = record
@@ -95,8 +96,20 @@ class Call:
         self.scope: Scope | None = None
         self.span: Span = INVALID_SPAN
         self.context: Context = Context()
-        self.tap: Tap | None = None
+        self._tap: weakref.ref[Tap] | None = None
+        self.arrived: Arrived | None = None
+        """What came of the answer where it is a stream."""
         self.started = 0
+
+    @property
+    def tap(self) -> Tap | None:
+        """The stream that is passing, held by its consumer alone."""
+        return self._tap() if self._tap is not None else None
+
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        self._tap = weakref.ref(tap) if tap is not None else None
+        self.arrived = tap.arrived if tap is not None else None
 
     def open(self) -> Context:
         """Open the span and return the context in which the real call is to run."""
@@ -272,12 +285,12 @@ class ModelCall(Call):
     def adopt(self, other: Call) -> None:
         """Record what `other`, a branch of this call, sent and received."""
         if other is not self and isinstance(other, ModelCall):
-            self.sent, self.body, self.tap = other.sent, other.body, other.tap
+            self.sent, self.body, self.tap, self.arrived = other.sent, other.body, other.tap, other.arrived
             self.original, self._wire, self._request = other.original, other._wire, other._request
 
     def _body_json(self) -> Mapping[str, Any]:
-        if self.tap is not None:
-            return self.tap.body(self.codec)
+        if self.arrived is not None:
+            return self.arrived.body(self.codec)
         with guarded("reading a response body"):
             body = _json.loads(self.body) if self.body else {}
             return cast("Mapping[str, Any]", body) if isinstance(body, dict) else {}
@@ -292,7 +305,7 @@ class ModelCall(Call):
     @property
     def size(self) -> int:
         """Bytes of request and response kept."""
-        return len(self.sent or b"") + (self.tap.size if self.tap is not None else len(self.body or b""))
+        return len(self.sent or b"") + (self.arrived.size if self.arrived is not None else len(self.body or b""))
 
     def complete(self) -> None:
         """Decode request and response into the record, and let the bytes go."""
@@ -305,15 +318,13 @@ class ModelCall(Call):
             body = self._body_json()
             if body:
                 record.response = self.codec.decode_response(body)
-        self.sent = self.body = self.tap = None
+        self.sent = self.body = self.arrived = None
         self.original = {}
 
     def forget_content(self) -> None:
         """Drop the bytes; model, times and error stay."""
         super().forget_content()
-        self.sent, self.body = b"", None
-        if self.tap is not None:
-            self.tap.forget()
+        self.sent, self.body, self.arrived = b"", None, None
 
 
 class ToolExecution(Call):

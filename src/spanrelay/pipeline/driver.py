@@ -44,7 +44,7 @@ def run(call: Call) -> Any:
         raise
     finally:
         detach(token)
-    if call.tap is None:
+    if call.arrived is None:
         call.finish()
     return native
 
@@ -64,7 +64,7 @@ async def arun(call: Call) -> Any:
         raise
     finally:
         detach(token)
-    if call.tap is None:
+    if call.arrived is None:
         call.finish()
     return native
 

@@ -21,10 +21,15 @@ class _FunctionBoundary:
 
     def send(self, call: ToolExecution) -> Any:
         """Call the function."""
-        arguments = call.outgoing().arguments
-        result = self._function(**arguments) if isinstance(arguments, Mapping) else self._function(arguments)
+        result = self._called(call)
         call.record.result = ToolResult(result)
         return result
+
+    def _called(self, call: ToolExecution) -> Any:
+        arguments = call.outgoing().arguments
+        if arguments is None:
+            return self._function()
+        return self._function(**arguments) if isinstance(arguments, Mapping) else self._function(arguments)
 
     def answer(self, call: ToolExecution, body: Any) -> Any:
         """An answer of policy is the tool's value as it stands."""
@@ -37,9 +42,7 @@ class _AsyncFunctionBoundary(_FunctionBoundary):
 
     async def send(self, call: ToolExecution) -> Any:
         """Call the coroutine function and await it."""
-        arguments = call.outgoing().arguments
-        work = self._function(**arguments) if isinstance(arguments, Mapping) else self._function(arguments)
-        result = await work
+        result = await self._called(call)
         call.record.result = ToolResult(result)
         return result
 
@@ -61,7 +64,8 @@ def run_tool(
 
     Args:
         name: The tool's name.
-        function: Called with `arguments` by name, or with `arguments` itself where they are not a mapping.
+        function: Called with `arguments` by name, with `arguments` itself where they are not a mapping, or with
+            nothing where they are None.
         arguments: What the model asked for, as policy and the record see it.
         call_id: The model's id of the call, which ties the result to it in the trajectory.
         description: What the tool does.

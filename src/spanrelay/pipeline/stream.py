@@ -29,8 +29,38 @@ _NOTHING = object()
 _EVENT_SIZE = 200
 
 
+class Arrived:
+    """What has come of a stream. The call keeps this and not the stream, so that an abandoned one can end."""
+
+    __slots__ = ("_decode", "chunks", "framed", "size")
+
+    def __init__(self, *, framed: bool, decode: Callable[[bytes], bytes] | None) -> None:
+        self.framed = framed
+        self.chunks: list[Any] = []
+        self.size = 0
+        self._decode = decode
+
+    def body(self, codec: Codec) -> dict[str, Any]:
+        """Return the response body that the chunks so far add up to."""
+        events: Any = self.chunks
+        if self.framed or (self.chunks and type(self.chunks[0]) is bytes):
+            data = b"".join(self.chunks)
+            data = data if self._decode is None else self._decode(data)
+            if not self.framed:
+                return _whole(data)
+            events = sse.events(data)
+        accumulator = codec.accumulator()
+        for event in events:
+            accumulator.add(event)
+        return accumulator.result()
+
+    def tail(self) -> bytes:
+        """The last bytes that came, enough to hold an end marker."""
+        return b"".join(self.chunks[-2:]) if self.framed else b""
+
+
 class Tap:
-    """What sync and async streams share: the chunks, and the one ending.
+    """What sync and async streams share: what has arrived, and the one ending.
 
     `framed` says that chunks are bytes of server-sent events; otherwise they are bytes of one JSON body, or,
     from a managed stream, the events themselves. `decode` undoes the content encoding of bytes. `close` closes
@@ -38,27 +68,22 @@ class Tap:
     """
 
     __slots__ = (
+        "__weakref__",
         "_close",
-        "_decode",
         "_done",
         "_held",
         "_ready",
         "_resume",
+        "arrived",
         "call",
-        "chunks",
         "delivered",
         "failure",
-        "framed",
-        "size",
     )
 
     def __init__(self, call: Call, close: Any, *, framed: bool, decode: Callable[[bytes], bytes] | None) -> None:
         self.call = call
-        self.framed = framed
+        self.arrived = Arrived(framed=framed, decode=decode)
         self._close = close
-        self._decode = decode
-        self.chunks: list[Any] = []
-        self.size = 0
         self.delivered = False
         self.failure: BaseException | None = None
         self._done = False
@@ -81,27 +106,14 @@ class Tap:
         self._done = True
         self._resume = None
 
-    def body(self, codec: Codec) -> dict[str, Any]:
-        """Return the response body that the chunks so far add up to."""
-        events: Any = self.chunks
-        if self.framed or (self.chunks and type(self.chunks[0]) is bytes):
-            data = b"".join(self.chunks)
-            data = data if self._decode is None else self._decode(data)
-            if not self.framed:
-                return _whole(data)
-            events = sse.events(data)
-        accumulator = codec.accumulator()
-        for event in events:
-            accumulator.add(event)
-        return accumulator.result()
-
     def _take(self, chunk: Any) -> Any:
         """Keep a chunk and return what the consumer gets of it now."""
-        if not self.chunks:
+        arrived = self.arrived
+        if not arrived.chunks:
             self.call.record.time_to_first_chunk = (time.perf_counter_ns() - self.call.started) / 1e9
-        self.chunks.append(chunk)
-        self.size += len(chunk) if type(chunk) is bytes else _EVENT_SIZE
-        if self._resume is None or not self.framed:
+        arrived.chunks.append(chunk)
+        arrived.size += len(chunk) if type(chunk) is bytes else _EVENT_SIZE
+        if self._resume is None or not arrived.framed:
             return chunk
         return self._hold_back(chunk)
 
@@ -114,7 +126,7 @@ class Tap:
         return chunk[:at] if at else _NOTHING
 
     def _saw_end(self) -> bool:
-        return self.framed and _DONE in b"".join(self.chunks[-2:])
+        return _DONE in self.arrived.tail()
 
     def _note(self, error: BaseException) -> None:
         self.failure = error
@@ -124,13 +136,11 @@ class Tap:
 
     def _note_error_event(self) -> None:
         """A stream may end well and still say that the call failed; the span's status must know."""
-        if not self.framed or not self.chunks:
-            return
-        tail = b"".join(self.chunks[-2:])
+        tail = self.arrived.tail()
         if any(marker in tail for marker in _FAILURES):
             with guarded("reading the end of a stream"):
                 codec = cast("Any", self.call).codec
-                self.call.record.error = codec.decode_response(self.body(codec)).error
+                self.call.record.error = codec.decode_response(self.arrived.body(codec)).error
 
     def _end(self) -> None:
         self._note_error_event()
@@ -202,7 +212,7 @@ class SyncTap(Tap):
         for chunk in self.source:
             self._take(chunk)
         self._close()
-        self._ready = deque(self.chunks)
+        self._ready = deque(self.arrived.chunks)
 
     def close(self) -> None:
         """Close the source; a stream closed before its end says so."""
@@ -306,7 +316,7 @@ class AsyncTap(Tap):
         async for chunk in self.source:
             self._take(chunk)
         await self._close()
-        self._ready = deque(self.chunks)
+        self._ready = deque(self.arrived.chunks)
 
     async def aclose(self) -> None:
         """Close the source; a stream closed before its end says so."""

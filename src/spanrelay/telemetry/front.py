@@ -32,7 +32,8 @@ def put_in_front(front: Front, provider: Any) -> Callable[[], None] | None:
     present: Any = getattr(multi, "_span_processors", None)
     if not isinstance(present, tuple):
         return None
-    front.behind = present
+    # A latch is replaced, not stood behind: what it waits for is this.
+    front.behind = present[0].behind if present and isinstance(present[0], Latch) else present
     # In place: tracers that exist already hold this very object.
     multi._span_processors = (front,)
     multi.add_span_processor = front.add_span_processor
@@ -72,8 +73,9 @@ class Latch(SpanProcessor):
             if self._undo is not None:
                 undo, self._undo = self._undo, None
                 _waiting.remove(self)
-                undo()
+                # We stay until the real front stands: spans of other threads wait at the lock and miss nothing.
                 self._opened = self._build()
+                undo()
             return self._opened
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:

@@ -1,0 +1,293 @@
+"""How a stream ends its call: once, whatever happens, with what had arrived."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.trace import get_current_span
+
+from spanrelay import MiddlewareError, execution_intercept, use
+from spanrelay.codecs import openai_chat, sse
+from spanrelay.pipeline.call import ModelCall
+from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.stream import AsyncTap, SyncTap
+from spanrelay.tracing import default_tracing
+from spanrelay_testkit.capture import Capture, said
+
+
+def frames(*words: str) -> list[bytes]:
+    chunks = [
+        sse.frame({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": word}}]})
+        for word in words
+    ]
+    end = sse.frame({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    return [*chunks, end, sse.DONE]
+
+
+class Source:
+    """A provider's stream, in both colours: yields, may fail in the middle, knows whether it was closed."""
+
+    def __init__(self, chunks: list[bytes], failure: BaseException | None = None) -> None:
+        self._chunks = chunks
+        self._failure = failure
+        self.closed = False
+        self.seen_span: list[int] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.seen_span.append(get_current_span().get_span_context().span_id)
+            yield chunk
+        if self._failure is not None:
+            raise self._failure
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self:
+            await asyncio.sleep(0)
+            yield chunk
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Boundary:
+    """Answers each sending with the next of its sources."""
+
+    def __init__(self, *sources: Source) -> None:
+        self.sources = list(sources)
+        self.sent = 0
+
+    def _next(self, call: ModelCall) -> Source:
+        self.sent += 1
+        call.sent = b'{"model": "m", "messages": []}'
+        return self.sources.pop(0)
+
+    def send(self, call: ModelCall) -> Any:
+        source = self._next(call)
+        tap = SyncTap(call, iter(source), source.close, framed=True, decode=None)
+        call.tap = tap
+        return tap
+
+    def answer(self, call: ModelCall, body: Any) -> Any:
+        return list(openai_chat.stream_events(body))
+
+
+class AsyncBoundary(Boundary):
+    async def send(self, call: ModelCall) -> Any:
+        source = self._next(call)
+        tap = AsyncTap(call, aiter(source), source.aclose, framed=True, decode=None)
+        call.tap = tap
+        return tap
+
+    async def answer(self, call: ModelCall, body: Any) -> Any:
+        return super().answer(call, body)
+
+
+def call_with(boundary: Boundary) -> ModelCall:
+    wire = {"model": "m", "messages": [], "stream": True}
+    return ModelCall(openai_chat, wire, boundary, default_tracing(), provider="test")
+
+
+async def consume(stream: Any) -> list[bytes]:
+    return [chunk async for chunk in stream]
+
+
+@pytest.fixture(params=["sync", "async"])
+def read(request: pytest.FixtureRequest) -> Any:
+    """Runs a call over sources and reads its stream to the end, in either colour."""
+
+    def read_sync(*sources: Source) -> list[bytes]:
+        return list(run(call_with(Boundary(*sources))))
+
+    def read_async(*sources: Source) -> list[bytes]:
+        async def go() -> list[bytes]:
+            return await consume(await arun(call_with(AsyncBoundary(*sources))))
+
+        return asyncio.run(go())
+
+    return read_sync if request.param == "sync" else read_async
+
+
+def incomplete(capture: Capture) -> Any:
+    return (capture.span.attributes or {}).get("spanrelay.incomplete")
+
+
+def test_a_stream_read_to_its_end_is_recorded_whole(capture: Capture, read: Any) -> None:
+    assert read(Source(frames("hel", "lo"))) == frames("hel", "lo")
+    assert said(capture.span) == "hello"
+    assert incomplete(capture) is None
+    assert (capture.span.attributes or {})["gen_ai.response.time_to_first_chunk"] > 0
+
+
+def test_a_stream_that_fails_keeps_what_came_and_raises_the_same_error(capture: Capture, read: Any) -> None:
+    error = ConnectionError("cut")
+    with pytest.raises(ConnectionError) as raised:
+        read(Source(frames("hel", "lo")[:2], error))
+    assert raised.value is error
+    assert said(capture.span) == "hello"
+    assert incomplete(capture) == "error"
+    assert capture.span.status.status_code.name == "ERROR"
+
+
+def test_closing_early_keeps_what_came(capture: Capture) -> None:
+    source = Source(frames("hel", "lo"))
+    stream = run(call_with(Boundary(source)))
+    next(stream)
+    stream.close()
+    assert source.closed
+    assert said(capture.span) == "hel"
+    assert incomplete(capture) == "closed"
+
+
+def test_closing_after_the_end_marker_is_no_early_end(capture: Capture) -> None:
+    stream = run(call_with(Boundary(Source(frames("hello")))))
+    for chunk in stream:
+        if chunk == sse.DONE:
+            break
+    stream.close()
+    assert incomplete(capture) is None
+
+
+def test_an_abandoned_stream_ends_its_span(capture: Capture) -> None:
+    stream = run(call_with(Boundary(Source(frames("hel", "lo")))))
+    next(stream)
+    del stream
+    assert incomplete(capture) == "abandoned"
+    assert said(capture.span) == "hel"
+
+
+def test_an_abandoned_async_stream_ends_its_span(capture: Capture) -> None:
+    async def go() -> None:
+        stream = await arun(call_with(AsyncBoundary(Source(frames("hel", "lo")))))
+        await stream.__anext__()
+        del stream
+
+    asyncio.run(go())
+    assert incomplete(capture) == "abandoned"
+
+
+def test_a_cancelled_reader_ends_the_span(capture: Capture) -> None:
+    async def go() -> None:
+        waiting = asyncio.Event()
+
+        async def stuck() -> AsyncIterator[bytes]:
+            yield frames("hel")[0]
+            waiting.set()
+            await asyncio.Event().wait()
+
+        boundary = AsyncBoundary(Source([]))
+        call = call_with(boundary)
+
+        async def send(call: ModelCall) -> Any:
+            tap = AsyncTap(call, aiter(stuck()), Source([]).aclose, framed=True, decode=None)
+            call.tap = tap
+            return tap
+
+        boundary.send = send  # pyright: ignore[reportAttributeAccessIssue] - a source that never ends
+        task = asyncio.ensure_future(consume(await arun(call)))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(go())
+    assert incomplete(capture) == "cancelled"
+    assert said(capture.span) == "hel"
+
+
+def test_the_calls_span_is_current_in_each_advance_and_not_between(capture: Capture) -> None:
+    source = Source(frames("a"))
+    before = otel_context.get_current()
+    stream = run(call_with(Boundary(source)))
+    for _ in stream:
+        assert otel_context.get_current() == before
+    assert set(source.seen_span) == {capture.span.context.span_id}
+
+
+def test_an_intercept_resumes_when_the_stream_has_ended(capture: Capture, read: Any) -> None:
+    seen: list[str] = []
+
+    @execution_intercept
+    def looks(call: Any) -> Any:
+        response = yield call
+        seen.append(response.record.text)
+        return response
+
+    with use(looks):
+        assert b"".join(read(Source(frames("hel", "lo")))) == b"".join(frames("hel", "lo"))
+    assert seen == ["hello"]
+
+
+def test_an_intercepts_exception_reaches_the_consumer_before_the_end_marker(capture: Capture) -> None:
+    @execution_intercept
+    def objects(call: Any) -> Any:
+        yield call
+        raise PermissionError("not that")
+
+    got: list[bytes] = []
+    with use(objects), pytest.raises(PermissionError):
+        for chunk in run(call_with(Boundary(Source(frames("hello"))))):
+            got.append(chunk)
+    assert b"".join(got) == b"".join(frames("hello")[:-1])
+    assert (capture.span.attributes or {})["error.type"] == "PermissionError"
+
+
+def test_changing_a_delivered_stream_is_an_error(capture: Capture, read: Any) -> None:
+    @execution_intercept
+    def late(call: Any) -> Any:
+        response = yield call
+        return openai_chat.decode_response({"choices": []}) or response
+
+    with use(late), pytest.raises(MiddlewareError, match="buffered=True"):
+        read(Source(frames("hello")))
+
+
+def test_a_delivered_stream_is_not_sent_again(capture: Capture, read: Any) -> None:
+    error = ConnectionError("cut")
+
+    @execution_intercept
+    def retry(call: Any) -> Any:
+        try:
+            return (yield call)
+        except ConnectionError:
+            return (yield call)
+
+    with use(retry), pytest.raises(ConnectionError) as raised:
+        read(Source(frames("hel")[:1], error), Source(frames("never")))
+    assert raised.value is error
+
+
+def test_a_buffered_stream_can_be_sent_again(capture: Capture, read: Any) -> None:
+    @execution_intercept(buffered=True)
+    def retry(call: Any) -> Any:
+        try:
+            return (yield call)
+        except ConnectionError:
+            return (yield call)
+
+    with use(retry):
+        chunks = read(Source(frames("hel")[:1], ConnectionError("cut")), Source(frames("second")))
+    assert chunks == frames("second")
+    assert said(capture.span) == "second"
+    assert incomplete(capture) is None
+
+
+def test_closing_a_stream_early_resumes_the_intercept_with_the_part_that_came(capture: Capture) -> None:
+    seen: list[Any] = []
+
+    @execution_intercept
+    def looks(call: Any) -> Any:
+        response = yield call
+        seen.append((response.record.text, response.incomplete))
+
+    with use(looks):
+        stream = run(call_with(Boundary(Source(frames("hel", "lo")))))
+        next(stream)
+        stream.close()
+    assert seen == [("hel", "closed")]

@@ -1,0 +1,103 @@
+"""Standing in front of a provider's processors: at once, later, and never with a gap between."""
+
+from __future__ import annotations
+
+import threading
+
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from spanrelay.telemetry.front import Latch, put_in_front
+from spanrelay.telemetry.processor import RelaySpanProcessor
+
+
+class Noted(RelaySpanProcessor):
+    """A front that notes the names of the spans that pass it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def on_end(self, span: object) -> None:
+        self.names.append(span.name)  # pyright: ignore[reportAttributeAccessIssue] - a ReadableSpan
+        super().on_end(span)  # pyright: ignore[reportArgumentType] - as above
+
+
+def provider_and_exporter() -> tuple[TracerProvider, InMemorySpanExporter]:
+    provider, exporter = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider, exporter
+
+
+def test_processors_added_before_and_after_stand_behind_the_front() -> None:
+    provider, exporter = provider_and_exporter()
+    front, later = Noted(), InMemorySpanExporter()
+    put_in_front(front, provider)
+    provider.add_span_processor(SimpleSpanProcessor(later))
+    provider.get_tracer("app").start_span("one").end()
+    assert front.names == ["one"]
+    assert [span.name for span in exporter.get_finished_spans()] == ["one"]
+    assert [span.name for span in later.get_finished_spans()] == ["one"]
+
+
+def test_taking_the_front_out_leaves_every_processor_in_place() -> None:
+    provider, exporter = provider_and_exporter()
+    front, later = Noted(), InMemorySpanExporter()
+    undo = put_in_front(front, provider)
+    provider.add_span_processor(SimpleSpanProcessor(later))
+    assert undo is not None
+    undo()
+    provider.get_tracer("app").start_span("one").end()
+    assert front.names == []
+    assert len(exporter.get_finished_spans()) == len(later.get_finished_spans()) == 1
+
+
+def test_a_latch_opens_with_the_first_span_and_lets_it_through() -> None:
+    provider, exporter = provider_and_exporter()
+    front = Noted()
+
+    def build() -> SpanProcessor:
+        put_in_front(front, provider)
+        return front
+
+    latch = Latch(build)
+    latch.wait(provider)
+    for name in ("one", "two"):
+        provider.get_tracer("app").start_span(name).end()
+    assert front.names == ["one", "two"]
+    assert [span.name for span in exporter.get_finished_spans()] == ["one", "two"]
+
+
+def test_a_latch_whose_front_cannot_be_built_steps_aside() -> None:
+    provider, exporter = provider_and_exporter()
+    Latch(lambda: None).wait(provider)
+    provider.get_tracer("app").start_span("one").end()
+    provider.get_tracer("app").start_span("two").end()
+    assert [span.name for span in exporter.get_finished_spans()] == ["one", "two"]
+
+
+def test_spans_of_other_threads_wait_for_the_front_while_it_is_built() -> None:
+    provider, exporter = provider_and_exporter()
+    front = Noted()
+    building, go_on = threading.Event(), threading.Event()
+
+    def build() -> SpanProcessor:
+        building.set()
+        go_on.wait(10)
+        put_in_front(front, provider)
+        return front
+
+    Latch(build).wait(provider)
+    tracer = provider.get_tracer("app")
+    first = threading.Thread(target=lambda: tracer.start_span("first").end())
+    first.start()
+    assert building.wait(10)
+    others = [threading.Thread(target=lambda: tracer.start_span("other").end()) for _ in range(8)]
+    for other in others:
+        other.start()
+    go_on.set()
+    for thread in (first, *others):
+        thread.join(10)
+    assert sorted(front.names) == ["first", *["other"] * 8]
+    assert len(exporter.get_finished_spans()) == 9
