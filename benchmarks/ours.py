@@ -1,0 +1,241 @@
+"""The rows of SpanRelay: each measures one kind of work and returns its results.
+
+The environment's providers are never touched: every row that needs one brings its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
+
+import spanrelay
+from benchmarks import workload
+from benchmarks.floor import encoding_provider, floor_of
+from benchmarks.measure import Effort, Way, differences, interleave
+from benchmarks.results import Result, absolute, against_floor
+from benchmarks.workload import Exchange, Patched
+from spanrelay.tracing import Tracing
+from spanrelay_openai import OpenAIInstrumentor
+
+Row = Callable[[Effort], list[Result]]
+
+
+@contextmanager
+def recording(
+    sampler: Sampler | None = None, trajectories: str | None = None
+) -> Generator[tuple[TracerProvider, Patched]]:
+    """Record OpenAI calls with content on; `trajectories` is a folder to write them to."""
+    provider, _ = encoding_provider(sampler)
+    settings = spanrelay.Settings(
+        trajectories="on" if trajectories else "off",
+        trajectory_directory=trajectories or "",
+        content="spans",
+        metrics=False,
+        quiet=True,
+    )
+    runtime = spanrelay.activate(settings, tracer_provider=provider)
+    assert runtime is not None
+    instrumentor = OpenAIInstrumentor()
+    patched = Patched(lambda: instrumentor.instrument(tracer_provider=provider))
+    try:
+        yield provider, patched
+    finally:
+        patched.on()
+        instrumentor.uninstrument()
+        runtime.shutdown()
+
+
+def _compare(
+    row: str, exchange: Exchange, limit: float | None, effort: Effort, sampler: Sampler | None = None
+) -> list[Result]:
+    with recording(sampler) as (provider, patched):
+        call = workload.post(exchange)
+        floor = floor_of(exchange.content, call)
+        bare, ours, least = interleave(
+            (
+                Way(call, patched.off),
+                Way(call, patched.on, provider.force_flush),
+                Way(floor.call, patched.off, floor.flush),
+            ),
+            effort,
+        )
+    return against_floor(row, ours, bare, least, limit)
+
+
+def chat_1k(effort: Effort) -> list[Result]:
+    """One question, one answer, 1 KB together."""
+    return _compare("chat, 1 KB", workload.chat(1_000), 2.0, effort)
+
+
+def chat_10k(effort: Effort) -> list[Result]:
+    """One question, one answer, 10 KB together."""
+    return _compare("chat, 10 KB", workload.chat(10_000), 2.0, effort)
+
+
+def history(effort: Effort) -> list[Result]:
+    """A request with 50 messages."""
+    return _compare("chat, 50 messages", workload.history(50), 3.0, effort)
+
+
+def stream(effort: Effort) -> list[Result]:
+    """An answer in 50 chunks."""
+    return _compare("stream, 50 chunks", workload.stream(50), 4.0, effort)
+
+
+def chunk(effort: Effort) -> list[Result]:
+    """What one more chunk costs: a stream of 250 against one of 50."""
+    with recording() as (provider, patched):
+        short, long = workload.post(workload.stream(50)), workload.post(workload.stream(250))
+        bare, bare_long, ours, ours_long = interleave(
+            [Way(call, patched.off) for call in (short, long)]
+            + [Way(call, patched.on, provider.force_flush) for call in (short, long)],
+            effort,
+        )
+    longer = differences(differences(ours_long, bare_long), differences(ours, bare))
+    return absolute("stream, each chunk", longer, 200, 1.5)
+
+
+def sampled_out(effort: Effort) -> list[Result]:
+    """A call whose span is not sampled, without policy; the floor is sampled."""
+    return _compare("sampled out", workload.chat(1_000), 0.5, effort, ALWAYS_OFF)
+
+
+@spanrelay.request_intercept
+def _pass(call: Any) -> None:
+    return None
+
+
+@spanrelay.execution_intercept
+def _send_on(call: Any) -> Generator[Any, Any, Any]:
+    return (yield call)
+
+
+@spanrelay.guardrail
+def _allow(call: Any) -> None:
+    return None
+
+
+_MANY = 10
+
+
+def _policy(family: str, declare: Any, middleware: Any, limit: float | None, effort: Effort) -> list[Result]:
+    """Measure the first middleware of a call, which brings the pipeline's frame with it, and each further one."""
+    entries = [declare(name=f"benchmark-{i}")(middleware.function) for i in range(_MANY + 1)]
+    handles: list[Any] = []
+
+    def with_entries(count: int) -> Callable[[], None]:
+        def enter() -> None:
+            patched.on()
+            while handles:
+                handles.pop().remove()
+            handles.extend(spanrelay.use(entry) for entry in entries[:count])
+
+        return enter
+
+    with recording() as (provider, patched):
+        call = workload.post(workload.chat(1_000))
+        none, one, many = interleave(
+            [Way(call, with_entries(count), provider.force_flush) for count in (0, 1, _MANY + 1)], effort
+        )
+        with_entries(0)()
+    return [
+        *absolute(f"{family}, the first", differences(one, none), 1, None),
+        *absolute(f"{family}, each further", differences(many, one), _MANY, limit),
+    ]
+
+
+def request_intercept(effort: Effort) -> list[Result]:
+    """A request intercept that changes nothing."""
+    return _policy("request intercept", spanrelay.request_intercept, _pass, 2.0, effort)
+
+
+def execution_intercept(effort: Effort) -> list[Result]:
+    """An execution intercept that sends the call on."""
+    return _policy("execution intercept", spanrelay.execution_intercept, _send_on, 2.0, effort)
+
+
+def guardrail(effort: Effort) -> list[Result]:
+    """A guardrail that allows; it opens a span of its own, so the budget of a middleware does not fit."""
+    return _policy("guardrail (a span)", spanrelay.guardrail, _allow, None, effort)
+
+
+_ARGUMENTS = {"city": "Bergen", "days": 3, "units": "metric", "note": workload.text(300)}
+_RESULT = {"forecast": [{"day": day, "text": workload.text(120)} for day in range(3)]}
+
+
+def _forecast(**_: Any) -> Any:
+    return _RESULT
+
+
+def tool(effort: Effort) -> list[Result]:
+    """A tool call by the managed API; arguments and result are 1 KB together."""
+    exchange = workload.chat(1_000)
+    with recording() as (provider, _):
+        tracing = Tracing("spanrelay", None, provider)
+
+        def managed() -> Any:
+            return spanrelay.run_tool("forecast", _forecast, _ARGUMENTS, call_id="call_1", tracing=tracing)
+
+        def bare() -> Any:
+            return _forecast(**_ARGUMENTS)
+
+        costs = interleave(
+            (Way(bare), Way(managed, flush=provider.force_flush), floor_of(exchange.content, bare)), effort
+        )
+    return against_floor("managed tool call", costs[1], costs[0], costs[2], 1.8)
+
+
+@contextmanager
+def _sessions(provider: TracerProvider) -> Iterator[Callable[[], None]]:
+    """Yield what ends one session, flushes it, and begins the next: one block of calls is one session."""
+    number = 0
+
+    def begin() -> Any:
+        nonlocal number
+        number += 1
+        opened = spanrelay.scope("benchmark", session=f"session-{number}")
+        opened.__enter__()
+        return opened
+
+    current = begin()
+
+    def turn_over() -> None:
+        nonlocal current
+        current.__exit__(None, None, None)
+        provider.force_flush()
+        current = begin()
+
+    try:
+        yield turn_over
+    finally:
+        current.__exit__(None, None, None)
+
+
+def _with_trajectories(row: str, exchange: Exchange, effort: Effort) -> list[Result]:
+    with tempfile.TemporaryDirectory() as folder, recording(trajectories=folder) as (provider, patched):
+        call = workload.post(exchange)
+        floor = floor_of(exchange.content, call)
+        with _sessions(provider) as turn_over:
+            bare, ours, least = interleave(
+                (
+                    Way(call, patched.off),
+                    Way(call, patched.on, turn_over),
+                    Way(floor.call, patched.off, floor.flush),
+                ),
+                effort,
+            )
+    return against_floor(f"{row}, trajectories on", ours, bare, least, None)
+
+
+def trajectories(effort: Effort) -> list[Result]:
+    """The same calls with a trajectory written as well; one file for each block of calls."""
+    return [
+        *_with_trajectories("chat, 1 KB", workload.chat(1_000), effort),
+        *_with_trajectories("chat, 10 KB", workload.chat(10_000), effort),
+        *_with_trajectories("stream, 50 chunks", workload.stream(50), effort),
+    ]

@@ -1,0 +1,190 @@
+"""The work that is measured: OpenAI calls against a transport in memory, the same for us and for every peer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+
+try:
+    import httpx2 as http
+except ImportError:  # the SDK before it moved to httpx2
+    import httpx as http
+
+MODEL = "gpt-5-mini"
+_SENTENCE = "The harbour was quiet, and only the tide moved between the boats. "
+
+
+def text(size: int) -> str:
+    """Return plain prose of `size` characters."""
+    return (_SENTENCE * (size // len(_SENTENCE) + 1))[:size]
+
+
+class Exchange:
+    """One request and its answer. `content` is both as one JSON text: what the floor carries."""
+
+    def __init__(self, messages: list[dict[str, Any]], answer: str, *, chunks: int = 0) -> None:
+        self.request: dict[str, Any] = {"model": MODEL, "messages": messages, "max_completion_tokens": 800}
+        self.chunks = chunks
+        if chunks:
+            self.request["stream"] = True
+            self.request["stream_options"] = {"include_usage": True}
+        self.answer = answer
+        self.content = json.dumps([*messages, {"role": "assistant", "content": answer}])
+
+
+def chat(size: int) -> Exchange:
+    """Return a single question and answer with `size` bytes of content together."""
+    return Exchange([{"role": "user", "content": text(size * 7 // 10)}], text(size * 3 // 10))
+
+
+def history(messages: int) -> Exchange:
+    """Return a request with a conversation of `messages` messages, about 200 characters each."""
+    roles = ("user", "assistant")
+    return Exchange([{"role": roles[i % 2], "content": text(200)} for i in range(messages)], text(200))
+
+
+def stream(chunks: int) -> Exchange:
+    """Return a streamed answer in `chunks` chunks of about 20 characters."""
+    return Exchange([{"role": "user", "content": text(700)}], text(20 * chunks), chunks=chunks)
+
+
+_USAGE = {
+    "prompt_tokens": 220,
+    "completion_tokens": 80,
+    "total_tokens": 300,
+    "prompt_tokens_details": {"cached_tokens": 128, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+}
+_HEAD = {"id": "chatcmpl-C9Vt1k5wzPqv0m2", "created": 1_760_000_000, "model": "gpt-5-mini-2025-08-07"}
+
+
+def _body(exchange: Exchange) -> bytes:
+    message = {"role": "assistant", "content": exchange.answer, "refusal": None, "annotations": []}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    return json.dumps({**_HEAD, "object": "chat.completion", "choices": [choice], "usage": _USAGE}).encode()
+
+
+def _events(exchange: Exchange) -> list[bytes]:
+    head = {**_HEAD, "object": "chat.completion.chunk"}
+    step = len(exchange.answer) // exchange.chunks
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": exchange.answer[i * step : (i + 1) * step]} for i in range(exchange.chunks)]
+    chunks: list[dict[str, Any]] = [
+        {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}], "usage": None}
+        for delta in deltas
+    ]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None})
+    chunks.append({**head, "choices": [], "usage": _USAGE})
+    return [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks] + [b"data: [DONE]\n\n"]
+
+
+class _Chunks(http.SyncByteStream):
+    """A body that arrives event by event, as it does from a socket."""
+
+    def __init__(self, events: list[bytes]) -> None:
+        self._events = events
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._events)
+
+
+def _transport(exchange: Exchange) -> Any:
+    if exchange.chunks:
+        events, kind = _events(exchange), {"content-type": "text/event-stream"}
+        return http.MockTransport(lambda _: http.Response(200, headers=kind, stream=_Chunks(events)))
+    body, kind = _body(exchange), {"content-type": "application/json"}
+    return http.MockTransport(lambda _: http.Response(200, headers=kind, content=body))
+
+
+def client(exchange: Exchange) -> openai.OpenAI:
+    """Return a real client that gets the answer of `exchange` to whatever it asks."""
+    return openai.OpenAI(
+        api_key="none",
+        base_url="http://localhost:8080/v1",
+        http_client=http.Client(transport=_transport(exchange)),
+        max_retries=0,
+    )
+
+
+def create(exchange: Exchange) -> Callable[[], object]:
+    """Return the call as an application makes it: `client.chat.completions.create(…)`."""
+    completions, request = client(exchange).chat.completions, exchange.request
+
+    def call() -> object:
+        answer = completions.create(**request)
+        if not exchange.chunks:
+            return answer
+        for _ in answer:
+            pass
+        return None
+
+    return call
+
+
+def post(exchange: Exchange) -> Callable[[], object]:
+    """Return the same call without the SDK's own typed parameters and models: `client.post(…)`.
+
+    It makes the same HTTP request and reads the same answer. The SDK's typing costs more than recording does, so
+    leaving it out of both sides of a subtraction leaves its noise out too.
+    """
+    sdk, body = client(exchange), exchange.request
+
+    def whole() -> object:
+        return sdk.post("/chat/completions", cast_to=object, body=body)
+
+    def streamed() -> None:
+        answer = sdk.post(
+            "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=openai.Stream[object]
+        )
+        for _ in answer:
+            pass
+
+    return streamed if exchange.chunks else whole
+
+
+class Patched:
+    """What an instrumentor changed in the SDK, to be taken out and put back between blocks.
+
+    Works on the difference that `instrument()` made, so that a peer whose `uninstrument()` does nothing can be
+    interleaved like the others.
+    """
+
+    def __init__(self, instrument: Callable[[], object]) -> None:
+        before = _attributes()
+        instrument()
+        after = _attributes()
+        self._changed = [
+            (owner, name, before[key][2], value)
+            for key, (owner, name, value) in after.items()
+            if key in before and before[key][2] is not value
+        ]
+        if not self._changed:
+            raise RuntimeError("the instrumentor changed nothing in the SDK; install a version that it supports")
+
+    def on(self) -> None:
+        """Put the instrumentation in force."""
+        for owner, name, _, patched in self._changed:
+            setattr(owner, name, patched)
+
+    def off(self) -> None:
+        """Put the SDK back as it was."""
+        for owner, name, original, _ in self._changed:
+            setattr(owner, name, original)
+
+
+def _attributes() -> dict[tuple[int, str], tuple[Any, str, Any]]:
+    """Return every attribute of the SDK's modules and classes, but for its thousands of types."""
+    found: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+    for module_name, module in list(sys.modules.items()):
+        parts = module_name.split(".")
+        if parts[0] != "openai" or "types" in parts or module is None:
+            continue
+        owners = [module, *(value for value in vars(module).values() if isinstance(value, type))]
+        for owner in owners:
+            for name, value in list(vars(owner).items()):
+                found[id(owner), name] = (owner, name, value)
+    return found
