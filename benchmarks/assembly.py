@@ -93,9 +93,7 @@ def _conversation(run: int, calls: int, size: int) -> Iterator[SpanRecord]:
         answer = Message("assistant", [Text(f"{run}.{call} {workload.text(size)}")], finish_reason="stop")
         record = SpanRecord(0, 0, kind="llm", operation="chat", provider="openai", session_id=f"session-{run}")
         record.request = ModelRequest(workload.MODEL, list(messages))
-        record.response = ModelResponse(
-            f"chatcmpl-{run}-{call}", workload.MODEL, [answer], ["stop"], Usage(220, 80)
-        )
+        record.response = ModelResponse(f"chatcmpl-{run}-{call}", workload.MODEL, [answer], ["stop"], Usage(220, 80))
         messages.append(answer)
         yield record
 

@@ -44,9 +44,7 @@ def boot(effort: Effort) -> list[Result]:
                 floor = median([time_[at] for time_ in times["bare"][1:]])
                 value = median([time_[at] for time_ in times["ours"][1:]])
                 results.append(
-                    Result(
-                        f"boot, {variant}", figure, "ms", value.value, value.error, floor.value, floor.error, 1.3
-                    )
+                    Result(f"boot, {variant}", figure, "ms", value.value, value.error, floor.value, floor.error, 1.3)
                 )
     return results
 

@@ -52,9 +52,7 @@ class Environment:
     def versions(self, names: Sequence[str]) -> dict[str, str]:
         """Return the installed versions of `names`."""
         code = "import sys; from importlib.metadata import version as v; print(*map(v, sys.argv[1:]))"
-        done = subprocess.run(
-            [self.program("python"), "-c", code, *names], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([self.program("python"), "-c", code, *names], capture_output=True, text=True, check=True)
         return dict(zip(names, done.stdout.split(), strict=True))
 
 

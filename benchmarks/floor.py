@@ -61,9 +61,7 @@ def encoding_provider(sampler: Sampler | None = None) -> tuple[TracerProvider, E
     """Return a provider that exports only when it is flushed, so that export never falls into a timed call."""
     exporter = EncodingExporter()
     provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-    provider.add_span_processor(
-        BatchSpanProcessor(exporter, max_queue_size=1 << 16, schedule_delay_millis=_NEVER_MS)
-    )
+    provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=1 << 16, schedule_delay_millis=_NEVER_MS))
     return provider, exporter
 
 

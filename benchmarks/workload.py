@@ -137,9 +137,7 @@ def post(exchange: Exchange) -> Callable[[], object]:
         return sdk.post("/chat/completions", cast_to=object, body=body)
 
     def streamed() -> None:
-        answer = sdk.post(
-            "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=openai.Stream[object]
-        )
+        answer = sdk.post("/chat/completions", cast_to=object, body=body, stream=True, stream_cls=openai.Stream[object])
         for _ in answer:
             pass
 

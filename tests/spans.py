@@ -32,9 +32,7 @@ def record_from_json(span: Mapping[str, Any]) -> SpanRecord:
         name=span["name"],
         start=_nanoseconds(span["start_time"]),
         end=_nanoseconds(span["end_time"]),
-        marks=[
-            Mark(event["name"], _nanoseconds(event["timestamp"]), event["attributes"]) for event in span["events"]
-        ],
+        marks=[Mark(event["name"], _nanoseconds(event["timestamp"]), event["attributes"]) for event in span["events"]],
         service_name=resource.get("service.name"),
         service_version=resource.get("service.version"),
     )

@@ -49,9 +49,7 @@ def document() -> dict[str, Any]:
                 observation={"results": results},
                 metrics=metrics,
             ),
-            agent_step(
-                3, message="clear \x1b[2J screen", extra={"error": {"type": "RateLimit", "message": "slow"}}
-            ),
+            agent_step(3, message="clear \x1b[2J screen", extra={"error": {"type": "RateLimit", "message": "slow"}}),
         ],
         "final_metrics": {
             "total_prompt_tokens": 1200,

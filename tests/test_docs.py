@@ -50,9 +50,7 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 def pages_with(*languages: str) -> list[pytest.param]:
     return [
-        pytest.param(
-            page, [block for block in blocks_of(page.read_text()) if block.language in languages], id=name
-        )
+        pytest.param(page, [block for block in blocks_of(page.read_text()) if block.language in languages], id=name)
         for page in PAGES
         if any(block.language in languages for block in blocks_of(page.read_text()))
         for name in [str(page.relative_to(ROOT))]
@@ -90,9 +88,7 @@ for source, line in page["blocks"]:
 
 
 @pytest.mark.parametrize(("page", "blocks"), pages_with("python"))
-def test_python_of_a_page_runs(
-    page: Path, blocks: list[Block], environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_python_of_a_page_runs(page: Path, blocks: list[Block], environment: dict[str, str], tmp_path: Path) -> None:
     program = json.dumps({"path": str(page), "blocks": [(block.source, block.line) for block in blocks]})
     run([sys.executable, "-c", PYTHON_PAGE], program, tmp_path, environment)
 
@@ -129,9 +125,7 @@ def programs_for(blocks: list[Block], folder: Path) -> Path:
 
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="needs to run from a virtual environment")
 @pytest.mark.parametrize(("page", "blocks"), pages_with(*SHELL))
-def test_commands_of_a_page_run(
-    page: Path, blocks: list[Block], environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_commands_of_a_page_run(page: Path, blocks: list[Block], environment: dict[str, str], tmp_path: Path) -> None:
     clone = tmp_path / "spanrelay"
     shutil.copytree(ROOT, clone, ignore=LEFT_OUT)
     shutil.copy(ROOT / "examples" / "weather_agent.py", clone / "app.py")
@@ -147,9 +141,7 @@ def test_commands_of_a_page_run(
 
 
 def test_a_marked_block_is_left_out_and_others_are_not() -> None:
-    page = (
-        "text\n\n```python\none\n```\n\n<!-- not run: needs a key -->\n```python\ntwo\n```\n\n```sh\nthree\n```\n"
-    )
+    page = "text\n\n```python\none\n```\n\n<!-- not run: needs a key -->\n```python\ntwo\n```\n\n```sh\nthree\n```\n"
     assert list(blocks_of(page)) == [Block("python", "one\n", 4), Block("sh", "three\n", 13)]
 
 

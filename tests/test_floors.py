@@ -50,9 +50,7 @@ def imports_of(path: Path) -> set[str]:
             names = [alias.name if alias.name in PLACE else module for alias in node.names]
             found |= set(names) if module == "<root>" else {module}
         elif isinstance(node, ast.Import):
-            found |= {
-                within_root(alias.name) for alias in node.names if alias.name.split(".")[0] == "spanrelay"
-            }
+            found |= {within_root(alias.name) for alias in node.names if alias.name.split(".")[0] == "spanrelay"}
     return found
 
 

@@ -49,8 +49,7 @@ def test_a_stream_says_the_same_as_the_whole_answer() -> None:
     with ModelServer([said, said]) as server, client_of(server) as client:
         whole = client.chat.completions.create(model="m", messages=HELLO).choices[0].message
         deltas = [
-            chunk.choices[0].delta
-            for chunk in client.chat.completions.create(model="m", messages=HELLO, stream=True)
+            chunk.choices[0].delta for chunk in client.chat.completions.create(model="m", messages=HELLO, stream=True)
         ]
     assert "".join(delta.content or "" for delta in deltas) == whole.content == "One two  three"
     arguments = {0: "", 1: ""}

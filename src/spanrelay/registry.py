@@ -67,9 +67,7 @@ class Registry(Generic[E]):
         """
         with self._lock:
             if any(other.name == entry.name for other in self.entries):
-                raise ConfigurationError(
-                    f"{entry.name!r} is registered already; remove it first or pass another name="
-                )
+                raise ConfigurationError(f"{entry.name!r} is registered already; remove it first or pass another name=")
             self.entries = tuple(sorted((*self.entries, entry), key=lambda e: (e.priority, e.name)))
         return Handle(lambda: self._discard(entry))
 

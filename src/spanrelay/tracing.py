@@ -13,7 +13,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from spanrelay import semconv
-from spanrelay._guard import guarded
+from spanrelay._guard import guarded, swallow
 from spanrelay.records import ErrorInfo, SpanRecord
 from spanrelay.semconv import names
 
@@ -106,7 +106,16 @@ class Tracing:
             if record.server_port is not None:
                 attributes[names.SERVER_PORT] = record.server_port
         kind = SpanKind.CLIENT if record.kind in _CLIENT_KINDS else SpanKind.INTERNAL
-        return self.tracer.start_span(record.name, context, kind, attributes, start_time=start)
+        try:
+            return self.tracer.start_span(record.name, context, kind, attributes, start_time=start)
+        except Exception as error:
+            # A sampler or processor of somebody else's; the call goes on without a span.
+            swallow("starting a span", error)
+            return trace.INVALID_SPAN
+
+    def reads(self, span: Span) -> bool:
+        """Whether anybody reads what is recorded of a call with this span."""
+        return span.is_recording() or (recording.unrecorded is not None and span is not trace.INVALID_SPAN)
 
     def close(self, span: Span, recorded: Recorded, end: int | None = None) -> None:
         """End `span` with everything that `recorded` says."""

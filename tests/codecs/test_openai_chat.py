@@ -177,9 +177,7 @@ def test_changed_answer_keeps_logprobs_and_usage_of_the_wire() -> None:
 
 
 def test_an_answer_from_a_bare_record_is_one_the_sdk_takes() -> None:
-    body = openai_chat.encode_response(
-        ModelResponse(messages=[Message("assistant", [Text("hi")])], usage=Usage(3))
-    )
+    body = openai_chat.encode_response(ModelResponse(messages=[Message("assistant", [Text("hi")])], usage=Usage(3)))
     completion = ChatCompletion.model_validate(body)
     assert completion.choices[0].message.content == "hi"
     assert completion.id.startswith("chatcmpl-")

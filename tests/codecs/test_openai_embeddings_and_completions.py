@@ -33,9 +33,7 @@ def test_every_input_of_an_embedding_is_one_user_message(value: Any, messages: l
     assert isinstance(written["input"], list) == (isinstance(value, list) and value != [1, 2])
 
 
-@pytest.mark.parametrize(
-    ("vector", "length"), [([0.5] * 3, 3), ("AAAAAAAAAAA=", 2), ("AAAAAA==", 1), (None, None)]
-)
+@pytest.mark.parametrize(("vector", "length"), [([0.5] * 3, 3), ("AAAAAAAAAAA=", 2), ("AAAAAA==", 1), (None, None)])
 def test_vectors_are_measured_and_not_read(vector: Any, length: int | None) -> None:
     body = {"data": [{"embedding": vector}] * 2, "usage": {"prompt_tokens": 4, "total_tokens": 4}}
     response = openai_embeddings.decode_response(body)

@@ -39,9 +39,7 @@ def plain(value: Any) -> Any:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    shown = {
-        key: plain(item) for key, item in fields.items() if item is not False and item not in (None, "", [], {})
-    }
+    shown = {key: plain(item) for key, item in fields.items() if item is not False and item not in (None, "", [], {})}
     return {"is": type(value).__name__, **shown}
 
 

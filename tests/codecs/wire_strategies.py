@@ -44,9 +44,7 @@ any_object = st.dictionaries(st.sampled_from(KEYS) | texts, any_json, max_size=6
 
 def shape(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
     """An object with these keys, some more, and sometimes a key that nobody knows."""
-    fixed = {
-        key: value if isinstance(value, st.SearchStrategy) else st.just(value) for key, value in required.items()
-    }
+    fixed = {key: value if isinstance(value, st.SearchStrategy) else st.just(value) for key, value in required.items()}
     return st.fixed_dictionaries(fixed, optional={**optional, "x_unknown": any_json})
 
 
@@ -149,9 +147,7 @@ input_item = st.one_of(
 responses_request = shape(
     {"model": words, "input": texts | st.lists(input_item, max_size=6)},
     instructions=texts,
-    tools=st.lists(
-        shape({"type": "function", "name": words}, description=texts, strict=st.booleans()), max_size=2
-    ),
+    tools=st.lists(shape({"type": "function", "name": words}, description=texts, strict=st.booleans()), max_size=2),
     reasoning=shape({}, effort=words, summary=words),
     text=st.just({"format": {"type": "json_schema", "name": "x"}, "verbosity": "low"}),
     max_output_tokens=st.integers(1, 9),

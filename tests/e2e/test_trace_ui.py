@@ -22,9 +22,7 @@ MESSAGES = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "W
 def test_model_calls_can_be_read_from_the_trace_ui(collectors: MakeCollector, trace_ui: Phoenix) -> None:
     collector = collectors(backend=trace_ui.url)
     collector.start()
-    provider = TracerProvider(
-        resource=Resource({"openinference.project.name": "one-call"}), shutdown_on_exit=False
-    )
+    provider = TracerProvider(resource=Resource({"openinference.project.name": "one-call"}), shutdown_on_exit=False)
     exporter = ReliableSpanExporter(lambda: OTLPSpanExporter(f"{collector.url}/v1/traces"))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     attributes = {

@@ -21,8 +21,7 @@ from spanrelay_testkit.capture import Capture, said
 
 def frames(*words: str) -> list[bytes]:
     chunks = [
-        sse.frame({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": word}}]})
-        for word in words
+        sse.frame({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": word}}]}) for word in words
     ]
     end = sse.frame({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     return [*chunks, end, sse.DONE]

@@ -189,9 +189,7 @@ oi_messages = st.one_of(
         oi_names,
     ),
 )
-oi_answers = st.builds(
-    Message, st.just("assistant"), st.lists(oi_shown | oi_calls, max_size=0), oi_names
-) | st.builds(
+oi_answers = st.builds(Message, st.just("assistant"), st.lists(oi_shown | oi_calls, max_size=0), oi_names) | st.builds(
     lambda shown, calls: Message("assistant", [*shown, *calls]),
     st.lists(oi_shown.filter(lambda part: part != Text("")), min_size=1, max_size=2),
     st.lists(oi_calls, max_size=2),

@@ -194,9 +194,7 @@ def test_messages_that_a_length_limit_cut_are_marked(messages: str) -> None:
     assert record.request is not None and record.request.messages == []
 
 
-@pytest.mark.parametrize(
-    ("indices", "truncated"), [((0, 1), False), ((1, 2), False), ((0, 2), True), ((4, 5), True)]
-)
+@pytest.mark.parametrize(("indices", "truncated"), [((0, 1), False), ((1, 2), False), ((0, 2), True), ((4, 5), True)])
 def test_messages_that_an_attribute_limit_evicted_are_marked(indices: tuple[int, ...], truncated: bool) -> None:
     leaves = {f"llm.input_messages.{n}.message.role": "user" for n in indices}
     assert read({"openinference.span.kind": "LLM", **leaves}).truncated is truncated

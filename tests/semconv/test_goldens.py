@@ -24,9 +24,7 @@ def record_of(case: Path) -> SpanRecord:
     codec = importlib.import_module(f"spanrelay.codecs.{case.parent.name}")
     request = codec.decode_request(loads((case / "request.json").read_bytes()))
     response = codec.decode_response(loads((case / "response.json").read_bytes()))
-    return SpanRecord(
-        1, 2, kind="llm", provider="openai", request=request, response=response, error=response.error
-    )
+    return SpanRecord(1, 2, kind="llm", provider="openai", request=request, response=response, error=response.error)
 
 
 def attributes_of(case: Path, dialect: str) -> dict[str, Any]:

@@ -15,15 +15,11 @@ def strings_of(*classes: type) -> set[str]:
 
 
 def test_openinference_names_are_openinferences() -> None:
-    known = strings_of(
-        openinference.SpanAttributes, openinference.ToolAttributes, openinference.EmbeddingAttributes
-    )
+    known = strings_of(openinference.SpanAttributes, openinference.ToolAttributes, openinference.EmbeddingAttributes)
     ours = {
         value
         for name, value in vars(names).items()
-        if name.startswith("OI_")
-        and isinstance(value, str)
-        and name not in ("OI_REDACTED", "OI_FIRST_TOKEN_EVENT")
+        if name.startswith("OI_") and isinstance(value, str) and name not in ("OI_REDACTED", "OI_FIRST_TOKEN_EVENT")
     }
     assert ours <= known
     assert {alias for _, aliases in names.OI_USAGE_NAMES for alias in aliases} <= known

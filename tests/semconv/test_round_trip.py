@@ -163,9 +163,7 @@ def test_genai_says_tool_call_for_every_provider(reason: str) -> None:
 
 # --- anything at all ----------------------------------------------------------------------------------------
 
-wire_keys = st.sampled_from(
-    ["type", "content", "text", "arguments", "id", "name", "args", "data", "uri", "response"]
-)
+wire_keys = st.sampled_from(["type", "content", "text", "arguments", "id", "name", "args", "data", "uri", "response"])
 wire_json = st.recursive(
     given_records.scalars,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(wire_keys, inner, max_size=3),
@@ -190,9 +188,7 @@ said = shape(
     tool_calls=st.lists(calls, max_size=2),
     tool_call_id=given_records.words,
 )
-odd_texts = st.sampled_from(
-    ["{'a': 1}", "{'a': ", "[", "{", "[1", '[{"text": "x", "type": "summary_text"}', "nan", ""]
-)
+odd_texts = st.sampled_from(["{'a': 1}", "{'a': ", "[", "{", "[1", '[{"text": "x", "type": "summary_text"}', "nan", ""])
 odd_values = wire_json | odd_texts | st.binary(max_size=3)
 envelopes = shape(lc=st.just(1), type=st.just("tool"), data=wire_json, output=wire_json, kwargs=wire_json)
 tool_values = envelopes | shape(input_str=odd_texts, inputs=wire_json, kwargs=wire_json) | odd_values

@@ -170,9 +170,7 @@ def test_a_collector_that_refuses_for_a_while_gets_everything(
     assert losses.take() == {}
 
 
-def test_export_does_not_wait_for_a_collector_that_does_not_answer(
-    serve: MakeServer, reliable: MakeExporter
-) -> None:
+def test_export_does_not_wait_for_a_collector_that_does_not_answer(serve: MakeServer, reliable: MakeExporter) -> None:
     hung = Hung()
     server = serve(hung)
     exporter = reliable(server.port, timeout=60)
@@ -205,9 +203,7 @@ def test_a_span_above_the_limit_is_sent_alone(serve: MakeServer, reliable: MakeE
     assert len(server.bodies) == 3
 
 
-def test_only_the_span_that_is_too_large_for_the_collector_is_lost(
-    serve: MakeServer, reliable: MakeExporter
-) -> None:
+def test_only_the_span_that_is_too_large_for_the_collector_is_lost(serve: MakeServer, reliable: MakeExporter) -> None:
     server = serve(lambda body: 413 if len(body) > 10_000 else 200)
     exporter = reliable(server.port)
     batch = [*spans(20), span("huge", text="x" * 20_000), *spans(20, "more")]
@@ -217,9 +213,7 @@ def test_only_the_span_that_is_too_large_for_the_collector_is_lost(
     assert losses.take() == {LOST: 1}
 
 
-def test_a_collector_that_takes_nothing_is_not_asked_for_every_span(
-    serve: MakeServer, reliable: MakeExporter
-) -> None:
+def test_a_collector_that_takes_nothing_is_not_asked_for_every_span(serve: MakeServer, reliable: MakeExporter) -> None:
     server = serve(lambda body: 400)
     exporter = reliable(server.port)
     exporter.export(spans(500))
@@ -282,9 +276,7 @@ def test_the_log_says_once_that_it_fails_and_once_that_it_works_again(
     assert {record.name for record in caplog.records} == {"spanrelay"}
 
 
-def test_the_exporter_of_another_thread_still_logs(
-    reliable: MakeExporter, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_exporter_of_another_thread_still_logs(reliable: MakeExporter, caplog: pytest.LogCaptureFixture) -> None:
     reliable(free_port())
     stock = OTLPSpanExporter(f"http://127.0.0.1:{free_port()}/v1/traces", timeout=0.2)
     stock.export(spans(1))
@@ -304,9 +296,7 @@ def test_a_span_that_cannot_be_encoded_is_lost_alone(serve: MakeServer, reliable
     assert losses.take()[LOST] == 1
 
 
-def test_shutdown_does_not_wait_for_a_collector_that_does_not_answer(
-    serve: MakeServer, reliable: MakeExporter
-) -> None:
+def test_shutdown_does_not_wait_for_a_collector_that_does_not_answer(serve: MakeServer, reliable: MakeExporter) -> None:
     hung = Hung()
     exporter = reliable(serve(hung).port, timeout=60)
     exporter.export(spans(3))
@@ -473,9 +463,7 @@ class GrpcCollector(TraceServiceServicer):
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self._server.start()
 
-    def Export(
-        self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
-    ) -> ExportTraceServiceResponse:
+    def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
         received = [span for resource in request.resource_spans for span in resource.scope_spans[0].spans]
         if any(span.name == "malformed" for span in received):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "malformed")

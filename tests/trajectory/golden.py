@@ -78,9 +78,7 @@ class Retelling:
 
     def _call(self, root: SpanRecord, agent: Any, step: Any, history: list[Message], answer: Message) -> None:
         tools = [
-            ToolDefinition(
-                d["function"]["name"], d["function"].get("description"), d["function"].get("parameters")
-            )
+            ToolDefinition(d["function"]["name"], d["function"].get("description"), d["function"].get("parameters"))
             for d in agent.get("tool_definitions", [])
         ]
         model = step.get("model_name", agent.get("model_name"))

@@ -70,9 +70,7 @@ class Program:
     def agent(self, name: str = "bot", above: SpanRecord | None = None, **known: Any) -> SpanRecord:
         return self.begin("agent", above, agent=AgentInfo(name), **known)
 
-    def ask(
-        self, above: SpanRecord | None, messages: list[Message], answer: Message | None, **more: Any
-    ) -> SpanRecord:
+    def ask(self, above: SpanRecord | None, messages: list[Message], answer: Message | None, **more: Any) -> SpanRecord:
         """Call a model from start to end."""
         record = self.begin("llm", above, **more.pop("known", {}))
         return self.end(record, **call(messages, answer, **more))

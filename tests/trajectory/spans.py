@@ -27,8 +27,7 @@ def span_of(dump: dict[str, Any]) -> ReadableSpan:
         resource=Resource(dump["resource"]["attributes"]),
         attributes=MappingProxyType(dump["attributes"]),
         events=[
-            Event(e["name"], e.get("attributes") or {}, timestamp=nanoseconds(e["timestamp"]))
-            for e in dump["events"]
+            Event(e["name"], e.get("attributes") or {}, timestamp=nanoseconds(e["timestamp"])) for e in dump["events"]
         ],
         kind=SpanKind[dump["kind"].removeprefix("SpanKind.")],
         status=Status(StatusCode[dump["status"]["status_code"]], dump["status"].get("description")),

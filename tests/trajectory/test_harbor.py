@@ -30,9 +30,7 @@ def everything(directory: Path) -> None:
     program.end(child)
     program.end(outer, **run("delegate", {"topic": "x"}, "summary", "c1", None))
     program.use(root, "list", [1], None, "c2", ErrorInfo("ValueError", "boom"))
-    program.ask(
-        root, [*asked, wanted, answers("c1", "summary"), answers("c2", "boom")], None, error=ErrorInfo("Busy")
-    )
+    program.ask(root, [*asked, wanted, answers("c1", "summary"), answers("c2", "boom")], None, error=ErrorInfo("Busy"))
     program.ask(root, [user("summary of all"), answers("c2", "boom"), user("go on")], says("done"))
     program.ask(root, [system("judge"), user("done?")], says("yes"))
     program.end(root)

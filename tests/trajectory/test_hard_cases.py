@@ -828,10 +828,7 @@ def test_a_mcp_client_span_beneath_its_tools_span_is_the_same_run(program: Progr
     program.end(root)
     document = program.document()
     assert len(document["steps"]) == 3
-    assert (
-        document["steps"][0]["timestamp"]
-        < document["steps"][2]["observation"]["results"][0]["extra"]["otel"]["end"]
-    )
+    assert document["steps"][0]["timestamp"] < document["steps"][2]["observation"]["results"][0]["extra"]["otel"]["end"]
 
 
 def test_a_framework_may_say_only_at_the_end_that_its_span_is_the_call(program: Program) -> None:

@@ -86,9 +86,7 @@ def test_the_oldest_files_go_when_all_are_too_large_but_none_of_this_process(tmp
 
 
 @pytest.mark.swallows
-def test_a_directory_that_cannot_be_made_costs_one_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_directory_that_cannot_be_made_costs_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
     program = Program(tmp_path / "file" / "trajectories")
     with caplog.at_level(logging.WARNING, "spanrelay"):

@@ -95,8 +95,7 @@ def test_sub_agents_are_embedded_below_the_calls_that_started_them(tmp_path: Pat
     assert story(chat) == [*LOOP, "user thanks, hello", f"agent Hello there. {METRICS}"]
     step = boss["steps"][1]
     asked = {
-        r["subagent_trajectory_ref"][0]["trajectory_id"]: r["source_call_id"]
-        for r in step["observation"]["results"]
+        r["subagent_trajectory_ref"][0]["trajectory_id"]: r["source_call_id"] for r in step["observation"]["results"]
     }
     told = {c["trajectory_id"]: c["steps"][1]["message"] for c in boss["subagent_trajectories"]}
     assert {asked[name]: text for name, text in told.items()} == {"call_sf": "hello SF", "call_ny": "hello NY"}

@@ -18,9 +18,7 @@ COMMANDS = {"show": show, "recover": recover, "validate": validate}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when it found a fault, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="spanrelay", description="Trajectories of agents: show, recover, validate."
-    )
+    parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents: show, recover, validate.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = (command.__doc__ or "").splitlines()[0]

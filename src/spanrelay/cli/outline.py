@@ -171,9 +171,7 @@ def calls_of(step: Step, children: dict[str | None, Trajectory], limits: Limits)
 
 def signature(call: ToolCall, limits: Limits) -> list[Piece]:
     """The call as one would write it."""
-    arguments = ", ".join(
-        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()
-    )
+    arguments = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
     return [(visible(call.function_name), "tool"), (f"({visible(limits.cut(arguments))})", "")]
 
 

@@ -47,9 +47,7 @@ def print_rich(branch: Branch, stream: TextIO) -> None:
     from rich.tree import Tree
 
     def label(branch: Branch) -> Text:
-        return Text("\n").join(
-            Text.assemble(*((text, STYLES[style]) for text, style in line)) for line in branch.lines
-        )
+        return Text("\n").join(Text.assemble(*((text, STYLES[style]) for text, style in line)) for line in branch.lines)
 
     def grow(tree: Tree, branch: Branch) -> Tree:
         for child in branch.children:
@@ -68,9 +66,7 @@ def plain_lines(branch: Branch, width: int, first: str = "", rest: str = "") -> 
             guide = rest
     for at, child in enumerate(branch.children, 1):
         last = at == len(branch.children)
-        yield from plain_lines(
-            child, width, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   ")
-        )
+        yield from plain_lines(child, width, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
 
 
 def wrap(line: list[Piece], width: int) -> list[str]:

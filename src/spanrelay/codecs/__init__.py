@@ -47,9 +47,7 @@ class Codec(Protocol):
         """Read a response body, an error body included. Never raises on JSON."""
         ...
 
-    def encode_response(
-        self, response: ModelResponse, wire: Mapping[str, Any] | None = None, /
-    ) -> dict[str, Any]:
+    def encode_response(self, response: ModelResponse, wire: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
         """Return `wire` changed where `response` differs from it; without `wire`, a whole new valid body."""
         ...
 

@@ -780,9 +780,7 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
         )
         put(out, "tools", tools or None)
     if request.parameters != old.parameters:
-        write_parameters(
-            out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS
-        )
+        write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
     return out
 
 
@@ -830,9 +828,7 @@ def _blank_response() -> dict[str, Any]:
 
 
 def _patch_choices(old: list[Message], new: list[Message], choices: list[Any]) -> list[Any]:
-    patched = patch_sequence(
-        old, new, choices, patch=_patch_choice, build=_write_choice, alike=lambda _old, _new: True
-    )
+    patched = patch_sequence(old, new, choices, patch=_patch_choice, build=_write_choice, alike=lambda _old, _new: True)
     if len(new) == len(old):
         return patched
     return [{**as_mapping(choice), "index": index} for index, choice in enumerate(patched)]
@@ -859,9 +855,7 @@ def _set_finish_reasons(choices: list[Any], reasons: list[str]) -> list[Any]:
     """Return `choices` with the finish reasons of the record where there is one for each."""
     if len(choices) != len(reasons):
         return choices
-    return [
-        {**as_mapping(choice), "finish_reason": reason} for choice, reason in zip(choices, reasons, strict=True)
-    ]
+    return [{**as_mapping(choice), "finish_reason": reason} for choice, reason in zip(choices, reasons, strict=True)]
 
 
 def accumulator() -> ChatAccumulator:

@@ -218,8 +218,7 @@ class CompletionsAccumulator:
     def result(self) -> dict[str, Any]:
         """Return the body so far."""
         choices = [
-            {**fields, "text": "".join(self._texts.get(index, []))}
-            for index, fields in sorted(self._choices.items())
+            {**fields, "text": "".join(self._texts.get(index, []))} for index, fields in sorted(self._choices.items())
         ]
         return {**self._body, "choices": choices}
 

@@ -577,9 +577,7 @@ def _write_call(call: ToolCall, answer: bool) -> dict[str, Any]:
 
 def _write_server_call(call: ToolCall) -> dict[str, Any]:
     if call.type not in _SERVER_KEYS:
-        raise CodecError(
-            f"the Responses API has no server tool {call.type!r}; expected one of {sorted(_SERVER_KEYS)}"
-        )
+        raise CodecError(f"the Responses API has no server tool {call.type!r}; expected one of {sorted(_SERVER_KEYS)}")
     item: dict[str, Any] = {"type": call.type, "id": call.id, "status": "completed"}
     if call.type in ("mcp_call", "tool_search_call"):
         item["name"] = call.name
@@ -811,9 +809,7 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
         )
         put(out, "tools", tools or None)
     if request.parameters != old.parameters:
-        write_parameters(
-            out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS
-        )
+        write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
     return out
 
 

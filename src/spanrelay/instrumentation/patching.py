@@ -73,32 +73,43 @@ class Patches:
     def _patch(self, module: ModuleType) -> None:
         if self._table is None:
             self._table = self._make()
-        for patch in self._table:
-            if patch.module == module.__name__:
-                self._wrap(module, patch)
+        missing = [patch for patch in self._table if patch.module == module.__name__ and not self._wrap(module, patch)]
+        if missing:
+            self._report(missing)
 
-    def _wrap(self, module: ModuleType, patch: Patch) -> None:
+    def _wrap(self, module: ModuleType, patch: Patch) -> bool:
+        """Put the wrapper in its place; False where there is no such place."""
         owner_path, _, name = patch.attribute.rpartition(".")
         owner: Any = module
         for part in owner_path.split(".") if owner_path else ():
             owner = getattr(owner, part, None)
-        original = vars(owner).get(name) if owner is not None else None
-        if original is None:
-            self._missing(patch)
-            return
-        wrapper = wrapt.FunctionWrapper(original, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
-        setattr(owner, name, wrapper)
-        self._undo.append(lambda: _restore(owner, name, wrapper, original))
+        present = getattr(owner, "__dict__", {}).get(name)
+        if present is None:
+            return False
+        if not _holds(present, patch.wrapper):
+            wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
+            setattr(owner, name, wrapper)
+            self._undo.append(lambda: _restore(owner, name, wrapper, present))
+        return True
 
-    def _missing(self, patch: Patch) -> None:
-        losses.add(f"patch points not found in {self._package}")
+    def _report(self, missing: list[Patch]) -> None:
+        losses.add(f"patch points not found in {self._package}", len(missing))
         _log.warning(
-            "%s %s has no %s.%s, so its calls are not instrumented; install a version that SpanRelay supports",
+            "%s %s has no %s, so its calls are not instrumented as they should be; install a version that "
+            "SpanRelay supports",
             self._package,
             _version(self._package),
-            patch.module,
-            patch.attribute,
+            ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing),
         )
+
+
+def _holds(present: Any, wrapper: Wrapper) -> bool:
+    """Whether `wrapper` works beneath what stands there: somebody wrapped it again before we were put back."""
+    while hasattr(present, "__wrapped__"):
+        if getattr(present, "_self_wrapper", None) == wrapper:
+            return True
+        present = present.__wrapped__
+    return False
 
 
 def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:

@@ -6,6 +6,7 @@ Raw responses, stream helpers, `parse` and platform subclasses all run through h
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,21 +79,22 @@ class StainlessAPI:
 
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call = call_in_flight()
-        if isinstance(call, ModelCall) and isinstance(call.boundary, StainlessBoundary):
+        if call is not None and call.observed and isinstance(call.boundary, StainlessBoundary):
             with guarded("reading a response"):
-                call.boundary.observe(call, kwargs["response"], kwargs["options"])
+                call.boundary.observe(cast("ModelCall", call), kwargs["response"], kwargs["options"])
         return wrapped(*args, **kwargs)
 
     def _call(self, wrapped: Any, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
         """Return the model call that a request is, or None for a request that is none."""
         options = args[1] if len(args) > 1 else kwargs["options"]
         route = self._route(options.url)
-        if route is None or options.method.lower() != "post" or not isinstance(options.json_data, Mapping):
+        wire = options.json_data
+        if route is None or not isinstance(wire, Mapping) or options.method.lower() != "post":
             return None
         cast_to = args[0] if args else kwargs["cast_to"]
         boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route)
         server = self._server(client)
-        wire = cast("Mapping[str, Any]", options.json_data)
+        wire = cast("Mapping[str, Any]", wire)
         if options.extra_json:
             wire = {**wire, **options.extra_json}
         call = ModelCall(route.codec, wire, boundary, self._tracing, provider=server.provider, kind=route.kind)
@@ -170,9 +172,9 @@ class StainlessBoundary:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
         if self._answering or options.json_data is not self._sending:
             return
-        request = response.request
-        if not request.headers.get("transfer-encoding"):
-            call.sent = request.content
+        # A body that was streamed has not been kept, and `content` refuses.
+        with contextlib.suppress(RuntimeError):
+            call.sent = response.request.content
         if response.is_stream_consumed:
             call.body = response.content
         else:

@@ -6,6 +6,7 @@ went over the wire.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 import weakref
@@ -29,7 +30,11 @@ from spanrelay.tracing import Tracing, describe_error
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived, Tap
 
+CANCELLATIONS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+"""What ends a call from outside; no failure of the provider's."""
+
 _CALL_KEY = otel_context.create_key("spanrelay.call")
+_NO_CONTEXT = Context()
 
 
 def call_in_flight(context: Context | None = None) -> Call | None:
@@ -87,7 +92,18 @@ class Call:
     kind: ClassVar[Kind]
     answer_type: ClassVar[type]
 
-    __slots__ = ("_tap", "arrived", "boundary", "context", "record", "scope", "span", "started", "tracing")
+    __slots__ = (
+        "_tap",
+        "arrived",
+        "boundary",
+        "context",
+        "observed",
+        "record",
+        "scope",
+        "span",
+        "started",
+        "tracing",
+    )
 
     def __init__(self, record: SpanRecord, boundary: Boundary, tracing: Tracing) -> None:
         self.record = record
@@ -95,11 +111,13 @@ class Call:
         self.tracing = tracing
         self.scope: Scope | None = None
         self.span: Span = INVALID_SPAN
-        self.context: Context = Context()
+        self.context = _NO_CONTEXT
         self._tap: weakref.ref[Tap] | None = None
         self.arrived: Arrived | None = None
         """What came of the answer where it is a stream."""
         self.started = 0
+        self.observed = True
+        """Whether somebody will read what is sent and received; the boundary need not keep it otherwise."""
 
     @property
     def tap(self) -> Tap | None:
@@ -114,10 +132,12 @@ class Call:
     def open(self) -> Context:
         """Open the span and return the context in which the real call is to run."""
         outer = otel_context.get_current()
-        self.scope = current_scope(outer)
-        inherit(self.record, self.scope)
+        scope = self.scope = current_scope(outer)
+        if scope is not None:
+            inherit(self.record, scope)
         self.started = time.perf_counter_ns()
         self.span = self.tracing.open(self.record, outer)
+        self.observed = self.tracing.reads(self.span)
         self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, outer))
         return self.context
 
@@ -128,11 +148,15 @@ class Call:
     def finish(self) -> None:
         """End the span with what was recorded."""
         self.tracing.close(self.span, self)
+        # It holds this call: the cycle would keep payloads until the garbage collector comes round.
+        self.context = _NO_CONTEXT
 
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised `error`."""
         if self.tap is not None:
             self.tap.forget()
+        if isinstance(error, CANCELLATIONS):
+            self.record.incomplete = "cancelled"
         self.record.error = describe_error(error)
         self.finish()
 
@@ -152,6 +176,9 @@ class Call:
         """Return a copy to be sent beside this call."""
         other = copy.copy(self)
         other.tap = None
+        # What comes back on its way is the branch's, and the boundary keeps state of each sending.
+        other.boundary = copy.copy(self.boundary)
+        other.context = otel_context.set_value(_CALL_KEY, other, self.context)
         return other
 
     def decode_answer(self, response: Response) -> Any:
@@ -224,9 +251,7 @@ class ModelCall(Call):
     @request.setter
     def request(self, value: ModelRequest) -> None:
         if not isinstance(value, ModelRequest):  # pyright: ignore[reportUnnecessaryIsInstance] - policy is user code
-            raise MiddlewareError(
-                f"the request of a model call must be a ModelRequest, not {type(value).__name__!r}"
-            )
+            raise MiddlewareError(f"the request of a model call must be a ModelRequest, not {type(value).__name__!r}")
         self._request = value
 
     @property
@@ -351,9 +376,7 @@ class ToolExecution(Call):
     @request.setter
     def request(self, value: ToolRequest) -> None:
         if not isinstance(value, ToolRequest):  # pyright: ignore[reportUnnecessaryIsInstance] - policy is user code
-            raise MiddlewareError(
-                f"the request of a tool call must be a ToolRequest, not {type(value).__name__!r}"
-            )
+            raise MiddlewareError(f"the request of a tool call must be a ToolRequest, not {type(value).__name__!r}")
         self.record.tool = value
 
     def outgoing(self) -> ToolRequest:

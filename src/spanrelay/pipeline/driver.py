@@ -37,6 +37,7 @@ def run(call: Call) -> Any:
         if chain is None:
             native = call.boundary.send(call)
         else:
+            call.observed = True
             frame = _frame()
             native = _drive(flow_of(call, chain, frame), call, frame)
     except BaseException as error:
@@ -57,6 +58,7 @@ async def arun(call: Call) -> Any:
         if chain is None:
             native = await call.boundary.send(call)
         else:
+            call.observed = True
             frame = _frame()
             native = await _adrive(flow_of(call, chain, frame), call, frame)
     except BaseException as error:

@@ -239,9 +239,7 @@ def _answer_of(entry: Middleware, value: Any, last: Response | None) -> Any:
     """Check what an execution intercept returned; None after a `yield` means the answer unchanged."""
     if value is None:
         if last is None:
-            raise MiddlewareError(
-                f"execution intercept {entry.name!r} neither sent the call nor returned an answer"
-            )
+            raise MiddlewareError(f"execution intercept {entry.name!r} neither sent the call nor returned an answer")
         return last
     return value
 

@@ -49,8 +49,7 @@ def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> 
     def decorate(step: Step) -> Middleware:
         if family == "execution" and not inspect.isgeneratorfunction(step):
             raise TypeError(
-                f"execution intercept {step!r} must be a generator function: `response = yield call` sends the "
-                "call on"
+                f"execution intercept {step!r} must be a generator function: `response = yield call` sends the call on"
             )
         kinds: Iterable[Kind] | None = options.get("kinds")
         return Middleware(
@@ -177,10 +176,10 @@ def current_frame() -> Frame | None:
 def chain_for(call: Call) -> Chain | None:
     """Return the chain for `call`, which has been opened; None when nothing is registered for it."""
     scope = call.scope
-    registries: tuple[Registry[Middleware], ...]
-    registries = (registered, *scope.registries) if scope is not None and scope.registries else (registered,)
-    if not any(registry.entries for registry in registries):
+    owned: tuple[Registry[Middleware], ...] = () if scope is None else scope.registries
+    if not registered.entries and not any(registry.entries for registry in owned):
         return None
+    registries = (registered, *owned)
     frame = current_frame()
     excluded = _NOTHING if frame is None else frame.excluded()
     return _compiled(registries, call.record.kind or "custom", excluded)

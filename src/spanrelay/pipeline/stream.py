@@ -6,22 +6,19 @@ for each advance and detached after it, never held in between.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from opentelemetry.context import attach, detach
 
 from spanrelay import _json
 from spanrelay._guard import guarded, swallow
 from spanrelay.codecs import Codec, sse
+from spanrelay.pipeline.call import CANCELLATIONS, Call
 from spanrelay.tracing import describe_error
-
-if TYPE_CHECKING:
-    from spanrelay.pipeline.call import Call
 
 _DONE = b"data: [DONE]"
 _FAILURES = (b'data: {"error"', b"event: error", b'"type":"response.failed"', b'"type": "response.failed"')
@@ -56,7 +53,13 @@ class Arrived:
 
     def tail(self) -> bytes:
         """The last bytes that came, enough to hold an end marker."""
-        return b"".join(self.chunks[-2:]) if self.framed else b""
+        if not self.framed:
+            return b""
+        if self._decode is not None:
+            with guarded("decompressing a stream"):
+                return self._decode(b"".join(self.chunks))
+            return b""
+        return b"".join(self.chunks[-2:])
 
 
 class Tap:
@@ -130,8 +133,7 @@ class Tap:
 
     def _note(self, error: BaseException) -> None:
         self.failure = error
-        cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt))
-        self.call.record.incomplete = "cancelled" if cancelled else "error"
+        self.call.record.incomplete = "cancelled" if isinstance(error, CANCELLATIONS) else "error"
         self.call.record.error = describe_error(error)
 
     def _note_error_event(self) -> None:

@@ -215,9 +215,7 @@ def read_tool_facts(attributes: Mapping[str, Any], record: SpanRecord) -> ToolRe
         name = text(first(attributes, _TOOL_NAMES)) or record.name.removeprefix("execute_tool ")
         tool = record.tool = ToolRequest(name)
     tool.call_id = tool.call_id or text(first(attributes, (names.TOOL_CALL_ID, names.OI_TOOL_ID)))
-    tool.description = tool.description or text(
-        first(attributes, (names.TOOL_DESCRIPTION, names.OI_TOOL_DESCRIPTION))
-    )
+    tool.description = tool.description or text(first(attributes, (names.TOOL_DESCRIPTION, names.OI_TOOL_DESCRIPTION)))
     tool.type = tool.type or text(attributes.get(names.TOOL_TYPE))
     return tool
 

@@ -144,9 +144,7 @@ def _write_response(response: ModelResponse, attributes: dict[str, AttributeValu
     if response.usage is not None:
         write_usage(response.usage, names.USAGE_NAMES, attributes)
     if response.parameters:
-        write_parameters(
-            response.parameters, names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETERS, attributes
-        )
+        write_parameters(response.parameters, names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETERS, attributes)
     if content and response.messages:
         attributes[names.OUTPUT_MESSAGES] = dumps_text(write_messages(response.messages))
 

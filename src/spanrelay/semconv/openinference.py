@@ -186,9 +186,7 @@ def _write_content(record: SpanRecord, attributes: dict[str, AttributeValue]) ->
     write_scope_values(record, attributes)
 
 
-def _write_request_content(
-    record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]
-) -> None:
+def _write_request_content(record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]) -> None:
     if record.kind == "embedder":
         for index, message in enumerate(request.messages):
             attributes[f"{names.OI_EMBEDDINGS}.{index}.{names.OI_EMBEDDING_TEXT}"] = clean_text(message.text)
@@ -550,9 +548,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _read_raw(
-    attributes: Mapping[str, Any], key: str, mime_key: str, role: Role, record: SpanRecord
-) -> list[Message]:
+def _read_raw(attributes: Mapping[str, Any], key: str, mime_key: str, role: Role, record: SpanRecord) -> list[Message]:
     """Return the messages of a call whose instrumentor wrote only its raw input or output."""
     value = unless_redacted(read_value(attributes, key, mime_key), record)
     if isinstance(value, str) and value:
@@ -612,9 +608,7 @@ def _read_message(fields: dict[str, Any], record: SpanRecord) -> Message:
     return Message(known, [*parts, *calls], name)
 
 
-def _read_answer(
-    fields: dict[str, Any], parts: list[Part], call_id: str | None, name: str | None
-) -> ToolCallResponse:
+def _read_answer(fields: dict[str, Any], parts: list[Part], call_id: str | None, name: str | None) -> ToolCallResponse:
     """Return a tool's answer: a text where it was written as one."""
     content = fields.get("message.content")
     return ToolCallResponse(call_id, content if isinstance(content, str) else parts or None, name)

@@ -313,9 +313,7 @@ class ReliableMetricExporter(MetricExporter):
         # Readers read these from the exporter; there is no public name for them.
         super().__init__(inner._preferred_temporality, inner._preferred_aggregation)
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
-    ) -> MetricExportResult:
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         """Take a collection; FAILURE only after `shutdown`."""
         taken = self._delivery.outbox.put([(metrics_data, 0)])
         return MetricExportResult.SUCCESS if taken else MetricExportResult.FAILURE

@@ -96,7 +96,7 @@ class LazyAttributes(BoundedAttributes):
 
     def __init__(self, ended: Ended, dialect: str, *, content: bool) -> None:
         # The base class's state is made on demand, so its constructor has nothing to do.
-        self._ended = ended
+        self._ended: Ended | None = ended
         self._dialect = dialect
         self._content = content
         self._items: dict[str, Any] | None = None
@@ -112,24 +112,26 @@ class LazyAttributes(BoundedAttributes):
         if self._items is None:
             with self._once:
                 if self._items is None:
-                    self._items = self._project()
+                    self._items = self._project(cast("Ended", self._ended))
+                    # It holds the span, whose attributes these are: the cycle would outlive the export.
+                    self._ended = None
         return self._items
 
-    def _project(self) -> dict[str, Any]:
-        items = dict(self._ended.attributes)
+    def _project(self, ended: Ended) -> dict[str, Any]:
+        items = dict(ended.attributes)
         with guarded("projecting a record"):
-            record = self._ended.record
+            record = ended.record
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
         masked = {key: mask_text(value) if type(value) is str else value for key, value in items.items()}
-        return self._limit(masked)
+        return self._limit(masked, getattr(ended.attributes, "dropped", 0))
 
-    def _limit(self, items: dict[str, Any]) -> dict[str, Any]:
+    def _limit(self, items: dict[str, Any], dropped: int) -> dict[str, Any]:
         length = self.max_value_len
         if length is not None:
             items = {k: v[:length] if isinstance(v, str) else v for k, v in items.items()}
-        self._dropped = getattr(self._ended.attributes, "dropped", 0)
+        self._dropped = dropped
         if self.maxlen is not None and len(items) > self.maxlen:
             self._dropped += len(items) - self.maxlen
             items = dict(list(items.items())[: self.maxlen])

@@ -152,7 +152,7 @@ class Worker:
             with guarded("recording metrics"):
                 self._measure(record)
 
-    def _feed(self, work: str, feed: Callable[[Sink], None]) -> None:
+    def _feed(self, work: str, feed: Callable[[Sink], object]) -> None:
         if self._sink is not None:
             with guarded(work):
                 feed(self._sink)

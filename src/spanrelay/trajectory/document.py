@@ -472,9 +472,7 @@ class Document:
         name = tool.name or record.name
         pending = [c for c in self._calls.values() if not c.executed and not c.told and c.name == name]
         arguments = canonical(tool.arguments)
-        return [c for c in pending if _same_arguments(c.arguments, arguments)] or (
-            pending if len(pending) == 1 else []
-        )
+        return [c for c in pending if _same_arguments(c.arguments, arguments)] or (pending if len(pending) == 1 else [])
 
     def _pair(self, record: SpanRecord, candidates: list[Call]) -> list[Run]:
         """Hold back a run that fits several calls; pair all in order once there are as many runs as calls."""
@@ -585,9 +583,7 @@ class Document:
         self.journal.write({"op": "step", "doc": self.id, "step": step.to_json()})
         return self.count
 
-    def _write_result(
-        self, call: Call, content: str | list[atif.ContentPart] | None, extra: dict[str, JSON]
-    ) -> None:
+    def _write_result(self, call: Call, content: str | list[atif.ContentPart] | None, extra: dict[str, JSON]) -> None:
         result = atif.ObservationResult(call.id, content, extra=extra or None)
         written = {"op": "result", "doc": self.id, "step": call.step, "result": result.to_json()}
         self.journal.write(written)

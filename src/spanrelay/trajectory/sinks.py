@@ -177,9 +177,7 @@ class DirectoryJournal:
     operation after each time that the document was up to date.
     """
 
-    def __init__(
-        self, directory: TrajectoryDirectory, name: str, changed: Callable[[DirectoryJournal], None]
-    ) -> None:
+    def __init__(self, directory: TrajectoryDirectory, name: str, changed: Callable[[DirectoryJournal], None]) -> None:
         self.dirty = False
         self.full = False
         self.path: Path | None = None

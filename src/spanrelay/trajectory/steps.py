@@ -69,9 +69,7 @@ def cut(text: str) -> str:
 # ── content
 
 
-def content_of(
-    parts: Iterable[Part], media: MediaStore | None, glue: str = "\n\n"
-) -> str | list[atif.ContentPart]:
+def content_of(parts: Iterable[Part], media: MediaStore | None, glue: str = "\n\n") -> str | list[atif.ContentPart]:
     """Return parts as the content of a step: text, or a list of parts where images or sounds are among them."""
     found: list[atif.ContentPart] = []
     for part in parts:
@@ -302,9 +300,7 @@ def _step_extra(record: SpanRecord, media: MediaStore | None) -> dict[str, JSON]
 def _alternative(parts: list[Part], media: MediaStore | None) -> dict[str, JSON]:
     turn = Turn("assistant", parts)
     content = content_of(parts, media, glue="")
-    found: dict[str, Any] = {
-        "message": content if isinstance(content, str) else [part.to_json() for part in content]
-    }
+    found: dict[str, Any] = {"message": content if isinstance(content, str) else [part.to_json() for part in content]}
     if turn.calls:
         found["tool_calls"] = [{"function_name": c.name, "arguments": c.arguments} for c in turn.calls]
     return found

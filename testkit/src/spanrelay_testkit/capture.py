@@ -12,7 +12,7 @@ import itertools
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.trace import SpanContext
 
 from spanrelay import _guard, tracing
 from spanrelay.pipeline.middleware import registered
@@ -29,7 +30,6 @@ from spanrelay.records import SpanRecord
 from spanrelay.semconv import names
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
-from spanrelay.telemetry.projection import LazyAttributes
 from spanrelay.tracing import default_tracing, recording
 
 __all__ = ["Capture", "CountedIds", "capture", "captured", "swallowing_fails_the_test"]
@@ -64,7 +64,7 @@ class Ledger(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Tick it off."""
-        self.ended[span.get_span_context().span_id] += 1
+        self.ended[cast("SpanContext", span.get_span_context()).span_id] += 1
 
     @property
     def open(self) -> list[str]:
@@ -125,7 +125,7 @@ class Capture:
 
     def record(self, span: ReadableSpan) -> SpanRecord:
         """What was recorded behind a span of ours, before any dialect."""
-        return cast("LazyAttributes", span._attributes)._ended.record
+        return cast("Any", span._attributes)._ended.record
 
     def clear(self) -> None:
         """Forget the spans so far."""
@@ -166,7 +166,7 @@ def asked(span: ReadableSpan) -> str:
 @contextlib.contextmanager
 def captured(
     *, dialect: str = "genai", content: bool = True, sampler: Sampler = ALWAYS_ON, adopted: bool = True
-) -> Iterator[Capture]:
+) -> Generator[Capture]:
     """Record spans as `Capture` says, and check at the end that nothing is left."""
     capture = Capture(dialect=dialect, content=content, sampler=sampler, adopted=adopted)
     complaints = Complaints()

@@ -17,8 +17,9 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -26,7 +27,7 @@ from opentelemetry.context import attach, detach, set_value
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import StatusCode, set_span_in_context
+from opentelemetry.trace import StatusCode
 
 from spanrelay import errors
 from spanrelay.instrumentation.instrumentor import Instrumentor
@@ -34,7 +35,7 @@ from spanrelay.pipeline.middleware import execution_intercept, guardrail, reques
 from spanrelay.records import Message, ModelResponse, Text
 from spanrelay.semconv import names
 from spanrelay_testkit.capture import Capture, asked, captured, said
-from spanrelay_testkit.exchange import Answer, error, reply
+from spanrelay_testkit.exchange import Answer, Request, error, reply
 from spanrelay_testkit.half import Form, Half, Outcome, StreamForm, context_untouched
 from spanrelay_testkit.model_server import ModelServer
 
@@ -101,7 +102,7 @@ class InstrumentorContract:
             yield capture
 
     @contextlib.contextmanager
-    def instrumenting(self, capture: Capture) -> Iterator[Capture]:
+    def instrumenting(self, capture: Capture) -> Generator[Capture]:
         """Instrument the SDK for `capture`."""
         instrumentor = self.instrumentor()
         instrumentor.instrument(tracer_provider=capture.provider)
@@ -112,9 +113,9 @@ class InstrumentorContract:
                 instrumentor.uninstrument()
 
     @contextlib.asynccontextmanager
-    async def talking(self, half: Half, *answers: Answer, **options: Any) -> AsyncIterator[tuple[ModelServer, Any]]:
+    async def talking(self, half: Half, *answers: Answer, **options: Any) -> AsyncGenerator[tuple[ModelServer, Any]]:
         """A server that gives `answers`, or always `ANSWER`, and a client of it."""
-        script = list(answers) if answers else lambda _: reply(ANSWER)
+        script: Any = list(answers) if answers else _always
         with ModelServer(script) as server:
             client = self.open_client(half, server.url, **options)
             try:
@@ -251,9 +252,7 @@ class InstrumentorContract:
         check_same_error(ours, bare)
         check_failed(capture.span, ours)
 
-    async def test_a_generator_of_messages_reaches_the_provider_whole(
-        self, half: Half, instrumented: Capture
-    ) -> None:
+    async def test_a_generator_of_messages_reaches_the_provider_whole(self, half: Half, instrumented: Capture) -> None:
         async with self.talking(half) as (server, client):
             await half.settle(self.call(client, (message for message in self.question("one"))))
         [request] = server.requests
@@ -389,7 +388,7 @@ class InstrumentorContract:
     async def test_a_stream_whose_connection_drops_keeps_what_had_arrived(
         self, half: Half, streaming: StreamForm, capture: Capture
     ) -> None:
-        async with self.talking(half, *[reply(ANSWER, cut_after=self.cut)] * 2) as (_, client):
+        async with self.talking(half, *[reply(ANSWER, cut_after=streaming.cut)] * 2) as (_, client):
             bare = await self.failure_while_reading(half, streaming, client)
             with self.instrumenting(capture):
                 ours = await self.failure_while_reading(half, streaming, client)
@@ -397,13 +396,10 @@ class InstrumentorContract:
         check_stream(capture.span, "error")
         assert capture.span.status.status_code is StatusCode.ERROR
 
-    cut: ClassVar[int] = 3
-    """After how many events of a stream some of the text, but not all, has come."""
-
     async def failure_while_reading(self, half: Half, streaming: StreamForm, client: Any) -> BaseException:
         """Return what reading a stream to its end raises."""
         stream = await half.settle(streaming.open(client, self.question("hi")))
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - the SDK's own error, compared by the caller
+        with pytest.raises(Exception) as caught:
             async for _ in half.each(stream):
                 pass
         return caught.value
@@ -413,8 +409,8 @@ class InstrumentorContract:
     ) -> None:
         half = Half(asynchronous=True)
         async with self.held_stream(half, streaming, instrumented) as stream:
-            reading = asyncio.ensure_future(half.following(stream))
-            await asyncio.sleep(0)
+            reading = asyncio.ensure_future(half.read_on(stream))
+            await asyncio.sleep(0.01)  # for the chunks that have come; the next one is held back
             reading.cancel()
             with pytest.raises(self.cancelled_by):
                 await reading
@@ -465,9 +461,7 @@ class InstrumentorContract:
         assert capture.span.status.status_code is StatusCode.ERROR
         assert "overloaded" in (capture.span.status.description or "")
 
-    async def text_and_error(
-        self, half: Half, streaming: StreamForm, client: Any
-    ) -> tuple[str, BaseException | None]:
+    async def text_and_error(self, half: Half, streaming: StreamForm, client: Any) -> tuple[str, BaseException | None]:
         """Return what a stream says and what it raises."""
         text = ""
         try:
@@ -478,10 +472,10 @@ class InstrumentorContract:
         return text, None
 
     @contextlib.asynccontextmanager
-    async def held_stream(self, half: Half, streaming: StreamForm, capture: Capture) -> AsyncIterator[Any]:
+    async def held_stream(self, half: Half, streaming: StreamForm, capture: Capture) -> AsyncGenerator[Any]:
         """A stream of which some text has been read; the provider waits before the rest."""
         held = threading.Event()
-        async with self.talking(half, reply(ANSWER, hold=held, hold_after=self.cut)) as (_, client):
+        async with self.talking(half, reply(ANSWER, hold=held, hold_after=streaming.cut)) as (_, client):
             holder = [await half.settle(streaming.open(client, self.question("hi")))]
             text = ""
             while not text:
@@ -807,7 +801,7 @@ def racing(seen: list[str]) -> Callable[[Any], Any]:
 
 
 @contextlib.contextmanager
-def suppressed(key: str) -> Iterator[None]:
+def suppressed(key: str) -> Generator[None]:
     """Suppress instrumentation by OpenTelemetry's own helper, or by the plain key that others use."""
     if key == "opentelemetry":
         with suppress_instrumentation():
@@ -821,7 +815,7 @@ def suppressed(key: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deaf_address() -> Iterator[str]:
+def deaf_address() -> Generator[str]:
     """A URL where connections are refused: the port is taken, and nobody listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -829,7 +823,7 @@ def deaf_address() -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def under_transport(client: Any, capture: Capture) -> AsyncIterator[None]:
+async def under_transport(client: Any, capture: Capture) -> AsyncGenerator[None]:
     """Open a span of the application's in the HTTP client's own hook, where the real call is being made."""
     hooks = client._client.event_hooks
     asynchronous = asyncio.iscoroutinefunction(client._client.send)
@@ -863,14 +857,27 @@ def wrap_on_top(instrumentor: Instrumentor) -> Callable[[], None]:
         owner, name = owner_of(patch), patch.attribute.rpartition(".")[2]
         present = vars(owner)[name]
         original = getattr(present, "__wrapped__", present)
-        setattr(owner, name, wrapt.FunctionWrapper(present, lambda wrapped, _, args, kwargs: wrapped(*args, **kwargs)))
-        undo.append(lambda owner=owner, name=name, original=original: setattr(owner, name, original))
-    return lambda: [step() for step in undo] and None
+        setattr(owner, name, wrapt.FunctionWrapper(present, _pass_on))
+        undo.append(partial(setattr, owner, name, original))
+
+    def take_off() -> None:
+        for step in undo:
+            step()
+
+    return take_off
+
+
+def _always(request: Request) -> Answer:
+    return reply(ANSWER)
+
+
+def _pass_on(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs)
 
 
 async def failure_of(half: Half, ask: Callable[[], Any]) -> BaseException:
     """Return the exception that a call raises; the context is as it was."""
-    with context_untouched(), pytest.raises(Exception) as caught:  # noqa: PT011 - compared by the caller
+    with context_untouched(), pytest.raises(Exception) as caught:
         await half.settle(ask())
     return caught.value
 
@@ -879,7 +886,10 @@ def check_same_error(ours: BaseException, bare: BaseException) -> None:
     """Same type, text and cause, raised at the same line of the SDK."""
     assert (type(ours), str(ours), ours.args) == (type(bare), str(bare), bare.args)
     assert type(ours.__cause__) is type(bare.__cause__)
-    [ours_at], [bare_at] = traceback.extract_tb(ours.__traceback__)[-1:], traceback.extract_tb(bare.__traceback__)[-1:]
+    [ours_at], [bare_at] = (
+        traceback.extract_tb(ours.__traceback__)[-1:],
+        traceback.extract_tb(bare.__traceback__)[-1:],
+    )
     assert (ours_at.filename, ours_at.lineno) == (bare_at.filename, bare_at.lineno)
 
 

@@ -32,9 +32,7 @@ def model_settings() -> Generator[dict[str, str]]:
 
 def run(command: list[str], settings: Mapping[str, str]) -> int:
     """Say the command as one would type it, and run it with the programs of this environment."""
-    print(
-        "$", *(f"{name}={shlex.quote(value)}" for name, value in settings.items()), shlex.join(command), flush=True
-    )
+    print("$", *(f"{name}={shlex.quote(value)}" for name, value in settings.items()), shlex.join(command), flush=True)
     environment = {**os.environ, **settings, "PATH": os.pathsep.join([programs(), os.environ.get("PATH", "")])}
     return subprocess.run(command, env=environment, check=False).returncode
 

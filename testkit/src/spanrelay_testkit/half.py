@@ -6,7 +6,7 @@ Whatever it does, the caller's OpenTelemetry context is the same object before a
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,14 +28,18 @@ Form: TypeAlias = "Callable[[Half, Any, Any], Awaitable[Outcome]]"
 
 @dataclass(frozen=True, slots=True)
 class StreamForm:
-    """One way of streaming: `open(client, messages)` gives the stream, `text_of(chunk)` what a chunk says."""
+    """One way of streaming: `open(client, messages)` gives the stream, `text_of(chunk)` what a chunk says.
+
+    `cut` is after how many events some of the text, but not all, has come.
+    """
 
     open: Callable[[Any, Any], Any]
     text_of: Callable[[Any], str]
+    cut: int = 3
 
 
 @contextmanager
-def context_untouched() -> Iterator[None]:
+def context_untouched() -> Generator[None]:
     """Check that the current context is the same object afterwards."""
     before = get_current()
     try:
@@ -70,13 +74,18 @@ class Half:
         """Return the first `count` chunks of a stream and leave it as it is."""
         return [await self.following(stream) for _ in range(count)]
 
+    async def read_on(self, stream: Any) -> None:
+        """Read a stream until something ends it."""
+        while True:
+            await self.following(stream)
+
     async def following(self, stream: Any) -> Any:
         """Return the next chunk of a stream."""
         with context_untouched():
             return await stream.__anext__() if self.asynchronous else next(stream)
 
     @asynccontextmanager
-    async def entered(self, manager: Any) -> AsyncIterator[Any]:
+    async def entered(self, manager: Any) -> AsyncGenerator[Any]:
         """`with manager` or `async with manager`."""
         before = get_current()
         if self.asynchronous:

@@ -77,9 +77,7 @@ class ModelServer:
         record: Whether to keep what arrives in `requests`; off for long benchmarks.
     """
 
-    def __init__(
-        self, script: Script | Sequence[Answer] | None = None, *, port: int = 0, record: bool = True
-    ) -> None:
+    def __init__(self, script: Script | Sequence[Answer] | None = None, *, port: int = 0, record: bool = True) -> None:
         self.requests: list[Request] = []
         self._record = record
         self._answer = echo if script is None else script if callable(script) else in_order(script)
@@ -260,9 +258,7 @@ class Handler(BaseHTTPRequestHandler):
         if request.api == "responses":
             self.provider.keep_response(responses_wire.body(answer, request, number))
         if request.streamed:
-            return self._stream(
-                answer, wire.events(answer, request, number), 200, f"{EVENT_STREAM}; charset=utf-8"
-            )
+            return self._stream(answer, wire.events(answer, request, number), 200, f"{EVENT_STREAM}; charset=utf-8")
         return self._json(answer, wire.body(answer, request, number))
 
     def _json(self, answer: Answer, body: dict[str, Any]) -> None:

@@ -137,7 +137,9 @@ def events(reply: Reply, request: Request, number: int) -> Iterator[bytes]:
             yield event(kind, item_id=item["id"], output_index=index, **fields)
         yield event("response.output_item.done", output_index=index, item=item)
     if reply.in_stream_error is not None:
-        yield event("error", **{"code": None, "message": "", "param": None, **reply.in_stream_error})
+        # The event's own type is `error`; the API has no field for the error's.
+        said = {name: value for name, value in reply.in_stream_error.items() if name != "type"}
+        yield event("error", **{"code": None, "message": "", "param": None, **said})
         return
     finished = body(reply, request, number)
     yield event(f"response.{finished['status']}", response=finished)
