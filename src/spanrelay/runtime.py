@@ -136,19 +136,18 @@ def _worker(settings: Settings) -> Worker | None:
     measure = CallMetrics().record if settings.metrics and _metrics_are_recorded() else None
     if settings.trajectories == "off" or settings.content == "off":
         return Worker(lambda: None, measure) if measure is not None else None
+    # Here and not on the worker's thread: a fork in the middle of an import would leave the child half of it.
+    from spanrelay.trajectory.exporter import TrajectoryWriter
+
+    def writer() -> Sink:
+        return TrajectoryWriter(settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes)
+
     return Worker(
-        lambda: _writer(settings),
+        writer,
         measure,
         on_first=None if settings.quiet else lambda: _announce(settings),
         unsampled=settings.trajectories == "all",
     )
-
-
-def _writer(settings: Settings) -> Sink:
-    # Imported with the first span, on the worker's thread: most processes that boot with us record nothing.
-    from spanrelay.trajectory.exporter import TrajectoryWriter
-
-    return TrajectoryWriter(settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes)
 
 
 def _metrics_are_recorded() -> bool:
@@ -186,9 +185,8 @@ def _record_everything(provider: TracerProvider) -> None:
 
 def _unrecorded(worker: Worker) -> Callable[[tracing.Recorded], None]:
     def count(recorded: tracing.Recorded) -> None:
-        with guarded("counting a call that is not sampled"):
-            recorded.complete()
-            worker.unrecorded(recorded.record)
+        recorded.record.start, recorded.record.end = 0, recorded.elapsed()
+        worker.unrecorded(recorded)
 
     return count
 

@@ -36,7 +36,7 @@ def current_scope(context: Context | None = None) -> Scope | None:
 class Scope:
     """One entered scope. `span` is its span; `session_id`, `user_id` and `metadata` reach every span below."""
 
-    __slots__ = ("_registry", "_token", "parent", "record", "registries", "span")
+    __slots__ = ("_registry", "_started", "_token", "parent", "record", "registries", "span")
 
     def __init__(self, record: SpanRecord, parent: Scope | None) -> None:
         self.record = record
@@ -45,6 +45,7 @@ class Scope:
         self.registries: tuple[Registry[Any], ...] = parent.registries if parent is not None else ()
         self._registry: Registry[Any] | None = None
         self._token: Token[Context] | None = None
+        self._started = time.perf_counter_ns()
 
     @property
     def name(self) -> str:
@@ -70,6 +71,10 @@ class Scope:
     def size(self) -> int:
         """Nothing of a scope is kept as bytes."""
         return 0
+
+    def elapsed(self) -> int:
+        """Nanoseconds since the scope was made."""
+        return time.perf_counter_ns() - self._started
 
     def complete(self) -> None:
         """A scope's record is complete when it ends."""

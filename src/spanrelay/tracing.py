@@ -5,7 +5,8 @@ Nothing here reads a payload: that is done later, on another thread, by whoever 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from opentelemetry import trace
@@ -16,6 +17,7 @@ from spanrelay import semconv
 from spanrelay._guard import guarded, swallow
 from spanrelay.records import ErrorInfo, SpanRecord
 from spanrelay.semconv import names
+from spanrelay.semconv.names import AttributeValue
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 
@@ -28,6 +30,10 @@ class Recorded(Protocol):
     @property
     def size(self) -> int:
         """Bytes of payload that are kept until somebody reads the record."""
+        ...
+
+    def elapsed(self) -> int:
+        """Nanoseconds since it began."""
         ...
 
     def complete(self) -> None:
@@ -72,6 +78,28 @@ def abandon(provider: TracerProvider) -> None:
     _adopted.pop(id(provider), None)
 
 
+class Start:
+    """What a span starts with. It is the same for many calls and made once for them: nobody changes it."""
+
+    __slots__ = ("attributes", "kind", "name")
+
+    def __init__(self, record: SpanRecord) -> None:
+        self.name = record.name
+        self.kind = SpanKind.CLIENT if record.kind in _CLIENT_KINDS else SpanKind.INTERNAL
+        attributes = semconv.write_start(record, recording.dialect)
+        if record.server_address is not None:
+            attributes[names.SERVER_ADDRESS] = record.server_address
+            if record.server_port is not None:
+                attributes[names.SERVER_PORT] = record.server_port
+        self.attributes: Mapping[str, AttributeValue] = attributes
+
+    def within(self, scope: SpanRecord) -> Start:
+        """Return this start with what `scope`, the record of a scope's identity alone, hands down."""
+        other = copy.copy(self)
+        other.attributes = {**self.attributes, **semconv.write_start(scope, recording.dialect)}
+        return other
+
+
 class Tracing:
     """A tracer, and how its spans get what was recorded.
 
@@ -96,18 +124,16 @@ class Tracing:
         """Whether a span processor of ours will see the spans of this tracer first."""
         return id(self._provider or trace.get_tracer_provider()) in _adopted
 
-    def open(self, record: SpanRecord, context: Context, start: int | None = None) -> Span:
-        """Start the span of `record` under `context`; `start` is in nanoseconds since the epoch."""
+    def open(self, record: SpanRecord, context: Context, time: int | None = None) -> Span:
+        """Start the span of `record` under `context`; `time` is in nanoseconds since the epoch."""
+        return self.begin(Start(record), context, time)
+
+    def begin(self, start: Start, context: Context, time: int | None = None) -> Span:
+        """As `open`, for what is known of the span already."""
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"):
             return trace.INVALID_SPAN
-        attributes = semconv.write_start(record, recording.dialect)
-        if record.server_address is not None:
-            attributes[names.SERVER_ADDRESS] = record.server_address
-            if record.server_port is not None:
-                attributes[names.SERVER_PORT] = record.server_port
-        kind = SpanKind.CLIENT if record.kind in _CLIENT_KINDS else SpanKind.INTERNAL
         try:
-            return self.tracer.start_span(record.name, context, kind, attributes, start_time=start)
+            return self.tracer.start_span(start.name, context, start.kind, start.attributes, start_time=time)
         except Exception as error:
             # A sampler or processor of somebody else's; the call goes on without a span.
             swallow("starting a span", error)

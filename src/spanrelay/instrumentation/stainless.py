@@ -19,11 +19,12 @@ from spanrelay._guard import guarded
 from spanrelay.codecs import Codec, sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.call import ModelCall, call_in_flight
-from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.call import ModelCall, Opened, call_in_flight
+from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
-from spanrelay.records import Kind
-from spanrelay.tracing import Tracing
+from spanrelay.records import Kind, ModelRequest, SpanRecord
+from spanrelay.semconv.names import span_name
+from spanrelay.tracing import Start, Tracing, recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,24 @@ class Route:
     ends_with_done: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Who answers: the `gen_ai.provider.name`, host and port of a client."""
+class Target:
+    """Where a request goes, and what its span starts with: made once for each model of a client's server.
 
-    provider: str
-    address: str | None
-    port: int | None
+    `provider` is the `gen_ai.provider.name`; `url` is the client's base URL.
+    """
+
+    __slots__ = ("address", "port", "provider", "route", "start", "url")
+
+    def __init__(self, url: Any, route: Route, provider: str, model: str | None, *, stream: bool) -> None:
+        self.url = url
+        self.route = route
+        self.provider = provider
+        self.address, self.port = url.host or None, url.port
+        operation = route.codec.operation
+        record = SpanRecord(0, 0, name=span_name(route.kind, operation, model), kind=route.kind, operation=operation)
+        record.provider, record.request = provider, ModelRequest(model, stream=stream)
+        record.server_address, record.server_port = self.address, self.port
+        self.start = Start(record)
 
 
 class StainlessAPI:
@@ -57,7 +69,7 @@ class StainlessAPI:
         self._routes = dict(routes)
         self._provider = provider
         self._tracing = tracing
-        self._servers: dict[int, tuple[Any, Server]] = {}
+        self._targets: dict[tuple[int, int, str | None, bool, str], Target] = {}
         self._route = lru_cache(maxsize=256)(self._find_route)
 
     def patches(self, module: str) -> tuple[Patch, ...]:
@@ -70,12 +82,22 @@ class StainlessAPI:
         )
 
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        call = self._call(wrapped, instance, args, kwargs)
-        return wrapped(*args, **kwargs) if call is None else run(call)
+        target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
+        if target is None:
+            return wrapped(*args, **kwargs)
+        opened = Opened(self._tracing, target.start)
+        if is_unseen(opened, self._tracing):
+            return run_unseen(opened, wrapped, args, kwargs)
+        return run(self._call(target, opened, wrapped, instance, args, kwargs))
 
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        call = self._call(wrapped, instance, args, kwargs)
-        return await (wrapped(*args, **kwargs) if call is None else arun(call))
+        target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
+        if target is None:
+            return await wrapped(*args, **kwargs)
+        opened = Opened(self._tracing, target.start)
+        if is_unseen(opened, self._tracing):
+            return await arun_unseen(opened, wrapped, args, kwargs)
+        return await arun(self._call(target, opened, wrapped, instance, args, kwargs))
 
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call = call_in_flight()
@@ -84,37 +106,57 @@ class StainlessAPI:
                 call.boundary.observe(cast("ModelCall", call), kwargs["response"], kwargs["options"])
         return wrapped(*args, **kwargs)
 
-    def _call(self, wrapped: Any, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
-        """Return the model call that a request is, or None for a request that is none."""
-        options = args[1] if len(args) > 1 else kwargs["options"]
+    def _target(self, client: Any, options: Any) -> Target | None:
+        """Return where a request goes, or None for a request that is no model call."""
         route = self._route(options.url)
-        wire = options.json_data
-        if route is None or not isinstance(wire, Mapping) or options.method.lower() != "post":
+        if route is None or not isinstance(options.json_data, Mapping) or options.method.lower() != "post":
             return None
+        wire, url = _wire(options), client._base_url
+        model = wire.get("model")
+        model = model if isinstance(model, str) else None
+        key = (id(url), id(route), model, bool(wire.get("stream")), recording.dialect)
+        known = self._targets.get(key)
+        if known is None or known.url is not url:
+            if len(self._targets) > 1000:
+                self._targets.clear()
+            provider = self._provider(client, url.host)
+            known = self._targets[key] = Target(url, route, provider, model, stream=key[3])
+        return known
+
+    def _call(
+        self,
+        target: Target,
+        opened: Opened,
+        wrapped: Any,
+        client: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> ModelCall:
+        options = args[1] if len(args) > 1 else kwargs["options"]
         cast_to = args[0] if args else kwargs["cast_to"]
+        route = target.route
         boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route)
-        server = self._server(client)
-        wire = cast("Mapping[str, Any]", wire)
-        if options.extra_json:
-            wire = {**wire, **options.extra_json}
-        call = ModelCall(route.codec, wire, boundary, self._tracing, provider=server.provider, kind=route.kind)
-        call.record.server_address, call.record.server_port = server.address, server.port
+        call = ModelCall(
+            route.codec,
+            _wire(options),
+            boundary,
+            self._tracing,
+            provider=target.provider,
+            kind=route.kind,
+            opened=opened,
+        )
+        call.record.server_address, call.record.server_port = target.address, target.port
         return call
 
     def _find_route(self, url: str) -> Route | None:
         path = url.partition("?")[0]
         return next((route for suffix, route in self._routes.items() if path.endswith(suffix)), None)
 
-    def _server(self, client: Any) -> Server:
-        url = client._base_url
-        known = self._servers.get(id(url))
-        if known is not None and known[0] is url:
-            return known[1]
-        server = Server(self._provider(client, url.host), url.host or None, url.port)
-        if len(self._servers) > 1000:
-            self._servers.clear()
-        self._servers[id(url)] = (url, server)
-        return server
+
+def _wire(options: Any) -> Mapping[str, Any]:
+    """Return the body of a request as the SDK will send it."""
+    wire = cast("Mapping[str, Any]", options.json_data)
+    return {**wire, **options.extra_json} if options.extra_json else wire
 
 
 class StainlessBoundary:

@@ -25,7 +25,7 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord, ToolRequest, ToolResult
 from spanrelay.scopes import Scope, current_scope, inherit
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
-from spanrelay.tracing import Tracing, describe_error
+from spanrelay.tracing import Start, Tracing, describe_error
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived, Tap
@@ -40,6 +40,25 @@ _NO_CONTEXT = Context()
 def call_in_flight(context: Context | None = None) -> Call | None:
     """Return the call that is being sent in `context`, or in the current context."""
     return cast("Call | None", otel_context.get_value(_CALL_KEY, context))
+
+
+class Opened:
+    """The span of a call and where it stands, before there is a `Call`: most calls that are not sampled need none.
+
+    Args:
+        tracing: Opens the span.
+        start: What the span starts with; what the scope around hands down is added.
+    """
+
+    __slots__ = ("outer", "scope", "span", "started")
+
+    def __init__(self, tracing: Tracing, start: Start) -> None:
+        self.outer = otel_context.get_current()
+        self.scope = current_scope(self.outer)
+        self.started = time.perf_counter_ns()
+        if self.scope is not None:
+            start = start.within(inherit(SpanRecord(0, 0), self.scope))
+        self.span = tracing.begin(start, self.outer)
 
 
 class Boundary(Protocol):
@@ -93,6 +112,7 @@ class Call:
     answer_type: ClassVar[type]
 
     __slots__ = (
+        "_opened",
         "_tap",
         "arrived",
         "boundary",
@@ -105,10 +125,11 @@ class Call:
         "tracing",
     )
 
-    def __init__(self, record: SpanRecord, boundary: Boundary, tracing: Tracing) -> None:
+    def __init__(self, record: SpanRecord, boundary: Boundary, tracing: Tracing, opened: Opened | None = None) -> None:
         self.record = record
         self.boundary = boundary
         self.tracing = tracing
+        self._opened = opened
         self.scope: Scope | None = None
         self.span: Span = INVALID_SPAN
         self.context = _NO_CONTEXT
@@ -130,15 +151,13 @@ class Call:
         self.arrived = tap.arrived if tap is not None else None
 
     def open(self) -> Context:
-        """Open the span and return the context in which the real call is to run."""
-        outer = otel_context.get_current()
-        scope = self.scope = current_scope(outer)
-        if scope is not None:
-            inherit(self.record, scope)
-        self.started = time.perf_counter_ns()
-        self.span = self.tracing.open(self.record, outer)
+        """Open the span, unless it is open, and return the context in which the real call is to run."""
+        opened = self._opened or Opened(self.tracing, Start(self.record))
+        self._opened = None
+        self.scope, self.span, self.started = opened.scope, opened.span, opened.started
+        inherit(self.record, opened.scope)
         self.observed = self.tracing.reads(self.span)
-        self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, outer))
+        self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, opened.outer))
         return self.context
 
     def policy_context(self) -> Context:
@@ -197,6 +216,10 @@ class Call:
         """Bytes of payload kept."""
         return 0
 
+    def elapsed(self) -> int:
+        """Nanoseconds since the call was opened."""
+        return time.perf_counter_ns() - self.started
+
     def complete(self) -> None:
         """Read the kept payload into the record."""
 
@@ -225,6 +248,7 @@ class ModelCall(Call):
         *,
         provider: str,
         kind: Kind = "llm",
+        opened: Opened | None = None,
     ) -> None:
         model = wire.get("model")
         model = model if isinstance(model, str) else None
@@ -232,7 +256,7 @@ class ModelCall(Call):
         record = SpanRecord(0, 0, name=span_name(kind, operation, model), kind=kind, operation=operation)
         record.provider = provider
         record.request = ModelRequest(model, stream=bool(wire.get("stream")))
-        super().__init__(record, boundary, tracing)
+        super().__init__(record, boundary, tracing, opened)
         self.codec = codec
         self.original = wire
         self.sent: bytes | None = None

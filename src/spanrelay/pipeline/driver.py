@@ -16,11 +16,13 @@ from functools import partial
 from typing import Any, cast
 
 from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.trace import set_span_in_context
 
 from spanrelay.errors import MiddlewareError
-from spanrelay.pipeline.call import Call
+from spanrelay.pipeline.call import Call, Opened
 from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Send, Together, Wait, flow_of
-from spanrelay.pipeline.middleware import _FRAME_KEY, Frame, chain_for, current_frame
+from spanrelay.pipeline.middleware import _FRAME_KEY, Frame, chain_for, current_frame, is_covered
+from spanrelay.tracing import Tracing
 
 
 def run(call: Call) -> Any:
@@ -69,6 +71,29 @@ async def arun(call: Call) -> Any:
     if call.arrived is None:
         call.finish()
     return native
+
+
+def is_unseen(opened: Opened, tracing: Tracing) -> bool:
+    """Whether nobody records the call that `opened` begins and no policy covers it: it needs no `Call`."""
+    return not tracing.reads(opened.span) and not is_covered(opened.scope)
+
+
+def run_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make an unseen call: `send(*args, **kwargs)` under its span."""
+    token = attach(set_span_in_context(opened.span, opened.outer))
+    try:
+        return send(*args, **kwargs)
+    finally:
+        detach(token)
+
+
+async def arun_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make an unseen call as `run_unseen` does, awaiting it."""
+    token = attach(set_span_in_context(opened.span, opened.outer))
+    try:
+        return await send(*args, **kwargs)
+    finally:
+        detach(token)
 
 
 def _frame() -> Frame:

@@ -173,13 +173,19 @@ def current_frame() -> Frame | None:
     return cast("Frame | None", otel_context.get_value(_FRAME_KEY))
 
 
+def is_covered(scope: Scope | None) -> bool:
+    """Whether anything is registered for calls in `scope`, of whatever kind."""
+    if registered.entries:
+        return True
+    return scope is not None and any(registry.entries for registry in scope.registries)
+
+
 def chain_for(call: Call) -> Chain | None:
     """Return the chain for `call`, which has been opened; None when nothing is registered for it."""
     scope = call.scope
-    owned: tuple[Registry[Middleware], ...] = () if scope is None else scope.registries
-    if not registered.entries and not any(registry.entries for registry in owned):
+    if not is_covered(scope):
         return None
-    registries = (registered, *owned)
+    registries = (registered,) if scope is None else (registered, *scope.registries)
     frame = current_frame()
     excluded = _NOTHING if frame is None else frame.excluded()
     return _compiled(registries, call.record.kind or "custom", excluded)

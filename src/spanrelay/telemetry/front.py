@@ -63,19 +63,22 @@ class Latch(SpanProcessor):
         self._opened: SpanProcessor | None = None
 
     def wait(self, provider: Any) -> None:
-        """Stand in front of `provider`'s processors until something opens the latch."""
+        """Stand in front of `provider`'s processors until something opens the latch.
+
+        A provider that is not the SDK's, or not there yet, is looked for again when the latch is opened.
+        """
         self._undo = put_in_front(self, provider)
         _waiting.append(self)
 
     def open(self) -> SpanProcessor | None:
         """Step aside, build what is to stand here, and return it."""
         with self._lock:
-            if self._undo is not None:
-                undo, self._undo = self._undo, None
+            if self in _waiting:
                 _waiting.remove(self)
                 # We stay until the real front stands: spans of other threads wait at the lock and miss nothing.
                 self._opened = self._build()
-                undo()
+                if self._undo is not None:
+                    self._undo()
             return self._opened
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:

@@ -19,6 +19,7 @@ from spanrelay.records import SpanRecord
 from spanrelay.semconv import kind_of
 from spanrelay.semconv.spans import describe_span
 from spanrelay.telemetry.projection import Ended
+from spanrelay.tracing import Recorded
 
 _IDLE_SECONDS = 0.2
 
@@ -86,10 +87,10 @@ class Worker:
         """A span has ended."""
         self._put(ended)
 
-    def unrecorded(self, record: SpanRecord) -> None:
+    def unrecorded(self, recorded: Recorded) -> None:
         """A call has ended whose span was not recorded: it counts in metrics."""
         if self._measure is not None:
-            self._put(record)
+            self._put(_Unrecorded(recorded))
 
     def _put(self, item: Any) -> None:
         if self._closed:
@@ -131,8 +132,10 @@ class Worker:
         elif isinstance(item, _Flush):
             self._feed("flushing trajectories", lambda sink: sink.flush(item.timeout))
             item.done.set()
-        elif isinstance(item, SpanRecord):
-            self._count(item)
+        elif isinstance(item, _Unrecorded):
+            with guarded("reading a call that is not sampled"):
+                item.recorded.complete()
+                self._count(item.recorded.record)
         else:
             self._feed("reading the start of a span", lambda sink: sink.start(_started(item)))
 
@@ -179,6 +182,13 @@ class Worker:
             losses.add("spans not written before exit", self._queue.qsize())
         else:
             self._feed("finishing trajectories", lambda sink: sink.shutdown())
+
+
+class _Unrecorded:
+    """A call without a span."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self.recorded = recorded
 
 
 class _Flush:

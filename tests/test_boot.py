@@ -1,0 +1,236 @@
+"""The ways in: our distro, two distros, another's, a config file with either, from code, and settings gone wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.programs import ASK, Run, run
+
+from spanrelay_testkit.model_server import ModelServer
+
+ANSWER = "You said: hello"
+
+OTHER = """
+from opentelemetry import trace
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+
+class Distro(BaseDistro):
+    def _configure(self, **kwargs):
+        print("another distro", flush=True)
+
+
+class Configurator:
+    def configure(self, **kwargs):
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+        trace.set_tracer_provider(provider)
+        print("another configurator", flush=True)
+"""
+
+CONFIG = """
+file_format: "1.0"
+tracer_provider:
+  processors:
+    - simple:
+        exporter:
+          console: {}
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        yield running
+
+
+@pytest.fixture
+def another_distro(tmp_path: Path) -> str:
+    """A folder for PYTHONPATH that holds an installed distribution of another vendor."""
+    folder = tmp_path / "vendor"
+    metadata = folder / "other_distro-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / "other_distro.py").write_text(OTHER)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other-distro\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[opentelemetry_distro]\nother = other_distro:Distro\n"
+        "[opentelemetry_configurator]\nother = other_distro:Configurator\n"
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> str:
+    path = tmp_path / "otel.yaml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def check_recorded(ran: Run) -> None:
+    assert (ran.code, ran.err.count("Traceback")) == (0, 0), ran.err
+    assert ANSWER in ran.out
+    assert ran.said == ["hello", ANSWER]
+
+
+def test_our_distro_records(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(ASK, tmp_path, server)
+    check_recorded(ran)
+    assert ran.err.splitlines() == [
+        "spanrelay: trajectories, with message content, are written to ./.spanrelay/trajectories"
+    ]
+
+
+def test_two_distros_record(tmp_path: Path, server: ModelServer, another_distro: str) -> None:
+    check_recorded(run(ASK, tmp_path, server, PYTHONPATH=another_distro))
+
+
+def test_under_another_distro_its_pipeline_gets_our_spans_too(
+    tmp_path: Path, server: ModelServer, another_distro: str
+) -> None:
+    ran = run(
+        ASK, tmp_path, server, PYTHONPATH=another_distro, OTEL_PYTHON_DISTRO="other", OTEL_PYTHON_CONFIGURATOR="other"
+    )
+    check_recorded(ran)
+    assert "another configurator" in ran.out
+    assert '"name": "chat m"' in ran.out
+    assert '"gen_ai.usage.input_tokens"' in ran.out
+
+
+def test_a_config_file_builds_the_pipeline(tmp_path: Path, server: ModelServer, config_file: str) -> None:
+    ran = run(ASK, tmp_path, server, OTEL_CONFIG_FILE=config_file)
+    check_recorded(ran)
+    assert '"name": "chat m"' in ran.out
+
+
+def test_a_config_file_under_another_distro(
+    tmp_path: Path, server: ModelServer, config_file: str, another_distro: str
+) -> None:
+    ran = run(
+        ASK, tmp_path, server, OTEL_CONFIG_FILE=config_file, PYTHONPATH=another_distro, OTEL_PYTHON_DISTRO="other"
+    )
+    check_recorded(ran)
+
+
+def test_from_code_without_the_command(tmp_path: Path, server: ModelServer) -> None:
+    program = "import spanrelay, spanrelay_openai, os, sys\n"
+    program += f"if os.getpid() == {os.getpid()}: sys.exit()\n"
+    program += "spanrelay.activate()\nspanrelay_openai.OpenAIInstrumentor().instrument()\n" + ASK
+    check_recorded(run(program, tmp_path, server, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="*"))
+
+
+def test_the_atif_exporter_serves_a_pipeline_of_its_own(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(
+        ASK,
+        tmp_path,
+        server,
+        OTEL_TRACES_EXPORTER="atif",
+        SPANRELAY_TRAJECTORIES="off",
+        OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="span_only",
+    )
+    check_recorded(ran)
+
+
+def test_a_program_that_makes_no_call_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    ran = run("print('done')", tmp_path)
+    assert (ran.code, ran.out, ran.err) == (0, "done\n", "")
+    assert not (tmp_path / ".spanrelay").exists()
+
+
+def test_child_processes_are_silent_and_record_too(tmp_path: Path, server: ModelServer) -> None:
+    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {ASK!r}], check=True)\n"
+    ran = run(program, tmp_path, server)
+    check_recorded(ran)
+
+
+def test_a_broken_setting_is_one_error_and_the_program_runs(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORIES="sometimes")
+    assert (ran.code, ran.out.strip()) == (0, ANSWER)
+    assert ran.err.strip() == "SPANRELAY_TRAJECTORIES='sometimes' is not valid; use on, all or off; that part is off"
+    assert ran.trajectories == []
+
+
+def test_a_broken_content_setting_gives_nothing_away(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(
+        ASK,
+        tmp_path,
+        server,
+        OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="yes please",
+        OTEL_TRACES_EXPORTER="console",
+    )
+    assert ran.code == 0
+    assert "is not valid" in ran.err
+    assert '"name": "chat m"' in ran.out
+    assert "You said" not in ran.out.replace(ANSWER, "", 1)
+    assert ran.trajectories == []
+
+
+def test_a_disabled_sdk_records_nothing(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(ASK, tmp_path, server, OTEL_SDK_DISABLED="true")
+    assert (ran.code, ran.out.strip(), ran.err) == (0, ANSWER, "")
+    assert not (tmp_path / ".spanrelay").exists()
+
+
+def test_policy_holds_where_the_sdk_is_disabled(tmp_path: Path, server: ModelServer) -> None:
+    program = "import spanrelay\nspanrelay.use(spanrelay.guardrail(name='no')(lambda call: 'not today'))\n"
+    program += f"try:\n    exec({ASK!r})\nexcept spanrelay.GuardrailRejected as refusal:\n    print(refusal.reason)\n"
+    ran = run(program, tmp_path, server, OTEL_SDK_DISABLED="true")
+    assert ran.out.strip() == "not today"
+    assert server.requests == []
+
+
+def test_trajectories_follow_sampling(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(ASK, tmp_path, server, OTEL_TRACES_SAMPLER="always_off")
+    assert (ran.code, ran.out.strip(), ran.trajectories) == (0, ANSWER, [])
+
+
+def test_trajectories_of_unsampled_traces_are_written_when_asked_for(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(
+        ASK,
+        tmp_path,
+        server,
+        OTEL_TRACES_SAMPLER="always_off",
+        SPANRELAY_TRAJECTORIES="all",
+        OTEL_TRACES_EXPORTER="console",
+    )
+    check_recorded(ran)
+    assert '"name": "chat m"' not in ran.out
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and sys.platform == "win32", reason="needs file permissions")
+def test_a_folder_that_cannot_be_written_is_said_and_harms_nobody(tmp_path: Path, server: ModelServer) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+    ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORY_DIR=str(blocked))
+    assert (ran.code, ran.out.strip()) == (0, ANSWER)
+    assert "blocked" in ran.err
+    assert "lost or left out" in ran.err
+
+
+def test_keys_are_masked_in_trajectories_and_spans(tmp_path: Path, server: ModelServer) -> None:
+    key = "sk-" + "a1B2" * 8
+    ran = run(
+        ASK.replace('"hello"', f'"my key is {key}"'),
+        tmp_path,
+        server,
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="span_only",
+    )
+    assert ran.code == 0
+    assert ran.said[0] == "my key is [masked key]"
+    assert key not in ran.out.split("\n", 1)[1]
+    assert server.requests[0].body["messages"][0]["content"] == f"my key is {key}"
+
+
+def test_a_forked_child_records_its_own_calls(tmp_path: Path, server: ModelServer) -> None:
+    program = ASK + "import os\npid = os.fork()\n" + ASK.replace("hello", "hello again")
+    program += "if pid: os.waitpid(pid, 0)\nelse: import sys; sys.exit(0)\n"
+    ran = run(program, tmp_path, server)
+    assert ran.code == 0, ran.err
+    assert ran.said.count("hello again") == 2
+    assert ran.said.count("hello") == 1
