@@ -1,0 +1,127 @@
+"""Scopes: where work belongs, across tasks, threads and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from opentelemetry import context as otel_context
+
+from spanrelay import current_scope, mark, run_tool, scope
+from spanrelay.semconv.names import OI_KIND_OF_KIND
+from spanrelay_testkit.capture import Capture
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OI_KIND_OF_KIND if kind is not None])
+def test_every_kind_of_scope_opens_a_span_of_its_kind(capture: Capture, kind: str) -> None:
+    with scope("work", kind=kind):  # pyright: ignore[reportArgumentType] - the table's own kinds
+        pass
+    assert (capture.span.attributes or {})["openinference.span.kind"] == OI_KIND_OF_KIND[kind]
+
+
+def test_an_unknown_kind_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match="kind='robot' is not a kind of scope; use one of agent, chain"):
+        scope("work", kind="robot")  # pyright: ignore[reportArgumentType] - the mistake
+
+
+def test_scopes_nest_and_hand_down_what_they_know(capture: Capture) -> None:
+    with scope("outer", session="s", user="u", metadata={"a": 1, "b": 1}) as outer:
+        with scope("inner", kind="chain", metadata={"b": 2}) as inner:
+            assert current_scope() is inner
+            assert (inner.session_id, inner.user_id, inner.metadata) == ("s", "u", {"a": 1, "b": 2})
+        assert current_scope() is outer
+    assert current_scope() is None
+    inner_span, outer_span = capture.spans
+    assert inner_span.parent is not None
+    assert inner_span.parent.span_id == outer_span.context.span_id
+
+
+def test_async_with_is_the_same(capture: Capture) -> None:
+    async def go() -> None:
+        async with scope("outer") as entered:
+            await asyncio.sleep(0)
+            assert current_scope() is entered
+
+    asyncio.run(go())
+    assert capture.span.name == "invoke_agent outer"
+
+
+def test_a_decorated_function_is_a_scope_for_each_call(capture: Capture) -> None:
+    @scope("worker", kind="chain")
+    def work(depth: int) -> int:
+        return depth if depth == 0 else work(depth - 1)
+
+    assert work(2) == 0
+    assert [span.name for span in capture.spans] == ["worker"] * 3
+
+
+def test_a_decorated_coroutine_function_overlaps_without_mixing(capture: Capture) -> None:
+    seen: set[int] = set()
+
+    @scope("worker", kind="chain")
+    async def work() -> None:
+        inner = current_scope()
+        await asyncio.sleep(0)
+        assert current_scope() is inner
+        seen.add(id(inner))
+
+    async def go() -> None:
+        await asyncio.gather(*[work() for _ in range(20)])
+
+    asyncio.run(go())
+    assert len(capture.spans) == 20
+
+
+def test_generators_cannot_be_decorated() -> None:
+    def values() -> object:
+        yield 1
+
+    with pytest.raises(TypeError, match="enter the scope around the loop"):
+        scope("worker")(values)
+
+
+def test_an_error_ends_the_scope_with_its_type(capture: Capture) -> None:
+    before = otel_context.get_current()
+    with pytest.raises(KeyError), scope("work"):
+        raise KeyError("x")
+    assert otel_context.get_current() == before
+    assert capture.span.status.status_code.name == "ERROR"
+    assert (capture.span.attributes or {})["error.type"] == "KeyError"
+
+
+def test_marks_are_events_of_the_scope(capture: Capture) -> None:
+    with scope("work"):
+        mark("halfway", {"percent": 50})
+    [event] = capture.span.events
+    assert (event.name, dict(event.attributes or {})) == ("halfway", {"percent": 50})
+
+
+def test_a_tool_scope_records_arguments_and_result(capture: Capture) -> None:
+    with scope("lookup", kind="tool", arguments={"id": 1}, call_id="c1") as tool:
+        tool.set_result({"found": True})
+    attributes = capture.span.attributes or {}
+    assert attributes["gen_ai.tool.call.arguments"] == '{"id":1}'
+    assert attributes["gen_ai.tool.call.result"] == '{"found":true}'
+
+
+def test_siblings_in_threads_do_not_see_each_other(capture: Capture) -> None:
+    together = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        with scope(f"w{number}", session=f"s{number}"):
+            together.wait(10)
+            run_tool("t", lambda: number)
+            inner = current_scope()
+            assert inner is not None
+            assert inner.session_id == f"s{number}"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    sessions = {span.name: (span.attributes or {})["session.id"] for span in capture.of("AGENT")}
+    assert sessions == {f"invoke_agent w{n}": f"s{n}" for n in range(8)}
+    parents = {span.context.span_id: (span.attributes or {})["session.id"] for span in capture.of("AGENT")}
+    for tool in capture.of("TOOL"):
+        assert tool.parent is not None
+        assert parents[tool.parent.span_id] == (tool.attributes or {})["session.id"]
