@@ -54,7 +54,7 @@ class Patches:
         self.enabled = True
         for module in self._modules:
             if module in sys.modules:
-                self._patch(sys.modules[module])
+                self._on_import(sys.modules[module])
             elif not self._hooked:
                 wrapt.register_post_import_hook(self._on_import, module)
         self._hooked = True

@@ -30,6 +30,7 @@ from spanrelay.records import SpanRecord
 from spanrelay.semconv import names
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
+from spanrelay.telemetry.projection import Ended
 from spanrelay.tracing import default_tracing, recording
 
 __all__ = ["Capture", "CountedIds", "capture", "captured", "swallowing_fails_the_test"]
@@ -52,11 +53,12 @@ class CountedIds(IdGenerator):
 
 
 class Ledger(SpanProcessor):
-    """Knows which spans have started, and how often each has ended."""
+    """Knows which spans have started, how often each has ended, and what was recorded behind each of ours."""
 
     def __init__(self) -> None:
         self.started: dict[int, str] = {}
         self.ended: Counter[int] = Counter()
+        self.behind: dict[int, Ended] = {}
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Enter a span."""
@@ -64,7 +66,12 @@ class Ledger(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Tick it off."""
-        self.ended[cast("SpanContext", span.get_span_context()).span_id] += 1
+        span_id = cast("SpanContext", span.get_span_context()).span_id
+        self.ended[span_id] += 1
+        # The view lets go of this when it is read.
+        ended = getattr(span._attributes, "_ended", None)
+        if ended is not None:
+            self.behind[span_id] = ended
 
     @property
     def open(self) -> list[str]:
@@ -125,11 +132,12 @@ class Capture:
 
     def record(self, span: ReadableSpan) -> SpanRecord:
         """What was recorded behind a span of ours, before any dialect."""
-        return cast("Any", span._attributes)._ended.record
+        return self.ledger.behind[cast("SpanContext", span.get_span_context()).span_id].record
 
     def clear(self) -> None:
         """Forget the spans so far."""
         self._exporter.clear()
+        self.ledger.behind.clear()
 
     def tracer(self) -> Any:
         """A tracer of the application's own."""
