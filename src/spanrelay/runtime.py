@@ -10,6 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -138,8 +139,11 @@ def _worker(settings: Settings) -> Worker | None:
         return Worker(lambda: None, measure) if measure is not None else None
     # Here and not on the worker's thread: a fork in the middle of an import would leave the child half of it.
     from spanrelay.trajectory.exporter import TrajectoryWriter
+    from spanrelay.trajectory.sinks import recover
 
     def writer() -> Sink:
+        with guarded("finishing trajectories of processes that were killed"):
+            recover(Path(settings.trajectory_directory))
         return TrajectoryWriter(settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes)
 
     return Worker(

@@ -1,0 +1,72 @@
+"""What is left when a program is killed: with default settings at most the open turn is missing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from tests.programs import ASK, Run, command, environment, run
+
+from spanrelay.trajectory.atif import violations
+from spanrelay.trajectory.sinks import recover
+from spanrelay_testkit.exchange import Answer, Request, reply
+from spanrelay_testkit.model_server import ModelServer
+
+TURNS = 5
+
+TALK = f"""
+import openai
+client = openai.OpenAI()
+messages = []
+for turn in range({TURNS} + 1):
+    messages.append({{"role": "user", "content": f"question {{turn}}"}})
+    answer = client.chat.completions.create(model="m", messages=messages)
+    messages.append({{"role": "assistant", "content": answer.choices[0].message.content}})
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_program_leaves_every_finished_turn(tmp_path: Path, how: signal.Signals) -> None:
+    asked, never = threading.Event(), threading.Event()
+
+    def answer(request: Request) -> Answer:
+        question = request.body["messages"][-1]["content"]
+        if question == f"question {TURNS}":
+            asked.set()
+            return reply("never read", hold=never)
+        return reply(f"answer to {question}")
+
+    (tmp_path / "program.py").write_text(TALK)
+    with ModelServer(answer) as server:
+        program = subprocess.Popen(
+            command(str(tmp_path / "program.py")), cwd=tmp_path, env=environment(server, {}), stderr=subprocess.DEVNULL
+        )
+        assert asked.wait(60)
+        program.send_signal(how)
+        program.wait(60)
+        never.set()
+    recover(tmp_path / ".spanrelay" / "trajectories")
+    check_whole(tmp_path)
+
+
+def check_whole(folder: Path) -> None:
+    """Every finished turn is in the one document, and nothing else is left."""
+    [document] = Run(0, "", "", folder).trajectories
+    assert violations(document) == []
+    expected = [text for n in range(TURNS) for text in (f"question {n}", f"answer to question {n}")]
+    assert [step["message"] for step in document["steps"]][: 2 * TURNS] == expected
+    assert not list((folder / ".spanrelay" / "trajectories").glob("*.part"))
+
+
+def test_the_next_run_finishes_what_a_killed_one_left(tmp_path: Path) -> None:
+    program = TALK + "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    with ModelServer() as server:
+        killed = run(program, tmp_path, server)
+        assert killed.code == -signal.SIGKILL
+        run(ASK.replace("hello", "something else"), tmp_path, server)
+    folder = tmp_path / ".spanrelay" / "trajectories"
+    assert not list(folder.glob("*.part"))
+    assert f"question {TURNS - 1}" in Run(0, "", "", tmp_path).said
