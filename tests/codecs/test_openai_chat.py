@@ -148,6 +148,14 @@ def test_what_chat_has_no_form_for_is_refused(part: Any) -> None:
         changed(request(), messages=[Message("user", [part])])
 
 
+def test_an_assistants_message_of_nothing_but_tool_calls_is_read() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    for message in ({"role": "assistant", "tool_calls": [call]}, {"role": "assistant", "refusal": "No."}):
+        [read] = openai_chat.decode_request({"model": "m", "messages": [message]}).messages
+        assert read.role == "assistant"
+        assert len(read.parts) == 1
+
+
 def test_refusal_and_spoken_answer_are_parts() -> None:
     audio = {"id": "audio_1", "data": "UklG", "transcript": "Ahoy", "expires_at": 1}
     body = {"choices": [{"message": {"content": None, "refusal": "no", "audio": audio}, "finish_reason": "stop"}]}

@@ -154,7 +154,7 @@ def _read_message(item: Any) -> Message:
         role = item["role"]
         if len(item) == 2:  # most messages are a role and a text
             plain = _PLAIN_ROLES.get(role)
-            content = item["content"]
+            content = item.get("content")  # an assistant's message may be a role and tool calls
             if plain is not None and content and content.__class__ is str:
                 return Message(plain, [Text(content)], None, None)
         read = _MESSAGE_READERS[role]
