@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Generator, Mapping
+from types import GeneratorType
 from typing import Any, TypeAlias, cast
 
 from opentelemetry.trace import Span
@@ -155,8 +156,8 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
         return (yield from _send(call, chain, frame))
     entry = chain.executions[index]
     frame.running = entry
-    body = entry.function(call)
-    if not isinstance(body, Generator):
+    body: Any = entry.function(call)
+    if type(body) is not GeneratorType:
         raise MiddlewareError(f"execution intercept {entry.name!r} must be a generator function")
     last: Response | None = None
     value: Any = None
@@ -171,8 +172,13 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             frame.running = None
         value, error = None, None
         try:
-            value = yield from _perform(effect, entry, call, chain, frame, index)
-            last = value if isinstance(value, Response) else last
+            if isinstance(effect, Call):
+                value = yield from _layer(effect, chain, frame, index + 1)
+                if not isinstance(value, Response):
+                    value = _Made(call, value)
+                last = value
+            else:
+                value = yield from _perform(effect, entry, call, chain, frame, index)
         except GeneratorExit:
             body.close()
             raise
@@ -181,9 +187,7 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
 
 
 def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
-    """Do what an execution intercept yielded: a call to send on, several, or something to wait for."""
-    if isinstance(effect, Call):
-        return (yield from _next(effect, call, chain, frame, index))
+    """Do what an execution intercept yielded instead of a call: several to send together, or something to wait for."""
     if isinstance(effect, list):
         branches = cast("list[Any]", effect)
         if not branches or not all(isinstance(branch, Call) for branch in branches):
@@ -201,14 +205,14 @@ def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Fr
     )
 
 
-def _next(branch: Call, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
-    response = yield from _layer(branch, chain, frame, index + 1)
-    return response if isinstance(response, Response) else _Made(call, response)
-
-
 def _branch(branch: Call, call: Call, chain: Chain, frame: Frame, index: int) -> tuple[Call, Frame, Flow]:
     own = Frame(frame.above)
-    return branch, own, _next(branch, call, chain, own, index)
+    return branch, own, _answered(branch, call, chain, own, index)
+
+
+def _answered(branch: Call, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
+    response = yield from _layer(branch, chain, frame, index + 1)
+    return response if isinstance(response, Response) else _Made(call, response)
 
 
 class _Made(Response):

@@ -29,13 +29,19 @@ _EVENT_SIZE = 200
 class Arrived:
     """What has come of a stream. The call keeps this and not the stream, so that an abandoned one can end."""
 
-    __slots__ = ("_decode", "chunks", "framed", "size")
+    __slots__ = ("_decode", "chunks", "framed")
 
     def __init__(self, *, framed: bool, decode: Callable[[bytes], bytes] | None) -> None:
         self.framed = framed
         self.chunks: list[Any] = []
-        self.size = 0
         self._decode = decode
+
+    @property
+    def size(self) -> int:
+        """Bytes that came, or an estimate for events that are no bytes."""
+        if not self.chunks or type(self.chunks[0]) is not bytes:
+            return len(self.chunks) * _EVENT_SIZE
+        return sum(map(len, self.chunks))
 
     def body(self, codec: Codec) -> dict[str, Any]:
         """Return the response body that the chunks so far add up to."""
@@ -115,7 +121,6 @@ class Tap:
         if not arrived.chunks:
             self.call.record.time_to_first_chunk = (time.perf_counter_ns() - self.call.started) / 1e9
         arrived.chunks.append(chunk)
-        arrived.size += len(chunk) if type(chunk) is bytes else _EVENT_SIZE
         if self._resume is None or not arrived.framed:
             return chunk
         return self._hold_back(chunk)
