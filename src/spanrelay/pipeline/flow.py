@@ -159,13 +159,14 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
     body: Any = entry.function(call)
     if type(body) is not GeneratorType:
         raise MiddlewareError(f"execution intercept {entry.name!r} must be a generator function")
+    steps = cast("Generator[Any, Any, Any]", body)
     last: Response | None = None
     value: Any = None
     error: BaseException | None = None
     while True:
         frame.running = entry
         try:
-            effect: Any = body.send(value) if error is None else body.throw(error)
+            effect = steps.send(value) if error is None else steps.throw(error)
         except StopIteration as stop:
             return _answer_of(entry, stop.value, last)
         finally:
@@ -180,7 +181,7 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             else:
                 value = yield from _perform(effect, entry, call, chain, frame, index)
         except GeneratorExit:
-            body.close()
+            steps.close()
             raise
         except BaseException as raised:
             error = raised
