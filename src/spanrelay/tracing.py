@@ -156,7 +156,9 @@ class Tracing:
             handed_over[span.get_span_context().span_id] = recorded
         else:
             _project_now(span, recorded)
-        span.end(end)
+        # A processor of somebody else's may raise here where none of ours stands in front of it.
+        with guarded("ending a span"):
+            span.end(end)
 
 
 _default: list[Tracing] = []

@@ -177,3 +177,11 @@ def test_the_openinference_dialect_flattens_what_genai_keeps_together() -> None:
     assert attributes["openinference.span.kind"] == "TOOL"
     assert attributes["tool.id"] == "c1"
     assert attributes["input.value"] == '{"x":1}'
+
+
+@pytest.mark.swallows
+def test_a_processor_that_raises_harms_no_call_where_ours_does_not_stand_in_front() -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Broken())
+    assert run_tool("t", lambda: "done", tracing=Tracing("spanrelay_test", provider=provider)) == "done"
+    assert _guard.losses.take() == {"failures while starting a span": 1}
