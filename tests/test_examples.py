@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.trajectory.harbor import complaints, needs_harbor
 
 from spanrelay.trajectory.atif import violations
 from spanrelay_testkit.model_scripts import weather
@@ -81,6 +82,13 @@ def test_the_trajectory_keeps_the_strict_profile(trajectory: Any) -> None:
 def test_the_trajectory_is_read_by_the_atif_package(trajectory: Any) -> None:
     atif = pytest.importorskip("atif", reason="the atif package needs Python 3.11")
     assert atif.Trajectory.model_validate(trajectory).steps
+
+
+@needs_harbor
+def test_harbors_own_validator_accepts_the_trajectory(instrumented: tuple[Path, str, list[Request]]) -> None:
+    files = list((instrumented[0] / ".spanrelay" / "trajectories").glob("*.json"))
+    assert files
+    assert complaints(files) == ""
 
 
 def test_the_agent_says_and_sends_the_same_without_us(
