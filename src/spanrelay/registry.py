@@ -75,6 +75,11 @@ class Registry(Generic[E]):
         with self._lock:
             self.entries = tuple(other for other in self.entries if other is not entry)
 
+    def clear(self) -> None:
+        """Take everything out; calls that have started keep what they saw."""
+        with self._lock:
+            self.entries = ()
+
     def derived(self, key: object, build: Callable[[tuple[E, ...]], T]) -> T:
         """Return `build(entries)`, kept under `key` until the entries change."""
         entries = self.entries

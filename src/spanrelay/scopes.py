@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -33,17 +33,39 @@ def current_scope(context: Context | None = None) -> Scope | None:
     return cast("Scope | None", otel_context.get_value(_SCOPE_KEY, context))
 
 
+class Registrable(Protocol):
+    """Middleware, or an observer."""
+
+    def register(self, scope: Scope | None) -> Handle:
+        """Register for `scope`, or for the process where it is None."""
+        ...
+
+
 class Scope:
     """One entered scope. `span` is its span; `session_id`, `user_id` and `metadata` reach every span below."""
 
-    __slots__ = ("_registry", "_started", "_token", "parent", "record", "registries", "span")
+    __slots__ = (
+        "_observers",
+        "_registry",
+        "_started",
+        "_token",
+        "observers",
+        "parent",
+        "record",
+        "registries",
+        "span",
+    )
 
     def __init__(self, record: SpanRecord, parent: Scope | None) -> None:
         self.record = record
         self.parent = parent
         self.span: Span | None = None
         self.registries: tuple[Registry[Any], ...] = parent.registries if parent is not None else ()
+        """What is registered for calls in this scope, outer scopes first."""
+        self.observers: tuple[Registry[Any], ...] = parent.observers if parent is not None else ()
+        """What is registered for records in this scope, outer scopes first."""
         self._registry: Registry[Any] | None = None
+        self._observers: Registry[Any] | None = None
         self._token: Token[Context] | None = None
         self._started = time.perf_counter_ns()
 
@@ -83,12 +105,23 @@ class Scope:
         """Drop a tool scope's arguments and result."""
         self.record.content = False
 
+    def use(self, entry: Registrable) -> Handle:
+        """Register middleware or an observer for this scope and everything below it; it goes when the scope ends."""
+        return entry.register(self)
+
     def own(self, entry: Entry) -> Handle:
-        """Register `entry` for calls in this scope and below; it goes when the scope ends."""
+        """Register policy for calls in this scope and below."""
         if self._registry is None:
             self._registry = Registry[Any]()
             self.registries = (*self.registries, self._registry)
         return self._registry.add(entry)
+
+    def own_observer(self, entry: Entry) -> Handle:
+        """Register an observer for what is recorded in this scope and below."""
+        if self._observers is None:
+            self._observers = Registry[Any]()
+            self.observers = (*self.observers, self._observers)
+        return self._observers.add(entry)
 
     def mark(self, name: str, attributes: Mapping[str, JSON] | None = None) -> None:
         """Add a span event to this scope's span."""
@@ -114,7 +147,10 @@ class Scope:
             self.record.error = describe_error(error)
         if self.span is not None:
             default_tracing().close(self.span, self)
-        self._registry = None
+        # Tasks that outlive the scope keep its context, and must not keep its registrations.
+        for registry in (self._registry, self._observers):
+            if registry is not None:
+                registry.clear()
 
 
 class scope:

@@ -16,7 +16,7 @@ from opentelemetry import context as otel_context
 from spanrelay.pipeline.call import Call
 from spanrelay.records import Kind
 from spanrelay.registry import Handle, Registry, visible
-from spanrelay.scopes import Scope
+from spanrelay.scopes import Registrable, Scope
 
 Family: TypeAlias = Literal["request", "guardrail", "execution"]
 Step: TypeAlias = Callable[[Any], Any]
@@ -43,6 +43,10 @@ class Middleware:
     def __call__(self, call: Any) -> Any:
         """Run the function itself, for tests of it."""
         return self.function(call)
+
+    def register(self, scope: Scope | None = None) -> Handle:
+        """Register for every call of the process, or for the calls in `scope` and below it."""
+        return registered.add(self) if scope is None else scope.own(self)
 
 
 def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> Any:
@@ -127,16 +131,17 @@ registered: Registry[Middleware] = Registry()
 """What is registered for every call of the process."""
 
 
-def use(middleware: Middleware | Step, *, scope: Scope | None = None) -> Handle:
-    """Register `middleware` for every call, or for the calls in `scope` and below it.
+def use(entry: Registrable | Step, *, scope: Scope | None = None) -> Handle:
+    """Register middleware or an observer for the process, or for what is in `scope` and below it.
 
-    A bare generator function is taken for an execution intercept. The handle removes it again.
+    A bare generator function is taken for an execution intercept. The handle removes the registration again.
 
     Raises:
         ConfigurationError: one of that name is registered there already.
     """
-    entry = middleware if isinstance(middleware, Middleware) else execution_intercept(middleware)
-    return registered.add(entry) if scope is None else scope.own(entry)
+    if not hasattr(entry, "register"):
+        entry = execution_intercept(cast("Step", entry))
+    return cast("Registrable", entry).register(scope)
 
 
 class Chain:
