@@ -9,9 +9,11 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import assembly, boot, ours, session
+from benchmarks import assembly, boot, ours, peers, session
 from benchmarks.measure import FULL, QUICK
 from benchmarks.results import Result, table
 
@@ -39,20 +41,35 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("rows", nargs="*", metavar="row", help=f"of {', '.join(ROWS)}; all by default")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results there as well")
     parser.add_argument("--quick", action="store_true", help="only prove that every row runs")
+    parser.add_argument("--peers", action="store_true", help=f"other instrumentations at {', '.join(peers.ROWS)}")
     chosen = parser.parse_args(argv)
-    unknown = [row for row in chosen.rows if row not in ROWS]
+    known = peers.ROWS if chosen.peers else tuple(ROWS)
+    unknown = [row for row in chosen.rows if row not in known]
     if unknown:
-        parser.error(f"no row {unknown[0]!r}; expected some of {', '.join(ROWS)}")
-    results: list[Result] = []
-    for row in chosen.rows or ROWS:
-        print(f"measuring {row} …", file=sys.stderr)
-        results += ROWS[row](QUICK if chosen.quick else FULL)
-    print(table(results))
+        parser.error(f"no row {unknown[0]!r}; expected some of {', '.join(known)}")
+    measured = (_peers if chosen.peers else _rows)(chosen.rows or known, quick=chosen.quick)
     if chosen.json is not None:
         machine = {"python": platform.python_version(), "machine": platform.machine()}
-        document = {"measured_on": machine, "results": [result.to_json() for result in results]}
+        document = {"measured_on": machine, **measured}
         chosen.json.write_text(json.dumps(document, indent=1, ensure_ascii=False))
     return 0
+
+
+def _rows(rows: Sequence[str], *, quick: bool) -> dict[str, Any]:
+    """Measure SpanRelay and print its table; return it as plain data."""
+    results: list[Result] = []
+    for row in rows:
+        print(f"measuring {row} …", file=sys.stderr)
+        results += ROWS[row](QUICK if quick else FULL)
+    print(table(results))
+    return {"results": [result.to_json() for result in results]}
+
+
+def _peers(rows: Sequence[str], *, quick: bool) -> dict[str, Any]:
+    """Measure everybody and print their table; return it as plain data."""
+    outcomes = peers.run_all(rows, quick=quick)
+    print(peers.report(outcomes))
+    return {"peers": [outcome.to_json() for outcome in outcomes]}
 
 
 if __name__ == "__main__":

@@ -49,12 +49,6 @@ class Environment:
         pip = str(self.directory / "bin" / "pip")
         _run(pip, "install", "--quiet", "--disable-pip-version-check", *self.requirements, *local)
 
-    def versions(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the installed versions of `names`."""
-        code = "import sys; from importlib.metadata import version as v; print(*map(v, sys.argv[1:]))"
-        done = subprocess.run([self.program("python"), "-c", code, *names], capture_output=True, text=True, check=True)
-        return dict(zip(names, done.stdout.split(), strict=True))
-
 
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -26,11 +26,8 @@ Row = Callable[[Effort], list[Result]]
 
 
 @contextmanager
-def recording(
-    sampler: Sampler | None = None, trajectories: str | None = None
-) -> Generator[tuple[TracerProvider, Patched]]:
+def recording(provider: TracerProvider, trajectories: str | None = None) -> Generator[Patched]:
     """Record OpenAI calls with content on; `trajectories` is a folder to write them to."""
-    provider, _ = encoding_provider(sampler)
     settings = spanrelay.Settings(
         trajectories="on" if trajectories else "off",
         trajectory_directory=trajectories or "",
@@ -43,7 +40,7 @@ def recording(
     instrumentor = OpenAIInstrumentor()
     patched = Patched(lambda: instrumentor.instrument(tracer_provider=provider))
     try:
-        yield provider, patched
+        yield patched
     finally:
         patched.on()
         instrumentor.uninstrument()
@@ -53,7 +50,8 @@ def recording(
 def _compare(
     row: str, exchange: Exchange, limit: float | None, effort: Effort, sampler: Sampler | None = None
 ) -> list[Result]:
-    with recording(sampler) as (provider, patched):
+    provider, _ = encoding_provider(sampler)
+    with recording(provider) as patched:
         call = workload.post(exchange)
         floor = floor_of(exchange.content, call)
         bare, ours, least = interleave(
@@ -89,7 +87,8 @@ def stream(effort: Effort) -> list[Result]:
 
 def chunk(effort: Effort) -> list[Result]:
     """What one more chunk costs: a stream of 250 against one of 50."""
-    with recording() as (provider, patched):
+    provider, _ = encoding_provider()
+    with recording(provider) as patched:
         short, long = workload.post(workload.stream(50)), workload.post(workload.stream(250))
         bare, bare_long, ours, ours_long = interleave(
             [Way(call, patched.off) for call in (short, long)]
@@ -137,7 +136,8 @@ def _policy(family: str, declare: Any, middleware: Any, limit: float | None, eff
 
         return enter
 
-    with recording() as (provider, patched):
+    provider, _ = encoding_provider()
+    with recording(provider) as patched:
         call = workload.post(workload.chat(1_000))
         none, one, many = interleave(
             [Way(call, with_entries(count), provider.force_flush) for count in (0, 1, _MANY + 1)], effort
@@ -164,25 +164,22 @@ def guardrail(effort: Effort) -> list[Result]:
     return _policy("guardrail (a span)", spanrelay.guardrail, _allow, None, effort)
 
 
-_ARGUMENTS = {"city": "Bergen", "days": 3, "units": "metric", "note": workload.text(300)}
-_RESULT = {"forecast": [{"day": day, "text": workload.text(120)} for day in range(3)]}
-
-
 def _forecast(**_: Any) -> Any:
-    return _RESULT
+    return workload.TOOL_RESULT
 
 
 def tool(effort: Effort) -> list[Result]:
     """A tool call by the managed API; arguments and result are 1 KB together."""
     exchange = workload.chat(1_000)
-    with recording() as (provider, _):
+    provider, _ = encoding_provider()
+    with recording(provider):
         tracing = Tracing("spanrelay", None, provider)
 
         def managed() -> Any:
-            return spanrelay.run_tool("forecast", _forecast, _ARGUMENTS, call_id="call_1", tracing=tracing)
+            return spanrelay.run_tool("forecast", _forecast, workload.TOOL_ARGUMENTS, call_id="call_1", tracing=tracing)
 
         def bare() -> Any:
-            return _forecast(**_ARGUMENTS)
+            return _forecast(**workload.TOOL_ARGUMENTS)
 
         costs = interleave(
             (Way(bare), Way(managed, flush=provider.force_flush), floor_of(exchange.content, bare)), effort
@@ -217,7 +214,8 @@ def _sessions(provider: TracerProvider) -> Iterator[Callable[[], None]]:
 
 
 def _with_trajectories(row: str, exchange: Exchange, effort: Effort) -> list[Result]:
-    with tempfile.TemporaryDirectory() as folder, recording(trajectories=folder) as (provider, patched):
+    provider, _ = encoding_provider()
+    with tempfile.TemporaryDirectory() as folder, recording(provider, folder) as patched:
         call = workload.post(exchange)
         floor = floor_of(exchange.content, call)
         with _sessions(provider) as turn_over:

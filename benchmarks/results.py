@@ -91,11 +91,15 @@ _HEADER = ("work", "figure", "floor", "ours", "ratio", "budget", "holds")
 
 def table(results: Sequence[Result]) -> str:
     """Return the results as a table in Markdown."""
-    lines = [_HEADER, *(_cells(result) for result in results)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
+    return "\n".join(aligned([_HEADER, *(_cells(result) for result in results)]))
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown; the first of `lines` is its header."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     printed = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
     printed.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(printed)
+    return printed
 
 
 def _cells(result: Result) -> tuple[str, ...]:

@@ -52,6 +52,17 @@ def stream(chunks: int) -> Exchange:
     return Exchange([{"role": "user", "content": text(700)}], text(20 * chunks), chunks=chunks)
 
 
+EXCHANGES: dict[str, tuple[str, Callable[[], Exchange]]] = {
+    "chat-1k": ("chat, 1 KB", lambda: chat(1_000)),
+    "chat-10k": ("chat, 10 KB", lambda: chat(10_000)),
+    "history": ("chat, 50 messages", lambda: history(50)),
+    "stream": ("stream, 50 chunks", lambda: stream(50)),
+}
+"""What peers are measured with: the row, what a table calls it, and the exchange."""
+
+TOOL_ARGUMENTS = {"city": "Bergen", "days": 3, "units": "metric", "note": text(300)}
+TOOL_RESULT = {"forecast": [{"day": day, "text": text(120)} for day in range(3)]}
+
 _USAGE = {
     "prompt_tokens": 220,
     "completion_tokens": 80,
@@ -152,13 +163,16 @@ class Patched:
     """
 
     def __init__(self, instrument: Callable[[], object]) -> None:
+        # The SDK loads its parts as they are used: one that came later would look as if it had always been patched.
+        for exchange in (chat(10), stream(2)):
+            create(exchange)()
         before = _attributes()
         instrument()
-        after = _attributes()
+        owners = {key[0] for key in before}
         self._changed = [
-            (owner, name, before[key][2], value)
-            for key, (owner, name, value) in after.items()
-            if key in before and before[key][2] is not value
+            (owner, name, before[key][2] if key in before else _INHERITED, value)
+            for key, (owner, name, value) in _attributes().items()
+            if (before[key][2] is not value if key in before else key[0] in owners and isinstance(owner, type))
         ]
         if not self._changed:
             raise RuntimeError("the instrumentor changed nothing in the SDK; install a version that it supports")
@@ -171,7 +185,14 @@ class Patched:
     def off(self) -> None:
         """Put the SDK back as it was."""
         for owner, name, original, _ in self._changed:
-            setattr(owner, name, original)
+            if original is not _INHERITED:
+                setattr(owner, name, original)
+            elif name in vars(owner):
+                delattr(owner, name)
+
+
+_INHERITED = object()
+"""Stands for an attribute that a class took from its base before an instrumentor gave it one of its own."""
 
 
 def _attributes() -> dict[tuple[int, str], tuple[Any, str, Any]]:
@@ -184,5 +205,6 @@ def _attributes() -> dict[tuple[int, str], tuple[Any, str, Any]]:
         owners = [module, *(value for value in vars(module).values() if isinstance(value, type))]
         for owner in owners:
             for name, value in list(vars(owner).items()):
-                found[id(owner), name] = (owner, name, value)
+                if not name.startswith(("__pydantic_", "__signature__")):  # models complete themselves when first used
+                    found[id(owner), name] = (owner, name, value)
     return found

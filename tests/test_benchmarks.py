@@ -4,9 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
+from benchmarks import peers, workload
 from benchmarks.__main__ import ROWS
+from benchmarks.environments import Environment
 from benchmarks.measure import Cost, Figure, differences, median
+from benchmarks.peers import Outcome, Peer
 from benchmarks.results import Result, against_floor, table
 
 ROOT = Path(__file__).parents[1]
@@ -67,3 +71,73 @@ def test_the_table_is_aligned_markdown() -> None:
     lines = table([Result("chat", "wall", "µs", 120.0, 1.0, 80.0, 1.0, 2.0)]).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert "≤ 2 x" in lines[2] and "1.50" in lines[2] and "yes" in lines[2]
+
+
+class ThisEnvironment(Environment):
+    """The one that runs the tests, in which SpanRelay is installed and no peer is."""
+
+    def program(self, name: str) -> str:
+        return sys.executable
+
+
+class NoEnvironment(Environment):
+    """One whose requirements cannot be met."""
+
+    def program(self, name: str) -> str:
+        raise RuntimeError("pip failed: ERROR: No matching distribution found for a-peer")
+
+
+def test_a_peer_is_measured_by_a_process_in_its_environment() -> None:
+    outcome = peers.run(Peer("spanrelay", "SpanRelay", ThisEnvironment("here", ())), ["chat-1k", "tool"], quick=True)
+    assert outcome.failures == {}
+    assert [(result.row, result.figure) for result in outcome.results] == [
+        ("chat, 1 KB", "wall"),
+        ("chat, 1 KB", "CPU"),
+        ("managed tool call", "wall"),
+        ("managed tool call", "CPU"),
+    ]
+    assert all(result.floor is not None for result in outcome.results)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "reason"),
+    [
+        ("genai", NoEnvironment("none", ()), "pip failed: ERROR: No matching distribution found for a-peer"),
+        ("nemo-relay", ThisEnvironment("here", ()), "ModuleNotFoundError: No module named 'nemo_relay'"),
+        ("nobody", ThisEnvironment("here", ()), "exit status 2: python -m benchmarks.peer: error: "),
+    ],
+    ids=["cannot be installed", "cannot be set up", "cannot be run"],
+)
+def test_a_peer_without_figures_is_printed_with_the_reason(name: str, environment: Environment, reason: str) -> None:
+    outcome = peers.run(Peer(name, "A peer", environment), ["chat-1k", "stream"], quick=True)
+    assert set(outcome.failures) == {"chat-1k", "stream"}
+    assert f"A peer, no chat-1k, stream: {reason}" in peers.report([outcome])
+
+
+def test_a_row_that_fails_costs_a_peer_no_other_row() -> None:
+    peer = Peer("peer", "A peer", NoEnvironment("none", ()))
+    found = Result("chat, 1 KB", "wall", "µs", 150.0, 1.0, 50.0, 1.0)
+    printed = peers.report([Outcome(peer, [found], {"tool": "records no tool calls"}), Outcome(peer)]).splitlines()
+    assert "| 3.0 x (150 µs) | -" in printed[2]
+    assert "A peer, no tool: records no tool calls" in printed
+
+
+def test_a_peer_environment_needs_nothing_of_spanrelay() -> None:
+    code = "import sys; sys.modules['spanrelay'] = sys.modules['spanrelay_openai'] = None; import benchmarks.peer"
+    done = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_patch_over_an_inherited_method_is_taken_out_and_put_back() -> None:
+    assert "request" not in vars(openai.OpenAI)
+
+    def request(self: openai.OpenAI, *arguments: Any, **options: Any) -> Any:
+        return super(openai.OpenAI, self).request(*arguments, **options)
+
+    patched = workload.Patched(lambda: setattr(openai.OpenAI, "request", request))
+    patched.off()
+    assert "request" not in vars(openai.OpenAI)
+    patched.on()
+    assert vars(openai.OpenAI)["request"] is request
+    patched.off()
+    assert "request" not in vars(openai.OpenAI)

@@ -1,0 +1,315 @@
+"""`python -m benchmarks.peer NAME [--quick] ROW …`: one instrumentation in its own environment, as JSON.
+
+Imports only what it measures: the environment of a peer holds no other instrumentation and no SpanRelay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import openai
+from opentelemetry.sdk.trace import TracerProvider
+
+from benchmarks import workload
+from benchmarks.floor import EncodingExporter, encoding_provider, floor_of
+from benchmarks.measure import FULL, QUICK, Effort, Way, interleave
+from benchmarks.results import Result, against_floor
+from benchmarks.workload import Exchange, Patched
+
+TOOL = "tool"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work, bare and recorded, and how many bytes of spans were exported so far."""
+
+    bare: Way
+    recorded: Way
+    exported: Callable[[], int]
+
+
+class Peer(Protocol):
+    """An instrumentation that is in force only where a `Way` puts it in force."""
+
+    def call(self, exchange: Exchange) -> Work:
+        """Return a model call."""
+        ...
+
+    def tool(self) -> Work:
+        """Return a call of a tool. Raises NotImplementedError where the instrumentation records none."""
+        ...
+
+
+class PatchedSDK:
+    """An instrumentation that patches the SDK: the application's call is the same with it and without."""
+
+    def __init__(self, provider: TracerProvider, exporter: EncodingExporter, patched: Patched) -> None:
+        self._provider, self._exporter, self._patched = provider, exporter, patched
+
+    def call(self, exchange: Exchange) -> Work:
+        """Return `client.chat.completions.create(…)`."""
+        call = workload.create(exchange)
+        bare, recorded = Way(call, self._patched.off), Way(call, self._patched.on, self._provider.force_flush)
+        return Work(bare, recorded, lambda: self._exporter.bytes)
+
+    def tool(self) -> Work:
+        """Raise: who patches a model's SDK sees no tools."""
+        raise NotImplementedError("records no tool calls")
+
+
+def instrumentor(module: str) -> Callable[[], AbstractContextManager[Peer]]:
+    """Return how to install the `OpenAIInstrumentor` of `module`."""
+
+    @contextmanager
+    def installed() -> Generator[Peer]:
+        provider, exporter = encoding_provider()
+        instrument = import_module(module).OpenAIInstrumentor().instrument
+        patched = Patched(lambda: instrument(tracer_provider=provider))
+        yield PatchedSDK(provider, exporter, patched)
+        patched.off()
+
+    return installed
+
+
+class SpanRelay(PatchedSDK):
+    """SpanRelay, with its managed tool call."""
+
+    def tool(self) -> Work:
+        """Return `spanrelay.run_tool(…)`."""
+        import spanrelay
+        from spanrelay.tracing import Tracing
+
+        tracing = Tracing("spanrelay", None, self._provider)
+
+        def forecast(**_: Any) -> Any:
+            return workload.TOOL_RESULT
+
+        def managed() -> object:
+            arguments = workload.TOOL_ARGUMENTS
+            return spanrelay.run_tool("forecast", forecast, arguments, call_id="call_1", tracing=tracing)
+
+        recorded = Way(managed, flush=self._provider.force_flush)
+        return Work(Way(lambda: forecast(**workload.TOOL_ARGUMENTS)), recorded, lambda: self._exporter.bytes)
+
+
+@contextmanager
+def spanrelay() -> Generator[Peer]:
+    """Install SpanRelay, content on, without trajectories."""
+    from benchmarks import ours
+
+    provider, exporter = encoding_provider()
+    with ours.recording(provider) as patched:
+        yield SpanRelay(provider, exporter, patched)
+
+
+class Relay:
+    """NeMo Relay, which patches no SDK: the application hands its call to the managed API, in an event loop.
+
+    Its exporter is its own, which writes OTLP protobuf to a file. The SDK is called without its typing, as in
+    `workload.post`: Relay passes JSON, and leaves nothing to turn into it.
+    """
+
+    def __init__(self, relay: Any, folder: str) -> None:
+        self._relay, self._spans = relay, Path(folder, "spans")
+        sink = relay.OpenTelemetryFileSinkConfig("gen_ai", folder, self._spans.name, "proto", "append")
+        self._subscriber = relay.OpenTelemetrySubscriber(sink)
+        self._subscriber.register("benchmark")
+        self._loop = asyncio.new_event_loop()
+        self._written = 0
+
+    def call(self, exchange: Exchange) -> Work:
+        """Return `llm.execute(…)` or `llm.stream_execute(…)`, with the codecs that read what it passes."""
+        return self._stream(exchange) if exchange.chunks else self._chat(exchange)
+
+    def tool(self) -> Work:
+        """Return `tools.execute(…)`."""
+        relay = self._relay
+
+        async def bare() -> object:
+            return workload.TOOL_RESULT
+
+        async def forecast(_: Any) -> Any:
+            return relay.ToolExecutionResult(workload.TOOL_RESULT)
+
+        async def managed() -> object:
+            arguments = workload.TOOL_ARGUMENTS
+            return await relay.tools.execute("forecast", arguments, forecast, tool_call_id="call_1")
+
+        return self._work(bare, managed)
+
+    def close(self) -> None:
+        """Let go of the file and the loop."""
+        self._subscriber.deregister("benchmark")
+        self._subscriber.shutdown()
+        self._loop.close()
+
+    def _chat(self, exchange: Exchange) -> Work:
+        relay, post, codec = self._relay, workload.client(exchange).post, self._relay.codecs.OpenAIChatCodec()
+
+        async def send(body: object) -> object:
+            return post("/chat/completions", cast_to=object, body=body)
+
+        async def managed() -> object:
+            request = relay.LLMRequest({}, exchange.request)
+            return await relay.llm.execute(
+                "openai",
+                request,
+                lambda request: send(request.content),
+                model_name=workload.MODEL,
+                codec=codec,
+                response_codec=codec,
+            )
+
+        return self._work(lambda: send(exchange.request), managed)
+
+    def _stream(self, exchange: Exchange) -> Work:
+        relay, post, codec = self._relay, workload.client(exchange).post, self._relay.codecs.OpenAIChatCodec()
+
+        async def send(body: object) -> AsyncIterator[Any]:
+            answer = post("/chat/completions", cast_to=object, body=body, stream=True, stream_cls=openai.Stream[object])
+            for chunk in answer:
+                yield chunk
+
+        async def bare() -> None:
+            async for _ in send(exchange.request):
+                pass
+
+        async def managed() -> None:
+            request, chunks = relay.LLMRequest({}, exchange.request), list[Any]()
+            stream = await relay.llm.stream_execute(
+                "openai",
+                request,
+                lambda request: send(request.content),
+                chunks.append,
+                lambda: _join(chunks),
+                model_name=workload.MODEL,
+                codec=codec,
+                response_codec=codec,
+            )
+            async for _ in stream:
+                pass
+
+        return self._work(bare, managed)
+
+    def _work(self, bare: Callable[[], Any], managed: Callable[[], Any]) -> Work:
+        run = self._loop.run_until_complete
+        recorded = Way(lambda: run(managed()), self._empty, self._flush)
+        return Work(Way(lambda: run(bare())), recorded, self._exported)
+
+    def _flush(self) -> None:
+        self._relay.subscribers.flush()
+        self._subscriber.force_flush()
+
+    def _empty(self) -> None:
+        """Throw away what was written, before a block and outside its times."""
+        self._written = self._exported()
+        if self._spans.exists():
+            os.truncate(self._spans, 0)
+
+    def _exported(self) -> int:
+        return self._written + (self._spans.stat().st_size if self._spans.exists() else 0)
+
+
+def _join(chunks: list[Any]) -> dict[str, Any]:
+    """Return the answer that the chunks of a stream make up: Relay leaves it to its user."""
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    message = {"role": "assistant", "content": "".join(delta.get("content") or "" for delta in deltas)}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    last = chunks[-1]
+    return {"id": last["id"], "model": last["model"], "choices": [choice], "usage": last["usage"]}
+
+
+@contextmanager
+def nemo_relay() -> Generator[Peer]:
+    """Set NeMo Relay up."""
+    with tempfile.TemporaryDirectory() as folder:
+        relay = Relay(import_module("nemo_relay"), folder)
+        try:
+            yield relay
+        finally:
+            relay.close()
+
+
+PEERS: dict[str, Callable[[], AbstractContextManager[Peer]]] = {
+    "spanrelay": spanrelay,
+    "genai": instrumentor("opentelemetry.instrumentation.genai.openai"),
+    "openinference": instrumentor("openinference.instrumentation.openai"),
+    "traceloop": instrumentor("opentelemetry.instrumentation.openai"),
+    "nemo-relay": nemo_relay,
+}
+
+
+def measure(peer: Peer, row: str, effort: Effort) -> list[Result]:
+    """Measure one row. Raises RuntimeError where the content is not in what the peer exported."""
+    if row == TOOL:
+        name, work, content = "managed tool call", peer.tool(), workload.chat(1_000).content
+    else:
+        name, make = workload.EXCHANGES[row]
+        exchange = make()
+        work, content = peer.call(exchange), exchange.content
+    _prove(work, len(content))
+    floor = floor_of(content, work.bare.call)
+    least = Way(floor.call, work.bare.enter, floor.flush)
+    bare, recorded, least_costs = interleave((work.bare, work.recorded, least), effort)
+    return against_floor(name, recorded, bare, least_costs, None)
+
+
+def _prove(work: Work, size: int) -> None:
+    """See that the recorded work exports its content, and that the bare work exports nothing."""
+    bare, recorded = _exported(work, work.bare), _exported(work, work.recorded)
+    if bare:
+        raise RuntimeError(f"the bare call exported {bare} bytes: the instrumentation cannot be taken out")
+    if recorded < size * 0.9:
+        raise RuntimeError(f"exported {recorded} bytes of a call with {size} bytes of content; is content captured?")
+
+
+def _exported(work: Work, way: Way) -> int:
+    """Return the bytes that one call exports."""
+    way.enter()
+    work.recorded.flush()
+    before = work.exported()
+    way.call()
+    work.recorded.flush()
+    return work.exported() - before
+
+
+def _run(name: str, rows: list[str], effort: Effort) -> dict[str, Any]:
+    """Return the results of the rows, and for each row that has none the reason: whatever a peer raises."""
+    results: list[Any] = []
+    failures: dict[str, str] = {}
+    try:
+        with PEERS[name]() as peer:
+            for row in rows:
+                try:
+                    results += [result.to_json() for result in measure(peer, row, effort)]
+                except Exception as error:
+                    failures[row] = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        failures = {**dict.fromkeys(rows, f"{type(error).__name__}: {error}"), **failures}
+    return {"results": results, "failures": failures}
+
+
+def main() -> int:
+    """Measure, and print one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peer", description=__doc__.split("\n")[0])
+    parser.add_argument("name", choices=PEERS)
+    parser.add_argument("rows", nargs="+", choices=[*workload.EXCHANGES, TOOL])
+    parser.add_argument("--quick", action="store_true")
+    chosen = parser.parse_args()
+    print(json.dumps(_run(chosen.name, chosen.rows, QUICK if chosen.quick else FULL)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Other instrumentations at the same work, each in an environment of its own, SpanRelay among them.
+
+A peer that cannot be installed or run stays in the table, and its reason is printed below it: none goes missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks import workload
+from benchmarks.environments import ROOT, Environment
+from benchmarks.results import Result, aligned
+
+ROWS = (*workload.EXCHANGES, "tool")
+_COMMON = ("openai==3.57.0", "opentelemetry-sdk==1.45.2", "opentelemetry-exporter-otlp-proto-http==1.45.2")
+_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One instrumentation: its name in `benchmarks.peer`, its title in tables, where it runs, and with what variables.
+
+    `variables` switch the capture of content on, where it is off by default or could be switched off.
+    """
+
+    name: str
+    title: str
+    environment: Environment
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def versions(self) -> str:
+        """What was asked of pip, for the notes under a table."""
+        return ", ".join(self.environment.requirements[len(_COMMON) :]) or "this clone"
+
+
+def _environment(name: str, *requirements: str, editable: Sequence[str] = ()) -> Environment:
+    return Environment(name, (*_COMMON, *requirements), editable)
+
+
+PEERS = (
+    Peer("spanrelay", "SpanRelay", _environment("spanrelay", editable=(".", "instrumentors/spanrelay-openai"))),
+    Peer(
+        "genai",
+        "OTel genai",
+        _environment("genai", "opentelemetry-instrumentation-genai-openai==1.3b0"),
+        {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "span_only"},
+    ),
+    Peer(
+        "openinference",
+        "OpenInference",
+        _environment("openinference", "openinference-instrumentation-openai==0.1.66"),
+        {"OPENINFERENCE_HIDE_INPUTS": "false", "OPENINFERENCE_HIDE_OUTPUTS": "false"},
+    ),
+    Peer(
+        "traceloop",
+        "Traceloop",
+        _environment("traceloop", "opentelemetry-instrumentation-openai==0.62.4"),
+        {"TRACELOOP_TRACE_CONTENT": "true"},
+    ),
+    Peer("nemo-relay", "NeMo Relay", _environment("nemo-relay", "nemo-relay==0.10.4")),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a peer did: its results, and for each row that has none the reason."""
+
+    peer: Peer
+    results: Sequence[Result] = ()
+    failures: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as plain data."""
+        results = [result.to_json() for result in self.results]
+        return {**asdict(self.peer), "results": results, "failures": dict(self.failures)}
+
+
+def run(peer: Peer, rows: Sequence[str], *, quick: bool) -> Outcome:
+    """Measure one peer; whatever goes wrong is in the outcome."""
+    try:
+        printed = _run(peer, rows, quick=quick)
+        document = json.loads(printed)
+        return Outcome(peer, [_result(found) for found in document["results"]], document["failures"])
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    except (ValueError, LookupError, TypeError) as error:
+        reason = f"printed no results: {error}"
+    return Outcome(peer, failures=dict.fromkeys(rows, reason))
+
+
+def _run(peer: Peer, rows: Sequence[str], *, quick: bool) -> str:
+    """Return the last line that the peer printed."""
+    options = ("--quick",) if quick else ()
+    command = (peer.environment.program("python"), "-m", "benchmarks.peer", peer.name, *rows, *options)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "PYTHON"))}
+    variables = {**inherited, **peer.variables}
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+    )
+    if done.returncode:
+        raise RuntimeError(f"exit status {done.returncode}: {_last_line(done.stderr or done.stdout)}")
+    return _last_line(done.stdout)
+
+
+def _last_line(output: str) -> str:
+    return (output.strip() or "no output").splitlines()[-1]
+
+
+def _result(found: dict[str, Any]) -> Result:
+    """Read what `Result.to_json` wrote."""
+    return Result(**{key: value for key, value in found.items() if key not in ("ratio", "holds")})
+
+
+def run_all(rows: Sequence[str], *, quick: bool) -> list[Outcome]:
+    """Measure every peer, one after the other."""
+    outcomes: list[Outcome] = []
+    for peer in PEERS:
+        print(f"measuring {peer.title} …", file=sys.stderr)
+        outcomes.append(run(peer, rows, quick=quick))
+    return outcomes
+
+
+def report(outcomes: Sequence[Outcome]) -> str:
+    """Return the table of ratios, what was installed, and every reason for a missing figure."""
+    keys = list(dict.fromkeys((result.row, result.figure) for outcome in outcomes for result in outcome.results))
+    lines = [("work", "figure", *(outcome.peer.title for outcome in outcomes))]
+    lines += [(*key, *(_cell(outcome, key) for outcome in outcomes)) for key in keys]
+    notes = [f"All with {', '.join(_COMMON)}."]
+    notes += [f"{outcome.peer.title}: {outcome.peer.versions}" for outcome in outcomes]
+    reasons = [reason for outcome in outcomes for reason in _reasons(outcome)]
+    return "\n".join([*aligned(lines), "", *notes, *reasons])
+
+
+def _cell(outcome: Outcome, key: tuple[str, str]) -> str:
+    for result in outcome.results:
+        if (result.row, result.figure) == key and result.ratio is not None:
+            return f"{result.ratio:.1f} x ({result.value:,.0f} µs)".replace(",", " ")
+    return "-"
+
+
+def _reasons(outcome: Outcome) -> list[str]:
+    """Return each reason once, with the rows that have no figure for it."""
+    rows: dict[str, list[str]] = {}
+    for row, reason in outcome.failures.items():
+        rows.setdefault(reason, []).append(row)
+    return [f"{outcome.peer.title}, no {', '.join(names)}: {reason}" for reason, names in rows.items()]
