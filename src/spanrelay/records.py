@@ -224,6 +224,21 @@ class ToolResult:
 
 
 @dataclass(slots=True)
+class AgentRequest:
+    """One run of an agent: its name and what it was given, by argument name."""
+
+    name: str
+    input: JSON = None
+
+
+@dataclass(slots=True)
+class AgentResult:
+    """One run of an agent: what it gave."""
+
+    content: JSON = None
+
+
+@dataclass(slots=True)
 class AgentInfo:
     """An agent, by the names of OpenTelemetry's `gen_ai.agent.*`."""
 

@@ -21,7 +21,7 @@ from opentelemetry.trace import Span, set_span_in_context
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, span_name
-from spanrelay.tracing import default_tracing, describe_error
+from spanrelay.tracing import Tracing, default_tracing, describe_error
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,13 +47,13 @@ class Scope:
     __slots__ = (
         "_observers",
         "_registry",
-        "_started",
         "_token",
         "observers",
         "parent",
         "record",
         "registries",
         "span",
+        "started",
     )
 
     def __init__(self, record: SpanRecord, parent: Scope | None) -> None:
@@ -67,12 +67,18 @@ class Scope:
         self._registry: Registry[Any] | None = None
         self._observers: Registry[Any] | None = None
         self._token: Token[Context] | None = None
-        self._started = time.perf_counter_ns()
+        self.started = time.perf_counter_ns()
 
     @property
     def name(self) -> str:
         """The name given to `scope(...)`."""
         return self.record.name
+
+    @property
+    def agent_name(self) -> str:
+        """The name of the agent where this is one, else of the scope."""
+        agent = self.record.agent
+        return (agent.name if agent is not None else None) or self.record.name
 
     @property
     def session_id(self) -> str | None:
@@ -96,7 +102,7 @@ class Scope:
 
     def elapsed(self) -> int:
         """Nanoseconds since the scope was made."""
-        return time.perf_counter_ns() - self._started
+        return time.perf_counter_ns() - self.started
 
     def complete(self) -> None:
         """A scope's record is complete when it ends."""
@@ -132,25 +138,34 @@ class Scope:
         """Record what a scope of kind `tool` gave."""
         self.record.result = ToolResult(content, is_error)
 
+    def open(self, tracing: Tracing, outer: Context, time: int | None = None) -> Context:
+        """Start the span under `outer`, and return the context in which this scope is current."""
+        self.span = tracing.open(self.record, outer, time)
+        return otel_context.set_value(_SCOPE_KEY, self, set_span_in_context(self.span, outer))
+
+    def close(self, error: BaseException | None = None, time: int | None = None) -> None:
+        """End the span, and take back what was registered."""
+        if error is not None and not isinstance(error, GeneratorExit):
+            self.record.error = describe_error(error)
+        if self.span is not None:
+            default_tracing().close(self.span, self, time)
+        self.release()
+
+    def release(self) -> None:
+        """Take back what was registered: tasks that outlive the scope keep its context."""
+        for registry in (self._registry, self._observers):
+            if registry is not None:
+                registry.clear()
+
     def _enter(self) -> Scope:
-        outer = otel_context.get_current()
-        self.span = default_tracing().open(self.record, outer)
-        inner = otel_context.set_value(_SCOPE_KEY, self, set_span_in_context(self.span, outer))
-        self._token = otel_context.attach(inner)
+        self._token = otel_context.attach(self.open(default_tracing(), otel_context.get_current()))
         return self
 
     def _exit(self, error: BaseException | None) -> None:
         if self._token is not None:
             otel_context.detach(self._token)
             self._token = None
-        if error is not None and not isinstance(error, GeneratorExit):
-            self.record.error = describe_error(error)
-        if self.span is not None:
-            default_tracing().close(self.span, self)
-        # Tasks that outlive the scope keep its context, and must not keep its registrations.
-        for registry in (self._registry, self._observers):
-            if registry is not None:
-                registry.clear()
+        self.close(error)
 
 
 class scope:
@@ -194,7 +209,8 @@ class scope:
         self._tool = ToolRequest(name, arguments, call_id) if kind == "tool" else None
         self._open: list[Scope] = []
 
-    def _make(self) -> Scope:
+    def make(self) -> Scope:
+        """Return a scope that has not been opened yet, below the current one."""
         parent = current_scope()
         operation = OPERATION_OF_KIND.get(self._kind)
         record = inherit(SpanRecord(0, 0, name=span_name(self._kind, operation, self._name)), parent)
@@ -208,7 +224,7 @@ class scope:
         return Scope(record, parent)
 
     def __enter__(self) -> Scope:
-        entered = self._make()._enter()
+        entered = self.make()._enter()
         self._open.append(entered)
         return entered
 

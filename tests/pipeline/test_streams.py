@@ -12,7 +12,7 @@ from opentelemetry.trace import get_current_span
 
 from spanrelay import MiddlewareError, execution_intercept, use
 from spanrelay.codecs import openai_chat, sse
-from spanrelay.pipeline.call import ModelCall
+from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.driver import arun, run
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.tracing import default_tracing
@@ -69,7 +69,7 @@ class Boundary:
 
     def send(self, call: ModelCall) -> Any:
         source = self._next(call)
-        tap = SyncTap(call, iter(source), source.close, framed=True, decode=None)
+        tap = SyncTap(call, iter(source), source.close, form="frames", decode=None)
         call.tap = tap
         return tap
 
@@ -80,7 +80,7 @@ class Boundary:
 class AsyncBoundary(Boundary):
     async def send(self, call: ModelCall) -> Any:
         source = self._next(call)
-        tap = AsyncTap(call, aiter(source), source.aclose, framed=True, decode=None)
+        tap = AsyncTap(call, aiter(source), source.aclose, form="frames", decode=None)
         call.tap = tap
         return tap
 
@@ -184,7 +184,7 @@ def test_a_cancelled_reader_ends_the_span(capture: Capture) -> None:
         call = call_with(boundary)
 
         async def send(call: ModelCall) -> Any:
-            tap = AsyncTap(call, aiter(stuck()), Source([]).aclose, framed=True, decode=None)
+            tap = AsyncTap(call, aiter(stuck()), Source([]).aclose, form="frames", decode=None)
             call.tap = tap
             return tap
 

@@ -5,9 +5,12 @@ Pure: no I/O, no OpenTelemetry, no SDK. A codec never mutates the wire it is giv
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Protocol, cast
 
+from spanrelay.errors import ConfigurationError
 from spanrelay.records import ModelRequest, ModelResponse
 
 
@@ -58,3 +61,23 @@ class Codec(Protocol):
     def stream_events(self, wire: Mapping[str, Any], /) -> Iterator[dict[str, Any]]:
         """Yield the stream events that add up to the body `wire`, for answers not from the provider."""
         ...
+
+
+def load(name: str) -> Codec:
+    """Return the codec `name`: `openai_chat`, `openai_responses` and its siblings here.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    try:
+        module = import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        module = None
+    if module is None or not hasattr(module, "decode_request"):
+        known = ", ".join(entry.name for entry in pkgutil.iter_modules(__path__) if _is_codec(entry.name))
+        raise ConfigurationError(f"there is no codec {name!r}; use one of {known}")
+    return cast("Codec", module)
+
+
+def _is_codec(name: str) -> bool:
+    return hasattr(import_module(f"{__name__}.{name}"), "decode_request")

@@ -19,9 +19,10 @@ from spanrelay._guard import guarded
 from spanrelay.codecs import Codec, sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.call import ModelCall, Opened, call_in_flight
+from spanrelay.pipeline.call import Opened, call_in_flight
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
-from spanrelay.pipeline.stream import AsyncTap, SyncTap
+from spanrelay.pipeline.model import ModelCall
+from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, recording
@@ -231,12 +232,12 @@ def _http_module(kind: type) -> ModuleType:
 def _tap(call: ModelCall, response: Any) -> Any:
     module = _http_module(type(response))
     stream = response.stream
-    framed = response.headers.get("content-type", "").startswith("text/event-stream")
+    form: Form = "frames" if response.headers.get("content-type", "").startswith("text/event-stream") else "body"
     encoding = response.headers.get("content-encoding")
     decode = _decoder(module, encoding) if encoding else None
     if isinstance(stream, module.SyncByteStream):
-        return _sync_tap(module)(call, iter(stream), stream.close, framed=framed, decode=decode)
-    return _async_tap(module)(call, aiter(stream), stream.aclose, framed=framed, decode=decode)
+        return _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
+    return _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
 
 
 def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:

@@ -252,7 +252,7 @@ def _answer_of(entry: Middleware, value: Any, last: Response | None) -> Any:
 def _settle(call: Call, answer: Any) -> Flow:
     """Turn the outermost answer into what the application gets."""
     if isinstance(answer, Response) and not isinstance(answer, _Made):
-        call.adopt(answer.call)
+        call.adopt(answer)
         if call.tap is not None:
             call.tap.hand_out()
         return answer.native
@@ -265,7 +265,7 @@ def _settle(call: Call, answer: Any) -> Flow:
 def _body_of(call: Call, record: Any) -> Any:
     if isinstance(record, call.answer_type):
         return call.encode_answer(record)
-    if call.kind == "tool":
+    if call.takes_any:
         return record
     if isinstance(record, Mapping):
         return dict(cast("Mapping[str, Any]", record))

@@ -2,53 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, cast
 
-from spanrelay.pipeline.call import ToolExecution
+from spanrelay import _json, codecs
+from spanrelay.codecs import Codec
+from spanrelay.pipeline import typed
+from spanrelay.pipeline.call import Call
 from spanrelay.pipeline.driver import arun, run
-from spanrelay.records import JSON, ToolRequest, ToolResult
+from spanrelay.pipeline.function import FunctionCall, ToolExecution
+from spanrelay.pipeline.model import ModelCall
+from spanrelay.pipeline.stream import AsyncTap, SyncTap
+from spanrelay.records import JSON, ModelRequest, ToolRequest
 from spanrelay.tracing import Tracing, default_tracing
 
 
-class _FunctionBoundary:
-    """The real call is a function of the application's, given the arguments by name."""
+class FunctionBoundary:
+    """The real call is a function of the application's, given the arguments by name.
+
+    A generator's values reach its consumer one by one, and the call ends with the last of them.
+    """
 
     __slots__ = ("_function",)
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    def send(self, call: ToolExecution) -> Any:
+    def send(self, call: FunctionCall) -> Any:
         """Call the function."""
         result = self._called(call)
-        call.record.result = ToolResult(result)
+        if inspect.isgenerator(result):
+            call.tap = tap = SyncTap(call, result, result.close, form="events")
+            return tap
+        call.gave(result)
         return result
 
-    def _called(self, call: ToolExecution) -> Any:
-        arguments = call.outgoing().arguments
+    def _called(self, call: FunctionCall) -> Any:
+        arguments = call.outgoing()
+        if call.observed:
+            call.sent = _json.dumps(arguments)
         if arguments is None:
             return self._function()
         return self._function(**arguments) if isinstance(arguments, Mapping) else self._function(arguments)
 
-    def answer(self, call: ToolExecution, body: Any) -> Any:
-        """An answer of policy is the tool's value as it stands."""
-        call.record.result = ToolResult(body)
-        return body
+    def answer(self, call: FunctionCall, body: Any) -> Any:
+        """An answer of policy is the function's value, in the type it is annotated to return."""
+        call.gave(body)
+        if inspect.isgeneratorfunction(self._function):
+            return iter(cast("list[Any]", body) if isinstance(body, list) else [body])
+        return typed.build(typed.returned_by(self._function), body)
 
 
-class _AsyncFunctionBoundary(_FunctionBoundary):
+class AsyncFunctionBoundary(FunctionBoundary):
+    """The same for a coroutine function or an async generator function."""
+
     __slots__ = ()
 
-    async def send(self, call: ToolExecution) -> Any:
-        """Call the coroutine function and await it."""
-        result = await self._called(call)
-        call.record.result = ToolResult(result)
+    async def send(self, call: FunctionCall) -> Any:
+        """Call the function and await it."""
+        result = self._called(call)
+        if inspect.isasyncgen(result):
+            call.tap = tap = AsyncTap(call, result, result.aclose, form="events")
+            return tap
+        if inspect.isawaitable(result):
+            result = await result
+        call.gave(result)
         return result
 
-    async def answer(self, call: ToolExecution, body: Any) -> Any:
-        """As `_FunctionBoundary.answer`."""
+    async def answer(self, call: FunctionCall, body: Any) -> Any:
+        """As `FunctionBoundary.answer`."""
+        if inspect.isasyncgenfunction(self._function):
+            call.gave(body)
+            return _each(cast("list[Any]", body) if isinstance(body, list) else [body])
         return super().answer(call, body)
+
+
+async def _each(items: list[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
 
 
 def run_tool(
@@ -65,8 +97,9 @@ def run_tool(
     Args:
         name: The tool's name.
         function: Called with `arguments` by name, with `arguments` itself where they are not a mapping, or with
-            nothing where they are None.
-        arguments: What the model asked for, as policy and the record see it.
+            nothing where they are None. A generator function's values pass one by one.
+        arguments: What the model asked for. Policy and the record see them as JSON; the function gets the very
+            objects, or where policy changed them the same types built from what it left.
         call_id: The model's id of the call, which ties the result to it in the trajectory.
         description: What the tool does.
         tracing: Opens the span; by default SpanRelay's own tracer.
@@ -75,19 +108,172 @@ def run_tool(
         GuardrailRejected: a guardrail refused; the function was not called.
         BaseException: whatever the function raised, unchanged.
     """
-    request = ToolRequest(name, arguments, call_id, description)
-    return run(ToolExecution(request, _FunctionBoundary(function), tracing or default_tracing()))
+    return run(_tool(FunctionBoundary, name, function, arguments, call_id, description, tracing))
 
 
 async def arun_tool(
     name: str,
-    function: Callable[..., Awaitable[Any]],
+    function: Callable[..., Awaitable[Any] | AsyncIterator[Any]],
     arguments: JSON = None,
     *,
     call_id: str | None = None,
     description: str | None = None,
     tracing: Tracing | None = None,
 ) -> Any:
-    """Run a tool that is a coroutine function, as `run_tool` does."""
+    """Run a tool that is a coroutine function or an async generator function, as `run_tool` does."""
+    return await arun(_tool(AsyncFunctionBoundary, name, function, arguments, call_id, description, tracing))
+
+
+def _tool(
+    boundary: type[FunctionBoundary],
+    name: str,
+    function: Callable[..., Any],
+    arguments: JSON,
+    call_id: str | None,
+    description: str | None,
+    tracing: Tracing | None,
+) -> ToolExecution:
     request = ToolRequest(name, arguments, call_id, description)
-    return await arun(ToolExecution(request, _AsyncFunctionBoundary(function), tracing or default_tracing()))
+    return ToolExecution(request, boundary(function), tracing or default_tracing())
+
+
+class ModelBoundary:
+    """The real call is a function of the application's that sends the provider's JSON.
+
+    What it returns is the provider's answer: JSON, an object of its SDK, or with `stream` an iterator of events.
+    """
+
+    __slots__ = ("_function", "_stream")
+
+    def __init__(self, function: Callable[[dict[str, Any]], Any], *, stream: bool) -> None:
+        self._function = function
+        self._stream = stream
+
+    def send(self, call: ModelCall) -> Any:
+        """Call the function with what policy left of the request."""
+        answer = self._asked(call)
+        if self._stream:
+            call.tap = tap = SyncTap(call, iter(answer), getattr(answer, "close", _nothing), form="events")
+            return tap
+        call.body = _json.dumps(answer)
+        return answer
+
+    def _asked(self, call: ModelCall) -> Any:
+        wire = dict(call.outgoing())
+        call.sent = _json.dumps(wire)
+        return self._function(wire)
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """An answer of policy is the provider's JSON, or its events."""
+        return call.codec.stream_events(body) if self._stream else body
+
+
+class AsyncModelBoundary(ModelBoundary):
+    """The same for a coroutine function or an async generator function."""
+
+    __slots__ = ()
+
+    async def send(self, call: ModelCall) -> Any:
+        """Call the function, await it, and with `stream` pass its events on."""
+        answer = self._asked(call)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if self._stream:
+            close = getattr(answer, "aclose", None) or getattr(answer, "close", None) or _anothing
+            call.tap = tap = AsyncTap(call, aiter(answer), close, form="events")
+            return tap
+        call.body = _json.dumps(answer)
+        return answer
+
+    async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """As `ModelBoundary.answer`."""
+        return _each(list(call.codec.stream_events(body))) if self._stream else body
+
+
+def _nothing() -> None:
+    return None
+
+
+async def _anothing() -> None:
+    return None
+
+
+def run_model(
+    function: Callable[[dict[str, Any]], Any],
+    request: Mapping[str, Any] | ModelRequest,
+    *,
+    codec: str | Codec = "openai_chat",
+    provider: str = "openai",
+    tracing: Tracing | None = None,
+) -> Any:
+    """Make a model call that the application owns, under policy and an LLM span; return what `function` returns.
+
+    Args:
+        function: Sends the request it is given, the provider's JSON as policy left it, and returns the answer:
+            JSON, or an object that has a JSON form.
+        request: The provider's JSON, or a record that the codec writes as such.
+        codec: The wire API that request and answer speak, by the name of its module in `spanrelay.codecs`.
+        provider: `gen_ai.provider.name`, as `openai` or `anthropic`.
+        tracing: Opens the span; by default SpanRelay's own tracer.
+
+    Raises:
+        ConfigurationError: there is no such codec.
+        GuardrailRejected: a guardrail refused; `function` was not called.
+        BaseException: whatever `function` raised, unchanged.
+    """
+    return run(_model(ModelBoundary(function, stream=False), request, codec, provider, tracing))
+
+
+async def arun_model(
+    function: Callable[[dict[str, Any]], Awaitable[Any]],
+    request: Mapping[str, Any] | ModelRequest,
+    *,
+    codec: str | Codec = "openai_chat",
+    provider: str = "openai",
+    tracing: Tracing | None = None,
+) -> Any:
+    """Make a model call with a coroutine function, as `run_model` does."""
+    return await arun(_model(AsyncModelBoundary(function, stream=False), request, codec, provider, tracing))
+
+
+def stream_model(
+    function: Callable[[dict[str, Any]], Any],
+    request: Mapping[str, Any] | ModelRequest,
+    *,
+    codec: str | Codec = "openai_chat",
+    provider: str = "openai",
+    tracing: Tracing | None = None,
+) -> Iterator[Any]:
+    """Make a streamed model call: `function` returns an iterator of the provider's events, and so does this.
+
+    The span ends once, with the last event, with `close()`, or when the iterator is dropped. Otherwise as
+    `run_model`.
+    """
+    return run(_model(ModelBoundary(function, stream=True), request, codec, provider, tracing))
+
+
+async def astream_model(
+    function: Callable[[dict[str, Any]], Any],
+    request: Mapping[str, Any] | ModelRequest,
+    *,
+    codec: str | Codec = "openai_chat",
+    provider: str = "openai",
+    tracing: Tracing | None = None,
+) -> AsyncIterator[Any]:
+    """Make a streamed model call with a function that returns an async iterator, as `stream_model` does.
+
+    Await it for the iterator: policy runs first.
+    """
+    return await arun(_model(AsyncModelBoundary(function, stream=True), request, codec, provider, tracing))
+
+
+def _model(
+    boundary: ModelBoundary,
+    request: Mapping[str, Any] | ModelRequest,
+    codec: str | Codec,
+    provider: str,
+    tracing: Tracing | None,
+) -> Call:
+    wire_api = codecs.load(codec) if isinstance(codec, str) else codec
+    wire = wire_api.encode_request(request, {}) if isinstance(request, ModelRequest) else request
+    return ModelCall(wire_api, wire, boundary, tracing or default_tracing(), provider=provider)

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from opentelemetry.context import attach, detach
 
@@ -23,33 +23,42 @@ from spanrelay.tracing import describe_error
 _DONE = b"data: [DONE]"
 _FAILURES = (b'data: {"error"', b"event: error", b'"type":"response.failed"', b'"type": "response.failed"')
 _NOTHING = object()
-_EVENT_SIZE = 200
+
+
+Form: TypeAlias = Literal["frames", "body", "events"]
+"""What a stream's chunks are: bytes of server-sent events, bytes of one JSON body, or the events themselves."""
 
 
 class Arrived:
-    """What has come of a stream. The call keeps this and not the stream, so that an abandoned one can end."""
+    """What has come of a stream, as bytes. The call keeps this and not the stream, so an abandoned one can end.
 
-    __slots__ = ("_decode", "chunks", "framed")
+    Of a stream of events each chunk is the JSON of one event.
+    """
 
-    def __init__(self, *, framed: bool, decode: Callable[[bytes], bytes] | None) -> None:
-        self.framed = framed
-        self.chunks: list[Any] = []
+    __slots__ = ("_decode", "chunks", "form")
+
+    def __init__(self, form: Form, decode: Callable[[bytes], bytes] | None) -> None:
+        self.form: Form = form
+        self.chunks: list[bytes] = []
         self._decode = decode
 
     @property
     def size(self) -> int:
-        """Bytes that came, or an estimate for events that are no bytes."""
-        if not self.chunks or type(self.chunks[0]) is not bytes:
-            return len(self.chunks) * _EVENT_SIZE
+        """Bytes that came."""
         return sum(map(len, self.chunks))
+
+    def items(self) -> list[Any]:
+        """Return the events of a stream of events."""
+        return [_json.loads(chunk) for chunk in self.chunks]
 
     def body(self, codec: Codec) -> dict[str, Any]:
         """Return the response body that the chunks so far add up to."""
-        events: Any = self.chunks
-        if self.framed or (self.chunks and type(self.chunks[0]) is bytes):
+        if self.form == "events":
+            events: Any = [event for event in self.items() if isinstance(event, dict)]
+        else:
             data = b"".join(self.chunks)
             data = data if self._decode is None else self._decode(data)
-            if not self.framed:
+            if self.form == "body":
                 return _whole(data)
             events = sse.events(data)
         accumulator = codec.accumulator()
@@ -59,7 +68,7 @@ class Arrived:
 
     def tail(self) -> bytes:
         """The last bytes that came, enough to hold an end marker."""
-        if not self.framed:
+        if self.form != "frames":
             return b""
         if self._decode is not None:
             with guarded("decompressing a stream"):
@@ -71,32 +80,40 @@ class Arrived:
 class Tap:
     """What sync and async streams share: what has arrived, and the one ending.
 
-    `framed` says that chunks are bytes of server-sent events; otherwise they are bytes of one JSON body, or,
-    from a managed stream, the events themselves. `decode` undoes the content encoding of bytes. `close` closes
-    the source.
+    `decode` undoes the content encoding of bytes; `close` closes the source. Where stream intercepts are
+    registered, chunks pass through them before anybody else sees them.
     """
 
     __slots__ = (
         "__weakref__",
         "_close",
         "_done",
+        "_events",
+        "_frames",
         "_held",
+        "_over",
         "_ready",
         "_resume",
+        "_rewriter",
         "arrived",
         "call",
         "delivered",
         "failure",
     )
 
-    def __init__(self, call: Call, close: Any, *, framed: bool, decode: Callable[[bytes], bytes] | None) -> None:
+    def __init__(self, call: Call, close: Any, form: Form, decode: Callable[[bytes], bytes] | None) -> None:
         self.call = call
-        self.arrived = Arrived(framed=framed, decode=decode)
+        self.arrived = Arrived(form, decode)
+        self._frames, self._events = form == "frames", form == "events"
         self._close = close
         self.delivered = False
         self.failure: BaseException | None = None
         self._done = False
+        self._rewriter = None if call.rewriting is None else call.rewriting(call, frames=self._frames)
         self._ready: deque[Any] | None = None
+        """What the consumer gets next: a drained answer, or what stream intercepts made of one chunk."""
+        self._over = False
+        """Whether the source is exhausted, so that the call ends with the last of `_ready`."""
         self._held: bytes | None = None
         self._resume: Any = None
 
@@ -117,13 +134,52 @@ class Tap:
 
     def _take(self, chunk: Any) -> Any:
         """Keep a chunk and return what the consumer gets of it now."""
-        arrived = self.arrived
-        if not arrived.chunks:
+        chunks = self.arrived.chunks
+        if not chunks:
             self.call.record.time_to_first_chunk = (time.perf_counter_ns() - self.call.started) / 1e9
-        arrived.chunks.append(chunk)
-        if self._resume is None or not arrived.framed:
+        if self._rewriter is not None:
+            return self._rewritten(self._rewriter.feed(chunk))
+        if self._events:
+            chunks.append(_json.dumps(chunk))
             return chunk
-        return self._hold_back(chunk)
+        chunks.append(chunk)
+        return chunk if self._resume is None or not self._frames else self._hold_back(chunk)
+
+    def _rewritten(self, chunks: list[Any]) -> Any:
+        """Keep what stream intercepts left of a chunk, and return the first of it."""
+        out: deque[Any] = deque()
+        for chunk in chunks:
+            self.arrived.chunks.append(_json.dumps(chunk) if self._events else chunk)
+            kept = chunk if self._resume is None or not self._frames else self._hold_back(chunk)
+            if kept is not _NOTHING:
+                out.append(kept)
+        if not out:
+            return _NOTHING
+        first = out.popleft()
+        self._ready = out or None
+        return first
+
+    def _rest(self) -> Any:
+        """Return what stream intercepts still hold at the end of the source, or `_NOTHING`."""
+        if self._rewriter is None or self._over:
+            return _NOTHING
+        self._over = True
+        return self._rewritten(self._rewriter.finish())
+
+    def _collect(self, ready: deque[Any], taken: Any) -> None:
+        """Put what one chunk gave into `ready`."""
+        if taken is not _NOTHING:
+            ready.append(taken)
+        if self._ready is not None:
+            ready.extend(self._ready)
+            self._ready = None
+
+    def _next_ready(self) -> Any:
+        """Return what is ready for the consumer, or `_NOTHING`."""
+        if self._ready:
+            return self._ready.popleft()
+        self._ready = None
+        return _NOTHING
 
     def _hold_back(self, chunk: bytes) -> Any:
         """Keep the end marker until policy has resumed: consumers stop reading when they see it."""
@@ -174,39 +230,62 @@ class SyncTap(Tap):
         source: Any,
         close: Callable[[], None],
         *,
-        framed: bool,
+        form: Form,
         decode: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        super().__init__(call, close, framed=framed, decode=decode)
+        super().__init__(call, close, form, decode)
         self.source: Iterator[Any] = source
 
     def __iter__(self) -> SyncTap:
         return self
 
     def __next__(self) -> Any:
-        if self._ready is not None:
-            return self._replay()
-        if self._held is not None:
-            return self._let_go()
+        while True:
+            if self._ready is not None and (ready := self._next_ready()) is not _NOTHING:
+                return ready
+            if self._held is not None:
+                return self._let_go()
+            if self._over:
+                self._finish()
+                raise StopIteration
+            taken = self._pull()
+            if taken is not _NOTHING:
+                return taken
+
+    def _pull(self) -> Any:
+        """Take the next chunk from the source; `_NOTHING` where the consumer gets none of it."""
         token = attach(self.call.context)
         try:
             chunk = next(self.source)
         except StopIteration:
-            self._finish()
-            raise
+            return self._at_end()
         except BaseException as error:
             self._fail(error)
             raise
         finally:
             detach(token)
-        taken = self._take(chunk)
-        return taken if taken is not _NOTHING else self._let_go()
+        if self._rewriter is None:
+            return self._take(chunk)
+        try:
+            return self._take(chunk)
+        except BaseException as error:
+            self._refuse(error)
+            raise
 
-    def _replay(self) -> Any:
-        if not self._ready:
-            self._finish()
-            raise StopIteration
-        return self._ready.popleft()
+    def _at_end(self) -> Any:
+        try:
+            rest = self._rest()
+        except BaseException as error:
+            self._refuse(error)
+            raise
+        self._over = True
+        return rest
+
+    def _refuse(self, error: BaseException) -> None:
+        """A stream intercept refused: nothing more is read from the provider."""
+        with guarded("closing a refused stream"):
+            self._close()
+        self._fail(error)
 
     def _let_go(self) -> bytes:
         held, self._held = self._held, None
@@ -216,10 +295,12 @@ class SyncTap(Tap):
     def drain(self) -> None:
         """Read to the end, keeping the call open, so that policy can judge the whole answer."""
         self._done = True
+        ready: deque[Any] = deque()
         for chunk in self.source:
-            self._take(chunk)
+            self._collect(ready, self._take(chunk))
+        self._collect(ready, self._rest())
         self._close()
-        self._ready = deque(self.arrived.chunks)
+        self._ready, self._over = ready, True
 
     def close(self) -> None:
         """Close the source; a stream closed before its end says so."""
@@ -278,39 +359,62 @@ class AsyncTap(Tap):
         source: Any,
         close: Callable[[], Awaitable[None]],
         *,
-        framed: bool,
+        form: Form,
         decode: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        super().__init__(call, close, framed=framed, decode=decode)
+        super().__init__(call, close, form, decode)
         self.source: AsyncIterator[Any] = source
 
     def __aiter__(self) -> AsyncTap:
         return self
 
     async def __anext__(self) -> Any:
-        if self._ready is not None:
-            return await self._replay()
-        if self._held is not None:
-            return await self._let_go()
+        while True:
+            if self._ready is not None and (ready := self._next_ready()) is not _NOTHING:
+                return ready
+            if self._held is not None:
+                return await self._let_go()
+            if self._over:
+                await self._finish()
+                raise StopAsyncIteration
+            taken = await self._pull()
+            if taken is not _NOTHING:
+                return taken
+
+    async def _pull(self) -> Any:
+        """Take the next chunk from the source; `_NOTHING` where the consumer gets none of it."""
         token = attach(self.call.context)
         try:
             chunk = await self.source.__anext__()
         except StopAsyncIteration:
-            await self._finish()
-            raise
+            return await self._at_end()
         except BaseException as error:
             await self._fail(error)
             raise
         finally:
             detach(token)
-        taken = self._take(chunk)
-        return taken if taken is not _NOTHING else await self._let_go()
+        if self._rewriter is None:
+            return self._take(chunk)
+        try:
+            return self._take(chunk)
+        except BaseException as error:
+            await self._refuse(error)
+            raise
 
-    async def _replay(self) -> Any:
-        if not self._ready:
-            await self._finish()
-            raise StopAsyncIteration
-        return self._ready.popleft()
+    async def _at_end(self) -> Any:
+        try:
+            rest = self._rest()
+        except BaseException as error:
+            await self._refuse(error)
+            raise
+        self._over = True
+        return rest
+
+    async def _refuse(self, error: BaseException) -> None:
+        """A stream intercept refused: nothing more is read from the provider."""
+        with guarded("closing a refused stream"):
+            await self._close()
+        await self._fail(error)
 
     async def _let_go(self) -> bytes:
         held, self._held = self._held, None
@@ -320,10 +424,12 @@ class AsyncTap(Tap):
     async def drain(self) -> None:
         """Read to the end, keeping the call open, so that policy can judge the whole answer."""
         self._done = True
+        ready: deque[Any] = deque()
         async for chunk in self.source:
-            self._take(chunk)
+            self._collect(ready, self._take(chunk))
+        self._collect(ready, self._rest())
         await self._close()
-        self._ready = deque(self.arrived.chunks)
+        self._ready, self._over = ready, True
 
     async def aclose(self) -> None:
         """Close the source; a stream closed before its end says so."""

@@ -1,0 +1,171 @@
+"""A call of a model: its request as the provider's JSON, editable as a record, and the bytes of its answer.
+
+What went over the wire is kept as bytes and decoded later, by whoever reads the record first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.codecs import Codec
+from spanrelay.errors import MiddlewareError
+from spanrelay.pipeline.call import Boundary, Call, Opened, Response
+from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
+from spanrelay.semconv.names import span_name
+from spanrelay.tracing import Tracing
+
+if TYPE_CHECKING:
+    from spanrelay.pipeline.stream import Arrived
+
+
+class ModelCall(Call):
+    """A request to a model as wire JSON.
+
+    `sent` and `body` are the bytes of request and response; `body` of a stream is made from its chunks.
+    """
+
+    kind: ClassVar[Kind] = "llm"
+    answer_type: ClassVar[type] = ModelResponse
+
+    __slots__ = ("_judged", "_request", "_wire", "body", "codec", "original", "sent")
+
+    def __init__(
+        self,
+        codec: Codec,
+        wire: Mapping[str, Any],
+        boundary: Boundary,
+        tracing: Tracing,
+        *,
+        provider: str,
+        kind: Kind = "llm",
+        opened: Opened | None = None,
+    ) -> None:
+        model = wire.get("model")
+        model = model if isinstance(model, str) else None
+        operation = codec.operation
+        record = SpanRecord(0, 0, name=span_name(kind, operation, model), kind=kind, operation=operation)
+        record.provider = provider
+        record.request = ModelRequest(model, stream=bool(wire.get("stream")))
+        super().__init__(record, boundary, tracing, opened)
+        self.codec = codec
+        self.original = wire
+        self.sent: bytes | None = None
+        self.body: bytes | None = None
+        self._wire: Mapping[str, Any] | None = None
+        self._request: ModelRequest | None = None
+        self._judged: Mapping[str, Any] = wire
+
+    @property
+    def request(self) -> ModelRequest:
+        """The request as a record; edit it or replace it, and the codec patches the wire."""
+        if self._request is None:
+            self._request = self.codec.decode_request(self.wire)
+        return self._request
+
+    @request.setter
+    def request(self, value: ModelRequest) -> None:
+        if not isinstance(value, ModelRequest):  # pyright: ignore[reportUnnecessaryIsInstance] - policy is user code
+            raise MiddlewareError(f"the request of a model call must be a ModelRequest, not {type(value).__name__!r}")
+        self._request = value
+
+    @property
+    def wire(self) -> dict[str, Any]:
+        """The provider's JSON, a copy that policy may edit. Edit this or `request`, not both."""
+        if self._wire is None:
+            self._wire = cast("dict[str, Any]", _json.loads(_json.dumps(self.original)))
+        return cast("dict[str, Any]", self._wire)
+
+    @wire.setter
+    def wire(self, value: Mapping[str, Any]) -> None:
+        self._wire = value
+        self._request = None
+
+    def outgoing(self) -> Mapping[str, Any]:
+        """Return the JSON to send: the application's own object unless policy changed something."""
+        if self._wire is None:
+            return self.original
+        wire = self._wire if self._request is None else self.codec.encode_request(self._request, self._wire)
+        return self.original if wire == self.original else wire
+
+    def changed(self) -> bool:
+        """Whether the wire differs from what guardrails judged last."""
+        return self._wire is not None and self.outgoing() != self._judged
+
+    def judge(self) -> None:
+        """Remember the wire that guardrails are about to judge."""
+        self._judged = self.outgoing()
+
+    def branch(self) -> ModelCall:
+        """Return a copy with a request of its own, to be sent beside this call."""
+        other = cast("ModelCall", super().branch())
+        other._wire = cast("dict[str, Any]", _json.loads(_json.dumps(self.outgoing())))
+        other._request = None
+        other.sent = other.body = None
+        return other
+
+    def with_request(self, request: ModelRequest) -> ModelCall:
+        """Return a branch that sends `request`."""
+        other = self.branch()
+        other.request = request
+        return other
+
+    def decode_answer(self, response: Response) -> ModelResponse:
+        """Return the record of an answer."""
+        return self.codec.decode_response(self._json_of(response.body, response.arrived))
+
+    def encode_answer(self, record: ModelResponse) -> dict[str, Any]:
+        """Return the response body that says `record`, patched onto the provider's own where there is one."""
+        if record.model is None:
+            record = replace(record, model=self.request.model)
+        body = self.codec.encode_response(record, self._json_of(self.body, self.arrived) or None)
+        self.tap, self.body = None, _json.dumps(body)
+        return body
+
+    def adopt(self, response: Response) -> None:
+        """Record what `response` came of: this call, or a branch of it."""
+        other = response.call
+        if isinstance(other, ModelCall):
+            self.sent, self.body, self.tap, self.arrived = other.sent, response.body, other.tap, response.arrived
+            self.original, self._wire, self._request = other.original, other._wire, other._request
+
+    def _json_of(self, kept: bytes | None, arrived: Arrived | None) -> Mapping[str, Any]:
+        if arrived is not None:
+            return arrived.body(self.codec)
+        with guarded("reading a response body"):
+            body = _json.loads(kept) if kept else {}
+            return cast("Mapping[str, Any]", body) if isinstance(body, dict) else {}
+        return {}
+
+    def finish(self) -> None:
+        """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
+        if self.sent is None and self.span.is_recording():
+            self.sent = _json.dumps(self.outgoing())
+        super().finish()
+
+    @property
+    def size(self) -> int:
+        """Bytes of request and response kept."""
+        return len(self.sent or b"") + (self.arrived.size if self.arrived is not None else len(self.body or b""))
+
+    def complete(self) -> None:
+        """Decode request and response into the record, and let the bytes go."""
+        record = self.record
+        with guarded("decoding a request"):
+            if self.sent:
+                wire = _json.loads(self.sent)
+                record.request = self.codec.decode_request(wire if isinstance(wire, dict) else {})
+        with guarded("decoding a response"):
+            body = self._json_of(self.body, self.arrived)
+            if body:
+                record.response = self.codec.decode_response(body)
+        self.sent = self.body = self.arrived = None
+        self.original = {}
+
+    def forget_content(self) -> None:
+        """Drop the bytes; model, times and error stay."""
+        super().forget_content()
+        self.sent, self.body, self.arrived = b"", None, None

@@ -1,0 +1,85 @@
+"""The application's values as JSON, for policy and the record, and back where policy changed them.
+
+What policy left alone is handed on as the very object; only what differs is built anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from spanrelay import _json
+from spanrelay.errors import MiddlewareError
+from spanrelay.records import JSON
+
+
+def as_json(value: object) -> JSON:
+    """Return `value` as plain JSON, nothing of it shared."""
+    return _json.loads(_json.dumps(value))
+
+
+def like(original: Any, value: JSON) -> Any:
+    """Return `value` in the types of `original`, part by part; `original` itself where both say the same.
+
+    Dataclasses, pydantic models, mappings, lists and tuples are known; anything else takes `value` as it is.
+
+    Raises:
+        MiddlewareError: `value` does not fit a dataclass or model of `original`.
+    """
+    if as_json(original) == value:
+        return original
+    if isinstance(value, dict):
+        return _mapping_like(original, cast("dict[str, Any]", value))
+    if isinstance(value, list) and isinstance(original, (list, tuple)):
+        templates = list(cast("list[Any]", original))
+        items = [
+            like(templates[min(index, len(templates) - 1)], item) if templates else item
+            for index, item in enumerate(cast("list[Any]", value))
+        ]
+        return tuple(items) if isinstance(original, tuple) else items
+    return value
+
+
+def _mapping_like(original: Any, value: dict[str, Any]) -> Any:
+    if isinstance(original, Mapping):
+        known = cast("Mapping[str, Any]", original)
+        return {key: like(known[key], item) if key in known else item for key, item in value.items()}
+    if _is_dataclass(original):
+        value = {
+            key: like(getattr(original, key), item) if hasattr(original, key) else item for key, item in value.items()
+        }
+    return build(cast("type[Any]", type(original)), value)
+
+
+def build(kind: Any, value: JSON) -> Any:
+    """Return `value` as a `kind` where that is a dataclass or a pydantic model, else as it is.
+
+    Raises:
+        MiddlewareError: `value` does not fit.
+    """
+    if kind is Any or not isinstance(kind, type) or isinstance(value, kind):
+        return value
+    make: Callable[[Any], Any] | None = getattr(kind, "model_validate", None)
+    if make is None and dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        make = lambda _: kind(**fields)  # noqa: E731 - one line in two shapes
+    if make is None:
+        return value
+    try:
+        return make(value)
+    except Exception as error:
+        raise MiddlewareError(f"what policy made of a {kind.__name__!r} is none: {error}") from error
+
+
+def returned_by(function: Callable[..., Any]) -> Any:
+    """Return the type that `function` is annotated to return, or None where that cannot be told."""
+    try:
+        return typing.get_type_hints(function).get("return")
+    except Exception:
+        return None
+
+
+def _is_dataclass(value: object) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
