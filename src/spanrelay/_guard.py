@@ -25,6 +25,10 @@ class Losses:
         with self._lock:
             self._counts[reason] += count
 
+    def counted(self) -> bool:
+        """Whether anything is lost so far."""
+        return bool(self._counts)
+
     def take(self) -> dict[str, int]:
         """Return the counts so far by reason, and start again from nothing."""
         with self._lock:

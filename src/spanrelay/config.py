@@ -31,6 +31,7 @@ class Settings:
     delivery_bytes: int = 64 << 20
     metrics: bool = True
     quiet: bool = False
+    config_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,14 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("metrics", "SPANRELAY_METRICS", _boolean, "true or false", "Record the GenAI metrics."),
     Setting("quiet", "SPANRELAY_QUIET", _boolean, "true or false", "Print no line about where trajectories are."),
+    Setting(
+        "config_file",
+        "SPANRELAY_CONFIG",
+        os.path.expanduser,
+        "a file",
+        "The `spanrelay.toml` of plugins and policy. Unset: `./spanrelay.toml`, else "
+        "`~/.config/spanrelay/spanrelay.toml`. The program does not start when it cannot be read.",
+    ),
 )
 
 
@@ -182,6 +191,60 @@ def load_strictly(environment: Mapping[str, str] | None = None) -> Settings:
     if problems:
         raise ConfigurationError("; ".join(problems))
     return settings
+
+
+Origin: TypeAlias = Literal["system", "chosen", "directory", "user"]
+"""Who put a policy file there: the machine's owner, whoever set `SPANRELAY_CONFIG`, nobody knows, or the user."""
+
+SYSTEM_FILE = "/etc/spanrelay/spanrelay.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """A file that says which plugins are in force."""
+
+    path: str
+    origin: Origin
+
+
+def policy_files(chosen: str = "", environment: Mapping[str, str] | None = None) -> list[PolicyFile]:
+    """Return the files that say which plugins are in force, the highest first; looks at names, not into files.
+
+    The system's, and the first that there is of `chosen`, `./spanrelay.toml` and the user's. What may be there but
+    cannot be looked at is listed too, so that reading it fails; only a user's folder may be out of reach.
+    """
+    environment = os.environ if environment is None else environment
+    home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    files = [PolicyFile(SYSTEM_FILE, "system")] if _may_exist(SYSTEM_FILE) else []
+    if chosen:
+        return [*files, PolicyFile(_absolute(chosen), "chosen")]
+    if os.path.lexists("spanrelay.toml"):
+        return [*files, PolicyFile(_absolute("spanrelay.toml"), "directory")]
+    own = f"{home}/spanrelay/spanrelay.toml"
+    return [*files, PolicyFile(own, "user")] if os.path.lexists(own) else files
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return path  # the working directory is gone; reading the file will say so
+
+
+def _may_exist(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def variable(name: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """Return what `${name}` stands for in a policy file; None where it is not set."""
+    environment = os.environ if environment is None else environment
+    return environment.get(name)
 
 
 def limits_are_set(environment: Mapping[str, str] | None = None) -> bool:

@@ -5,6 +5,7 @@ Sets defaults with `setdefault` only, and does the real work in `activate()`, wh
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from typing import Any
@@ -15,8 +16,11 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.util._importlib_metadata import EntryPoint
 
 from spanrelay import config
-from spanrelay._guard import guarded
+from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
+from spanrelay.errors import ConfigurationError
+from spanrelay.plugins.configured import install_configured
+from spanrelay.plugins.demand import demand, end_boot
 from spanrelay.sdk import SpanRelayConfigurator
 from spanrelay.telemetry.front import Latch
 
@@ -31,6 +35,8 @@ class SpanRelayDistro(BaseDistro):
     def _configure(self, **kwargs: Any) -> None:
         os.environ.setdefault("OTEL_PYTHON_CONFIGURATOR", "spanrelay")
         os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        # Before anything that can fail: what fails later is swallowed, and the program runs.
+        _install_policy(config.load()[0])
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Load one instrumentor; a foreign one that fails does not stop the ones after it."""
@@ -43,13 +49,41 @@ class SpanRelayDistro(BaseDistro):
 
 
 def pre_instrument() -> None:
-    """Entry point `opentelemetry_pre_instrument`: run after the provider exists, whichever distro built it."""
+    """Entry point `opentelemetry_pre_instrument`: run after the provider exists, whichever distro built it.
+
+    Raises:
+        SystemExit: policy that a configuration file asks for cannot be put in force.
+    """
     settings, problems = config.load()
     for problem in problems:
         _log.error("%s; that part is off", problem)
+    _install_policy(settings)
+    if losses.counted():
+        atexit.register(_report_losses)
     if not settings.disabled:
         with guarded("standing in front of the tracer provider"):
             Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())
+
+
+def _install_policy(settings: Settings) -> None:
+    """Put in force what configuration files ask for, or end the program before its first line."""
+    try:
+        install_configured(settings.config_file)
+        if demand.stops:
+            from spanrelay.plugins.coverage import watch
+
+            watch()
+    except ConfigurationError as error:
+        end_boot(f"spanrelay: {error}")
+    except Exception as error:
+        # An error of ours is no reason to run without the policy that was asked for.
+        end_boot(f"spanrelay: the configuration cannot be put in force: {type(error).__name__}: {error}")
+
+
+def _report_losses() -> None:
+    from spanrelay.runtime import report_losses  # a process that made no span has not imported it
+
+    report_losses()
 
 
 def _open(settings: Settings) -> SpanProcessor | None:

@@ -6,8 +6,9 @@ Reading is a lock-free look at an immutable snapshot; only registering and remov
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, Generic, Protocol, TypeVar
 
 from spanrelay.errors import ConfigurationError
 
@@ -49,6 +50,55 @@ class Handle:
         self.remove()
 
 
+class _Change:
+    """What a thread has added to one registry and taken out of it, and nobody sees yet."""
+
+    __slots__ = ("added", "removed")
+
+    def __init__(self) -> None:
+        self.added: list[Any] = []
+        self.removed: list[Any] = []
+
+    def discard(self, entry: Any) -> None:
+        self.added = [other for other in self.added if other is not entry]
+        self.removed.append(entry)
+
+    def over(self, entries: Iterable[Any]) -> tuple[Any, ...]:
+        """Return `entries` with the change made."""
+        kept = (entry for entry in entries if not any(entry is gone for gone in self.removed))
+        return _in_order((*kept, *self.added))
+
+
+class _Held(threading.local):
+    changes: dict[Any, _Change] | None = None
+
+
+_held = _Held()
+
+
+def _held_change(registry: Registry[Any]) -> _Change | None:
+    return None if _held.changes is None else _held.changes.setdefault(registry, _Change())
+
+
+@contextmanager
+def together() -> Generator[None]:
+    """Let what this thread registers and removes in the block be seen at once at its end; after an error, none of it.
+
+    So no call is ever made between an old policy and a new one.
+    """
+    if _held.changes is not None:
+        yield
+        return
+    changes: dict[Any, _Change] = {}
+    _held.changes = changes
+    try:
+        yield
+    finally:
+        _held.changes = None
+    for registry, change in changes.items():
+        registry._publish(change)
+
+
 class Registry(Generic[E]):
     """Entries of one owner, in order: ascending priority, then name."""
 
@@ -65,15 +115,28 @@ class Registry(Generic[E]):
         Raises:
             ConfigurationError: an entry of that name is there already.
         """
+        change = _held_change(self)
         with self._lock:
-            if any(other.name == entry.name for other in self.entries):
+            entries = self.entries if change is None else change.over(self.entries)
+            if any(other.name == entry.name for other in entries):
                 raise ConfigurationError(f"{entry.name!r} is registered already; remove it first or pass another name=")
-            self.entries = tuple(sorted((*self.entries, entry), key=lambda e: (e.priority, e.name)))
+            if change is None:
+                self.entries = _in_order((*entries, entry))
+            else:
+                change.added.append(entry)
         return Handle(lambda: self._discard(entry))
 
     def _discard(self, entry: E) -> None:
+        change = _held_change(self)
         with self._lock:
-            self.entries = tuple(other for other in self.entries if other is not entry)
+            if change is None:
+                self.entries = tuple(other for other in self.entries if other is not entry)
+            else:
+                change.discard(entry)
+
+    def _publish(self, change: _Change) -> None:
+        with self._lock:
+            self.entries = change.over(self.entries)
 
     def clear(self) -> None:
         """Take everything out; calls that have started keep what they saw."""
@@ -89,6 +152,10 @@ class Registry(Generic[E]):
         value = build(entries)
         self._cache[key] = (entries, value)
         return value
+
+
+def _in_order(entries: Iterable[E]) -> tuple[E, ...]:
+    return tuple(sorted(entries, key=lambda entry: (entry.priority, entry.name)))
 
 
 def visible(registries: tuple[Registry[E], ...]) -> tuple[E, ...]:

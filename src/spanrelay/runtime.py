@@ -19,6 +19,7 @@ from opentelemetry.trace import ProxyTracerProvider
 from spanrelay import config, tracing
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
+from spanrelay.plugins.configured import install_configured
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
@@ -100,9 +101,11 @@ def activate(settings: Settings | None = None, *, tracer_provider: TracerProvide
         The runtime, or None where recording is off (`OTEL_SDK_DISABLED`) or there is no SDK provider to adopt.
 
     Raises:
-        ConfigurationError: a variable of the environment is not valid; the message names it.
+        ConfigurationError: a variable of the environment is not valid, or a configuration file cannot be put in
+            force; the message names it.
     """
     settings = config.load_strictly() if settings is None else settings
+    install_configured(settings.config_file)  # recording may be off; policy never is
     if settings.disabled:
         return None
     with _lock:

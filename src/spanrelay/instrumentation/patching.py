@@ -1,6 +1,7 @@
 """Patch tables: where a package is wrapped, when it is imported, and how it is put back.
 
-Nothing is imported at boot. A hook never raises into the import that triggered it.
+Nothing is imported at boot. A hook never raises into the import that triggered it; where configured policy would
+not hold for what was imported, it ends the program.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Any, TypeAlias, cast
 import wrapt
 
 from spanrelay._guard import guarded, losses
+from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
+
+_REMEDY = 'install a version that SpanRelay supports, or let the program run without: [policy] on_failure = "warn"'
 
 Wrapper: TypeAlias = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 """A wrapt wrapper: `(wrapped, instance, args, kwargs)`."""
@@ -66,9 +70,22 @@ class Patches:
             self._undo.pop()()
 
     def _on_import(self, module: ModuleType) -> None:
-        if self.enabled:
-            with guarded(f"instrumenting {self._package}"):
-                self._patch(module)
+        if not self.enabled:
+            return
+        if demand.stops:
+            self._patch_or_end(module)
+            return
+        with guarded(f"instrumenting {self._package}"):
+            self._patch(module)
+
+    def _patch_or_end(self, module: ModuleType) -> None:
+        try:
+            self._patch(module)
+        except Exception as error:
+            end_now(
+                f"spanrelay: {self._package} {_version(self._package)} cannot be instrumented, so the configured "
+                f"policy does not hold for it: {type(error).__name__}: {error}; {_REMEDY}"
+            )
 
     def _patch(self, module: ModuleType) -> None:
         if self._table is None:
@@ -93,13 +110,19 @@ class Patches:
         return True
 
     def _report(self, missing: list[Patch]) -> None:
+        places = ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing)
+        if demand.stops:
+            end_now(
+                f"spanrelay: {self._package} {_version(self._package)} has no {places}, so the configured policy does "
+                f"not hold for it; {_REMEDY}"
+            )
         losses.add(f"patch points not found in {self._package}", len(missing))
         _log.warning(
             "%s %s has no %s, so its calls are not instrumented as they should be; install a version that "
             "SpanRelay supports",
             self._package,
             _version(self._package),
-            ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing),
+            places,
         )
 
 

@@ -1,0 +1,50 @@
+"""Whether policy is demanded of this process, and how a program ends that cannot have it.
+
+Once policy was asked for, nothing here may let the program go on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+
+class Demand:
+    """`stops`: a file has put policy in force, and the program must end before a call escapes it."""
+
+    __slots__ = ("stops",)
+
+    def __init__(self) -> None:
+        self.stops = False
+
+
+demand = Demand()
+"""What the files of this process ask for."""
+
+
+def end_boot(message: str) -> NoReturn:
+    """End a program before its first line, with `message` on stderr.
+
+    Raises:
+        SystemExit: unless Python itself is still starting; it would print a traceback of its own then.
+    """
+    if _python_is_starting():
+        end_now(message)
+    raise SystemExit(message)
+
+
+def end_now(message: str) -> NoReturn:
+    """End the process here and now: an exception could be caught, and the import tried again."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    with contextlib.suppress(Exception):
+        print(message, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _python_is_starting() -> bool:
+    spec = getattr(sys.modules.get("sitecustomize"), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))

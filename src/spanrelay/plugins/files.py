@@ -1,0 +1,193 @@
+"""Reads `spanrelay.toml`: the files there are, what they include, and what their `${NAME}` stand for, as layers.
+
+A layer adds to those above it and can loosen none of them. A file that nobody chose, found in the working
+directory, may neither send anything anywhere nor read the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+from spanrelay import config
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.plugin import Diagnostic
+from spanrelay.plugins.reading import FromEnvironment, advice, joined
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+OnFailure: TypeAlias = Literal["stop", "warn"]
+
+TOP = ("include", "plugins", "policy")
+"""The tables and keys at the top of a file."""
+SENDING = frozenset({"endpoint", "endpoints", "header", "headers", "sink", "sinks", "url"})
+"""Keys that send data somewhere, whatever the plugin."""
+_REFERENCE = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
+
+
+@dataclass(slots=True)
+class Layer:
+    """What one file says. `plugins` are its tables by plugin name, with `${NAME}` replaced."""
+
+    file: str
+    on_failure: OnFailure
+    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    """What the environment put in: kept out of every message."""
+
+
+def read_layers(files: Iterable[PolicyFile]) -> tuple[list[Layer], list[Diagnostic]]:
+    """Return the layers of `files` (as `config.policy_files` lists them), the highest first, and what is wrong."""
+    reading = _Reading()
+    for file in files:
+        reading.file(file.path, "stop", chosen=file.origin != "directory")
+    return reading.layers, reading.found
+
+
+class _Reading:
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+        self.found: list[Diagnostic] = []
+        self._open: list[str] = []
+        self._stop_demanded = False
+
+    def file(self, path: str, inherited: OnFailure, *, chosen: bool) -> None:
+        """Read one file, after those it includes: they are above it."""
+        document = self._document(path)
+        if document is None:
+            # It cannot have said that a failure is to be a warning.
+            self.layers.append(Layer(path, "stop"))
+            return
+        layer = Layer(path, inherited)
+        document = self._replaced(document, layer, chosen)
+        for name in document:
+            if name not in TOP:
+                self._say(path, name, "is not known", advice(name, dict.fromkeys(TOP)))
+        layer.on_failure = self._on_failure(path, document.get("policy", {}), inherited)
+        self._includes(path, document.get("include", []), layer.on_failure, chosen)
+        layer.plugins = self._plugins(path, document.get("plugins", {}))
+        self.layers.append(layer)
+
+    def _document(self, path: str) -> dict[str, Any] | None:
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise OSError(0, "it is not a file")
+            return tomllib.loads(Path(path).read_bytes().decode())
+        except OSError as error:
+            self._say(path, "", f"cannot be read: {error.strerror}", "put it there, or let this user read it")
+        except UnicodeDecodeError:
+            self._say(path, "", "is not UTF-8", "save it as UTF-8")
+        except ValueError as error:
+            self._say(path, "", f"is not TOML: {error}", "mend that line")
+        except RecursionError:
+            self._say(path, "", "is nested too deeply", "write it flatter")
+        return None
+
+    def _on_failure(self, path: str, policy: Any, inherited: OnFailure) -> OnFailure:
+        if not isinstance(policy, dict):
+            self._say(path, "policy", "is not a table", 'write [policy] and on_failure = "stop" below it')
+            return "stop"
+        policy = cast("dict[str, Any]", policy)
+        for name in policy.keys() - {"on_failure"}:
+            self._say(path, f"policy.{name}", "is not known", f"did you mean [plugins.policy] {name}?")
+        own: Any = policy.get("on_failure", inherited)
+        if own not in ("stop", "warn"):
+            self._say(path, "policy.on_failure", "is not one of the choices", "write 'stop' or 'warn'")
+            return "stop"
+        if own == "warn" and self._stop_demanded:
+            remedy = "remove it; only the file above can allow it"
+            self._say(path, "policy.on_failure", "has no effect, since a file above says 'stop'", remedy, "warning")
+            return "stop"
+        self._stop_demanded = self._stop_demanded or policy.get("on_failure") == "stop"
+        return own
+
+    def _includes(self, path: str, names: Any, on_failure: OnFailure, chosen: bool) -> None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[Any]", names)):
+            self._say(path, "include", "is not a list of texts", 'write include = ["other.toml"]')
+            return
+        self._open.append(os.path.realpath(path))
+        for name in cast("list[str]", names):
+            included = os.path.realpath(os.path.join(os.path.dirname(path), os.path.expanduser(name)))
+            if included in self._open:
+                self._say(path, "include", f"includes {included!r}, which includes this file", "break the circle")
+            elif all(layer.file != included for layer in self.layers):
+                self.file(included, on_failure, chosen=chosen)
+        self._open.pop()
+
+    def _plugins(self, path: str, plugins: Any) -> dict[str, dict[str, Any]]:
+        if not isinstance(plugins, dict):
+            self._say(path, "plugins", "is not a table", "write [plugins.<name>] for each plugin")
+            return {}
+        tables: dict[str, dict[str, Any]] = {}
+        for name, table in cast("dict[str, Any]", plugins).items():
+            if isinstance(table, dict):
+                tables[name] = cast("dict[str, Any]", table)
+            else:
+                self._say(path, joined("plugins", name), "is not a table", f"write [{joined('plugins', name)}]")
+        return tables
+
+    def _replaced(self, document: dict[str, Any], layer: Layer, chosen: bool) -> dict[str, Any]:
+        """Return the document with every `${NAME}` replaced; where nobody chose the file, tell what it may not say."""
+        if not chosen:
+            for key, name, value in _walk(document, ""):
+                self._check_found(layer.file, key, name, value)
+            return document
+        return cast("dict[str, Any]", self._value(document, "", layer))
+
+    def _check_found(self, path: str, key: str, name: str, value: Any) -> None:
+        remedy = f"move it to a file that SPANRELAY_CONFIG names, or name this one: SPANRELAY_CONFIG={path}"
+        if name in SENDING:
+            self._say(path, key, "sends data somewhere, which a file found in the working directory may not", remedy)
+        elif isinstance(value, str) and "${" in value:
+            self._say(path, key, "has a ${…}, which a file found in the working directory may not", remedy)
+
+    def _value(self, value: Any, key: str, layer: Layer) -> Any:
+        if isinstance(value, dict):
+            items = cast("dict[str, Any]", value).items()
+            return {name: self._value(item, joined(key, name), layer) for name, item in items}
+        if isinstance(value, list):
+            return [self._value(item, f"{key}[{at}]", layer) for at, item in enumerate(cast("list[Any]", value))]
+        return self._text(value, key, layer) if isinstance(value, str) and "${" in value else value
+
+    def _text(self, text: str, key: str, layer: Layer) -> str:
+        def put(found: re.Match[str]) -> str:
+            escaped, name, default = found.groups()
+            if escaped:
+                return found[0][1:]
+            if name is None:
+                self._say(layer.file, key, "has a ${ that names no variable", "write ${NAME}, or $${ for the text ${")
+                return ""
+            value = config.variable(name)
+            value = value if value else default
+            if value is None:
+                self._say(layer.file, key, f"needs the variable {name}, which is not set", f"set it, or ${{{name}:-…}}")
+                return ""
+            layer.secrets.append(value)
+            return value
+
+        return FromEnvironment(_REFERENCE.sub(put, text))
+
+    def _say(
+        self, file: str, key: str, message: str, remedy: str, level: Literal["error", "warning"] = "error"
+    ) -> None:
+        self.found.append(Diagnostic(message, remedy, key, level, file))
+
+
+def _walk(value: Any, key: str, name: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Every value with its path and the nearest key."""
+    yield key, name, value
+    if isinstance(value, Mapping):
+        for inner, item in cast("Mapping[str, Any]", value).items():
+            yield from _walk(item, joined(key, inner), inner)
+    elif isinstance(value, list):
+        for at, item in enumerate(cast("list[Any]", value)):
+            yield from _walk(item, f"{key}[{at}]")

@@ -1,0 +1,190 @@
+"""Reads a table of a configuration file into a dataclass: every field checked, everything wrong told at once.
+
+Values are never part of a diagnostic, since any of them may be a secret; keys and types are.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from spanrelay.plugins.plugin import Diagnostic, Secret
+
+T = TypeVar("T")
+
+
+class FromEnvironment(str):
+    """Text that a `${NAME}` was replaced in; where a number or a boolean is expected it is read as one."""
+
+    __slots__ = ()
+
+
+def read_model(model: type[T], table: Mapping[str, Any], key: str = "") -> tuple[T | None, list[Diagnostic]]:
+    """Return an instance of the dataclass `model` made from `table`, or None and all that is wrong with it.
+
+    Fields may be str, int, float, bool, `Secret`, Any, `Literal`, another dataclass, `list`, `tuple[X, ...]`, `dict`
+    with text keys, and unions of these with None. `key` is the path of the table.
+    """
+    reader = _Reader()
+    made = reader.model(model, table, key)
+    return (made if not reader.found else None), reader.found
+
+
+_WORDS: dict[Any, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    tuple: "a list",
+    dict: "a table",
+    Secret: "text",
+}
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.found: list[Diagnostic] = []
+
+    def model(self, model: type[T], table: Mapping[str, Any], key: str) -> T | None:
+        known = {field.name: field for field in fields(cast("Any", model)) if field.init}
+        for name in table:
+            if name not in known:
+                self._say(joined(key, name), "is not known", advice(name, known))
+        kinds = get_type_hints(model)
+        for field in known.values():
+            if field.name not in table and _is_required(field):
+                self._say(joined(key, field.name), "is missing", f"write {_described(kinds[field.name])}")
+        before = len(self.found)
+        values = {name: self.value(kinds[name], table[name], joined(key, name)) for name in known if name in table}
+        missing = any(_is_required(field) and field.name not in table for field in known.values())
+        return None if missing or len(self.found) > before else model(**values)
+
+    def value(self, kind: Any, value: Any, key: str) -> Any:
+        """Return `value` as `kind` wants it; None where it does not fit, which is then told."""
+        if kind is Any or kind is object:
+            return _plain(value)
+        origin = get_origin(kind)
+        if origin is Union or origin is types.UnionType:
+            return self._union(kind, value, key)
+        if origin is Literal:
+            return self._choice(kind, value, key)
+        if is_dataclass(kind):
+            return (
+                self.model(cast("type[Any]", kind), value, key)
+                if isinstance(value, dict)
+                else self._misfit(kind, value, key)
+            )
+        if (origin or kind) in (list, tuple, dict):
+            return self._collection(origin or kind, kind, value, key)
+        return self._scalar(kind, value, key)
+
+    def _union(self, kind: Any, value: Any, key: str) -> Any:
+        """Try every member; what is told is about the only one, or about all of them."""
+        members = [member for member in get_args(kind) if member is not type(None)]
+        if len(members) == 1:
+            return self.value(members[0], value, key)
+        for member in members:
+            trial = _Reader()
+            made = trial.value(member, value, key)
+            if not trial.found:
+                return made
+        return self._misfit(kind, value, key)
+
+    def _choice(self, kind: Any, value: Any, key: str) -> Any:
+        for choice in get_args(kind):
+            if choice == value and type(choice) is type(_plain(value)):
+                return choice
+        self._say(key, "is not one of the choices", f"write {_described(kind)}")
+        return None
+
+    def _collection(self, container: Any, kind: Any, value: Any, key: str) -> Any:
+        arguments = get_args(kind)
+        if container is dict:
+            if not isinstance(value, dict):
+                return self._misfit(kind, value, key)
+            inner = arguments[1] if arguments else Any
+            return {name: self.value(inner, item, joined(key, name)) for name, item in value.items()}
+        if not isinstance(value, list):
+            return self._misfit(kind, value, key)
+        inner = arguments[0] if arguments else Any
+        return container(self.value(inner, item, f"{key}[{at}]") for at, item in enumerate(cast("list[Any]", value)))
+
+    def _scalar(self, kind: Any, value: Any, key: str) -> Any:
+        if isinstance(value, FromEnvironment):
+            return self._from_environment(kind, value, key)
+        if kind is float and type(value) is int:
+            return float(value)
+        if kind is Secret and isinstance(value, str):
+            return Secret(value)
+        return value if type(value) is kind else self._misfit(kind, value, key)
+
+    def _from_environment(self, kind: Any, value: FromEnvironment, key: str) -> Any:
+        try:
+            return _CONVERSIONS[kind](value)
+        except (KeyError, ValueError):
+            self._say(key, f"is not {_described(kind)} after its ${{…}} was replaced", "set the variable to one")
+            return None
+
+    def _misfit(self, kind: Any, value: Any, key: str) -> None:
+        word = "text" if isinstance(value, str) else _WORDS.get(type(value), "a date or time")
+        self._say(key, f"is {word}", f"write {_described(kind)}")
+
+    def _say(self, key: str, message: str, remedy: str) -> None:
+        self.found.append(Diagnostic(message, remedy, key))
+
+
+def _boolean(text: str) -> bool:
+    return {"true": True, "false": False}[text.strip().lower()]
+
+
+def _secret(text: str) -> Secret:
+    return Secret(str(text))
+
+
+_CONVERSIONS: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float, bool: _boolean, Secret: _secret}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, FromEnvironment) else value
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def joined(key: str, name: str) -> str:
+    """Return the path of `name` in the table at `key`, as TOML writes it."""
+    bare = name.replace("-", "").replace("_", "").isalnum()
+    name = name if bare else f'"{name}"'
+    return f"{key}.{name}" if key else name
+
+
+def _described(kind: Any) -> str:
+    """What `kind` takes, in words."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return _either([repr(choice) if isinstance(choice, str) else str(choice).lower() for choice in arguments])
+    if origin is Union or origin is types.UnionType:
+        return _either([_described(member) for member in arguments if member is not type(None)])
+    if origin in (list, tuple) and arguments and arguments[0] in _WORDS:
+        return f"a list of {_described(arguments[0]).removeprefix('a ')}"
+    if is_dataclass(kind):
+        return "a table"
+    return _WORDS.get(origin or kind, str(kind))
+
+
+def _either(choices: list[str]) -> str:
+    return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
+
+
+def advice(name: str, known: Mapping[str, Any]) -> str:
+    """What may have been meant by an unknown key."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    near = get_close_matches(name, known, 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"remove it; known are {', '.join(sorted(known))}" if known else "remove it; nothing can be set here"
