@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from spanrelay._json import dumps_text, loads_or_text
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
-from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events
+from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
     WHOLE_USAGE,
     decode_error,
@@ -55,6 +55,7 @@ __all__ = [
     "encode_response",
     "operation",
     "stream_events",
+    "stream_texts",
 ]
 
 operation = "chat"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping
+from spanrelay.codecs.texts import Slot, Texts
 
 _JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
 """Fields of a delta whose texts are fragments of one text."""
@@ -244,3 +245,21 @@ def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {"tool_calls": [{**as_mapping(call), "index": index}]}
         elif key != "role" and value is not None:
             yield {key: value}
+
+
+def stream_texts(event: Mapping[str, Any]) -> Texts:
+    """Return the texts of a chunk: content, refusal and reasoning of each choice."""
+    texts = Texts(all_ended=not event.get("choices"))
+    for choice in as_list(event.get("choices")):
+        if not isinstance(choice, dict):
+            continue
+        known = cast("dict[str, Any]", choice)
+        index, delta = known.get("index", 0), known.get("delta")
+        if known.get("finish_reason") is not None:
+            texts.ended.add(index)
+        if isinstance(delta, dict):
+            fields = cast("dict[str, Any]", delta)
+            texts.deltas += [
+                Slot((index, name), fields, name) for name in sorted(_JOINED) if isinstance(fields.get(name), str)
+            ]
+    return texts

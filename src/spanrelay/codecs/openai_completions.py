@@ -14,6 +14,7 @@ from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_shapes import WHOLE_USAGE, decode_error, decode_usage, encode_error, encode_usage
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put
+from spanrelay.codecs.texts import Slot, Texts
 from spanrelay.errors import CodecError
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque, Part, Text
 
@@ -235,3 +236,16 @@ def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**head, "choices": [{**choice, "index": index}]}
     if wire.get("usage") is not None or not wire.get("choices"):
         yield {**head, "choices": [], "usage": wire.get("usage")}
+
+
+def stream_texts(event: Mapping[str, Any]) -> Texts:
+    """Return the texts of a chunk, one a choice."""
+    texts = Texts(all_ended=not event.get("choices"))
+    for choice in as_list(event.get("choices")):
+        if isinstance(choice, dict):
+            known = cast("dict[str, Any]", choice)
+            if isinstance(known.get("text"), str):
+                texts.deltas.append(Slot((known.get("index", 0),), known, "text"))
+            if known.get("finish_reason") is not None:
+                texts.ended.add(known.get("index", 0))
+    return texts

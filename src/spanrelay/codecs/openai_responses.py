@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from spanrelay._json import dumps_text, loads_or_text
 from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str
-from spanrelay.codecs.openai_responses_stream import ResponsesAccumulator, stream_events
+from spanrelay.codecs.openai_responses_stream import ResponsesAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
     decode_error,
     encode_error,
@@ -56,6 +56,7 @@ __all__ = [
     "encode_response",
     "operation",
     "stream_events",
+    "stream_texts",
 ]
 
 operation = "chat"

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, cast
 
 from spanrelay.codecs.narrowing import as_list, as_mapping
+from spanrelay.codecs.texts import Slot, Texts
 
 _FINAL = {
     "completed": "response.completed",
@@ -196,3 +197,47 @@ def _part_events(part: Mapping[str, Any], place: Mapping[str, Any]) -> Iterator[
     yield {"type": f"{name}.delta", **place, **extra, "delta": part[key]}
     yield {"type": f"{name}.done", **place, **extra, key: part[key]}
     yield {"type": "response.content_part.done", **place, "part": dict(part)}
+
+
+def stream_texts(event: Mapping[str, Any]) -> Texts:
+    """Return the texts of an event: output text, refusals and reasoning, as deltas or whole."""
+    texts = Texts()
+    known = cast("dict[str, Any]", event)
+    kind = known.get("type")
+    if not isinstance(kind, str):
+        texts.all_ended = True
+        return texts
+    field, index_key = _DELTAS.get(kind, ("", ""))
+    if field in _PARTS:
+        if isinstance(known.get("delta"), str):
+            texts.deltas.append(Slot((known.get("output_index", 0), field, known.get(index_key, 0)), known, "delta"))
+        return texts
+    if kind.endswith(".done"):
+        texts.ended.add(known.get("output_index", 0))
+        texts.wholes += [Slot((0,), known, name) for name in _WHOLE if isinstance(known.get(name), str)]
+    texts.wholes += _part_texts(known.get("part"))
+    texts.wholes += _item_texts(known.get("item"))
+    response = known.get("response")
+    if isinstance(response, dict):
+        texts.all_ended = kind in _FINAL.values()
+        for item in as_list(cast("dict[str, Any]", response).get("output")):
+            texts.wholes += _item_texts(item)
+    texts.all_ended = texts.all_ended or kind == "error"
+    return texts
+
+
+_WHOLE = ("text", "refusal")
+
+
+def _part_texts(part: Any) -> list[Slot]:
+    if not isinstance(part, dict):
+        return []
+    known = cast("dict[str, Any]", part)
+    return [Slot((0,), known, name) for name in _WHOLE if isinstance(known.get(name), str)]
+
+
+def _item_texts(item: Any) -> list[Slot]:
+    if not isinstance(item, dict):
+        return []
+    known = cast("dict[str, Any]", item)
+    return [slot for name in ("content", "summary") for part in as_list(known.get(name)) for slot in _part_texts(part)]

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
-from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.context import attach, detach
 from opentelemetry.trace import set_span_in_context
 
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import Call, Opened
 from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Send, Together, Wait, flow_of
-from spanrelay.pipeline.middleware import _FRAME_KEY, Frame, chain_for, current_frame, is_covered
+from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context
 from spanrelay.tracing import Tracing
 
 
@@ -101,10 +101,6 @@ def _frame() -> Frame:
     return Frame(frozenset() if outer is None else outer.excluded())
 
 
-def _policy_context(call: Call, frame: Frame) -> Context:
-    return set_value(_FRAME_KEY, frame, call.policy_context())
-
-
 class _Advance:
     """Advances a flow: middleware runs inside, in the policy's context, and the next effect comes out."""
 
@@ -112,7 +108,7 @@ class _Advance:
 
     def __init__(self, flow: Flow, call: Call, frame: Frame) -> None:
         self._flow = flow
-        self._context = _policy_context(call, frame)
+        self._context = policy_context(call, frame)
         self._thrown: BaseException | None = None
         self.value: Any = None
 

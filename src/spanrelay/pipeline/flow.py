@@ -14,10 +14,12 @@ from opentelemetry.trace import Span
 
 from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.pipeline.call import Call, Response
-from spanrelay.pipeline.middleware import Chain, Frame, Middleware
+from spanrelay.pipeline.middleware import Chain, Frame, Middleware, policy_context
+from spanrelay.pipeline.rewriting import rewriting
 from spanrelay.pipeline.stream import Tap
-from spanrelay.records import SpanRecord
+from spanrelay.records import SpanRecord, ToolResult
 from spanrelay.semconv import names
+from spanrelay.tracing import describe_error
 
 
 class Send:
@@ -84,10 +86,21 @@ Flow: TypeAlias = Generator[Effect, Any, Any]
 
 def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
     """Run `call` through `chain`; returns what the application is to get."""
-    yield from _edit(call, chain, frame)
-    yield from _judge(call, chain, frame)
-    response = yield from _layer(call, chain, frame, 0)
+    try:
+        yield from _edit(call, chain, frame)
+        yield from _judge(call, chain, frame)
+        response = yield from _layer(call, chain, frame, 0)
+    except GuardrailRejected as refusal:
+        if call.kind != "tool" or not any(e.answers and e.name == refusal.name for e in chain.guardrails):
+            raise
+        response = _refusal(call, refusal)
     return (yield from _settle(call, response))
+
+
+def _refusal(call: Call, refusal: GuardrailRejected) -> ToolResult:
+    """Return the reason as the tool's answer, which the trace still shows as refused."""
+    call.record.error = describe_error(refusal)
+    return ToolResult(str(refusal), is_error=True)
 
 
 def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -97,6 +110,8 @@ def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
             cast("Any", call).wire = edited
         elif edited is not None:
             cast("Any", call).request = edited
+        if entry.stop:
+            return
 
 
 def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -234,6 +249,8 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         call.tap.forget()
     if chain.guardrails and call.changed():
         yield from _judge(call, chain, frame)
+    if chain.streams:
+        call.rewriting = rewriting(chain.streams, policy_context(call, frame))
     native = yield Send(call)
     if call.tap is not None:
         yield Drain(call.tap) if chain.buffered else Deliver(native, call.tap)

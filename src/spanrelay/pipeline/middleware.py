@@ -1,7 +1,7 @@
 """What may stand around a call, how it is declared, and in which order it runs.
 
-Three families change the real call and fail closed: a request intercept edits the request, a guardrail lets it
-pass or refuses, an execution intercept stands around the sending.
+Four families change the real call and fail closed: a request intercept edits the request, a guardrail lets it
+pass or refuses, an execution intercept stands around the sending, a stream intercept between source and consumer.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, overload
 
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from spanrelay.pipeline.call import Call
 from spanrelay.records import Kind
 from spanrelay.registry import Handle, Registry, visible
 from spanrelay.scopes import Registrable, Scope
 
-Family: TypeAlias = Literal["request", "guardrail", "execution"]
+Family: TypeAlias = Literal["request", "guardrail", "execution", "stream"]
 Step: TypeAlias = Callable[[Any], Any]
+Step2: TypeAlias = Callable[[Any, Any], Any]
 
 _FRAME_KEY = otel_context.create_key("spanrelay.frame")
 
@@ -28,29 +30,35 @@ _FRAME_KEY = otel_context.create_key("spanrelay.frame")
 class Middleware:
     """One registered piece of policy.
 
-    `kinds` None means every kind of call. `buffered` (execution intercepts): a stream is drained before the
-    intercept resumes, and replayed to the consumer afterwards. `timeout` limits each wait, in seconds.
+    `kinds` None means every kind of call. `timeout` limits each wait, in seconds. `buffered` (execution
+    intercepts): a stream is drained before the intercept resumes, and replayed to the consumer afterwards.
+    `stop` (request intercepts): those after it do not run. `answers` (guardrails): a refused tool call answers
+    with the reason instead of raising. `hold_back` (stream intercepts): characters of text kept back; None for
+    intercepts of events.
     """
 
     name: str
-    function: Step
+    function: Callable[..., Any]
     family: Family
     kinds: frozenset[Kind] | None = None
     priority: int = 100
     buffered: bool = False
     timeout: float = 30.0
+    stop: bool = False
+    answers: bool = False
+    hold_back: int | None = None
 
-    def __call__(self, call: Any) -> Any:
+    def __call__(self, *args: Any) -> Any:
         """Run the function itself, for tests of it."""
-        return self.function(call)
+        return self.function(*args)
 
     def register(self, scope: Scope | None = None) -> Handle:
         """Register for every call of the process, or for the calls in `scope` and below it."""
         return registered.add(self) if scope is None else scope.own(self)
 
 
-def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> Any:
-    def decorate(step: Step) -> Middleware:
+def _declare(family: Family, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
+    def decorate(step: Callable[..., Any]) -> Middleware:
         if family == "execution" and not inspect.isgeneratorfunction(step):
             raise TypeError(
                 f"execution intercept {step!r} must be a generator function: `response = yield call` sends the call on"
@@ -62,8 +70,7 @@ def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> 
             family=family,
             kinds=frozenset(kinds) if kinds is not None else None,
             priority=options.get("priority", 100),
-            buffered=options.get("buffered", False),
-            timeout=options.get("timeout", 30.0),
+            **{key: value for key, value in options.items() if key not in ("name", "kinds", "priority")},
         )
 
     return decorate if function is None else decorate(function)
@@ -78,11 +85,13 @@ def guardrail(
     kinds: Iterable[Kind] | None = None,
     priority: int = 100,
     timeout: float = 30.0,
+    answers: bool = False,
 ) -> Callable[[Step], Middleware]: ...
 def guardrail(function: Step | None = None, /, **options: Any) -> Any:
     """Declare a guardrail: `(call) -> None` lets the call pass, a string is the reason to refuse it.
 
-    It may be a coroutine function. A refused call is not sent and raises `GuardrailRejected`.
+    It may be a coroutine function. A refused call is not sent and raises `GuardrailRejected`; with `answers` a
+    tool call returns the reason instead, so that an agent's loop shows it to the model.
     """
     return _declare("guardrail", function, options)
 
@@ -96,11 +105,13 @@ def request_intercept(
     kinds: Iterable[Kind] | None = None,
     priority: int = 100,
     timeout: float = 30.0,
+    stop: bool = False,
 ) -> Callable[[Step], Middleware]: ...
 def request_intercept(function: Step | None = None, /, **options: Any) -> Any:
     """Declare a request intercept: `(call) ->` the changed request record, or None to leave it.
 
-    It may be a coroutine function, and it may edit `call.request` or `call.wire` in place.
+    It may be a coroutine function, and it may edit `call.request` or `call.wire` in place. With `stop` the
+    request intercepts after it do not run.
     """
     return _declare("request", function, options)
 
@@ -127,6 +138,29 @@ def execution_intercept(function: Step | None = None, /, **options: Any) -> Any:
     return _declare("execution", function, options)
 
 
+@overload
+def stream_intercept(function: Step2, /) -> Middleware: ...
+@overload
+def stream_intercept(
+    *,
+    name: str | None = None,
+    kinds: Iterable[Kind] | None = None,
+    priority: int = 100,
+    hold_back: int | None = None,
+) -> Callable[[Step2], Middleware]: ...
+def stream_intercept(function: Step2 | None = None, /, **options: Any) -> Any:
+    """Declare a stream intercept: it sees each chunk of a streamed answer before the consumer does.
+
+    Without `hold_back`: `(call, event) ->` the event as the provider's JSON, another in its place, or None to
+    drop it. With `hold_back`: `(call, text) ->` the text to show in its place; text is let go only where the
+    intercept makes the same of two pieces as of the whole, and at least `hold_back` characters late, so that a
+    match no longer than that is found wherever chunks are cut. It may be asked about the same text more than once.
+
+    Raising refuses: the provider's stream is closed, and the error reaches the consumer.
+    """
+    return _declare("stream", function, options)
+
+
 registered: Registry[Middleware] = Registry()
 """What is registered for every call of the process."""
 
@@ -147,9 +181,10 @@ def use(entry: Registrable | Step, *, scope: Scope | None = None) -> Handle:
 class Chain:
     """The middleware of one kind of call, compiled."""
 
-    __slots__ = ("buffered", "executions", "guardrails", "requests")
+    __slots__ = ("buffered", "executions", "guardrails", "requests", "streams")
 
     def __init__(self, entries: Iterable[Middleware]) -> None:
+        self.streams = tuple(entry for entry in entries if entry.family == "stream")
         self.requests = tuple(entry for entry in entries if entry.family == "request")
         self.guardrails = tuple(entry for entry in entries if entry.family == "guardrail")
         self.executions = tuple(entry for entry in entries if entry.family == "execution")
@@ -176,6 +211,11 @@ _NOTHING: frozenset[Middleware] = frozenset()
 def current_frame() -> Frame | None:
     """Return the innermost frame of the current context."""
     return cast("Frame | None", otel_context.get_value(_FRAME_KEY))
+
+
+def policy_context(call: Call, frame: Frame) -> Context:
+    """The context for middleware of `call`: under its span, with no call in flight."""
+    return otel_context.set_value(_FRAME_KEY, frame, call.policy_context())
 
 
 def is_covered(scope: Scope | None) -> bool:

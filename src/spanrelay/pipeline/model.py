@@ -135,10 +135,7 @@ class ModelCall(Call):
     def _json_of(self, kept: bytes | None, arrived: Arrived | None) -> Mapping[str, Any]:
         if arrived is not None:
             return arrived.body(self.codec)
-        with guarded("reading a response body"):
-            body = _json.loads(kept) if kept else {}
-            return cast("Mapping[str, Any]", body) if isinstance(body, dict) else {}
-        return {}
+        return _json.loads_object(kept) if kept else {}
 
     def finish(self) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""

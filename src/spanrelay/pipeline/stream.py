@@ -6,7 +6,6 @@ for each advance and detached after it, never held in between.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -59,7 +58,7 @@ class Arrived:
             data = b"".join(self.chunks)
             data = data if self._decode is None else self._decode(data)
             if self.form == "body":
-                return _whole(data)
+                return _json.loads_object(data)
             events = sse.events(data)
         accumulator = codec.accumulator()
         for event in events:
@@ -208,15 +207,6 @@ class Tap:
     def _end(self) -> None:
         self._note_error_event()
         self.call.finish()
-
-
-def _whole(data: bytes) -> dict[str, Any]:
-    """Return the JSON object in `data`; nothing where it was cut or is something else."""
-    with contextlib.suppress(ValueError):
-        body = _json.loads(data)
-        if isinstance(body, dict):
-            return cast("dict[str, Any]", body)
-    return {}
 
 
 class SyncTap(Tap):

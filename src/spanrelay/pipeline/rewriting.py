@@ -1,0 +1,216 @@
+"""Stream intercepts: what stands between the source of a stream and its consumer, event by event.
+
+Sans I/O. Text is let go only where no pattern can still straddle the cut, so what a consumer has seen is final.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from opentelemetry.context import Context, attach, detach
+
+from spanrelay.codecs import sse
+from spanrelay.codecs.texts import Texts
+from spanrelay.errors import MiddlewareError
+from spanrelay.pipeline import typed
+
+if TYPE_CHECKING:
+    from spanrelay.pipeline.call import Call
+    from spanrelay.pipeline.middleware import Middleware
+
+Event = Mapping[str, Any]
+
+
+class Stage(Protocol):
+    """One stream intercept at work on one stream."""
+
+    def feed(self, event: Event) -> list[Event]:
+        """Return what goes on of `event`, and what it sets free."""
+        ...
+
+    def finish(self) -> list[Event]:
+        """Return what is still held when the stream has ended."""
+        ...
+
+
+class EventStage:
+    """Gives each event to the intercept, which returns it, another, or None to drop it."""
+
+    def __init__(self, entry: Middleware, call: Call) -> None:
+        self._entry = entry
+        self._call = call
+
+    def feed(self, event: Event) -> list[Event]:
+        """Return the event that the intercept made of `event`, if any."""
+        made = self._entry.function(self._call, copy.deepcopy(event))
+        return [] if made is None else [made]
+
+    def finish(self) -> list[Event]:
+        """Nothing is held."""
+        return []
+
+
+class TextStage:
+    """Gives the text of a stream to the intercept, and lets go only what no later text can change.
+
+    A text is cut where the intercept makes the same of both pieces as of the whole, at least `hold_back`
+    characters before its end.
+    """
+
+    def __init__(self, entry: Middleware, call: Call, hold_back: int, texts: Callable[[Any], Texts]) -> None:
+        self._entry = entry
+        self._call = call
+        self._hold_back = hold_back
+        self._texts = texts
+        self._pending: dict[Any, str] = {}
+        self._latest: dict[Any, Event] = {}
+
+    def feed(self, event: Event) -> list[Event]:
+        """Return `event` with the text that may go on, after the events for texts that it ends."""
+        event = copy.deepcopy(event)
+        found = self._texts(event)
+        continued = {slot.key for slot in found.deltas}
+        out = [self._event_of(key) for key in list(self._pending) if found.closes(key) and key not in continued]
+        for slot in found.deltas:
+            text = self._pending.pop(slot.key, "") + slot.text
+            done, kept = (text, "") if found.closes(slot.key) else self._cut(text)
+            slot.set(self._made_of(done))
+            self._pending[slot.key] = kept
+            self._latest[slot.key] = event
+        for slot in found.wholes:
+            slot.set(self._made_of(slot.text))
+        return [*(one for one in out if one is not None), event]
+
+    def finish(self) -> list[Event]:
+        """Return events for all text that is still held."""
+        return [event for key in list(self._pending) if (event := self._event_of(key)) is not None]
+
+    def _event_of(self, key: Any) -> Event | None:
+        """Return an event like the last one of that text, with what is still held of it."""
+        text = self._pending.pop(key, "")
+        if not text:
+            return None
+        event = copy.deepcopy(self._latest[key])
+        for slot in self._texts(event).deltas:
+            slot.set(self._made_of(text) if slot.key == key else "")
+        return event
+
+    def _cut(self, text: str) -> tuple[str, str]:
+        """Return what may go on and what is held."""
+        whole = self._made_of(text)
+        cut = len(text) - self._hold_back
+        while cut > 0:
+            if self._made_of(text[:cut]) + self._made_of(text[cut:]) == whole:
+                return text[:cut], text[cut:]
+            cut -= max(1, self._hold_back // 4)
+        return "", text
+
+    def _made_of(self, text: str) -> str:
+        if not text:
+            return ""
+        made = self._entry.function(self._call, text)
+        if not isinstance(made, str):
+            raise MiddlewareError(
+                f"stream intercept {self._entry.name!r} must return the text, not {type(made).__name__!r}"
+            )
+        return made
+
+
+class Rewriter:
+    """The stream intercepts of one stream, one behind the other.
+
+    Args:
+        call: Whose stream it is.
+        entries: The intercepts, in order.
+        context: What they run in.
+        frames: Whether chunks are bytes of server-sent events rather than events.
+    """
+
+    def __init__(self, call: Call, entries: Iterable[Middleware], context: Context, *, frames: bool) -> None:
+        codec = getattr(call, "codec", None)
+        self._stages = [_stage(entry, call, codec) for entry in entries]
+        self._context = context
+        self._splitter = sse.Splitter() if frames else None
+
+    def feed(self, chunk: Any) -> list[Any]:
+        """Return the chunks that `chunk` becomes.
+
+        Raises:
+            BaseException: what an intercept raised: the stream is refused.
+        """
+        token = attach(self._context)
+        try:
+            if self._splitter is None:
+                return self._managed(chunk)
+            out = b"".join([self._frame(frame) for frame in self._splitter.feed(chunk)])
+            return [out] if out else []
+        finally:
+            detach(token)
+
+    def finish(self) -> list[Any]:
+        """Return the chunks that are left when the source has ended."""
+        token = attach(self._context)
+        try:
+            left = self._left()
+            if self._splitter is None:
+                return left
+            rest, self._splitter.rest = self._splitter.rest, b""
+            # What the connection cut short is no event; a whole one may lack its blank line.
+            out = self._frame(rest) if next(sse.events(rest), None) is not None else b""
+            out = b"".join([out, *map(sse.frame, left)])
+            return [out] if out else []
+        finally:
+            detach(token)
+
+    def _frame(self, frame: bytes) -> bytes:
+        """Return the bytes that one frame becomes; what holds no event passes as it is."""
+        event = next(sse.events(frame), None)
+        if event is None:
+            ends = sse.DONE.rstrip() in frame
+            return b"".join([*map(sse.frame, self._left() if ends else ()), frame])
+        made = self._through(0, [event])
+        if len(made) == 1 and made[0] == event:
+            return frame
+        return b"".join(map(sse.frame, made))
+
+    def _managed(self, chunk: Any) -> list[Any]:
+        """Return what one event of a managed stream becomes: itself, or others of its type."""
+        event = typed.as_json(chunk)
+        made = self._through(0, [event])
+        if len(made) == 1 and made[0] == event:
+            return [chunk]
+        return [typed.build(type(chunk), one) for one in made]
+
+    def _through(self, start: int, events: list[Any]) -> list[Any]:
+        for stage in self._stages[start:]:
+            events = [made for event in events for made in stage.feed(event)]
+        return events
+
+    def _left(self) -> list[Any]:
+        left: list[Any] = []
+        for index, stage in enumerate(self._stages):
+            left += self._through(index + 1, cast("list[Any]", stage.finish()))
+        return left
+
+
+def _stage(entry: Middleware, call: Call, codec: Any) -> Stage:
+    if entry.hold_back is None:
+        return EventStage(entry, call)
+    texts = getattr(codec, "stream_texts", None)
+    if texts is None:
+        raise MiddlewareError(
+            f"stream intercept {entry.name!r} works on text, which a stream of a {call.kind} call has no form for; "
+            "leave out hold_back= to get its events"
+        )
+    return TextStage(entry, call, entry.hold_back, texts)
+
+
+def rewriting(entries: tuple[Middleware, ...], context: Context) -> Callable[..., Rewriter]:
+    """Return what makes the rewriter of a stream: `(call, frames=...)`."""
+
+    def make(call: Call, *, frames: bool) -> Rewriter:
+        return Rewriter(call, entries, context, frames=frames)
+
+    return make
