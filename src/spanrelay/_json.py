@@ -54,6 +54,15 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
         return json.loads(bytes(data) if isinstance(data, memoryview) else data)
 
 
+def loads_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in `data`; an empty one where that is cut, too deep, or something else."""
+    try:
+        value = loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
 def loads_or_text(data: str) -> Any:
     """Return the JSON value in `data`, or `data` itself where it is not JSON."""
     try:
@@ -105,7 +114,14 @@ def _rebuild(value: object, depth: int, above: set[int]) -> object:
         return value if math.isfinite(value) else None
     if depth >= _MAX_DEPTH or id(value) in above:
         return "<cycle>" if id(value) in above else "<too deep>"
-    above = above | {id(value)}
+    try:
+        return _rebuild_inside(value, depth, above | {id(value)})
+    except Exception:  # a mapping, model or iterable of somebody else that fails when it is read
+        return _describe(value)
+
+
+def _rebuild_inside(value: object, depth: int, above: set[int]) -> object:
+    """Return the nearest plain form of what is no scalar. Raises what reading the value raises."""
     if isinstance(value, Mapping):
         mapping = cast("Mapping[object, object]", value)
         return {clean_text(str(key)): _rebuild(item, depth + 1, above) for key, item in mapping.items()}
@@ -114,8 +130,5 @@ def _rebuild(value: object, depth: int, above: set[int]) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
         return _rebuild(fields, depth, above)
-    try:
-        plain = _plain(value)
-    except Exception:
-        return _describe(value)
+    plain = _plain(value)
     return _rebuild(plain, depth + 1, above) if plain is not value else _describe(value)
