@@ -1,0 +1,214 @@
+"""One rule of redaction: what is looked for, where, and what stands in its place afterwards.
+
+A rule that could leave readable what it is meant to hide is refused, never applied in part.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+from spanrelay import _json
+from spanrelay.errors import ConfigurationError
+from spanrelay.plugins.pii.detectors import DETECTORS, Detector, keep_ends
+from spanrelay.plugins.pii.patterns import check_template, compile_pattern
+from spanrelay.plugins.pii.pointers import parse_pointer
+
+Action: TypeAlias = Literal["remove", "redact", "regex_replace", "hash", "mask"]
+
+ACTIONS: tuple[str, ...] = get_args(Action)
+SHORTEST_KEY = 16
+"""Bytes of the shortest key for `hash`: what is hashed is often guessable, so the key must not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    r"""One rule.
+
+    Attributes:
+        action: `remove` the match (or what is targeted), `redact` it (put `replacement` there), `regex_replace`
+            (as `redact`, with `\1` and `\g<name>` for groups of the pattern), `hash` (HMAC-SHA256 in
+            hexadecimal digits) or `mask`.
+        detector: A name in `DETECTORS`.
+        pattern: A regular expression of RE2, instead of a detector. Without either the whole string matches.
+        targets: JSON pointers; none means every string, at whatever depth, and every object key.
+        replacement: For `redact` and `regex_replace`.
+        mask_char: One character.
+        unmasked_prefix: Characters to leave at the beginning; with `unmasked_suffix` 0, as the detector does.
+        unmasked_suffix: Characters to leave at the end.
+        key: For `hash`, at least 16 bytes in UTF-8.
+    """
+
+    action: Action
+    detector: str | None = None
+    pattern: str | None = None
+    targets: tuple[str, ...] = ()
+    replacement: str = "[REDACTED]"
+    mask_char: str = "*"
+    unmasked_prefix: int = 0
+    unmasked_suffix: int = 0
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong in a rule: the field, why, and what to do."""
+
+    field: str
+    message: str
+    remedy: str
+
+
+def problems(rule: Rule) -> Iterator[Problem]:
+    """Yield what is wrong in `rule`; it can be applied where there is nothing."""
+    if rule.action not in ACTIONS:
+        yield Problem("action", f"unknown action {rule.action!r}", f"expected one of {', '.join(ACTIONS)}")
+        return
+    yield from _finding_problems(rule)
+    yield from _writing_problems(rule)
+    for pointer in rule.targets:
+        yield from _refusal("targets", lambda pointer=pointer: parse_pointer(pointer))
+
+
+def _finding_problems(rule: Rule) -> Iterator[Problem]:
+    if rule.detector is not None and rule.pattern is not None:
+        yield Problem("pattern", "both a detector and a pattern are given", "take one, or write two rules")
+    elif rule.detector is not None and rule.detector not in DETECTORS:
+        yield Problem("detector", f"unknown detector {rule.detector!r}", f"expected one of {', '.join(DETECTORS)}")
+    elif rule.pattern is not None:
+        yield from _refusal("pattern", lambda: compile_pattern(rule.pattern or ""))
+    elif rule.detector is None and rule.action == "regex_replace":
+        yield Problem("pattern", "'regex_replace' has nothing to look for", "give a pattern or a detector")
+    elif rule.detector is None and rule.action == "redact" and not rule.targets:
+        yield Problem("detector", "'redact' would replace every string", "give a detector, a pattern or targets")
+
+
+def _writing_problems(rule: Rule) -> Iterator[Problem]:
+    if rule.action == "hash" and len((rule.key or "").encode("utf-8", "replace")) < SHORTEST_KEY:
+        yield Problem(
+            "key",
+            f"'hash' needs a secret key of at least {SHORTEST_KEY} bytes",
+            "without one whoever reads the hashes can guess what was hashed",
+        )
+    if len(rule.mask_char) != 1 or not rule.mask_char.isprintable() or rule.mask_char.isdigit():
+        yield Problem("mask_char", f"{rule.mask_char!r} cannot mask", "expected one printable character, no digit")
+    for name in ("unmasked_prefix", "unmasked_suffix"):
+        if getattr(rule, name) < 0:
+            yield Problem(name, f"{getattr(rule, name)} is negative", "expected 0 or more characters")
+    if rule.action == "redact" and rule.detector in DETECTORS and any(DETECTORS[rule.detector].find(rule.replacement)):
+        yield Problem("replacement", f"{rule.replacement!r} is itself a match of the detector", "choose other words")
+    if rule.action == "regex_replace" and rule.pattern is not None:
+        yield from _refusal(
+            "replacement", lambda: check_template(rule.replacement, compile_pattern(rule.pattern or ""))
+        )
+
+
+def _refusal(name: str, attempt: Callable[[], object]) -> Iterator[Problem]:
+    """Yield the refusal of what is attempted, if there is one; its message ends with the remedy."""
+    try:
+        attempt()
+    except ConfigurationError as error:
+        message, _, remedy = str(error).rpartition(": ")
+        yield Problem(name, message, remedy)
+
+
+class _Gone:
+    """What `remove` leaves of a whole string."""
+
+    __slots__ = ()
+
+
+GONE = _Gone()
+Writer: TypeAlias = Callable[[str], Any]
+
+
+class Step:
+    """A rule, ready to run.
+
+    Attributes:
+        shortest: Characters of the shortest string that it may change.
+        whole: Whether it takes whole strings, whatever they hold.
+        removes: Whether what it takes whole is removed.
+        members: Endings of object keys whose values it takes whole, unless they are no single word.
+        numbers: Whether it looks at integers.
+        write: What stands in the place of one match.
+    """
+
+    __slots__ = ("_hints", "_rewrite", "members", "numbers", "removes", "shortest", "whole", "write")
+
+    def __init__(self, rule: Rule) -> None:
+        detector = DETECTORS[rule.detector] if rule.detector is not None else None
+        self.write = _writer(rule, detector)
+        self.whole = detector is None and rule.pattern is None
+        self.removes = self.whole and rule.action == "remove"
+        self.members = detector.members if detector is not None else ()
+        self.numbers = detector is not None and detector.numbers
+        self.shortest = detector.shortest if detector is not None else 0
+        self._hints = detector.hints if detector is not None else ()
+        self._rewrite = _rewriter(rule, detector, self.write)
+
+    def may_change(self, text: str) -> bool:
+        """False where a cheap look shows that `text` stays as it is."""
+        if len(text) < self.shortest:
+            return False
+        # A loop, not `any`: this is all that most strings meet, and a generator would double it.
+        for hint in self._hints:
+            if hint in text:
+                return True
+        return not self._hints
+
+    def apply(self, text: str) -> str:
+        """Return `text` with each match replaced; the same object where there is none."""
+        if not self.may_change(text):
+            return text
+        changed = self._rewrite(text)
+        return text if changed == text else changed
+
+
+def prepare(rule: Rule) -> Step:
+    """Return `rule`, ready to run.
+
+    Raises:
+        ConfigurationError: something is wrong in it.
+    """
+    for problem in problems(rule):
+        raise ConfigurationError(f"{problem.field} of a redaction rule: {problem.message}: {problem.remedy}")
+    return Step(rule)
+
+
+def _writer(rule: Rule, detector: Detector | None) -> Writer:
+    if rule.action == "mask":
+        ends = keep_ends(rule.unmasked_prefix, rule.unmasked_suffix)
+        asked = rule.unmasked_prefix or rule.unmasked_suffix
+        mask = ends if asked or detector is None else detector.mask
+        return lambda found: mask(found, rule.mask_char)
+    if rule.action == "hash":
+        key = (rule.key or "").encode("utf-8", "replace")
+        return lambda found: hmac.digest(key, found.encode("utf-8", "surrogatepass"), "sha256").hex()
+    replacement = "" if rule.action == "remove" else rule.replacement
+    return lambda found: replacement
+
+
+def _rewriter(rule: Rule, detector: Detector | None, write: Writer) -> Callable[[str], str]:
+    if detector is not None:
+        return lambda text: _rewrite_matches(text, detector, write)
+    if rule.pattern is None:
+        return write
+    pattern = compile_pattern(rule.pattern)
+    template = rule.replacement if rule.action == "regex_replace" else _of_match(write)
+    return lambda text: pattern.sub(template, _json.clean_text(text))
+
+
+def _of_match(write: Writer) -> Callable[[Any], str]:
+    return lambda match: write(match.group())
+
+
+def _rewrite_matches(text: str, detector: Detector, write: Writer) -> str:
+    pieces: list[str] = []
+    end = 0
+    for start, stop in detector.find(text):
+        pieces += (text[end:start], write(text[start:stop]))
+        end = stop
+    return "".join((*pieces, text[end:])) if pieces else text
