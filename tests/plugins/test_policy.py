@@ -1,0 +1,403 @@
+"""The plugin `policy`: lists judge what is sent, and every sending is counted, whoever asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import openai
+import pytest
+
+from spanrelay import (
+    ConfigurationError,
+    GuardrailRejected,
+    arun_tool,
+    execution_intercept,
+    request_intercept,
+    run_tool,
+    scope,
+    use,
+)
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.activation import Activation
+from spanrelay.plugins.counts import Counts, Limits
+from spanrelay.plugins.policy import PolicyPlugin, Price
+from spanrelay.records import Usage
+from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.exchange import error, reply
+from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.model_server import Usage as Reported
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
+ANSWER = reply("ok", usage=Reported(60, 40))
+
+
+class Shelf:
+    """Holds the plugin with a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._plugin = PolicyPlugin(lambda: self.now)
+
+    def take(self, name: str) -> Any:
+        return self._plugin, []
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def policy(tmp_path: Any, shelf: Shelf, capture: Capture) -> Iterator[Callable[[str], Activation]]:
+    """Puts `[plugins.policy]` with the given lines in force; a second time it is a reload."""
+    activations: list[Activation] = []
+    path = tmp_path / "spanrelay.toml"
+
+    def put(text: str) -> Activation:
+        path.write_text(f"[plugins.policy]\n{text}")
+        if activations:
+            activations[0].reload()
+        else:
+            activations.append(Activation([PolicyFile(str(path), "chosen")], shelf))  # type: ignore[arg-type]
+            activations[0].start()
+        return activations[0]
+
+    yield put
+    for activation in activations:
+        activation.close()
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer(lambda request: ANSWER) as running:
+        yield running
+
+
+@pytest.fixture
+def client(capture: Capture, server: ModelServer) -> Iterator[openai.OpenAI]:
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+        yield client
+    instrumentor.uninstrument()
+
+
+def ask(client: openai.OpenAI, model: str = "gpt-5", **options: Any) -> Any:
+    return client.chat.completions.create(model=model, messages=HELLO, **options)
+
+
+def tool(name: str) -> Any:
+    return run_tool(name, lambda: f"{name} ran")
+
+
+# --- lists ---
+
+
+@pytest.mark.parametrize(
+    ("lists", "name", "reason"),
+    [
+        ('deny = ["delete_*"]', "delete_all", "tool 'delete_all' is denied by 'delete_*'"),
+        ('deny = ["delete_*"]', "DELETE_all", "tool 'DELETE_all' is denied by 'delete_*'"),
+        ('deny = ["delete_*"]', "undelete_all", None),
+        ('allow = ["get_*", "list"]', "list", None),
+        ('allow = ["get_*", "list"]', "get_weather", None),
+        ('allow = ["get_*", "list"]', "lists", "tool 'lists' is not among those allowed"),
+        ('allow = ["*"]\ndeny = ["x"]', "x", "tool 'x' is denied by 'x'"),
+        ("allow = []", "x", "tool 'x' is not among those allowed"),
+        ('deny = ["[ab]?"]', "b1", "tool 'b1' is denied by '[ab]?'"),
+        ('deny = ["a.c"]', "abc", None),
+    ],
+)
+def test_tools_are_judged_by_name(capture: Capture, policy: Any, lists: str, name: str, reason: str | None) -> None:
+    policy(f"[plugins.policy.tools]\n{lists}")
+    ran: list[str] = []
+
+    async def later() -> None:
+        ran.append(name)
+
+    for call in (lambda: run_tool(name, lambda: ran.append(name)), lambda: asyncio.run(arun_tool(name, later))):
+        if reason is None:
+            call()
+        else:
+            with pytest.raises(GuardrailRejected) as refused:
+                call()
+            assert (refused.value.reason, refused.value.name) == (reason, "policy.tools")
+    assert len(ran) == (2 if reason is None else 0)
+
+
+def test_a_denied_model_is_never_reached(policy: Any, client: openai.OpenAI, server: ModelServer) -> None:
+    policy('models.deny = ["gpt-4*"]')
+    assert ask(client).choices[0].message.content == "ok"
+    for stream in (False, True):
+        with pytest.raises(GuardrailRejected, match="model 'GPT-4o' is denied by 'gpt-4\\*'"):
+            ask(client, "GPT-4o", stream=stream)
+    with pytest.raises(GuardrailRejected):
+        client.embeddings.create(model="gpt-4-embed", input="x")
+    assert [request.body["model"] for request in server.requests] == ["gpt-5"]
+
+
+def test_a_model_that_an_intercept_or_a_fallback_puts_there_is_judged_too(
+    policy: Any, client: openai.OpenAI, server: ModelServer
+) -> None:
+    policy('models.allow = ["gpt-5*"]')
+
+    @request_intercept
+    def other(call: Any) -> Any:
+        return replace(call.request, model="gpt-4")
+
+    @execution_intercept
+    def fallback(call: Any) -> Any:
+        yield call
+        return (yield call.with_request(replace(call.request, model="gpt-4")))
+
+    with use(other), pytest.raises(GuardrailRejected, match="'gpt-4' is not among those allowed"):
+        ask(client)
+    assert server.requests == []
+    with use(fallback), pytest.raises(GuardrailRejected, match="'gpt-4' is not among those allowed"):
+        ask(client)
+    assert [request.body["model"] for request in server.requests] == ["gpt-5"]
+
+
+FUNCTIONS: Any = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("get", "delete")
+]
+
+
+@pytest.mark.parametrize("lists", ['deny = ["delete"]', 'allow = ["get"]'])
+def test_what_is_offered_to_a_model_passes_is_removed_or_refuses(
+    policy: Any, client: openai.OpenAI, server: ModelServer, lists: str
+) -> None:
+    for offered, expected in (("pass", ["get", "delete"]), ("remove", ["get"])):
+        policy(f'[plugins.policy.tools]\n{lists}\noffered = "{offered}"')
+        ask(client, tools=FUNCTIONS)
+        assert [each["function"]["name"] for each in server.requests[-1].body["tools"]] == expected
+    policy(f'[plugins.policy.tools]\n{lists}\noffered = "refuse"')
+    with pytest.raises(GuardrailRejected, match="the request offers a tool to the model: tool 'delete' is"):
+        ask(client, tools=FUNCTIONS)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("lists", ['deny = ["web_search*"]', 'allow = ["get"]'])
+def test_a_tool_that_the_provider_runs_is_refused_where_it_is_offered(
+    policy: Any, client: openai.OpenAI, server: ModelServer, lists: str
+) -> None:
+    policy(f"[plugins.policy.tools]\n{lists}")
+    with pytest.raises(GuardrailRejected, match="tool 'web_search"):
+        client.responses.create(model="gpt-5", input="x", tools=[{"type": "web_search_preview"}])
+    assert server.requests == []
+
+
+def test_a_refusal_is_a_guardrail_span(policy: Any, capture: Capture) -> None:
+    policy('tools.deny = ["x"]')
+    with pytest.raises(GuardrailRejected):
+        tool("x")
+    verdict = next(span for span in capture.spans if "gen_ai.guardrail.verdict.type" in (span.attributes or {}))
+    assert (verdict.attributes or {})["gen_ai.guardrail.verdict.reason"] == "tool 'x' is denied by 'x'"
+
+
+# --- budgets ---
+
+
+def test_a_session_makes_as_many_calls_as_it_may(policy: Any, client: openai.OpenAI, server: ModelServer) -> None:
+    policy("session = { max_calls = 2, max_tool_calls = 1 }")
+    with scope("agent", session="s-1"):
+        for _ in range(2):
+            ask(client)
+        with pytest.raises(GuardrailRejected, match="this session has made 2 of the 2 model calls allowed") as refused:
+            ask(client)
+        assert refused.value.name == "policy.limits"
+        tool("a")
+        with pytest.raises(GuardrailRejected, match="this session has made 1 of the 1 tool calls allowed"):
+            tool("b")
+    with scope("agent", session="s-2"):
+        ask(client)
+    assert len(server.requests) == 3
+
+
+def test_without_a_session_a_trace_is_one(policy: Any, client: openai.OpenAI) -> None:
+    policy("session.max_calls = 1")
+    for _ in range(2):
+        with scope("agent"):
+            ask(client)
+            with pytest.raises(GuardrailRejected):
+                ask(client)
+
+
+def test_every_sending_counts(policy: Any, client: openai.OpenAI, server: ModelServer) -> None:
+    policy("process.max_calls = 5")
+
+    @execution_intercept
+    def three_times(call: Any) -> Any:
+        yield call
+        yield call
+        return (yield call)
+
+    @execution_intercept
+    def together(call: Any) -> Any:
+        return (yield [call.branch(), call.branch()])[0]
+
+    with use(three_times):
+        ask(client)
+        with pytest.raises(GuardrailRejected, match="this process has made 5 of the 5"):
+            ask(client)
+    assert len(server.requests) == 5
+    policy("process.max_calls = 6")
+    with use(together), pytest.raises(GuardrailRejected):
+        ask(client)
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_are_those_the_provider_reports(policy: Any, client: openai.OpenAI, stream: bool) -> None:
+    policy("process.max_tokens = 150")
+    options: Any = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    for _ in range(2):
+        answer = ask(client, **options)
+        if stream:
+            list(answer)
+    with pytest.raises(GuardrailRejected, match="this process has used 200 of the 150 tokens allowed"):
+        ask(client)
+
+
+def test_tokens_that_nobody_reports_are_estimated(policy: Any, client: openai.OpenAI) -> None:
+    policy("process.max_tokens = 20")
+    list(ask(client, stream=True))
+    with pytest.raises(GuardrailRejected, match=r"this process has used \d\d of the 20 tokens allowed"):
+        ask(client)
+
+
+def test_an_error_of_the_provider_costs_a_call_and_no_tokens(
+    policy: Any, capture: Capture, server: ModelServer
+) -> None:
+    policy("process = { max_tokens = 5, max_calls = 9 }")
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    with (
+        ModelServer([error(429), ANSWER]) as failing,
+        openai.OpenAI(base_url=failing.url, api_key="none", max_retries=0) as client,
+    ):
+        with pytest.raises(openai.RateLimitError):
+            ask(client)
+        ask(client)
+        with pytest.raises(GuardrailRejected, match="this process has used 100 of the 5 tokens"):
+            ask(client)
+    instrumentor.uninstrument()
+
+
+def test_a_cost_is_counted_by_prices(policy: Any, client: openai.OpenAI) -> None:
+    policy('session.max_cost_usd = 0.0002\n[plugins.policy.prices."gpt-5*"]\ninput = 1.0\noutput = 2\n')
+    with scope("agent", session="s"):
+        ask(client)
+        ask(client, "gpt-5-mini")
+        with pytest.raises(
+            GuardrailRejected, match=r"this session has cost 0\.00028 of the 0\.0002 US dollars allowed"
+        ):
+            ask(client)
+
+
+def test_a_cost_that_nobody_knows_is_not_taken_for_none(policy: Any, client: openai.OpenAI) -> None:
+    policy('session.max_cost_usd = 1.0\n[plugins.policy.prices."gpt-5*"]\ninput = 1.0\noutput = 2\n')
+    with scope("agent", session="s"):
+        ask(client, "o9")
+        with pytest.raises(GuardrailRejected, match="has used model 'o9', whose price is not known"):
+            ask(client)
+
+
+def test_a_price_tells_cached_tokens_apart() -> None:
+    usage = Usage(input_tokens=1_000_000, cache_read_tokens=400_000, output_tokens=100_000)
+    assert Price(1.0, 10.0, 0.1).of(usage) == pytest.approx(0.6 + 0.04 + 1.0)
+    assert Price(1.0, 10.0).of(usage) == pytest.approx(2.0)
+
+
+def test_a_rate_is_of_any_minute(policy: Any, client: openai.OpenAI, shelf: Shelf) -> None:
+    policy("process.max_calls_per_minute = 2")
+    ask(client)
+    shelf.now += 30
+    ask(client)
+    for wait in (0.0, 29.9):
+        shelf.now += wait
+        with pytest.raises(GuardrailRejected, match="this process has made the 2 model calls allowed within a minute"):
+            ask(client)
+    shelf.now += 0.1
+    ask(client)
+    with pytest.raises(GuardrailRejected):
+        ask(client)
+
+
+def test_a_reload_changes_limits_and_forgives_nothing(policy: Any, client: openai.OpenAI) -> None:
+    policy("process.max_calls = 1")
+    ask(client)
+    policy("process.max_calls = 2")
+    ask(client)
+    with pytest.raises(GuardrailRejected, match="2 of the 2"):
+        ask(client)
+
+
+def test_of_many_threads_as_many_pass_as_are_allowed(policy: Any, capture: Capture) -> None:
+    policy("process.max_tool_calls = 5")
+    ran: list[int] = []
+    start = threading.Barrier(12)
+
+    def call() -> None:
+        start.wait()
+        with_refusals.append(_refused(lambda: run_tool("t", lambda: ran.append(1))))
+
+    with_refusals: list[bool] = []
+    threads = [threading.Thread(target=call) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(ran), sum(with_refusals)) == (5, 7)
+
+
+def _refused(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except GuardrailRejected:
+        return True
+    return False
+
+
+def test_sessions_used_longest_ago_are_forgotten() -> None:
+    counts = Counts(lambda: 0.0, max_sessions=3)
+    limits = Limits(max_calls=1)
+    for key in ("a", "b", "c", "a", "d"):
+        counts.admit([(key, limits, "this session")], tool=False, tokens=0)
+    assert len(counts) == 3
+    assert counts.refusal([("a", limits, "this session")], tool=False) is not None
+    assert counts.refusal([("b", limits, "this session")], tool=False) is None
+
+
+# --- what is wrong is told ---
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("session.max_calls = -1", "plugins.policy.session.max_calls: is not a number of at least 0; write one"),
+        ("process.max_cost_usd = nan", "plugins.policy.process.max_cost_usd: is not a number of at least 0"),
+        ('tools.deny = [""]', "plugins.policy.tools.deny: has an empty pattern; remove it, or write '*'"),
+        ("session.max_call = 1", "plugins.policy.session.max_call: is not known; did you mean 'max_calls'?"),
+        (
+            'tools.offered = "hide"',
+            "plugins.policy.tools.offered: is not one of the choices; write 'pass', 'remove' or",
+        ),
+        ("prices.x = { input = 1 }", "plugins.policy.prices.x.output: is missing; write a number"),
+        ("prices.x = { input = 1, output = -1 }", 'plugins.policy.prices."x".output: is not a number of at least 0'),
+    ],
+)
+def test_what_makes_no_sense_is_told(policy: Any, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        policy(text)
+    assert said in str(error.value)
+
+
+def test_a_cost_limit_without_prices_is_doubtful(policy: Any) -> None:
+    [doubt] = policy("session.max_cost_usd = 1.0").diagnostics
+    assert (doubt.level, doubt.key) == ("warning", "plugins.policy.prices")
