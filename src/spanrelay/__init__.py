@@ -19,25 +19,37 @@ if TYPE_CHECKING:
     from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, use
     from spanrelay.runtime import Runtime, activate
     from spanrelay.scopes import Scope, current_scope, mark, scope
+    from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent
+    from spanrelay.telemetry.mailbox import flush
+    from spanrelay.telemetry.observers import Field, metadata_injector, sanitizer, subscribe, subscriber
 
 __all__ = [
     "CodecError",
     "ConfigurationError",
+    "Event",
+    "Field",
     "GuardrailRejected",
+    "MarkEvent",
     "MiddlewareError",
     "Runtime",
     "Scope",
+    "ScopeEvent",
     "Settings",
     "SpanRelayError",
     "activate",
     "arun_tool",
     "current_scope",
     "execution_intercept",
+    "flush",
     "guardrail",
     "mark",
+    "metadata_injector",
     "request_intercept",
     "run_tool",
+    "sanitizer",
     "scope",
+    "subscribe",
+    "subscriber",
     "use",
 ]
 __version__ = "0.1.0"
@@ -45,21 +57,30 @@ __version__ = "0.1.0"
 _HOMES = {
     "CodecError": "errors",
     "ConfigurationError": "errors",
+    "Event": "telemetry.events",
+    "Field": "telemetry.observers",
     "GuardrailRejected": "errors",
+    "MarkEvent": "telemetry.events",
     "MiddlewareError": "errors",
     "Runtime": "runtime",
     "Scope": "scopes",
+    "ScopeEvent": "telemetry.events",
     "Settings": "config",
     "SpanRelayError": "errors",
     "activate": "runtime",
     "arun_tool": "pipeline.managed",
     "current_scope": "scopes",
     "execution_intercept": "pipeline.middleware",
+    "flush": "telemetry.mailbox",
     "guardrail": "pipeline.middleware",
     "mark": "scopes",
+    "metadata_injector": "telemetry.observers",
     "request_intercept": "pipeline.middleware",
     "run_tool": "pipeline.managed",
+    "sanitizer": "telemetry.observers",
     "scope": "scopes",
+    "subscribe": "telemetry.observers",
+    "subscriber": "telemetry.observers",
     "use": "pipeline.middleware",
 }
 

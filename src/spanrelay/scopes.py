@@ -21,7 +21,7 @@ from opentelemetry.trace import Span, set_span_in_context
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, span_name
-from spanrelay.tracing import Tracing, default_tracing, describe_error
+from spanrelay.tracing import Tracing, default_tracing, describe_error, recording
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,10 +129,15 @@ class Scope:
             self.observers = (*self.observers, self._observers)
         return self._observers.add(entry)
 
+    @property
+    def scope(self) -> Scope:
+        """The scope whose observers see its record: this one."""
+        return self
+
     def mark(self, name: str, attributes: Mapping[str, JSON] | None = None) -> None:
-        """Add a span event to this scope's span."""
+        """Add a span event to this scope's span; subscribers are told at once."""
         if self.span is not None:
-            self.span.add_event(name, dict(attributes or {}))
+            _mark(self.span, self, name, attributes)
 
     def set_result(self, content: JSON, *, is_error: bool = False) -> None:
         """Record what a scope of kind `tool` gave."""
@@ -289,4 +294,11 @@ def mark(name: str, attributes: Mapping[str, JSON] | None = None) -> None:
         return
     from opentelemetry.trace import get_current_span
 
-    get_current_span().add_event(name, dict(attributes or {}), time.time_ns())
+    _mark(get_current_span(), None, name, attributes)
+
+
+def _mark(span: Span, inner: Scope | None, name: str, attributes: Mapping[str, JSON] | None) -> None:
+    if recording.mark is None:
+        span.add_event(name, dict(attributes or {}))
+    else:
+        recording.mark(span, inner, name, attributes or {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
@@ -26,6 +26,11 @@ class Recorded(Protocol):
     """What a scope or a call hands over when its span ends."""
 
     record: SpanRecord
+
+    @property
+    def scope(self) -> Any:
+        """The `Scope` whose observers see the record: the scope itself, or the one around the call, if any."""
+        ...
 
     @property
     def size(self) -> int:
@@ -52,13 +57,17 @@ handed_over: dict[int, Recorded] = {}
 class Recording:
     """How this process records: the exporters' dialect, and whether message content may leave it."""
 
-    __slots__ = ("content", "dialect", "unrecorded")
+    __slots__ = ("content", "dialect", "finish", "mark", "unrecorded")
 
     def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
         self.dialect = dialect
         self.content = content
         self.unrecorded: Callable[[Recorded], None] | None = None
         """Takes calls whose span was not sampled: they still count in metrics."""
+        self.finish: Callable[[Recorded], SpanRecord] | None = None
+        """Returns a complete record as observers leave it, for spans of providers that are not adopted."""
+        self.mark: Callable[[Span, Any, str, Mapping[str, Any]], None] | None = None
+        """Adds a mark to a span in a scope, if any, and tells observers at once."""
 
 
 recording = Recording()
@@ -149,13 +158,14 @@ class Tracing:
             if recording.unrecorded is not None and span is not trace.INVALID_SPAN:
                 recording.unrecorded(recorded)
             return
-        error = recorded.record.error
-        if error is not None:
-            span.set_status(Status(StatusCode.ERROR, error.message or error.type))
+        record = recorded.record
         if self.adopted:
             handed_over[span.get_span_context().span_id] = recorded
         else:
-            _project_now(span, recorded)
+            record = _project_now(span, recorded)
+        error = record.error
+        if error is not None:
+            span.set_status(Status(StatusCode.ERROR, error.message or error.type))
         # A processor of somebody else's may raise here where none of ours stands in front of it.
         with guarded("ending a span"):
             span.end(end)
@@ -171,10 +181,19 @@ def default_tracing() -> Tracing:
     return _default[0]
 
 
-def _project_now(span: Span, recorded: Recorded) -> None:
+def _project_now(span: Span, recorded: Recorded) -> SpanRecord:
+    """Put the record onto the span, and return it as observers leave it."""
+    record = SpanRecord(0, 0, error=ErrorInfo("error") if recorded.record.error is not None else None)
     with guarded("projecting a record onto a span"):
         recorded.complete()
-        span.set_attributes(semconv.write(recorded.record, recording.dialect, content=recording.content))
+        record = recorded.record if recording.finish is None else recording.finish(recorded)
+        if record is not recorded.record:
+            span.update_name(record.name)
+            gone = semconv.write_start(recorded.record, recording.dialect).keys()
+            span.set_attributes(dict.fromkeys(gone - semconv.write_start(record, recording.dialect).keys(), ""))
+            span.set_attributes(semconv.write_start(record, recording.dialect))
+        span.set_attributes(semconv.write(record, recording.dialect, content=recording.content))
+    return record
 
 
 def describe_error(error: BaseException) -> ErrorInfo:

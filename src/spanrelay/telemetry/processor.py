@@ -18,12 +18,17 @@ from spanrelay._guard import guarded, losses
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
+from spanrelay.telemetry import mailbox
+from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
 from spanrelay.telemetry.masking import mask_text
-from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending
+from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
+from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
+from spanrelay.telemetry.sanitizing import LiveSpan, settle_identity
 from spanrelay.telemetry.worker import Worker
 from spanrelay.tracing import handed_over
 
 _OWN = "spanrelay"
+_EXIT_SECONDS = 10.0
 _log = logging.getLogger("spanrelay")
 
 
@@ -35,6 +40,7 @@ class RelaySpanProcessor(SpanProcessor):
         dialect: Attribute dialect of what is handed on.
         content: Whether messages, arguments and results are part of it.
         pending_limit: Bytes of payload that may wait to be read.
+        told_content: Whether subscribers are told of messages, arguments and results.
     """
 
     def __init__(
@@ -44,11 +50,14 @@ class RelaySpanProcessor(SpanProcessor):
         dialect: str = "genai",
         content: bool = False,
         pending_limit: int = 64 * 1024 * 1024,
+        told_content: bool = True,
     ) -> None:
         self.worker = worker
         self.dialect = dialect
         self.content = content
         self.pending = Pending(pending_limit)
+        self.told_content = told_content
+        self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self.behind: tuple[SpanProcessor, ...] = ()
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -57,33 +66,85 @@ class RelaySpanProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Give a foreign span its scope's session, user and metadata, and tell the others."""
-        if not _is_ours(span):
-            scope = current_scope(parent_context)
-            if scope is not None:
-                with guarded("handing a scope's identity to a span"):
-                    _inherit(span, scope)
+        ours = _is_ours(span)
+        watch = None
+        if observation.active or not ours:
+            with guarded("looking for who observes a span"):
+                watch = self._begin(span, ours, parent_context)
         self._each("on_start", span, parent_context)
-        if self.worker is not None:
+        if watch is not None and watch.watchers is not NOBODY:
+            with guarded("telling of the start of a span"):
+                self._tell_start(span, watch)
+        elif self.worker is not None:
             self.worker.started(span)
 
+    def _begin(self, span: Span, ours: bool, parent_context: Context | None) -> Watch | None:
+        scope = current_scope(parent_context)
+        watchers = watching(scope) if observation.active else None
+        if scope is not None and not ours:
+            _inherit(span, scope)
+        if watchers is None and (scope is None or ours):
+            return None
+        watch = Watch.of(span, scope, watchers or NOBODY)
+        if watch.watchers.sanitizers:
+            watch.settled = settle_identity(span, watch.watchers)
+        return watch
+
+    def _tell_start(self, span: Span, watch: Watch) -> None:
+        if self.worker is None and not watch.watchers.subscribers:
+            return
+        started = Started(span, Frozen(watch.watchers), watch.settled)
+        if self.worker is not None:
+            self.worker.started(started)
+        tell(watch.watchers, SpanStart, started, self.told_content)
+
     def _on_ending(self, span: Span) -> None:
+        if observation.active:
+            self._freeze(span)
         if not _is_ours(span):
-            with guarded("sanitizing a span"):
+            with guarded("masking a span"):
                 _mask_in_place(span)
         self._each("_on_ending", span)
+
+    def _freeze(self, span: Span) -> None:
+        """Fix who sees the end of `span`, and finish it in place where nothing of ours was recorded for it."""
+        span_id = span.get_span_context().span_id
+        watch, recorded = Watch.at(span), handed_over.get(span_id)
+        scope = recorded.scope if recorded is not None else watch.scope if watch is not None else None
+        watchers = (watching(scope) or NOBODY).holding_on_to(watch.watchers if watch is not None else None)
+        if recorded is None and watchers.changes:
+            LiveSpan(span, watchers, watch.settled if watch is not None else {}).finish()
+        if watchers is not NOBODY:
+            self._ending[span_id] = (Frozen(watchers), watch)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on as a view."""
         with guarded("making the view of a span"):
             _mask_around(span)
-            recorded = handed_over.pop(span.context.span_id, None) if span.context is not None else None
-            if recorded is not None or self.worker is not None:
-                ended = Ended(span, recorded, self.pending)
+            span_id = span.context.span_id if span.context is not None else 0
+            frozen, watch = self._ending.pop(span_id, (None, None)) if self._ending else (None, None)
+            recorded = handed_over.pop(span_id, None)
+            watchers = frozen.watchers if frozen is not None else NOBODY
+            if recorded is not None or self.worker is not None or watchers.subscribers:
+                ended = Ended(span, recorded, self.pending, frozen)
                 if recorded is not None:
-                    span._attributes = LazyAttributes(ended, self.dialect, content=self.content)
+                    span = self._view(ended)
                 if self.worker is not None:
                     self.worker.ended(ended)
+                if watchers.subscribers:
+                    self._tell_end(span, ended, watchers, watch)
         self._each("on_end", span)
+
+    def _view(self, ended: Ended) -> ReadableSpan:
+        attributes = LazyAttributes(ended, self.dialect, content=self.content)
+        if ended.changed:
+            return SanitizedView(ended, attributes)
+        ended.span._attributes = attributes
+        return ended.span
+
+    def _tell_end(self, span: ReadableSpan, ended: Ended, watchers: Watchers, watch: Watch | None) -> None:
+        tell(watchers, SpanEnd, ended, watch.told if watch is not None else (), self.told_content)
+        setattr(span, TOLD, watchers.subscribers)
 
     def _each(self, method: str, *args: Any) -> None:
         for processor in self.behind:
@@ -93,9 +154,10 @@ class RelaySpanProcessor(SpanProcessor):
                 _report(processor, method, error)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush the worker, then the processors behind; False when the time ran out."""
+        """Flush the worker and subscribers, then the processors behind; False when the time ran out."""
         deadline = time.monotonic() + timeout_millis / 1000
         flushed = self.worker is None or self.worker.flush(timeout_millis / 1000)
+        flushed = mailbox.flush(deadline - time.monotonic()) and flushed
         for processor in self.behind:
             left = int((deadline - time.monotonic()) * 1000)
             if left <= 0:
@@ -104,9 +166,11 @@ class RelaySpanProcessor(SpanProcessor):
         return flushed
 
     def shutdown(self) -> None:
-        """Finish the worker, then the processors behind."""
+        """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
         if self.worker is not None:
             self.worker.shutdown(timeout=30.0)
+        if not mailbox.flush(_EXIT_SECONDS):
+            losses.add("waits for subscribers that did not keep up")
         self._each("shutdown")
 
 

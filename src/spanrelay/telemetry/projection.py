@@ -1,22 +1,27 @@
-"""The view of a span: its attributes, computed once by whoever reads them first.
+"""The view of a span: what is recorded of it, computed once by whoever reads it first.
 
-Never raises, always true in `bool()`, applies the span's limits, and masks provider keys in everything readable.
+Never raises, always true in `bool()`, applies the span's limits, and shows nothing that was not sanitized.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span
+from opentelemetry.trace import Link, Status
 
 from spanrelay import semconv
-from spanrelay._guard import guarded, losses
+from spanrelay._guard import guarded, losses, swallow
 from spanrelay.records import SpanRecord
+from spanrelay.semconv import kind_of
 from spanrelay.semconv.spans import describe_span
+from spanrelay.telemetry import sanitizing
 from spanrelay.telemetry.masking import mask_text
+from spanrelay.telemetry.observers import Frozen, Watchers
 from spanrelay.tracing import Recorded
 
 
@@ -45,19 +50,50 @@ class Pending:
             self.size -= size
 
 
+class Face:
+    """What a sanitized span shows beside its attributes."""
+
+    __slots__ = ("events", "links", "name", "resource", "status")
+
+    def __init__(self, span: ReadableSpan) -> None:
+        """Show nothing of `span` but its status and its resource's absence: what follows fills in the rest."""
+        self.name = "span"
+        self.status = Status(span._status.status_code)
+        self.events: Sequence[Event] = ()
+        self.links: Sequence[Link] = ()
+        self.resource = Resource({})
+
+
 class Ended:
-    """A span that has ended and what was recorded for it; the record is made once, on the thread that asks."""
+    """A span that has ended and what was recorded for it; the record is made once, on the thread that asks.
 
-    __slots__ = ("_lock", "_pending", "_record", "_size", "attributes", "recorded", "span")
+    Args:
+        span: The span as the SDK left it.
+        recorded: What our call recorded; None for a span of other instrumentation.
+        pending: Counts the payload until it is read.
+        frozen: Who sees the record, as it was when the span ended; None where nobody is registered. Spans of other
+            instrumentation have been sanitized by now.
+    """
 
-    def __init__(self, span: ReadableSpan, recorded: Recorded | None, pending: Pending) -> None:
+    __slots__ = ("_face", "_frozen", "_lock", "_pending", "_record", "_recorded", "_size", "attributes", "span")
+
+    def __init__(
+        self, span: ReadableSpan, recorded: Recorded | None, pending: Pending, frozen: Frozen | None = None
+    ) -> None:
         self.span = span
-        self.recorded = recorded
+        self._recorded = recorded
+        self._frozen = frozen if frozen is not None and frozen.watchers.changes and recorded is not None else None
         self._pending = pending
         self._size = pending.take(recorded) if recorded is not None else 0
         self.attributes: Mapping[str, Any] = span._attributes or {}
         self._lock = threading.Lock()
         self._record: SpanRecord | None = None
+        self._face: Face | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the record differs from what the span itself says."""
+        return self._frozen is not None
 
     @property
     def record(self) -> SpanRecord:
@@ -67,19 +103,49 @@ class Ended:
                 self._record = self._read()
             return self._record
 
+    @property
+    def face(self) -> Face:
+        """What the span shows beside its attributes, where its record is sanitized."""
+        _ = self.record
+        return cast("Face", self._face)
+
     def _read(self) -> SpanRecord:
-        if self.recorded is None:
+        recorded = self._recorded
+        if recorded is None:
             record = SpanRecord(0, 0)
             with guarded("reading a span's attributes"):
                 describe_span(self.span, record)
                 semconv.read(self.attributes, record)
             return record
-        record = self.recorded.record
+        record = recorded.record
         with guarded("completing a record"):
             describe_span(self.span, record)
-            self.recorded.complete()
+            recorded.complete()
+        if self._frozen is not None:
+            record = self._frozen.run(self._finish, record, self._frozen.watchers)
+            # What was recorded holds the raw content, and nobody is to find it through us.
+            self._recorded = None
         self._release()
         return record
+
+    def _finish(self, record: SpanRecord, watchers: Watchers) -> SpanRecord:
+        """Return the record as observers leave it, and keep what they leave of the rest."""
+        span, face = self.span, Face(self.span)
+        self._face = face
+        result = sanitizing.finished(record, watchers)
+        face.name = result.name
+        face.events = [Event(mark.name, mark.attributes, mark.time) for mark in result.marks]
+        face.status = sanitizing.sanitized_status(span._status, record.error, result.error)
+        try:
+            face.resource = sanitizing.sanitized_resource(span.resource, watchers)
+            face.links = sanitizing.sanitized_links(span.links, watchers, record)
+            self.attributes = sanitizing.extra_attributes(self.attributes, watchers, record)
+        except Exception as error:
+            swallow("sanitizing a span", error)
+            self.attributes = {}
+        result.service_name = face.resource.attributes.get("service.name")  # pyright: ignore[reportAttributeAccessIssue] - text
+        result.service_version = face.resource.attributes.get("service.version")  # pyright: ignore[reportAttributeAccessIssue] - text
+        return result
 
     def _release(self) -> None:
         size, self._size = self._size, 0
@@ -89,6 +155,90 @@ class Ended:
     def __del__(self) -> None:
         # A span that nobody read, dropped from a full queue, must not count against the limit for ever.
         self._release()
+
+
+class Started:
+    """A span that has started under observers; the record is made once, on the thread that asks.
+
+    `settled` are the attributes that have been sanitized.
+    """
+
+    __slots__ = ("_attributes", "_frozen", "_lock", "_name", "_record", "_settled", "span")
+
+    def __init__(self, span: Span, frozen: Frozen, settled: Mapping[str, Any]) -> None:
+        self.span = span
+        self._frozen = frozen
+        self._settled = settled
+        # The span goes on: what is said of its start is what it says now.
+        self._name = span._name
+        self._attributes = dict(span._attributes._dict) if span._attributes else {}
+        self._lock = threading.Lock()
+        self._record: SpanRecord | None = None
+
+    @property
+    def record(self) -> SpanRecord:
+        """What is recorded of the span so far, sanitized."""
+        with self._lock:
+            if self._record is None:
+                self._record = self._read() if not self._frozen.watchers.changes else self._frozen.run(self._read)
+            return cast("SpanRecord", self._record)
+
+    def _read(self) -> SpanRecord:
+        watchers, resource = self._frozen.watchers, self.span.resource
+        name, attributes = self._name, self._attributes
+        try:
+            if watchers.sanitizers:
+                resource = sanitizing.sanitized_resource(resource, watchers)
+                attributes = sanitizing.sanitized_attributes(attributes, watchers, name, self._settled)
+                name = sanitizing.sanitized_name(name, watchers, kind_of(attributes))
+        except Exception as error:
+            swallow("sanitizing the start of a span", error)
+            name, attributes, resource = "span", {}, Resource({})
+        return record_of_start(self.span, name, attributes, resource)
+
+
+def record_of_start(span: Span, name: str, attributes: Mapping[str, Any], resource: Resource) -> SpanRecord:
+    """Return the record of a span that has only started and says what is given."""
+    record = SpanRecord(0, 0)
+    describe_span(span, record)
+    record.end, record.error, record.marks = None, None, []
+    record.name = name
+    record.service_name = resource.attributes.get("service.name")  # pyright: ignore[reportAttributeAccessIssue] - text
+    record.service_version = resource.attributes.get("service.version")  # pyright: ignore[reportAttributeAccessIssue] - text
+    semconv.read(attributes, record)
+    return record
+
+
+class SanitizedView(ReadableSpan):
+    """A span of ours as observers leave it: everything that can be read is made when it is first read."""
+
+    # The SDK's own properties, and its `to_json`, read these.
+    _ended: Ended
+
+    def __init__(self, ended: Ended, attributes: LazyAttributes) -> None:
+        self.__dict__.update(ended.span.__dict__)
+        self.__dict__["_ended"] = ended
+        self.__dict__["_attributes"] = attributes
+
+    @property
+    def _name(self) -> str:
+        return mask_text(self._ended.face.name)
+
+    @property
+    def _status(self) -> Status:
+        return self._ended.face.status
+
+    @property
+    def _events(self) -> Sequence[Event]:
+        return self._ended.face.events
+
+    @property
+    def _links(self) -> Sequence[Link]:
+        return self._ended.face.links
+
+    @property
+    def _resource(self) -> Resource:
+        return self._ended.face.resource
 
 
 class LazyAttributes(BoundedAttributes):
@@ -118,9 +268,11 @@ class LazyAttributes(BoundedAttributes):
         return self._items
 
     def _project(self, ended: Ended) -> dict[str, Any]:
-        items = dict(ended.attributes)
+        items = dict(ended.attributes) if not ended.changed else {}
         with guarded("projecting a record"):
             record = ended.record
+            if ended.changed:
+                items = dict(ended.attributes)
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))

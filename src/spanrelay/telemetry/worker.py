@@ -13,12 +13,11 @@ from typing import Any, Protocol
 
 from opentelemetry.sdk.trace import Span
 
-from spanrelay import semconv
 from spanrelay._guard import guarded, losses
 from spanrelay.records import SpanRecord
-from spanrelay.semconv import kind_of
-from spanrelay.semconv.spans import describe_span
-from spanrelay.telemetry.projection import Ended
+from spanrelay.telemetry.observers import Frozen, observation, watching
+from spanrelay.telemetry.projection import Ended, Started, record_of_start
+from spanrelay.telemetry.sanitizing import finished
 from spanrelay.tracing import Recorded
 
 _IDLE_SECONDS = 0.2
@@ -79,7 +78,7 @@ class Worker:
         self._closed = False
         self._sink: Sink | None = None
 
-    def started(self, span: Span) -> None:
+    def started(self, span: Span | Started) -> None:
         """A span has started; it is read on the worker's thread."""
         self._put(span)
 
@@ -94,7 +93,7 @@ class Worker:
 
     def _put(self, item: Any) -> None:
         if self._closed:
-            if not isinstance(item, Span):
+            if not isinstance(item, (Span, Started)):
                 losses.add("spans ended after shutdown")
             return
         if self._thread is None:
@@ -134,8 +133,7 @@ class Worker:
             item.done.set()
         elif isinstance(item, _Unrecorded):
             with guarded("reading a call that is not sampled"):
-                item.recorded.complete()
-                self._count(item.recorded.record)
+                self._count(item.read())
         else:
             self._feed("reading the start of a span", lambda sink: sink.start(_started(item)))
 
@@ -188,7 +186,16 @@ class _Unrecorded:
     """A call without a span."""
 
     def __init__(self, recorded: Recorded) -> None:
-        self.recorded = recorded
+        self._recorded = recorded
+        watchers = watching(recorded.scope) if observation.active else None
+        self._frozen = Frozen(watchers) if watchers is not None and watchers.changes else None
+
+    def read(self) -> SpanRecord:
+        """Return its record as observers leave it."""
+        self._recorded.complete()
+        if self._frozen is None:
+            return self._recorded.record
+        return self._frozen.run(finished, self._recorded.record, self._frozen.watchers)
 
 
 class _Flush:
@@ -199,13 +206,8 @@ class _Flush:
         self.done = threading.Event()
 
 
-def _started(span: Span) -> SpanRecord:
-    """Return what is known of a span that has only started."""
-    record = SpanRecord(0, 0)
-    describe_span(span, record)
-    record.end = None
-    attributes = span.attributes or {}
-    record.kind = kind_of(attributes)
-    if record.kind != "llm":
-        semconv.read(attributes, record)
-    return record
+def _started(span: Span | Started) -> SpanRecord:
+    """Return what is known of a span that has only started; of a model call that is little."""
+    if isinstance(span, Started):
+        return span.record
+    return record_of_start(span, span.name, span.attributes or {}, span.resource)

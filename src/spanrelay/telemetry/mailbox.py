@@ -1,0 +1,191 @@
+"""What a subscriber is sent and has not yet seen: a bounded queue and a thread of its own.
+
+Putting something in never waits: a subscriber that hangs delays nobody and loses the oldest of what it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+
+from spanrelay._guard import losses
+
+LIMIT = 10_000
+"""Occasions that may wait for one subscriber."""
+
+IDLE_SECONDS = 5.0
+"""A subscriber's thread ends after so long without work, and starts again with the next."""
+
+_log = logging.getLogger("spanrelay")
+
+
+class Occasion(Protocol):
+    """Something that happened, told as one event or several."""
+
+    def events(self) -> Iterable[Any]:
+        """The events, read when they are asked for."""
+        ...
+
+
+class _Inside(threading.local):
+    value = False
+
+
+inside = _Inside()
+"""`value` is true on a thread that is running an observer: waiting for delivery there could last for ever."""
+
+
+class Mailbox:
+    """Feeds `function` with events in the order in which they were put in.
+
+    Args:
+        name: The subscriber's name, for what is logged.
+        function: Called with each event; what it returns is awaited on the thread's own loop if it can be.
+        settle: Called whenever nothing is waiting; only then is what came before it delivered. For sinks that
+            write in batches.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Any], Any],
+        settle: Callable[[], None] | None = None,
+        *,
+        limit: int = LIMIT,
+    ) -> None:
+        self._name, self._function, self._settle, self._limit = name, function, settle, limit
+        self._failed = False
+        self._begin()
+        _mailboxes.add(self)
+
+    def _begin(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[int, Occasion]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._put = self._delivered = 0
+        self._waiting: list[tuple[int, threading.Event]] = []
+        self._thread: threading.Thread | None = None
+
+    def put(self, occasion: Occasion) -> None:
+        """Send `occasion`; where too much waits already, the oldest is lost."""
+        waiting = self._queue
+        with self._lock:
+            self._put += 1
+            waiting.put((self._put, occasion))
+            if self._thread is None:
+                self._start()
+        if waiting.qsize() > self._limit:
+            with contextlib.suppress(queue.Empty):
+                waiting.get_nowait()
+                losses.add(f"events that the subscriber {self._name!r} was too slow for")
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"spanrelay-{self._name}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        inside.value = True
+        # What a subscriber does is not recorded: it would be told of it, and do it again.
+        otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        loop: asyncio.AbstractEventLoop | None = None
+        while (item := self._next()) is not None:
+            number, occasion = item
+            for event in occasion.events():
+                loop = self._tell(event, loop)
+            self._settled(number)
+        if loop is not None:
+            loop.close()
+
+    def _next(self) -> tuple[int, Occasion] | None:
+        """Return what comes next, or None to end the thread."""
+        try:
+            return self._queue.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            with self._lock:
+                if self._queue.empty():
+                    self._thread = None
+                    return None
+            return self._queue.get()
+
+    def _tell(self, event: Any, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop | None:
+        try:
+            result = self._function(event)
+            if inspect.isawaitable(result):
+                loop = loop or asyncio.new_event_loop()
+                loop.run_until_complete(_await(result))
+        except Exception as error:
+            self._report(error)
+        return loop
+
+    def _settled(self, number: int) -> None:
+        if self._settle is not None:
+            if not self._queue.empty():
+                return
+            try:
+                self._settle()
+            except Exception as error:
+                self._report(error)
+        with self._lock:
+            self._delivered = number
+            for target, done in self._waiting:
+                if target <= number:
+                    done.set()
+            self._waiting = [entry for entry in self._waiting if entry[0] > number]
+
+    def _report(self, error: Exception) -> None:
+        losses.add(f"failures of the subscriber {self._name!r}")
+        if not self._failed:
+            self._failed = True
+            _log.warning("subscriber %r failed; it will be told of what comes next", self._name, exc_info=error)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything put in so far has been delivered; False when `timeout` seconds do not suffice."""
+        done = threading.Event()
+        with self._lock:
+            if self._delivered >= self._put:
+                return True
+            self._waiting.append((self._put, done))
+        return done.wait(timeout)
+
+
+async def _await(result: Any) -> Any:
+    return await result
+
+
+_mailboxes: weakref.WeakSet[Mailbox] = weakref.WeakSet()
+
+
+def flush(timeout: float = 30.0) -> bool:
+    """Wait until subscribers have been told of everything that has happened so far.
+
+    Returns:
+        False when that takes longer than `timeout` seconds, and at once from inside a subscriber, a sanitizer or
+        a metadata injector, which would wait for itself.
+    """
+    if inside.value:
+        return False
+    deadline = time.monotonic() + timeout
+    flushed = [mailbox.flush(max(0.0, deadline - time.monotonic())) for mailbox in list(_mailboxes)]
+    return all(flushed)
+
+
+def _begin_anew() -> None:
+    """A forked child has none of its parent's threads, and what waited is its parent's to deliver."""
+    inside.value = False
+    for mailbox in list(_mailboxes):
+        mailbox._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

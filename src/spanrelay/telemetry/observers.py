@@ -1,0 +1,307 @@
+"""What may change or see what is recorded, how it is declared, and who sees what.
+
+Three families touch only the record, never the call: a sanitizer replaces a field, a metadata injector adds to
+it, a subscriber is told of it. Where nothing is registered nothing here costs anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast, get_args, overload
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+
+from spanrelay.records import JSON, Kind
+from spanrelay.registry import Handle, Registry, visible
+from spanrelay.scopes import Scope
+from spanrelay.telemetry.mailbox import Mailbox, inside
+from spanrelay.tracing import recording
+
+Family: TypeAlias = Literal["sanitizer", "injector", "subscriber"]
+FieldName: TypeAlias = Literal[
+    "request",
+    "response",
+    "arguments",
+    "result",
+    "input",
+    "output",
+    "mark",
+    "metadata",
+    "error",
+    "resource",
+    "name",
+    "attribute",
+]
+Step: TypeAlias = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a record, as a sanitizer is given it. `value` is a copy that it may change and return.
+
+    | `name` | `value` |
+    |---|---|
+    | `request` | `{"messages", "instructions", "tools", "parameters"}`, those that there are, as in GenAI's schemas |
+    | `response` | `{"messages", "parameters"}` likewise |
+    | `arguments`, `result` | of a tool call, JSON |
+    | `input`, `output` | of other work, JSON or text |
+    | `mark` | `{"name", "attributes"}` of something that happened during the span |
+    | `metadata` | the JSON object a scope was given |
+    | `error` | `{"type", "message"}` |
+    | `resource` | the attributes of what is running |
+    | `name` | the span's name |
+    | `attribute` | `{"key", "value"}`: session and user, and any other text on a span of other instrumentation |
+
+    `span_name` and `kind` say what span it is on; `kind` is None where nobody knows, and for a resource.
+    """
+
+    name: FieldName
+    value: JSON
+    span_name: str
+    kind: Kind | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observer:
+    """One registered observer.
+
+    `kinds` None means every kind of span, `fields` None (sanitizers only) every field. A subscriber's `mailbox`
+    holds what it has not seen yet.
+    """
+
+    name: str
+    function: Step
+    family: Family
+    kinds: frozenset[Kind] | None = None
+    priority: int = 100
+    fields: frozenset[FieldName] | None = None
+    mailbox: Mailbox | None = None
+
+    def __call__(self, argument: Any) -> Any:
+        """Run the function itself, for tests of it."""
+        return self.function(argument)
+
+    def register(self, scope: Scope | None = None) -> Handle:
+        """Register for everything that is recorded, or for what is in `scope` and below it."""
+        observation.begin()
+        return observers.add(self) if scope is None else scope.own_observer(self)
+
+    def sees(self, kind: Kind | None) -> bool:
+        """Whether it takes spans of `kind`."""
+        return self.kinds is None or kind in self.kinds
+
+
+class Observation:
+    """Whether anything was ever registered: until then spans pass without a look at registries."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.active = False
+
+    def begin(self) -> None:
+        """Look at registries from now on."""
+        if not self.active:
+            from spanrelay.telemetry import events, sanitizing  # they stand on this module, and are not small
+
+            recording.finish, recording.mark = sanitizing.finish_elsewhere, events.add_mark
+            self.active = True
+
+
+observation = Observation()
+observers: Registry[Observer] = Registry()
+"""What is registered for everything that is recorded."""
+
+
+def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> Any:
+    def decorate(step: Step) -> Observer:
+        name = options.get("name") or getattr(step, "__qualname__", type(step).__qualname__)
+        if family != "subscriber" and inspect.iscoroutinefunction(step):
+            raise TypeError(f"{family} {name!r} must be a plain function: records are read outside any event loop")
+        kinds: Iterable[Kind] | None = options.get("kinds")
+        return Observer(
+            name,
+            step,
+            family,
+            frozenset(kinds) if kinds is not None else None,
+            options.get("priority", 100),
+            _fields(name, options.get("fields")),
+            Mailbox(name, step, options.get("settle")) if family == "subscriber" else None,
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+def _fields(name: str, fields: Iterable[FieldName] | None) -> frozenset[FieldName] | None:
+    if fields is None:
+        return None
+    chosen = frozenset((fields,) if isinstance(fields, str) else fields)
+    unknown = chosen - frozenset(get_args(FieldName))
+    if unknown:
+        choices = ", ".join(get_args(FieldName))
+        raise ValueError(f"sanitizer {name!r}: no field is called {sorted(unknown)!r}; use some of {choices}")
+    return cast("frozenset[FieldName]", chosen)
+
+
+@overload
+def sanitizer(function: Callable[[Field], Any], /) -> Observer: ...
+@overload
+def sanitizer(
+    *,
+    name: str | None = None,
+    fields: Iterable[FieldName] | None = None,
+    kinds: Iterable[Kind] | None = None,
+    priority: int = 100,
+) -> Callable[[Callable[[Field], Any]], Observer]: ...
+def sanitizer(function: Step | None = None, /, **options: Any) -> Any:
+    """Declare a sanitizer: `(field: Field) ->` the value that is recorded instead of `field.value`.
+
+    It changes what is exported, written and told, never the call. Where it raises, or returns what is not such a
+    field, the field is left out and the span stays. Sanitizers run in ascending `priority`, each on what the one
+    before returned. `fields` and `kinds` limit what it is given; the functions must be plain ones.
+    """
+    return _declare("sanitizer", function, options)
+
+
+@overload
+def metadata_injector(function: Step, /) -> Observer: ...
+@overload
+def metadata_injector(
+    *,
+    name: str | None = None,
+    kinds: Iterable[Kind] | None = None,
+    priority: int = 100,
+) -> Callable[[Step], Observer]: ...
+def metadata_injector(function: Step | None = None, /, **options: Any) -> Any:
+    """Declare a metadata injector: `(record: SpanRecord) -> Mapping` of what to add to a finished span's metadata.
+
+    Keys are letters, digits, `_`, `-` and dots between them; values are strings, numbers, booleans, or lists of
+    one of these. What is there already stays. One invalid entry, or an exception, and nothing of it is added.
+    It sees the caller's context variables. On spans of other instrumentation the entries are attributes.
+    """
+    return _declare("injector", function, options)
+
+
+@overload
+def subscriber(function: Step, /) -> Observer: ...
+@overload
+def subscriber(
+    *,
+    name: str | None = None,
+    kinds: Iterable[Kind] | None = None,
+    priority: int = 100,
+    settle: Callable[[], None] | None = None,
+) -> Callable[[Step], Observer]: ...
+def subscriber(function: Step | None = None, /, **options: Any) -> Any:
+    """Declare a subscriber: a function or coroutine function that is told of each `Event`.
+
+    It runs on a thread of its own and is told in the order in which things happened. What it does is not recorded.
+    `settle` is called whenever nothing more is waiting, for subscribers that write in batches.
+    """
+    return _declare("subscriber", function, options)
+
+
+def subscribe(function: Step, *, name: str | None = None, scope: Scope | None = None) -> Handle:
+    """Tell `function` of every event from now on, or of those in `scope` and below it; see `subscriber`.
+
+    Raises:
+        ConfigurationError: a subscriber of that name is there already.
+    """
+    declared = _declare("subscriber", function, {"name": name})
+    return cast("Observer", declared).register(scope)
+
+
+class Watchers:
+    """The observers that see one span, by family and in running order."""
+
+    __slots__ = ("_chains", "injectors", "resources", "sanitizers", "subscribers")
+
+    def __init__(self, entries: Iterable[Observer]) -> None:
+        entries = tuple(entries)
+        self.sanitizers = tuple(entry for entry in entries if entry.family == "sanitizer")
+        self.injectors = tuple(entry for entry in entries if entry.family == "injector")
+        self.subscribers = tuple(entry for entry in entries if entry.family == "subscriber")
+        self._chains: dict[tuple[FieldName, Kind | None], tuple[Observer, ...]] = {}
+        self.resources: dict[int, tuple[Any, Any]] = {}
+        """By identity: a resource and what the sanitizers made of it."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything here changes records."""
+        return bool(self.sanitizers or self.injectors)
+
+    def chain(self, field: FieldName, kind: Kind | None) -> tuple[Observer, ...]:
+        """Return the sanitizers of one field on spans of one kind."""
+        chain = self._chains.get((field, kind))
+        if chain is None:
+            chosen = (s for s in self.sanitizers if (s.fields is None or field in s.fields) and s.sees(kind))
+            chain = self._chains[field, kind] = tuple(chosen)
+        return chain
+
+    def holding_on_to(self, before: Watchers | None) -> Watchers:
+        """Return these, with the sanitizers that the span started under: none of them may lapse on the way."""
+        if before is None or before.sanitizers == self.sanitizers:
+            return self
+        lapsed = [entry for entry in before.sanitizers if entry not in self.sanitizers]
+        if not lapsed:
+            return self
+        both = sorted((*self.sanitizers, *lapsed), key=lambda entry: entry.priority)
+        return Watchers((*both, *self.injectors, *self.subscribers))
+
+
+NOBODY = Watchers(())
+
+
+def _compile(entries: Iterable[Observer]) -> Watchers | None:
+    entries = tuple(entries)
+    return Watchers(entries) if entries else None
+
+
+def watching(scope: Scope | None) -> Watchers | None:
+    """Return who sees what is recorded in `scope`; None where nobody does."""
+    owned = scope.observers if scope is not None else ()
+    if not owned:
+        return observers.derived("watchers", _compile) if observers.entries else None
+    # The outer registries' snapshots are part of the key: the cache of the innermost one dies with its scope.
+    outer = (observers.entries, *(registry.entries for registry in owned[:-1]))
+    return owned[-1].derived(outer, lambda _: _compile(visible((observers, *owned))))
+
+
+class Frozen:
+    """Who sees one moment, fixed when it happened, and the context variables of its thread."""
+
+    __slots__ = ("_context", "watchers")
+
+    def __init__(self, watchers: Watchers) -> None:
+        self.watchers = watchers
+        self._context: Context | None = copy_context() if watchers.changes else None
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run observers' code as if at that moment, once, on whatever thread."""
+        context, self._context = self._context, None
+        if context is None:
+            return _apart(function, *arguments)
+        return context.run(_apart, function, *arguments)
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    with apart():
+        return function(*arguments)
+
+
+@contextmanager
+def apart() -> Generator[None]:
+    """Within the block observers' code runs: what it does is not recorded, and it does not wait for delivery."""
+    outer = inside.value
+    inside.value = True
+    token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+        inside.value = outer
