@@ -19,6 +19,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from spanrelay._guard import losses
+from spanrelay.pipeline.middleware import guardrail, request_intercept, use
+from spanrelay.records import Message, ModelRequest, Text
 from spanrelay.semconv import names
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, asked, said
@@ -354,6 +356,36 @@ async def test_an_odd_request_is_the_sdks_business(half: Half, ask: Ask, capture
     failed = any(isinstance(kind, type) and issubclass(kind, Exception) for kind in told)
     assert capture.span.status.status_code is (StatusCode.ERROR if failed else StatusCode.UNSET)
     json.loads(str((capture.span.attributes or {}).get(names.INPUT_MESSAGES, "[]")))
+
+
+@HALVES
+@pytest.mark.parametrize("ask", REQUESTS.values(), ids=REQUESTS)
+async def test_an_odd_request_stays_as_it_is_under_policy_that_only_reads_it(
+    half: Half, ask: Ask, capture: Capture
+) -> None:
+    with use(request_intercept(name="look")(lambda call: repr(call.request) and None)):
+        await seen_twice(half, reply("Blue."), ask, capture.provider)
+    assert len(capture.spans) == 1
+
+
+@HALVES
+async def test_a_request_that_policy_replaces_without_reading_it_is_judged_and_sent(
+    half: Half, capture: Capture
+) -> None:
+    judged: list[str] = []
+    other = ModelRequest("gpt-5-mini", messages=[Message("user", [Text("something else")])])
+    kind: Any = openai.AsyncOpenAI if half.asynchronous else openai.OpenAI
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    replace = request_intercept(name="replace")(lambda call: other)
+    judge = guardrail(name="judge")(lambda call: judged.append(call.request.model))
+    with ModelServer() as server, use(replace), use(judge):
+        client = kind(base_url=server.url, api_key="none", max_retries=0)
+        await half.settle(APIS["chat"](client))
+        await half.close(client)
+    instrumentor.uninstrument()
+    assert judged == ["gpt-5-mini"]
+    assert (server.requests[0].model, server.requests[0].last_user_text) == ("gpt-5-mini", "something else")
 
 
 @HALVES

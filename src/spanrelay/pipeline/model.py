@@ -31,7 +31,7 @@ class ModelCall(Call):
     kind: ClassVar[Kind] = "llm"
     answer_type: ClassVar[type] = ModelResponse
 
-    __slots__ = ("_judged", "_request", "_wire", "body", "codec", "original", "sent")
+    __slots__ = ("_copied", "_judged", "_request", "_wire", "body", "codec", "original", "sent")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class ModelCall(Call):
         self.sent: bytes | None = None
         self.body: bytes | None = None
         self._wire: Mapping[str, Any] | None = None
+        self._copied: bytes | None = None
         self._request: ModelRequest | None = None
         self._judged: Mapping[str, Any] = wire
 
@@ -76,7 +77,8 @@ class ModelCall(Call):
     def wire(self) -> dict[str, Any]:
         """The provider's JSON, a copy that policy may edit. Edit this or `request`, not both."""
         if self._wire is None:
-            self._wire = cast("dict[str, Any]", _json.loads(_json.dumps(self.original)))
+            self._copied = _json.dumps(self.original)
+            self._wire = cast("dict[str, Any]", _json.loads(self._copied))
         return cast("dict[str, Any]", self._wire)
 
     @wire.setter
@@ -84,16 +86,26 @@ class ModelCall(Call):
         self._wire = value
         self._request = None
 
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is known to come as a stream."""
+        return bool(self.original.get("stream"))
+
     def outgoing(self) -> Mapping[str, Any]:
         """Return the JSON to send: the application's own object unless policy changed something."""
-        if self._wire is None:
+        if self._wire is None and self._request is None:
             return self.original
-        wire = self._wire if self._request is None else self.codec.encode_request(self._request, self._wire)
-        return self.original if wire == self.original else wire
+        wire = self.wire if self._request is None else self.codec.encode_request(self._request, self.wire)
+        return self.original if self._is_untouched(wire) else wire
+
+    def _is_untouched(self, wire: Mapping[str, Any]) -> bool:
+        # A copy differs from what JSON has no form for (NaN, a cycle, an iterator), which is the SDK's to refuse.
+        return wire == self.original or (self._copied is not None and wire == _json.loads(self._copied))
 
     def changed(self) -> bool:
         """Whether the wire differs from what guardrails judged last."""
-        return self._wire is not None and self.outgoing() != self._judged
+        outgoing = self.outgoing()
+        return outgoing is not self._judged and outgoing != self._judged
 
     def judge(self) -> None:
         """Remember the wire that guardrails are about to judge."""
@@ -102,7 +114,11 @@ class ModelCall(Call):
     def branch(self) -> ModelCall:
         """Return a copy with a request of its own, to be sent beside this call."""
         other = cast("ModelCall", super().branch())
-        other._wire = cast("dict[str, Any]", _json.loads(_json.dumps(self.outgoing())))
+        outgoing = self.outgoing()
+        copied = _json.dumps(outgoing)
+        if outgoing is self.original:
+            other._copied = copied
+        other._wire = cast("dict[str, Any]", _json.loads(copied))
         other._request = None
         other.sent = other.body = None
         return other
@@ -127,6 +143,7 @@ class ModelCall(Call):
 
     def adopt(self, response: Response) -> None:
         """Record what `response` came of: this call, or a branch of it."""
+        super().adopt(response)
         other = response.call
         if isinstance(other, ModelCall):
             self.sent, self.body, self.tap, self.arrived = other.sent, response.body, other.tap, response.arrived
@@ -141,7 +158,18 @@ class ModelCall(Call):
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
         if self.sent is None and self.span.is_recording():
             self.sent = _json.dumps(self.outgoing())
+        self._copied = None
+        if self._wire is not None:
+            self._rename()
         super().finish()
+
+    def _rename(self) -> None:
+        """Name the span after the model that policy put there."""
+        model = self.outgoing().get("model")
+        started = self.record.request
+        if isinstance(model, str) and started is not None and model != started.model:
+            self.record.name = span_name(self.record.kind or "llm", self.record.operation, model)
+            self.span.update_name(self.record.name)
 
     @property
     def size(self) -> int:
