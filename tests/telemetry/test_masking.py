@@ -1,16 +1,21 @@
 """Provider keys never survive, and nothing else changes."""
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanrelay.telemetry.masking import MASK, mask_bytes, mask_text
+from spanrelay.telemetry.masking import MASK, mask_bytes, mask_text, mask_value
 
 KEYS = [
     "sk-" + "a1B2" * 8,
     "sk-proj-" + "a1_B2-" * 8,
     "AIza" + "a1B2" * 9,
+    "AIza" + "a1B2" * 5,
     "AKIA" + "A1B2" * 4,
+    "ASIA" + "A1B2" * 4,
     "Bearer " + "a1B2" * 8,
     "bearer " + "a1B2" * 8,
     "?key=" + "a1B2" * 8,
@@ -32,6 +37,34 @@ def test_a_key_is_masked_wherever_it_stands(before: str, key: str, after: str) -
     assert secret not in mask_text(f"{before} {key} {after}")
 
 
-@pytest.mark.parametrize("text", ["", "plain", "a risk-averse key = value", "sk-short", "the bearer of news", "AKIA"])
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("before", ["\n", "\t", "\r", "\x1b", "\x00", '"', "\\", " "])
+def test_a_key_is_masked_behind_whatever_json_escapes(key: str, before: str) -> None:
+    secret = key.removeprefix("?key=").split(" ")[-1]
+    for text in (json.dumps({"a": f"one{before}{key}"}), json.dumps(json.dumps([f"one{before}{key}"]))):
+        assert secret not in mask_text(text)
+        assert secret.encode() not in mask_bytes(text.encode())
+
+
+@pytest.mark.parametrize("wrap", [lambda key: key, lambda key: [1, key], lambda key: ("a", key)])
+def test_keys_are_masked_in_values_of_every_shape(wrap: Any) -> None:
+    value, masked = wrap(KEYS[0]), wrap(MASK)
+    assert mask_value(value) == masked
+    assert mask_value({"outer": [{"inner": value}, None, 1.5]}) == {"outer": [{"inner": masked}, None, 1.5]}
+    assert value == wrap(KEYS[0])
+
+
+@pytest.mark.parametrize("value", ["plain", 7, None, True, b"bytes", ["a", "b"], ("a", 1), {"a": {"b": ["c"]}}, []])
+def test_a_value_without_keys_stays_the_same_object(value: Any) -> None:
+    assert mask_value(value) is value
+
+
+def test_bytes_are_masked_as_text_is() -> None:
+    assert mask_value({"raw": KEYS[0].encode()}) == {"raw": MASK.encode()}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "plain", "a risk-averse key = value", "sk-short", "the bearer of news", "AKIA", "task-" + "a" * 20]
+)
 def test_what_is_no_key_stays_the_same_object(text: str) -> None:
     assert mask_text(text) is text
