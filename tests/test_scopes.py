@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
 
-from spanrelay import current_scope, mark, run_tool, scope
+from spanrelay import current_scope, guardrail, mark, run_tool, scope, scoped
 from spanrelay.semconv.names import OI_KIND_OF_KIND
 from spanrelay_testkit.capture import Capture
 
@@ -74,12 +75,108 @@ def test_a_decorated_coroutine_function_overlaps_without_mixing(capture: Capture
     assert len(capture.spans) == 20
 
 
-def test_generators_cannot_be_decorated() -> None:
-    def values() -> object:
-        yield 1
+def test_a_generator_works_in_its_scope_and_its_consumer_does_not(capture: Capture) -> None:
+    @scope("counting", "chain")
+    def values() -> Any:
+        got = yield current_scope()
+        yield (got, current_scope())
 
-    with pytest.raises(TypeError, match="enter the scope around the loop"):
-        scope("worker")(values)
+    steps = values()
+    first = next(steps)
+    assert first.name == "counting"
+    assert current_scope() is None
+    assert steps.send("sent") == ("sent", first)
+    assert list(steps) == []
+    assert capture.span.name == "counting"
+
+
+async def test_an_async_generator_works_in_its_scope_and_its_consumer_does_not(capture: Capture) -> None:
+    @scoped("counting")
+    async def values() -> Any:
+        got = yield current_scope()
+        yield (got, current_scope())
+
+    steps = values()
+    first = await anext(steps)
+    assert first.name == "counting"
+    assert current_scope() is None
+    assert await steps.asend("sent") == ("sent", first)
+    await steps.aclose()
+    assert capture.span.name == "counting"
+    assert capture.span.status.status_code.name == "UNSET"
+
+
+def test_what_is_thrown_into_a_generator_arrives_in_its_scope(capture: Capture) -> None:
+    @scoped()
+    def values() -> Any:
+        try:
+            yield 1
+        except LookupError:
+            yield current_scope()
+
+    steps = values()
+    next(steps)
+    assert steps.throw(LookupError()).name == "values"
+    with pytest.raises(ZeroDivisionError):
+        steps.throw(ZeroDivisionError("unhandled"))
+    assert capture.span.status.status_code.name == "ERROR"
+
+
+def test_one_scope_object_may_be_entered_by_several_tasks_at_once(capture: Capture) -> None:
+    shared = scope("shared", "chain")
+
+    async def work(first: asyncio.Event, second: asyncio.Event) -> None:
+        with shared as entered:
+            first.set()
+            await second.wait()
+            assert current_scope() is entered
+        assert current_scope() is None
+
+    async def both() -> None:
+        a, b = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(work(a, b), work(b, a))
+
+    asyncio.run(both())
+    assert len(capture.spans) == 2
+
+
+def test_a_scope_is_called_what_it_was_named() -> None:
+    with scope("helper") as helper:
+        assert helper.name == "helper"
+
+
+def test_numbers_may_name_sessions_and_users(capture: Capture) -> None:
+    numbers: Any = {"session": 123, "user": 7}
+    with scope("ticket", **numbers) as ticket:
+        assert (ticket.session_id, ticket.user_id) == ("123", "7")
+
+
+@pytest.mark.parametrize("wrong", [{"agent": "me"}, {"metadata": ["x"]}])
+def test_a_wrong_argument_is_named(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(wrong))}=.* must be a"):
+        scope("me", **wrong)
+
+
+def test_registrations_end_with_the_scope_even_for_tasks_that_outlive_it(capture: Capture) -> None:
+    @guardrail
+    def never(call: Any) -> str:
+        return "no"
+
+    async def go() -> Any:
+        over = asyncio.Event()
+
+        async def outliving() -> Any:
+            await over.wait()
+            return run_tool("t", lambda: 1)
+
+        with scope("short") as short:
+            short.use(never)
+            task = asyncio.ensure_future(outliving())
+            await asyncio.sleep(0)
+        over.set()
+        return await task
+
+    assert asyncio.run(go()) == 1
 
 
 def test_an_error_ends_the_scope_with_its_type(capture: Capture) -> None:

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spanrelay.config import Settings
-    from spanrelay.errors import (
-        CodecError,
-        ConfigurationError,
-        GuardrailRejected,
-        MiddlewareError,
-        SpanRelayError,
-    )
-    from spanrelay.pipeline.managed import arun_tool, run_tool
-    from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, use
+    from spanrelay.errors import CodecError, ConfigurationError, GuardrailRejected, MiddlewareError, SpanRelayError
+    from spanrelay.pipeline.decorators import agent, tool
+    from spanrelay.pipeline.managed import arun_model, arun_tool, astream_model, run_model, run_tool, stream_model
+    from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, stream_intercept, use
     from spanrelay.runtime import Runtime, activate
-    from spanrelay.scopes import Scope, current_scope, mark, scope
+    from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
     from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent
     from spanrelay.telemetry.mailbox import flush
     from spanrelay.telemetry.observers import Field, metadata_injector, sanitizer, subscribe, subscriber
@@ -37,7 +32,10 @@ __all__ = [
     "Settings",
     "SpanRelayError",
     "activate",
+    "agent",
+    "arun_model",
     "arun_tool",
+    "astream_model",
     "current_scope",
     "execution_intercept",
     "flush",
@@ -45,11 +43,16 @@ __all__ = [
     "mark",
     "metadata_injector",
     "request_intercept",
+    "run_model",
     "run_tool",
     "sanitizer",
     "scope",
+    "scoped",
+    "stream_intercept",
+    "stream_model",
     "subscribe",
     "subscriber",
+    "tool",
     "use",
 ]
 __version__ = "0.1.0"
@@ -68,7 +71,10 @@ _HOMES = {
     "Settings": "config",
     "SpanRelayError": "errors",
     "activate": "runtime",
+    "agent": "pipeline.decorators",
+    "arun_model": "pipeline.managed",
     "arun_tool": "pipeline.managed",
+    "astream_model": "pipeline.managed",
     "current_scope": "scopes",
     "execution_intercept": "pipeline.middleware",
     "flush": "telemetry.mailbox",
@@ -76,11 +82,16 @@ _HOMES = {
     "mark": "scopes",
     "metadata_injector": "telemetry.observers",
     "request_intercept": "pipeline.middleware",
+    "run_model": "pipeline.managed",
     "run_tool": "pipeline.managed",
     "sanitizer": "telemetry.observers",
     "scope": "scopes",
+    "scoped": "scopes",
+    "stream_intercept": "pipeline.middleware",
+    "stream_model": "pipeline.managed",
     "subscribe": "telemetry.observers",
     "subscriber": "telemetry.observers",
+    "tool": "pipeline.decorators",
     "use": "pipeline.middleware",
 }
 

@@ -133,7 +133,8 @@ class ToolDefinition:
 class Usage:
     """Tokens of one model call. `input_tokens` includes cached ones, `output_tokens` reasoning ones.
 
-    None means not reported, which is not zero. `cost_usd` is in US dollars.
+    None means not reported, which is not zero. `cost_usd` is in US dollars, and so are the parts of it that the
+    input and the output cost, where they are known apart.
     """
 
     input_tokens: int | None = None
@@ -145,6 +146,8 @@ class Usage:
     input_audio_tokens: int | None = None
     output_audio_tokens: int | None = None
     cost_usd: float | None = None
+    input_cost_usd: float | None = None
+    output_cost_usd: float | None = None
 
 
 @dataclass(slots=True)
@@ -266,7 +269,8 @@ class SpanRecord:
     model calls (and on agents, without usage, where an instrumentor records the agent's conversation), `tool`
     and `result` on tool calls, `input` and `output` on the other kinds. `incomplete` says why a call has only
     part of its answer: `cancelled`, `closed` (by its consumer), `abandoned`, `error`. `content` is false where
-    messages, arguments and results were not recorded.
+    messages, arguments and results were not recorded. `answered_by` names the middleware that answered a call
+    instead of the provider.
     """
 
     trace_id: int
@@ -302,3 +306,4 @@ class SpanRecord:
     dialect: str | None = None
     input: JSON = None
     output: JSON = None
+    answered_by: str | None = None

@@ -50,6 +50,9 @@ class Handle:
         self.remove()
 
 
+_CACHED = 64
+
+
 class _Change:
     """What a thread has added to one registry and taken out of it, and nobody sees yet."""
 
@@ -150,6 +153,9 @@ class Registry(Generic[E]):
         if cached is not None and cached[0] is entries:
             return cached[1]  # pyright: ignore[reportReturnType] - the key names the type
         value = build(entries)
+        if len(self._cache) >= _CACHED:
+            # Keys hold middleware that may be long gone.
+            self._cache = {}
         self._cache[key] = (entries, value)
         return value
 

@@ -19,6 +19,8 @@ from opentelemetry.trace import ProxyTracerProvider
 from spanrelay import config, tracing
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
+from spanrelay.instrumentation.threads import carry_context_into_threads
+from spanrelay.pipeline.stream import abandon_all
 from spanrelay.plugins.configured import install_configured
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.masking import mask_bytes
@@ -118,6 +120,7 @@ def activate(settings: Settings | None = None, *, tracer_provider: TracerProvide
             _runtimes[id(provider)] = runtime
             runtime.start()
             _at_exit()
+            carry_context_into_threads()
         return _runtimes[id(provider)]
 
 
@@ -210,6 +213,8 @@ def _at_exit() -> None:
 
 def finish() -> None:
     """Finish every provider, then say what was lost, if anything was. Runs at exit."""
+    with guarded("ending streams at exit"):
+        abandon_all()
     for runtime in list(_runtimes.values()):
         with guarded("finishing at exit"):
             runtime.provider.shutdown()

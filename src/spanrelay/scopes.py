@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Token
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
@@ -48,6 +48,8 @@ class Scope:
         "_observers",
         "_registry",
         "_token",
+        "_tracing",
+        "name",
         "observers",
         "parent",
         "record",
@@ -56,8 +58,10 @@ class Scope:
         "started",
     )
 
-    def __init__(self, record: SpanRecord, parent: Scope | None) -> None:
+    def __init__(self, record: SpanRecord, parent: Scope | None, name: str) -> None:
         self.record = record
+        self.name = name
+        """The name given to `scope(...)`."""
         self.parent = parent
         self.span: Span | None = None
         self.registries: tuple[Registry[Any], ...] = parent.registries if parent is not None else ()
@@ -67,18 +71,14 @@ class Scope:
         self._registry: Registry[Any] | None = None
         self._observers: Registry[Any] | None = None
         self._token: Token[Context] | None = None
+        self._tracing = default_tracing()
         self.started = time.perf_counter_ns()
-
-    @property
-    def name(self) -> str:
-        """The name given to `scope(...)`."""
-        return self.record.name
 
     @property
     def agent_name(self) -> str:
         """The name of the agent where this is one, else of the scope."""
         agent = self.record.agent
-        return (agent.name if agent is not None else None) or self.record.name
+        return (agent.name if agent is not None else None) or self.name
 
     @property
     def session_id(self) -> str | None:
@@ -145,6 +145,7 @@ class Scope:
 
     def open(self, tracing: Tracing, outer: Context, time: int | None = None) -> Context:
         """Start the span under `outer`, and return the context in which this scope is current."""
+        self._tracing = tracing
         self.span = tracing.open(self.record, outer, time)
         return otel_context.set_value(_SCOPE_KEY, self, set_span_in_context(self.span, outer))
 
@@ -153,7 +154,7 @@ class Scope:
         if error is not None and not isinstance(error, GeneratorExit):
             self.record.error = describe_error(error)
         if self.span is not None:
-            default_tracing().close(self.span, self, time)
+            self._tracing.close(self.span, self, time)
         self.release()
 
     def release(self) -> None:
@@ -205,10 +206,14 @@ class scope:
         if kind not in OI_KIND_OF_KIND:
             choices = ", ".join(str(choice) for choice in OI_KIND_OF_KIND)
             raise ValueError(f"kind={kind!r} is not a kind of scope; use one of {choices}")
+        if agent is not None and not isinstance(agent, AgentInfo):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass names
+            raise TypeError(f"agent={agent!r} must be an AgentInfo; the agent's name is the first argument")
+        if metadata is not None and not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - as above
+            raise TypeError(f"metadata={metadata!r} must be a mapping of names to values")
         self._name = name
         self._kind: Kind = kind
-        self._session = session
-        self._user = user
+        self._session = None if session is None else str(session)
+        self._user = None if user is None else str(user)
         self._metadata = metadata
         self._agent = agent
         self._tool = ToolRequest(name, arguments, call_id) if kind == "tool" else None
@@ -226,7 +231,7 @@ class scope:
         record.user_id = self._user or record.user_id
         if self._metadata:
             record.metadata = {**record.metadata, **self._metadata}
-        return Scope(record, parent)
+        return Scope(record, parent, self._name)
 
     def __enter__(self) -> Scope:
         entered = self.make()._enter()
@@ -236,7 +241,12 @@ class scope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.pop()._exit(error)
+        # One object may be entered by several tasks at once: each leaves what it entered.
+        entered = current_scope()
+        if entered not in self._open:
+            entered = self._open[-1]
+        self._open.remove(entered)
+        entered._exit(error)
 
     async def __aenter__(self) -> Scope:
         return self.__enter__()
@@ -255,11 +265,20 @@ class scope:
 
     def __call__(self, function: F) -> F:
         """Decorate a function, coroutine function or (async) generator function: each call is one scope."""
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-            raise TypeError(
-                f"scope(...) cannot decorate the generator {function!r}: a scope must not stay current between "
-                "its values; enter the scope around the loop that consumes it"
-            )
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def values_in_scope(*args: Any, **kwargs: Any) -> Any:
+                return _values(self.make(), function(*args, **kwargs))
+
+            return cast("F", values_in_scope)
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            def values_in_scope_async(*args: Any, **kwargs: Any) -> Any:
+                return _avalues(self.make(), function(*args, **kwargs))
+
+            return cast("F", values_in_scope_async)
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -275,6 +294,67 @@ class scope:
                 return function(*args, **kwargs)
 
         return cast("F", in_scope)
+
+
+def scoped(name: str | None = None, kind: Kind = "chain", **options: Any) -> Callable[[F], F]:
+    """Decorate a function so that each call is a scope named like it: `@scoped()`; options as `scope` takes them."""
+
+    def decorate(function: F) -> F:
+        return scope(name or function.__name__, kind, **options)(function)
+
+    return decorate
+
+
+def _values(entered: Scope, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Pass on what a generator yields: the scope is current while it works and never in between."""
+    context = entered.open(default_tracing(), otel_context.get_current())
+    step, given = steps.send, cast("Any", None)
+    try:
+        while True:
+            token = otel_context.attach(context)
+            try:
+                value = step(given)
+            except StopIteration as stop:
+                entered.close()
+                return stop.value
+            finally:
+                otel_context.detach(token)
+            try:
+                step, given = steps.send, (yield value)
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as thrown:
+                step, given = steps.throw, thrown
+    except BaseException as error:
+        entered.close(error)
+        raise
+
+
+async def _avalues(entered: Scope, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+    """The async twin of `_values`."""
+    context = entered.open(default_tracing(), otel_context.get_current())
+    step, given = steps.asend, cast("Any", None)
+    try:
+        while True:
+            token = otel_context.attach(context)
+            try:
+                value = await step(given)
+            except StopAsyncIteration:
+                entered.close()
+                return
+            finally:
+                otel_context.detach(token)
+            try:
+                step, given = steps.asend, (yield value)
+            except GeneratorExit:
+                await steps.aclose()
+                raise
+            except BaseException as thrown:
+                step, given = steps.athrow, thrown
+    except BaseException as error:
+        entered.close(error)
+        raise
 
 
 def inherit(record: SpanRecord, parent: Scope | None) -> SpanRecord:

@@ -235,9 +235,27 @@ def _tap(call: ModelCall, response: Any) -> Any:
     form: Form = "frames" if response.headers.get("content-type", "").startswith("text/event-stream") else "body"
     encoding = response.headers.get("content-encoding")
     decode = _decoder(module, encoding) if encoding else None
-    if isinstance(stream, module.SyncByteStream):
+    if encoding and form == "frames" and call.rewriting is not None:
+        # Stream intercepts work on what is readable; the SDK is then given it plain.
+        stream, decode = _Plain(module, encoding, stream), None
+        del response.headers["content-encoding"]
+    if isinstance(response.stream, module.SyncByteStream):
         return _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
     return _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
+
+
+class _Plain:
+    """A stream of bytes, its content encoding undone."""
+
+    def __init__(self, module: ModuleType, encoding: str, stream: Any) -> None:
+        self._response = module.Response(200, headers={"content-encoding": encoding}, stream=stream)
+        self.close, self.aclose = self._response.close, self._response.aclose
+
+    def __iter__(self) -> Any:
+        return self._response.iter_bytes()
+
+    def __aiter__(self) -> Any:
+        return self._response.aiter_bytes()
 
 
 def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:

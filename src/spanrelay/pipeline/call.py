@@ -114,14 +114,17 @@ class Call:
 
     __slots__ = (
         "_opened",
+        "_root",
         "_tap",
         "arrived",
+        "beside",
         "boundary",
         "context",
         "observed",
         "record",
         "rewriting",
         "scope",
+        "sends",
         "span",
         "started",
         "tracing",
@@ -140,9 +143,24 @@ class Call:
         """What came of the answer where it is a stream."""
         self.rewriting: Callable[..., Any] | None = None
         """Makes what stream intercepts put between the source of a stream and its consumer."""
+        self._root: Call | None = None
+        self.beside = False
+        """Whether it is sent together with others."""
+        self.sends = 0
+        """How often the call, or a branch of it, was sent."""
         self.started = 0
         self.observed = True
         """Whether somebody will read what is sent and received; the boundary need not keep it otherwise."""
+
+    @property
+    def root(self) -> Call:
+        """The call that this is a branch of, or this call."""
+        return self._root or self
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is known to come as a stream."""
+        return False
 
     @property
     def tap(self) -> Tap | None:
@@ -198,6 +216,9 @@ class Call:
     def branch(self) -> Call:
         """Return a copy to be sent beside this call."""
         other = copy.copy(self)
+        other._root = self.root
+        # What comes of it is its own until the call adopts it.
+        other.record = copy.copy(self.record)
         other.tap = None
         # What comes back on its way is the branch's, and the boundary keeps state of each sending.
         other.boundary = copy.copy(self.boundary)
@@ -214,6 +235,11 @@ class Call:
 
     def adopt(self, response: Response) -> None:
         """Record what `response` came of: this call, or a branch of it."""
+        other = response.call
+        if other is not self:
+            theirs = other.record
+            self.record.incomplete, self.record.error = theirs.incomplete, theirs.error
+            self.record.time_to_first_chunk = theirs.time_to_first_chunk
 
     @property
     def size(self) -> int:

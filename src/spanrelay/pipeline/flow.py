@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Generator, Mapping
 from types import GeneratorType
 from typing import Any, TypeAlias, cast
 
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, StatusCode
 
 from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.pipeline.call import Call, Response
@@ -93,7 +93,7 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
     except GuardrailRejected as refusal:
         if call.kind != "tool" or not any(e.answers and e.name == refusal.name for e in chain.guardrails):
             raise
-        response = _refusal(call, refusal)
+        response = _Made(call, _refusal(call, refusal), refusal.name)
     return (yield from _settle(call, response))
 
 
@@ -135,6 +135,11 @@ def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
             span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None else "block")
             if reason is not None:
                 span.set_attribute(names.GUARDRAIL_VERDICT_REASON, reason)
+    except BaseException as error:
+        told = describe_error(error)
+        span.set_status(StatusCode.ERROR, told.message or told.type)
+        span.set_attribute(names.ERROR_TYPE, told.type)
+        raise
     finally:
         span.end()
     if reason is not None:
@@ -183,16 +188,13 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
         try:
             effect = steps.send(value) if error is None else steps.throw(error)
         except StopIteration as stop:
-            return _answer_of(entry, stop.value, last)
+            return _answer_of(entry, stop.value, last, call)
         finally:
             frame.running = None
         value, error = None, None
         try:
             if isinstance(effect, Call):
-                value = yield from _layer(effect, chain, frame, index + 1)
-                if not isinstance(value, Response):
-                    value = _Made(call, value)
-                last = value
+                last = value = yield from _layer(effect, chain, frame, index + 1)
             else:
                 value = yield from _perform(effect, entry, call, chain, frame, index)
         except GeneratorExit:
@@ -208,7 +210,7 @@ def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Fr
         branches = cast("list[Any]", effect)
         if not branches or not all(isinstance(branch, Call) for branch in branches):
             raise MiddlewareError(f"execution intercept {entry.name!r} may yield a list of calls, not {effect!r}")
-        return (yield Together([_branch(branch, call, chain, frame, index) for branch in branches]))
+        return (yield Together([_branch(branch, chain, frame, index) for branch in branches]))
     if inspect.isawaitable(effect):
         frame.running = entry
         try:
@@ -221,24 +223,25 @@ def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Fr
     )
 
 
-def _branch(branch: Call, call: Call, chain: Chain, frame: Frame, index: int) -> tuple[Call, Frame, Flow]:
+def _branch(branch: Call, chain: Chain, frame: Frame, index: int) -> tuple[Call, Frame, Flow]:
+    branch.beside = True
     own = Frame(frame.above)
-    return branch, own, _answered(branch, call, chain, own, index)
+    return branch, own, _answered(branch, chain, own, index)
 
 
-def _answered(branch: Call, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
-    response = yield from _layer(branch, chain, frame, index + 1)
-    return response if isinstance(response, Response) else _Made(call, response)
+def _answered(branch: Call, chain: Chain, frame: Frame, index: int) -> Flow:
+    return (yield from _layer(branch, chain, frame, index + 1))
 
 
 class _Made(Response):
-    """An answer from an inner middleware, as the outer ones see it."""
+    """An answer that middleware made; `by` is its name."""
 
-    __slots__ = ()
+    __slots__ = ("by",)
 
-    def __init__(self, call: Call, record: Any) -> None:
+    def __init__(self, call: Call, record: Any, by: str) -> None:
         super().__init__(call, record)
         self._record = record
+        self.by = by
 
 
 def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -249,31 +252,49 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         call.tap.forget()
     if chain.guardrails and call.changed():
         yield from _judge(call, chain, frame)
+    if call.beside and call.streams and not chain.buffered:
+        raise MiddlewareError(_TOGETHER)
+    call.root.sends += 1
     if chain.streams:
         call.rewriting = rewriting(chain.streams, policy_context(call, frame))
     native = yield Send(call)
-    if call.tap is not None:
-        yield Drain(call.tap) if chain.buffered else Deliver(native, call.tap)
+    tap = call.tap
+    if tap is not None and chain.buffered:
+        yield Drain(tap)
+    elif tap is not None:
+        if call.beside:
+            tap.forget()
+            raise MiddlewareError(_TOGETHER)
+        # From here on the stream is the application's, and ends the call that the application made.
+        call.root.adopt(Response(call, native))
+        tap.call = call.root
+        yield Deliver(native, tap)
     return Response(call, native)
 
 
-def _answer_of(entry: Middleware, value: Any, last: Response | None) -> Any:
-    """Check what an execution intercept returned; None after a `yield` means the answer unchanged."""
+_TOGETHER = "streams cannot be sent together; register the execution intercept with buffered=True"
+
+
+def _answer_of(entry: Middleware, value: Any, last: Response | None, call: Call) -> Response:
+    """Return what an execution intercept returned; None after a `yield` means the answer unchanged."""
     if value is None:
         if last is None:
             raise MiddlewareError(f"execution intercept {entry.name!r} neither sent the call nor returned an answer")
         return last
-    return value
+    return value if isinstance(value, Response) else _Made(call, value, entry.name)
 
 
-def _settle(call: Call, answer: Any) -> Flow:
+def _settle(call: Call, answer: Response) -> Flow:
     """Turn the outermost answer into what the application gets."""
-    if isinstance(answer, Response) and not isinstance(answer, _Made):
+    if not isinstance(answer, _Made):
         call.adopt(answer)
         if call.tap is not None:
+            call.tap.call = call
             call.tap.hand_out()
         return answer.native
-    record = answer.record if isinstance(answer, _Made) else answer
+    record = answer.record
+    if call.sends == 0:
+        call.record.answered_by = answer.by
     if call.tap is not None and call.tap.delivered:
         raise MiddlewareError("a stream that has been delivered cannot be changed; register with buffered=True")
     return (yield Answer(call, _body_of(call, record)))

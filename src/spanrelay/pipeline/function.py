@@ -122,6 +122,7 @@ class FunctionCall(Call):
 
     def adopt(self, response: Response) -> None:
         """Record what `response` came of: this call, or a branch of it."""
+        super().adopt(response)
         other = response.call
         if isinstance(other, FunctionCall):
             self.sent, self._request, self._plain = other.sent, other._request, other._plain

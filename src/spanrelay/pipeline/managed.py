@@ -42,6 +42,9 @@ class FunctionBoundary:
         arguments = call.outgoing()
         if call.observed:
             call.sent = _json.dumps(arguments)
+        return self._run(arguments)
+
+    def _run(self, arguments: Any) -> Any:
         if arguments is None:
             return self._function()
         return self._function(**arguments) if isinstance(arguments, Mapping) else self._function(arguments)
@@ -105,9 +108,12 @@ def run_tool(
         tracing: Opens the span; by default SpanRelay's own tracer.
 
     Raises:
+        TypeError: `function` is a coroutine function.
         GuardrailRejected: a guardrail refused; the function was not called.
         BaseException: whatever the function raised, unchanged.
     """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"tool {name!r} is a coroutine function; run it with `await spanrelay.arun_tool(...)`")
     return run(_tool(FunctionBoundary, name, function, arguments, call_id, description, tracing))
 
 

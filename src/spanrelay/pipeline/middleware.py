@@ -7,7 +7,7 @@ pass or refuses, an execution intercept stands around the sending, a stream inte
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, overload
 
@@ -30,8 +30,9 @@ _FRAME_KEY = otel_context.create_key("spanrelay.frame")
 class Middleware:
     """One registered piece of policy.
 
-    `kinds` None means every kind of call. `timeout` limits each wait, in seconds. `buffered` (execution
-    intercepts): a stream is drained before the intercept resumes, and replayed to the consumer afterwards.
+    `kinds` None means every call of a model or a tool; runs of agents must be asked for. `timeout` limits each
+    wait, in seconds. `buffered` (execution intercepts): a stream is drained before the intercept resumes, and
+    replayed to the consumer afterwards.
     `stop` (request intercepts): those after it do not run. `answers` (guardrails): a refused tool call answers
     with the reason instead of raising. `hold_back` (stream intercepts): characters of text kept back; None for
     intercepts of events.
@@ -247,8 +248,10 @@ def _compiled(
 
 
 def _compile(entries: Iterable[Middleware], kind: Kind, excluded: frozenset[Middleware]) -> Chain | None:
-    chosen = [e for e in entries if e not in excluded and (e.kinds is None or kind in e.kinds)]
+    chosen = [e for e in entries if e not in excluded and _concerns(e, kind)]
     return Chain(chosen) if chosen else None
 
 
-Flow: TypeAlias = Generator[Any, Any, Any]
+def _concerns(entry: Middleware, kind: Kind) -> bool:
+    # What is written for models and tools would not know what to do with an agent's input.
+    return kind != "agent" if entry.kinds is None else kind in entry.kinds

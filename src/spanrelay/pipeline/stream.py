@@ -7,6 +7,7 @@ for each advance and detached after it, never held in between.
 from __future__ import annotations
 
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Literal, TypeAlias, cast
@@ -115,6 +116,7 @@ class Tap:
         """Whether the source is exhausted, so that the call ends with the last of `_ready`."""
         self._held: bytes | None = None
         self._resume: Any = None
+        _passing.add(self)
 
     def deliver(self, resume: Any) -> None:
         """Go out to the consumer now; `resume(error)` takes the flow on when the stream has ended."""
@@ -205,8 +207,18 @@ class Tap:
                 self.call.record.error = codec.decode_response(self.arrived.body(codec)).error
 
     def _end(self) -> None:
+        _passing.discard(self)
         self._note_error_event()
         self.call.finish()
+
+
+_passing: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def abandon_all() -> None:
+    """End every stream that somebody still holds: the process is about to end, and nobody will read on."""
+    for tap in list(_passing):
+        tap.abandon()
 
 
 class SyncTap(Tap):
@@ -328,9 +340,13 @@ class SyncTap(Tap):
             self._end()
 
     def __del__(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End the call: nobody reads on. What had arrived is kept."""
         if self._done:
             return
-        self.call.record.incomplete = "abandoned"
+        self.call.record.incomplete = None if self._saw_end() else "abandoned"
         try:
             self._finish()
         except BaseException as error:
@@ -457,9 +473,13 @@ class AsyncTap(Tap):
             self._end()
 
     def __del__(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End the call: nobody reads on. What had arrived is kept."""
         # Nothing can be awaited here, so policy that waits for the end is closed instead of resumed.
         if not self._done:
             self._done = True
-            self.call.record.incomplete = "abandoned"
+            self.call.record.incomplete = None if self._saw_end() else "abandoned"
             with guarded("ending an abandoned stream"):
                 self._end()

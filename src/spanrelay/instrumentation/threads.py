@@ -1,0 +1,76 @@
+"""Carries the context, and with it scopes and their policy, into threads and thread pools.
+
+Nothing is wrapped where OpenTelemetry's own threading instrumentation does it already.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import wrapt
+from opentelemetry.context import Context, attach, detach, get_current
+
+_OURS = ("spanrelay", "Otel")
+"""Names of threads that work for the process and for no call: they must hold nobody's context."""
+
+_wrapped = False
+
+
+def carry_context_into_threads() -> None:
+    """Let what a thread or a pool runs see the context it was started in. Idempotent."""
+    global _wrapped
+    if _wrapped or _otel_does_it():
+        return
+    _wrapped = True
+    wrapt.wrap_function_wrapper(threading.Thread, "start", _start)
+    wrapt.wrap_function_wrapper(ThreadPoolExecutor, "submit", _submit)
+
+
+def _otel_does_it() -> bool:
+    try:
+        from opentelemetry.instrumentation.threading import (  # pyright: ignore[reportMissingImports] - an extra
+            ThreadingInstrumentor,
+        )
+    except ImportError:
+        return False
+    return bool(ThreadingInstrumentor().is_instrumented_by_opentelemetry)
+
+
+def _start(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    context = get_current()
+    if context and not instance.name.startswith(_OURS):
+        _run_within(context, instance)
+    return wrapped(*args, **kwargs)
+
+
+def _run_within(context: Context, thread: threading.Thread) -> None:
+    run = thread.run
+
+    def in_context() -> None:
+        del thread.run  # the instance's own: it refers to the thread, which would then be freed late
+        _within(context, run)
+
+    thread.run = in_context
+
+
+def _submit(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    if not args:
+        return wrapped(*args, **kwargs)
+    work = functools.partial(_within, get_current(), args[0])
+    # A pool's thread outlives the call that starts it and must not keep its context.
+    token = attach(Context())
+    try:
+        return wrapped(work, *args[1:], **kwargs)
+    finally:
+        detach(token)
+
+
+def _within(context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    token = attach(context)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        detach(token)
