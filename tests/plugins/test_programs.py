@@ -1,0 +1,236 @@
+"""Unmodified programs under `opentelemetry-instrument`, with nothing but a `spanrelay.toml` beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.plugins.installed import distribution
+from tests.programs import ASK, Run, run
+
+from spanrelay_testkit.model_server import ModelServer
+
+DENY = '[plugins.policy]\nmodels.deny = ["m"]\n'
+WARN = '[policy]\non_failure = "warn"\n'
+REFUSED = "model 'm' is denied by 'm'"
+
+EVERY_WAY = """
+import asyncio, openai, spanrelay
+hello = [{"role": "user", "content": "hello"}]
+client, later = openai.OpenAI(), openai.AsyncOpenAI()
+
+async def all_of(calls):
+    for call in calls:
+        try:
+            result = call()
+            if hasattr(result, "__await__"):
+                await result
+            print("sent")
+        except spanrelay.GuardrailRejected as refusal:
+            print(refusal.reason)
+
+asyncio.run(all_of([
+    lambda: client.chat.completions.create(model="m", messages=hello),
+    lambda: client.chat.completions.create(model="m", messages=hello, stream=True),
+    lambda: client.chat.completions.with_raw_response.create(model="m", messages=hello),
+    lambda: later.chat.completions.create(model="m", messages=hello),
+    lambda: later.chat.completions.create(model="m", messages=hello, stream=True),
+    lambda: later.chat.completions.with_raw_response.create(model="m", messages=hello),
+    lambda: client.responses.create(model="m", input="hello"),
+    lambda: client.embeddings.create(model="m", input="hello"),
+    lambda: spanrelay.run_tool("delete_file", print, "deleted"),
+]))
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as running:
+        yield running
+
+
+def configure(folder: Path, text: str, name: str = "spanrelay.toml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def check_stopped(ran: Run, *said: str) -> None:
+    """The program has not run a line, and stderr says why and nothing else."""
+    assert (ran.code, ran.out) == (1, "")
+    assert "Traceback" not in ran.err
+    assert "Fatal Python error" not in ran.err
+    for each in said:
+        assert each in ran.err, ran.err
+
+
+@pytest.mark.parametrize("settings", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_SAMPLER": "always_off"}])
+def test_what_is_denied_is_never_sent_in_any_form(
+    tmp_path: Path, server: ModelServer, settings: dict[str, str]
+) -> None:
+    configure(tmp_path, DENY + 'tools.deny = ["delete_*"]')
+    ran = run(EVERY_WAY, tmp_path, server, **settings)
+    assert ran.err.count("Traceback") == 0
+    assert ran.out.splitlines() == [REFUSED] * 8 + ["tool 'delete_file' is denied by 'delete_*'"]
+    assert server.requests == []
+
+
+def test_a_refused_call_is_in_the_trajectory(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, DENY)
+    ran = run(ASK, tmp_path, server)
+    assert ran.code == 1
+    assert f"GuardrailRejected: guardrail 'policy.models' refused the call: {REFUSED}" in ran.err
+    assert REFUSED in str(ran.trajectories)
+    assert server.requests == []
+
+
+def test_a_budget_stops_the_third_call(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, "[plugins.policy.session]\nmax_calls = 2")
+    program = "import spanrelay\nwith spanrelay.scope('agent', session='s'):\n"
+    program += "".join(f"    exec({ASK!r})\n" for _ in range(3))
+    ran = run(program, tmp_path, server)
+    assert "this session has made 2 of the 2 model calls allowed" in ran.err
+    assert len(server.requests) == 2
+
+
+def test_a_broken_file_stops_the_program_before_its_first_line(tmp_path: Path, server: ModelServer) -> None:
+    path = configure(tmp_path, '[plugins.policy]\nmodel.deny = ["m"]\ntools = 1\n[plugins.nothing]')
+    check_stopped(
+        run(f"print('first line')\n{ASK}", tmp_path, server),
+        "spanrelay: the configuration cannot be put in force:",
+        f"{path}: plugins.policy.model: is not known; did you mean 'models'?",
+        f"{path}: plugins.policy.tools: is a whole number; write a table",
+        f"{path}: plugins.nothing: no installed plugin has this name",
+    )
+    configure(tmp_path, "[plugins.policy")
+    check_stopped(run("print('first line')", tmp_path), f"{path}: is not TOML")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("settings", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_CONFIG_FILE": "gone.yaml"}])
+def test_a_broken_file_stops_the_program_whatever_else_is_off_or_broken(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    configure(tmp_path, "[plugins.nothing]")
+    check_stopped(run("print('first line')", tmp_path, **settings), "no installed plugin has this name")
+
+
+def test_a_chosen_file_that_is_not_there_stops_the_program(tmp_path: Path) -> None:
+    ran = run("print('first line')", tmp_path, SPANRELAY_CONFIG="gone.toml")
+    check_stopped(ran, f"{tmp_path}/gone.toml: cannot be read: No such file or directory")
+
+
+def test_a_broken_file_stops_child_processes_too(tmp_path: Path) -> None:
+    program = "import subprocess, sys\nopen('spanrelay.toml', 'w').write('=')\nprint('parent', flush=True)\n"
+    program += "sys.exit(subprocess.run([sys.executable, '-c', 'print(1)']).returncode)"
+    ran = run(program, tmp_path)
+    assert (ran.code, ran.out) == (1, "parent\n")
+
+
+def test_where_a_warning_is_enough_the_program_runs_and_says_so_at_the_end(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, f"{WARN}{DENY}[plugins.nothing]")
+    ran = run("print('hello')", tmp_path)
+    assert (ran.code, ran.out) == (0, "hello\n")
+    first, last = ran.err.splitlines()
+    assert "plugins.nothing: no installed plugin has this name" in first
+    assert last == "spanrelay: lost or left out: 1 parts of the configured policy"
+    ran = run(ASK, tmp_path, server)
+    assert REFUSED in ran.err, "what could be put in force is"
+    assert ran.err.splitlines()[-1] == last
+
+
+def test_a_program_that_no_file_concerns_imports_nothing_of_plugins(tmp_path: Path) -> None:
+    program = "import sys\nprint([n for n in sys.modules if n.startswith('spanrelay.p') and n.count('.') < 2])\n"
+    program += "print('tomllib' in sys.modules, 'spanrelay.plugins.activation' in sys.modules)"
+    ran = run(program, tmp_path)
+    assert ran.out.splitlines() == ["['spanrelay.plugins']", "False False"]
+
+
+def test_an_sdk_that_is_not_instrumented_ends_the_program_on_import(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, DENY)
+    program = f"print('first line')\ntry:\n    import openai\nexcept BaseException:\n    pass\n{ASK}"
+    broken = "[opentelemetry_instrumentor]\nbroken = broken:Broken\n"
+    site = distribution(tmp_path / "site", "broken", "broken", "raise ValueError('broken')", broken)
+    for settings in (
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"},
+        {"OTEL_PYTHON_DISTRO": "none_of_these", "PYTHONPATH": str(site)},
+    ):
+        ran = run(program, tmp_path, server, **settings)
+        assert (ran.code, ran.out) == (1, "first line\n")
+        assert "'openai' is imported and not instrumented, so the configured policy does not hold" in ran.err
+    configure(tmp_path, WARN + DENY)
+    ran = run(program, tmp_path, server, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="*")
+    assert ran.code == 0
+    assert len(server.requests) == 1
+
+
+BREAK = """
+import importlib.abc, importlib.machinery, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "openai._base_client":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            del module.AsyncAPIClient.request
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(sys.meta_path.index(importlib.machinery.PathFinder), Finder())
+"""
+
+
+def test_a_patch_point_that_is_missing_ends_the_program_on_import(tmp_path: Path, server: ModelServer) -> None:
+    program = f"print('first line')\n{BREAK}\ntry:\n    import openai\nexcept BaseException:\n    pass\n{ASK}"
+    assert run(program, tmp_path, server).code == 0
+    configure(tmp_path, DENY)
+    ran = run(program, tmp_path, server)
+    assert (ran.code, ran.out) == (1, "first line\n")
+    assert "has no openai._base_client.AsyncAPIClient.request, so the configured policy does not hold" in ran.err
+    configure(tmp_path, WARN + DENY)
+    ran = run(program, tmp_path, server)
+    assert REFUSED in ran.err
+    assert ran.err.splitlines()[-1] == "spanrelay: lost or left out: 1 patch points not found in openai"
+    assert len(server.requests) == 1
+
+
+OBSERVER = """
+from dataclasses import dataclass
+
+
+@dataclass
+class Config:
+    pass
+
+
+class Failing:
+    name = "failing"
+    config_model = Config
+
+    def validate(self, config):
+        return []
+
+    def register(self, context):
+        raise OSError("no room")
+"""
+
+
+def test_a_plugin_that_cannot_be_installed_stops_the_program(tmp_path: Path) -> None:
+    site = distribution(
+        tmp_path / "site", "other", "failing", OBSERVER, "[spanrelay_plugin]\nfailing = failing:Failing\n"
+    )
+    configure(tmp_path, f"{DENY}[plugins.failing]")
+    ran = run("print('first line')", tmp_path, PYTHONPATH=str(site))
+    check_stopped(ran, "plugins.failing: cannot be installed: OSError: no room")
+
+
+def test_under_another_configurator_policy_holds_too(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, DENY)
+    ran = run(ASK, tmp_path, server, OTEL_PYTHON_DISTRO="none_of_these")
+    assert REFUSED in ran.err
+    assert server.requests == []
