@@ -3,15 +3,18 @@
 import json
 import logging
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.trajectory.program import Program, outline, says, user
 
 from spanrelay import _guard
-from spanrelay.trajectory.sinks import TrajectoryDirectory
-from spanrelay.trajectory.spool import SUFFIX
+from spanrelay.trajectory.sinks import TrajectoryDirectory, recover, write_whole
+from spanrelay.trajectory.spool import SUFFIX, TEMPORARY
 
 
 def chat(program: Program, session: str, words: str = "hi") -> None:
@@ -152,3 +155,57 @@ def test_a_session_beyond_the_bound_is_finished_and_may_begin_anew(
         chat(program, f"s{number}")
     chat(program, "s0")
     assert set(program.documents()) == {*(f"s{number}" for number in range(30)), "s0-2"}
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from spanrelay.trajectory import sinks
+
+sinks.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+sinks.write_whole(Path(sys.argv[1]), b"half of a conversation")
+"""
+
+
+def killed_while_writing(path: Path) -> list[Path]:
+    """Kill a process just before its file appears under its name; return what it left."""
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = list(path.parent.glob(f".*{TEMPORARY}"))
+    assert [file.read_bytes() for file in left] == [b"half of a conversation"]
+    return left
+
+
+def test_recovery_removes_what_a_process_was_writing_when_it_died(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    left = killed_while_writing(tmp_path / "conv.json") + killed_while_writing(tmp_path / "images" / "a.png")
+    assert recover(tmp_path) == []
+    assert not any(file.exists() for file in left)
+
+
+def test_the_size_of_the_folder_is_kept_without_what_dead_processes_were_writing(tmp_path: Path) -> None:
+    directory = TrajectoryDirectory(tmp_path, max_bytes=64)
+    directory.prepare()
+    (left,) = killed_while_writing(tmp_path / "conv.json")
+    directory.write(tmp_path / "mine.json", {"a": 1})
+    assert not left.exists()
+    assert (tmp_path / "mine.json").exists()
+
+
+def test_a_file_that_a_live_process_is_writing_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def look_around_first(source: str, target: Path) -> None:
+        recover(tmp_path)
+        replace(source, target)
+
+    monkeypatch.setattr("spanrelay.trajectory.sinks.os.replace", look_around_first)
+    write_whole(tmp_path / "conv.json", b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["conv.json"]
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conv.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "conv.json", b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["conv.json"]

@@ -1,17 +1,20 @@
 """What a killed process leaves is a document; what is written survives, what is torn does no harm."""
 
+import errno
 import json
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from tests.trajectory.program import Program, answers, calls, outline, read, results, says, system, user
 
 from spanrelay import _guard
 from spanrelay.trajectory.atif import violations
+from spanrelay.trajectory import spool
 from spanrelay.trajectory.sinks import recover
 from spanrelay.trajectory.spool import SUFFIX, Spool, orphans, render, replay
 
@@ -160,6 +163,35 @@ def test_a_part_that_exists_is_never_opened_again(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         Spool(tmp_path / f"a{SUFFIX}")
     first.close()
+
+
+def test_a_part_removed_by_another_process_before_it_was_locked_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock, removals = tmp_path / f"a{SUFFIX}", spool._lock, [1, 2]
+
+    def lock_too_late(file: BinaryIO, *, wait: bool = False) -> bool:
+        if removals and removals.pop():
+            path.unlink()
+        return lock(file, wait=wait)
+
+    monkeypatch.setattr(spool, "_lock", lock_too_late)
+    part = Spool(path)
+    part.write({"op": "note"})
+    assert path.read_bytes()
+    assert list(orphans(tmp_path)) == []
+    part.close(remove=True)
+
+
+def test_where_files_cannot_be_locked_parts_are_written_and_none_is_taken_for_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: BinaryIO, flags: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("spanrelay.trajectory.spool.fcntl.flock", refuse)
+    Spool(tmp_path / f"a{SUFFIX}").close()
+    assert list(orphans(tmp_path)) == []
 
 
 def test_nothing_replayed_is_no_document() -> None:

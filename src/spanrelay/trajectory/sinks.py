@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from spanrelay.trajectory.spool import Operation, Spool
 
 MAX_PART = 512 * 1024 * 1024
 """Bytes that one growing document may have."""
+
+MEDIA = ("images", "audio", "assets")
+"""The folders of media."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _BEGINS = ("step", "demote")
@@ -89,7 +92,7 @@ class TrajectoryDirectory:
                 os.utime(path)  # used again, so not old
             else:
                 path.parent.mkdir(mode=0o700, exist_ok=True)
-                _write_whole(path, data)
+                write_whole(path, data)
                 self._unchecked += len(data)
         except OSError as error:
             _guard.swallow(f"writing media to {self.path}", error)
@@ -98,7 +101,7 @@ class TrajectoryDirectory:
     def write(self, path: Path, document: dict[str, JSON]) -> None:
         """Write a document in one piece, and make room for it. Raises `OSError`."""
         data = _json.dumps(document)
-        _write_whole(path, data)
+        write_whole(path, data)
         self._unchecked += len(data)
         if self._unchecked > self._max_bytes // 64:
             self._unchecked = 0
@@ -109,7 +112,8 @@ class TrajectoryDirectory:
         self._growing.discard(path)
 
     def _trim(self) -> None:
-        """Remove the oldest files while all together are too large."""
+        """Remove the oldest files while all together are too large, and what dead processes were writing."""
+        _remove_unwritten(self.path)
         files = [(entry.stat(), entry) for entry in self._files()]
         total = sum(stat.st_size for stat, _ in files)
         for stat, entry in sorted(files, key=lambda file: file[0].st_mtime_ns):
@@ -121,8 +125,8 @@ class TrajectoryDirectory:
 
     def _files(self) -> Iterator[Path]:
         yield from self.path.glob("*.json")
-        for folder in ("images", "audio", "assets"):
-            yield from (self.path / folder).glob("*")
+        for folder in MEDIA:
+            yield from (self.path / folder).glob("[!.]*")
 
 
 def _stems(name: str) -> Iterator[str]:
@@ -137,22 +141,38 @@ def _stems(name: str) -> Iterator[str]:
         number += 1
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that readers see it whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that readers see it whole or not at all. Raises `OSError`.
+
+    Until it is whole it is locked, so that others can tell whether its writer lives.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{spool.TEMPORARY}")
+    file = spool.create(temporary)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
+        with file:
+            written = memoryview(data)
+            while written:
+                written = written[file.write(written) :]
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
+def _remove_unwritten(directory: Path) -> None:
+    """Remove the files that processes were writing when they died."""
+    for folder in (directory, *(directory / name for name in MEDIA)):
+        for file in spool.orphans(folder, f".*{spool.TEMPORARY}"):
+            file.unlink(missing_ok=True)
+
+
 def recover(directory: Path) -> list[Path]:
-    """Finish the documents whose writing process died: render each part, remove it, return the documents."""
+    """Finish the documents whose writing process died: render each part, remove it, return the documents.
+
+    What such a process was writing at that moment is removed: the part says the same.
+    """
+    _remove_unwritten(directory)
     finished: list[Path] = []
     for part in spool.orphans(directory):
         path = part.with_name(part.name.removesuffix(spool.SUFFIX) + ".json")
@@ -160,7 +180,7 @@ def recover(directory: Path) -> list[Path]:
             document = spool.render(part)
             if document is not None:
                 _mark_recovered(document)
-                _write_whole(path, _json.dumps(document))
+                write_whole(path, _json.dumps(document))
                 finished.append(path)
             part.unlink()
     return finished

@@ -23,6 +23,8 @@ except ImportError:  # Windows: parts are then told apart by name only
     fcntl = None
 
 SUFFIX = ".atif.part"
+TEMPORARY = ".atif.tmp"
+"""How the names of files end that appear under their own names once they are whole."""
 
 Operation = dict[str, JSON]
 
@@ -52,13 +54,11 @@ class Spool:
     __slots__ = ("_file", "_mask", "path", "size")
 
     def __init__(self, path: Path, mask: Callable[[bytes], bytes] = _unchanged) -> None:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._file: BinaryIO = os.fdopen(handle, "r+b", buffering=0)
+        self._file = create(path)
         self._mask = mask
         self.path = path
         self.size = 0
         """Bytes written."""
-        _lock(self._file)
 
     def write(self, operation: Operation) -> None:
         """Append one operation."""
@@ -78,12 +78,27 @@ class Spool:
         self._file.close()
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Take the lock that says a live process writes this part; False where another holds it."""
+def create(path: Path) -> BinaryIO:
+    """Create a file for its owner alone, locked until it is closed or this process ends.
+
+    Raises:
+        FileExistsError: it exists.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        file = os.fdopen(handle, "r+b", buffering=0)
+        _lock(file, wait=True)  # where files cannot be locked, nobody takes it for abandoned either
+        if os.fstat(handle).st_nlink:
+            return file
+        file.close()  # somebody who tidies up found it before it was locked, and has removed it
+
+
+def _lock(file: BinaryIO, *, wait: bool = False) -> bool:
+    """Take the lock that says a live process writes this file; False where another holds it, or none can."""
     if fcntl is None:
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True
@@ -106,15 +121,20 @@ def _operations(lines: Iterable[bytes]) -> Iterator[Operation]:
             _guard.losses.add("torn spool lines")
 
 
-def orphans(directory: Path) -> Iterator[Path]:
-    """Yield the part files in `directory` whose process has died. None where files cannot be locked."""
+def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
+    """Yield the part files in `directory` whose process has died. None where files cannot be locked.
+
+    Each is locked until the next is asked for, so that it can be removed without harm to a process that begins.
+    """
     if fcntl is None:
         return
-    for part in sorted(directory.glob(f"*{SUFFIX}")):
+    for path in sorted(directory.glob(pattern)):
         try:
-            with part.open("r+b") as file:
+            with path.open("r+b") as file:
                 if _lock(file):
-                    yield part
+                    yield path
+        except FileNotFoundError:
+            continue
         except OSError as error:
             _guard.swallow("looking for unfinished trajectories", error)
 
