@@ -13,8 +13,8 @@ import pytest
 from tests.trajectory.program import Program, answers, calls, outline, read, results, says, system, user
 
 from spanrelay import _guard
-from spanrelay.trajectory.atif import violations
 from spanrelay.trajectory import spool
+from spanrelay.trajectory.atif import violations
 from spanrelay.trajectory.sinks import recover
 from spanrelay.trajectory.spool import SUFFIX, Spool, orphans, render, replay
 
