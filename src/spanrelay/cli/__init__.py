@@ -1,4 +1,4 @@
-"""The `spanrelay` command: looks at trajectories, recovers them and judges them.
+"""The `spanrelay` command: looks at trajectories, recovers them and judges them, and looks at plugins.
 
 Each command has its own file with `add_arguments` and `run`; none knows another.
 """
@@ -10,15 +10,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from spanrelay.cli import recover, show, validate
+from spanrelay.cli import plugins, recover, show, validate
 from spanrelay.errors import SpanRelayError
 
-COMMANDS = {"show": show, "recover": recover, "validate": validate}
+COMMANDS = {"show": show, "recover": recover, "validate": validate, "plugins": plugins}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when it found a fault, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents: show, recover, validate.")
+    parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents, and the plugins in force.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = (command.__doc__ or "").splitlines()[0]

@@ -103,7 +103,7 @@ def _validated(plugin: Plugin, config: Any, layer: Layer, key: str) -> list[Diag
         replace(
             diagnostic,
             key=f"{key}.{diagnostic.key}" if diagnostic.key else key,
-            message=_without_secrets(diagnostic.message, layer, config),
+            message=without_secrets(diagnostic.message, layer, config),
         )
         for diagnostic in found
     ]
@@ -247,10 +247,10 @@ def _refusal(plan: Plan) -> ConfigurationError:
 
 
 def _told(error: Exception, layer: Layer, config: Any) -> str:
-    return _without_secrets(f"{type(error).__name__}: {error}", layer, config)
+    return without_secrets(f"{type(error).__name__}: {error}", layer, config)
 
 
-def _without_secrets(text: str, layer: Layer, config: Any) -> str:
+def without_secrets(text: str, layer: Layer, config: Any) -> str:
     """Return `text` without anything that came from the environment or stands in a `Secret`."""
     for secret in sorted({*layer.secrets, *_secrets(config)}, key=len, reverse=True):
         if secret:

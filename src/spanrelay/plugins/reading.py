@@ -5,6 +5,7 @@ Values are never part of a diagnostic, since any of them may be a secret; keys a
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -158,7 +159,7 @@ def _is_required(field: Field[Any]) -> bool:
 def joined(key: str, name: str) -> str:
     """Return the path of `name` in the table at `key`, as TOML writes it."""
     bare = name.replace("-", "").replace("_", "").isalnum()
-    name = name if bare else f'"{name}"'
+    name = name if bare else json.dumps(name, ensure_ascii=False)  # a key may hold what moves a terminal's cursor
     return f"{key}.{name}" if key else name
 
 
