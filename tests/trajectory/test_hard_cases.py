@@ -4,6 +4,7 @@ import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.trajectory.program import (
@@ -817,6 +818,21 @@ def test_an_agents_version_and_name_come_from_its_span(program: Program) -> None
     program.ask(root, ASK, says("hi"))
     program.end(root)
     assert program.document()["agent"] == {"name": "writer", "version": "3.1", "model_name": "m-1-2026"}
+
+
+@pytest.mark.parametrize("given", [123, UUID(int=5)])
+def test_a_name_that_is_no_text_is_taken_as_its_text(program: Program, given: Any) -> None:
+    root = program.agent(given, session_id=given)
+    program.ask(root, [user("weather?")], calls((str(given), "weather", {})))
+    program.use(root, given, {}, "sun", given)
+    program.end(program.agent("other", session_id=str(given)))
+    program.use(root, given, {}, "moon", 7)
+    program.end(root)
+    document = program.document()
+    assert document["session_id"] == document["agent"]["name"] == str(given)
+    assert results(document["steps"][1]) == [(str(given), "sun")]
+    assert results(document["steps"][2]) == [("7", "moon")]
+    assert document["steps"][2]["tool_calls"][0]["function_name"] == str(given)
 
 
 def test_a_mcp_client_span_beneath_its_tools_span_is_the_same_run(program: Program) -> None:

@@ -197,12 +197,13 @@ class Assembler:
         known = self._by_trace.get(record.trace_id)
         if known is not None and _resolve(known).closed:
             known = None
-        if known is not None and (known.id is not None or record.session_id is None):
+        name = _session_name(record)
+        if known is not None and (known.id is not None or name is None):
             return _resolve(known)
-        key = record.session_id or f"{record.trace_id:032x}"
+        key = name or f"{record.trace_id:032x}"
         session = self._sessions.get(key)
         if session is None:
-            session = Session(key, record.session_id, record.trace_id)
+            session = Session(key, name, record.trace_id)
             self._sessions[key] = session
         if known is not None:
             self._merge_sessions(known, session)
@@ -220,7 +221,7 @@ class Assembler:
     def _learn_session(self, node: Node) -> None:
         """Take over a session that a span names only as it ends."""
         node.session = _resolve(node.session)
-        name = node.record.session_id
+        name = _session_name(node.record)
         if name is None or node.session.id is not None:
             return
         known = self._sessions.get(name)
@@ -538,12 +539,12 @@ class Assembler:
         info = named[-1] if named else AgentInfo()
         record = node.record
         name = info.name or _service(record) or "agent"
-        return {"name": name, "version": info.version or record.service_version or "unknown"}
+        return {"name": str(name), "version": str(info.version or record.service_version or "unknown")}
 
     def _child_head(self, name: str, node: Node) -> dict[str, Any]:
         record = node.record
         version = (record.agent and record.agent.version) or record.service_version or "unknown"
-        return {"trajectory_id": _identity(record, name), "agent": {"name": name, "version": version}}
+        return {"trajectory_id": _identity(record, name), "agent": {"name": name, "version": str(version)}}
 
     # ── tools
 
@@ -612,6 +613,11 @@ def _resolve(session: Session) -> Session:
     while session.merged_into is not None:
         session = session.merged_into
     return session
+
+
+def _session_name(record: SpanRecord) -> str | None:
+    """Return the session of a record as text: programs name sessions by numbers too."""
+    return str(record.session_id) if record.session_id else None
 
 
 def _without_content(record: SpanRecord) -> SpanRecord:
@@ -713,14 +719,14 @@ def _identity(record: SpanRecord, name: str = "") -> str:
 
 def _agent_name(node: Node) -> str:
     agent = node.record.agent
-    return (agent.name if agent else None) or node.record.name or "agent"
+    return str((agent.name if agent else None) or node.record.name or "agent")
 
 
 def _caller(node: Node) -> str | None:
     """Return the name of the agent that made a call."""
     for each in _lineage(node):
         if each.record.agent and each.record.agent.name:
-            return each.record.agent.name
+            return str(each.record.agent.name)
     return None
 
 

@@ -467,7 +467,8 @@ class Document:
         if tool is None:
             return []
         if tool.call_id:
-            call = self._wire.get(tool.call_id) or self._calls.get(tool.call_id)
+            call_id = str(tool.call_id)
+            call = self._wire.get(call_id) or self._calls.get(call_id)
             return [call] if call else []
         name = tool.name or record.name
         pending = [c for c in self._calls.values() if not c.executed and not c.told and c.name == name]
@@ -504,7 +505,7 @@ class Document:
     def _add_orphan(self, record: SpanRecord) -> Call:
         """Write a tool that ran without a model asking for it."""
         tool = record.tool
-        given = (tool and tool.call_id) or f"{record.span_id:016x}"
+        given = str((tool and tool.call_id) or f"{record.span_id:016x}")
         step = self._dispatch_step(given, (tool and tool.name) or record.name, tool and tool.arguments, record)
         call = self._own_call(step, given)
         self._add(step, record.start)
@@ -564,7 +565,7 @@ class Document:
         own = self._own_id(given)
         wrapped, changed = steps.arguments_of(arguments)
         extra: dict[str, JSON] | None = {"arguments_wrapped": True} if changed else None
-        step.tool_calls = [atif.ToolCall(own, name or "unknown", wrapped, extra)]
+        step.tool_calls = [atif.ToolCall(own, str(name or "unknown"), wrapped, extra)]
         return step
 
     def _own_call(self, step: atif.Step, given: str) -> Call:
