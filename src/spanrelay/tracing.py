@@ -57,7 +57,7 @@ handed_over: dict[int, Recorded] = {}
 class Recording:
     """How this process records: the exporters' dialect, and whether message content may leave it."""
 
-    __slots__ = ("content", "dialect", "finish", "mark", "unrecorded")
+    __slots__ = ("content", "dialect", "finish", "mark", "price", "unrecorded")
 
     def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
         self.dialect = dialect
@@ -68,6 +68,8 @@ class Recording:
         """Returns a complete record as observers leave it, for spans of providers that are not adopted."""
         self.mark: Callable[[Span, Any, str, Mapping[str, Any]], None] | None = None
         """Adds a mark to a span in a scope, if any, and tells observers at once."""
+        self.price: Callable[[SpanRecord], None] | None = None
+        """Gives the response of a complete record its cost, where the provider did not say it."""
 
 
 recording = Recording()
@@ -181,11 +183,25 @@ def default_tracing() -> Tracing:
     return _default[0]
 
 
+def complete(recorded: Recorded) -> SpanRecord:
+    """Read the kept payload into the record, price the answer, and return the record."""
+    recorded.complete()
+    price(recorded.record)
+    return recorded.record
+
+
+def price(record: SpanRecord) -> None:
+    """Price the response of a complete record, where somebody knows prices."""
+    if recording.price is not None:
+        with guarded("pricing an answer"):
+            recording.price(record)
+
+
 def _project_now(span: Span, recorded: Recorded) -> SpanRecord:
     """Put the record onto the span, and return it as observers leave it."""
     record = SpanRecord(0, 0, error=ErrorInfo("error") if recorded.record.error is not None else None)
     with guarded("projecting a record onto a span"):
-        recorded.complete()
+        complete(recorded)
         record = recorded.record if recording.finish is None else recording.finish(recorded)
         if record is not recorded.record:
             span.update_name(record.name)

@@ -67,6 +67,12 @@ def write_usage(usage: Usage, table: names.UsageNames, attributes: dict[str, Att
             attributes[aliases[0]] = tokens
     if usage.cost_usd is not None:
         attributes[names.OI_COST_USD] = usage.cost_usd
+        for name, part in (
+            (names.OI_INPUT_COST_USD, usage.input_cost_usd),
+            (names.OI_OUTPUT_COST_USD, usage.output_cost_usd),
+        ):
+            if part is not None:
+                attributes[name] = part
 
 
 def write_parameters(
@@ -187,6 +193,8 @@ def read_usage(attributes: Mapping[str, Any], table: list[tuple[str, str]], resp
     if cost is not None and usage.cost_usd is None:
         found = True
         usage.cost_usd = number(cost)
+        usage.input_cost_usd = number(attributes.get(names.OI_INPUT_COST_USD))
+        usage.output_cost_usd = number(attributes.get(names.OI_OUTPUT_COST_USD))
     response.usage = usage if found else None
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if usage.input_tokens is not None and cached > usage.input_tokens:

@@ -22,7 +22,7 @@ from spanrelay.semconv.spans import describe_span
 from spanrelay.telemetry import sanitizing
 from spanrelay.telemetry.masking import mask_text
 from spanrelay.telemetry.observers import Frozen, Watchers
-from spanrelay.tracing import Recorded
+from spanrelay.tracing import Recorded, complete, price
 
 
 class Pending:
@@ -116,11 +116,12 @@ class Ended:
             with guarded("reading a span's attributes"):
                 describe_span(self.span, record)
                 semconv.read(self.attributes, record)
+            price(record)
             return record
         record = recorded.record
         with guarded("completing a record"):
             describe_span(self.span, record)
-            recorded.complete()
+            complete(recorded)
         if self._frozen is not None:
             record = self._frozen.run(self._finish, record, self._frozen.watchers)
             # What was recorded holds the raw content, and nobody is to find it through us.

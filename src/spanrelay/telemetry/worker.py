@@ -18,7 +18,7 @@ from spanrelay.records import SpanRecord
 from spanrelay.telemetry.observers import Frozen, observation, watching
 from spanrelay.telemetry.projection import Ended, Started, record_of_start
 from spanrelay.telemetry.sanitizing import finished
-from spanrelay.tracing import Recorded
+from spanrelay.tracing import Recorded, complete
 
 _IDLE_SECONDS = 0.2
 
@@ -192,7 +192,7 @@ class _Unrecorded:
 
     def read(self) -> SpanRecord:
         """Return its record as observers leave it."""
-        self._recorded.complete()
+        complete(self._recorded)
         if self._frozen is None:
             return self._recorded.record
         return self._frozen.run(finished, self._recorded.record, self._frozen.watchers)
