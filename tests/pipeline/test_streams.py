@@ -12,8 +12,8 @@ from opentelemetry.trace import get_current_span
 
 from spanrelay import MiddlewareError, execution_intercept, use
 from spanrelay.codecs import openai_chat, sse
-from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.tracing import default_tracing
 from spanrelay_testkit.capture import Capture, said

@@ -132,7 +132,7 @@ class FunctionCall(Call):
         """End the span; what was never sent is kept now."""
         if self.sent is None and self.observed:
             with guarded("keeping what a function was given"):
-                self.sent = _json.dumps(self.outgoing())
+                self.sent = _json.dumps(self.given if self._request is None else self._input_of(self._request))
         super().finish()
 
     @property

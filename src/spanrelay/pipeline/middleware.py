@@ -66,7 +66,7 @@ def _declare(family: Family, function: Callable[..., Any] | None, options: dict[
             )
         kinds: Iterable[Kind] | None = options.get("kinds")
         return Middleware(
-            name=options.get("name") or getattr(step, "__qualname__", type(step).__qualname__),
+            name=options.get("name") or _name_of(step),
             function=step,
             family=family,
             kinds=frozenset(kinds) if kinds is not None else None,
@@ -75,6 +75,11 @@ def _declare(family: Family, function: Callable[..., Any] | None, options: dict[
         )
 
     return decorate if function is None else decorate(function)
+
+
+def _name_of(step: Callable[..., Any]) -> str:
+    """Return what a function is called where it is defined: `Class.method`, without the functions around it."""
+    return getattr(step, "__qualname__", type(step).__qualname__).rpartition("<locals>.")[2]
 
 
 @overload
