@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote
 
 from spanrelay.errors import ConfigurationError
 
@@ -31,6 +32,10 @@ class Settings:
     delivery_bytes: int = 64 << 20
     metrics: bool = True
     quiet: bool = False
+    atof_file: str = ""
+    atof_mode: Literal["append", "overwrite"] = "append"
+    atof_url: str = ""
+    atof_headers: str = ""
     config_file: str = ""
 
 
@@ -74,6 +79,32 @@ def _positive(text: str) -> int:
     if value <= 0:
         raise ValueError(text)
     return value
+
+
+def _http_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(text)
+    return text
+
+
+def _header_list(text: str) -> str:
+    headers(text)
+    return text
+
+
+def headers(text: str) -> dict[str, str]:
+    """Return the headers in `name=value,name=value`, values URL-encoded, as OpenTelemetry writes them.
+
+    Raises:
+        ValueError: a pair has no name or no `=`.
+    """
+    found: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = pair.partition("=")
+        if not (name.strip() and equals):
+            raise ValueError(pair)
+        found[name.strip()] = unquote(value.strip())
+    return found
 
 
 _CONTENT: dict[str, Content] = {
@@ -141,6 +172,35 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting("metrics", "SPANRELAY_METRICS", _boolean, "true or false", "Record the GenAI metrics."),
     Setting("quiet", "SPANRELAY_QUIET", _boolean, "true or false", "Print no line about where trajectories are."),
+    Setting(
+        "atof_file",
+        "SPANRELAY_ATOF_FILE",
+        os.path.expanduser,
+        "a file",
+        "Where `OTEL_TRACES_EXPORTER=atof` writes events, one JSON object a line. Unset: "
+        "`./.spanrelay/events/events.jsonl`, unless `SPANRELAY_ATOF_URL` is set.",
+    ),
+    Setting(
+        "atof_mode",
+        "SPANRELAY_ATOF_MODE",
+        _one_of("append", "overwrite"),
+        "append or overwrite",
+        "Whether events of earlier processes stay in the file.",
+    ),
+    Setting(
+        "atof_url",
+        "SPANRELAY_ATOF_URL",
+        _http_url,
+        "an http:// or https:// address",
+        "Where `OTEL_TRACES_EXPORTER=atof` posts events; with message content only if spans have it too.",
+    ),
+    Setting(
+        "atof_headers",
+        "SPANRELAY_ATOF_HEADERS",
+        _header_list,
+        "name=value pairs with commas between",
+        "Sent with each post, for instance `authorization=Bearer%20…`; values are URL-encoded.",
+    ),
     Setting(
         "config_file",
         "SPANRELAY_CONFIG",

@@ -49,6 +49,7 @@ class Runtime:
             dialect=settings.dialect,
             content=settings.content == "spans",
             pending_limit=settings.pending_bytes,
+            told_content=settings.content != "off",
         )
         self._undo: Callable[[], None] | None = None
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, cast
 
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.trace import Span
 
@@ -22,8 +23,9 @@ from spanrelay.records import JSON, Kind, Mark, ModelRequest, ModelResponse, Spa
 from spanrelay.scopes import Scope
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.messages import write_definition, write_messages, write_parts
+from spanrelay.semconv.spans import record_of
 from spanrelay.telemetry.masking import mask_bytes
-from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, apart, watching
+from spanrelay.telemetry.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
 from spanrelay.telemetry.projection import Ended, Started
 from spanrelay.telemetry.sanitizing import sanitized_mark
 from spanrelay.tracing import default_tracing
@@ -31,7 +33,7 @@ from spanrelay.tracing import default_tracing
 VERSION = "0.1"
 """Of ATOF, the format of these events."""
 
-NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://opentelemetry.io/docs/specs/otel/trace/api/#spancontext")
+NAMESPACE = uuid.UUID("1a3d6f0e-5b7c-5e21-9c44-3f8e2d6b7a90")
 """Of the UUIDs that are derived from trace and span ids."""
 
 Fields = dict[str, JSON]
@@ -198,9 +200,6 @@ def timestamp(nanoseconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest:09d}+00:00"
 
 
-_CATEGORIES: dict[Kind | None, str] = {"chain": "function", None: "unknown"}
-
-
 def start_fields(record: SpanRecord) -> Fields:
     """Return the event of a span's start."""
     return _scope_fields(record, "start", record.start, _given(record), _metadata(record))
@@ -224,7 +223,7 @@ def _scope_fields(record: SpanRecord, phase: str, at: int, data: JSON, metadata:
         "data": data,
         "data_schema": None,
         "metadata": metadata or None,
-        "category": _CATEGORIES.get(record.kind, record.kind),
+        "category": CATEGORIES.get(record.kind, record.kind),
         "attributes": ["streaming"] if record.request is not None and record.request.stream else [],
         "category_profile": _profile(record, ended=phase == "end"),
         "propagation_root_uuid": uuid_of(record.trace_id),
@@ -397,6 +396,24 @@ class SpanEnd(_Told):
 
     def _let_go(self) -> None:
         self._ended = None
+
+
+class WholeSpan(_Told):
+    """A span of which nobody was told before its end."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: ReadableSpan) -> None:
+        context = span.get_span_context()
+        super().__init__(True, sampled=context is not None and context.trace_flags.sampled)
+        self._span: ReadableSpan | None = span
+
+    def _fields(self) -> Iterable[Fields]:
+        record = record_of(self._span)
+        return [start_fields(record), *mark_events(record), end_fields(record)]
+
+    def _let_go(self) -> None:
+        self._span = None
 
 
 def mark_events(record: SpanRecord, told: Iterable[int] = ()) -> list[Fields]:

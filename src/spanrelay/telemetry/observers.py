@@ -113,6 +113,9 @@ class Observation:
             self.active = True
 
 
+CATEGORIES: dict[Kind | None, str] = {"chain": "function", None: "unknown"}
+"""What ATOF calls a kind, where it has another word."""
+
 observation = Observation()
 observers: Registry[Observer] = Registry()
 """What is registered for everything that is recorded."""
@@ -123,18 +126,21 @@ def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> 
         name = options.get("name") or getattr(step, "__qualname__", type(step).__qualname__)
         if family != "subscriber" and inspect.iscoroutinefunction(step):
             raise TypeError(f"{family} {name!r} must be a plain function: records are read outside any event loop")
-        kinds: Iterable[Kind] | None = options.get("kinds")
-        return Observer(
-            name,
-            step,
-            family,
-            frozenset(kinds) if kinds is not None else None,
-            options.get("priority", 100),
-            _fields(name, options.get("fields")),
-            Mailbox(name, step, options.get("settle")) if family == "subscriber" else None,
-        )
+        given: Iterable[Kind] | None = options.get("kinds")
+        kinds = frozenset(given) if given is not None else None
+        mailbox = Mailbox(name, _limited(step, kinds), options.get("settle")) if family == "subscriber" else None
+        fields = _fields(name, options.get("fields"))
+        return Observer(name, step, family, kinds, options.get("priority", 100), fields, mailbox)
 
     return decorate if function is None else decorate(function)
+
+
+def _limited(step: Step, kinds: frozenset[Kind] | None) -> Step:
+    """Return `step` for the events of spans of `kinds` only, and of their marks none: a mark has no category."""
+    if kinds is None:
+        return step
+    categories = {CATEGORIES.get(kind, kind) for kind in kinds}
+    return lambda event: step(event) if event.category in categories else None
 
 
 def _fields(name: str, fields: Iterable[FieldName] | None) -> frozenset[FieldName] | None:

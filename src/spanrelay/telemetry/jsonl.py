@@ -1,0 +1,213 @@
+"""Lifecycle events as lines of JSON (ATOF 0.1), into a file or to a server.
+
+Each sink is a subscriber of its own: one that fails or hangs delays neither the application nor the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from spanrelay._guard import guarded, losses
+from spanrelay.telemetry.events import TOLD, Event, WholeSpan
+from spanrelay.telemetry.observers import Observer, subscriber
+
+Mode: TypeAlias = Literal["append", "overwrite"]
+
+BATCH_BYTES = 256 * 1024
+"""A sink writes when nothing more is waiting, or when this much is."""
+
+POST_SECONDS = 3.0
+EXIT_SECONDS = 10.0
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    @property
+    def name(self) -> str:
+        """What is said of it in messages."""
+        ...
+
+    def take(self, event: Event) -> None:
+        """Take in one event."""
+        ...
+
+    def settle(self) -> None:
+        """Write what has been taken in."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left; nothing comes after."""
+        ...
+
+
+class _Lines:
+    """Collects lines and writes them together."""
+
+    def __init__(self, *, content: bool) -> None:
+        self._content = content
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError  # pragma: no cover - each sink has its own
+
+    def take(self, event: Event) -> None:
+        """Take in one event; exporters get only what is sampled."""
+        if not event.sampled:
+            return
+        if os.getpid() != self._process:  # a forked child: what stands here is its parent's to write
+            self._begin()
+        line = event.to_json(content=self._content).encode() + b"\n"
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= BATCH_BYTES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write what has been taken in; what cannot be written is counted and given up."""
+        lines, self._lines, self._size = self._lines, [], 0
+        if lines:
+            try:
+                self._write(b"".join(lines))
+            except Exception:
+                losses.add(f"events not written to {self.name}", len(lines))
+                raise
+
+    def _write(self, data: bytes) -> None:
+        raise NotImplementedError  # pragma: no cover - as above
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.settle()
+
+
+class FileSink(_Lines):
+    """Appends to a file that only this user can read, or begins it anew.
+
+    Args:
+        path: The file; its folder is made if it is not there, with a `.gitignore` that hides everything in it.
+        mode: `append`, or `overwrite` what stands there from earlier processes.
+        content: Whether messages, arguments and results are written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: Mode = "append", *, content: bool = True) -> None:
+        super().__init__(content=content)
+        self._path = Path(path).absolute()
+        self._anew = mode == "overwrite"
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self._path)
+
+    def _write(self, data: bytes) -> None:
+        self._make_folder()
+        # O_APPEND: whole lines of several processes may share a file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if self._anew else 0)
+        file = os.open(self._path, flags, 0o600)
+        self._anew = False
+        with os.fdopen(file, "ab", buffering=0) as opened:
+            opened.write(data)
+
+    def _make_folder(self) -> None:
+        folder = self._path.parent
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / ".gitignore").write_text("*\n")
+
+
+class HttpSink(_Lines):
+    """Posts lines to a server as `application/x-ndjson`; any 2xx is accepted.
+
+    Args:
+        url: Where to.
+        headers: Sent with each request, credentials for instance.
+        content: Whether messages, arguments and results may leave the machine.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, *, content: bool = False) -> None:
+        super().__init__(content=content)
+        self._url = url
+        self._headers = {**(headers or {}), "Content-Type": "application/x-ndjson"}
+        self._session: Any = None
+
+    @property
+    def name(self) -> str:
+        """The server's address, without what may be a credential."""
+        return self._url.partition("?")[0].rpartition("@")[2]
+
+    def _write(self, data: bytes) -> None:
+        import requests  # with the first event, and only where there is a server
+
+        self._session = self._session or requests.Session()
+        answer = self._session.post(self._url, data=data, headers=self._headers, timeout=POST_SECONDS)
+        if not answer.ok:
+            raise ConnectionError(f"{self.name} answered {answer.status_code}")
+
+    def close(self) -> None:
+        """Post what is left and hang up."""
+        super().close()
+        if self._session is not None:
+            self._session.close()
+
+
+_numbers = itertools.count(1)
+
+
+class JsonlSpanExporter(SpanExporter):
+    """Writes starts, marks and ends as they happen, where SpanRelay stands in front; elsewhere at a span's end.
+
+    It is a subscriber of this process. Spans that it has not been told of, of other pipelines and providers, come
+    through `export`. Neither way writes a span twice.
+
+    Args:
+        sinks: Where the lines go.
+    """
+
+    def __init__(self, sinks: Iterable[Sink]) -> None:
+        self._sinks = list(sinks)
+        self._subscribers = [_subscriber(sink) for sink in self._sinks]
+        self._handles = [entry.register() for entry in self._subscribers]
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write those of `spans` that nobody has told us of."""
+        with guarded("exporting spans as events"):
+            for span in spans:
+                told: Sequence[Observer] = getattr(span, TOLD, ())
+                left = [entry for entry in self._subscribers if entry not in told]
+                whole = WholeSpan(span)
+                for entry in left:
+                    if entry.mailbox is not None:
+                        entry.mailbox.put(whole)
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Write everything so far; False where that takes longer."""
+        flushed = [entry.mailbox.flush(timeout_millis / 1000) for entry in self._subscribers if entry.mailbox]
+        return all(flushed)
+
+    def shutdown(self) -> None:
+        """Write everything; nothing comes after."""
+        for handle in self._handles:
+            handle.remove()
+        self.force_flush(int(EXIT_SECONDS * 1000))
+        for sink in self._sinks:
+            with guarded("closing a file of events"):
+                sink.close()
+
+
+def _subscriber(sink: Sink) -> Observer:
+    return subscriber(name=f"atof {next(_numbers)}: {sink.name}", settle=sink.settle)(sink.take)

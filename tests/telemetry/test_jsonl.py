@@ -1,0 +1,200 @@
+"""Events as lines of JSON: each once, in its file or at its server, and no sink in the way of another."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from tests.telemetry.otlp_server import OtlpServer, free_port
+
+from spanrelay import _guard, mark, run_tool, scope, tracing
+from spanrelay.atof import AtofSpanExporter, sinks
+from spanrelay.config import Settings, load
+from spanrelay.telemetry.front import put_in_front
+from spanrelay.telemetry.jsonl import FileSink, HttpSink, JsonlSpanExporter
+from spanrelay.telemetry.observers import observers
+from spanrelay.telemetry.processor import RelaySpanProcessor
+from spanrelay.telemetry.sampling import RecordUnsampled
+from spanrelay.tracing import Tracing
+from spanrelay_testkit.capture import Capture
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    yield
+    assert observers.entries == ()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def short(events: list[dict[str, Any]]) -> list[str]:
+    return [f"{event.get('scope_category', 'mark')} {event['name']}" for event in events]
+
+
+def test_a_scope_with_a_mark_is_three_lines_the_mark_in_the_middle(capture: Capture, tmp_path: Path) -> None:
+    exporter = JsonlSpanExporter([FileSink(tmp_path / "new" / "events.jsonl")])
+    capture.provider.add_span_processor(BatchSpanProcessor(exporter))
+    with scope("w"):
+        mark("m")
+        assert exporter.force_flush()
+        assert short(lines(tmp_path / "new" / "events.jsonl")) == ["start invoke_agent w", "mark m"]
+    capture.provider.shutdown()
+    assert short(lines(tmp_path / "new" / "events.jsonl")) == ["start invoke_agent w", "mark m", "end invoke_agent w"]
+    assert (tmp_path / "new" / "events.jsonl").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_pipeline_in_front_of_which_nobody_stands_is_written_at_the_spans_end(tmp_path: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(JsonlSpanExporter([FileSink(tmp_path / "events.jsonl")])))
+    with provider.get_tracer("app").start_as_current_span("theirs") as span:
+        span.set_attributes({"openinference.span.kind": "CHAIN", "input.value": "in"})
+        span.add_event("e")
+    provider.shutdown()
+    start, marked, end = lines(tmp_path / "events.jsonl")
+    assert short([start, marked, end]) == ["start theirs", "mark e", "end theirs"]
+    assert (start["data"], end["data"], end["category_profile"]) == ("in", None, {"input": "in"})
+
+
+def test_overwriting_begins_anew_once_and_appending_keeps(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for mode, wanted in (("append", 2), ("append", 4), ("overwrite", 4)):
+        exporter = JsonlSpanExporter([FileSink(path, mode)])  # pyright: ignore[reportArgumentType] - one of the two
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        for _ in range(2 if mode == "overwrite" else 1):
+            provider.get_tracer("app").start_span("s").end()
+            exporter.force_flush()
+        provider.shutdown()
+        assert len(lines(path)) == wanted
+
+
+def test_a_server_is_posted_the_same_lines_with_the_headers(capture: Capture, tmp_path: Path) -> None:
+    server = OtlpServer()
+    exporter = JsonlSpanExporter([HttpSink(server.url, {"x-key": "k"}, content=True), FileSink(tmp_path / "e.jsonl")])
+    try:
+        run_tool("t", lambda x: x, {"x": "in"})
+        exporter.shutdown()
+    finally:
+        server.close()
+    posted = [json.loads(line) for body in server.bodies for line in body.splitlines()]
+    assert posted == lines(tmp_path / "e.jsonl")
+    assert posted[-1]["data"] == "in"
+
+
+def test_content_is_not_posted_unless_it_may_leave_the_machine(capture: Capture) -> None:
+    server = OtlpServer()
+    exporter = JsonlSpanExporter([HttpSink(server.url)])
+    try:
+        run_tool("t", lambda x: "secret", {"x": "secret"})
+        exporter.shutdown()
+    finally:
+        server.close()
+    assert len(b"".join(server.bodies).splitlines()) == 2
+    assert b"secret" not in b"".join(server.bodies)
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize("status", [500, None])
+def test_a_server_that_refuses_or_is_not_there_harms_neither_the_call_nor_the_file(
+    status: int | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    capture: Capture = request.getfixturevalue("capture")
+    server = OtlpServer(lambda body: 500) if status else None
+    url = server.url if server else f"http://127.0.0.1:{free_port()}"
+    exporter = JsonlSpanExporter([HttpSink(f"{url}/?token=secret"), FileSink(tmp_path / "events.jsonl")])
+    assert run_tool("t", lambda: "done") == "done"
+    exporter.shutdown()
+    if server:
+        server.close()
+    assert len(lines(tmp_path / "events.jsonl")) == 2
+    lost = _guard.losses.take()
+    assert lost[f"events not written to {url}/"] == 2
+    assert "secret" not in repr(lost)
+    assert len(capture.spans) == 1
+
+
+def test_what_is_recorded_but_not_sampled_is_not_written(tmp_path: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False, sampler=RecordUnsampled(ALWAYS_OFF))
+    exporter = JsonlSpanExporter([FileSink(tmp_path / "events.jsonl")])
+    put_in_front(RelaySpanProcessor(), provider)
+    tracing.adopt(provider)
+    try:
+        run_tool("t", lambda: None, tracing=Tracing("spanrelay_test", provider=provider))
+    finally:
+        tracing.abandon(provider)
+        exporter.shutdown()
+    assert not (tmp_path / "events.jsonl").exists()
+
+
+def test_settings_say_where_events_go() -> None:
+    settings, problems = load(
+        {
+            "SPANRELAY_ATOF_FILE": "a.jsonl",
+            "SPANRELAY_ATOF_MODE": "overwrite",
+            "SPANRELAY_ATOF_URL": "https://user:pass@example.com/in?key=k",
+            "SPANRELAY_ATOF_HEADERS": "authorization=Bearer%20x, x-a=b",
+        }
+    )
+    assert problems == []
+    file, server = sinks(settings)
+    assert (file.name, server.name) == (os.path.abspath("a.jsonl"), "example.com/in")
+    assert isinstance(server, HttpSink)
+    assert server._headers == {"authorization": "Bearer x", "x-a": "b", "Content-Type": "application/x-ndjson"}
+    assert [sink.name for sink in sinks(Settings(atof_url="http://h"))] == ["http://h"]
+    assert [os.path.basename(sink.name) for sink in sinks(Settings())] == ["events.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MODE", "replace"), ("URL", "ftp://x"), ("HEADERS", "authorization"), ("HEADERS", "=x")]
+)
+def test_a_setting_that_is_not_valid_writes_nothing(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"SPANRELAY_ATOF_{name}", value)
+    exporter = AtofSpanExporter()
+    assert exporter._sinks == []
+    exporter.shutdown()
+
+
+PROGRAM = """\
+import spanrelay
+with spanrelay.scope("w"):
+    spanrelay.mark("m")
+    spanrelay.run_tool("t", lambda x: x, {"x": 1})
+"""
+
+
+def test_a_program_writes_events_because_a_variable_says_so(tmp_path: Path) -> None:
+    wanted = {
+        "OTEL_TRACES_EXPORTER": "atof",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "SPANRELAY_ATOF_FILE": str(tmp_path / "events.jsonl"),
+        "SPANRELAY_TRAJECTORIES": "off",
+    }
+    environment = {**{key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}, **wanted}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "-c", PROGRAM],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert short(lines(tmp_path / "events.jsonl")) == [
+        "start invoke_agent w",
+        "mark m",
+        "start execute_tool t",
+        "end execute_tool t",
+        "end invoke_agent w",
+    ], done.stderr
