@@ -81,9 +81,8 @@ def check_recorded(ran: Run) -> None:
 def test_our_distro_records(tmp_path: Path, server: ModelServer) -> None:
     ran = run(ASK, tmp_path, server)
     check_recorded(ran)
-    assert ran.err.splitlines() == [
-        "spanrelay: trajectories, with message content, are written to ./.spanrelay/trajectories"
-    ]
+    folder = tmp_path / ".spanrelay" / "trajectories"
+    assert ran.err.splitlines() == [f"spanrelay: trajectories, with message content, are written to {folder}"]
 
 
 def test_two_distros_record(tmp_path: Path, server: ModelServer, another_distro: str) -> None:
@@ -151,7 +150,10 @@ def test_child_processes_are_silent_and_record_too(tmp_path: Path, server: Model
 def test_a_broken_setting_is_one_error_and_the_program_runs(tmp_path: Path, server: ModelServer) -> None:
     ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORIES="sometimes")
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
-    assert ran.err.strip() == "SPANRELAY_TRAJECTORIES='sometimes' is not valid; use on, all or off; that part is off"
+    assert (
+        ran.err.strip()
+        == "SPANRELAY_TRAJECTORIES='sometimes' is not valid; use on, all or off; no trajectories are written"
+    )
     assert ran.trajectories == []
 
 
@@ -210,6 +212,14 @@ def test_a_folder_that_cannot_be_written_is_said_and_harms_nobody(tmp_path: Path
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
     assert "blocked" in ran.err
     assert "lost or left out" in ran.err
+
+
+def test_a_program_that_changes_its_directory_is_recorded_where_it_began(tmp_path: Path, server: ModelServer) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    program = ASK + "import os\nos.chdir('elsewhere')\n" + ASK.replace("hello", "hello from elsewhere")
+    ran = run(program, tmp_path, server)
+    assert ran.said.count("hello from elsewhere") == 1, ran.err
+    assert not (tmp_path / "elsewhere" / ".spanrelay").exists()
 
 
 def test_keys_are_masked_in_trajectories_and_spans(tmp_path: Path, server: ModelServer) -> None:

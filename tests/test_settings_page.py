@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spanrelay.config import TABLE, Settings
+from spanrelay.config import TABLE, Settings, default_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -11,22 +11,17 @@ HEAD = """\
 
 Every setting is an environment variable. OpenTelemetry's own (`OTEL_*`) do what OpenTelemetry says: endpoints,
 samplers, resource attributes, batch sizes. `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` unless you set it. A value
-that is not valid is named in one error; that part is then off, and the program runs on.
+that is not valid is named in one error, which also says what happens instead, and the program runs on. In code,
+`spanrelay.activate(spanrelay.Settings(…))` takes the same values; one that is not valid raises `ConfigurationError`.
 
 | Variable | May be | Default | |
 |---|---|---|---|
 """
 
 
-def shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def page() -> str:
-    defaults = Settings()
     rows = [
-        f"| `{row.variable}` | {row.choices} | {shown(getattr(defaults, row.field))} | {row.meaning} |\n"
-        for row in TABLE
+        f"| `{row.variable}` | {row.choices} | {default_of(row.field) or 'unset'} | {row.meaning} |\n" for row in TABLE
     ]
     return HEAD + "".join(rows)
 
@@ -37,6 +32,15 @@ def test_the_settings_page_is_what_the_table_says() -> None:
 
 def test_every_field_of_the_settings_has_a_row() -> None:
     assert sorted(row.field for row in TABLE) == sorted(Settings.__dataclass_fields__)
+
+
+def test_every_default_is_shown_as_a_user_may_write_it() -> None:
+    defaults = Settings()
+    for row in TABLE:
+        shown = default_of(row.field)
+        assert (row.read(shown) if shown else "") == getattr(defaults, row.field), row.field
+        if "," in row.choices:
+            assert shown in row.choices, row.field
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
 from spanrelay.errors import ConfigurationError
@@ -20,7 +20,13 @@ Content: TypeAlias = Literal["trajectories", "spans", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `activate()` needs to know. Every field has a row in `TABLE`."""
+    """What `activate()` needs to know. Every field has a row in `TABLE` and takes what its variable takes.
+
+    Paths are absolute from here on: a program may change its working directory.
+
+    Raises:
+        ConfigurationError: a value is not valid; the message names every one, and what it may be.
+    """
 
     disabled: bool = False
     trajectories: Literal["on", "all", "off"] = "on"
@@ -38,19 +44,44 @@ class Settings:
     atof_headers: str = ""
     config_file: str = ""
 
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        for row in TABLE:
+            given = getattr(self, row.field)
+            try:
+                object.__setattr__(self, row.field, row.read(given))
+            except (KeyError, TypeError, ValueError):
+                problems.append(row.refusal(row.field, given))
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table: the field, its variable, how its text is read, and what it means."""
+    """One row of the table: the field, its variable, how its value is read, and what it means.
+
+    `read` takes the text of the variable, or what code gives for the field; it raises `KeyError`, `TypeError` or
+    `ValueError`.
+    """
 
     field: str
     variable: str
-    read: Callable[[str], Any]
+    read: Callable[[object], Any]
     choices: str
     meaning: str
+    secret: bool = False
+
+    def refusal(self, name: str, given: object) -> str:
+        """Say that `given` is not valid for the field or variable `name`."""
+        value = "(not shown)" if self.secret else f"{given!r}"
+        return f"{name}={value} is not valid; use {self.choices}"
 
 
-def _boolean(text: str) -> bool:
+def _word(given: object) -> str:
+    return str(given).strip().lower()
+
+
+def _boolean(given: object) -> bool:
     value = {
         "true": True,
         "1": True,
@@ -61,12 +92,19 @@ def _boolean(text: str) -> bool:
         "no": False,
         "off": False,
     }
-    return value[text.strip().lower()]
+    return value[_word(given)]
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        value = text.strip().lower()
+def _disabled(given: object) -> bool:
+    value = _boolean(given)
+    if value and _word(given) != "true":
+        raise ValueError(given)  # the SDK takes no other word for it, and would record
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def read(given: object) -> str:
+        value = _word(given)
         if value not in choices:
             raise ValueError(value)
         return value
@@ -74,22 +112,47 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
-def _positive(text: str) -> int:
-    value = int(text)
+def _positive(given: object) -> int:
+    value = int(str(given))
     if value <= 0:
-        raise ValueError(text)
+        raise ValueError(given)
     return value
 
 
-def _http_url(text: str) -> str:
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError(given)
+    return given.strip()
+
+
+def _path(given: object) -> str:
+    path = os.fsdecode(cast("str | os.PathLike[str]", given))
+    if not path.strip():
+        raise ValueError(given)
+    return _absolute(os.path.expanduser(path))
+
+
+def _optional(read: Callable[[object], str]) -> Callable[[object], str]:
+    return lambda given: "" if given == "" else read(given)
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return path  # the working directory is gone; using the path will say so
+
+
+def _http_url(given: object) -> str:
+    text = _text(given)
     if not text.startswith(("http://", "https://")):
         raise ValueError(text)
     return text
 
 
-def _header_list(text: str) -> str:
-    headers(text)
-    return text
+def _header_list(given: object) -> str:
+    headers(_text(given))
+    return _text(given)
 
 
 def headers(text: str) -> dict[str, str]:
@@ -111,22 +174,27 @@ _CONTENT: dict[str, Content] = {
     "span_only": "spans",
     "span_and_event": "spans",
     "true": "spans",
+    "event_only": "trajectories",
     "no_content": "off",
     "false": "off",
+    "spans": "spans",
+    "trajectories": "trajectories",
+    "off": "off",
 }
+"""The four words of OpenTelemetry's convention and two of its older form; below them, the values of the field."""
 
 DIALECTS = ("genai", "openinference")
 """The dialects that `semconv` can write; named here too because reading settings must not load it."""
 
 TABLE: tuple[Setting, ...] = (
-    Setting("disabled", "OTEL_SDK_DISABLED", _boolean, "true or false", "Record nothing. Policy stays in force."),
+    Setting("disabled", "OTEL_SDK_DISABLED", _disabled, "true or false", "Record nothing. Policy stays in force."),
     Setting(
         "content",
         "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
-        lambda text: _CONTENT[text.strip().lower()],
-        ", ".join(_CONTENT),
-        "Message content in exported spans (span_only, span_and_event, true) or nowhere (no_content, false). "
-        "Unset: in trajectories on this machine only.",
+        lambda given: _CONTENT[_word(given)],
+        ", ".join(word for word in _CONTENT if word not in _CONTENT.values()),
+        "Message content in exported spans too (span_only, span_and_event, true), in trajectories on this machine "
+        "only (event_only), or nowhere (no_content, false).",
     ),
     Setting(
         "trajectories",
@@ -138,7 +206,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "trajectory_directory",
         "SPANRELAY_TRAJECTORY_DIR",
-        os.path.expanduser,
+        _path,
         "a folder",
         "Where trajectories are written.",
     ),
@@ -175,7 +243,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "atof_file",
         "SPANRELAY_ATOF_FILE",
-        os.path.expanduser,
+        _optional(_path),
         "a file",
         "Where `OTEL_TRACES_EXPORTER=atof` writes events, one JSON object a line. Unset: "
         "`./.spanrelay/events/events.jsonl`, unless `SPANRELAY_ATOF_URL` is set.",
@@ -190,7 +258,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "atof_url",
         "SPANRELAY_ATOF_URL",
-        _http_url,
+        _optional(_http_url),
         "an http:// or https:// address",
         "Where `OTEL_TRACES_EXPORTER=atof` posts events; with message content only if spans have it too.",
     ),
@@ -200,11 +268,12 @@ TABLE: tuple[Setting, ...] = (
         _header_list,
         "name=value pairs with commas between",
         "Sent with each post, for instance `authorization=Bearer%20…`; values are URL-encoded.",
+        secret=True,
     ),
     Setting(
         "config_file",
         "SPANRELAY_CONFIG",
-        os.path.expanduser,
+        _optional(_path),
         "a file",
         "The `spanrelay.toml` of plugins and policy. Unset: `./spanrelay.toml`, else "
         "`~/.config/spanrelay/spanrelay.toml`. The program does not start when it cannot be read.",
@@ -216,29 +285,15 @@ def load(environment: Mapping[str, str] | None = None) -> tuple[Settings, list[s
     """Read the settings of a process.
 
     A broken value turns its part off rather than into something nobody asked for; the returned problems name
-    the variable, its value and what it may be.
+    the variable, its value, what it may be, and what happens now.
     """
-    environment = os.environ if environment is None else environment
-    values: dict[str, Any] = {}
+    values, broken = _read(environment)
     problems: list[str] = []
-    for row in TABLE:
-        text = environment.get(row.variable, "")
-        if not text.strip():
-            continue
-        try:
-            values[row.field] = row.read(text)
-        except (KeyError, ValueError):
-            problems.append(f"{row.variable}={text!r} is not valid; use {row.choices}")
-            values.update(_OFF.get(row.field, {}))
+    for row, problem in broken:
+        instead, told = _OFF.get(row.field, ({}, f"the default, {default_of(row.field)}, is used"))
+        values.update(instead)
+        problems.append(f"{problem}; {told}")
     return Settings(**values), problems
-
-
-_OFF: dict[str, dict[str, Any]] = {
-    "content": {"content": "off"},
-    "trajectories": {"trajectories": "off"},
-    "trajectory_bytes": {"trajectories": "off"},
-}
-"""What a broken setting turns off. The others fall back to their defaults, which give nothing away."""
 
 
 def load_strictly(environment: Mapping[str, str] | None = None) -> Settings:
@@ -247,10 +302,45 @@ def load_strictly(environment: Mapping[str, str] | None = None) -> Settings:
     Raises:
         ConfigurationError: a value is not valid; the message names every one.
     """
-    settings, problems = load(environment)
-    if problems:
-        raise ConfigurationError("; ".join(problems))
-    return settings
+    values, broken = _read(environment)
+    if broken:
+        raise ConfigurationError("; ".join(problem for _, problem in broken))
+    return Settings(**values)
+
+
+def _read(environment: Mapping[str, str] | None) -> tuple[dict[str, Any], list[tuple[Setting, str]]]:
+    """Return the values of the fields that are set, and what is wrong with the others."""
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    broken: list[tuple[Setting, str]] = []
+    for row in TABLE:
+        text = environment.get(row.variable, "")
+        if not text.strip():
+            continue
+        try:
+            values[row.field] = row.read(text)
+        except (KeyError, ValueError):
+            broken.append((row, row.refusal(row.variable, text)))
+    return values, broken
+
+
+def default_of(field: str) -> str:
+    """Return the default of a field as a user would write it; "" where only leaving it out says so."""
+    default: object = Settings.__dataclass_fields__[field].default
+    if field == "content":
+        return next(word for word, meant in _CONTENT.items() if meant == default)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+_OFF: dict[str, tuple[dict[str, Any], str]] = {
+    "content": ({"content": "off"}, "message content is recorded nowhere, so no trajectories are written"),
+    "trajectories": ({"trajectories": "off"}, "no trajectories are written"),
+    "trajectory_bytes": ({"trajectories": "off"}, "no trajectories are written"),
+    "atof_mode": ({}, "no events are written"),
+    "atof_url": ({}, "no events are written"),
+    "atof_headers": ({}, "no events are written"),
+}
+"""What a broken setting turns off, and in words. The others use their defaults, which give nothing away."""
 
 
 Origin: TypeAlias = Literal["system", "chosen", "directory", "user"]
@@ -282,13 +372,6 @@ def policy_files(chosen: str = "", environment: Mapping[str, str] | None = None)
         return [*files, PolicyFile(_absolute("spanrelay.toml"), "directory")]
     own = f"{home}/spanrelay/spanrelay.toml"
     return [*files, PolicyFile(own, "user")] if os.path.lexists(own) else files
-
-
-def _absolute(path: str) -> str:
-    try:
-        return os.path.abspath(path)
-    except OSError:
-        return path  # the working directory is gone; reading the file will say so
 
 
 def _may_exist(path: str) -> bool:

@@ -56,7 +56,7 @@ def pre_instrument() -> None:
     """
     settings, problems = config.load()
     for problem in problems:
-        _log.error("%s; that part is off", problem)
+        _log.error("%s", problem)
     _install_policy(settings)
     if losses.counted():
         atexit.register(_report_losses)

@@ -1,0 +1,134 @@
+"""Settings from code and from the environment go through one table: the same words, the same refusals."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanrelay.config import TABLE, Settings, load, load_strictly
+from spanrelay.errors import ConfigurationError
+
+CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+def settings(**fields: Any) -> Settings:
+    """Settings as code may write them where no type checker looks."""
+    return Settings(**fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "meant"),
+    [
+        ("content", "no_content", "off"),
+        ("content", "SPAN_ONLY", "spans"),
+        ("content", "event_only", "trajectories"),
+        ("content", False, "off"),
+        ("content", "trajectories", "trajectories"),
+        ("dialect", "OpenInference", "openinference"),
+        ("trajectories", "ALL", "all"),
+        ("pending_bytes", "65536", 65536),
+        ("metrics", "no", False),
+        ("disabled", True, True),
+        ("config_file", "", ""),
+    ],
+)
+def test_code_may_say_what_the_environment_may_say(field: str, given: Any, meant: object) -> None:
+    assert getattr(settings(**{field: given}), field) == meant
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("content", "some"),
+        ("trajectories", False),
+        ("trajectories", None),
+        ("dialect", "otel"),
+        ("pending_bytes", "64MB"),
+        ("pending_bytes", 0),
+        ("delivery_bytes", True),
+        ("trajectory_bytes", 1.5),
+        ("trajectory_directory", ""),
+        ("trajectory_directory", None),
+        ("config_file", 7),
+        ("metrics", "perhaps"),
+        ("disabled", "yes"),
+    ],
+)
+def test_a_field_that_is_not_valid_is_named_with_its_value_and_the_choices(field: str, given: Any) -> None:
+    choices = next(row.choices for row in TABLE if row.field == field)
+    with pytest.raises(ConfigurationError) as raised:
+        settings(**{field: given})
+    assert str(raised.value) == f"{field}={given!r} is not valid; use {choices}"
+
+
+def test_every_field_that_is_not_valid_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"trajectories=False.*; metrics='perhaps'"):
+        settings(trajectories=False, metrics="perhaps")
+
+
+def test_settings_made_from_settings_are_the_same() -> None:
+    made = settings(content="no_content", trajectory_directory="x", config_file="y")
+    assert replace(made) == made
+
+
+def test_folders_do_not_move_with_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = [Settings(), load({})[0], settings(trajectory_directory=Path(".spanrelay") / "trajectories")]
+    os.chdir("/")
+    assert {each.trajectory_directory for each in made} == {str(tmp_path / ".spanrelay" / "trajectories")}
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert Settings(trajectory_directory="~/x").trajectory_directory == "/home/somebody/x"
+    assert load({"SPANRELAY_TRAJECTORY_DIR": "~/x"})[0].trajectory_directory == "/home/somebody/x"
+
+
+def test_event_only_keeps_content_in_trajectories() -> None:
+    assert load({CONTENT: "event_only"}) == (Settings(content="trajectories"), [])
+
+
+@pytest.mark.parametrize(("text", "disabled"), [("true", True), (" TRUE ", True), ("false", False), ("0", False)])
+def test_the_sdk_is_disabled_by_the_word_that_the_sdk_takes(text: str, disabled: bool) -> None:
+    assert load({"OTEL_SDK_DISABLED": text}) == (Settings(disabled=disabled), [])
+
+
+def test_another_word_for_a_disabled_sdk_is_refused_because_the_sdk_would_record() -> None:
+    read, problems = load({"OTEL_SDK_DISABLED": "1"})
+    assert not read.disabled
+    assert problems == ["OTEL_SDK_DISABLED='1' is not valid; use true or false; the default, false, is used"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "instead", "told"),
+    [
+        ("SPANRELAY_TRAJECTORIES", Settings(trajectories="off"), "no trajectories are written"),
+        ("SPANRELAY_TRAJECTORY_BYTES", Settings(trajectories="off"), "no trajectories are written"),
+        (CONTENT, Settings(content="off"), "message content is recorded nowhere, so no trajectories are written"),
+        ("SPANRELAY_DIALECT", Settings(), "the default, genai, is used"),
+        ("SPANRELAY_PENDING_BYTES", Settings(), "the default, 67108864, is used"),
+        ("SPANRELAY_METRICS", Settings(), "the default, true, is used"),
+    ],
+)
+def test_a_broken_value_is_told_with_what_happens_instead(variable: str, instead: Settings, told: str) -> None:
+    read, [problem] = load({variable: "bogus"})
+    assert read == instead
+    assert problem.startswith(f"{variable}='bogus' is not valid; use ")
+    assert problem.endswith(f"; {told}")
+
+
+def test_a_broken_value_that_may_be_a_key_is_not_shown() -> None:
+    assert load({"SPANRELAY_ATOF_HEADERS": "Bearer abc"})[1] == [
+        "SPANRELAY_ATOF_HEADERS=(not shown) is not valid; use name=value pairs with commas between; "
+        "no events are written"
+    ]
+
+
+def test_read_strictly_a_broken_value_is_an_error_and_nothing_happens_instead() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load_strictly({"SPANRELAY_DIALECT": "bogus"})
+    assert str(raised.value) == "SPANRELAY_DIALECT='bogus' is not valid; use genai or openinference"
