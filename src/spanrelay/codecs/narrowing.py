@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+_INT64 = 2**63
+
 
 def as_mapping(value: object) -> Mapping[str, Any]:
     """Return `value` if it is a JSON object, else an empty one."""
@@ -27,10 +29,12 @@ def as_str(value: object) -> str | None:
 
 
 def as_int(value: object) -> int | None:
-    """Return `value` if it is a whole number, else None; a boolean is not a number."""
+    """Return `value` if it is a whole number of 64 bits, else None; a boolean is not a number."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if -_INT64 <= value < _INT64 else None  # no exporter can carry more
 
 
 def as_float(value: object) -> float | None:
