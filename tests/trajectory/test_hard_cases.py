@@ -352,6 +352,8 @@ def test_an_agent_directly_beneath_an_agent_with_other_words_is_embedded_behind_
     dispatch = document["steps"][3]
     assert dispatch["llm_call_count"] == 0
     assert dispatch["tool_calls"][0]["function_name"] == "critic"
+    assert dispatch["tool_calls"][0]["extra"] == {"dispatch": "sub-agent"}
+    assert "beside the main one" not in document["notes"]
     assert results(dispatch)[0][1] == "weak"
     assert outline(document["subagent_trajectories"][0])[-1] == "agent: weak"
 
@@ -477,6 +479,8 @@ def test_a_title_asked_for_first_is_a_side_conversation_of_the_work_that_follows
     assert outline(document)[1:] == ["system: be kind", "user: weather?", "agent: ", "agent: sunny"]
     assert outline(document["subagent_trajectories"][0])[-1] == "agent: Weather"
     assert results(document["steps"][0])[0][1] == "Weather"
+    assert document["steps"][0]["tool_calls"][0]["extra"] == {"dispatch": "side conversation"}
+    assert "beside the main one, which no tool call began: 1." in document["notes"]
 
 
 def test_a_helper_call_is_a_side_conversation_and_its_tokens_count(program: Program) -> None:
@@ -490,6 +494,8 @@ def test_a_helper_call_is_a_side_conversation_and_its_tokens_count(program: Prog
     document = program.document()
     assert outline(document)[-2:] == ["user: more", "agent: ho"]
     assert document["steps"][3]["tool_calls"][0]["function_name"] == "judge"
+    assert document["steps"][3]["tool_calls"][0]["extra"] == {"dispatch": "side conversation"}
+    assert "beside the main one, which no tool call began: 1." in document["notes"]
     assert document["final_metrics"]["total_prompt_tokens"] == 30
 
 

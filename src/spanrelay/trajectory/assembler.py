@@ -483,7 +483,7 @@ class Assembler:
         record = node.record
         name = _agent_name(owner) if owner is not None else _helper_name(node)
         child = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
-        call = parent.add_dispatch(record, f"subagent:{child.id}", name)
+        call = parent.add_dispatch(record, child, "sub-agent" if owner is not None else "side conversation")
         parent.link(child, call)
         parent.helpers.append(child)
         del parent.helpers[:-MAX_HELPERS]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from spanrelay.errors import SpanRelayError
 from spanrelay.records import JSON
@@ -28,6 +28,11 @@ AUDIO_ALIASES = {
     "audio/x-flac": "audio/flac",
     "audio/x-aiff": "audio/aiff",
 }
+Dispatch = Literal["sub-agent", "side conversation"]
+"""What a call begins that no model made: an agent's work, or a conversation beside the main one."""
+
+DISPATCH_ID = "subagent:"
+"""How the ids of such calls begin, here and in the documents of other producers."""
 AGENT_ONLY = ("model_name", "reasoning_effort", "reasoning_content", "tool_calls", "metrics")
 """The fields of a step that only a step of the agent may have."""
 
@@ -275,6 +280,14 @@ class ToolCall(_Object):
     function_name: str
     arguments: dict[str, JSON]
     extra: dict[str, JSON] | None = None
+
+    @property
+    def dispatch(self) -> str | None:
+        """What the call begins, a `Dispatch`, where it only refers to another conversation; None for a tool's."""
+        begins = (self.extra or {}).get("dispatch")
+        if isinstance(begins, str):
+            return begins
+        return "sub-agent" if self.tool_call_id.startswith(DISPATCH_ID) else None
 
 
 @dataclass(slots=True)

@@ -117,6 +117,11 @@ class Document:
         self._model: str | None = None
         journal.write({"op": "open", "doc": self.id, "head": head, "parent": parent})
 
+    @property
+    def call_id(self) -> str:
+        """The id of the call that begins this document where no tool's call does."""
+        return f"{atif.DISPATCH_ID}{self.id}"
+
     # ── whether a call goes on here
 
     def find(self, record: SpanRecord) -> Place | None:
@@ -513,11 +518,13 @@ class Document:
         self.note("tool_span_without_llm_call")
         return call
 
-    def add_dispatch(self, record: SpanRecord, call_id: str, name: str) -> Call:
+    def add_dispatch(self, record: SpanRecord, child: Document, begins: atif.Dispatch) -> Call:
         """Write a step that starts another conversation without a tool call of a model."""
-        step = self._dispatch_step(call_id, name, {}, record)
-        call = self._own_call(step, call_id)
+        step = self._dispatch_step(child.call_id, child.name, {}, record, begins)
+        call = self._own_call(step, child.call_id)
         self._add(step, record.start)
+        if begins == "side conversation":
+            self.note("side_conversation")
         return call
 
     def demote(self, head: dict[str, Any], agent: dict[str, Any], record: SpanRecord) -> Document:
@@ -526,12 +533,13 @@ class Document:
         child.__dict__.update(self.__dict__)
         child.id, child.name = head["trajectory_id"], head["agent"]["name"]
         self._clear(agent)
-        step = self._dispatch_step(f"subagent:{child.id}", child.name, {}, record)
+        step = self._dispatch_step(child.call_id, child.name, {}, record, "side conversation")
         self.count, step.step_id = 1, 1
         step.timestamp = steps.timestamp(self._last_time)
         change: dict[str, JSON] = {"op": "demote", "doc": self.id, "child": child.id, "head": head}
-        change.update(agent=agent, step=step.to_json(), call=f"subagent:{child.id}")
+        change.update(agent=agent, step=step.to_json(), call=child.call_id)
         self.journal.write(change)
+        self.note("side_conversation")
         self.helpers.append(child)
         return child
 
@@ -560,12 +568,16 @@ class Document:
         self.note("llm_unfinished")
         self._patch_head({"extra": {"status": "partial"}})
 
-    def _dispatch_step(self, given: str, name: str, arguments: JSON, record: SpanRecord) -> atif.Step:
+    def _dispatch_step(
+        self, given: str, name: str, arguments: JSON, record: SpanRecord, begins: atif.Dispatch | None = None
+    ) -> atif.Step:
         step = atif.Step(0, "agent", "", llm_call_count=0, extra={"otel": steps.origin_of(record)})
         own = self._own_id(given)
         wrapped, changed = steps.arguments_of(arguments)
-        extra: dict[str, JSON] | None = {"arguments_wrapped": True} if changed else None
-        step.tool_calls = [atif.ToolCall(own, str(name or "unknown"), wrapped, extra)]
+        extra: dict[str, JSON] = {"arguments_wrapped": True} if changed else {}
+        if begins is not None:
+            extra["dispatch"] = begins
+        step.tool_calls = [atif.ToolCall(own, str(name or "unknown"), wrapped, extra or None)]
         return step
 
     def _own_call(self, step: atif.Step, given: str) -> Call:

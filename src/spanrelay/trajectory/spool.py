@@ -35,6 +35,7 @@ NOTES = {
     "tool_unfinished": "Tool calls that had not ended: {count}.",
     "context_changed": "Times the history that the model was sent had been rewritten: {count}.",
     "duplicate_call": "Model calls told by two instrumentations and written once: {count}.",
+    "side_conversation": "Conversations beside the main one, which no tool call began: {count}.",
     "copied_context": "Turns of a history that came from elsewhere (no metrics): {count}.",
     "dropped": "Steps left out because a bound was reached: {count}.",
 }
@@ -341,8 +342,9 @@ def _refer(draft: _Draft, child: _Draft, document: dict[str, Any]) -> None:
 
 def _dispatch(draft: _Draft, child: _Draft, document: dict[str, Any]) -> None:
     """Add a step for a child whose starting call never ended, so that every child is referred to."""
-    child.call, child.step = f"subagent:{document['trajectory_id']}", len(draft.steps) + 1
-    call = {"tool_call_id": child.call, "function_name": document["agent"]["name"], "arguments": {}}
+    child.call, child.step = f"{atif.DISPATCH_ID}{document['trajectory_id']}", len(draft.steps) + 1
+    call: dict[str, Any] = {"tool_call_id": child.call, "function_name": document["agent"]["name"]}
+    call.update(arguments={}, extra={"dispatch": "sub-agent"})
     step: dict[str, Any] = {"source": "agent", "message": "", "llm_call_count": 0, "tool_calls": [call]}
     times = [t for t in (_time_of(draft.steps, -1), _time_of(document["steps"], 0)) if t]
     if times:
