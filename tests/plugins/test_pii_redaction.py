@@ -186,6 +186,16 @@ def test_a_replacement_may_name_groups() -> None:
     assert apply("é id-123, no-4", rule) == "é id:\\id, no:\\no"
 
 
+def test_text_beyond_ascii_stands_on_either_side_of_a_pattern() -> None:
+    rule = Rule("regex_replace", pattern=r"ü(\w|é)+", replacement=r"«\1…»")
+    assert apply("ä übé, ü", rule) == "ä «é…», ü"
+    assert apply("ä übé", Rule("mask", pattern="üb", mask_char="•")) == "ä ••é"
+
+
+def test_a_group_that_took_no_part_is_empty() -> None:
+    assert apply("b", Rule("regex_replace", pattern="(a)?b", replacement=r"<\1>")) == "<>"
+
+
 def test_redact_takes_its_replacement_literally() -> None:
     assert apply("id-1", Rule("redact", pattern=r"id-(\d)", replacement=r"\1")) == r"\1"
 

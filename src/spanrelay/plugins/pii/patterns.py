@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from spanrelay.errors import ConfigurationError
@@ -44,22 +45,41 @@ def _reason(error: Exception) -> str:
     return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
 
 
-def check_template(template: str, pattern: Any) -> None:
-    r"""See that a replacement's references (`\1`, `\g<name>`) name groups of `pattern`.
+def compile_template(template: str, pattern: Any) -> Callable[[Any], str]:
+    r"""Return what makes a replacement of a match; in `template`, `\1` and `\g<name>` are groups of the pattern.
+
+    RE2's own templates hold nothing but ASCII.
 
     Raises:
-        ConfigurationError: one does not.
+        ConfigurationError: a reference names no group of `pattern`.
     """
+    pieces: list[tuple[str, int | str | None]] = []
+    end = 0
     for found in _REFERENCE.finditer(template):
-        name, number, other = found.groups()
-        group = number or name
-        if other == "\\":
-            continue
-        exists = group is not None and (
-            int(group) <= pattern.groups if group.isdecimal() else group in pattern.groupindex
-        )
-        if not exists:
-            raise ConfigurationError(
-                f"replacement {template!r} has {found.group()!r}, which is no group of the pattern: "
-                r"write '\1', '\g<name>', or '\\' for a backslash"
-            )
+        pieces.append((template[end : found.start()], _group_of(found, template, pattern)))
+        end = found.end()
+
+    def expand(match: Any) -> str:
+        return "".join(text + _value(match, group) for text, group in pieces) + template[end:]
+
+    return expand
+
+
+def _group_of(found: re.Match[str], template: str, pattern: Any) -> int | str | None:
+    """Return the group that a reference names, None for an escaped backslash."""
+    name, number, other = found.groups()
+    if other == "\\":
+        return None
+    if name in pattern.groupindex:
+        return name
+    number = number or name or ""
+    if number.isdecimal() and int(number) <= pattern.groups:
+        return int(number)
+    raise ConfigurationError(
+        f"replacement {template!r} has {found.group()!r}, which is no group of the pattern: "
+        r"write '\1', '\g<name>', or '\\' for a backslash"
+    )
+
+
+def _value(match: Any, group: int | str | None) -> str:
+    return "\\" if group is None else match.group(group) or ""

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.pii.detectors import DETECTORS, Detector, keep_ends
-from spanrelay.plugins.pii.patterns import check_template, compile_pattern
+from spanrelay.plugins.pii.patterns import compile_pattern, compile_template
 from spanrelay.plugins.pii.pointers import parse_pointer
 
 Action: TypeAlias = Literal["remove", "redact", "regex_replace", "hash", "mask"]
@@ -101,7 +101,7 @@ def _writing_problems(rule: Rule) -> Iterator[Problem]:
         yield Problem("replacement", f"{rule.replacement!r} is itself a match of the detector", "choose other words")
     if rule.action == "regex_replace" and rule.pattern is not None:
         yield from _refusal(
-            "replacement", lambda: check_template(rule.replacement, compile_pattern(rule.pattern or ""))
+            "replacement", lambda: compile_template(rule.replacement, compile_pattern(rule.pattern or ""))
         )
 
 
@@ -197,8 +197,9 @@ def _rewriter(rule: Rule, detector: Detector | None, write: Writer) -> Callable[
     if rule.pattern is None:
         return write
     pattern = compile_pattern(rule.pattern)
-    template = rule.replacement if rule.action == "regex_replace" else _of_match(write)
-    return lambda text: pattern.sub(template, _json.clean_text(text))
+    is_template = rule.action == "regex_replace"
+    written = compile_template(rule.replacement, pattern) if is_template else _of_match(write)
+    return lambda text: pattern.sub(written, _json.clean_text(text))
 
 
 def _of_match(write: Writer) -> Callable[[Any], str]:
