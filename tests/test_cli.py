@@ -78,7 +78,7 @@ demo  1.0 · gpt-5 · session s-1
 ├── 3 agent
 │   clear \\x1b[2J screen
 │   ✗ RateLimit: slow
-└── 3 steps · 2 tool calls · 2 errors · 1,200 in (1,000 cached), 7 out, $0.0123"""
+└── 2 conversations · 4 steps · 2 tool calls · 2 errors · 1,200 in (1,000 cached), 7 out, $0.0123"""
 
 
 @pytest.fixture
@@ -146,6 +146,46 @@ def test_what_is_no_trajectory_gets_one_clear_line(
     assert complaint in error
     assert str(path) in error
     assert error.count("\n") == 1
+
+
+def with_another_conversation(call_id: str, extra: dict[str, str] | None) -> dict[str, Any]:
+    """A run that ends with a conversation which no tool call began."""
+    whole = document()
+    child = {**whole["subagent_trajectories"][0], "trajectory_id": "aside"}
+    child["agent"] = {"name": "titles", "version": "unknown"}
+    call = {"tool_call_id": call_id, "function_name": "titles", "arguments": {}}
+    result = {"source_call_id": call_id, "content": "x", "subagent_trajectory_ref": [{"trajectory_id": "aside"}]}
+    begins = agent_step(4, llm_call_count=0, tool_calls=[call | ({"extra": extra} if extra else {})])
+    whole["steps"].append(begins | {"observation": {"results": [result]}})
+    whole["subagent_trajectories"].append(child)
+    whole["final_metrics"]["total_steps"] = 4
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("call_id", "extra", "label"),
+    [("any", {"dispatch": "side conversation"}, "side conversation"), ("subagent:x", None, "sub-agent")],
+)
+def test_a_conversation_that_no_tool_began_is_no_tool_call(
+    call_id: str, extra: Any, label: str, file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    file.write_text(json.dumps(with_another_conversation(call_id, extra)))
+    assert shown(capsys, "show", file)[1][-7:-1] == [
+        f"├── 4 {label}",
+        "│   └── titles",
+        "│       ├── 1 agent",
+        "│       │   It will rain.",
+        "│       └── 1 step · 0 tool calls",
+        "└── 3 conversations · 6 steps · 2 tool calls · 2 errors · 1,200 in (1,000 cached), 7 out, $0.0123",
+    ]
+
+
+def test_what_is_not_whole_and_what_was_noted_is_said_at_the_head(file: Path, capsys: Any) -> None:
+    partial = document() | {"notes": "Tools ran.", "extra": {"status": "partial", "recovered": True}}
+    file.write_text(json.dumps(partial))
+    lines = shown(capsys, "show", file)[1]
+    assert [line.lstrip("│ ") for line in lines[1:3]] == ["partial, recovered after a sudden end", "Tools ran."]
 
 
 def test_validate_names_each_violation(file: Path, capsys: Any) -> None:

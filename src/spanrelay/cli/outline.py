@@ -19,6 +19,7 @@ from spanrelay.trajectory.atif import (
     Step,
     ToolCall,
     Trajectory,
+    family,
     moment_of,
 )
 
@@ -54,7 +55,8 @@ class Limits:
 
 def outline(trajectory: Trajectory, limits: Limits) -> Branch:
     """Return the tree of a document; sub-agents stand below the result that refers to them."""
-    return Branch([title(trajectory)], [*steps_of(trajectory, limits), totals(trajectory)])
+    lines = [title(trajectory), *remarks(trajectory, limits)]
+    return Branch(lines, [*steps_of(trajectory, limits), totals(trajectory)])
 
 
 def title(trajectory: Trajectory) -> list[Piece]:
@@ -63,6 +65,14 @@ def title(trajectory: Trajectory) -> list[Piece]:
     version = agent.version if agent.version != "unknown" else None
     about = [version, agent.model_name, trajectory.session_id and f"session {trajectory.session_id}"]
     return [(agent.name, "title"), *quietly(about)]
+
+
+def remarks(trajectory: Trajectory, limits: Limits) -> list[list[Piece]]:
+    """Whether a document is whole, and what its writer noted."""
+    extra = trajectory.extra or {}
+    words = [str(extra["status"])] if "status" in extra else []
+    words += ["recovered after a sudden end"] if extra.get("recovered") else []
+    return paragraph(", ".join(words), "error", limits) + paragraph(trajectory.notes or "", "quiet", limits)
 
 
 def quietly(facts: list[str | None]) -> list[Piece]:
@@ -76,10 +86,16 @@ def steps_of(trajectory: Trajectory, limits: Limits) -> Iterator[Branch]:
     children = {child.trajectory_id: child for child in trajectory.subagent_trajectories or []}
     begun = next((step.timestamp for step in trajectory.steps if step.timestamp), None)
     for step in trajectory.steps:
-        heading: list[Piece] = [(f"{step.step_id} {step.source}", step.source)]
+        heading: list[Piece] = [(f"{step.step_id} {begun_by(step) or step.source}", step.source)]
         heading += quietly([*facts_of(step, trajectory), elapsed(begun, step.timestamp)])
         lines = [heading, *said(step, limits)]
         yield Branch(lines, list(calls_of(step, children, limits)))
+
+
+def begun_by(step: Step) -> str | None:
+    """What kind of conversation a step begins, where that is all it does: its calls are no tool's."""
+    kinds = [call.dispatch for call in step.tool_calls or []]
+    return kinds[0] if kinds and all(kinds) else None
 
 
 def facts_of(step: Step, trajectory: Trajectory) -> list[str | None]:
@@ -88,7 +104,7 @@ def facts_of(step: Step, trajectory: Trajectory) -> list[str | None]:
     return [
         model,
         tokens(step.metrics) if step.metrics else None,
-        "no model call" if step.llm_call_count == 0 else None,
+        "no model call" if step.llm_call_count == 0 and not begun_by(step) else None,
         "copied from an earlier part" if step.is_copied_context else None,
         incomplete(step.extra),
     ]
@@ -157,6 +173,10 @@ def calls_of(step: Step, children: dict[str | None, Trajectory], limits: Limits)
     results = step.observation.results if step.observation else []
     for call in step.tool_calls or []:
         own = [result for result in results if result.source_call_id == call.tool_call_id]
+        begun = [child for result in own for child in begun_in(result, children)] if call.dispatch else []
+        if begun:
+            yield from (outline(child, limits) for child in begun)
+            continue
         branch = Branch([signature(call, limits)])
         for result in own:
             add_result(branch, result, children, limits)
@@ -175,6 +195,12 @@ def signature(call: ToolCall, limits: Limits) -> list[Piece]:
     return [(visible(call.function_name), "tool"), (f"({visible(limits.cut(arguments))})", "")]
 
 
+def begun_in(result: ObservationResult, children: dict[str | None, Trajectory]) -> list[Trajectory]:
+    """The embedded documents that a result refers to."""
+    references = result.subagent_trajectory_ref or []
+    return [children[each.trajectory_id] for each in references if each.trajectory_id in children]
+
+
 def add_result(
     branch: Branch, result: ObservationResult, children: dict[str | None, Trajectory], limits: Limits
 ) -> None:
@@ -182,22 +208,23 @@ def add_result(
     failed = bool((result.extra or {}).get("is_error"))
     text = text_of(result.content) or incomplete(result.extra) or "(empty)"
     branch.lines += paragraph(f"{'✗' if failed else '→'} {text}", "error" if failed else "result", limits)
+    branch.children += [outline(child, limits) for child in begun_in(result, children)]
     for reference in result.subagent_trajectory_ref or []:
-        child = children.get(reference.trajectory_id)
-        if child is not None:
-            branch.children.append(outline(child, limits))
-        elif reference.trajectory_path:
+        if reference.trajectory_id not in children and reference.trajectory_path:
             branch.lines.append([(f"see {visible(reference.trajectory_path)}", "quiet")])
 
 
 def totals(trajectory: Trajectory) -> Branch:
-    """Steps, calls, failures and tokens of the whole document."""
-    steps = trajectory.steps
+    """Steps, calls, failures and tokens of the whole document, everything it embeds included."""
+    documents = list(family(trajectory))
+    steps = [step for document in documents for step in document.steps]
     results = [result for step in steps if step.observation for result in step.observation.results]
     errors = sum("error" in (step.extra or {}) for step in steps)
     errors += sum(bool((result.extra or {}).get("is_error")) for result in results)
-    calls = sum(len(step.tool_calls or []) for step in steps)
-    line: list[Piece] = [(f"{plural(len(steps), 'step')} · {plural(calls, 'tool call')}", "title")]
+    calls = sum(not call.dispatch for step in steps for call in step.tool_calls or [])
+    counts = [plural(len(documents), "conversation")] if len(documents) > 1 else []
+    counts += [plural(len(steps), "step"), plural(calls, "tool call")]
+    line: list[Piece] = [(" · ".join(counts), "title")]
     if errors:
         line.append((f" · {plural(errors, 'error')}", "error"))
     spent = tokens_of_all(trajectory.final_metrics)

@@ -658,17 +658,18 @@ def _summed(trajectory: Trajectory, name: str) -> float | None:
     """Return the sum of one metric over a document and its children; None where no step reports it."""
     values = [
         getattr(step.metrics, name)
-        for document in _family(trajectory)
+        for document in family(trajectory)
         for step in document.steps
         if step.metrics is not None and getattr(step.metrics, name) is not None
     ]
     return sum(values) if values else None
 
 
-def _family(trajectory: Trajectory) -> Iterator[Trajectory]:
+def family(trajectory: Trajectory) -> Iterator[Trajectory]:
+    """Yield a document and all that it embeds, itself first."""
     yield trajectory
     for child in trajectory.subagent_trajectories or []:
-        yield from _family(child)
+        yield from family(child)
 
 
 def _media(step: Step) -> Iterator[tuple[str, ContentPart]]:
@@ -693,14 +694,14 @@ def _check_version(trajectory: Trajectory, place: str, report: Report) -> None:
 
 def _check_identities(root: Trajectory, report: Report) -> None:
     calls: Counter[str] = Counter()
-    for document in _family(root):
+    for document in family(root):
         calls.clear()
         calls.update(c.tool_call_id for step in document.steps for c in step.tool_calls or [])
         for call_id, count in calls.items():
             if count > 1:
                 report("$", f"call id {call_id!r} stands {count} times in one document")
         _check_references(document, report)
-    ids = Counter(document.trajectory_id for document in _family(root) if document.trajectory_id)
+    ids = Counter(document.trajectory_id for document in family(root) if document.trajectory_id)
     for trajectory_id, count in ids.items():
         if count > 1:
             report("$", f"trajectory id {trajectory_id!r} stands {count} times")
