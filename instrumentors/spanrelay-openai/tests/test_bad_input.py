@@ -9,6 +9,8 @@ import base64
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -19,10 +21,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+import spanrelay
 from spanrelay._guard import losses
+from spanrelay.cli import main
+from spanrelay.config import Settings
 from spanrelay.pipeline.middleware import guardrail, request_intercept, use
 from spanrelay.records import Message, ModelRequest, Text
 from spanrelay.semconv import names
+from spanrelay.tracing import recording
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.exchange import Answer, Request, raw, reply, tool_call
@@ -472,3 +478,40 @@ async def test_an_exporter_that_fails_is_opentelemetrys_business(
     assert [record.name.partition(".")[0] for record in caplog.records if record.levelname == "ERROR"] == [
         "opentelemetry"
     ]
+
+
+# --- the way of all of it to the end ---
+
+CALLS: list[tuple[Ask, Answer]] = [
+    *[(ask, answer) for ask in [APIS["chat"], APIS["responses"], APIS["completions"]] for answer in BODIES.values()],
+    *[(ask, raw(events, EVENT_STREAM)) for ask in STREAMS.values() for events in EVENTS.values()],
+    *[(ask, reply("Blue.")) for ask in REQUESTS.values()],
+]
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `activate()` settles for the process is put back."""
+    for name in ("content", "dialect", "unrecorded"):
+        monkeypatch.setattr(recording, name, getattr(recording, name))
+
+
+@pytest.mark.usefixtures("settled")
+async def test_every_one_of_these_calls_leaves_a_trajectory_that_validates(tmp_path: Path) -> None:
+    provider, instrumentor = TracerProvider(shutdown_on_exit=False), OpenAIInstrumentor()
+    settings = Settings(trajectory_directory=tmp_path, quiet=True)
+    runtime = spanrelay.activate(settings, tracer_provider=provider)
+    assert runtime is not None
+    instrumentor.instrument(tracer_provider=provider)
+    answers: list[Answer] = []
+    with ModelServer(lambda request: answers[-1]) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        for ask, answer in CALLS:
+            answers.append(answer)
+            await seen(SYNC, partial(ask, client))
+        client.close()
+    instrumentor.uninstrument()
+    runtime.shutdown()
+    written = [str(path) for path in tmp_path.glob("*.json")]
+    assert len(written) == len(CALLS)
+    assert main(["validate", *written]) == 0
