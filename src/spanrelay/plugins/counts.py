@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 MINUTE = 60.0
 MAX_SESSIONS = 10_000
@@ -52,31 +53,32 @@ class Count:
     def refusal(self, limits: Limits, whose: str, tool: bool, now: float) -> str | None:
         """Return why another call is not allowed, or None."""
         if tool:
-            return _spent(self.tool_calls, limits.max_tool_calls, f"{whose} has made", "tool calls")
-        return (
-            _spent(self.calls, limits.max_calls, f"{whose} has made", "model calls")
-            or _spent(self.tokens, limits.max_tokens, f"{whose} has used", "tokens")
-            or self._cost_refusal(limits, whose)
-            or self._rate_refusal(limits, whose, now)
-        )
+            allowed = limits.max_tool_calls
+            return (
+                None if allowed is None or self.tool_calls < allowed else _told(whose, self.tool_calls, allowed, "tool")
+            )
+        allowed = limits.max_calls
+        if allowed is not None and self.calls >= allowed:
+            return _told(whose, self.calls, allowed, "model")
+        allowed = limits.max_tokens
+        if allowed is not None and self.tokens >= allowed:
+            return f"{whose} has used {self.tokens} of the {allowed} tokens allowed"
+        if limits.max_cost_usd is not None and (self.unpriced is not None or self.cost_usd >= limits.max_cost_usd):
+            return self._cost_refusal(limits.max_cost_usd, whose)
+        allowed = limits.max_calls_per_minute
+        if allowed is not None and self._calls_within_a_minute(now) >= allowed:
+            return f"{whose} has made the {allowed} model calls allowed within a minute"
+        return None
 
-    def _cost_refusal(self, limits: Limits, whose: str) -> str | None:
-        if limits.max_cost_usd is None:
-            return None
+    def _cost_refusal(self, allowed: float, whose: str) -> str:
         if self.unpriced is not None:
             return f"{whose} has a limit for its cost and has used model {self.unpriced!r}, whose price is not known"
-        if self.cost_usd < limits.max_cost_usd:
-            return None
-        return f"{whose} has cost {self.cost_usd:.4g} of the {limits.max_cost_usd:.4g} US dollars allowed"
+        return f"{whose} has cost {self.cost_usd:.4g} of the {allowed:.4g} US dollars allowed"
 
-    def _rate_refusal(self, limits: Limits, whose: str, now: float) -> str | None:
-        if limits.max_calls_per_minute is None:
-            return None
+    def _calls_within_a_minute(self, now: float) -> int:
         while self.times and now - self.times[0] >= MINUTE:
             self.times.popleft()
-        if len(self.times) < limits.max_calls_per_minute:
-            return None
-        return f"{whose} has made the {limits.max_calls_per_minute} model calls allowed within a minute"
+        return len(self.times)
 
     def add(self, tool: bool, tokens: int, now: float | None) -> None:
         """Count a call that is being sent; `now` where the rate is limited."""
@@ -89,11 +91,11 @@ class Count:
             self.times.append(now)
 
 
-def _spent(used: int, allowed: int | None, whose: str, what: str) -> str | None:
-    return None if allowed is None or used < allowed else f"{whose} {used} of the {allowed} {what} allowed"
+def _told(whose: str, used: int, allowed: int, what: str) -> str:
+    return f"{whose} has made {used} of the {allowed} {what} calls allowed"
 
 
-Share = tuple[str, Limits, str]
+Share: TypeAlias = tuple[object, Limits, str]
 """A key of the counts, the limits for it, and how a reason calls it."""
 
 
@@ -108,7 +110,7 @@ class Counts:
     def __init__(self, clock: Callable[[], float], max_sessions: int = MAX_SESSIONS) -> None:
         self._clock = clock
         self._max = max_sessions
-        self._counts: OrderedDict[str, Count] = OrderedDict()
+        self._counts: OrderedDict[object, Count] = OrderedDict()
         self._lock = threading.Lock()
         _all.add(self)
 
@@ -143,10 +145,13 @@ class Counts:
 
     def _refusal(self, shares: Sequence[Share], tool: bool) -> str | None:
         now = self._clock()
-        reasons = (self._count(key).refusal(limits, whose, tool, now) for key, limits, whose in shares)
-        return next((reason for reason in reasons if reason is not None), None)
+        for key, limits, whose in shares:
+            reason = self._count(key).refusal(limits, whose, tool, now)
+            if reason is not None:
+                return reason
+        return None
 
-    def _count(self, key: str) -> Count:
+    def _count(self, key: object) -> Count:
         count = self._counts.get(key)
         if count is None:
             count = self._counts[key] = Count()

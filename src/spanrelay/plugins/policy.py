@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from spanrelay import _json
@@ -133,9 +134,10 @@ class _Judge:
         self._allow = None if names.allow is None else _pattern(names.allow)
         self._deny = [(pattern, _pattern([pattern])) for pattern in names.deny]
         self.judges = names.allow is not None or bool(names.deny)
+        self.refusal = lru_cache(maxsize=1024)(self._refusal)
+        """Returns why what goes by any of the names given may not be used, or None."""
 
-    def refusal(self, *names: str) -> str | None:
-        """Return why what goes by any of `names` may not be used, or None."""
+    def _refusal(self, *names: str) -> str | None:
         for name in names:
             for pattern, compiled in self._deny:
                 if compiled.match(name.casefold()):
@@ -201,7 +203,9 @@ class _Meter:
     """Counts what is sent, and refuses what is too much."""
 
     def __init__(self, config: PolicyConfig, counts: Counts, name: str) -> None:
-        self._session, self._process = config.session, config.process
+        self._limits = (config.session, config.process)
+        self._session = config.session if config.session.are_set() else None
+        self._process: tuple[Share, ...] = (("", config.process, "this process"),) if config.process.are_set() else ()
         self._prices = [(_pattern([glob]), price) for glob, price in config.prices.items()]
         self._reads_usage = config.session.need_usage() or config.process.need_usage()
         self._counts = counts
@@ -209,9 +213,8 @@ class _Meter:
 
     def use(self, context: Context) -> None:
         """Register a guardrail, so that a refusal is seen as one, and within everything else what counts."""
-        limits = (self._session, self._process)
-        kinds: list[Kind] = [*MODELS] if any(_limits_models(each) for each in limits) else []
-        if any(each.max_tool_calls is not None for each in limits):
+        kinds: list[Kind] = [*MODELS] if any(_limits_models(each) for each in self._limits) else []
+        if any(each.max_tool_calls is not None for each in self._limits):
             kinds.append("tool")
         context.use(guardrail(name="limits", kinds=kinds)(self._judge))
         context.use(execution_intercept(name="counts", kinds=kinds, priority=INNERMOST)(self._count))
@@ -237,7 +240,7 @@ class _Meter:
             raise
         self._correct(call, shares, response.record, estimate)
 
-    def _correct(self, call: Any, shares: list[Share], answer: ModelResponse, estimate: int) -> None:
+    def _correct(self, call: Any, shares: tuple[Share, ...], answer: ModelResponse, estimate: int) -> None:
         usage = answer.usage or Usage()
         if usage.input_tokens is None and usage.output_tokens is None:
             usage = replace(usage, input_tokens=estimate, output_tokens=_tokens(_said(answer)))
@@ -252,23 +255,16 @@ class _Meter:
         folded = model.casefold()
         return next((price.of(usage) for glob, price in self._prices if glob.match(folded)), None)
 
-    def _shares(self, call: Any) -> list[Share]:
-        shares: list[Share] = []
-        if self._session.are_set():
-            shares.append((_session_of(call), self._session, "this session"))
-        if self._process.are_set():
-            shares.append(("", self._process, "this process"))
-        return shares
+    def _shares(self, call: Any) -> tuple[Share, ...]:
+        """The session of a call is its conversation, else its trace."""
+        if self._session is None:
+            return self._process
+        session = call.record.session_id or call.span.get_span_context().trace_id
+        return ((session, self._session, "this session"), *self._process)
 
 
 def _limits_models(limits: Limits) -> bool:
     return replace(limits, max_tool_calls=None).are_set()
-
-
-def _session_of(call: Any) -> str:
-    """The key of the session of a call: its conversation, else its trace."""
-    session = call.record.session_id
-    return f"session {session}" if session else f"trace {call.span.get_span_context().trace_id:x}"
 
 
 def _said(answer: ModelResponse) -> bytes:
