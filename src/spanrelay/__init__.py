@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spanrelay.pipeline.decorators import agent, tool
     from spanrelay.pipeline.managed import arun_model, arun_tool, astream_model, run_model, run_tool, stream_model
     from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, stream_intercept, use
+    from spanrelay.pipeline.started import start_model, start_scope, start_tool
     from spanrelay.runtime import Runtime, activate
     from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
     from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent
@@ -48,6 +49,9 @@ __all__ = [
     "sanitizer",
     "scope",
     "scoped",
+    "start_model",
+    "start_scope",
+    "start_tool",
     "stream_intercept",
     "stream_model",
     "subscribe",
@@ -87,6 +91,9 @@ _HOMES = {
     "sanitizer": "telemetry.observers",
     "scope": "scopes",
     "scoped": "scopes",
+    "start_model": "pipeline.started",
+    "start_scope": "pipeline.started",
+    "start_tool": "pipeline.started",
     "stream_intercept": "pipeline.middleware",
     "stream_model": "pipeline.managed",
     "subscribe": "telemetry.observers",

@@ -220,10 +220,14 @@ class ToolRequest:
 
 @dataclass(slots=True)
 class ToolResult:
-    """One execution of a tool: what it gave. `content` is text or other JSON."""
+    """One execution of a tool: what it gave. `content` is text or other JSON.
+
+    `annotation` is about the result, for readers of the record and not for the model.
+    """
 
     content: JSON = None
     is_error: bool = False
+    annotation: JSON = None
 
 
 @dataclass(slots=True)

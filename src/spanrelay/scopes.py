@@ -147,7 +147,12 @@ class Scope:
         """Start the span under `outer`, and return the context in which this scope is current."""
         self._tracing = tracing
         self.span = tracing.open(self.record, outer, time)
-        return otel_context.set_value(_SCOPE_KEY, self, set_span_in_context(self.span, outer))
+        return self.within(outer)
+
+    def within(self, outer: Context) -> Context:
+        """Return `outer` with this scope and its span current."""
+        inner = outer if self.span is None else set_span_in_context(self.span, outer)
+        return otel_context.set_value(_SCOPE_KEY, self, inner)
 
     def close(self, error: BaseException | None = None, time: int | None = None) -> None:
         """End the span, and take back what was registered."""

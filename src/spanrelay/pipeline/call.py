@@ -42,17 +42,18 @@ class Opened:
     Args:
         tracing: Opens the span.
         start: What the span starts with; what the scope around hands down is added.
+        time_: When it started, in nanoseconds since the epoch; now by default.
     """
 
     __slots__ = ("outer", "scope", "span", "started")
 
-    def __init__(self, tracing: Tracing, start: Start) -> None:
+    def __init__(self, tracing: Tracing, start: Start, time_: int | None = None) -> None:
         self.outer = otel_context.get_current()
         self.scope = current_scope(self.outer)
         self.started = time.perf_counter_ns()
         if self.scope is not None:
             start = start.within(inherit(SpanRecord(0, 0), self.scope))
-        self.span = tracing.begin(start, self.outer)
+        self.span = tracing.begin(start, self.outer, time_)
 
 
 class Boundary(Protocol):
@@ -172,9 +173,9 @@ class Call:
         self._tap = weakref.ref(tap) if tap is not None else None
         self.arrived = tap.arrived if tap is not None else None
 
-    def open(self) -> Context:
+    def open(self, opened: Opened | None = None) -> Context:
         """Open the span, unless it is open, and return the context in which the real call is to run."""
-        opened = self._opened or Opened(self.tracing, Start(self.record))
+        opened = opened or self._opened or Opened(self.tracing, Start(self.record))
         self._opened = None
         self.scope, self.span, self.started = opened.scope, opened.span, opened.started
         inherit(self.record, opened.scope)
@@ -186,9 +187,9 @@ class Call:
         """The context for middleware: under this call's span, with no call in flight."""
         return otel_context.set_value(_CALL_KEY, None, self.context)
 
-    def finish(self) -> None:
-        """End the span with what was recorded."""
-        self.tracing.close(self.span, self)
+    def finish(self, end: int | None = None) -> None:
+        """End the span with what was recorded, at `end` in nanoseconds since the epoch, or now."""
+        self.tracing.close(self.span, self, end)
         # It holds this call: the cycle would keep payloads until the garbage collector comes round.
         self.context = _NO_CONTEXT
 

@@ -16,7 +16,7 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline import typed
-from spanrelay.pipeline.call import _CALL_KEY, Boundary, Call, Response
+from spanrelay.pipeline.call import _CALL_KEY, Boundary, Call, Opened, Response
 from spanrelay.records import JSON, AgentRequest, AgentResult, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.scopes import Scope
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
@@ -128,12 +128,12 @@ class FunctionCall(Call):
             self.sent, self._request, self._plain = other.sent, other._request, other._plain
             self.body, self.tap, self.arrived = response.body, other.tap, response.arrived
 
-    def finish(self) -> None:
+    def finish(self, end: int | None = None) -> None:
         """End the span; what was never sent is kept now."""
         if self.sent is None and self.observed:
             with guarded("keeping what a function was given"):
                 self.sent = _json.dumps(self.given if self._request is None else self._input_of(self._request))
-        super().finish()
+        super().finish(end)
 
     @property
     def size(self) -> int:
@@ -168,7 +168,7 @@ class ToolExecution(FunctionCall):
     kind: ClassVar[Kind] = "tool"
     answer_type: ClassVar[type] = ToolResult
 
-    __slots__ = ("_is_error", "_named")
+    __slots__ = ("_is_error", "annotation")
 
     def __init__(self, request: ToolRequest, boundary: Boundary, tracing: Tracing) -> None:
         operation = OPERATION_OF_KIND["tool"]
@@ -177,6 +177,7 @@ class ToolExecution(FunctionCall):
         record.tool = ToolRequest(request.name, None, request.call_id, request.description, request.type)
         super().__init__(record, request.arguments, boundary, tracing)
         self._is_error = False
+        self.annotation: JSON = None
 
     def _first_request(self, plain: JSON) -> ToolRequest:
         known = cast("ToolRequest", self.record.tool)
@@ -189,7 +190,7 @@ class ToolExecution(FunctionCall):
         known = cast("ToolRequest", self._request or self.record.tool)
         self.record.tool = ToolRequest(known.name, given, known.call_id, known.description, known.type)
         if gave is not None or (self.body is not None and self.record.error is None):
-            self.record.result = ToolResult(gave, self._is_error)
+            self.record.result = ToolResult(gave, self._is_error, self.annotation)
 
     def encode_answer(self, record: ToolResult) -> Any:
         """Return the value that stands for `record`; a result that is an error says so in the record."""
@@ -209,7 +210,7 @@ class AgentRun(FunctionCall):
         super().__init__(scope.record, given, boundary, tracing)
         self._inner = scope
 
-    def open(self) -> Context:
+    def open(self, opened: Opened | None = None) -> Context:
         """Open the span and the scope, and return the context in which the agent is to run."""
         outer = otel_context.get_current()
         inner = self._inner.open(self.tracing, outer)
@@ -219,9 +220,9 @@ class AgentRun(FunctionCall):
         self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, inner))
         return self.context
 
-    def finish(self) -> None:
+    def finish(self, end: int | None = None) -> None:
         """End the span, and take back what the scope's registrations were."""
-        super().finish()
+        super().finish(end)
         self._inner.release()
 
     def _first_request(self, plain: JSON) -> AgentRequest:

@@ -154,14 +154,14 @@ class ModelCall(Call):
             return arrived.body(self.codec)
         return _json.loads_object(kept) if kept else {}
 
-    def finish(self) -> None:
+    def finish(self, end: int | None = None) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
         if self.sent is None and self.span.is_recording():
             self.sent = _json.dumps(self.outgoing())
         self._copied = None
         if self._wire is not None:
             self._rename()
-        super().finish()
+        super().finish(end)
 
     def _rename(self) -> None:
         """Name the span after the model that policy put there."""
