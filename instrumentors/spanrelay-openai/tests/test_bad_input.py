@@ -25,12 +25,12 @@ import spanrelay
 from spanrelay._guard import losses
 from spanrelay.cli import main
 from spanrelay.config import Settings
-from spanrelay.pipeline.middleware import guardrail, request_intercept, use
-from spanrelay.records import Message, ModelRequest, Text
+from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, use
+from spanrelay.records import Message, ModelRequest, ModelResponse, Text
 from spanrelay.semconv import names
 from spanrelay.tracing import recording
 from spanrelay_openai import OpenAIInstrumentor
-from spanrelay_testkit.capture import Capture, asked, said
+from spanrelay_testkit.capture import Capture, asked, captured, said
 from spanrelay_testkit.exchange import Answer, Request, raw, reply, tool_call
 from spanrelay_testkit.half import Half, context_untouched
 from spanrelay_testkit.model_server import ModelServer
@@ -366,13 +366,10 @@ async def test_an_odd_request_is_the_sdks_business(half: Half, ask: Ask, capture
     json.loads(str((capture.span.attributes or {}).get(names.INPUT_MESSAGES, "[]")))
 
 
-@HALVES
 @pytest.mark.parametrize("ask", REQUESTS.values(), ids=REQUESTS)
-async def test_an_odd_request_stays_as_it_is_under_policy_that_only_reads_it(
-    half: Half, ask: Ask, capture: Capture
-) -> None:
+async def test_an_odd_request_stays_as_it_is_under_policy_that_only_reads_it(ask: Ask, capture: Capture) -> None:
     with use(request_intercept(name="look")(lambda call: repr(call.request) and None)):
-        await seen_twice(half, reply("Blue."), ask, capture.provider)
+        await seen_twice(SYNC, reply("Blue."), ask, capture.provider)
     assert len(capture.spans) == 1
 
 
@@ -489,6 +486,19 @@ CALLS: list[tuple[Ask, Answer]] = [
 ]
 
 
+async def seen_of_all() -> list[list[Any]]:
+    """What the application sees of each of the calls."""
+    answers: list[Answer] = []
+    told: list[list[Any]] = []
+    with ModelServer(lambda request: answers[-1]) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        for ask, answer in CALLS:
+            answers.append(answer)
+            told.append(await seen(SYNC, partial(ask, client)))
+        client.close()
+    return told
+
+
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `activate()` settles for the process is put back."""
@@ -499,19 +509,46 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("settled")
 async def test_every_one_of_these_calls_leaves_a_trajectory_that_validates(tmp_path: Path) -> None:
     provider, instrumentor = TracerProvider(shutdown_on_exit=False), OpenAIInstrumentor()
-    settings = Settings(trajectory_directory=tmp_path, quiet=True)
-    runtime = spanrelay.activate(settings, tracer_provider=provider)
+    runtime = spanrelay.activate(Settings(trajectory_directory=tmp_path, quiet=True), tracer_provider=provider)
     assert runtime is not None
     instrumentor.instrument(tracer_provider=provider)
-    answers: list[Answer] = []
-    with ModelServer(lambda request: answers[-1]) as server:
-        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
-        for ask, answer in CALLS:
-            answers.append(answer)
-            await seen(SYNC, partial(ask, client))
-        client.close()
+    await seen_of_all()
     instrumentor.uninstrument()
     runtime.shutdown()
     written = [str(path) for path in tmp_path.glob("*.json")]
     assert len(written) == len(CALLS)
     assert main(["validate", *written]) == 0
+
+
+@pytest.mark.parametrize("dialect", ["genai", "openinference"])
+@pytest.mark.parametrize("content", [False, True], ids=["without content", "with content"])
+async def test_the_spans_of_all_of_these_calls_can_be_exported(dialect: str, content: bool) -> None:
+    with captured(dialect=dialect, content=content) as capture:
+        instrumentor = OpenAIInstrumentor()
+        instrumentor.instrument(tracer_provider=capture.provider)
+        await seen_of_all()
+        instrumentor.uninstrument()
+        [resource] = encode_spans(capture.spans).resource_spans
+        [scope] = resource.scope_spans
+        assert len(scope.spans) == len(CALLS)
+        assert all(len(span.attributes) > 5 for span in scope.spans)
+
+
+@pytest.mark.parametrize("buffered", [False, True], ids=["passing", "buffered"])
+async def test_policy_that_only_reads_what_came_changes_nothing_of_it(buffered: bool, capture: Capture) -> None:
+    read: list[ModelResponse] = []
+
+    @execution_intercept(name="look", buffered=buffered)
+    def look(call: Any) -> Any:
+        response = yield call
+        read.append(response.record)
+
+    bare, instrumentor = await seen_of_all(), OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    with use(look):
+        ours = await seen_of_all()
+    instrumentor.uninstrument()
+    for told_bare, told_ours in zip(bare, ours, strict=True):
+        assert told_ours == told_bare
+    assert len(capture.spans) == len(CALLS)
+    assert len(read) > len(CALLS) / 2
