@@ -26,7 +26,7 @@ from spanrelay.semconv.messages import write_definition, write_messages, write_p
 from spanrelay.semconv.spans import record_of
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
-from spanrelay.telemetry.projection import Ended, Started
+from spanrelay.telemetry.projection import Ended, Started, lock_of
 from spanrelay.telemetry.sanitizing import sanitized_mark
 from spanrelay.tracing import default_tracing
 
@@ -334,23 +334,23 @@ Told = tuple[type[Event], bytes]
 class _Told:
     """One occasion: read once for all subscribers, each of which is given events of its own."""
 
-    __slots__ = ("_lock", "_read", "_told", "content", "sampled")
+    __slots__ = ("_told", "content", "sampled")
 
     def __init__(self, content: bool, *, sampled: bool) -> None:
         self.content = content
         self.sampled = sampled
-        self._lock = threading.Lock()
         self._told: list[Told] | None = None
 
     def events(self) -> list[Event]:
         """The events; none where they cannot be read."""
-        with self._lock:
+        with lock_of(self):
             if self._told is None:
-                self._told = []
+                told: list[Told] = []
                 with guarded("reading what subscribers are told"):
-                    self._told = [self._as_json(fields) for fields in self._fields()]
+                    told = [self._as_json(fields) for fields in self._fields()]
+                self._told = told
                 self._let_go()
-        return [kind(data, sampled=self.sampled) for kind, data in self._told]
+            return [kind(data, sampled=self.sampled) for kind, data in self._told]
 
     def _as_json(self, fields: Fields) -> Told:
         shown = fields if self.content else _without_content(fields)
@@ -369,7 +369,7 @@ class SpanStart(_Told):
     __slots__ = ("_started",)
 
     def __init__(self, started: Started, content: bool) -> None:
-        super().__init__(content, sampled=started.span.get_span_context().trace_flags.sampled)
+        super().__init__(content, sampled=started.sampled)
         self._started: Started | None = started
 
     def _fields(self) -> Iterable[Fields]:
@@ -522,7 +522,7 @@ def add_mark(span: Span, scope: Scope | None, name: str, attributes: Mapping[str
     if watchers.subscribers and isinstance(span, SdkSpan) and span.is_recording():
         watch = watch or Watch.of(span, scope, NOBODY)
         watch.told.append(mark.time)
-        tell(watchers, Marked, span, mark, Frozen(watchers), kind, True)
+        tell(watchers, Marked, span, mark, watchers.freeze(), kind, True)
 
 
 def _kind(span: Span) -> Kind | None:

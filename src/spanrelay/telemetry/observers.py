@@ -222,10 +222,27 @@ def subscribe(function: Step, *, name: str | None = None, scope: Scope | None = 
     return cast("Observer", declared).register(scope)
 
 
+class Frozen:
+    """Who sees one moment, fixed when it happened, and the context variables of its thread where they matter."""
+
+    __slots__ = ("_context", "watchers")
+
+    def __init__(self, watchers: Watchers, context: Context | None = None) -> None:
+        self.watchers = watchers
+        self._context = context
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run observers' code as if at that moment, once, on whatever thread."""
+        context, self._context = self._context, None
+        if context is None:
+            return _apart(function, *arguments)
+        return context.run(_apart, function, *arguments)
+
+
 class Watchers:
     """The observers that see one span, by family and in running order."""
 
-    __slots__ = ("_chains", "injectors", "resources", "sanitizers", "subscribers")
+    __slots__ = ("_chains", "changes", "injectors", "resources", "sanitizers", "still", "subscribers")
 
     def __init__(self, entries: Iterable[Observer]) -> None:
         entries = tuple(entries)
@@ -235,11 +252,13 @@ class Watchers:
         self._chains: dict[tuple[FieldName, Kind | None], tuple[Observer, ...]] = {}
         self.resources: dict[int, tuple[Any, Any]] = {}
         """By identity: a resource and what the sanitizers made of it."""
-
-    @property
-    def changes(self) -> bool:
+        self.changes = bool(self.sanitizers or self.injectors)
         """Whether anything here changes records."""
-        return bool(self.sanitizers or self.injectors)
+        self.still = Frozen(self)
+
+    def freeze(self) -> Frozen:
+        """Return who sees what happens now, with what their code needs of this moment."""
+        return Frozen(self, copy_context()) if self.changes else self.still
 
     def chain(self, field: FieldName, kind: Kind | None) -> tuple[Observer, ...]:
         """Return the sanitizers of one field on spans of one kind."""
@@ -276,23 +295,6 @@ def watching(scope: Scope | None) -> Watchers | None:
     # The outer registries' snapshots are part of the key: the cache of the innermost one dies with its scope.
     outer = (observers.entries, *(registry.entries for registry in owned[:-1]))
     return owned[-1].derived(outer, lambda _: _compile(visible((observers, *owned))))
-
-
-class Frozen:
-    """Who sees one moment, fixed when it happened, and the context variables of its thread."""
-
-    __slots__ = ("_context", "watchers")
-
-    def __init__(self, watchers: Watchers) -> None:
-        self.watchers = watchers
-        self._context: Context | None = copy_context() if watchers.changes else None
-
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run observers' code as if at that moment, once, on whatever thread."""
-        context, self._context = self._context, None
-        if context is None:
-            return _apart(function, *arguments)
-        return context.run(_apart, function, *arguments)
 
 
 def _apart(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -67,40 +67,41 @@ class RelaySpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Give a foreign span its scope's session, user and metadata, and tell the others."""
         ours = _is_ours(span)
-        watch = None
+        # Where looking fails, nobody is shown what may not have been sanitized.
+        told = observation.active
         if observation.active or not ours:
             with guarded("looking for who observes a span"):
-                watch = self._begin(span, ours, parent_context)
+                told = self._begin(span, ours, parent_context)
         self._each("on_start", span, parent_context)
-        if watch is not None and watch.watchers is not NOBODY:
-            with guarded("telling of the start of a span"):
-                self._tell_start(span, watch)
-        elif self.worker is not None:
+        if self.worker is not None and not told:
             self.worker.started(span)
 
-    def _begin(self, span: Span, ours: bool, parent_context: Context | None) -> Watch | None:
+    def _begin(self, span: Span, ours: bool, parent_context: Context | None) -> bool:
+        """Make what others may read of `span` fit for it, and tell observers; False where there are none."""
         scope = current_scope(parent_context)
         watchers = watching(scope) if observation.active else None
         if scope is not None and not ours:
             _inherit(span, scope)
-        if watchers is None and (scope is None or ours):
-            return None
-        watch = Watch.of(span, scope, watchers or NOBODY)
-        if watch.watchers.sanitizers:
-            watch.settled = settle_identity(span, watch.watchers)
-        return watch
+        if watchers is None:
+            if scope is not None and not ours:
+                Watch.of(span, scope, NOBODY)
+            return False
+        watch = Watch.of(span, scope, watchers)
+        if watchers.sanitizers:
+            watch.settled = settle_identity(span, watchers)
+        if self.worker is not None or watchers.subscribers:
+            self._tell_start(Started(span, watchers.freeze(), watch.settled), watchers)
+        return True
 
-    def _tell_start(self, span: Span, watch: Watch) -> None:
-        if self.worker is None and not watch.watchers.subscribers:
-            return
-        started = Started(span, Frozen(watch.watchers), watch.settled)
+    def _tell_start(self, started: Started, watchers: Watchers) -> None:
         if self.worker is not None:
             self.worker.started(started)
-        tell(watch.watchers, SpanStart, started, self.told_content)
+        tell(watchers, SpanStart, started, self.told_content)
 
     def _on_ending(self, span: Span) -> None:
         if observation.active:
-            self._freeze(span)
+            with guarded("fixing who observes a span"):
+                self._freeze(span)
         if not _is_ours(span):
             with guarded("masking a span"):
                 _mask_in_place(span)
@@ -115,7 +116,7 @@ class RelaySpanProcessor(SpanProcessor):
         if recorded is None and watchers.changes:
             LiveSpan(span, watchers, watch.settled if watch is not None else {}).finish()
         if watchers is not NOBODY:
-            self._ending[span_id] = (Frozen(watchers), watch)
+            self._ending[span_id] = (watchers.freeze(), watch)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on as a view."""

@@ -158,13 +158,21 @@ class Ended:
         self._release()
 
 
+_locks = tuple(threading.Lock() for _ in range(64))
+
+
+def lock_of(thing: object) -> threading.Lock:
+    """Return the lock under which `thing` is read: one of a few, since making one for each event costs too much."""
+    return _locks[(id(thing) >> 6) & 63]
+
+
 class Started:
     """A span that has started under observers; the record is made once, on the thread that asks.
 
     `settled` are the attributes that have been sanitized.
     """
 
-    __slots__ = ("_attributes", "_frozen", "_lock", "_name", "_record", "_settled", "span")
+    __slots__ = ("_attributes", "_frozen", "_lock", "_name", "_record", "_settled", "sampled", "span")
 
     def __init__(self, span: Span, frozen: Frozen, settled: Mapping[str, Any]) -> None:
         self.span = span
@@ -172,9 +180,10 @@ class Started:
         self._settled = settled
         # The span goes on: what is said of its start is what it says now.
         self._name = span._name
-        self._attributes = dict(span._attributes._dict) if span._attributes else {}
+        self._attributes = span._attributes._dict.copy()
         self._lock = threading.Lock()
         self._record: SpanRecord | None = None
+        self.sampled = span.get_span_context().trace_flags.sampled
 
     @property
     def record(self) -> SpanRecord:

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Span
 
 from spanrelay._guard import guarded, losses
 from spanrelay.records import SpanRecord
-from spanrelay.telemetry.observers import Frozen, observation, watching
+from spanrelay.telemetry.observers import observation, watching
 from spanrelay.telemetry.projection import Ended, Started, record_of_start
 from spanrelay.telemetry.sanitizing import finished
 from spanrelay.tracing import Recorded, complete
@@ -188,7 +188,7 @@ class _Unrecorded:
     def __init__(self, recorded: Recorded) -> None:
         self._recorded = recorded
         watchers = watching(recorded.scope) if observation.active else None
-        self._frozen = Frozen(watchers) if watchers is not None and watchers.changes else None
+        self._frozen = watchers.freeze() if watchers is not None and watchers.changes else None
 
     def read(self) -> SpanRecord:
         """Return its record as observers leave it."""
