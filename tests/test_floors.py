@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent / "src" / "spanrelay"
 FLOORS: list[list[str]] = [
     ["records", "errors", "_guard", "_json"],
     ["codecs", "semconv"],
-    ["registry", "tracing", "scopes"],
+    ["registry", "tracing", "scopes", "propagation"],
     ["pipeline"],
     ["telemetry", "trajectory"],
     ["config", "plugins", "instrumentation", "otlp", "atof", "sdk", "runtime"],

@@ -38,6 +38,7 @@ class Settings:
     delivery_bytes: int = 64 << 20
     metrics: bool = True
     quiet: bool = False
+    propagate: bool = False
     atof_file: str = ""
     atof_mode: Literal["append", "overwrite"] = "append"
     atof_url: str = ""
@@ -241,6 +242,13 @@ TABLE: tuple[Setting, ...] = (
     Setting("metrics", "SPANRELAY_METRICS", _boolean, "true or false", "Record the GenAI metrics."),
     Setting("quiet", "SPANRELAY_QUIET", _boolean, "true or false", "Print no line about where trajectories are."),
     Setting(
+        "propagate",
+        "SPANRELAY_PROPAGATE",
+        _boolean,
+        "true or false",
+        "Send `traceparent`, and nothing else, with requests to model providers.",
+    ),
+    Setting(
         "atof_file",
         "SPANRELAY_ATOF_FILE",
         _optional(_path),
@@ -394,6 +402,14 @@ def limits_are_set(environment: Mapping[str, str] | None = None) -> bool:
     """Whether the user chose the number of attributes of a span."""
     environment = os.environ if environment is None else environment
     return any(environment.get(name) for name in ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"))
+
+
+def trace_of_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return `traceparent` and `tracestate` where whoever started this process set `TRACEPARENT`."""
+    environment = os.environ if environment is None else environment
+    if not environment.get("TRACEPARENT"):
+        return {}
+    return {name.lower(): environment[name] for name in ("TRACEPARENT", "TRACESTATE") if environment.get(name)}
 
 
 def exporters_of(signal: str, environment: Mapping[str, str] | None = None) -> list[str]:

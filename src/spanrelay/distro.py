@@ -60,6 +60,11 @@ def pre_instrument() -> None:
     _install_policy(settings)
     if losses.counted():
         atexit.register(_report_losses)
+    carrier = config.trace_of_environment()
+    if carrier and not settings.disabled:
+        from spanrelay.propagation import join  # few processes are started with a trace to continue
+
+        join(carrier)
     if not settings.disabled:
         with guarded("standing in front of the tracer provider"):
             Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())

@@ -16,7 +16,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import ProxyTracerProvider
 
-from spanrelay import config, tracing
+from spanrelay import config, propagation, tracing
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
 from spanrelay.instrumentation.threads import carry_context_into_threads
@@ -57,6 +57,7 @@ class Runtime:
         """Stand in front of the provider's span processors."""
         tracing.recording.dialect = self.settings.dialect
         tracing.recording.content = self.settings.content == "spans"
+        tracing.recording.propagate = self.settings.propagate
         self._undo = put_in_front(self.processor, self.provider)
         if self._undo is None:
             _log.warning(
@@ -111,6 +112,9 @@ def activate(settings: Settings | None = None, *, tracer_provider: TracerProvide
     install_configured(settings.config_file)  # recording may be off; policy never is
     if settings.disabled:
         return None
+    carrier = config.trace_of_environment()
+    if carrier:
+        propagation.join(carrier)
     with _lock:
         provider = tracer_provider or _global_provider()
         if not isinstance(provider, TracerProvider):

@@ -57,11 +57,13 @@ handed_over: dict[int, Recorded] = {}
 class Recording:
     """How this process records: the exporters' dialect, and whether message content may leave it."""
 
-    __slots__ = ("content", "dialect", "finish", "mark", "price", "unrecorded")
+    __slots__ = ("content", "dialect", "finish", "mark", "price", "propagate", "unrecorded")
 
     def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
         self.dialect = dialect
         self.content = content
+        self.propagate = False
+        """Whether requests to model providers carry `traceparent`."""
         self.unrecorded: Callable[[Recorded], None] | None = None
         """Takes calls whose span was not sampled: they still count in metrics."""
         self.finish: Callable[[Recorded], SpanRecord] | None = None

@@ -19,7 +19,7 @@ import pytest
 from spanrelay._guard import losses
 from spanrelay.instrumentation.instrumentor import Instrumentor
 from spanrelay.instrumentation.patching import Patch, Patches
-from spanrelay.tracing import Tracing
+from spanrelay.tracing import Tracing, recording
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.exchange import raw, reply
@@ -336,3 +336,19 @@ async def test_an_async_stream_of_a_transport_of_the_application_is_recorded(
         async for _ in await client.chat.completions.create(model="m", messages=QUESTION, stream=True):
             pass
     assert said(instrumented.span) == "Blue."
+
+
+def test_a_provider_is_told_the_span_only_where_that_was_asked_for(
+    instrumented: Capture, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = openai.OpenAI(base_url=server.url, api_key="none", default_headers={"x-mine": "1"})
+    ask(client)
+    monkeypatch.setattr(recording, "propagate", True)
+    ask(client)
+    silent, told = (request.headers for request in server.requests)
+    assert "traceparent" not in silent
+    span = instrumented.spans[1].context
+    assert span is not None
+    assert told["traceparent"] == f"00-{span.trace_id:032x}-{span.span_id:016x}-01"
+    assert told["x-mine"] == "1"
+    assert "baggage" not in told

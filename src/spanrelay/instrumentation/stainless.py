@@ -23,6 +23,7 @@ from spanrelay.pipeline.call import Opened, call_in_flight
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
+from spanrelay.propagation import trace_headers
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, recording
@@ -87,7 +88,7 @@ class StainlessAPI:
         if target is None:
             return wrapped(*args, **kwargs)
         opened = Opened(self._tracing, target.start)
-        if is_unseen(opened, self._tracing):
+        if is_unseen(opened, self._tracing) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
         return run(self._call(target, opened, wrapped, instance, args, kwargs))
 
@@ -96,7 +97,7 @@ class StainlessAPI:
         if target is None:
             return await wrapped(*args, **kwargs)
         opened = Opened(self._tracing, target.start)
-        if is_unseen(opened, self._tracing):
+        if is_unseen(opened, self._tracing) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
         return await arun(self._call(target, opened, wrapped, instance, args, kwargs))
 
@@ -185,6 +186,8 @@ class StainlessBoundary:
             if bool(wire.get("stream")) != bool(call.original.get("stream")):
                 raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
             options = options.model_copy(update={"json_data": wire, "extra_json": None})
+        if recording.propagate:
+            options = _with_traceparent(options, call)
         self._sending = options.json_data
         return self._wrapped(self._cast_to, options, **self._kwargs)
 
@@ -222,6 +225,13 @@ class StainlessBoundary:
             call.body = response.content
         else:
             response.stream = call.tap = _tap(call, response)
+
+
+def _with_traceparent(options: Any, call: ModelCall) -> Any:
+    """Return options that tell the provider's server which span its work belongs to, and nothing else."""
+    given = options.headers if isinstance(options.headers, Mapping) else {}
+    carried = trace_headers(call.context).get("traceparent")
+    return options.model_copy(update={"headers": {**given, "traceparent": carried}}) if carried else options
 
 
 def _http_module(kind: type) -> ModuleType:
