@@ -136,6 +136,7 @@ def records(kind: Kind, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[S
         "metadata": objects,
         "agent": maybe(agents),
         "incomplete": maybe(st.sampled_from(["cancelled", "closed"])),
+        "answered_by": maybe(words),
         "time_to_first_chunk": maybe(st.floats(0, 9)),
         "operation": st.just(names.OPERATION_OF_KIND.get(kind)),
     }

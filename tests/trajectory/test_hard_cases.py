@@ -256,6 +256,44 @@ def test_a_failed_call_is_a_step_with_its_error_and_its_retry_repeats_no_message
     assert retried["extra"]["retry_of_step"] == 3
 
 
+def test_an_answer_of_a_middleware_is_no_model_call_and_costs_nothing(program: Program) -> None:
+    root = program.agent()
+    thought = Message("assistant", [Reasoning("hm"), Text("hi")])
+    program.ask(root, ASK, thought, answered_by="cache")
+    program.ask(root, [*ASK, says("hi"), user("more")], says("ho"))
+    program.end(root)
+    document = program.document()
+    step = document["steps"][2]
+    assert step["message"] == "hi"
+    assert step["llm_call_count"] == 0
+    assert "metrics" not in step
+    assert step["extra"]["answered_by"] == "cache"
+    assert step["extra"]["reasoning_content"] == "hm"
+    assert document["final_metrics"]["total_prompt_tokens"] == 10
+    assert "extra" not in document["final_metrics"]
+
+
+@pytest.mark.parametrize(("inner", "count"), [("cache", 0), (None, 1)])
+def test_whether_a_model_was_called_is_the_inner_spans_to_say(program: Program, inner: str | None, count: int) -> None:
+    root = program.agent()
+    outer = program.begin("llm", root)
+    program.ask(outer, ASK, says("hi"), id="r1", answered_by=inner)
+    program.end(outer, **call(ASK, says("hi"), id="r1", usage=Usage(), answered_by=None if inner else "router"))
+    program.end(root)
+    step = program.document()["steps"][2]
+    assert step["llm_call_count"] == count
+    assert ("metrics" in step) == bool(count)
+
+
+def test_a_tools_result_says_which_middleware_gave_it(program: Program) -> None:
+    root = program.agent()
+    program.ask(root, ASK, CALL)
+    program.end(program.begin("tool", root), **run("weather", {"city": "SF"}, "sun", "c1", None), answered_by="cache")
+    program.end(root)
+    (result,) = program.document()["steps"][2]["observation"]["results"]
+    assert result["extra"]["answered_by"] == "cache"
+
+
 def test_a_tool_that_raised_shows_what_the_model_was_told(program: Program) -> None:
     root = program.agent()
     program.ask(root, ASK, CALL)

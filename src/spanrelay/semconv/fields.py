@@ -109,6 +109,8 @@ def write_call_facts(record: SpanRecord, attributes: dict[str, AttributeValue]) 
         attributes[names.TIME_TO_FIRST_CHUNK] = record.time_to_first_chunk
     if record.incomplete is not None:
         attributes[names.INCOMPLETE] = record.incomplete
+    if record.answered_by is not None:
+        attributes[names.ANSWERED_BY] = record.answered_by
     if record.metadata:
         attributes[names.OI_METADATA] = dumps_text(record.metadata)
     if record.result is not None and record.result.is_error:
@@ -279,6 +281,7 @@ def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     record.session_id = record.session_id or text(get(names.OI_SESSION)) or text(get(names.CONVERSATION_ID))
     record.user_id = record.user_id or text(get(names.USER_ID))
     record.incomplete = record.incomplete or text(get(names.INCOMPLETE))
+    record.answered_by = record.answered_by or text(get(names.ANSWERED_BY))
     if record.time_to_first_chunk is None:
         record.time_to_first_chunk = number(get(names.TIME_TO_FIRST_CHUNK))
     if names.OI_METADATA in attributes and not record.metadata:

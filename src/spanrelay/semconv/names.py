@@ -134,6 +134,8 @@ RESPONSE_PARAMETER_ALIASES: dict[str, str] = {
 
 # Our own.
 INCOMPLETE = "spanrelay.incomplete"
+ANSWERED_BY = "spanrelay.answered_by"
+"""The name of the middleware that answered in the place of the provider or the tool."""
 ERROR_CODE = "spanrelay.error.code"
 TOOL_IS_ERROR = "spanrelay.tool.is_error"
 TOOL_RESULT_TYPE = "spanrelay.tool.result.type"

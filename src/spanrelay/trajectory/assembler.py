@@ -339,7 +339,8 @@ class Assembler:
         step = document.add_call(record, place, origin, _caller(node))
         if node.orphaned:
             document.note("missing_parent")
-        metrics = record.response is not None and record.response.usage is not None
+        answered = record.answered_by is not None
+        metrics = answered or (record.response is not None and record.response.usage is not None)
         self._remember(_Told(document, step, node, sighting, metrics))
         self._settle(document, final=not self._busy(node))
 

@@ -604,8 +604,8 @@ def _check_step(step: Step, place: str, report: Report) -> None:
         report(f"{place}.observation", "is for steps of the agent and the system")
     if step.source != "agent" and step.llm_call_count is not None:
         report(f"{place}.llm_call_count", "is for steps of the agent")
-    if step.llm_call_count == 0 and not step.tool_calls:
-        report(place, "a step without a model call has a tool call")
+    if step.llm_call_count == 0 and not step.tool_calls and "answered_by" not in (step.extra or {}):
+        report(place, "a step without a model call has a tool call, or `answered_by` in its `extra`")
     if step.is_copied_context and step.metrics is not None:
         report(f"{place}.metrics", "a copied step has none, else totals count it twice")
     for where, part in _media(step):

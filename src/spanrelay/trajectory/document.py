@@ -497,6 +497,8 @@ class Document:
         extra: dict[str, JSON] = {"otel": steps.origin_of(record), **steps.tool_error(record)}
         if record.incomplete:
             extra["incomplete"] = record.incomplete
+        if record.answered_by is not None:
+            extra["answered_by"] = str(record.answered_by)
         content = steps.executed_content(record, self._media)
         key = result_key(record.result.content if record.result else content)
         if call.told and call.shown != key:

@@ -61,7 +61,10 @@ def relate(outer: Sighting, inner: Sighting, *, nested: bool) -> Relation:
 
 
 def merged(winner: SpanRecord, other: SpanRecord) -> SpanRecord:
-    """Return `winner` with what only `other` knows of the call: answer, usage, id, model, parameters."""
+    """Return `winner` with what only `other` knows of the call: answer, usage, id, model, parameters.
+
+    Whether the provider was called is the other's to say: it is the inner span.
+    """
     found = replace(winner)
     if other.request is not None:
         if winner.request is None or (not winner.request.messages and other.request.messages):
@@ -76,6 +79,7 @@ def merged(winner: SpanRecord, other: SpanRecord) -> SpanRecord:
     found.response = merged_response(winner.response, other.response)
     found.time_to_first_chunk = winner.time_to_first_chunk or other.time_to_first_chunk
     found.content = winner.content or other.content
+    found.answered_by = other.answered_by
     return found
 
 

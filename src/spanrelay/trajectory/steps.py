@@ -259,7 +259,10 @@ def answer_of(record: SpanRecord) -> Turn | None:
 
 
 def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None) -> atif.Step:
-    """Return the step of one model call, without its tool calls."""
+    """Return the step of one model call, without its tool calls.
+
+    Where a middleware answered no model was called: the step then counts none and has no metrics.
+    """
     parts = answer.parts if answer else []
     step = atif.Step(0, "agent", content_of(parts, media, glue=""), llm_call_count=1)
     response, request = record.response, record.request
@@ -270,6 +273,10 @@ def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None
     step.reasoning_effort = effort if isinstance(effort, (str, float, int)) else None
     step.metrics = metrics_of(response.usage if response else None, record.time_to_first_chunk)
     step.extra = _step_extra(record, media)
+    if record.answered_by is not None:
+        step.llm_call_count, step.metrics = 0, None
+        if step.reasoning_content is not None:  # the schema lets it stand beside a call only
+            step.extra["reasoning_content"], step.reasoning_content = step.reasoning_content, None
     return step
 
 
@@ -284,6 +291,8 @@ def _step_extra(record: SpanRecord, media: MediaStore | None) -> dict[str, JSON]
         extra["error"] = error_of(error)
     if record.incomplete:
         extra["incomplete"] = record.incomplete
+    if record.answered_by is not None:
+        extra["answered_by"] = str(record.answered_by)
     if not record.content:
         extra["content_captured"] = False
     if record.truncated:
