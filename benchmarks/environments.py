@@ -36,7 +36,8 @@ class Environment:
             RuntimeError: it cannot be built; the message ends with pip's last line.
         """
         marker = self.directory / ".installed"
-        wanted = hashlib.sha256(repr((sys.version, *self.requirements, *self.editable)).encode()).hexdigest()
+        parts = (sys.version, *self.requirements, *(ROOT / path for path in self.editable))
+        wanted = hashlib.sha256(repr(parts).encode()).hexdigest()
         if not marker.exists() or marker.read_text() != wanted:
             self._build()
             marker.write_text(wanted)

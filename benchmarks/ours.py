@@ -30,7 +30,7 @@ def recording(provider: TracerProvider, trajectories: str | None = None) -> Gene
     """Record OpenAI calls with content on; `trajectories` is a folder to write them to."""
     settings = spanrelay.Settings(
         trajectories="on" if trajectories else "off",
-        trajectory_directory=trajectories or "",
+        trajectory_directory=trajectories or "never-written",
         content="spans",
         metrics=False,
         quiet=True,

@@ -32,10 +32,15 @@ TOOL = "tool"
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work, bare and recorded, and how many bytes of spans were exported so far."""
+    """One kind of work, bare and recorded, and how many bytes of spans were exported so far.
+
+    The floor goes around `plain`: the same request without the SDK's typing, which costs many floors and whose noise
+    would drown one.
+    """
 
     bare: Way
     recorded: Way
+    plain: Way
     exported: Callable[[], int]
 
 
@@ -61,7 +66,8 @@ class PatchedSDK:
         """Return `client.chat.completions.create(…)`."""
         call = workload.create(exchange)
         bare, recorded = Way(call, self._patched.off), Way(call, self._patched.on, self._provider.force_flush)
-        return Work(bare, recorded, lambda: self._exporter.bytes)
+        plain = Way(workload.post(exchange), self._patched.off)
+        return Work(bare, recorded, plain, lambda: self._exporter.bytes)
 
     def tool(self) -> Work:
         """Raise: who patches a model's SDK sees no tools."""
@@ -99,8 +105,11 @@ class SpanRelay(PatchedSDK):
             arguments = workload.TOOL_ARGUMENTS
             return spanrelay.run_tool("forecast", forecast, arguments, call_id="call_1", tracing=tracing)
 
-        recorded = Way(managed, flush=self._provider.force_flush)
-        return Work(Way(lambda: forecast(**workload.TOOL_ARGUMENTS)), recorded, lambda: self._exporter.bytes)
+        bare, recorded = (
+            Way(lambda: forecast(**workload.TOOL_ARGUMENTS)),
+            Way(managed, flush=self._provider.force_flush),
+        )
+        return Work(bare, recorded, bare, lambda: self._exporter.bytes)
 
 
 @contextmanager
@@ -204,8 +213,8 @@ class Relay:
 
     def _work(self, bare: Callable[[], Any], managed: Callable[[], Any]) -> Work:
         run = self._loop.run_until_complete
-        recorded = Way(lambda: run(managed()), self._empty, self._flush)
-        return Work(Way(lambda: run(bare())), recorded, self._exported)
+        plain, recorded = Way(lambda: run(bare())), Way(lambda: run(managed()), self._empty, self._flush)
+        return Work(plain, recorded, plain, self._exported)
 
     def _flush(self) -> None:
         self._relay.subscribers.flush()
@@ -259,10 +268,10 @@ def measure(peer: Peer, row: str, effort: Effort) -> list[Result]:
         exchange = make()
         work, content = peer.call(exchange), exchange.content
     _prove(work, len(content))
-    floor = floor_of(content, work.bare.call)
-    least = Way(floor.call, work.bare.enter, floor.flush)
-    bare, recorded, least_costs = interleave((work.bare, work.recorded, least), effort)
-    return against_floor(name, recorded, bare, least_costs, None)
+    floor = floor_of(content, work.plain.call)
+    least = Way(floor.call, work.plain.enter, floor.flush)
+    bare, recorded, plain, floors = interleave((work.bare, work.recorded, work.plain, least), effort)
+    return against_floor(name, recorded, bare, floors, None, plain)
 
 
 def _prove(work: Work, size: int) -> None:

@@ -61,10 +61,14 @@ def against_floor(
     bare: Sequence[Cost],
     floor: Sequence[Cost],
     limit: float | None,
+    floor_bare: Sequence[Cost] | None = None,
 ) -> list[Result]:
-    """Return both figures of a row: what `ours` adds to `bare`, in multiples of what `floor` adds to it."""
+    """Return both figures of a row: what `ours` adds to `bare`, in multiples of what `floor` adds to it.
+
+    `floor_bare` is what the floor adds to, where it is not around the same call.
+    """
     results: list[Result] = []
-    added, least = differences(ours, bare), differences(floor, bare)
+    added, least = differences(ours, bare), differences(floor, bare if floor_bare is None else floor_bare)
     for name, label in _FIGURES:
         value, base = _median(added, name), _median(least, name)
         results.append(
