@@ -54,12 +54,14 @@ def command(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable, *arguments]
 
 
-def run(program: str, folder: Path, server: ModelServer | None = None, **settings: str) -> Run:
-    """Run `program` in `folder` under `opentelemetry-instrument`, and wait for it."""
+def run(
+    program: str, folder: Path, server: ModelServer | None = None, *, launched: bool = True, **settings: str
+) -> Run:
+    """Run `program` in `folder`, under `opentelemetry-instrument` if it is to be `launched`, and wait for it."""
     path = folder / "program.py"
     path.write_text(program)
     done = subprocess.run(
-        command(str(path)),
+        command(str(path)) if launched else [sys.executable, str(path)],
         cwd=folder,
         env=environment(server, settings),
         capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,65 @@ def test_a_broken_setting_is_one_error_and_the_program_runs(tmp_path: Path, serv
         == "SPANRELAY_TRAJECTORIES='sometimes' is not valid; use on, all or off; no trajectories are written"
     )
     assert ran.trajectories == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("OTEL_TRACES_EXPORTER", "otpl", r" is not valid; use .*\bconsole, otlp\b.*; 'otpl' is left out"),
+        ("OTEL_METRICS_EXPORTER", "foo", r" is not valid; use console, otlp\b.*; 'foo' is left out"),
+        ("OTEL_LOGS_EXPORTER", "foo", r" is not valid; use console, otlp\b.*; 'foo' is left out"),
+        ("OTEL_PYTHON_ID_GENERATOR", "foo", " is not valid; use random; the default, random, is used"),
+        (
+            "OTEL_METRICS_EXEMPLAR_FILTER",
+            "foo",
+            " cannot be used: ValueError: .*; what .* had not set up by then is off",
+        ),
+        ("OTEL_CONFIG_FILE", "/nope.yaml", " cannot be used: .*not found.*; nothing is exported"),
+    ],
+)
+def test_a_mistyped_variable_of_opentelemetry_is_one_error_and_stops_nothing_else(
+    tmp_path: Path, server: ModelServer, variable: str, value: str, told: str
+) -> None:
+    ran = run(ASK, tmp_path, server, SPANRELAY_QUIET="true", **{variable: value})
+    check_recorded(ran)
+    [line] = ran.err.splitlines()
+    assert re.fullmatch(re.escape(f"{variable}={value!r}") + told, line)
+
+
+def test_of_several_exporters_the_unknown_one_is_left_out(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(ASK, tmp_path, server, SPANRELAY_QUIET="true", OTEL_TRACES_EXPORTER="otpl,console")
+    check_recorded(ran)
+    assert '"name": "chat m"' in ran.out
+    assert ran.err.startswith("OTEL_TRACES_EXPORTER='otpl,console' is not valid; ")
+    assert ran.err.endswith("; 'otpl' is left out\n")
+
+
+def test_an_unknown_protocol_is_one_error_and_http_is_used(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(
+        ASK
+        + "from opentelemetry import trace\nprint(trace.get_tracer_provider()._active_span_processor._span_processors"
+        "[0].behind[0].span_exporter._delivery.exporter)",
+        tmp_path,
+        server,
+        SPANRELAY_QUIET="true",
+        OTEL_EXPORTER_OTLP_PROTOCOL="grcp",
+        OTEL_EXPORTER_OTLP_ENDPOINT=server.url,
+        OTEL_LOGS_EXPORTER="otlp",
+    )
+    assert ran.code == 0
+    assert "opentelemetry.exporter.otlp.proto.http" in ran.out
+    told = "OTEL_EXPORTER_OTLP_PROTOCOL='grcp' is not valid; use http/protobuf or grpc; http/protobuf is used"
+    assert ran.err.splitlines().count(told) == 1
+
+
+def test_activate_refuses_a_mistyped_variable_of_opentelemetry(tmp_path: Path) -> None:
+    program = "import spanrelay\ntry:\n    spanrelay.activate()\nexcept spanrelay.ConfigurationError as error:\n"
+    program += "    print(error)\n"
+    for variable, value in [("OTEL_TRACES_EXPORTER", "otpl"), ("OTEL_CONFIG_FILE", "/nope.yaml")]:
+        ran = run(program, tmp_path, launched=False, **{variable: value})
+        assert ran.out.startswith(f"{variable}={value!r} "), ran.err
+        assert ran.err == ""
 
 
 def test_a_broken_content_setting_gives_nothing_away(tmp_path: Path, server: ModelServer) -> None:

@@ -413,7 +413,7 @@ def trace_of_environment(environment: Mapping[str, str] | None = None) -> dict[s
 
 
 def exporters_of(signal: str, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return the names in `OTEL_TRACES_EXPORTER` and its siblings; `signal` is traces, metrics or logs."""
+    """Return the names in `OTEL_TRACES_EXPORTER` and its siblings; `signal` is one of `SIGNALS`."""
     environment = os.environ if environment is None else environment
     text = environment.get(f"OTEL_{signal.upper()}_EXPORTER", "")
     return [name.strip() for name in text.split(",") if name.strip()]
@@ -426,30 +426,78 @@ def otlp_endpoint(signal: str = "traces", environment: Mapping[str, str] | None 
     return next((environment[name] for name in names if environment.get(name)), None)
 
 
+SIGNALS = ("traces", "metrics", "logs")
+
+PROTOCOLS = ("http/protobuf", "grpc")
+"""What the OTLP exporters of Python speak; the first unless the user chose."""
+
+
 def otlp_protocol(signal: str = "traces", environment: Mapping[str, str] | None = None) -> str:
-    """Return `grpc` or `http/protobuf`, the latter unless the user chose."""
+    """Return `grpc` or `http/protobuf`: what the user chose, or the latter."""
+    chosen = _chosen_protocol(signal, environment)
+    return chosen[1] if chosen is not None and chosen[1] in PROTOCOLS else PROTOCOLS[0]
+
+
+def refusal_of_protocol(signal: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """Say what is wrong with the OTLP protocol that the user chose for `signal`; None where nothing is."""
+    chosen = _chosen_protocol(signal, environment)
+    if chosen is None or chosen[1] in PROTOCOLS:
+        return None
+    return f"{chosen[0]}={chosen[1]!r} is not valid; use {' or '.join(PROTOCOLS)}"
+
+
+def _chosen_protocol(signal: str, environment: Mapping[str, str] | None) -> tuple[str, str] | None:
+    """Return the variable that decides, and its value."""
     environment = os.environ if environment is None else environment
     names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    return next((environment[name] for name in names if environment.get(name)), "http/protobuf")
+    return next(((name, text) for name in names if (text := environment.get(name, "").strip())), None)
 
 
-def has_config_file(environment: Mapping[str, str] | None = None) -> bool:
-    """Whether `OTEL_CONFIG_FILE` is set, so that the SDK is built from that file."""
+def chosen_exporters(signal: str, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the exporters of `signal` by the names users write; without a choice, OTLP where it has an endpoint.
+
+    OpenTelemetry's own default is none. Logs are none of ours, so there it stays.
+    """
+    names = exporters_of(signal, environment)
+    if not names and signal != "logs":
+        return ["otlp"] if otlp_endpoint(signal, environment) else []
+    return [name for name in names if name.lower() != "none"]
+
+
+def id_generator(environment: Mapping[str, str] | None = None) -> str:
+    """Return the name in `OTEL_PYTHON_ID_GENERATOR`, `random` where it is not set."""
     environment = os.environ if environment is None else environment
-    return bool(environment.get("OTEL_CONFIG_FILE"))
+    return environment.get("OTEL_PYTHON_ID_GENERATOR", "").strip() or "random"
+
+
+def config_file(environment: Mapping[str, str] | None = None) -> str:
+    """Return the file in `OTEL_CONFIG_FILE` that the SDK is to be built from; "" where it is not set."""
+    environment = os.environ if environment is None else environment
+    return environment.get("OTEL_CONFIG_FILE", "")
+
+
+def named_in(text: str, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return OpenTelemetry's variables that `text`, the message of an error, names or quotes the value of."""
+    environment = os.environ if environment is None else environment
+    set_ = [(name, value) for name, value in environment.items() if name.startswith("OTEL_") and value]
+    return [name for name, value in set_ if name in text or repr(value) in text]
+
+
+def shown(name: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return `NAME='value'` of a variable, for a message."""
+    environment = os.environ if environment is None else environment
+    return f"{name}={environment.get(name, '')!r}"
 
 
 @contextmanager
-def exporters_replaced(names: Mapping[str, str]) -> Generator[None]:
-    """Within the block, name other exporters in the environment; child processes started later see none of it.
+def replaced(variables: Mapping[str, str]) -> Generator[None]:
+    """Within the block the environment has `variables`; child processes started later see none of it.
 
-    Without `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER`, OTLP is used exactly where an endpoint is set.
+    An empty text is what OpenTelemetry takes for a variable that is not set.
     """
-    saved = {name: os.environ.get(name) for name in ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER")}
+    saved = {name: os.environ.get(name) for name in variables}
     try:
-        for signal in ("traces", "metrics"):
-            chosen = exporters_of(signal) or (["otlp"] if otlp_endpoint(signal) else ["none"])
-            os.environ[f"OTEL_{signal.upper()}_EXPORTER"] = ",".join(names.get(name, name) for name in chosen)
+        os.environ.update(variables)
         yield
     finally:
         for name, value in saved.items():

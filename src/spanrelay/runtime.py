@@ -138,10 +138,14 @@ def _global_provider() -> trace.TracerProvider:
 
 
 def build_sdk() -> None:
-    """Build the SDK's providers from the environment, as `opentelemetry-instrument` would."""
+    """Build the SDK's providers from the environment, as `opentelemetry-instrument` would.
+
+    Raises:
+        ConfigurationError: a variable of OpenTelemetry's is not valid; the message names it.
+    """
     from spanrelay.sdk import SpanRelayConfigurator  # imports the SDK's configurator, which is not small
 
-    SpanRelayConfigurator().configure()
+    SpanRelayConfigurator().configure_strictly()
 
 
 def _worker(settings: Settings) -> Worker | None:
