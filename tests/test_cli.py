@@ -181,6 +181,13 @@ def test_a_conversation_that_no_tool_began_is_no_tool_call(
     ]
 
 
+def test_an_answer_of_a_middleware_says_whose_it_is(file: Path, capsys: Any) -> None:
+    answered = document()
+    answered["steps"][2] |= {"llm_call_count": 0, "extra": {"answered_by": "cache"}}
+    file.write_text(json.dumps(answered))
+    assert "├── 3 agent  answered by cache, no model call" in shown(capsys, "show", file)[1]
+
+
 def test_what_is_not_whole_and_what_was_noted_is_said_at_the_head(file: Path, capsys: Any) -> None:
     partial = document() | {"notes": "Tools ran.", "extra": {"status": "partial", "recovered": True}}
     file.write_text(json.dumps(partial))

@@ -104,10 +104,18 @@ def facts_of(step: Step, trajectory: Trajectory) -> list[str | None]:
     return [
         model,
         tokens(step.metrics) if step.metrics else None,
-        "no model call" if step.llm_call_count == 0 and not begun_by(step) else None,
+        called(step),
         "copied from an earlier part" if step.is_copied_context else None,
         incomplete(step.extra),
     ]
+
+
+def called(step: Step) -> str | None:
+    """Who spoke, where it was no model."""
+    if step.llm_call_count != 0 or begun_by(step):
+        return None
+    answered_by = (step.extra or {}).get("answered_by")
+    return f"answered by {answered_by}, no model call" if answered_by else "no model call"
 
 
 def incomplete(extra: dict[str, JSON] | None) -> str | None:
