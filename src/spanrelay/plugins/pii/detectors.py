@@ -201,7 +201,7 @@ _JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:(?:\.[A-Za-z0-9_-]+){1,3
 _JWT_SEGMENT = re.compile(r"[A-Za-z0-9_-]*")
 _AWS_ID = r"A(?:KIA|SIA|BIA|CCA|GPA|IDA|IPA|NPA|NVA|ROA|3T[A-Z0-9])[A-Z0-9]{16,}"
 _AWS_SECRET = re.compile(r"[A-Za-z0-9/+](?<![A-Za-z0-9/+]{2})[A-Za-z0-9/+]{39}(?![A-Za-z0-9/+=])")
-_GCP_KEY = r"AIza[A-Za-z0-9_-]{30,}"
+_GCP_KEY = r"A(?<![A-Za-z0-9]A)Iza[A-Za-z0-9_-]{30,}"  # by chance four letters stand in any base64
 _AZURE_KEY = (
     r"[Aa]ccount[Kk]ey=([A-Za-z0-9+/]{20,}={0,2})"
     r"|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}=="
