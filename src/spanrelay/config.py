@@ -351,8 +351,11 @@ _OFF: dict[str, tuple[dict[str, Any], str]] = {
 """What a broken setting turns off, and in words. The others use their defaults, which give nothing away."""
 
 
-Origin: TypeAlias = Literal["system", "chosen", "directory", "user"]
-"""Who put a policy file there: the machine's owner, whoever set `SPANRELAY_CONFIG`, nobody knows, or the user."""
+Origin: TypeAlias = Literal["system", "chosen", "directory", "user", "declarative"]
+"""Who put a policy file there: the machine's owner, whoever set `SPANRELAY_CONFIG`, nobody knows, or the user.
+
+A declarative one is the file of `OTEL_CONFIG_FILE`; its section `distribution: spanrelay:` says what the others say.
+"""
 
 SYSTEM_FILE = "/etc/spanrelay/spanrelay.toml"
 
@@ -366,20 +369,40 @@ class PolicyFile:
 
 
 def policy_files(chosen: str = "", environment: Mapping[str, str] | None = None) -> list[PolicyFile]:
-    """Return the files that say which plugins are in force, the highest first; looks at names, not into files.
+    """Return the files that say which plugins are in force, the highest first.
 
-    The system's, and the first that there is of `chosen`, `./spanrelay.toml` and the user's. What may be there but
-    cannot be looked at is listed too, so that reading it fails; only a user's folder may be out of reach.
+    The system's; the first that there is of `chosen`, `./spanrelay.toml` and the user's; and that of
+    `OTEL_CONFIG_FILE` where it speaks of us. What may be there but cannot be looked at is listed too, so that reading
+    it fails; only a user's folder may be out of reach.
     """
     environment = os.environ if environment is None else environment
-    home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     files = [PolicyFile(SYSTEM_FILE, "system")] if _may_exist(SYSTEM_FILE) else []
+    nearest = _nearest_file(chosen, environment)
+    if nearest is not None:
+        files.append(nearest)
+    declarative = environment.get("OTEL_CONFIG_FILE")
+    if declarative and _speaks_of_us(declarative):
+        files.append(PolicyFile(_absolute(declarative), "declarative"))
+    return files
+
+
+def _nearest_file(chosen: str, environment: Mapping[str, str]) -> PolicyFile | None:
     if chosen:
-        return [*files, PolicyFile(_absolute(chosen), "chosen")]
+        return PolicyFile(_absolute(chosen), "chosen")
     if os.path.lexists("spanrelay.toml"):
-        return [*files, PolicyFile(_absolute("spanrelay.toml"), "directory")]
+        return PolicyFile(_absolute("spanrelay.toml"), "directory")
+    home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     own = f"{home}/spanrelay/spanrelay.toml"
-    return [*files, PolicyFile(own, "user")] if os.path.lexists(own) else files
+    return PolicyFile(own, "user") if os.path.lexists(own) else None
+
+
+def _speaks_of_us(path: str) -> bool:
+    """Whether a declarative configuration may have a section of ours; one that cannot be read is the SDK's affair."""
+    try:
+        with open(path, "rb") as file:
+            return b"spanrelay" in file.read()
+    except OSError:
+        return False
 
 
 def _may_exist(path: str) -> bool:

@@ -179,3 +179,48 @@ def test_an_included_file_inherits_what_a_failure_means(tmp_path: Path) -> None:
     write(tmp_path / "b.toml", "")
     layers, _ = read(f'include = ["b.toml"]\n{WARN}')
     assert [layer.on_failure for layer in layers] == ["warn", "warn"]
+
+
+DECLARATIVE = """
+file_format: "1.0"
+distribution:
+  other: {x: 1}
+  spanrelay:
+    policy: {on_failure: warn}
+    plugins:
+      a: {x: 1, "y": "${TEAM}"}
+"""
+
+
+def test_a_section_of_opentelemetrys_own_file_is_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("yaml")
+    monkeypatch.setenv("TEAM", "red")
+    write(tmp_path / "otel.yaml", DECLARATIVE)
+    write(tmp_path / "spanrelay.toml", "[plugins.b]")
+    layers, found = read_layers(policy_files("", {"OTEL_CONFIG_FILE": "otel.yaml"}))
+    assert found == []
+    assert [(Path(layer.file).name, layer.plugins, layer.on_failure) for layer in layers] == [
+        ("spanrelay.toml", {"b": {}}, "stop"),
+        ("otel.yaml", {"a": {"x": 1, "y": "red"}}, "warn"),
+    ]
+
+
+def test_a_declarative_file_that_does_not_speak_of_us_is_the_sdks_affair(tmp_path: Path) -> None:
+    write(tmp_path / "otel.yaml", "file_format: [")
+    for name in ("otel.yaml", "gone.yaml", "."):
+        assert policy_files("", {"OTEL_CONFIG_FILE": name, "XDG_CONFIG_HOME": "nowhere"}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("distribution: {spanrelay: [hunter2", "is not YAML: expected ',' or ']', but got '<stream end>' (at line 1)"),
+        ("distribution: {spanrelay: hunter2}", "distribution.spanrelay is not a mapping"),
+    ],
+)
+def test_a_section_that_cannot_be_understood_is_an_error(tmp_path: Path, text: str, said: str) -> None:
+    pytest.importorskip("yaml")
+    write(tmp_path / "otel.yaml", text)
+    _, [found] = read_layers(policy_files("", {"OTEL_CONFIG_FILE": "otel.yaml", "XDG_CONFIG_HOME": "nowhere"}))
+    assert said in str(found)
+    assert "hunter2" not in str(found)

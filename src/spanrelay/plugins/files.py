@@ -1,4 +1,4 @@
-"""Reads `spanrelay.toml`: the files there are, what they include, and what their `${NAME}` stand for, as layers.
+"""Reads `spanrelay.toml` and its like: what the files include and what their `${NAME}` stand for, as layers.
 
 A layer adds to those above it and can loosen none of them. A file that nobody chose, found in the working
 directory, may neither send anything anywhere nor read the environment.
@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -49,8 +49,38 @@ def read_layers(files: Iterable[PolicyFile]) -> tuple[list[Layer], list[Diagnost
     """Return the layers of `files` (as `config.policy_files` lists them), the highest first, and what is wrong."""
     reading = _Reading()
     for file in files:
-        reading.file(file.path, "stop", chosen=file.origin != "directory")
+        read = _yaml_section if file.origin == "declarative" else _toml
+        reading.file(file.path, "stop", chosen=file.origin != "directory", read=read)
     return reading.layers, reading.found
+
+
+def _toml(content: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"is not TOML: {error}") from None
+
+
+def _yaml_section(content: bytes) -> dict[str, Any]:
+    """Return the section `distribution: spanrelay:` of a declarative configuration of OpenTelemetry."""
+    import yaml  # an optional dependency, there where the SDK can read such a file
+
+    try:
+        document: Any = yaml.safe_load(content.decode())
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not YAML: {_line_of(error)}") from None
+    section: Any = document
+    for name in ("distribution", "spanrelay"):
+        section = cast("dict[str, Any]", section).get(name) if isinstance(section, dict) else None
+    if section is not None and not isinstance(section, dict):
+        raise ValueError("distribution.spanrelay is not a mapping")
+    return cast("dict[str, Any]", section or {})
+
+
+def _line_of(error: Any) -> str:
+    """Where a YAML error is; its own text quotes the file, and with it what may be a secret."""
+    mark = getattr(error, "problem_mark", None)
+    return str(getattr(error, "problem", None) or "unreadable") + (f" (at line {mark.line + 1})" if mark else "")
 
 
 class _Reading:
@@ -60,9 +90,11 @@ class _Reading:
         self._open: list[str] = []
         self._stop_demanded = False
 
-    def file(self, path: str, inherited: OnFailure, *, chosen: bool) -> None:
+    def file(
+        self, path: str, inherited: OnFailure, *, chosen: bool, read: Callable[[bytes], dict[str, Any]] = _toml
+    ) -> None:
         """Read one file, after those it includes: they are above it."""
-        document = self._document(path)
+        document = self._document(path, read)
         if document is None:
             # It cannot have said that a failure is to be a warning.
             self.layers.append(Layer(path, "stop"))
@@ -77,17 +109,19 @@ class _Reading:
         layer.plugins = self._plugins(path, document.get("plugins", {}))
         self.layers.append(layer)
 
-    def _document(self, path: str) -> dict[str, Any] | None:
+    def _document(self, path: str, read: Callable[[bytes], dict[str, Any]]) -> dict[str, Any] | None:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise OSError(0, "it is not a file")
-            return tomllib.loads(Path(path).read_bytes().decode())
+            return read(Path(path).read_bytes())
         except OSError as error:
             self._say(path, "", f"cannot be read: {error.strerror}", "put it there, or let this user read it")
         except UnicodeDecodeError:
             self._say(path, "", "is not UTF-8", "save it as UTF-8")
+        except ModuleNotFoundError as error:
+            self._say(path, "", f"cannot be read without {error.name}", "pip install 'spanrelay[config-file]'")
         except ValueError as error:
-            self._say(path, "", f"is not TOML: {error}", "mend that line")
+            self._say(path, "", str(error), "mend that line")
         except RecursionError:
             self._say(path, "", "is nested too deeply", "write it flatter")
         return None
