@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,66 @@ def test_a_narrow_terminal_loses_no_words(width: int) -> None:
         assert any(word in line for line in narrow), word
 
 
+def test_wide_characters_take_two_columns(capsys: Any) -> None:
+    long = document()
+    long["steps"][0]["message"] = "日本語のテキスト、" * 9 + " cafe\u0301s and more"
+    tree = outline(Trajectory.from_json(long), Limits())
+    narrow = list(printing.plain_lines(tree, 40))
+    assert max(map(printing.columns, narrow)) <= 40
+    text = "".join(line[4:] for line in narrow if line.startswith("│   "))
+    assert "日本語のテキスト、" * 9 in text
+    assert any("cafe\u0301s and" in line for line in narrow)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("  indented", ["  indented"]),
+        ("e\u0301" * 11, ["e\u0301" * 5, "e\u0301" * 5, "e\u0301"]),
+        ("one two three", ["one two ", "three"]),
+        ("one  " + "x" * 23, ["one  ", "x" * 10, "x" * 10, "xxx"]),
+        ("日本語" * 3, ["日本語日本", "語日本語"]),
+        ("a" * 10 + " b", ["a" * 10, "b"]),
+    ],
+)
+def test_lines_are_cut_between_words_where_they_can_be(text: str, lines: list[str]) -> None:
+    assert [line.rstrip() for line in printing.wrap([(text, "")], 10)] == [line.rstrip() for line in lines]
+
+
+PLAIN = "import sys; sys.modules['rich'] = None; from spanrelay.cli import main; raise SystemExit(main())"
+
+
+@pytest.mark.parametrize("program", [PLAIN, PLAIN.replace("sys.modules['rich'] = None; ", "")])
+def test_a_terminal_that_has_few_characters_is_shown_others_for_the_rest(program: str, file: Path) -> None:
+    japanese = document()
+    japanese["steps"][0]["message"] = "天気 now"
+    file.write_text(json.dumps(japanese))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "show", str(file)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?? now" in done.stdout
+
+
+def test_without_rich_a_poor_terminal_still_gets_a_tree(file: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "100"}
+    command = [sys.executable, "-c", PLAIN, "show", str(file)]
+    lines = subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode("ascii")
+    assert "|-- 1 user  +0.0 s\n|   Weather?\n" in lines
+    assert "|   |   x no station" in lines
+
+
+def test_the_version_is_told(capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"spanrelay {version('spanrelay')}\n"
+
+
 def test_long_texts_are_cut_unless_all_is_asked_for(file: Path, capsys: Any) -> None:
     long = document()
     long["steps"][0]["message"] = "word " * 1000 + "end"
@@ -203,6 +264,20 @@ def test_validate_names_each_violation(file: Path, capsys: Any) -> None:
     status, lines = shown(capsys, "validate", file)
     assert status == 1
     assert "  $.steps[1].step_id: expected 2, got 7" in lines
+
+
+def test_validate_judges_every_file_whatever_the_others_are(file: Path, capsys: Any) -> None:
+    broken, missing = file.with_name("broken.json"), file.with_name("missing.json")
+    broken.write_text("not json")
+    assert main(["validate", str(missing), str(broken), str(file)]) == 1
+    told = capsys.readouterr()
+    assert told.out == f"{file}: valid\n"
+    assert [name in line for name, line in zip(("missing", "broken"), told.err.splitlines(), strict=True)] == [True] * 2
+
+
+def test_recover_says_that_there_is_no_such_folder(tmp_path: Path, capsys: Any) -> None:
+    assert main(["recover", str(tmp_path / "nope")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_recover_finishes_what_a_killed_process_left(tmp_path: Path, capsys: Any) -> None:

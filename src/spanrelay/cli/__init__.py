@@ -6,9 +6,11 @@ Each command has its own file with `add_arguments` and `run`; none knows another
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from spanrelay.cli import plugins, recover, show, validate
 from spanrelay.errors import SpanRelayError
@@ -19,11 +21,13 @@ COMMANDS = {"show": show, "recover": recover, "validate": validate, "plugins": p
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when it found a fault, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents, and the plugins in force.")
+    parser.add_argument("--version", action="version", version=f"spanrelay {version('spanrelay')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = (command.__doc__ or "").splitlines()[0]
         command.add_arguments(commands.add_parser(name, help=summary, description=summary))
     options = parser.parse_args(argv)
+    _tolerate_locales()
     try:
         status = COMMANDS[options.command].run(options)
         sys.stdout.flush()
@@ -35,3 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough; without this the interpreter complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _tolerate_locales() -> None:
+    """Let characters that the terminal's encoding has not be replaced: what was recorded is in any language."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

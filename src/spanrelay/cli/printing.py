@@ -5,9 +5,10 @@ Both ways show the same words in the same places.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
-import textwrap
+import unicodedata
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TextIO
@@ -27,6 +28,8 @@ STYLES = {
 }
 NARROWEST = 12
 """Columns that a line keeps however deep it stands."""
+ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "→": ">", "✗": "x", "·": "-", "…": "..."})
+"""What stands for our own characters where the terminal's encoding has them not."""
 
 
 def print_outline(branch: Branch, stream: TextIO) -> None:
@@ -34,8 +37,9 @@ def print_outline(branch: Branch, stream: TextIO) -> None:
     if find_spec("rich") is not None:
         print_rich(branch, stream)
         return
+    plain = not _has_our_characters(stream)
     for line in plain_lines(branch, shutil.get_terminal_size().columns):
-        print(line, file=stream)
+        print(line.translate(ASCII) if plain else line, file=stream)
     if stream.isatty():
         print("(plain text; `pip install rich` for colours)", file=sys.stderr)
 
@@ -69,7 +73,53 @@ def plain_lines(branch: Branch, width: int, first: str = "", rest: str = "") -> 
         yield from plain_lines(child, width, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
 
 
+def _has_our_characters(stream: TextIO) -> bool:
+    try:
+        "├└│─→✗·…".encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def wrap(line: list[Piece], width: int) -> list[str]:
-    """One line without its styles, cut at `width` columns; an empty line stays one."""
-    text = "".join(text for text, _ in line)
-    return textwrap.wrap(text, width, drop_whitespace=False) or [""]
+    """One line without its styles, cut at `width` columns, between words where it can; an empty line stays one."""
+    lines, used = [""], 0
+    for word in _words("".join(text for text, _ in line)):
+        size = columns(word)
+        if used + size > width and used:
+            lines.append("")
+            used = 0
+            if word.isspace():
+                continue
+        if size <= width:
+            lines[-1] += word
+            used += size
+        else:
+            *whole, rest = (word[at : at + width] for at in range(0, len(word), width))
+            lines[-1:] = [*whole, rest]
+            used = columns(rest)
+    return lines
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield words and the white space between them; wide characters, which need no space, one by one."""
+    for kind, letters in itertools.groupby(text, _kind):
+        if kind == "wide":
+            yield from letters
+        else:
+            yield "".join(letters)
+
+
+def _kind(letter: str) -> str:
+    return "space" if letter.isspace() else "wide" if _is_wide(letter) else "word"
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal `text` takes: two for a wide character, none for a mark upon another."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if _is_wide(letter) else 0 if unicodedata.combining(letter) else 1 for letter in text)
+
+
+def _is_wide(letter: str) -> bool:
+    return unicodedata.east_asian_width(letter) in "WF"

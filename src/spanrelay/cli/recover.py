@@ -17,9 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Recover every unfinished trajectory whose program is gone, and print the files written."""
+    """Recover every unfinished trajectory whose program is gone, and print the files written.
+
+    Raises:
+        NoTrajectory: there is no such folder.
+    """
     directory = Path(options.directory) if options.directory else files.default_directory()
-    recovered = list(sinks.recover(directory))
+    if not directory.is_dir():
+        raise files.NoTrajectory(f"there is no folder {str(directory)!r}; name the one that the program wrote to")
+    recovered = sinks.recover(directory)
     for path in recovered:
         print(path)
     print(f"{len(recovered)} recovered in {directory}")

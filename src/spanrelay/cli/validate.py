@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
 
 from spanrelay.cli import files
 from spanrelay.trajectory.atif import violations
@@ -15,13 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is wrong with each file; returns 1 when anything is."""
-    return max([judge(files.find(place)) for place in options.files])
+    """Print what is wrong with each file; returns 1 when anything is, or a file cannot be read."""
+    return max([judge(place) for place in options.files])
 
 
-def judge(path: Path) -> int:
+def judge(place: str) -> int:
     """Print the verdict on one file; returns 0 when it is good."""
-    problems = violations(files.read(path))
+    try:
+        path = files.find(place)
+        problems = violations(files.read(path))
+    except files.NoTrajectory as error:
+        print(f"spanrelay validate: {error}", file=sys.stderr)
+        return 1
     print(f"{path}: {'valid' if not problems else f'{len(problems)} violations'}")
     for problem in problems:
         print(f"  {problem}")
