@@ -19,11 +19,11 @@ from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
 from spanrelay.telemetry import mailbox
+from spanrelay.telemetry.attributes import LiveSpan, settle_identity
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
 from spanrelay.telemetry.masking import mask_text
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
-from spanrelay.telemetry.sanitizing import LiveSpan, settle_identity
 from spanrelay.telemetry.worker import Worker
 from spanrelay.tracing import handed_over
 

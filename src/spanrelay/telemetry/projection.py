@@ -5,6 +5,7 @@ Never raises, always true in `bool()`, applies the span's limits, and shows noth
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -20,6 +21,7 @@ from spanrelay.records import SpanRecord
 from spanrelay.semconv import kind_of
 from spanrelay.semconv.spans import describe_span
 from spanrelay.telemetry import sanitizing
+from spanrelay.telemetry.attributes import extra_attributes, sanitized_attributes, sanitized_links
 from spanrelay.telemetry.masking import mask_text
 from spanrelay.telemetry.observers import Frozen, Watchers
 from spanrelay.tracing import Recorded, complete, price
@@ -139,8 +141,8 @@ class Ended:
         face.status = sanitizing.sanitized_status(span._status, record.error, result.error)
         try:
             face.resource = sanitizing.sanitized_resource(span.resource, watchers)
-            face.links = sanitizing.sanitized_links(span.links, watchers, record)
-            self.attributes = sanitizing.extra_attributes(self.attributes, watchers, record)
+            face.links = sanitized_links(span.links, watchers, record)
+            self.attributes = extra_attributes(self.attributes, watchers, record)
         except Exception as error:
             swallow("sanitizing a span", error)
             self.attributes = {}
@@ -158,12 +160,21 @@ class Ended:
         self._release()
 
 
-_locks = tuple(threading.Lock() for _ in range(64))
+_locks = [threading.Lock() for _ in range(64)]
 
 
 def lock_of(thing: object) -> threading.Lock:
     """Return the lock under which `thing` is read: one of a few, since making one for each event costs too much."""
     return _locks[(id(thing) >> 6) & 63]
+
+
+def _unlock() -> None:
+    """A forked child has none of the threads that may hold a lock."""
+    _locks[:] = [threading.Lock() for _ in _locks]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 class Started:
@@ -199,7 +210,7 @@ class Started:
         try:
             if watchers.sanitizers:
                 resource = sanitizing.sanitized_resource(resource, watchers)
-                attributes = sanitizing.sanitized_attributes(attributes, watchers, name, self._settled)
+                attributes = sanitized_attributes(attributes, watchers, name, self._settled)
                 name = sanitizing.sanitized_name(name, watchers, kind_of(attributes))
         except Exception as error:
             swallow("sanitizing the start of a span", error)
