@@ -124,7 +124,7 @@ class Registry(Generic[E]):
             if any(other.name == entry.name for other in entries):
                 raise ConfigurationError(f"{entry.name!r} is registered already; remove it first or pass another name=")
             if change is None:
-                self.entries = _in_order((*entries, entry))
+                self._set(_in_order((*entries, entry)))
             else:
                 change.added.append(entry)
         return Handle(lambda: self._discard(entry))
@@ -133,18 +133,22 @@ class Registry(Generic[E]):
         change = _held_change(self)
         with self._lock:
             if change is None:
-                self.entries = tuple(other for other in self.entries if other is not entry)
+                self._set(tuple(other for other in self.entries if other is not entry))
             else:
                 change.discard(entry)
 
     def _publish(self, change: _Change) -> None:
         with self._lock:
-            self.entries = change.over(self.entries)
+            self._set(change.over(self.entries))
 
     def clear(self) -> None:
         """Take everything out; calls that have started keep what they saw."""
         with self._lock:
-            self.entries = ()
+            self._set(())
+
+    def _set(self, entries: tuple[E, ...]) -> None:
+        # What was derived holds entries that may be gone; who derives now checks which entries it saw.
+        self.entries, self._cache = entries, {}
 
     def derived(self, key: object, build: Callable[[tuple[E, ...]], T]) -> T:
         """Return `build(entries)`, kept under `key` until the entries change."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.trace import get_current_span
 
-from spanrelay import MiddlewareError, execution_intercept, use
+from spanrelay import MiddlewareError, execution_intercept, guardrail, use
 from spanrelay.codecs import openai_chat, sse
 from spanrelay.pipeline.driver import arun, run
 from spanrelay.pipeline.model import ModelCall
-from spanrelay.pipeline.stream import AsyncTap, SyncTap
-from spanrelay.tracing import default_tracing
+from spanrelay.pipeline.stream import AsyncTap, SyncTap, abandon_all
+from spanrelay.tracing import default_tracing, recording
 from spanrelay_testkit.capture import Capture, said
 
 
@@ -290,3 +293,89 @@ def test_closing_a_stream_early_resumes_the_intercept_with_the_part_that_came(ca
         next(stream)
         stream.close()
     assert seen == [("hel", "closed")]
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_a_stream_of_another_model_ends_the_call_that_the_application_made(
+    capture: Capture, read: Any, buffered: bool
+) -> None:
+    @execution_intercept(buffered=buffered)
+    def other(call: Any) -> Any:
+        return (yield call.with_request(replace(call.request, model="m-2")))
+
+    with use(other):
+        assert read(Source(frames("hel", "lo"))) == frames("hel", "lo")
+    assert said(capture.span) == "hello"
+    assert capture.span.name == "chat m-2"
+    assert (capture.span.attributes or {})["gen_ai.response.time_to_first_chunk"] > 0
+
+
+def test_a_delivered_stream_counts_once_where_calls_that_are_not_sampled_count_too(
+    capture: Capture, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Any] = []
+    monkeypatch.setattr(recording, "unrecorded", counted.append)
+
+    @execution_intercept
+    def other(call: Any) -> Any:
+        return (yield call.with_request(replace(call.request, model="m-2")))
+
+    with use(other):
+        read(Source(frames("hello")))
+    assert counted == []
+
+
+def test_streams_are_sent_together_only_where_they_are_buffered(capture: Capture, read: Any) -> None:
+    def race(call: Any) -> Any:
+        first, _ = yield [call.branch(), call.branch()]
+        return first
+
+    with use(execution_intercept(race)), pytest.raises(MiddlewareError, match="buffered=True"):
+        read(Source(frames("a")), Source(frames("b")))
+    with use(execution_intercept(buffered=True)(race)):
+        assert read(Source(frames("a")), Source(frames("b"))) in (frames("a"), frames("b"))
+
+
+def test_streams_that_somebody_still_holds_end_with_the_process(capture: Capture) -> None:
+    stream = run(call_with(Boundary(Source(frames("hel", "lo")))))
+    assert next(stream) == frames("hel", "lo")[0]
+    abandon_all()
+    assert said(capture.span) == "hel"
+    assert incomplete(capture) == "abandoned"
+
+
+def test_the_span_of_a_guardrail_that_breaks_says_so(capture: Capture) -> None:
+    @guardrail
+    def broken(call: Any) -> None:
+        raise LookupError("no such rule")
+
+    with use(broken), pytest.raises(LookupError):
+        run(call_with(Boundary(Source(frames("x")))))
+    judged = capture.spans[0]
+    assert judged.status.description == "no such rule"
+    assert (judged.attributes or {})["error.type"] == "LookupError"
+
+
+def test_middleware_that_is_gone_is_not_kept(capture: Capture) -> None:
+    def register_once() -> weakref.ref[Any]:
+        class Payload:
+            pass
+
+        payload = Payload()
+
+        @guardrail
+        def asks(call: Any) -> None:
+            assert payload
+            list(run(call_with(Boundary(Source(frames("inner"))))))
+
+        with use(asks):
+            list(run(call_with(Boundary(Source(frames("x"))))))
+        return weakref.ref(payload)
+
+    gone = register_once()
+    for number in range(70):
+        with use(guardrail(name=f"g{number}")(lambda call: None)):
+            list(run(call_with(Boundary(Source(frames("x"))))))
+    capture.clear()
+    gc.collect()
+    assert gone() is None

@@ -267,7 +267,7 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
             raise MiddlewareError(_TOGETHER)
         # From here on the stream is the application's, and ends the call that the application made.
         call.root.adopt(Response(call, native))
-        tap.call = call.root
+        tap.call, call.record = call.root, call.root.record
         yield Deliver(native, tap)
     return Response(call, native)
 
