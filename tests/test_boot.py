@@ -124,18 +124,6 @@ def test_from_code_without_the_command(tmp_path: Path, server: ModelServer) -> N
     check_recorded(run(program, tmp_path, server, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="*"))
 
 
-def test_the_atif_exporter_serves_a_pipeline_of_its_own(tmp_path: Path, server: ModelServer) -> None:
-    ran = run(
-        ASK,
-        tmp_path,
-        server,
-        OTEL_TRACES_EXPORTER="atif",
-        SPANRELAY_TRAJECTORIES="off",
-        OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="span_only",
-    )
-    check_recorded(ran)
-
-
 def test_a_program_that_makes_no_call_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     ran = run("print('done')", tmp_path)
     assert (ran.code, ran.out, ran.err) == (0, "done\n", "")

@@ -150,16 +150,21 @@ class AtifSpanExporter(SpanExporter):
     """Exports any spans, of whatever instrumentation, as ATIF trajectories into `directory`.
 
     Traces wait until their root has ended, since only then their shape is known; `force_flush` and `shutdown`
-    write what is there.
+    write what is there. `max_bytes` bounds the whole directory; `mask` is applied to every line that is written.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] = DIRECTORY, max_bytes: int = 1 << 30) -> None:
-        self._directory, self._max_bytes = directory, max_bytes
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] = DIRECTORY,
+        max_bytes: int = 1 << 30,
+        mask: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self._directory, self._max_bytes, self._mask = directory, max_bytes, mask
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._writer = TrajectoryWriter(self._directory, max_bytes=self._max_bytes)
+        self._writer = TrajectoryWriter(self._directory, max_bytes=self._max_bytes, mask=self._mask)
         self._waiting: OrderedDict[int, list[SpanRecord]] = OrderedDict()
         self._rooted: OrderedDict[int, None] = OrderedDict()
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
