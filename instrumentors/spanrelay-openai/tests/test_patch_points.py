@@ -352,3 +352,37 @@ def test_a_provider_is_told_the_span_only_where_that_was_asked_for(
     assert told["traceparent"] == f"00-{span.trace_id:032x}-{span.span_id:016x}-01"
     assert told["x-mine"] == "1"
     assert "baggage" not in told
+
+
+# --- who reads the body of a streaming response by hand ---
+
+READINGS: dict[str, Callable[[Any], Any]] = {
+    "iter_bytes": lambda response: b"".join(response.iter_bytes()),
+    "iter_raw": lambda response: b"".join(response.http_response.iter_raw()),
+    "iter_lines": lambda response: list(response.iter_lines()),
+    "iter_text": lambda response: "".join(response.iter_text()),
+    "read, twice": lambda response: response.read() + response.read(),
+    "text": lambda response: response.text(),
+}
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_body_that_the_application_reads_by_hand_is_the_same_and_recorded(
+    read: Callable[[Any], Any], compressed: bool, stream: bool, capture: Capture
+) -> None:
+    instrumentor, told = OpenAIInstrumentor(), []
+    for instrumented in (False, True):
+        if instrumented:
+            instrumentor.instrument(tracer_provider=capture.provider)
+        with ModelServer([reply("Blue.", gzip=compressed)]) as server:
+            client: Any = openai.OpenAI(base_url=server.url, api_key="none")
+            create = client.chat.completions.with_streaming_response.create
+            with create(model="gpt-5", messages=QUESTION, stream=stream) as response:
+                told.append(read(response))
+            client.close()
+    instrumentor.uninstrument()
+    assert told[0] == told[1]
+    assert said(capture.span) == "Blue."
+    assert capture.record(capture.span).incomplete is None
