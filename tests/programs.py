@@ -55,13 +55,19 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(
-    program: str, folder: Path, server: ModelServer | None = None, *, launched: bool = True, **settings: str
+    program: str,
+    folder: Path,
+    server: ModelServer | None = None,
+    *,
+    launched: bool = True,
+    arguments: tuple[str, ...] = (),
+    **settings: str,
 ) -> Run:
     """Run `program` in `folder`, under `opentelemetry-instrument` if it is to be `launched`, and wait for it."""
     path = folder / "program.py"
     path.write_text(program)
     done = subprocess.run(
-        command(str(path)) if launched else [sys.executable, str(path)],
+        [*(command(str(path)) if launched else [sys.executable, str(path)]), *arguments],
         cwd=folder,
         env=environment(server, settings),
         capture_output=True,

@@ -52,6 +52,52 @@ def test_a_killed_program_leaves_every_finished_turn(tmp_path: Path, how: signal
     check_whole(tmp_path)
 
 
+CROWD = """
+import multiprocessing, sys
+import openai
+
+def ask(text):
+    client = openai.OpenAI()
+    client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
+
+if __name__ == "__main__":
+    how, warm = sys.argv[1:]
+    if warm == "warm":
+        ask("of the parent")
+    context = multiprocessing.get_context(how)
+    children = [context.Process(target=ask, args=(f"of child {n}",)) for n in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "warm"), [("fork", "warm"), ("fork", "cold"), ("forkserver", "cold"), ("spawn", "cold")]
+)
+def test_the_children_of_multiprocessing_finish_their_own_trajectories(tmp_path: Path, how: str, warm: str) -> None:
+    with ModelServer() as server:
+        ran = run(CROWD, tmp_path, server, arguments=(how, warm), SPANRELAY_QUIET="true")
+    assert (ran.code, ran.err) == (0, "")
+    asked = [step["message"] for document in ran.trajectories for step in document["steps"] if step["source"] == "user"]
+    expected = ["of child 0", "of child 1"] + (["of the parent"] if warm == "warm" else [])
+    assert sorted(asked) == expected
+    assert not list((tmp_path / ".spanrelay" / "trajectories").glob("*.part"))
+    assert not any("recovered" in document.get("extra", {}) for document in ran.trajectories)
+
+
+def test_a_forked_child_of_a_program_without_the_launcher_finishes_what_it_activated(tmp_path: Path) -> None:
+    program = CROWD.replace(
+        "    client =",
+        "    import spanrelay, spanrelay_openai\n    spanrelay.activate()\n"
+        "    spanrelay_openai.OpenAIInstrumentor().instrument()\n    client =",
+    )
+    with ModelServer() as server:
+        ran = run(program, tmp_path, server, launched=False, arguments=("fork", "cold"))
+    assert len(ran.trajectories) == 2, ran.err
+
+
 def check_whole(folder: Path) -> None:
     """Every finished turn is in the one document, and nothing else is left."""
     [document] = Run(0, "", "", folder).trajectories

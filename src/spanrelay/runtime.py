@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -218,6 +220,35 @@ def _at_exit() -> None:
     if not _exit_registered:
         _exit_registered = True
         atexit.register(finish)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_end_with_multiprocessing)
+        if "--multiprocessing-fork" not in sys.orig_argv:  # a child that is spawned ends as other programs do
+            _end_with_multiprocessing()
+
+
+_kept_in_children = False
+
+
+def _end_with_multiprocessing() -> None:
+    """Finish when multiprocessing ends a child that it forked: that is by `os._exit`, and `atexit` never runs."""
+    global _kept_in_children
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
+    _end_last(util)
+    if not _kept_in_children:
+        _kept_in_children = True
+        util.register_after_fork(util, _end_last)  # a child begins by forgetting the finalizers there are
+
+
+def _end_last(util: Any) -> None:
+    util.Finalize(None, _finish_child, exitpriority=-1000)
+
+
+def _finish_child() -> None:
+    process: Any = sys.modules["multiprocessing.process"]
+    if process.parent_process() is not None:  # known only now: a fork server imports the program before it says so
+        finish()
 
 
 def finish() -> None:
