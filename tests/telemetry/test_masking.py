@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanrelay.telemetry.masking import MASK, mask_bytes, mask_text, mask_value
+from spanrelay.telemetry.masking import MASK, mask_bytes, mask_text, mask_value, mask_values
 
 KEYS = [
     "sk-" + "a1B2" * 8,
@@ -57,6 +57,11 @@ def test_keys_are_masked_in_values_of_every_shape(wrap: Any) -> None:
 @pytest.mark.parametrize("value", ["plain", 7, None, True, b"bytes", ["a", "b"], ("a", 1), {"a": {"b": ["c"]}}, []])
 def test_a_value_without_keys_stays_the_same_object(value: Any) -> None:
     assert mask_value(value) is value
+
+
+def test_objects_are_masked_value_by_value() -> None:
+    assert mask_values({"a": [KEYS[0]], "b": 1}) == {"a": [MASK], "b": 1}
+    assert mask_values(plain := {"a": ["x"], "b": 1}) == plain
 
 
 def test_bytes_are_masked_as_text_is() -> None:

@@ -13,6 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, SpanContext
 
 from spanrelay import _guard, run_tool, scope, tracing
 from spanrelay.telemetry.front import put_in_front
@@ -102,6 +103,32 @@ def test_keys_are_masked_in_name_status_events_and_attributes(capture: Capture) 
     told = repr((span.name, span.status.description, [dict(e.attributes or {}) for e in span.events]))
     assert KEY not in told + repr(dict(span.attributes or {}))
     assert "[masked key]" in (span.status.description or "")
+
+
+def test_keys_are_masked_in_lists_in_the_names_of_events_and_in_links(capture: Capture) -> None:
+    links = [Link(SpanContext(1, 2, is_remote=True), {"tags": ["a", KEY], "n": 1})]
+    span = capture.tracer().start_span("theirs", links=links, attributes={"prompts": ["x", f"y\n{KEY}"]})
+    span.add_event(f"used {KEY}")
+    span.add_event("used", {"keys": [KEY]})
+    span.add_event("other", {"n": 1})
+    span.end()
+    told = capture.span
+    seen = [told.attributes, *(event.attributes for event in told.events), *(link.attributes for link in told.links)]
+    assert KEY not in repr([dict(items or {}) for items in seen]) + repr([event.name for event in told.events])
+    assert [event.name for event in told.events] == ["used [masked key]", "used", "other"]
+    assert dict(told.links[0].attributes or {}) == {"tags": ("a", "[masked key]"), "n": 1}
+
+
+def test_masking_an_event_keeps_the_count_of_those_dropped() -> None:
+    provider, exporter = provider_with(RelaySpanProcessor(), span_limits=SpanLimits(max_events=1))
+    span = provider.get_tracer("theirs").start_span("theirs")
+    span.add_event("first")
+    span.add_event(f"second {KEY}")
+    span.end()
+    tracing.abandon(provider)
+    (told,) = exporter.get_finished_spans()
+    assert [event.name for event in told.events] == ["second [masked key]"]
+    assert told.dropped_events == 1
 
 
 class Early(SpanProcessor):

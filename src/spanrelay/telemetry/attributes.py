@@ -260,8 +260,8 @@ class LiveSpan:
         links = [Link(link.context, _attributes(link.attributes or {}, sieve, kind, {})) for link in span._links]
         items.clear()
         items.update(kept)
-        span._events = _bounded(span._events, [mark for mark in marks if mark is not None])
-        span._links = _bounded(span._links, links)
+        span._events = bounded(span._events, [mark for mark in marks if mark is not None])
+        span._links = bounded(span._links, links)
         span._status = self._status(sieve)
         span._resource = sanitized_resource(span._resource, self._watchers)
         span._name = put_name(sieve, span._name, kind)
@@ -279,7 +279,7 @@ class LiveSpan:
         for key, value in list(self._items.items()):
             if not isinstance(value, (bool, int, float)) and key not in _PLAIN:
                 del self._items[key]
-        span._events, span._links = _bounded(span._events, []), _bounded(span._links, [])
+        span._events, span._links = bounded(span._events, []), bounded(span._links, [])
         span._status = Status(span._status.status_code)
         span._name = kind_of(self._items) or "span"
 
@@ -289,7 +289,7 @@ def _event(event: Event, sieve: Sieve) -> Event | None:
     return None if mark is None else Event(mark.name, mark.attributes, mark.time)
 
 
-def _bounded(before: Any, items: list[Any]) -> Any:
+def bounded(before: Any, items: list[Any]) -> Any:
     """Return `items` as the SDK's own list, with its count of what was dropped."""
     made = copy.copy(before)
     if not hasattr(made, "_dq"):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from spanrelay.records import JSON
-
-AnyValue = TypeVar("AnyValue")
 
 # Each with its rarest letter: looking for one byte costs a tenth of looking for several.
 _HINTS = (("-", "sk-"), ("z", "AIza"), ("K", "AKIA"), ("S", "ASIA"), ("e", "earer "), ("=", "key="))
@@ -46,28 +45,42 @@ def mask_bytes(data: bytes) -> bytes:
     return data
 
 
-def mask_value(value: AnyValue) -> AnyValue:
+_SCALARS = frozenset((int, float, bool, type(None)))
+
+
+def mask_value(value: JSON) -> JSON:
     """Return `value`, JSON or an attribute, with every provider key in its texts replaced by `MASK`.
 
     Lists, tuples and objects are looked into, at any depth; the names of an object stay. What holds no key is
     returned as the same object, and nothing is changed in place.
     """
-    return cast("AnyValue", _masked(value))
-
-
-def _masked(value: JSON) -> JSON:
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, str):
         return mask_text(value)
     if isinstance(value, bytes):
         return mask_bytes(value)
     if isinstance(value, (list, tuple)):
-        items = cast("list[Any] | tuple[Any, ...]", value)
-        masked = [_masked(item) for item in items]
-        if all(map(operator.is_, masked, items)):
-            return items
-        return tuple(masked) if isinstance(items, tuple) else masked
-    if isinstance(value, dict):
-        known = cast("dict[str, Any]", value)
-        found = {name: _masked(item) for name, item in known.items()}
-        return known if all(map(operator.is_, found.values(), known.values())) else found
-    return value
+        return _masked_items(cast("list[Any] | tuple[Any, ...]", value))
+    return _masked_object(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+
+
+def _masked_items(items: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
+    masked = [mask_value(item) for item in items]
+    if all(map(operator.is_, masked, items)):
+        return items
+    return tuple(masked) if isinstance(items, tuple) else masked
+
+
+def _masked_object(items: dict[str, Any]) -> dict[str, Any]:
+    masked = mask_values(items)
+    return items if all(map(operator.is_, masked.values(), items.values())) else masked
+
+
+def mask_values(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of `items` with each value as `mask_value` leaves it."""
+    # Attributes are texts and figures as a rule, and this runs for every span: no call where none is needed.
+    return {
+        name: mask_text(item) if type(item) is str else item if type(item) in _SCALARS else mask_value(item)
+        for name, item in items.items()
+    }

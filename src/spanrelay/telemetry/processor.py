@@ -6,12 +6,14 @@ Nothing readable passes it unsanitized, and an exception of a processor behind i
 from __future__ import annotations
 
 import logging
+import operator
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import Status
+from opentelemetry.trace import Link, Status
 
 from spanrelay import _json
 from spanrelay._guard import guarded, losses
@@ -19,9 +21,9 @@ from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
 from spanrelay.telemetry import mailbox
-from spanrelay.telemetry.attributes import LiveSpan, settle_identity
+from spanrelay.telemetry.attributes import LiveSpan, bounded, settle_identity
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
-from spanrelay.telemetry.masking import mask_text
+from spanrelay.telemetry.masking import mask_text, mask_value, mask_values
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
 from spanrelay.telemetry.worker import Worker
@@ -29,6 +31,7 @@ from spanrelay.tracing import handed_over
 
 _OWN = "spanrelay"
 _EXIT_SECONDS = 10.0
+T = TypeVar("T")
 _log = logging.getLogger("spanrelay")
 
 
@@ -210,14 +213,13 @@ def _mask_in_place(span: Span) -> None:
     attributes: Any = span._attributes
     items: dict[str, Any] = attributes._dict
     for key, value in list(items.items()):
-        if isinstance(value, str):
-            masked = mask_text(value)
-            if masked is not value:
-                items[key] = masked
+        masked = mask_value(value)
+        if masked is not value:
+            items[key] = masked
 
 
 def _mask_around(span: ReadableSpan) -> None:
-    """Mask what stands beside the attributes: name, status text and events."""
+    """Mask what stands beside the attributes: name, status text, events and links."""
     span._name = mask_text(span._name)
     description = span._status.description
     if description:
@@ -225,10 +227,24 @@ def _mask_around(span: ReadableSpan) -> None:
         if masked is not description:
             span._status = Status(span._status.status_code, masked)
     if span._events:
-        span._events = [_masked_event(event) for event in span._events]
+        span._events = _masked(span._events, _masked_event)
+    if span._links:
+        span._links = _masked(span._links, _masked_link)
+
+
+def _masked(items: Sequence[T], mask: Callable[[T], T]) -> Sequence[T]:
+    """Return events or links with each as `mask` leaves it, and the count of those that the SDK has dropped."""
+    masked = [mask(item) for item in items]
+    return items if all(map(operator.is_, masked, items)) else bounded(items, masked)
 
 
 def _masked_event(event: Event) -> Event:
-    attributes = dict(event.attributes or {})
-    masked = {key: mask_text(value) if isinstance(value, str) else value for key, value in attributes.items()}
-    return event if masked == attributes else Event(mask_text(event.name), masked, event.timestamp)
+    attributes, name = event.attributes or {}, mask_text(event.name)
+    masked = mask_values(attributes)
+    return event if name is event.name and masked == attributes else Event(name, masked, event.timestamp)
+
+
+def _masked_link(link: Link) -> Link:
+    attributes = link.attributes or {}
+    masked = mask_values(attributes)
+    return link if masked == attributes else Link(link.context, masked)

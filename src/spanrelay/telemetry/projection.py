@@ -22,7 +22,7 @@ from spanrelay.semconv import kind_of
 from spanrelay.semconv.spans import describe_span
 from spanrelay.telemetry import sanitizing
 from spanrelay.telemetry.attributes import extra_attributes, sanitized_attributes, sanitized_links
-from spanrelay.telemetry.masking import mask_text
+from spanrelay.telemetry.masking import mask_text, mask_values
 from spanrelay.telemetry.observers import Frozen, Watchers
 from spanrelay.tracing import Recorded, complete, price
 
@@ -297,8 +297,7 @@ class LazyAttributes(BoundedAttributes):
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
-        masked = {key: mask_text(value) if type(value) is str else value for key, value in items.items()}
-        return self._limit(masked, getattr(ended.attributes, "dropped", 0))
+        return self._limit(mask_values(items), getattr(ended.attributes, "dropped", 0))
 
     def _limit(self, items: dict[str, Any], dropped: int) -> dict[str, Any]:
         length = self.max_value_len
