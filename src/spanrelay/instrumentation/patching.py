@@ -6,6 +6,7 @@ not hold for what was imported, it ends the program.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -124,6 +125,17 @@ class Patches:
             _version(self._package),
             places,
         )
+
+
+def is_patched(kind: type, method: str) -> bool:
+    """Whether a wrapper of ours that is in force stands at `method` of `kind`, or of a class it derives from."""
+    present: Any = inspect.getattr_static(kind, method, None)
+    while present is not None and hasattr(present, "__wrapped__"):
+        wrapper, enabled = getattr(present, "_self_wrapper", None), getattr(present, "_self_enabled", None)
+        if getattr(wrapper, "__module__", "").startswith("spanrelay"):
+            return bool(enabled() if callable(enabled) else enabled)
+        present = present.__wrapped__
+    return False
 
 
 def _holds(present: Any, wrapper: Wrapper) -> bool:

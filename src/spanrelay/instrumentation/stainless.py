@@ -21,7 +21,7 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.call import Opened, call_in_flight
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
-from spanrelay.pipeline.model import ModelCall
+from spanrelay.pipeline.model import ModelCall, open_for
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
 from spanrelay.propagation import trace_headers
 from spanrelay.records import Kind, ModelRequest, SpanRecord
@@ -87,7 +87,7 @@ class StainlessAPI:
         target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
         if target is None:
             return wrapped(*args, **kwargs)
-        opened = Opened(self._tracing, target.start)
+        opened = open_for(self._tracing, target.start, target.route.kind)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
         return run(self._call(target, opened, wrapped, instance, args, kwargs))
@@ -96,7 +96,7 @@ class StainlessAPI:
         target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
         if target is None:
             return await wrapped(*args, **kwargs)
-        opened = Opened(self._tracing, target.start)
+        opened = open_for(self._tracing, target.start, target.route.kind)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
         return await arun(self._call(target, opened, wrapped, instance, args, kwargs))

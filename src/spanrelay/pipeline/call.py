@@ -28,7 +28,7 @@ CANCELLATIONS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 """What ends a call from outside; no failure of the provider's."""
 
 _CALL_KEY = otel_context.create_key("spanrelay.call")
-_NO_CONTEXT = Context()
+NO_CONTEXT = Context()
 
 
 def call_in_flight(context: Context | None = None) -> Call | None:
@@ -45,15 +45,27 @@ class Opened:
         time_: When it started, in nanoseconds since the epoch; now by default.
     """
 
-    __slots__ = ("outer", "scope", "span", "started")
+    __slots__ = ("lender", "outer", "scope", "span", "started")
 
     def __init__(self, tracing: Tracing, start: Start, time_: int | None = None) -> None:
+        self.lender: Call | None = None
+        """The call of a framework whose span this is; that call ends it."""
         self.outer = otel_context.get_current()
         self.scope = current_scope(self.outer)
         self.started = time.perf_counter_ns()
         if self.scope is not None:
             start = start.within(inherit(SpanRecord(0, 0), self.scope))
         self.span = tracing.begin(start, self.outer, time_)
+
+
+class Lent(Opened):
+    """The span of a framework's call, for the first provider call beneath it: one model call, one span."""
+
+    def __init__(self, lender: Call) -> None:
+        self.lender = lender
+        self.outer = otel_context.get_current()
+        self.scope, self.span = lender.scope, lender.span
+        self.started = time.perf_counter_ns()
 
 
 class Boundary(Protocol):
@@ -121,6 +133,7 @@ class Call:
         "beside",
         "boundary",
         "context",
+        "exempt",
         "observed",
         "record",
         "rewriting",
@@ -138,12 +151,14 @@ class Call:
         self._opened = opened
         self.scope: Scope | None = None
         self.span: Span = INVALID_SPAN
-        self.context = _NO_CONTEXT
+        self.context = NO_CONTEXT
         self._tap: weakref.ref[Tap] | None = None
         self.arrived: Arrived | None = None
         """What came of the answer where it is a stream."""
         self.rewriting: Callable[..., Any] | None = None
         """Makes what stream intercepts put between the source of a stream and its consumer."""
+        self.exempt = False
+        """Whether policy has no say here: it has it at the other boundary of the same model call."""
         self._root: Call | None = None
         self.beside = False
         """Whether it is sent together with others."""
@@ -191,7 +206,7 @@ class Call:
         """End the span with what was recorded, at `end` in nanoseconds since the epoch, or now."""
         self.tracing.close(self.span, self, end)
         # It holds this call: the cycle would keep payloads until the garbage collector comes round.
-        self.context = _NO_CONTEXT
+        self.context = NO_CONTEXT
 
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised `error`."""

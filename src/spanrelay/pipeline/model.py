@@ -13,10 +13,10 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec
 from spanrelay.errors import MiddlewareError
-from spanrelay.pipeline.call import Boundary, Call, Opened, Response
+from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, call_in_flight
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Tracing
+from spanrelay.tracing import Start, Tracing
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
@@ -31,7 +31,19 @@ class ModelCall(Call):
     kind: ClassVar[Kind] = "llm"
     answer_type: ClassVar[type] = ModelResponse
 
-    __slots__ = ("_copied", "_judged", "_request", "_wire", "body", "codec", "original", "sent")
+    __slots__ = (
+        "_copied",
+        "_judged",
+        "_lender",
+        "_provider",
+        "_request",
+        "_wire",
+        "body",
+        "codec",
+        "lends",
+        "original",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -51,6 +63,14 @@ class ModelCall(Call):
         record.provider = provider
         record.request = ModelRequest(model, stream=bool(wire.get("stream")))
         super().__init__(record, boundary, tracing, opened)
+        self.lends = False
+        """Whether this is a framework's call, whose span the first provider call beneath it fills."""
+        self._provider: ModelCall | None = None
+        self._lender = cast("ModelCall | None", opened.lender if opened is not None else None)
+        if self._lender is not None:
+            self._lender._provider = self
+            # Policy ran at the framework already, unless that left it to the provider.
+            self.exempt = not self._lender.exempt
         self.codec = codec
         self.original = wire
         self.sent: bytes | None = None
@@ -159,6 +179,10 @@ class ModelCall(Call):
         if self.sent is None and self.span.is_recording():
             self.sent = _json.dumps(self.outgoing())
         self._copied = None
+        if self._lender is not None:
+            # The framework's call ends the span, and reads what was kept here.
+            self.context = NO_CONTEXT
+            return
         if self._wire is not None:
             self._rename()
         super().finish(end)
@@ -174,10 +198,32 @@ class ModelCall(Call):
     @property
     def size(self) -> int:
         """Bytes of request and response kept."""
-        return len(self.sent or b"") + (self.arrived.size if self.arrived is not None else len(self.body or b""))
+        beneath = self._provider.size if self._provider is not None else 0
+        return (
+            beneath + len(self.sent or b"") + (self.arrived.size if self.arrived is not None else len(self.body or b""))
+        )
 
     def complete(self) -> None:
         """Decode request and response into the record, and let the bytes go."""
+        self._decode()
+        if self._provider is not None:
+            self._take_over(self._provider)
+
+    def _take_over(self, provider: ModelCall) -> None:
+        """Record what the provider was asked and said; the framework knows only its own version of it."""
+        provider.complete()
+        record, theirs = self.record, provider.record
+        record.request = theirs.request or record.request
+        record.provider = theirs.provider
+        record.server_address, record.server_port = theirs.server_address, theirs.server_port
+        if theirs.error is None:
+            record.response = theirs.response or record.response
+            record.answered_by = record.answered_by or theirs.answered_by
+        if record.time_to_first_chunk is None:
+            record.time_to_first_chunk = theirs.time_to_first_chunk
+        self._provider = None
+
+    def _decode(self) -> None:
         record = self.record
         with guarded("decoding a request"):
             if self.sent:
@@ -194,3 +240,13 @@ class ModelCall(Call):
         """Drop the bytes; model, times and error stay."""
         super().forget_content()
         self.sent, self.body, self.arrived = b"", None, None
+        if self._provider is not None:
+            self._provider.forget_content()
+
+
+def open_for(tracing: Tracing, start: Start, kind: Kind) -> Opened:
+    """Open the span of a provider's call, or take that of the framework's call which this is the first under."""
+    above = call_in_flight()
+    if isinstance(above, ModelCall) and above.lends and above._provider is None and above.record.kind == kind:
+        return Lent(above)
+    return Opened(tracing, start)
