@@ -178,7 +178,6 @@ OI_EMBEDDING_TEXT = "embedding.text"
 OI_COST_USD = "llm.cost.total"
 OI_INPUT_COST_USD = "llm.cost.prompt"
 OI_OUTPUT_COST_USD = "llm.cost.completion"
-OI_FIRST_TOKEN_EVENT = "First Token Stream Event"
 OI_REDACTED = "__REDACTED__"
 """What OpenInference writes in place of a value that its settings hide."""
 OI_USAGE_NAMES: UsageNames = (
@@ -360,20 +359,14 @@ BUCKETS: dict[str, tuple[float, ...]] = {
 }
 
 # Events.
-OPERATION_DETAILS_EVENT = "gen_ai.client.inference.operation.details"
-OPERATION_EXCEPTION_EVENT = "gen_ai.client.operation.exception"
-EVALUATION_EVENT = "gen_ai.evaluation.result"
 EXCEPTION_EVENT = "exception"
 EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"
 
 # Guardrails: the vocabulary proposed for OpenTelemetry.
-GUARDRAIL_TARGET_TYPE = "gen_ai.guardrail.target.type"
 GUARDRAIL_TARGET_SUBTYPE = "gen_ai.guardrail.target.subtype"
-GUARDRAIL_TARGET_ID = "gen_ai.guardrail.target.id"
 GUARDRAIL_VERDICT_TYPE = "gen_ai.guardrail.verdict.type"
 GUARDRAIL_VERDICT_REASON = "gen_ai.guardrail.verdict.reason"
-GUARDRAIL_VERDICT_CODE = "gen_ai.guardrail.verdict.code"
 GUARDRAIL_ACTION_TYPE = "gen_ai.guardrail.action.type"
 GUARDRAIL_COMPONENT_NAME = "gen_ai.guardrail.component.name"
 
