@@ -146,6 +146,24 @@ def test_a_broken_setting_is_one_error_and_the_program_runs(tmp_path: Path, serv
     assert ran.trajectories == []
 
 
+def test_an_unknown_name_is_one_warning(tmp_path: Path) -> None:
+    program = "import spanrelay\nspanrelay.activate()\n"
+    for launched in (True, False):
+        ran = run(program, tmp_path, launched=launched, SPANRELAY_TRAJECTORY="off")
+        told = "did you mean SPANRELAY_TRAJECTORY_DIR or SPANRELAY_TRAJECTORIES?"
+        assert ran.err == f"SPANRELAY_TRAJECTORY is not a setting; {told}\n"
+
+
+def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) -> None:
+    program = "from spanrelay import Settings, activate\n"
+    program += "activate(Settings(dialect='openinference', quiet=True))\nactivate()\nimport openai\n"
+    program += "activate(Settings(dialect='openinference', quiet=True))\n"
+    assert run(program, tmp_path).err == ""
+    program += "activate(Settings(quiet=True, disabled=True))\n"
+    told = "SpanRelay is active already, with other settings, which stay; not used: disabled, dialect\n"
+    assert run(program, tmp_path).err == told
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [

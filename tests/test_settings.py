@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spanrelay.config import TABLE, Settings, load, load_strictly
+from spanrelay.config import TABLE, Settings, load, load_strictly, unknown_names
 from spanrelay.errors import ConfigurationError
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -119,6 +120,23 @@ def test_a_broken_value_is_told_with_what_happens_instead(variable: str, instead
     assert read == instead
     assert problem.startswith(f"{variable}='bogus' is not valid; use ")
     assert problem.endswith(f"; {told}")
+
+
+def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
+    environment = {"SPANRELAY_TRAJECTORY": "off", "SPANRELAY_QUITE": "true", "SPANRELAY_QUIET": "true", "PATH": "/bin"}
+    assert unknown_names(environment) == (
+        "SPANRELAY_QUITE is not a setting; did you mean SPANRELAY_QUIET?; "
+        "SPANRELAY_TRAJECTORY is not a setting; did you mean SPANRELAY_TRAJECTORY_DIR or SPANRELAY_TRAJECTORIES?"
+    )
+
+
+def test_no_name_that_anything_here_reads_is_unknown() -> None:
+    root = Path(__file__).parents[1]
+    files = [root / "docker-compose.yml", *(root / "collector-config").iterdir(), *(root / "tests").rglob("*.py")]
+    names = {name for file in files for name in re.findall(r"\bSPANRELAY_[A-Z0-9_]+\b", file.read_text())}
+    names -= {"SPANRELAY_TRAJECTORY", "SPANRELAY_QUITE", "SPANRELAY_ATOF_"}
+    assert "SPANRELAY_OUTPUT_DIR" in names
+    assert unknown_names(dict.fromkeys(names, "")) == ""
 
 
 def test_a_broken_value_that_may_be_a_key_is_not_shown() -> None:

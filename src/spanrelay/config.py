@@ -5,6 +5,7 @@ Standard `OTEL_*` variables do what OpenTelemetry says; our own are `SPANRELAY_*
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
 from spanrelay.errors import ConfigurationError
+
+_log = logging.getLogger("spanrelay")
 
 Content: TypeAlias = Literal["trajectories", "spans", "off"]
 """Where message content may be recorded: only in trajectories on this machine, in spans too, or nowhere."""
@@ -330,6 +333,43 @@ def _read(environment: Mapping[str, str] | None) -> tuple[dict[str, Any], list[t
         except (KeyError, ValueError):
             broken.append((row, row.refusal(row.variable, text)))
     return values, broken
+
+
+_READ_ELSEWHERE = frozenset(
+    f"SPANRELAY_{name}"
+    for name in (
+        *("BACKEND_ENDPOINT", "HEALTH_ENDPOINT", "OTLP_GRPC_ENDPOINT", "OTLP_HTTP_ENDPOINT", "OUTPUT_DIR", "QUEUE_DIR"),
+        *("TELEMETRY_PORT", "TRACES_EXPORTERS", "METRICS_EXPORTERS", "LOGS_EXPORTERS"),
+        *("E2E_REQUIRED", "TEST_HARBOR"),
+    )
+)
+"""Names that are the collector's, and those of our tests."""
+
+_unknown_told = False
+
+
+def unknown_names(environment: Mapping[str, str] | None = None) -> str:
+    """Name the `SPANRELAY_*` variables that nothing reads, each with the nearest settings; "" where there is none."""
+    environment = os.environ if environment is None else environment
+    known = [row.variable for row in TABLE if row.variable.startswith("SPANRELAY_")]
+    others = {name for name in environment if name.startswith("SPANRELAY_")} - _READ_ELSEWHERE
+    unknown = sorted(others.difference(known))
+    if not unknown:
+        return ""
+    from difflib import get_close_matches  # few have mistyped anything
+
+    nearest = [get_close_matches(name, known, 2, 0.9) or get_close_matches(name, known, 1, 0.0) for name in unknown]
+    told = zip(unknown, map(" or ".join, nearest), strict=True)
+    return "; ".join(f"{name} is not a setting; did you mean {meant}?" for name, meant in told)
+
+
+def warn_of_unknown_names() -> None:
+    """Log `unknown_names`, once in a process."""
+    global _unknown_told
+    told = "" if _unknown_told else unknown_names()
+    _unknown_told = True
+    if told:
+        _log.warning("%s", told)
 
 
 def default_of(field: str) -> str:

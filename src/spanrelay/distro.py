@@ -57,6 +57,7 @@ def pre_instrument() -> None:
     settings, problems = config.load()
     for problem in problems:
         _log.error("%s", problem)
+    config.warn_of_unknown_names()
     _install_policy(settings)
     if losses.counted():
         atexit.register(_report_losses)
@@ -92,9 +93,9 @@ def _report_losses() -> None:
 
 
 def _open(settings: Settings) -> SpanProcessor | None:
-    from spanrelay.runtime import activate  # with the first span: most processes that boot with us make none
+    from spanrelay.runtime import adopt  # with the first span: most processes that boot with us make none
 
     with guarded("activating"):
-        runtime = activate(settings)
+        runtime = adopt(settings)
         return runtime.processor if runtime is not None else None
     return None

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,24 @@ def activate(settings: Settings | None = None, *, tracer_provider: TracerProvide
         ConfigurationError: a variable of the environment is not valid, or a configuration file cannot be put in
             force; the message names it.
     """
-    settings = config.load_strictly() if settings is None else settings
+    if settings is None:
+        config.warn_of_unknown_names()
+        return adopt(config.load_strictly(), tracer_provider)
+    runtime = adopt(settings, tracer_provider)
+    _warn_of_differences(settings, _runtimes.get(id(tracer_provider or trace.get_tracer_provider())))
+    return runtime
+
+
+def _warn_of_differences(settings: Settings, runtime: Runtime | None) -> None:
+    """Say which of `settings` are not used because what is active was activated with others."""
+    used = settings if runtime is None else runtime.settings
+    names = [field.name for field in fields(used) if getattr(used, field.name) != getattr(settings, field.name)]
+    if names:
+        _log.warning("SpanRelay is active already, with other settings, which stay; not used: %s", ", ".join(names))
+
+
+def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> Runtime | None:
+    """Do what `activate` says, but in silence where something is active already, with whatever settings."""
     install_configured(settings.config_file)  # recording may be off; policy never is
     if settings.disabled:
         return None
