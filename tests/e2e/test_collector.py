@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import urllib.request
 from collections import Counter
@@ -104,6 +105,7 @@ SECRETS = {
     "google": "AIza" + "Sy0_" * 8,
     "aws": "AKIA" + "ABCD" * 4,
     "bearer": "Bearer " + "eyJhbGciOi.J9" * 3,
+    "temporary aws": "ASIA" + "ABCD" * 4,
     "query": "?key=" + "abcd1234" * 3,
 }
 KEEPS = {
@@ -119,7 +121,14 @@ def test_keys_are_masked_wherever_they_are_and_nothing_else_is(collector: Collec
     exporter = OTLPSpanExporter(f"{collector.url}/v1/traces")
     provider = TracerProvider(resource=Resource({"note": text}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    attributes = {"note": text, "notes": ["other", text], "http.request.header.x-api-key": "plain", **KEEPS}
+    lines = json.dumps([f"one{escaped}{secret}" for secret in SECRETS.values() for escaped in "\n\t\x1b"])
+    attributes = {
+        "note": text,
+        "lines": lines,
+        "notes": ["other", text],
+        "http.request.header.x-api-key": "plain",
+        **KEEPS,
+    }
     span = provider.get_tracer("app").start_span(text, attributes=attributes)
     span.add_event("happened", {"note": text})
     span.set_status(Status(StatusCode.ERROR, text))
@@ -137,6 +146,7 @@ def test_keys_are_masked_wherever_they_are_and_nothing_else_is(collector: Collec
     kept = attributes_of(arrived)
     assert {key: kept[key] for key in KEEPS} == KEEPS
     assert kept["http.request.header.x-api-key"] == "****"
+    assert [line[:3] for line in json.loads(kept["lines"])] == ["one"] * 3 * len(SECRETS)
     for masked in (kept["note"], arrived["name"], arrived["status"]["message"]):
         assert masked.startswith("before ****")
         assert masked.endswith(" after")
