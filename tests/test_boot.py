@@ -276,8 +276,34 @@ def test_a_folder_that_cannot_be_written_is_said_and_harms_nobody(tmp_path: Path
     blocked.write_text("a file where the folder should be")
     ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORY_DIR=str(blocked))
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
-    assert "blocked" in ran.err
-    assert "lost or left out" in ran.err
+    refusal, loss = ran.err.splitlines()
+    assert refusal == f"trajectories cannot be written to {blocked}: a file is in the way"
+    assert re.fullmatch(r"spanrelay: lost or left out: \d+ trajectory operations not written", loss)
+
+
+def test_the_line_about_trajectories_says_where_spans_go_and_shows_no_credentials(
+    tmp_path: Path, server: ModelServer
+) -> None:
+    endpoint = server.url.replace("://", "://user:secret@") + "?key=secret"
+    ran = run(ASK, tmp_path, server, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_METRICS_EXPORTER="none")
+    [line] = [line for line in ran.err.splitlines() if "are written to" in line]
+    assert line.endswith(f"/.spanrelay/trajectories; spans go to {server.url} without message content")
+    assert "secret" not in line
+
+
+def test_the_line_about_trajectories_says_nothing_of_an_endpoint_that_gets_no_spans(
+    tmp_path: Path, server: ModelServer
+) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "OTEL_METRICS_EXPORTER": "none"}
+    ran = run(ASK, tmp_path, server, OTEL_TRACES_EXPORTER="console", **endpoint)
+    assert ran.err.endswith("are written to " + str(tmp_path / ".spanrelay" / "trajectories") + "\n")
+
+
+def test_nothing_is_said_of_trajectories_where_none_is_written(tmp_path: Path, server: ModelServer) -> None:
+    assert run(ASK, tmp_path, server, OTEL_TRACES_SAMPLER="always_off").err == ""
+    program = "from opentelemetry import trace\nwith trace.get_tracer('app').start_as_current_span('work'):\n    pass\n"
+    ran = run(program, tmp_path)
+    assert (ran.err, ran.trajectories) == ("", [])
 
 
 def test_a_program_that_changes_its_directory_is_recorded_where_it_began(tmp_path: Path, server: ModelServer) -> None:

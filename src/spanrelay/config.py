@@ -489,6 +489,13 @@ def otlp_endpoint(signal: str = "traces", environment: Mapping[str, str] | None 
     return next((environment[name] for name in names if environment.get(name)), None)
 
 
+def destination(protocol: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return where OTLP spans go, as it may be shown: without user, password, and anything like `?key=`."""
+    default = "http://localhost:4317" if protocol == "grpc" else "http://localhost:4318"
+    scheme, separator, address = (otlp_endpoint("traces", environment) or default).rpartition("://")
+    return scheme + separator + address.rpartition("@")[2].partition("?")[0]
+
+
 SIGNALS = ("traces", "metrics", "logs")
 
 PROTOCOLS = ("http/protobuf", "grpc")

@@ -42,12 +42,17 @@ def _grpc_metrics() -> MetricExporter:
 
 
 class OtlpSpanExporter(ReliableSpanExporter):
-    """Exporter `spanrelay_otlp`: OTLP by the protocol of `OTEL_EXPORTER_OTLP_PROTOCOL`, delivered reliably."""
+    """Exporter `spanrelay_otlp`: OTLP by the protocol of `OTEL_EXPORTER_OTLP_PROTOCOL`, delivered reliably.
+
+    `destination` says where spans go, without credentials.
+    """
 
     protocol: ClassVar[str | None] = None
 
     def __init__(self) -> None:
-        build = _grpc_spans if (self.protocol or config.otlp_protocol("traces")) == "grpc" else _http_spans
+        protocol = self.protocol or config.otlp_protocol("traces")
+        self.destination = config.destination(protocol)
+        build = _grpc_spans if protocol == "grpc" else _http_spans
         super().__init__(build, limits=Limits(queue_bytes=config.load()[0].delivery_bytes), grace=_grace)
 
 

@@ -35,6 +35,7 @@ from spanrelay.telemetry.worker import Sink, Worker
 _log = logging.getLogger("spanrelay")
 _lock = threading.Lock()
 _runtimes: dict[int, Runtime] = {}
+_announced: set[str] = set()
 
 MAX_ATTRIBUTES = 10_000
 """OpenInference spreads a conversation over attributes; the SDK's default of 128 evicts its beginning."""
@@ -46,7 +47,7 @@ class Runtime:
     def __init__(self, provider: TracerProvider, settings: Settings) -> None:
         self.provider = provider
         self.settings = settings
-        self.worker = _worker(settings)
+        self.worker = _worker(settings, self._announce)
         self.processor = RelaySpanProcessor(
             self.worker,
             dialect=settings.dialect,
@@ -75,6 +76,18 @@ class Runtime:
             _record_everything(self.provider)
         if self.worker is not None and self.settings.metrics:
             tracing.recording.unrecorded = _unrecorded(self.worker)
+
+    def _announce(self) -> None:
+        """Say once in a process, of each folder in which there is something to find, where it is."""
+        folder = self.settings.trajectory_directory
+        if self.settings.quiet or folder in _announced:
+            return
+        _announced.add(folder)
+        content = "with message content" if self.settings.content == "spans" else "without message content"
+        exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
+        spans = "".join(f"; spans go to {to} {content}" for e in exporters if (to := getattr(e, "destination", None)))
+        with guarded("saying where trajectories are"):
+            print(f"spanrelay: trajectories, with message content, are written to {folder}{spans}", file=sys.stderr)
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Write out everything recorded so far; False when that takes longer than `timeout` seconds."""
@@ -168,7 +181,7 @@ def build_sdk() -> None:
     SpanRelayConfigurator().configure_strictly()
 
 
-def _worker(settings: Settings) -> Worker | None:
+def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
     measure = CallMetrics().record if settings.metrics and _metrics_are_recorded() else None
     if settings.trajectories == "off" or settings.content == "off":
         return Worker(lambda: None, measure) if measure is not None else None
@@ -179,30 +192,16 @@ def _worker(settings: Settings) -> Worker | None:
     def writer() -> Sink:
         with guarded("finishing trajectories of processes that were killed"):
             recover(Path(settings.trajectory_directory))
-        return TrajectoryWriter(settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes)
+        return TrajectoryWriter(
+            settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes, on_first=announce
+        )
 
-    return Worker(
-        writer,
-        measure,
-        on_first=None if settings.quiet else lambda: _announce(settings),
-        unsampled=settings.trajectories == "all",
-    )
+    return Worker(writer, measure, unsampled=settings.trajectories == "all")
 
 
 def _metrics_are_recorded() -> bool:
     """Whether anybody reads the meter provider: measuring for nobody is not free."""
     return bool(getattr(metrics.get_meter_provider(), "_metric_readers", ()))
-
-
-def _announce(settings: Settings) -> None:
-    """Say once, when there is something to find, where it is and who can read it."""
-    endpoint = config.otlp_endpoint()
-    content = "with message content" if settings.content == "spans" else "without message content"
-    spans = f"; spans go to {endpoint} {content}" if endpoint else ""
-    print(
-        f"spanrelay: trajectories, with message content, are written to {settings.trajectory_directory}{spans}",
-        file=sys.stderr,
-    )
 
 
 def _raise_limits(provider: TracerProvider) -> None:

@@ -60,12 +60,10 @@ class Worker:
         make_sink: Callable[[], Sink | None],
         measure: Callable[[SpanRecord], None] | None,
         *,
-        on_first: Callable[[], None] | None = None,
         unsampled: bool = False,
     ) -> None:
         self._make_sink = make_sink
         self._measure = measure
-        self._on_first = on_first
         self._unsampled = unsampled
         self._begin()
         if hasattr(os, "register_at_fork"):
@@ -144,9 +142,6 @@ class Worker:
             identity = ended.span.context
             if self._unsampled or (identity is not None and identity.trace_flags.sampled):
                 self._feed("writing a trajectory", lambda sink: sink.end(record))
-            if self._on_first is not None and record.kind is not None:
-                announce, self._on_first = self._on_first, None
-                announce()
 
     def _count(self, record: SpanRecord) -> None:
         if self._measure is not None:

@@ -42,7 +42,8 @@ Event = tuple[int, int, int, SpanRecord]
 class TrajectoryWriter:
     """Writes trajectories of this process into `directory`; one thread calls everything.
 
-    `max_bytes` bounds the whole directory; `mask` is applied to every line that is written.
+    `max_bytes` bounds the whole directory; `mask` is applied to every line that is written; `on_first` is called
+    when the first document has been written.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class TrajectoryWriter:
         *,
         max_bytes: int = 1 << 30,
         mask: Callable[[bytes], bytes] | None = None,
+        on_first: Callable[[], None] | None = None,
     ) -> None:
-        self.directory = TrajectoryDirectory(Path(directory), max_bytes, mask)
+        self.directory = TrajectoryDirectory(Path(directory), max_bytes, mask, on_first)
         self._journals: dict[int, DirectoryJournal] = {}
         self._assembler = Assembler(self._open, self.directory, self._closed)
         self._rest_until = 0.0

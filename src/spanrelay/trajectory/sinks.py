@@ -7,6 +7,7 @@ touched. What the file system refuses costs one warning and is counted; the appl
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ from spanrelay._guard import losses
 from spanrelay.records import JSON
 from spanrelay.trajectory import spool
 from spanrelay.trajectory.spool import Operation, Spool
+
+_log = logging.getLogger("spanrelay")
 
 MAX_PART = 512 * 1024 * 1024
 """Bytes that one growing document may have."""
@@ -33,11 +36,19 @@ class TrajectoryDirectory:
     """Where trajectories are kept: `<name>.json`, while growing `<name>.atif.part`, and folders for media.
 
     Beyond `max_bytes` in all, the oldest files are removed, but none that still grows. `mask` is applied to each
-    line before it is written.
+    line before it is written; `on_first` is called when the first document has been written.
     """
 
-    def __init__(self, path: Path, max_bytes: int = 1 << 30, mask: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        max_bytes: int = 1 << 30,
+        mask: Callable[[bytes], bytes] | None = None,
+        on_first: Callable[[], None] | None = None,
+    ) -> None:
         self.path = path
+        self._on_first = on_first
+        self._refused = False
         self._max_bytes = max_bytes
         self._mask = mask
         self._growing: set[Path] = set()
@@ -95,13 +106,24 @@ class TrajectoryDirectory:
                 write_whole(path, data)
                 self._unchecked += len(data)
         except OSError as error:
-            _guard.swallow(f"writing media to {self.path}", error)
+            losses.add("media not written")
+            self.refuse(error)
         return name
+
+    def refuse(self, error: OSError) -> None:
+        """Log why the directory cannot be written, once: nothing of ours has failed, so there is no traceback."""
+        if not self._refused:
+            self._refused = True
+            reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror or str(error)
+            _log.warning("trajectories cannot be written to %s: %s", self.path, reason)
 
     def write(self, path: Path, document: dict[str, JSON]) -> None:
         """Write a document in one piece, and make room for it. Raises `OSError`."""
         data = _json.dumps(document)
         write_whole(path, data)
+        if self._on_first is not None:
+            tell, self._on_first = self._on_first, None
+            tell()
         self._unchecked += len(data)
         if self._unchecked > self._max_bytes // 64:
             self._unchecked = 0
@@ -226,7 +248,7 @@ class DirectoryJournal:
         except OSError as error:
             self._broken = True
             losses.add("trajectory operations not written")
-            _guard.swallow(f"writing trajectories to {self._directory.path}", error)
+            self._directory.refuse(error)
 
     def _begin(self) -> Spool:
         if self.path is None:
@@ -250,7 +272,7 @@ class DirectoryJournal:
                 self._directory.write(self.path, document)
         except OSError as error:
             losses.add("trajectories not rendered")
-            _guard.swallow(f"writing trajectories to {self._directory.path}", error)
+            self._directory.refuse(error)
             self._broken = True
 
     def finish(self) -> None:
