@@ -357,6 +357,29 @@ def test_middleware_does_not_run_for_calls_it_makes_itself(capture: Capture) -> 
     assert other_runs == ["verdict", "double"]
 
 
+def test_middleware_that_waits_does_not_run_for_calls_it_makes_itself(capture: Capture, run: Any) -> None:
+    async def verdict() -> str:
+        assert call_in_flight() is None
+        return await arun_tool("verdict", Tool(lambda x: "fine").later, {"x": 1})
+
+    @guardrail(name="judge")
+    async def judge(call: Any) -> str | None:
+        return None if await verdict() == "fine" else "no"
+
+    @execution_intercept(name="watch")
+    def watch(call: Any) -> Any:
+        if call.request.name == "double":  # the judge's own call passes here
+            assert (yield verdict()) == "fine"
+        yield call
+
+    with use(judge), use(watch):
+        assert run(Tool(), 1) == 2
+    double = capture.of("TOOL")[-1]
+    # Of the judge, of the watch, and of the judge for the watch's.
+    assert [span.name for span in capture.of("TOOL")] == ["execute_tool verdict"] * 3 + ["execute_tool double"]
+    assert {span.context.trace_id for span in capture.spans} == {double.context.trace_id}
+
+
 def test_the_span_of_a_call_is_current_in_the_tool_and_gone_after_it(capture: Capture, run: Any) -> None:
     seen: list[int] = []
     before = otel_context.get_current()

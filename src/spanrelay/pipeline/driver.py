@@ -160,7 +160,11 @@ def _send(effect: Send) -> Any:
 
 
 def _wait(effect: Wait) -> Any:
-    return _loop_thread().wait(effect)
+    token = attach(effect.context)  # the loop's thread runs the work in the context of who hands it over
+    try:
+        return _loop_thread().wait(effect)
+    finally:
+        detach(token)
 
 
 def _together(effect: Together) -> list[Any]:
@@ -209,10 +213,13 @@ async def _asend(effect: Send) -> Any:
 
 
 async def _await(effect: Wait) -> Any:
+    token = attach(effect.context)
     try:
         return await asyncio.wait_for(_as_coroutine(effect.awaitable), effect.timeout)
     except asyncio.TimeoutError:
         raise _late(effect) from None
+    finally:
+        detach(token)
 
 
 async def _atogether(effect: Together) -> list[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Generator, Mapping
 from types import GeneratorType
 from typing import Any, TypeAlias, cast
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
 from spanrelay.errors import GuardrailRejected, MiddlewareError
@@ -32,14 +33,18 @@ class Send:
 
 
 class Wait:
-    """Effect: wait for `awaitable` at most `timeout` seconds; the driver sends back its result."""
+    """Effect: wait for `awaitable` at most `timeout` seconds; the driver sends back its result.
 
-    __slots__ = ("awaitable", "name", "timeout")
+    It runs in `context`, the policy's: a coroutine has none of its own.
+    """
 
-    def __init__(self, awaitable: Awaitable[Any], name: str, timeout: float) -> None:
+    __slots__ = ("awaitable", "context", "name", "timeout")
+
+    def __init__(self, awaitable: Awaitable[Any], entry: Middleware, context: Context) -> None:
         self.awaitable = awaitable
-        self.name = name
-        self.timeout = timeout
+        self.name = entry.name
+        self.timeout = entry.timeout
+        self.context = context
 
 
 class Together:
@@ -164,7 +169,7 @@ def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
     try:
         answer = entry.function(call)
         if inspect.isawaitable(answer):
-            answer = yield Wait(answer, entry.name, entry.timeout)
+            answer = yield Wait(answer, entry, policy_context(call, frame))
     finally:
         frame.running = None
     return answer
@@ -214,7 +219,7 @@ def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Fr
     if inspect.isawaitable(effect):
         frame.running = entry
         try:
-            return (yield Wait(effect, entry.name, entry.timeout))
+            return (yield Wait(effect, entry, policy_context(call, frame)))
         finally:
             frame.running = None
     raise MiddlewareError(
