@@ -21,7 +21,10 @@ class Losses:
         self._lock = threading.Lock()
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Count `count` losses for `reason`, a short phrase in the plural such as `spans not exported`."""
+        """Count `count` losses for `reason`, a phrase in the plural such as `open spans forgotten`.
+
+        Its noun is the first word that ends in -s, so that one loss can be told in the singular.
+        """
         with self._lock:
             self._counts[reason] += count
 

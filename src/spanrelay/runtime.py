@@ -287,5 +287,16 @@ def report_losses() -> None:
     """Print what was lost since the last report to stderr, one line in all; nothing when nothing was."""
     lost = losses.take()
     if lost:
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()))
+        told = ", ".join(counted(count, reason) for reason, count in sorted(lost.items()))
         print(f"spanrelay: lost or left out: {told}", file=sys.stderr)
+
+
+def counted(count: int, reason: str) -> str:
+    """Return `2 spans not exported` or `1 span not exported`: the first word in -s is the noun, as `Losses` asks."""
+    if count != 1:
+        return f"{count} {reason}"
+    words = reason.split(" ")
+    at = next((at for at, word in enumerate(words) if word.endswith("s")), None)
+    if at is not None:
+        words[at] = words[at][:-3] + "y" if words[at].endswith("ies") else words[at][:-1]
+    return f"1 {' '.join(words)}"

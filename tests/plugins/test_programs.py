@@ -133,7 +133,7 @@ def test_where_a_warning_is_enough_the_program_runs_and_says_so_at_the_end(tmp_p
     assert (ran.code, ran.out) == (0, "hello\n")
     first, last = ran.err.splitlines()
     assert "plugins.nothing: no installed plugin has this name" in first
-    assert last == "spanrelay: lost or left out: 1 parts of the configured policy"
+    assert last == "spanrelay: lost or left out: 1 part of the configured policy"
     ran = run(ASK, tmp_path, server)
     assert REFUSED in ran.err, "what could be put in force is"
     assert ran.err.splitlines()[-1] == last
@@ -195,7 +195,7 @@ def test_a_patch_point_that_is_missing_ends_the_program_on_import(tmp_path: Path
     configure(tmp_path, WARN + DENY)
     ran = run(program, tmp_path, server)
     assert REFUSED in ran.err
-    assert ran.err.splitlines()[-1] == "spanrelay: lost or left out: 1 patch points not found in openai"
+    assert ran.err.splitlines()[-1] == "spanrelay: lost or left out: 1 patch point not found in openai"
     assert len(server.requests) == 1
 
 

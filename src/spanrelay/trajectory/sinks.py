@@ -106,7 +106,7 @@ class TrajectoryDirectory:
                 write_whole(path, data)
                 self._unchecked += len(data)
         except OSError as error:
-            losses.add("media not written")
+            losses.add("media files not written")
             self.refuse(error)
         return name
 
