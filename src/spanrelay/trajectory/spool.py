@@ -414,7 +414,7 @@ def _sum(items: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
 def _add_notes(document: dict[str, Any], draft: _Draft, children: bool) -> None:
     sentences = [NOTES[code].format(count=count) for code, count in sorted(draft.notes.items())]
     if children:
-        sentences.append("Totals include the embedded sub-agents.")
+        sentences.append("Totals include the embedded conversations.")
     if sentences:
         document["notes"] = " ".join(sentences)
     if draft.notes:
