@@ -223,6 +223,13 @@ def test_activate_refuses_a_mistyped_variable_of_opentelemetry(tmp_path: Path) -
         assert ran.err == ""
 
 
+def test_a_broken_setting_that_two_parts_read_is_told_once(tmp_path: Path, server: ModelServer) -> None:
+    settings = {"OTEL_TRACES_EXPORTER": "atof", "SPANRELAY_ATOF_MODE": "never", "SPANRELAY_QUIET": "true"}
+    ran = run(ASK, tmp_path, server, **settings)
+    check_recorded(ran)
+    assert ran.err == "SPANRELAY_ATOF_MODE='never' is not valid; use append or overwrite; no events are written\n"
+
+
 def test_a_broken_content_setting_gives_nothing_away(tmp_path: Path, server: ModelServer) -> None:
     ran = run(
         ASK,

@@ -5,15 +5,13 @@ Reads settings and nothing else; `telemetry.jsonl` does the work.
 
 from __future__ import annotations
 
-import logging
+import os
 
 from spanrelay import config
 from spanrelay.config import Settings
 from spanrelay.telemetry.jsonl import FileSink, HttpSink, JsonlSpanExporter, Sink
 
 FILE = "./.spanrelay/events/events.jsonl"
-
-_log = logging.getLogger("spanrelay")
 
 
 class AtofSpanExporter(JsonlSpanExporter):
@@ -23,7 +21,7 @@ class AtofSpanExporter(JsonlSpanExporter):
         settings, problems = config.load()
         for problem in problems:
             if "SPANRELAY_ATOF_" in problem:
-                _log.error("%s; events are not written", problem)
+                config.tell(problem)
                 super().__init__([])
                 return
         super().__init__(sinks(settings))
@@ -33,7 +31,9 @@ def sinks(settings: Settings) -> list[Sink]:
     """Return where `settings` say that events go; content leaves the machine only where spans carry it too."""
     chosen: list[Sink] = []
     if settings.atof_file or not settings.atof_url:
-        chosen.append(FileSink(settings.atof_file or FILE, settings.atof_mode, content=settings.content != "off"))
+        chosen.append(
+            FileSink(settings.atof_file or os.path.abspath(FILE), settings.atof_mode, content=settings.content != "off")
+        )
     if settings.atof_url:
         headers = config.headers(settings.atof_headers)
         chosen.append(HttpSink(settings.atof_url, headers, content=settings.content == "spans"))

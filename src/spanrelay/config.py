@@ -345,8 +345,6 @@ _READ_ELSEWHERE = frozenset(
 )
 """Names that are the collector's, and those of our tests."""
 
-_unknown_told = False
-
 
 def unknown_names(environment: Mapping[str, str] | None = None) -> str:
     """Name the `SPANRELAY_*` variables that nothing reads, each with the nearest settings; "" where there is none."""
@@ -363,13 +361,21 @@ def unknown_names(environment: Mapping[str, str] | None = None) -> str:
     return "; ".join(f"{name} is not a setting; did you mean {meant}?" for name, meant in told)
 
 
+_told: set[str] = set()
+
+
+def tell(problem: str, level: int = logging.ERROR) -> None:
+    """Log what is wrong with a variable, once in a process: more than one part may come upon it."""
+    if problem not in _told:
+        _told.add(problem)
+        _log.log(level, "%s", problem)
+
+
 def warn_of_unknown_names() -> None:
-    """Log `unknown_names`, once in a process."""
-    global _unknown_told
-    told = "" if _unknown_told else unknown_names()
-    _unknown_told = True
+    """Log `unknown_names`, if there are any."""
+    told = unknown_names()
     if told:
-        _log.warning("%s", told)
+        tell(told, logging.WARNING)
 
 
 def default_of(field: str) -> str:

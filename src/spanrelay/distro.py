@@ -56,7 +56,7 @@ def pre_instrument() -> None:
     """
     settings, problems = config.load()
     for problem in problems:
-        _log.error("%s", problem)
+        config.tell(problem)
     config.warn_of_unknown_names()
     _install_policy(settings)
     if losses.counted():
