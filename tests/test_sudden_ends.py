@@ -87,6 +87,14 @@ def test_the_children_of_multiprocessing_finish_their_own_trajectories(tmp_path:
     assert not any("recovered" in document.get("extra", {}) for document in ran.trajectories)
 
 
+def test_of_many_children_only_the_first_says_where_trajectories_are(tmp_path: Path) -> None:
+    program = CROWD.replace("        child.start()\n", "        child.start()\n        child.join()\n")
+    with ModelServer() as server:
+        ran = run(program, tmp_path, server, arguments=("fork", "cold"))
+    assert len(ran.trajectories) == 2
+    assert ran.err.count("are written to") == 1
+
+
 def test_a_forked_child_of_a_program_without_the_launcher_finishes_what_it_activated(tmp_path: Path) -> None:
     program = CROWD.replace(
         "    client =",

@@ -83,6 +83,8 @@ class Runtime:
         if self.settings.quiet or folder in _announced:
             return
         _announced.add(folder)
+        if _is_worker() and len(list(Path(folder).glob("*.json"))) > 1:
+            return  # one of a pool is enough
         content = "with message content" if self.settings.content == "spans" else "without message content"
         exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
         spans = "".join(f"; spans go to {to} {content}" for e in exporters if (to := getattr(e, "destination", None)))
@@ -263,9 +265,14 @@ def _end_last(util: Any) -> None:
 
 
 def _finish_child() -> None:
-    process: Any = sys.modules["multiprocessing.process"]
-    if process.parent_process() is not None:  # known only now: a fork server imports the program before it says so
+    if _is_worker():  # known only now: a fork server imports the program before it says so
         finish()
+
+
+def _is_worker() -> bool:
+    """Whether multiprocessing started this process."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
 
 
 def finish() -> None:
