@@ -340,18 +340,20 @@ _READ_ELSEWHERE = frozenset(
     for name in (
         *("BACKEND_ENDPOINT", "HEALTH_ENDPOINT", "OTLP_GRPC_ENDPOINT", "OTLP_HTTP_ENDPOINT", "OUTPUT_DIR", "QUEUE_DIR"),
         *("TELEMETRY_PORT", "TRACES_EXPORTERS", "METRICS_EXPORTERS", "LOGS_EXPORTERS"),
-        *("E2E_REQUIRED", "TEST_HARBOR"),
     )
 )
-"""Names that are the collector's, and those of our tests."""
+"""Names that are the collector's."""
+
+_OF_TESTS = ("SPANRELAY_TEST_", "SPANRELAY_E2E_")
+"""How names begin that our own tests read."""
 
 
 def unknown_names(environment: Mapping[str, str] | None = None) -> str:
     """Name the `SPANRELAY_*` variables that nothing reads, each with the nearest settings; "" where there is none."""
     environment = os.environ if environment is None else environment
     known = [row.variable for row in TABLE if row.variable.startswith("SPANRELAY_")]
-    others = {name for name in environment if name.startswith("SPANRELAY_")} - _READ_ELSEWHERE
-    unknown = sorted(others.difference(known))
+    ours = {name for name in environment if name.startswith("SPANRELAY_") and not name.startswith(_OF_TESTS)}
+    unknown = sorted(ours.difference(known, _READ_ELSEWHERE))
     if not unknown:
         return ""
     from difflib import get_close_matches  # few have mistyped anything
