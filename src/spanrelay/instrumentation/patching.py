@@ -29,11 +29,15 @@ Wrapper: TypeAlias = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One row of a table: in `module`, wrap `attribute` (`Class.method`) with `wrapper`."""
+    """One row of a table: in `module`, wrap `attribute` (`Class.method`) with `wrapper`.
+
+    `required` is false where only the record is poorer without it, so that policy does not miss it.
+    """
 
     module: str
     attribute: str
     wrapper: Wrapper
+    required: bool = True
 
 
 class Patches:
@@ -112,7 +116,7 @@ class Patches:
 
     def _report(self, missing: list[Patch]) -> None:
         places = ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing)
-        if demand.stops:
+        if demand.stops and any(patch.required for patch in missing):
             end_now(
                 f"spanrelay: {self._package} {_version(self._package)} has no {places}, so the configured policy does "
                 f"not hold for it; {_REMEDY}"

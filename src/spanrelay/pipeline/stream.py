@@ -25,8 +25,9 @@ _FAILURES = (b'data: {"error"', b"event: error", b'"type":"response.failed"', b'
 _NOTHING = object()
 
 
-Form: TypeAlias = Literal["frames", "body", "events"]
-"""What a stream's chunks are: bytes of server-sent events, bytes of one JSON body, or the events themselves."""
+Form: TypeAlias = Literal["frames", "body", "events", "unkept"]
+"""What a stream's chunks are: bytes of server-sent events, bytes of one JSON body, the events themselves, or
+objects that pass unkept, because the boundary knows the answer another way."""
 
 
 class Arrived:
@@ -91,6 +92,7 @@ class Tap:
         "_events",
         "_frames",
         "_held",
+        "_keeps",
         "_over",
         "_ready",
         "_resume",
@@ -104,7 +106,7 @@ class Tap:
     def __init__(self, call: Call, close: Any, form: Form, decode: Callable[[bytes], bytes] | None) -> None:
         self.call = call
         self.arrived = Arrived(form, decode)
-        self._frames, self._events = form == "frames", form == "events"
+        self._frames, self._events, self._keeps = form == "frames", form == "events", form != "unkept"
         self._close = close
         self.delivered = False
         self.failure: BaseException | None = None
@@ -135,6 +137,8 @@ class Tap:
 
     def _take(self, chunk: Any) -> Any:
         """Keep a chunk and return what the consumer gets of it now."""
+        if not self._keeps:
+            return chunk if self._rewriter is None else self._rewritten(self._rewriter.feed(chunk))
         chunks = self.arrived.chunks
         if not chunks:
             self.call.record.time_to_first_chunk = (time.perf_counter_ns() - self.call.started) / 1e9
@@ -150,7 +154,8 @@ class Tap:
         """Keep what stream intercepts left of a chunk, and return the first of it."""
         out: deque[Any] = deque()
         for chunk in chunks:
-            self.arrived.chunks.append(_json.dumps(chunk) if self._events else chunk)
+            if self._keeps:
+                self.arrived.chunks.append(_json.dumps(chunk) if self._events else chunk)
             kept = chunk if self._resume is None or not self._frames else self._hold_back(chunk)
             if kept is not _NOTHING:
                 out.append(kept)
