@@ -126,6 +126,7 @@ class Call:
     """The JSON of the answer, where it is no stream."""
 
     __slots__ = (
+        "__weakref__",
         "_opened",
         "_root",
         "_tap",

@@ -11,7 +11,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, cast
 
@@ -246,6 +246,11 @@ async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
+async def on_own_loop(awaitable: Awaitable[Any]) -> Any:
+    """Wait for `awaitable` on the runtime's own loop, whichever loop this is: for what may only ever see one."""
+    return await asyncio.wrap_future(_loop_thread().start(awaitable))
+
+
 def _late(effect: Wait) -> MiddlewareError:
     return MiddlewareError(
         f"middleware {effect.name!r} did not answer within {effect.timeout:g} s, so the call is refused; "
@@ -260,9 +265,13 @@ class _LoopThread:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True).start()
 
+    def start(self, awaitable: Awaitable[Any]) -> Future[Any]:
+        """Begin to wait for `awaitable` there, in the context of here."""
+        work = cast("Coroutine[Any, Any, Any]", _as_coroutine(awaitable))
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def wait(self, effect: Wait) -> Any:
-        work = cast("Coroutine[Any, Any, Any]", _as_coroutine(effect.awaitable))
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self.start(effect.awaitable)
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
         if not done.wait(effect.timeout):

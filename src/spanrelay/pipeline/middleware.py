@@ -224,6 +224,13 @@ def policy_context(call: Call, frame: Frame) -> Context:
     return otel_context.set_value(_FRAME_KEY, frame, call.policy_context())
 
 
+def without(entries: Iterable[Middleware]) -> Context:
+    """Return the current context, but that `entries` do not run for calls that are made in it."""
+    outer = current_frame()
+    above = frozenset(entries) if outer is None else outer.excluded().union(entries)
+    return otel_context.set_value(_FRAME_KEY, Frame(above))
+
+
 def is_covered(scope: Scope | None) -> bool:
     """Whether anything is registered for calls in `scope`, of whatever kind."""
     if registered.entries:

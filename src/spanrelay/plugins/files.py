@@ -1,7 +1,7 @@
 """Reads `spanrelay.toml` and its like: what the files include and what their `${NAME}` stand for, as layers.
 
 A layer adds to those above it and can loosen none of them. A file that nobody chose, found in the working
-directory, may neither send anything anywhere nor read the environment.
+directory, may neither send anything anywhere, nor run code, nor read the environment.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ TOP = ("include", "plugins", "policy")
 """The tables and keys at the top of a file."""
 SENDING = frozenset({"endpoint", "endpoints", "header", "headers", "sink", "sinks", "url"})
 """Keys that send data somewhere, whatever the plugin."""
+RUNNING = frozenset({"config_path", "config_yaml"})
+"""Keys that name code to run, or name models to send to, whatever the plugin."""
 _REFERENCE = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 
 
@@ -181,6 +183,8 @@ class _Reading:
         remedy = f"move it to a file that SPANRELAY_CONFIG names, or name this one: SPANRELAY_CONFIG={path}"
         if name in SENDING:
             self._say(path, key, "sends data somewhere, which a file found in the working directory may not", remedy)
+        elif name in RUNNING:
+            self._say(path, key, "runs code, which a file found in the working directory may not", remedy)
         elif isinstance(value, str) and "${" in value:
             self._say(path, key, "has a ${…}, which a file found in the working directory may not", remedy)
 
