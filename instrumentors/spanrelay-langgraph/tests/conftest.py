@@ -1,5 +1,24 @@
-"""Fixtures of the testkit: spans of a test, and no swallowed errors."""
+"""Fixtures of the testkit, and LangGraph with the instrumentor at work."""
 
-from spanrelay_testkit.capture import capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+from collections.abc import Iterator
 
-__all__ = ["capture", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+import pytest
+
+from spanrelay_langgraph import LangGraphInstrumentor
+from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+
+__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+
+
+@pytest.fixture
+def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[Capture]:
+    """The spans of a test in which LangGraph is instrumented; nothing is logged and nothing stays current."""
+    from opentelemetry.context import get_current
+
+    before = get_current()
+    instrumentor = LangGraphInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    yield capture
+    instrumentor.uninstrument()
+    assert get_current() == before
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []

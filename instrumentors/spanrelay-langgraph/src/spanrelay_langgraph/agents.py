@@ -12,6 +12,8 @@ from spanrelay.instrumentation.patching import Patch
 from spanrelay.records import AgentInfo
 
 _MARK = "__spanrelay_agent__"
+_UNNAMED = "LangGraph"
+"""What LangGraph calls a graph that nobody named."""
 
 
 def agent_of(graph: Any) -> AgentInfo | None:
@@ -19,7 +21,13 @@ def agent_of(graph: Any) -> AgentInfo | None:
     info = getattr(graph, _MARK, None)
     if not isinstance(info, AgentInfo):
         return None
-    return info if info.name else AgentInfo(graph.get_name(), info.id, info.version, info.description)
+    return info if info.name else AgentInfo(name_of(graph), info.id, info.version, info.description)
+
+
+def name_of(graph: Any) -> str:
+    """Return a graph's name; a workflow of the functional API, which has none, is called as its function is."""
+    name = graph.get_name()
+    return next(iter(graph.nodes)) if name == _UNNAMED and len(graph.nodes) == 1 else name
 
 
 def patches() -> tuple[Patch, ...]:

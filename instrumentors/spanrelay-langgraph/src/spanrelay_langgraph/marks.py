@@ -65,8 +65,11 @@ def mark_handoff(scope: Scope, command: Command[Any]) -> None:
     goto: Any = command.goto
     targets = [goto] if isinstance(goto, (str, Send)) else list(goto)
     if targets:
-        attributes = {GOTO: [one.node if isinstance(one, Send) else str(one) for one in targets]}
-        scope.mark(HANDOFF, attributes if command.graph is None else {**attributes, GOTO_GRAPH: str(command.graph)})
+        attributes: dict[str, Any] = {GOTO: [one.node if isinstance(one, Send) else str(one) for one in targets]}
+        if command.graph is not None:
+            # LangGraph has put the namespace of a task for "the graph above": names of nodes, each with an id.
+            attributes[GOTO_GRAPH] = command.graph.rpartition("|")[2].partition(":")[0]
+        scope.mark(HANDOFF, attributes)
 
 
 def mark_retry(scope: Scope, attempt: int, error: BaseException) -> None:

@@ -23,7 +23,7 @@ from spanrelay.scopes import Scope, current_scope, inherit
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
 from spanrelay.tracing import Tracing
 from spanrelay_langgraph import content
-from spanrelay_langgraph.agents import agent_of
+from spanrelay_langgraph.agents import agent_of, name_of
 from spanrelay_langgraph.answers import chunks_of
 from spanrelay_langgraph.marks import mark_interrupts, mark_resume
 from spanrelay_langgraph.nodes import NodeScope
@@ -219,7 +219,7 @@ class Graphs:
 
 def _scope_of(graph: Any, config: Any, outer: Context) -> RunScope:
     """Return the scope of a run: an agent's where the graph is one or nothing of it runs yet."""
-    parent, info, name = current_scope(outer), agent_of(graph), graph.get_name()
+    parent, info, name = current_scope(outer), agent_of(graph), name_of(graph)
     if info is None and not _is_below_a_node(parent, outer):
         info = AgentInfo(name)
     kind = "chain" if info is None else "agent"
