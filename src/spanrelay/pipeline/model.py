@@ -69,8 +69,8 @@ class ModelCall(Call):
         self._lender = cast("ModelCall | None", opened.lender if opened is not None else None)
         if self._lender is not None:
             self._lender._provider = self
-            # Policy ran at the framework already, unless that left it to the provider.
-            self.exempt = not self._lender.exempt
+            # Policy ran above already, unless everybody there left it to the provider.
+            self.exempt = self._lender.governed
         self.codec = codec
         self.original = wire
         self.sent: bytes | None = None
@@ -79,6 +79,16 @@ class ModelCall(Call):
         self._copied: bytes | None = None
         self._request: ModelRequest | None = None
         self._judged: Mapping[str, Any] = wire
+
+    @property
+    def governed(self) -> bool:
+        """Whether policy runs at this call, or at the framework's above it whose span this fills."""
+        return not self.exempt or (self._lender is not None and self._lender.governed)
+
+    @property
+    def delegated(self) -> bool:
+        """Whether a provider's call beneath tells the whole story, so that nothing need be kept here."""
+        return self.exempt and self._provider is not None and self._provider.record.error is None
 
     @property
     def request(self) -> ModelRequest:
@@ -168,6 +178,7 @@ class ModelCall(Call):
         if isinstance(other, ModelCall):
             self.sent, self.body, self.tap, self.arrived = other.sent, response.body, other.tap, response.arrived
             self.original, self._wire, self._request = other.original, other._wire, other._request
+            self._provider = other._provider
 
     def _json_of(self, kept: bytes | None, arrived: Arrived | None) -> Mapping[str, Any]:
         if arrived is not None:
@@ -176,7 +187,7 @@ class ModelCall(Call):
 
     def finish(self, end: int | None = None) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
-        if self.sent is None and self.span.is_recording():
+        if self.sent is None and self._provider is None and self.span.is_recording():
             self.sent = _json.dumps(self.outgoing())
         self._copied = None
         if self._lender is not None:
@@ -216,7 +227,7 @@ class ModelCall(Call):
         record.request = theirs.request or record.request
         record.provider = theirs.provider
         record.server_address, record.server_port = theirs.server_address, theirs.server_port
-        if theirs.error is None:
+        if theirs.error is None or record.response is None:
             record.response = theirs.response or record.response
             record.answered_by = record.answered_by or theirs.answered_by
         if record.time_to_first_chunk is None:

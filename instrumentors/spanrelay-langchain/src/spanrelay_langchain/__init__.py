@@ -1,0 +1,44 @@
+"""SpanRelay instrumentor for LangChain: chat models, tools, retrievers, and the agents of `create_agent`.
+
+A patch table; how each kind of call is made stands in the module of that name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spanrelay.instrumentation.instrumentor import Instrumentor
+
+if TYPE_CHECKING:
+    from spanrelay.instrumentation.patching import Patch
+    from spanrelay.tracing import Tracing
+
+__all__ = ["LangChainInstrumentor"]
+__version__ = "0.1.0"
+
+
+class LangChainInstrumentor(Instrumentor):
+    """Instruments `langchain`: `LangChainInstrumentor().instrument(tracer_provider=None)`, and `uninstrument()`."""
+
+    package = "langchain-core"
+    requires = ("langchain-core >= 1.7",)
+    modules = (
+        "langchain_core.language_models.chat_models",
+        "langchain_core.tools.base",
+        "langchain_core.retrievers",
+        "langchain.agents.factory",
+        "langchain.agents",
+    )
+    name = "spanrelay_langchain"
+    version = __version__
+
+    def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
+        """Both colours of asking a chat model, running a tool and asking a retriever; and the maker of agents."""
+        from spanrelay_langchain import agents, models, retrievers, tools
+
+        return (
+            *models.patches(tracing),
+            *tools.patches(tracing),
+            *retrievers.patches(tracing),
+            *agents.patches(),
+        )

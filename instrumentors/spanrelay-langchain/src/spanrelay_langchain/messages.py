@@ -1,0 +1,205 @@
+"""LangChain's objects as JSON, and JSON as its objects.
+
+What policy left alone is handed on as the very object; nothing is read before somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from langchain_core import messages as lc
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.codecs import langchain_messages
+from spanrelay.codecs.narrowing import as_mapping
+from spanrelay.errors import MiddlewareError
+
+_NOT_SENT = frozenset({"artifact"})
+"""Fields of a message that no model is shown."""
+
+
+def plain(message: Any) -> Any:
+    """Return the fields of a message; what JSON has no form for in them is for whoever writes them."""
+    if not isinstance(message, BaseMessage):
+        return message
+    fields = {**message.__dict__, **(message.__pydantic_extra__ or {})}
+    return fields if "artifact" not in fields else {k: v for k, v in fields.items() if k not in _NOT_SENT}
+
+
+_CLASSES: dict[str, type[BaseMessage]] = {
+    "human": lc.HumanMessage,
+    "ai": lc.AIMessage,
+    "system": lc.SystemMessage,
+    "tool": lc.ToolMessage,
+    "function": lc.FunctionMessage,
+    "chat": lc.ChatMessage,
+    "remove": lc.RemoveMessage,
+    "HumanMessageChunk": lc.HumanMessageChunk,
+    "AIMessageChunk": lc.AIMessageChunk,
+    "SystemMessageChunk": lc.SystemMessageChunk,
+    "ToolMessageChunk": lc.ToolMessageChunk,
+    "FunctionMessageChunk": lc.FunctionMessageChunk,
+    "ChatMessageChunk": lc.ChatMessageChunk,
+}
+
+
+def message_of(item: Any) -> BaseMessage:
+    """Return the message that `item` is the JSON of.
+
+    Raises:
+        MiddlewareError: it is none.
+    """
+    kind = _CLASSES.get(as_mapping(item).get("type") or "")
+    if kind is None:
+        raise MiddlewareError(f"policy made {item!r} of a message; expected one with a `type` that LangChain knows")
+    try:
+        return kind(**{key: value for key, value in item.items() if value is not None or key == "content"})
+    except ValueError as error:
+        raise MiddlewareError(f"what policy made of a {kind.__name__!r} is none: {error}") from error
+
+
+def rebuilt(objects: list[BaseMessage], before: list[Any], after: list[Any]) -> list[BaseMessage]:
+    """Return the messages for `after`, where `before` is the JSON of `objects`: equal ones are the very objects."""
+    return [_one_rebuilt(objects, before, index, item) for index, item in enumerate(after)]
+
+
+def _one_rebuilt(objects: list[BaseMessage], before: list[Any], index: int, item: Any) -> BaseMessage:
+    was = before[index] if index < len(before) else None
+    if was == item:
+        return objects[index]
+    if item in before:
+        return objects[before.index(item)]
+    if was is None or was.get("type") != item.get("type"):
+        return message_of(item)
+    message_of(item)  # a copy is not validated
+    return objects[index].model_copy(update={key: item[key] for key in item if item[key] != was.get(key)})
+
+
+class Asked(Mapping[str, Any]):
+    """What a chat model is asked, as JSON, read from the application's objects when somebody looks.
+
+    Args:
+        model: The chat model.
+        given: Messages, or whatever else the model takes for input.
+        stop: Stop sequences.
+        options: The keyword arguments of the call.
+        stream: Whether a stream is asked for.
+    """
+
+    __slots__ = ("_messages", "_model", "_read", "given", "name", "options", "stop", "stream")
+
+    def __init__(self, model: Any, given: Any, stop: Any, options: dict[str, Any], *, stream: bool) -> None:
+        self._model = model
+        self.name = _name_of(model, options)
+        self.given = given
+        self.stop = stop
+        self.options = options
+        self.stream = stream
+        self._read: dict[str, Any] | None = None
+        self._messages: list[BaseMessage] = []
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "model" and self.name is not None:
+            return self.name
+        if key == "stream" and self._read is None:
+            if self.stream:
+                return True
+            raise KeyError(key)
+        return self._json()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._json())
+
+    def __len__(self) -> int:
+        return len(self._json())
+
+    def _json(self) -> dict[str, Any]:
+        if self._read is None:
+            self._messages = _messages_of(self._model, self.given)
+            wire: dict[str, Any] = {"model": self.name, "messages": [plain(message) for message in self._messages]}
+            wire |= {"stop": self.stop, **_settings(self._model), **self.options}
+            if self.stream:
+                wire["stream"] = True
+            self._read = {key: value for key, value in wire.items() if value is not None and key not in _TRACED}
+        return self._read
+
+    def edited(self, wire: Mapping[str, Any]) -> tuple[list[BaseMessage], Any, dict[str, Any]]:
+        """Return messages, stop sequences and options for `wire`, which policy made of this.
+
+        Raises:
+            MiddlewareError: policy turned `stream` on or off, or made what is no message.
+        """
+        before = cast("dict[str, Any]", _json.loads(_json.dumps(self._json())))
+        if bool(wire.get("stream")) != self.stream:
+            raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
+        messages = rebuilt(self._messages, before["messages"], list(wire.get("messages") or ()))
+        options = dict(self.options)
+        for key in {*before, *wire} - {"messages", "stream", "stop"}:
+            if wire.get(key) == before.get(key):
+                continue
+            if key in wire:
+                options[key] = wire[key]
+            else:
+                options.pop(key, None)
+        stop = self.stop if wire.get("stop") == before.get("stop") else wire.get("stop")
+        return messages, stop, options
+
+
+def _name_of(model: Any, options: dict[str, Any]) -> str | None:
+    """Return the name of the model that is asked, as LangChain's integrations call that field."""
+    for name in (
+        options.get("model"),
+        getattr(model, "model_name", None),
+        getattr(model, "model", None),
+        getattr(model, "model_id", None),
+    ):
+        if isinstance(name, str):
+            return name
+    return None
+
+
+_TRACED = frozenset({"ls_structured_output_format", "structured_output_format"})
+"""Options that are for LangChain's own tracing and are not sent."""
+
+
+def _messages_of(model: Any, given: Any) -> list[BaseMessage]:
+    if isinstance(given, list) and all(isinstance(item, BaseMessage) for item in cast("list[Any]", given)):
+        return cast("list[BaseMessage]", given)
+    return model._convert_input(given).to_messages()
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    """Return what the model object itself says of its requests."""
+    with guarded("reading a model's settings"):
+        known = model._get_ls_params()
+        return {key: known.get(f"ls_{key}") for key in ("temperature", "max_tokens")}
+    return {}
+
+
+def result_json(result: ChatResult) -> dict[str, Any]:
+    """Return an answer as JSON."""
+    generations = [
+        {"message": plain(generation.message), "generation_info": generation.generation_info}
+        for generation in result.generations
+    ]
+    return {"generations": generations, "llm_output": result.llm_output}
+
+
+def result_of(body: Mapping[str, Any], run_id: Any) -> ChatResult:
+    """Return the answer that `body` is the JSON of, its messages with the ids that those of `run_id` have."""
+    generations: list[ChatGeneration] = []
+    for index, item in enumerate(body.get("generations") or ()):
+        message = message_of(item["message"])
+        if run_id is not None and (message.id is None or message.id.startswith("lc_run--")):
+            message.id = f"lc_run--{run_id}-{index}"
+        generations.append(ChatGeneration(message=message, generation_info=item.get("generation_info")))
+    return ChatResult(generations=generations, llm_output=body.get("llm_output"))
+
+
+def chunks_of(body: Mapping[str, Any]) -> list[AIMessageChunk]:
+    """Return the chunks that add up to the answer that `body` is the JSON of."""
+    return [cast("AIMessageChunk", message_of(event)) for event in langchain_messages.stream_events(body)]

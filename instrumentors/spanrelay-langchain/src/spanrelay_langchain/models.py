@@ -1,0 +1,414 @@
+"""Chat models: one LLM span for each model call, which the provider's call beneath fills.
+
+Policy runs at the provider where its client is patched, on what goes over the wire; elsewhere it runs here.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, cast
+
+from langchain_core.language_models._compat_bridge import message_to_events
+from opentelemetry.context import attach, detach
+
+from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.codecs import langchain_messages
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.call import call_in_flight
+from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.model import ModelCall, open_for
+from spanrelay.pipeline.stream import AsyncTap, SyncTap
+from spanrelay.records import ModelRequest, SpanRecord
+from spanrelay.semconv.names import span_name
+from spanrelay.tracing import Start, Tracing, recording
+from spanrelay_langchain.clients import leaves_policy_to_client
+from spanrelay_langchain.messages import Asked, chunks_of, plain, result_json, result_of
+
+_MODULE = "langchain_core.language_models.chat_models"
+CACHE = "langchain cache"
+"""Who answered where LangChain's cache did."""
+
+
+def patches(tracing: Tracing) -> tuple[Patch, ...]:
+    """Every way into a chat model: whole answers, streams of chunks, and streams of protocol events."""
+    models = ChatModels(tracing)
+    return (
+        Patch(_MODULE, "BaseChatModel._generate_with_cache", models.generate),
+        Patch(_MODULE, "BaseChatModel._agenerate_with_cache", models.agenerate),
+        Patch(_MODULE, "BaseChatModel.stream", models.stream),
+        Patch(_MODULE, "BaseChatModel.astream", models.astream),
+        Patch(_MODULE, "BaseChatModel._iter_v2_events", models.events),
+        Patch(_MODULE, "BaseChatModel._aiter_v2_events", models.aevents),
+        Patch(_MODULE, "BaseChatModel._convert_cached_generations", _answered_from_cache, required=False),
+    )
+
+
+def _answered_from_cache(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    call = call_in_flight()
+    if call is not None and isinstance(call.boundary, ChatBoundary):
+        call.record.answered_by = CACHE
+    return wrapped(*args, **kwargs)
+
+
+_PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "azure_openai": "azure.ai.openai",
+    "amazon_bedrock": "aws.bedrock",
+    "bedrock": "aws.bedrock",
+    "google_genai": "gcp.gemini",
+    "google_vertexai": "gcp.vertex_ai",
+    "mistral": "mistral_ai",
+    "mistralai": "mistral_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+"""`gen_ai.provider.name` of providers that LangChain calls otherwise."""
+
+
+class Starts:
+    """What the spans of chat models start with: made once for each model."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[type, str | None, bool, str], tuple[Start, str]] = {}
+
+    def of(self, model: Any, name: str | None, *, stream: bool) -> tuple[Start, str]:
+        """Return the start and the provider's name."""
+        key = (type(model), name, stream, recording.dialect)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) > 1000:
+                self._known.clear()
+            known = self._known[key] = self._made(model, name, stream=stream)
+        return known
+
+    def _made(self, model: Any, name: str | None, *, stream: bool) -> tuple[Start, str]:
+        record = SpanRecord(0, 0, name=span_name("llm", "chat", name), kind="llm", operation="chat")
+        provider = ""
+        with guarded("reading a model's provider"):
+            provider = model._get_ls_params().get("ls_provider") or ""
+        record.provider = _PROVIDERS.get(provider, provider) or "langchain"
+        record.request = ModelRequest(name, stream=stream)
+        return Start(record), record.provider
+
+
+class ChatModels:
+    """The wrappers around `BaseChatModel`. Nothing happens before a generator is asked for its first value."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+        self._starts = Starts()
+
+    def _call(self, boundary: ChatBoundary, asked: Asked) -> ModelCall:
+        model = boundary.model
+        start, provider = self._starts.of(model, asked.name, stream=asked.stream)
+        opened = open_for(self._tracing, start, "llm")
+        call = ModelCall(
+            langchain_messages, asked, cast("Any", boundary), self._tracing, provider=provider, opened=opened
+        )
+        call.lends = True
+        # Policy has run where the span comes from a call above, unless that left it to somebody beneath.
+        call.exempt = call.exempt or leaves_policy_to_client(model, asynchronous=boundary.asynchronous)
+        return call
+
+    def generate(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> Any:
+        """Ask for a whole answer."""
+        messages, stop, manager, options = _generate_arguments(*args, **kwargs)
+        asked = Asked(model, messages, stop, options, stream=False)
+        return run(self._call(GenerateBoundary(wrapped, model, {"run_manager": manager}), asked))
+
+    async def agenerate(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> Any:
+        """Ask for a whole answer and await it."""
+        messages, stop, manager, options = _generate_arguments(*args, **kwargs)
+        asked = Asked(model, messages, stop, options, stream=False)
+        return await arun(self._call(AsyncGenerateBoundary(wrapped, model, {"run_manager": manager}), asked))
+
+    def stream(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+        """Ask for a stream of chunks."""
+        given, config, stop, options = _stream_arguments(*args, **kwargs)
+        asked = Asked(model, given, stop, options, stream=True)
+        yield from _passed(run(self._call(StreamBoundary(wrapped, model, {"config": config}), asked)))
+
+    async def astream(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+        """Ask for an async stream of chunks."""
+        given, config, stop, options = _stream_arguments(*args, **kwargs)
+        asked = Asked(model, given, stop, options, stream=True)
+        chunks = await arun(self._call(AsyncStreamBoundary(wrapped, model, {"config": config}), asked))
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    def events(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+        """Ask for a stream of protocol events, which are dispatched as they pass."""
+        messages, manager, stream, stop, options = _events_arguments(*args, **kwargs)
+        context = {"run_manager": _Silenced(manager), "stream": _Undispatched(stream)}
+        asked = Asked(model, messages, stop, options, stream=True)
+        events = _passed(run(self._call(EventsBoundary(wrapped, model, context), asked)))
+        for event in events:
+            if event["event"] == "message-finish":
+                # LangChain reads no further than this, and the call ends with its stream.
+                collections.deque(events, 0)
+            stream.dispatch(event)
+            manager.on_stream_event(event)
+            yield event
+
+    async def aevents(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+        """The same in async."""
+        messages, manager, stream, stop, options = _events_arguments(*args, **kwargs)
+        context = {"run_manager": _AsyncSilenced(manager), "stream": _Undispatched(stream)}
+        asked = Asked(model, messages, stop, options, stream=True)
+        events = await arun(self._call(AsyncEventsBoundary(wrapped, model, context), asked))
+        try:
+            async for event in events:
+                stream.dispatch(event)
+                await manager.on_stream_event(event)
+                yield event
+        finally:
+            await events.aclose()
+
+
+def _generate_arguments(messages: Any, stop: Any = None, run_manager: Any = None, **options: Any) -> Any:
+    return messages, stop, run_manager, options
+
+
+def _stream_arguments(input: Any, config: Any = None, *, stop: Any = None, **options: Any) -> Any:
+    return input, config, stop, options
+
+
+def _events_arguments(messages: Any, *, run_manager: Any, stream: Any, stop: Any = None, **options: Any) -> Any:
+    return messages, run_manager, stream, stop, options
+
+
+def _passed(chunks: Any) -> Iterator[Any]:
+    """Pass on what comes, and end the call when nobody reads on."""
+    try:
+        yield from chunks
+    finally:
+        chunks.close()
+
+
+# --- what stands in for LangChain's own objects --------------------------------------------------------------
+
+
+class _StandIn:
+    """Is in all but one method what it stands in for."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+class _Undispatched(_StandIn):
+    """A stream that is told nothing: what policy left of an event is dispatched later."""
+
+    def dispatch(self, event: Any) -> None:
+        """Leave it to who passes the event on."""
+
+
+class _Silenced(_StandIn):
+    """The same for the callbacks of a run."""
+
+    def on_stream_event(self, event: Any, **kwargs: Any) -> None:
+        """Leave it to who passes the event on."""
+
+
+class _AsyncSilenced(_StandIn):
+    """The same for async callbacks."""
+
+    async def on_stream_event(self, event: Any, **kwargs: Any) -> None:
+        """Leave it to who passes the event on."""
+
+
+# --- boundaries ----------------------------------------------------------------------------------------------
+
+
+class ChatBoundary:
+    """The way of one call through a method of a chat model.
+
+    Args:
+        wrapped: The method, bound to `model`.
+        model: The chat model.
+        context: Arguments of the method that say nothing to the model.
+    """
+
+    __slots__ = ("context", "model", "wrapped")
+
+    asynchronous = False
+
+    def __init__(self, wrapped: Any, model: Any, context: dict[str, Any]) -> None:
+        self.wrapped = wrapped
+        self.model = model
+        self.context = context
+
+    def _sent(self, call: ModelCall) -> Any:
+        """Call the method with what policy left of the request: the application's own objects where it left them."""
+        asked = cast("Asked", call.original)
+        wire = call.outgoing()
+        given, stop, options = (asked.given, asked.stop, asked.options) if wire is asked else asked.edited(wire)
+        if call.observed and not call.exempt:
+            call.sent = _json.dumps(wire)
+        return self.wrapped(given, stop=stop, **self.context, **options)
+
+
+def _keep(call: ModelCall, result: Any) -> None:
+    if call.observed and not call.delegated:
+        with guarded("keeping a model's answer"):
+            call.body = _json.dumps(result_json(result))
+
+
+class GenerateBoundary(ChatBoundary):
+    """`_generate_with_cache`."""
+
+    __slots__ = ()
+
+    def send(self, call: ModelCall) -> Any:
+        """Ask the model."""
+        result = self._sent(call)
+        _keep(call, result)
+        return result
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """An answer of policy is LangChain's result."""
+        return result_of(body, getattr(self.context["run_manager"], "run_id", None))
+
+
+class AsyncGenerateBoundary(GenerateBoundary):
+    """`_agenerate_with_cache`."""
+
+    __slots__ = ()
+
+    asynchronous = True
+
+    async def send(self, call: ModelCall) -> Any:
+        """Ask the model and await it."""
+        result = await self._sent(call)
+        _keep(call, result)
+        return result
+
+    async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """As `GenerateBoundary.answer`."""
+        return super().answer(call, body)
+
+
+class StreamBoundary(ChatBoundary):
+    """`stream`."""
+
+    __slots__ = ()
+
+    def send(self, call: ModelCall) -> Any:
+        """Ask the model for a stream."""
+        source = self._sent(call)
+        call.tap = tap = ChunkTap(call, source, _closing(call, source), form="events")
+        return tap
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """An answer of policy is a stream of chunks."""
+        return _each(self._events(body))
+
+    def _events(self, body: dict[str, Any]) -> list[Any]:
+        return list(chunks_of(body))
+
+
+class AsyncStreamBoundary(StreamBoundary):
+    """`astream`."""
+
+    __slots__ = ()
+
+    asynchronous = True
+
+    async def send(self, call: ModelCall) -> Any:
+        """Ask the model for an async stream."""
+        source = self._sent(call)
+        call.tap = tap = AsyncChunkTap(call, source, _aclosing(call, source), form="events")
+        return tap
+
+    async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """As `StreamBoundary.answer`."""
+        return _aeach(self._events(body))
+
+
+class EventsBoundary(StreamBoundary):
+    """`_iter_v2_events`."""
+
+    __slots__ = ()
+
+    def _events(self, body: dict[str, Any]) -> list[Any]:
+        message = cast("Any", result_of(body, None).generations[0].message)
+        return list(message_to_events(message, message_id=self.context["stream"].message_id))
+
+
+class AsyncEventsBoundary(EventsBoundary, AsyncStreamBoundary):
+    """`_aiter_v2_events`."""
+
+    __slots__ = ()
+
+
+def _closing(call: ModelCall, source: Any) -> Callable[[], None]:
+    """Return what closes the source, whose callbacks run in the context of the call."""
+    context = call.context
+
+    def close() -> None:
+        token = attach(context)
+        try:
+            source.close()
+        finally:
+            detach(token)
+
+    return close
+
+
+def _aclosing(call: ModelCall, source: Any) -> Callable[[], Awaitable[None]]:
+    context = call.context
+
+    async def close() -> None:
+        token = attach(context)
+        try:
+            await source.aclose()
+        finally:
+            detach(token)
+
+    return close
+
+
+def _each(items: list[Any]) -> Iterator[Any]:
+    yield from items
+
+
+async def _aeach(items: list[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+class _Chunks:
+    """Passes chunks on, and keeps them only where no provider's call beneath tells what they say."""
+
+    __slots__ = ()
+
+    def _take(self, chunk: Any) -> Any:
+        this = cast("Any", self)
+        if this._rewriter is not None:
+            return cast("Any", super())._take(chunk)
+        call: ModelCall = this.call
+        if call.record.time_to_first_chunk is None:
+            call.record.time_to_first_chunk = (time.perf_counter_ns() - call.started) / 1e9
+        if call.observed and not call.delegated:
+            this.arrived.chunks.append(_json.dumps(plain(chunk)))
+        return chunk
+
+
+class ChunkTap(_Chunks, SyncTap):
+    """A stream of a chat model on its way to its consumer."""
+
+    __slots__ = ()
+
+
+class AsyncChunkTap(_Chunks, AsyncTap):
+    """The async twin of `ChunkTap`."""
+
+    __slots__ = ()

@@ -1,0 +1,178 @@
+"""Tools: each run is one TOOL span under policy, whoever runs it: an agent, a chain or the application.
+
+What LangChain injects (state, store, runtime) is no argument of the model's: it is neither recorded nor shown to
+policy, and reaches the tool as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools.base import _format_output
+
+from spanrelay import _json
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.call import Response
+from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.function import ToolExecution
+from spanrelay.records import JSON, ToolRequest
+from spanrelay.tracing import Tracing
+
+
+def patches(tracing: Tracing) -> tuple[Patch, ...]:
+    """Both colours of running a tool; `invoke`, agents and tool nodes all run through them."""
+    tools = Tools(tracing)
+    return (
+        Patch("langchain_core.tools.base", "BaseTool.run", tools.run),
+        Patch("langchain_core.tools.base", "BaseTool.arun", tools.arun),
+    )
+
+
+class Tools:
+    """The wrappers around `BaseTool`."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    def run(self, wrapped: Any, tool: Any, args: Any, kwargs: Any) -> Any:
+        """Run a tool."""
+        return run(self._call(ToolBoundary(wrapped, tool, args, kwargs)))
+
+    async def arun(self, wrapped: Any, tool: Any, args: Any, kwargs: Any) -> Any:
+        """Run a tool and await it."""
+        return await arun(self._call(AsyncToolBoundary(wrapped, tool, args, kwargs)))
+
+    def _call(self, boundary: ToolBoundary) -> ToolRun:
+        tool = boundary.tool
+        request = ToolRequest(tool.name, boundary.shown, boundary.call_id, tool.description)
+        return ToolRun(request, boundary, self._tracing)
+
+
+class ToolRun(ToolExecution):
+    """One run of a tool. What it gave is the content that a model is shown, not LangChain's object around it."""
+
+    __slots__ = ()
+
+    def gave(self, value: object) -> None:
+        """Keep the content of what the tool gave."""
+        message = message_in(value, cast("ToolBoundary", self.boundary).call_id)
+        if message is not None and message.status == "error":
+            self._is_error = True
+        super().gave(_content_of(value, message))
+
+    def decode_answer(self, response: Response) -> Any:
+        """Return what policy sees of the answer."""
+        record = super().decode_answer(response)
+        record.is_error = self._is_error
+        return record
+
+    def _given_back(self, response: Response) -> JSON:
+        message = message_in(response.native, cast("ToolBoundary", self.boundary).call_id)
+        return _json.loads(_json.dumps(_content_of(response.native, message)))
+
+    def fail(self, error: BaseException) -> None:
+        """End the span; what steers a graph is no failure of the tool through which it is raised."""
+        if steers_a_graph(error):
+            self.finish()
+        else:
+            super().fail(error)
+
+
+def message_in(value: Any, call_id: str | None) -> ToolMessage | None:
+    """Return the message that answers the call: the value itself, or the one among those of a command."""
+    if isinstance(value, ToolMessage):
+        return value
+    update = getattr(value, "update", None)
+    found = cast("Mapping[str, Any]", update).get("messages") if isinstance(update, Mapping) else None
+    for message in cast("list[Any]", found) if isinstance(found, list) else ():
+        if isinstance(message, ToolMessage) and message.tool_call_id == call_id:
+            return message
+    return None
+
+
+def _content_of(value: Any, message: ToolMessage | None) -> Any:
+    if message is not None:
+        return message.content
+    goto = getattr(value, "goto", None)
+    # A command carries the state of a graph, which is no answer.
+    return {"goto": goto} if goto is not None and hasattr(value, "update") else value
+
+
+class ToolBoundary:
+    """The way of one run through `BaseTool.run`.
+
+    Args:
+        wrapped: The method, bound to `tool`.
+        tool: The tool.
+        args: What it was called with; the first is the tool's input.
+        kwargs: The same by name.
+    """
+
+    __slots__ = ("_args", "_input", "_kwargs", "_last", "call_id", "shown", "tool", "wrapped")
+
+    def __init__(self, wrapped: Any, tool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.wrapped = wrapped
+        self.tool = tool
+        self._kwargs = kwargs
+        self._args = args[1:]
+        self._input = args[0] if args else kwargs.get("tool_input")
+        if not args:
+            self._kwargs = {key: value for key, value in kwargs.items() if key != "tool_input"}
+        self.call_id: str | None = kwargs.get("tool_call_id")
+        self.shown = tool._filter_injected_args(self._input) if isinstance(self._input, dict) else self._input
+        self._last: Any = None
+
+    def _run(self, call: ToolRun) -> Any:
+        shown = call.outgoing()
+        if call.observed:
+            call.sent = _json.dumps(shown)
+        return self.wrapped(
+            self._input if shown is self.shown else self._with_injected(shown), *self._args, **self._kwargs
+        )
+
+    def _with_injected(self, shown: Any) -> Any:
+        if not isinstance(self._input, dict) or not isinstance(shown, dict):
+            return shown
+        given = cast("dict[str, Any]", self._input)
+        injected = {key: value for key, value in given.items() if key not in cast("dict[str, Any]", self.shown)}
+        return {**cast("dict[str, Any]", shown), **injected}
+
+    def send(self, call: ToolRun) -> Any:
+        """Run the tool with what policy left of its arguments."""
+        result = self._last = self._run(call)
+        call.gave(result)
+        return result
+
+    def answer(self, call: ToolRun, body: Any) -> Any:
+        """An answer of policy is the message that LangChain would have made, with the artifact where there is one."""
+        last = message_in(self._last, self.call_id)
+        artifact = last.artifact if last is not None else None
+        status = "error" if call._is_error else "success"
+        answer = _format_output(body, artifact, self.call_id, self.tool.name, status)
+        call.gave(answer)
+        return answer
+
+
+class AsyncToolBoundary(ToolBoundary):
+    """The way of one run through `BaseTool.arun`."""
+
+    __slots__ = ()
+
+    async def send(self, call: ToolRun) -> Any:
+        """Run the tool and await it."""
+        result = self._last = await self._run(call)
+        call.gave(result)
+        return result
+
+    async def answer(self, call: ToolRun, body: Any) -> Any:
+        """As `ToolBoundary.answer`."""
+        return super().answer(call, body)
+
+
+def steers_a_graph(error: BaseException) -> bool:
+    """Whether LangGraph raised `error` to interrupt or to hand over, which is no failure."""
+    errors = sys.modules.get("langgraph.errors")
+    return errors is not None and isinstance(error, errors.GraphBubbleUp)

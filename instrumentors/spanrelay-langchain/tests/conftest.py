@@ -1,0 +1,5 @@
+"""Fixtures of the testkit: spans of a test, and no swallowed errors."""
+
+from spanrelay_testkit.capture import capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+
+__all__ = ["capture", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
