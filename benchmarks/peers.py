@@ -141,7 +141,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
 def _cell(outcome: Outcome, key: tuple[str, str]) -> str:
     for result in outcome.results:
         if (result.row, result.figure) == key and result.ratio is not None:
-            return f"{result.ratio:.1f} x ({result.value:,.0f} µs)".replace(",", " ")
+            return f"{result.ratio:.1f} x ({result.value:,.0f} ± {result.error:,.0f} µs)".replace(",", " ")
     return "-"
 
 

@@ -112,11 +112,15 @@ def _cells(result: Result) -> tuple[str, ...]:
         result.row,
         result.figure,
         "" if result.floor is None else quantity(result.floor, result.unit),
-        quantity(result.value, result.unit) + (f" ± {result.error:.2g}" if result.error else ""),
+        quantity(result.value, result.unit) + (f" ± {_error(result.error)}" if result.error else ""),
         ratio,
         _budget(result),
         result.holds,
     )
+
+
+def _error(error: float) -> str:
+    return f"{error:.2g}" if error < 100 else f"{error:.0f}"
 
 
 def _budget(result: Result) -> str:
@@ -129,4 +133,4 @@ def _budget(result: Result) -> str:
 def quantity(value: float, unit: str) -> str:
     """Return a figure with its unit, rounded to what can be read."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f} {unit}".replace(",", " ")
+    return f"{value:,.{digits}f} {unit}".replace(",", " ").rstrip()

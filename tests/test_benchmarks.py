@@ -118,7 +118,7 @@ def test_a_row_that_fails_costs_a_peer_no_other_row() -> None:
     peer = Peer("peer", "A peer", NoEnvironment("none", ()))
     found = Result("chat, 1 KB", "wall", "µs", 150.0, 1.0, 50.0, 1.0)
     printed = peers.report([Outcome(peer, [found], {"tool": "records no tool calls"}), Outcome(peer)]).splitlines()
-    assert "| 3.0 x (150 µs) | -" in printed[2]
+    assert "| 3.0 x (150 ± 1 µs) | -" in printed[2]
     assert "A peer, no tool: records no tool calls" in printed
 
 
