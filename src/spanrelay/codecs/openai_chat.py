@@ -10,13 +10,12 @@ the transcript of a spoken answer its text.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, cast
 from uuid import uuid4
 
-from spanrelay._json import dumps_text, loads_or_text
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.codecs.openai_chat_messages import patch_message, read_assistant, read_message, write_message
 from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
     WHOLE_USAGE,
@@ -24,26 +23,14 @@ from spanrelay.codecs.openai_shapes import (
     decode_usage,
     encode_error,
     encode_usage,
-    image_from_url,
-    media_url,
-    split_data_url,
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import overlay, patch_sequence, put
-from spanrelay.errors import CodecError
+from spanrelay.codecs.patching import patch_sequence, put
 from spanrelay.records import (
     JSON,
-    Media,
     Message,
     ModelRequest,
     ModelResponse,
-    Opaque,
-    Part,
-    Reasoning,
-    Role,
-    Text,
-    ToolCall,
-    ToolCallResponse,
     ToolDefinition,
 )
 
@@ -59,244 +46,6 @@ __all__ = [
 ]
 
 operation = "chat"
-
-# --- reading parts -----------------------------------------------------------------------------------------
-
-
-def _read_content(content: object) -> list[Part]:
-    """Read a message's content; an array gives exactly one part for each item."""
-    if not content:
-        return []
-    if isinstance(content, str):
-        return [Text(content)]
-    if isinstance(content, list):
-        return [_read_part(part) for part in cast("list[Any]", content)]
-    return [Opaque("content", content)]
-
-
-def _read_part(part: Any) -> Part:
-    try:
-        read = _PART_READERS[part["type"]]
-    except (TypeError, KeyError, IndexError):
-        return _opaque(part)
-    return read(part)
-
-
-def _opaque(part: Any) -> Part:
-    if isinstance(part, str):
-        return Text(part)
-    return Opaque(as_str(as_mapping(part).get("type")) or "unknown", part)
-
-
-def _read_text(part: Mapping[str, Any]) -> Part:
-    text = part.get("text")
-    return Text(text) if isinstance(text, str) else _opaque(part)
-
-
-def _read_image(part: Mapping[str, Any]) -> Part:
-    image = part.get("image_url")
-    url = image if isinstance(image, str) else as_mapping(image).get("url")
-    return image_from_url(url) if isinstance(url, str) else _opaque(part)
-
-
-def _read_audio_input(part: Mapping[str, Any]) -> Part:
-    audio = as_mapping(part.get("input_audio"))
-    data, kind = audio.get("data"), audio.get("format")
-    if not isinstance(data, str):
-        return _opaque(part)
-    return Media("audio", f"audio/{kind}" if isinstance(kind, str) else None, None, data)
-
-
-def _read_file(part: Mapping[str, Any]) -> Part:
-    file = as_mapping(part.get("file"))
-    data, file_id, name = as_str(file.get("file_data")), as_str(file.get("file_id")), file.get("filename")
-    if data is None and file_id is None:
-        return _opaque(part)
-    mime_type, data = (split_data_url(data) or (None, data)) if data is not None else (None, None)
-    return Media("document", mime_type, None, data, file_id, as_str(name))
-
-
-def _read_video(part: Mapping[str, Any]) -> Part:
-    video = part.get("video_url")
-    url = video if isinstance(video, str) else as_mapping(video).get("url")
-    if not isinstance(url, str):
-        return _opaque(part)
-    split = split_data_url(url)
-    return Media("video", None, url) if split is None else Media("video", split[0], None, split[1])
-
-
-def _read_thinking(part: Mapping[str, Any]) -> Part:
-    """Read Mistral's thinking part, whose text is an array of text parts."""
-    thinking = part.get("thinking")
-    if isinstance(thinking, str):
-        return Reasoning(thinking)
-    texts = [as_str(as_mapping(item).get("text")) for item in as_list(thinking)]
-    return Reasoning("".join(text for text in texts if text))
-
-
-_PART_READERS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
-    "text": _read_text,
-    "image_url": _read_image,
-    "input_audio": _read_audio_input,
-    "file": _read_file,
-    "video_url": _read_video,
-    "thinking": _read_thinking,
-}
-
-
-# --- reading messages --------------------------------------------------------------------------------------
-
-_REASONING_KEYS = ("reasoning_content", "reasoning")
-_ALL_REASONING_KEYS = (*_REASONING_KEYS, "reasoning_details")
-
-
-def _read_message(item: Any) -> Message:
-    try:
-        role = item["role"]
-        if len(item) == 2:  # most messages are a role and a text
-            plain = _PLAIN_ROLES.get(role)
-            content = item.get("content")  # an assistant's message may be a role and tool calls
-            if plain is not None and content and content.__class__ is str:
-                return Message(plain, [Text(content)], None, None)
-        read = _MESSAGE_READERS[role]
-    except (TypeError, KeyError, IndexError):
-        return _read_stranger(item)
-    return read(item)
-
-
-def _read_plain(item: Mapping[str, Any], role: Role) -> Message:
-    get = item.get
-    content = get("content")
-    name = get("name")
-    return Message(
-        role,
-        [Text(content)] if content.__class__ is str and content else _read_content(content),
-        name if name.__class__ is str else None,
-        None,
-    )
-
-
-def _read_stranger(item: Any) -> Message:
-    """Read a message of a role nobody has heard of as the user's, and what is no message as `Opaque`."""
-    if isinstance(item, Mapping):
-        return _read_plain(cast("Mapping[str, Any]", item), "user")
-    return Message("user", [Opaque("message", item)])
-
-
-def _read_tool(item: Mapping[str, Any]) -> Message:
-    content = item.get("content")
-    if content.__class__ is list:
-        content = _read_content(content)
-    result = ToolCallResponse(as_str(item.get("tool_call_id")), content, as_str(item.get("name")))
-    return Message("tool", [result])
-
-
-def _read_assistant(item: Mapping[str, Any]) -> Message:
-    get = item.get
-    parts: list[Part] = []
-    for key in _REASONING_KEYS:
-        reasoning = get(key)
-        if reasoning and reasoning.__class__ is str:
-            parts.append(_read_reasoning(reasoning, item))
-            break
-    else:
-        if get("reasoning_details"):
-            parts.append(_read_reasoning("", item))
-    content = get("content")
-    if content:
-        if content.__class__ is str:
-            parts.append(Text(content))
-        else:
-            parts += _read_content(content)
-    for key, read in _RARE_ASSISTANT_READERS:
-        value = get(key)
-        if value:
-            read(parts, value, item)
-    name = get("name")
-    return Message("assistant", parts, name if name.__class__ is str else None, None)
-
-
-def _read_reasoning(text: str, item: Mapping[str, Any]) -> Reasoning:
-    """Read reasoning text with what `reasoning_details` (OpenRouter, Snowflake) says of it."""
-    reasoning = Reasoning(text)
-    for detail in map(as_mapping, as_list(item.get("reasoning_details"))):
-        reasoning.id = reasoning.id or as_str(detail.get("id"))
-        reasoning.signature = reasoning.signature or as_str(detail.get("signature"))
-        reasoning.encrypted = reasoning.encrypted or as_str(detail.get("data"))
-        if not text:
-            reasoning.text += as_str(detail.get("text")) or as_str(detail.get("summary")) or ""
-    reasoning.redacted = bool(reasoning.encrypted and not reasoning.text)
-    return reasoning
-
-
-def _read_refusal(parts: list[Part], refusal: Any, _item: Mapping[str, Any]) -> None:
-    if isinstance(refusal, str):
-        parts.append(Opaque("refusal", {"type": "refusal", "refusal": refusal}))
-
-
-def _read_audio(parts: list[Part], audio: Any, item: Mapping[str, Any]) -> None:
-    audio = as_mapping(audio)
-    transcript, data, audio_id = (as_str(audio.get(key)) for key in ("transcript", "data", "id"))
-    if transcript and not item.get("content"):
-        parts.append(Text(transcript))
-    if data or audio_id:
-        parts.append(Media("audio", None, None, data or None, audio_id or None))
-
-
-def _read_tool_calls(parts: list[Part], calls: Any, _item: Mapping[str, Any]) -> None:
-    if isinstance(calls, list):
-        parts += [_read_tool_call(call) for call in cast("list[Any]", calls)]
-
-
-def _read_tool_call(call: Any) -> ToolCall:
-    call = as_mapping(call)
-    function: Any = call.get("function")
-    if isinstance(function, Mapping):
-        arguments: Any = function.get("arguments")
-        return ToolCall(
-            as_str(call.get("id")),
-            as_str(function.get("name")) or "",
-            loads_or_text(arguments) if isinstance(arguments, str) else arguments,
-        )
-    kind = as_str(call.get("type")) or "unknown"
-    custom = as_mapping(call.get(kind))
-    arguments = custom.get("input") if kind == "custom" else call.get(kind)
-    return ToolCall(as_str(call.get("id")), as_str(custom.get("name")) or "", arguments, False, kind)
-
-
-def _read_function_call(parts: list[Part], call: Any, _item: Mapping[str, Any]) -> None:
-    call = as_mapping(call)
-    name, arguments = as_str(call.get("name")), call.get("arguments")
-    if name:  # some servers send an empty call with every message
-        if isinstance(arguments, str):
-            arguments = loads_or_text(arguments)
-        parts.append(ToolCall(None, name, arguments, False, "function_call"))
-
-
-_PLAIN_ROLES: dict[str, Role] = {
-    "user": "user",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "developer",
-}
-
-_RARE_ASSISTANT_READERS = (
-    ("refusal", _read_refusal),
-    ("audio", _read_audio),
-    ("tool_calls", _read_tool_calls),
-    ("function_call", _read_function_call),
-)
-"""Their order is the order of the parts."""
-
-_MESSAGE_READERS: dict[str, Callable[[Mapping[str, Any]], Message]] = {
-    "user": partial(_read_plain, role="user"),
-    "assistant": _read_assistant,
-    "tool": _read_tool,
-    "system": partial(_read_plain, role="system"),
-    "developer": partial(_read_plain, role="developer"),
-    "function": _read_tool,
-}
-
 
 # --- reading requests and responses ------------------------------------------------------------------------
 
@@ -350,7 +99,7 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
     tools = get("tools")
     return ModelRequest(
         model if model.__class__ is str else None,
-        [_read_message(item) for item in as_list(messages)] if messages else [],
+        [read_message(item) for item in as_list(messages)] if messages else [],
         [],
         [_read_tool_definition(tool) for tool in as_list(tools)] if tools else [],
         read_parameters(wire, _PARAMETERS),
@@ -407,304 +156,9 @@ _RESPONSE_PARAMETERS = ("service_tier", "system_fingerprint")
 
 def _read_choice(choice: Any) -> Message:
     choice = as_mapping(choice)
-    message = _read_assistant(as_mapping(choice.get("message")))
+    message = read_assistant(as_mapping(choice.get("message")))
     message.finish_reason = as_str(choice.get("finish_reason"))
     return message
-
-
-# --- writing parts -----------------------------------------------------------------------------------------
-
-_OWNED = frozenset({"text", "url", "data", "format", "file_data", "file_id", "filename", "thinking"})
-"""Keys of a content part that its record speaks for."""
-
-
-def _write_text(part: Text) -> dict[str, Any]:
-    return {"type": "text", "text": part.text}
-
-
-def _write_media(part: Media) -> dict[str, Any]:
-    write = _MEDIA_WRITERS.get(part.modality)
-    if write is None:
-        raise CodecError(f"a chat message has no form for {part.modality!r} media; expected image or audio")
-    return write(part)
-
-
-def _write_image(part: Media) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": _url_of(part)}}
-
-
-def _write_video(part: Media) -> dict[str, Any]:
-    return {"type": "video_url", "video_url": {"url": _url_of(part)}}
-
-
-def _url_of(part: Media) -> str:
-    url = media_url(part)
-    if url is None:
-        raise CodecError(
-            f"a chat message takes {part.modality!r} media by URL or data, not by file_id {part.file_id!r}"
-        )
-    return url
-
-
-def _write_audio(part: Media) -> dict[str, Any]:
-    if part.data is None:
-        raise CodecError("a chat message takes 'audio' media as data only; read the sound and put it in `data`")
-    kind = (part.mime_type or "audio/wav").partition("/")[2]
-    return {"type": "input_audio", "input_audio": {"data": part.data, "format": kind}}
-
-
-def _write_document(part: Media) -> dict[str, Any]:
-    if part.data is None and part.file_id is None:
-        raise CodecError(f"a chat message takes a document as data or file_id, not by URL {part.uri!r}")
-    file: dict[str, Any] = {}
-    put(file, "filename", part.name)
-    if part.data is not None:
-        file["file_data"] = part.data if part.mime_type is None else media_url(part)
-    put(file, "file_id", part.file_id)
-    return {"type": "file", "file": file}
-
-
-_MEDIA_WRITERS: dict[str, Callable[[Media], dict[str, Any]]] = {
-    "image": _write_image,
-    "audio": _write_audio,
-    "video": _write_video,
-    "document": _write_document,
-}
-
-
-def _write_thinking(part: Reasoning) -> dict[str, Any]:
-    return {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
-
-
-def _write_opaque(part: Opaque) -> Any:
-    return part.data
-
-
-_PART_WRITERS: dict[type, Callable[[Any], Any]] = {
-    Text: _write_text,
-    Media: _write_media,
-    Reasoning: _write_thinking,
-    Opaque: _write_opaque,
-}
-
-
-def _write_part(part: Part) -> list[Any]:
-    write = _PART_WRITERS.get(type(part))
-    if write is None:
-        raise CodecError(f"the content of a chat message has no form for a {type(part).__name__!r} part")
-    return [write(part)]
-
-
-def _patch_part(_old: Part, new: Part, wire: Any) -> list[Any]:
-    built = _write_part(new)
-    if isinstance(new, Opaque) or not isinstance(wire, Mapping) or wire.get("type") != built[0].get("type"):
-        return built
-    if isinstance(wire.get("image_url"), str):  # Mistral's shorter form
-        return [{**wire, "image_url": built[0]["image_url"]["url"]}]
-    return [overlay(cast("Mapping[str, Any]", wire), built[0], _OWNED)]
-
-
-def _same_class(old: object, new: object) -> bool:
-    return type(old) is type(new)
-
-
-def _patch_content(was: list[Part], now: list[Part], content: list[Any]) -> list[Any]:
-    return patch_sequence(was, now, content, patch=_patch_part, build=_write_part, alike=_same_class)
-
-
-def _write_tool_call(call: ToolCall) -> list[Any]:
-    if call.server:
-        raise CodecError(f"a chat message has no form for the server tool call {call.name!r}; leave it out")
-    if call.type == "custom":
-        custom = {"name": call.name, "input": _text_of(call.arguments)}
-        return [{"id": call.id, "type": "custom", "custom": custom}]
-    function = {"name": call.name, "arguments": _text_of(call.arguments)}
-    return [{"id": call.id, "type": "function", "function": function}]
-
-
-def _text_of(value: JSON) -> str:
-    """Return arguments or a result as the string the wire wants."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else dumps_text(value)
-
-
-def _patch_tool_call(old: ToolCall, new: ToolCall, wire: Any) -> list[Any]:
-    kind = "custom" if new.type == "custom" else "function"
-    inner = dict(as_mapping(as_mapping(wire).get(kind)))
-    if old.type != new.type or new.server or not inner:
-        return _write_tool_call(new)
-    inner["name"] = new.name
-    if old.arguments != new.arguments:
-        inner["input" if kind == "custom" else "arguments"] = _text_of(new.arguments)
-    return [{**wire, "id": new.id, kind: inner}]
-
-
-# --- writing messages --------------------------------------------------------------------------------------
-
-_SLOTS = ("reasoning", "content", "refusal", "audio", "tool_calls", "function_call")
-
-
-def _slots(message: Message, wire: Mapping[str, Any]) -> dict[str, list[Part]]:
-    """Sort the parts of a message by the field of the wire message that holds them."""
-    in_array = isinstance(wire.get("content"), list)
-    room = {
-        "reasoning": not in_array or any(wire.get(key) for key in _ALL_REASONING_KEYS),
-        "refusal": not in_array or bool(wire.get("refusal")),
-        "audio": message.role == "assistant" and (not in_array or bool(wire.get("audio"))),
-    }
-    slots: dict[str, list[Part]] = {slot: [] for slot in _SLOTS}
-    for part in message.parts:
-        slot = _slot_of(part)
-        if slot in room and (not room[slot] or slots[slot]):
-            slot = "content"
-        slots[slot].append(part)
-    return slots
-
-
-def _slot_of(part: Part) -> str:
-    if isinstance(part, ToolCall):
-        return "function_call" if part.type == "function_call" else "tool_calls"
-    if isinstance(part, Reasoning):
-        return "reasoning"
-    if isinstance(part, Opaque) and part.type == "refusal":
-        return "refusal"
-    return "audio" if isinstance(part, Media) and part.modality == "audio" else "content"
-
-
-def _patch_message(old: Message, new: Message, wire: Any) -> list[Any]:
-    """Return the wire message for `new`, or several where a tool result stands among other parts."""
-    if any(isinstance(part, ToolCallResponse) for part in (*old.parts, *new.parts)):
-        return _patch_results(old, new, wire)
-    if not isinstance(wire, Mapping):
-        return _write_message(new)
-    out = dict(cast("Mapping[str, Any]", wire))
-    if new.role != old.role:
-        out["role"] = new.role
-    if new.name != old.name:
-        put(out, "name", new.name)
-    if new.parts != old.parts:
-        was, now = _slots(old, wire), _slots(new, wire)
-        for slot in _SLOTS:
-            if was[slot] != now[slot]:
-                _SLOT_WRITERS[slot](out, was[slot], now[slot])
-    return [out]
-
-
-def _write_message(message: Message) -> list[Any]:
-    content = None if message.role == "assistant" else ""
-    return _patch_message(Message(message.role), message, {"role": message.role, "content": content})
-
-
-def _patch_results(old: Message, new: Message, wire: Any) -> list[Any]:
-    """Write each tool result as a message of its own; the first may be a change of the one in `wire`."""
-    out: list[Any] = []
-    results = [part for part in new.parts if isinstance(part, ToolCallResponse)]
-    before = old.parts[0] if len(old.parts) == 1 else None
-    for result in results:
-        if isinstance(before, ToolCallResponse) and isinstance(wire, Mapping):
-            out.append(_patch_result(before, result, cast("Mapping[str, Any]", wire)))
-            before = None
-        else:
-            out.append({"role": "tool", "tool_call_id": result.id, "content": _result_content(result)})
-    others: list[Part] = [part for part in new.parts if not isinstance(part, ToolCallResponse)]
-    if others:
-        out += _write_message(Message("user" if new.role == "tool" else new.role, others, new.name))
-    return out
-
-
-def _patch_result(old: ToolCallResponse, new: ToolCallResponse, wire: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(wire)
-    if new.id != old.id:
-        put(out, "tool_call_id", new.id)
-    if new.name != old.name:
-        put(out, "name", new.name)
-    if new.content != old.content:
-        was, now = _parts_of(old.content), _parts_of(new.content)
-        content = wire.get("content")
-        if was is not None and now is not None and isinstance(content, list):
-            out["content"] = _patch_content(was, now, cast("list[Any]", content))
-        else:
-            out["content"] = _result_content(new)
-    return out
-
-
-def _parts_of(content: Any) -> list[Part] | None:
-    """Return `content` if it is a list of parts."""
-    parts = as_list(content)
-    return parts if parts and all(type(part) in _PART_WRITERS for part in parts) else None
-
-
-def _result_content(result: ToolCallResponse) -> Any:
-    parts = _parts_of(result.content)
-    return _text_of(result.content) if parts is None else [_write_part(part)[0] for part in parts]
-
-
-def _set_content(out: dict[str, Any], was: list[Part], now: list[Part]) -> None:
-    content = out.get("content")
-    if isinstance(content, list):
-        out["content"] = _patch_content(was, now, cast("list[Any]", content))
-    elif not content and as_mapping(out.get("audio")).get("transcript") and was:
-        out["audio"] = {**out["audio"], "transcript": "".join(p.text for p in now if isinstance(p, Text))}
-    elif len(now) == 1 and isinstance(now[0], Text):
-        out["content"] = now[0].text
-    elif now:
-        out["content"] = [_write_part(part)[0] for part in now]
-    else:
-        out["content"] = None if out.get("role") == "assistant" else ""
-
-
-def _set_reasoning(out: dict[str, Any], _was: list[Part], now: list[Part]) -> None:
-    key = next((key for key in _REASONING_KEYS if out.get(key)), _REASONING_KEYS[0])
-    # The details repeat the text and sign it; they would contradict the new text.
-    for other in _ALL_REASONING_KEYS:
-        if other != key or not now:
-            out.pop(other, None)
-    if now and isinstance(now[0], Reasoning):
-        out[key] = now[0].text
-
-
-def _set_refusal(out: dict[str, Any], _was: list[Part], now: list[Part]) -> None:
-    refusal = now[0].data if now and isinstance(now[0], Opaque) else None
-    out["refusal"] = as_str(as_mapping(refusal).get("refusal"))
-
-
-def _set_audio(out: dict[str, Any], _was: list[Part], now: list[Part]) -> None:
-    if not now or not isinstance(now[0], Media):
-        out["audio"] = None
-        return
-    audio = dict(as_mapping(out.get("audio")))
-    put(audio, "id", now[0].file_id)
-    put(audio, "data", now[0].data)
-    out["audio"] = audio
-
-
-def _set_tool_calls(out: dict[str, Any], was: list[Part], now: list[Part]) -> None:
-    calls = patch_sequence(
-        cast("list[ToolCall]", was),
-        cast("list[ToolCall]", now),
-        as_list(out.get("tool_calls")),
-        patch=_patch_tool_call,
-        build=_write_tool_call,
-        alike=_same_class,
-    )
-    put(out, "tool_calls", calls or None)
-
-
-def _set_function_call(out: dict[str, Any], _was: list[Part], now: list[Part]) -> None:
-    call = now[0] if now else None
-    value = {"name": call.name, "arguments": _text_of(call.arguments)} if isinstance(call, ToolCall) else None
-    put(out, "function_call", value)
-
-
-_SLOT_WRITERS: dict[str, Callable[[dict[str, Any], list[Part], list[Part]], None]] = {
-    "reasoning": _set_reasoning,
-    "content": _set_content,
-    "refusal": _set_refusal,
-    "audio": _set_audio,
-    "tool_calls": _set_tool_calls,
-    "function_call": _set_function_call,
-}
 
 
 # --- writing requests --------------------------------------------------------------------------------------
@@ -766,8 +220,8 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
             old.messages,
             messages,
             as_list(wire.get("messages")),
-            patch=_patch_message,
-            build=_write_message,
+            patch=patch_message,
+            build=write_message,
             alike=_same_role,
         )
     if request.tools != old.tools:
@@ -842,7 +296,7 @@ def _patch_choice(old: Message, new: Message, choice: Any) -> list[Any]:
     was, now = (Message("assistant", message.parts, message.name) for message in (old, new))
     if was != now:
         message = {"role": "assistant", "content": None, **as_mapping(out.get("message"))}
-        out["message"] = _patch_message(was, now, message)[0]
+        out["message"] = patch_message(was, now, message)[0]
     return [out]
 
 

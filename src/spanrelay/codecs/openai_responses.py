@@ -11,36 +11,37 @@ reason, `failed` and `cancelled` are themselves, and an answer still running has
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from itertools import chain
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 from uuid import uuid4
 
-from spanrelay._json import dumps_text, loads_or_text
 from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str
+from spanrelay.codecs.openai_responses_items import (
+    ITEM_PATCHES,
+    PART_WRITERS,
+    ItemPatch,
+    patch_items,
+    patch_message,
+    read_content,
+    read_item,
+    write_items,
+)
 from spanrelay.codecs.openai_responses_stream import ResponsesAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
     decode_error,
     encode_error,
-    image_from_url,
-    media_url,
     patch_counts,
-    split_data_url,
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import overlay, patch_sequence, put
+from spanrelay.codecs.patching import patch_sequence, put
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     JSON,
-    Media,
     Message,
     ModelRequest,
     ModelResponse,
-    Opaque,
     Part,
-    Reasoning,
-    Role,
     Text,
     ToolCall,
     ToolCallResponse,
@@ -60,215 +61,6 @@ __all__ = [
 ]
 
 operation = "chat"
-
-# --- reading content ---------------------------------------------------------------------------------------
-
-
-def _read_content(content: object) -> list[Part]:
-    """Read an item's content; an array gives exactly one part for each of its own."""
-    if not content:
-        return []
-    if isinstance(content, str):
-        return [Text(content)]
-    if isinstance(content, list):
-        return [_read_part(part) for part in cast("list[Any]", content)]
-    return [Opaque("content", content)]
-
-
-def _read_part(part: Any) -> Part:
-    try:
-        read = _PART_READERS[part["type"]]
-    except (TypeError, KeyError, IndexError):
-        return _opaque(part)
-    return read(part)
-
-
-def _opaque(part: Any) -> Part:
-    return Opaque(as_str(as_mapping(part).get("type")) or "unknown", part)
-
-
-def _read_text(part: Mapping[str, Any]) -> Part:
-    text = part.get("text")
-    return Text(text) if isinstance(text, str) else _opaque(part)
-
-
-def _read_image(part: Mapping[str, Any]) -> Part:
-    url, file_id = part.get("image_url"), as_str(part.get("file_id"))
-    if isinstance(url, str):
-        return image_from_url(url)
-    return _opaque(part) if file_id is None else Media("image", file_id=file_id)
-
-
-def _read_file(part: Mapping[str, Any]) -> Part:
-    data, uri, file_id = (as_str(part.get(key)) for key in ("file_data", "file_url", "file_id"))
-    if data is None and uri is None and file_id is None:
-        return _opaque(part)
-    mime_type, data = (split_data_url(data) or (None, data)) if data is not None else (None, None)
-    return Media("document", mime_type, uri, data, file_id, as_str(part.get("filename")))
-
-
-def _read_audio(part: Mapping[str, Any]) -> Part:
-    audio = as_mapping(part.get("input_audio"))
-    data, kind = audio.get("data"), audio.get("format")
-    if not isinstance(data, str):
-        return _opaque(part)
-    return Media("audio", f"audio/{kind}" if isinstance(kind, str) else None, None, data)
-
-
-_PART_READERS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
-    "input_text": _read_text,
-    "output_text": _read_text,
-    "text": _read_text,
-    "input_image": _read_image,
-    "input_file": _read_file,
-    "input_audio": _read_audio,
-}
-
-# --- reading items -----------------------------------------------------------------------------------------
-
-_ROLES: dict[str, Role] = {
-    "user": "user",
-    "assistant": "assistant",
-    "system": "system",
-    "developer": "developer",
-}
-
-
-def _read_item(item: Any) -> Message:
-    """Read one item as a message of its own."""
-    try:
-        kind = item.get("type")
-        if kind is None:
-            return _read_message(item) if "role" in item else _read_stranger(item)
-        read = _ITEM_READERS.get(kind, _read_stranger)
-    except (AttributeError, TypeError):
-        return _read_stranger(item)
-    return read(item)
-
-
-def _read_message(item: Mapping[str, Any]) -> Message:
-    content = item.get("content")
-    role = item.get("role")
-    name = item.get("name")
-    return Message(
-        _ROLES.get(role, "user") if isinstance(role, str) else "user",
-        [Text(content)] if content.__class__ is str and content else _read_content(content),
-        name if isinstance(name, str) else None,
-        None,
-    )
-
-
-def _read_stranger(item: Any) -> Message:
-    kind = as_str(as_mapping(item).get("type")) or "unknown"
-    return Message(_role_of(kind), [Opaque(kind, item)])
-
-
-def _role_of(kind: str) -> Role:
-    """Return whose item one of an unknown type is, by its name."""
-    if kind.endswith("_output"):
-        return "tool"
-    return "user" if kind.endswith("_response") or kind == "unknown" else "assistant"
-
-
-def _read_reasoning(item: Mapping[str, Any]) -> Message:
-    texts = _texts(item.get("content"))
-    text = "".join(texts) if texts else "\n\n".join(_texts(item.get("summary")))
-    encrypted = as_str(item.get("encrypted_content"))
-    redacted = encrypted is not None and not text
-    return Message("assistant", [Reasoning(text, as_str(item.get("id")), None, encrypted, redacted)])
-
-
-def _texts(content: object) -> list[str]:
-    texts = (as_str(as_mapping(part).get("text")) for part in as_list(content))
-    return [text for text in texts if text]
-
-
-def _call_id(item: Mapping[str, Any]) -> str | None:
-    return as_str(item.get("call_id")) or as_str(item.get("id"))
-
-
-def _read_function_call(item: Mapping[str, Any]) -> Message:
-    arguments = item.get("arguments")
-    if isinstance(arguments, str):
-        arguments = loads_or_text(arguments)
-    return Message("assistant", [ToolCall(_call_id(item), as_str(item.get("name")) or "", arguments)])
-
-
-def _read_client_call(item: Mapping[str, Any], kind: str, key: str) -> Message:
-    """Read the call of a tool that is the client's to run but is no function."""
-    name = as_str(item.get("name")) or kind.removesuffix("_tool_call").removesuffix("_call")
-    kind = "custom" if kind == "custom_tool_call" else kind
-    return Message("assistant", [ToolCall(_call_id(item), name, item.get(key), False, kind)])
-
-
-def _read_result(item: Mapping[str, Any]) -> Message:
-    output = item.get("output")
-    if isinstance(output, list):
-        output = _read_content(cast("list[Any]", output))
-    return Message("tool", [ToolCallResponse(_call_id(item), output)])
-
-
-def _read_server_call(item: Mapping[str, Any], kind: str) -> Message:
-    """Read a call that the provider ran, and what it gave where the item tells."""
-    argument_keys, result_key = _SERVER_KEYS[kind]
-    name = as_str(item.get("name")) or kind.removesuffix("_call")
-    call_id = as_str(item.get("id"))
-    arguments = _read_server_arguments(item, argument_keys)
-    parts: list[Part] = [ToolCall(call_id, name, arguments, True, kind)]
-    result, error = item.get(result_key), item.get("error")
-    if result or error:
-        if kind == "image_generation_call" and isinstance(result, str):
-            result = [Media("image", "image/png", None, result)]
-        parts.append(ToolCallResponse(call_id, error if error and not result else result, name, bool(error), True))
-    return Message("assistant", parts)
-
-
-def _read_server_arguments(item: Mapping[str, Any], keys: tuple[str, ...]) -> JSON:
-    """Read one key as the arguments themselves, of several keys those that are there."""
-    if len(keys) == 1:
-        arguments = item.get(keys[0])
-        return loads_or_text(arguments) if isinstance(arguments, str) else arguments
-    return {key: item[key] for key in keys if item.get(key) is not None}
-
-
-_SERVER_KEYS: dict[str, tuple[tuple[str, ...], str]] = {
-    "web_search_call": (("action",), "results"),
-    "file_search_call": (("queries", "filters"), "results"),
-    "code_interpreter_call": (("code", "container_id"), "outputs"),
-    "image_generation_call": (("revised_prompt", "size"), "result"),
-    "mcp_call": (("arguments",), "output"),
-    "mcp_list_tools": (("server_label", "connector_id"), "tools"),
-    "tool_search_call": (("arguments",), "results"),
-}
-"""For each kind of call that the provider runs: the keys of its arguments, the key of its result."""
-
-_CLIENT_KEYS = {
-    "custom_tool_call": "input",
-    "computer_call": "action",
-    "local_shell_call": "action",
-    "shell_call": "action",
-    "apply_patch_call": "operation",
-}
-"""For each kind of call that the client runs but `function_call`: the key of its arguments."""
-
-_RESULT_KINDS = (
-    "function_call_output",
-    "custom_tool_call_output",
-    "computer_call_output",
-    "local_shell_call_output",
-    "shell_call_output",
-    "apply_patch_call_output",
-)
-
-_ITEM_READERS: dict[str, Callable[[Mapping[str, Any]], Message]] = {
-    "message": _read_message,
-    "reasoning": _read_reasoning,
-    "function_call": _read_function_call,
-    **{kind: partial(_read_client_call, kind=kind, key=key) for kind, key in _CLIENT_KEYS.items()},
-    **{kind: partial(_read_server_call, kind=kind) for kind in _SERVER_KEYS},
-    **dict.fromkeys(_RESULT_KINDS, _read_result),
-}
-
 
 # --- reading requests and responses ------------------------------------------------------------------------
 
@@ -322,7 +114,7 @@ def _read_input(items: Any) -> list[Message]:
     messages: list[Message] = []
     answering = False
     for item in as_list(items):
-        message = _read_item(item)
+        message = read_item(item)
         if message.role != "assistant":
             answering = False
         elif answering:
@@ -336,8 +128,8 @@ def _read_input(items: Any) -> list[Message]:
 
 def _read_instructions(instructions: Any) -> list[Part]:
     if isinstance(instructions, list):
-        return [part for item in cast("list[Any]", instructions) for part in _read_item(item).parts]
-    return _read_content(instructions)
+        return [part for item in cast("list[Any]", instructions) for part in read_item(item).parts]
+    return read_content(instructions)
 
 
 def _read_tool_definition(tool: Any) -> ToolDefinition:
@@ -362,7 +154,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
     get = wire.get
     parts: list[Part] = []
     for item in as_list(get("output")):
-        parts += _read_item(item).parts
+        parts += read_item(item).parts
     reason = _finish_reason(wire, parts)
     return ModelResponse(
         as_str(get("id")),
@@ -426,351 +218,6 @@ def _read_usage(usage: Any) -> Usage | None:
     )
 
 
-# --- writing content ---------------------------------------------------------------------------------------
-
-_OWNED = frozenset({"text", "image_url", "file_id", "file_data", "file_url", "filename", "data", "format"})
-"""Keys of a content part that its record speaks for."""
-
-
-def _write_text(part: Text, role: str) -> dict[str, Any]:
-    if role == "assistant":
-        return {"type": "output_text", "text": part.text, "annotations": []}
-    return {"type": "input_text", "text": part.text}
-
-
-def _write_media(part: Media, _role: str) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    if part.modality == "image":
-        out["type"] = "input_image"
-        put(out, "image_url", media_url(part))
-        put(out, "file_id", part.file_id)
-    elif part.modality == "document":
-        out["type"] = "input_file"
-        put(out, "filename", part.name)
-        put(out, "file_url", part.uri)
-        put(out, "file_id", part.file_id)
-        put(out, "file_data", part.data if part.mime_type is None else media_url(part))
-    elif part.modality == "audio" and part.data is not None:
-        kind = (part.mime_type or "audio/wav").partition("/")[2]
-        return {"type": "input_audio", "input_audio": {"data": part.data, "format": kind}}
-    else:
-        raise CodecError(f"a Responses message has no form for {part.modality!r} media; leave it out")
-    return out
-
-
-def _write_opaque(part: Opaque, _role: str) -> Any:
-    return part.data
-
-
-_PART_WRITERS: dict[type, Callable[[Any, str], Any]] = {
-    Text: _write_text,
-    Media: _write_media,
-    Opaque: _write_opaque,
-}
-
-
-def _write_content(parts: list[Part], role: str) -> list[Any]:
-    return [_PART_WRITERS[type(part)](part, role) for part in parts]
-
-
-def _patch_content(was: list[Part], now: list[Part], content: list[Any], role: str) -> list[Any]:
-    return patch_sequence(
-        was,
-        now,
-        content,
-        patch=lambda _old, new, wire: [_patch_part(new, wire, role)],
-        build=lambda part: _write_content([part], role),
-        alike=lambda old, new: type(old) is type(new),
-    )
-
-
-def _patch_part(new: Part, wire: Any, role: str) -> Any:
-    if isinstance(new, Text) and isinstance(wire, Mapping):
-        return {**wire, "text": new.text}
-    [built] = _write_content([new], role)
-    if isinstance(new, Opaque) or not isinstance(wire, Mapping):
-        return built
-    return overlay(cast("Mapping[str, Any]", wire), built, _OWNED)
-
-
-# --- writing items -----------------------------------------------------------------------------------------
-
-
-def _text_of(value: JSON) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else dumps_text(value)
-
-
-def _write_items(message: Message, answer: bool) -> list[Any]:
-    """Write a message as items: neighbouring content as one, every other part by itself."""
-    items: list[Any] = []
-    content: list[Part] = []
-    for part in message.parts:
-        if type(part) in _PART_WRITERS and not _is_item(part):
-            content.append(part)
-            continue
-        if content:
-            items.append(_write_message(content, message, answer))
-            content = []
-        items += _write_item(part, items, answer)
-    if content or not message.parts:
-        items.append(_write_message(content, message, answer))
-    return items
-
-
-def _is_item(part: Part) -> bool:
-    """Tell whether an opaque part is an item by itself, not a part of a message's content."""
-    return isinstance(part, Opaque) and part.type not in _CONTENT_KINDS
-
-
-_CONTENT_KINDS = frozenset({"refusal", "content", *_PART_READERS})
-
-
-def _write_message(content: list[Part], message: Message, answer: bool) -> dict[str, Any]:
-    role = message.role
-    if answer:
-        head: dict[str, Any] = {"id": f"msg_{uuid4().hex}", "status": "completed"}
-        return {"type": "message", **head, "role": role, "content": _write_content(content, role)}
-    if not content:
-        return {"role": role, "content": ""}
-    if len(content) == 1 and isinstance(content[0], Text):
-        return {"role": role, "content": content[0].text}
-    return {"role": role, "content": _write_content(content, role)}
-
-
-def _write_item(part: Part, items: list[Any], answer: bool) -> list[Any]:
-    """Write a part that is no content; the result of a server's call goes into the call's own item."""
-    if isinstance(part, Reasoning):
-        return [_patch_reasoning(Reasoning("", part.id), part, _head("rs", part.id, answer, "reasoning"))]
-    if isinstance(part, ToolCall):
-        return [_write_call(part, answer)]
-    if isinstance(part, ToolCallResponse):
-        if part.server:
-            _add_server_result(part, items)
-            return []
-        return [{"type": "function_call_output", "call_id": part.id, "output": _result_output(part)}]
-    return [cast("Opaque", part).data]
-
-
-def _head(prefix: str, item_id: str | None, answer: bool, kind: str) -> dict[str, Any]:
-    """Return the start of an item; only an answer of our own gets an id that the provider has not given."""
-    head: dict[str, Any] = {"type": kind}
-    put(head, "id", item_id or (f"{prefix}_{uuid4().hex}" if answer else None))
-    if kind == "reasoning":
-        head["summary"] = []
-    return head
-
-
-def _write_call(call: ToolCall, answer: bool) -> dict[str, Any]:
-    if call.server:
-        return _write_server_call(call)
-    kind = "custom_tool_call" if call.type == "custom" else call.type
-    if kind in _CLIENT_KEYS:
-        item = _head("ctc", None, answer, kind)
-        item.update(call_id=call.id, name=call.name)
-        item[_CLIENT_KEYS[kind]] = _text_of(call.arguments) if kind == "custom_tool_call" else call.arguments
-        return item
-    item = _head("fc", None, answer, "function_call")
-    item.update(call_id=call.id, name=call.name, arguments=_text_of(call.arguments))
-    return {**item, "status": "completed"} if answer else item
-
-
-def _write_server_call(call: ToolCall) -> dict[str, Any]:
-    if call.type not in _SERVER_KEYS:
-        raise CodecError(f"the Responses API has no server tool {call.type!r}; expected one of {sorted(_SERVER_KEYS)}")
-    item: dict[str, Any] = {"type": call.type, "id": call.id, "status": "completed"}
-    if call.type in ("mcp_call", "tool_search_call"):
-        item["name"] = call.name
-    if call.type == "mcp_call":
-        item["server_label"] = ""  # the API always sends one, the record has none
-    _set_server_arguments(item, call)
-    return item
-
-
-def _set_server_arguments(item: dict[str, Any], call: ToolCall) -> None:
-    keys, _ = _SERVER_KEYS[call.type or ""]
-    if keys == ("arguments",):
-        item["arguments"] = _text_of(call.arguments)
-    elif len(keys) == 1:
-        put(item, keys[0], call.arguments)
-    else:
-        for key in keys:
-            put(item, key, as_mapping(call.arguments).get(key))
-
-
-def _add_server_result(result: ToolCallResponse, items: list[Any]) -> None:
-    for item in reversed(items):
-        if isinstance(item, dict) and item.get("id") == result.id and item.get("type") in _SERVER_KEYS:
-            _set_server_result(cast("dict[str, Any]", item), result)
-            return
-    raise CodecError(f"the result of server tool call {result.id!r} has no call before it; put it after its call")
-
-
-def _set_server_result(item: dict[str, Any], result: ToolCallResponse) -> None:
-    key = "error" if result.is_error else _SERVER_KEYS[item["type"]][1]
-    content = result.content
-    if isinstance(content, list) and content and isinstance(content[0], Media):
-        content = content[0].data
-    item[key] = content
-
-
-def _result_output(result: ToolCallResponse) -> Any:
-    parts = _parts_of(result.content)
-    return _text_of(result.content) if parts is None else _write_content(parts, "tool")
-
-
-def _parts_of(content: Any) -> list[Part] | None:
-    """Return `content` if it is a list of parts."""
-    parts = as_list(content)
-    return parts if parts and all(type(part) in _PART_WRITERS for part in parts) else None
-
-
-# --- patching items ----------------------------------------------------------------------------------------
-
-
-def _patch_items(items: list[Any], new: Message, answer: bool) -> list[Any]:
-    """Return `items` changed so that they read as the parts of `new`.
-
-    Items at the start and at the end whose parts did not change stay. Of the others each takes the next
-    parts where they are of the kinds it had, and else is dropped; parts that no item took are written anew.
-    """
-    owned = [_read_item(item).parts for item in items]
-    start, first = _unchanged(owned, new.parts)
-    end, last = _unchanged([run[::-1] for run in owned[start:][::-1]], new.parts[first:][::-1])
-    stop = len(items) - end
-    parts = new.parts[first : len(new.parts) - last]
-    middle: list[Any] = []
-    place = 0
-    for index in range(start, stop):
-        count = _taken(items[index], owned[index], parts[place:], only=index == stop - 1)
-        if count:
-            now = parts[place : place + count]
-            middle.append(_patch_item(items[index], owned[index], now, new.role))
-            place += count
-    if place < len(parts):
-        middle += _write_items(Message(new.role, parts[place:], new.name), answer)
-    return [*items[:start], *middle, *items[stop:]]
-
-
-def _unchanged(owned: list[list[Part]], parts: list[Part]) -> tuple[int, int]:
-    """Return how many runs of parts `parts` starts with, and how many parts these are."""
-    place = 0
-    for count, run in enumerate(owned):
-        if parts[place : place + len(run)] != run:
-            return count, place
-        place += len(run)
-    return len(owned), place
-
-
-def _taken(item: Any, was: list[Part], parts: list[Part], only: bool) -> int:
-    """Return how many of the next parts `item` can hold in place of those it had."""
-    if as_mapping(item).get("content") is not None and as_mapping(item).get("type") != "reasoning":
-        run = next((i for i, part in enumerate(parts) if type(part) not in _PART_WRITERS), len(parts))
-        return run if only else min(run, len(was))
-    kinds = [type(part) for part in parts[: len(was)]]
-    return len(was) if kinds == [type(part) for part in was] else 0
-
-
-def _patch_item(item: Any, was: list[Part], now: list[Part], role: str) -> Any:
-    if was == now:
-        return item
-    patch = _ITEM_PATCHES.get(as_mapping(item).get("type") or "message")
-    if patch is None or not isinstance(item, dict):
-        return now[0].data if isinstance(now[0], Opaque) else _write_items(Message("user", now), False)[0]
-    return patch(was, now, cast("dict[str, Any]", item), role)
-
-
-def _patch_message(was: list[Part], now: list[Part], item: dict[str, Any], role: str) -> dict[str, Any]:
-    content = item.get("content")
-    if isinstance(content, list):
-        return {**item, "content": _patch_content(was, now, cast("list[Any]", content), role)}
-    if len(now) == 1 and isinstance(now[0], Text):
-        return {**item, "content": now[0].text}
-    return {**item, "content": _write_content(now, role)}
-
-
-def _patch_reasoning(old: Reasoning, new: Reasoning, item: dict[str, Any]) -> dict[str, Any]:
-    out = dict(item)
-    if new.text != old.text:
-        key, kind = ("content", "reasoning_text") if _texts(item.get("content")) else ("summary", "summary_text")
-        out[key] = [{"type": kind, "text": new.text}] if new.text else []
-        if key == "content" and out.get("summary"):
-            out["summary"] = []
-    if new.id != old.id:
-        put(out, "id", new.id)
-    if new.encrypted != old.encrypted:
-        put(out, "encrypted_content", new.encrypted)
-    return out
-
-
-def _patch_call(old: ToolCall, new: ToolCall, item: dict[str, Any]) -> dict[str, Any]:
-    if new.type != old.type or new.server != old.server:
-        return _write_call(new, "id" in item)
-    out = dict(item)
-    if new.id != old.id:
-        put(out, "call_id", new.id)
-    if new.name != old.name:
-        out["name"] = new.name
-    if new.arguments != old.arguments:
-        key = _CLIENT_KEYS.get(item["type"], "arguments")
-        out[key] = _text_of(new.arguments) if key in ("arguments", "input") else new.arguments
-    return out
-
-
-def _patch_server_call(was: list[Part], now: list[Part], item: dict[str, Any], _role: str) -> dict[str, Any]:
-    out = dict(item)
-    for old, new in zip(was, now, strict=True):
-        if isinstance(new, ToolCall) and new != old:
-            if new.type != item["type"]:
-                return _write_call(new, True)
-            put(out, "id", new.id)
-            if "name" in out:
-                out["name"] = new.name
-            _set_server_arguments(out, new)
-        elif isinstance(new, ToolCallResponse) and new != old:
-            _set_server_result(out, new)
-    return out
-
-
-def _patch_result(old: ToolCallResponse, new: ToolCallResponse, item: dict[str, Any]) -> dict[str, Any]:
-    out = dict(item)
-    if new.id != old.id:
-        put(out, "call_id", new.id)
-    if new.content != old.content:
-        was, now = _parts_of(old.content), _parts_of(new.content)
-        output = item.get("output")
-        if was is not None and now is not None and isinstance(output, list):
-            out["output"] = _patch_content(was, now, cast("list[Any]", output), "tool")
-        elif isinstance(output, Mapping) and isinstance(new.content, Mapping):
-            out["output"] = new.content
-        else:
-            out["output"] = _result_output(new)
-    return out
-
-
-_ItemPatch: TypeAlias = Callable[[list[Part], list[Part], dict[str, Any], str], Any]
-
-
-def _single(patch: Callable[[Any, Any, dict[str, Any]], Any]) -> _ItemPatch:
-    """Return `patch`, which changes an item of one part, in the shape of those for items of several."""
-
-    def patch_single(was: list[Part], now: list[Part], item: dict[str, Any], _role: str) -> Any:
-        return patch(was[0], now[0], item)
-
-    return patch_single
-
-
-_ITEM_PATCHES: dict[str, _ItemPatch] = {
-    "message": _patch_message,
-    "reasoning": _single(_patch_reasoning),
-    "function_call": _single(_patch_call),
-    **{kind: _single(_patch_call) for kind in _CLIENT_KEYS},
-    **dict.fromkeys(_SERVER_KEYS, _patch_server_call),
-    **{kind: _single(_patch_result) for kind in _RESULT_KINDS},
-}
-
-
 # --- writing requests --------------------------------------------------------------------------------------
 
 _WRITERS: dict[str, Writer] = {
@@ -824,7 +271,7 @@ def _patch_input(old: list[Message], new: list[Message], wire: Any) -> Any:
         new,
         _turns(as_list(wire)),
         patch=_patch_turn,
-        build=lambda message: [_write_items(message, answer=False)],
+        build=lambda message: [write_items(message, answer=False)],
         alike=lambda before, after: before.role == after.role,
     )
     return list(chain.from_iterable(groups))
@@ -835,7 +282,7 @@ def _turns(items: list[Any]) -> list[Any]:
     groups: list[list[Any]] = []
     answering = False
     for item in items:
-        if _read_item(item).role != "assistant":
+        if read_item(item).role != "assistant":
             answering = False
         elif answering:
             groups[-1].append(item)
@@ -848,14 +295,14 @@ def _turns(items: list[Any]) -> list[Any]:
 
 def _patch_turn(old: Message, new: Message, items: list[Any]) -> list[Any]:
     if new.role == old.role == "assistant" and new.name == old.name:
-        return [_patch_items(items, new, answer=False)]
+        return [patch_items(items, new, answer=False)]
     item = items[0]
     # Anybody else's turn is one item: it must not become two.
-    patch = _ITEM_PATCHES.get(as_mapping(item).get("type") or "message")
+    patch = ITEM_PATCHES.get(as_mapping(item).get("type") or "message")
     if len(items) > 1 or patch is None or not isinstance(item, dict) or not _fits(new, patch):
-        return [_write_items(new, answer=False)]
+        return [write_items(new, answer=False)]
     item = cast("dict[str, Any]", item)
-    if patch is _patch_message:
+    if patch is patch_message:
         item = dict(item)
         if new.role != old.role:
             item["role"] = new.role
@@ -864,10 +311,10 @@ def _patch_turn(old: Message, new: Message, items: list[Any]) -> list[Any]:
     return [[item if new.parts == old.parts else patch(old.parts, new.parts, item, new.role)]]
 
 
-def _fits(message: Message, patch: _ItemPatch) -> bool:
+def _fits(message: Message, patch: ItemPatch) -> bool:
     """Tell whether the parts of a message can stand in the item that `patch` changes."""
-    if patch is _patch_message:
-        return all(type(part) in _PART_WRITERS for part in message.parts)
+    if patch is patch_message:
+        return all(type(part) in PART_WRITERS for part in message.parts)
     return [type(part) for part in message.parts] == [ToolCallResponse]
 
 
@@ -920,7 +367,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
             out[key] = value
     was, now = ([part for m in r.messages for part in m.parts] for r in (old, response))
     if was != now:
-        out["output"] = _patch_items(as_list(wire.get("output")), Message("assistant", now), answer=True)
+        out["output"] = patch_items(as_list(wire.get("output")), Message("assistant", now), answer=True)
     if response.usage != old.usage:
         put(out, "usage", patch_counts(old.usage, response.usage, wire.get("usage"), _USAGE_PLACES))
     if response.error != old.error:
