@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from spanrelay.codecs import openai_chat, openai_responses, openai_responses_stream
+from spanrelay.codecs import openai_chat_messages, openai_responses_items, openai_responses_stream
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 words = st.sampled_from(["alpha", "beta", "gamma"])
@@ -24,9 +24,9 @@ KEYS = re.findall(
 )
 KINDS = [
     *("user", "assistant", "tool", "function", "custom", "completed", "failed", "error", "thinking"),
-    *openai_chat._PART_READERS,
-    *openai_responses._PART_READERS,
-    *openai_responses._ITEM_READERS,
+    *openai_chat_messages._PART_READERS,
+    *openai_responses_items._PART_READERS,
+    *openai_responses_items._ITEM_READERS,
     *openai_responses_stream._DELTAS,
     *openai_responses_stream._FINAL.values(),
     *("response.created", "response.output_item.added", "response.output_item.done"),
