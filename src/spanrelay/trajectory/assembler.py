@@ -659,7 +659,12 @@ def _top(node: Node) -> Node:
 
 
 def _beneath(node: Node, above: Node) -> bool:
-    return any(each is above for each in _lineage(node) if each is not node)
+    each = node.parent
+    while each is not None:
+        if each is above:
+            return True
+        each = each.parent
+    return False
 
 
 def _boundary(node: Node) -> Node | Session:
