@@ -1,5 +1,37 @@
-"""Fixtures of the testkit: spans of a test, and no swallowed errors."""
+"""Fixtures of the testkit, and LangChain over OpenAI with both instrumentors at work."""
 
-from spanrelay_testkit.capture import capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+from __future__ import annotations
 
-__all__ = ["capture", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.context import get_current
+
+from spanrelay_langchain import LangChainInstrumentor
+from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+from spanrelay_testkit.exchange import Usage, reply
+from spanrelay_testkit.model_server import ModelServer
+
+__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "server", "swallowing_fails_the_test"]
+
+
+@pytest.fixture
+def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[Capture]:
+    """The spans of a test; nothing is logged and nothing stays current."""
+    before = get_current()
+    instrumentors = [OpenAIInstrumentor(), LangChainInstrumentor()]
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=capture.provider)
+    yield capture
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+    assert get_current() == before
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    """A provider that says `Blue like the sea.`."""
+    with ModelServer(lambda request: reply("Blue like the sea.", usage=Usage(11, 3))) as server:
+        yield server
