@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,6 +187,10 @@ def responses_stream(client: openai.OpenAI, text: str) -> str:
     return "".join(event.delta for event in stream if event.type == "response.output_text.delta")
 
 
+def completions(client: openai.OpenAI, text: str) -> str:
+    return client.completions.create(model="m", prompt=text).choices[0].text
+
+
 def later(client: openai.OpenAI, text: str) -> str | None:
     async def ask() -> Any:
         async with openai.AsyncOpenAI(base_url=client.base_url, api_key="none", max_retries=0) as other:
@@ -204,7 +209,9 @@ def later_stream(client: openai.OpenAI, text: str) -> str:
 
 
 ways = pytest.mark.parametrize(
-    "ask", [chat, chat_stream, chat_raw, responses, responses_stream, later, later_stream], ids=lambda way: way.__name__
+    "ask",
+    [chat, chat_stream, chat_raw, responses, responses_stream, completions, later, later_stream],
+    ids=lambda way: way.__name__,
 )
 
 
@@ -505,3 +512,19 @@ def test_a_program_is_judged_with_nothing_but_a_file(tmp_path: Path, server: Mod
     ran = run(program, tmp_path, server, launched=False, SPANRELAY_CONFIG=str(file), DO_NOT_TRACK="1")
     assert "GuardrailRejected: guardrail 'nemo_guardrails.input' refused the call: regex check input" in ran.err
     assert server.requests == []
+
+
+def test_the_rails_of_the_docs_hold(tmp_path: Path, client: openai.OpenAI, server: ModelServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "nemo-guardrails.md").read_text()
+    [block] = [block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "colang_content" in block]
+    (tmp_path / "rails.toml").write_text(block)
+    activation = Activation([PolicyFile(str(tmp_path / "rails.toml"), "chosen")])
+    activation.start()
+    try:
+        for text, rail in (("sk-" + "a1" * 12, "regex check input"), ("is acme better?", "no competitors")):
+            with pytest.raises(GuardrailRejected, match=rail):
+                chat(client, text)
+        assert chat(client, "hello") == "Alice heard: hello"
+    finally:
+        activation.close()
+    assert len(server.requests) == 1
