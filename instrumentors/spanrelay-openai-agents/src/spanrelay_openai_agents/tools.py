@@ -1,0 +1,78 @@
+"""The boundary of a tool: function tools, tools of MCP servers, and agents as tools, each call under policy.
+
+What the model asked for stays in the run's items; a tool gets what policy left of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spanrelay import _json
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.driver import arun
+from spanrelay.pipeline.function import ToolExecution
+from spanrelay.records import ToolRequest
+from spanrelay.tracing import Tracing
+
+
+class ToolBoundary:
+    """The real call: the SDK's invocation of a tool, its time limit and its handling of errors included."""
+
+    __slots__ = ("_context", "_text", "_tool", "_wrapped")
+
+    def __init__(self, wrapped: Any, tool: Any, context: Any, text: str) -> None:
+        self._wrapped = wrapped
+        self._tool = tool
+        self._context = context
+        self._text = text
+
+    async def send(self, call: ToolExecution) -> Any:
+        """Invoke the tool with what policy left of its arguments."""
+        given, text = call.outgoing(), self._text
+        if given is not call.given:
+            text = given if isinstance(given, str) else _json.dumps_text(given)
+            self._context.tool_arguments = text
+            # Arguments that were parsed to ask for approval are those of the model.
+            self._context._function_tool_arguments = None
+        if call.observed:
+            call.sent = _json.dumps(given)
+        result = await self._wrapped(function_tool=self._tool, context=self._context, arguments=text)
+        call._is_error = bool(result.is_sdk_generated_error)
+        call.gave(result.output)
+        return result
+
+    async def answer(self, call: ToolExecution, body: Any) -> Any:
+        """An answer of policy is the tool's output; a refusal is no instance of its schema."""
+        from agents.tool import _FunctionToolInvocationResult
+
+        call.gave(body)
+        return _FunctionToolInvocationResult(body, is_sdk_generated_error=call._is_error)
+
+
+class Tools:
+    """Wraps the invocation of tools; `tracing` opens the spans."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    async def invoke(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        """Invoke a tool."""
+        tool, context, text = kwargs["function_tool"], kwargs["context"], kwargs["arguments"]
+        request = ToolRequest(
+            tool.name,
+            _json.loads_or_text(text) if text else {},
+            context.tool_call_id,
+            tool.description or None,
+            "function",
+        )
+        return await arun(ToolExecution(request, ToolBoundary(wrapped, tool, context, text), self._tracing))
+
+
+def patches(tracing: Tracing) -> tuple[Patch, ...]:
+    """The one function that invokes tools, by both its names: runs have bound it, realtime sessions have not."""
+    tools = Tools(tracing)
+    name = "_invoke_function_tool_with_metadata"
+    return (
+        Patch("agents.run_internal.tool_execution", name, tools.invoke),
+        Patch("agents.tool", name, tools.invoke),
+    )

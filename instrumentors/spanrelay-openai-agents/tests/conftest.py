@@ -1,0 +1,38 @@
+"""Fixtures of the testkit, and the OpenAI Agents SDK with the instrumentor at work."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+
+__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+
+collect_ignore_glob: list[str] = []
+
+try:
+    import agents
+except ImportError:  # its dependencies clash with others that are tested here: it has an environment of its own
+    collect_ignore_glob.append("test_*.py")
+else:
+    # Nothing of a test is to be sent to OpenAI's tracing backend.
+    agents.set_trace_processors([])
+
+
+@pytest.fixture
+def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[Capture]:
+    """The spans of a test in which the SDKs are instrumented; nothing is logged and nothing stays current."""
+    from opentelemetry.context import get_current
+
+    from spanrelay_openai import OpenAIInstrumentor
+    from spanrelay_openai_agents import OpenAIAgentsInstrumentor
+
+    before = get_current()
+    instrumentors = (OpenAIInstrumentor(), OpenAIAgentsInstrumentor())
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=capture.provider)
+    yield capture
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+    assert get_current() == before
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
