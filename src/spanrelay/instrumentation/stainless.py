@@ -6,9 +6,9 @@ Raw responses, stream helpers, `parse` and platform subclasses all run through h
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -104,7 +104,8 @@ class StainlessAPI:
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call = call_in_flight()
         if call is not None and call.observed and isinstance(call.boundary, StainlessBoundary):
-            with guarded("reading a response"):
+            # Stream intercepts are policy: where they cannot stand in the stream, the call is refused.
+            with guarded("reading a response") if call.rewriting is None else nullcontext():
                 call.boundary.observe(cast("ModelCall", call), kwargs["response"], kwargs["options"])
         return wrapped(*args, **kwargs)
 
@@ -219,7 +220,7 @@ class StainlessBoundary:
         if self._answering or options.json_data is not self._sending:
             return
         # A body that was streamed has not been kept, and `content` refuses.
-        with contextlib.suppress(RuntimeError):
+        with suppress(RuntimeError):
             call.sent = response.request.content
         if response.is_stream_consumed:
             call.body = response.content
@@ -242,7 +243,7 @@ def _http_module(kind: type) -> ModuleType:
 def _tap(call: ModelCall, response: Any) -> Any:
     module = _http_module(type(response))
     stream = response.stream
-    form: Form = "frames" if response.headers.get("content-type", "").startswith("text/event-stream") else "body"
+    form: Form = "frames" if _holds_events(call, response.headers.get("content-type", "")) else "body"
     encoding = response.headers.get("content-encoding")
     decode = _decoder(module, encoding) if encoding else None
     if encoding and form == "frames" and call.rewriting is not None:
@@ -252,6 +253,11 @@ def _tap(call: ModelCall, response: Any) -> Any:
     if isinstance(response.stream, module.SyncByteStream):
         return _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
     return _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
+
+
+def _holds_events(call: ModelCall, content_type: str) -> bool:
+    """Whether the SDK will read events: of a stream it does, whatever the provider calls it."""
+    return content_type.startswith("text/event-stream") or (call.streams and "json" not in content_type)
 
 
 class _Plain:

@@ -111,7 +111,9 @@ class Tap:
         self.delivered = False
         self.failure: BaseException | None = None
         self._done = False
-        self._rewriter = None if call.rewriting is None else call.rewriting(call, frames=self._frames)
+        # A body that is read piece by piece is one answer, and no stream of events.
+        rewriting = None if form == "body" else call.rewriting
+        self._rewriter = None if rewriting is None else rewriting(call, frames=self._frames)
         self._ready: deque[Any] | None = None
         """What the consumer gets next: a drained answer, or what stream intercepts made of one chunk."""
         self._over = False
