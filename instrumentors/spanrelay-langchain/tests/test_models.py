@@ -120,7 +120,7 @@ def test_the_span_is_current_while_the_model_works(instrumented: Capture) -> Non
             seen.append(trace.get_current_span().get_span_context().span_id)
             return super()._generate(*args, **kwargs)
 
-    model = Curious(asked=[], options=[])
+    model = Curious()
     model.invoke(QUESTION)
     asyncio.run(model.ainvoke(QUESTION))
     assert seen == [span.context.span_id for span in instrumented.spans if span.context]
@@ -308,7 +308,7 @@ class Slow(Fake):
 
 def test_a_cancelled_call_ends_its_span(instrumented: Capture) -> None:
     async def go() -> None:
-        task = asyncio.create_task(Slow(asked=[], options=[]).ainvoke(QUESTION))
+        task = asyncio.create_task(Slow().ainvoke(QUESTION))
         await asyncio.sleep(0)
         while not instrumented.ledger.started:
             await asyncio.sleep(0)
@@ -323,7 +323,7 @@ def test_a_cancelled_call_ends_its_span(instrumented: Capture) -> None:
 def test_a_call_that_times_out_ends_its_span(instrumented: Capture) -> None:
     async def go() -> None:
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(Slow(asked=[], options=[]).ainvoke([HumanMessage(QUESTION)]), 0.05)
+            await asyncio.wait_for(Slow().ainvoke([HumanMessage(QUESTION)]), 0.05)
 
     asyncio.run(go())
     assert asked(instrumented.span) == QUESTION

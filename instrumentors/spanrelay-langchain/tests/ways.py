@@ -13,6 +13,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
+from pydantic import Field
 
 from spanrelay_testkit.model_server import ModelServer
 
@@ -77,8 +78,8 @@ class Fake(BaseChatModel):
     model: str = "fake-1"
     says: str = "Blue like the sea."
     fails: bool = False
-    asked: list[Any] = []
-    options: list[Any] = []
+    asked: list[Any] = Field(default_factory=list)
+    options: list[Any] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
@@ -106,4 +107,4 @@ class Fake(BaseChatModel):
 
 
 def fake(**options: Any) -> Fake:
-    return Fake(asked=[], options=[], **options)
+    return Fake(**options)
