@@ -380,6 +380,21 @@ def test_middleware_that_waits_does_not_run_for_calls_it_makes_itself(capture: C
     assert {span.context.trace_id for span in capture.spans} == {double.context.trace_id}
 
 
+def test_a_sync_call_of_middleware_that_waits_may_itself_be_waited_for(capture: Capture, run: Any) -> None:
+    @guardrail(name="judge")
+    async def judge(call: Any) -> str | None:
+        await asyncio.sleep(0)
+        return None if run_tool("verdict", lambda: "fine") == "fine" else "no"
+
+    @guardrail(name="deeper judge")
+    async def deeper(call: Any) -> str | None:
+        await asyncio.sleep(0)
+        return None if run_tool("deeper verdict", lambda: "fine") == "fine" else "no"
+
+    with use(judge), use(deeper):
+        assert run(Tool(), 1) == 2
+
+
 def test_the_span_of_a_call_is_current_in_the_tool_and_gone_after_it(capture: Capture, run: Any) -> None:
     seen: list[int] = []
     before = otel_context.get_current()

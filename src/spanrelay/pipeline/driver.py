@@ -263,7 +263,9 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True).start()
+        self._inner: _LoopThread | None = None
+        self._thread = threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True)
+        self._thread.start()
 
     def start(self, awaitable: Awaitable[Any]) -> Future[Any]:
         """Begin to wait for `awaitable` there, in the context of here."""
@@ -271,6 +273,10 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def wait(self, effect: Wait) -> Any:
+        if threading.current_thread() is self._thread:
+            # A sync call of policy that runs here: this loop is blocked until the call is over.
+            self._inner = self._inner or _LoopThread()
+            return self._inner.wait(effect)
         future = self.start(effect.awaitable)
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
