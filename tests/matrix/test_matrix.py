@@ -6,22 +6,17 @@ table, with the reasons for the cells that are missing.
 
 from __future__ import annotations
 
-import gc
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import pytest_asyncio
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
-from tests.matrix import rules
 from tests.matrix.cells import CELLS, FAMILIES, PLACES, TABLE, Cell
-from tests.matrix.ways import WAYS, Clients, wire
+from tests.matrix.ways import WAYS, wire
 from tests.matrix.work import Work, World, working
-from tests.plugins.installed import distribution, on_path
 
 from spanrelay import GuardrailRejected
 from spanrelay.semconv import names
@@ -29,34 +24,6 @@ from spanrelay_testkit.capture import asked, said
 
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
 """The async clients are made once, and belong to a loop."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A distribution of the rules is installed."""
-    source = Path(rules.__file__).read_text()
-    entry_points = "[spanrelay_plugin]\nmatrix_rules = matrix_rules:Rules\n"
-    site = distribution(tmp_path_factory.mktemp("site"), "matrix-rules", "matrix_rules", source, entry_points)
-    with on_path(site):
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def little_garbage() -> Iterator[None]:
-    """Each cell collects garbage; what was there before the first one is not looked at every time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world() -> AsyncIterator[World]:
-    made = World()
-    with made.server:
-        made.clients = Clients(made.server.url)
-        yield made
-        await made.clients.close()
 
 
 class Family:
