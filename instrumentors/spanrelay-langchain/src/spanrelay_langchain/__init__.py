@@ -28,6 +28,7 @@ class LangChainInstrumentor(Instrumentor):
         "langchain_core.retrievers",
         "langchain.agents.factory",
         "langchain.agents",
+        "langgraph.pregel.main",
     )
     name = "spanrelay_langchain"
     version = __version__

@@ -12,11 +12,18 @@ MARK = "__spanrelay_agent__"
 """The attribute of a compiled graph that says which agent it is."""
 
 
+_MADE_BY = "langchain_create_agent"
+
+
 def patches() -> tuple[Patch, ...]:
-    """The maker of agents, by both its names."""
+    """The maker of agents, by both its names, and the last that it does to a graph.
+
+    Whoever imported the maker before it was patched holds it as it was; the graph still tells who made it.
+    """
     return (
         Patch("langchain.agents.factory", "create_agent", _made, required=False),
         Patch("langchain.agents", "create_agent", _made, required=False),
+        Patch("langgraph.pregel.main", "Pregel.with_config", _configured, required=False),
     )
 
 
@@ -24,4 +31,13 @@ def _made(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     graph = wrapped(*args, **kwargs)
     with guarded("marking an agent"):
         setattr(graph, MARK, AgentInfo(kwargs.get("name")))
+    return graph
+
+
+def _configured(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    graph = wrapped(*args, **kwargs)
+    with guarded("marking an agent"):
+        metadata = (graph.config or {}).get("metadata") or {}
+        if metadata.get("ls_integration") == _MADE_BY and not hasattr(graph, MARK):
+            setattr(graph, MARK, AgentInfo(metadata.get("lc_agent_name")))
     return graph

@@ -1,16 +1,14 @@
 """LangChain's objects as JSON, and JSON as its objects.
 
-What policy left alone is handed on as the very object; nothing is read before somebody looks.
+What policy left alone is handed on as the very object; nothing is read before somebody looks. LangChain is imported
+when it is used: this is loaded while LangChain itself is being imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
-
-from langchain_core import messages as lc
-from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 from spanrelay import _json
 from spanrelay._guard import guarded
@@ -18,33 +16,45 @@ from spanrelay.codecs import langchain_messages
 from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.errors import MiddlewareError
 
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import ChatResult
+
 _NOT_SENT = frozenset({"artifact"})
 """Fields of a message that no model is shown."""
 
 
 def plain(message: Any) -> Any:
     """Return the fields of a message; what JSON has no form for in them is for whoever writes them."""
-    if not isinstance(message, BaseMessage):
+    fields: dict[str, Any] | None = getattr(message, "__dict__", None)
+    if fields is None:
         return message
-    fields = {**message.__dict__, **(message.__pydantic_extra__ or {})}
+    extra = getattr(message, "__pydantic_extra__", None)
+    fields = {**fields, **extra} if extra else fields
     return fields if "artifact" not in fields else {k: v for k, v in fields.items() if k not in _NOT_SENT}
 
 
-_CLASSES: dict[str, type[BaseMessage]] = {
-    "human": lc.HumanMessage,
-    "ai": lc.AIMessage,
-    "system": lc.SystemMessage,
-    "tool": lc.ToolMessage,
-    "function": lc.FunctionMessage,
-    "chat": lc.ChatMessage,
-    "remove": lc.RemoveMessage,
-    "HumanMessageChunk": lc.HumanMessageChunk,
-    "AIMessageChunk": lc.AIMessageChunk,
-    "SystemMessageChunk": lc.SystemMessageChunk,
-    "ToolMessageChunk": lc.ToolMessageChunk,
-    "FunctionMessageChunk": lc.FunctionMessageChunk,
-    "ChatMessageChunk": lc.ChatMessageChunk,
-}
+@lru_cache(maxsize=1)
+def _classes() -> dict[str, type[BaseMessage]]:
+    """Return the classes of messages by the `type` that each says it has."""
+    from langchain_core import messages
+
+    kinds: list[type[BaseMessage]] = [
+        messages.HumanMessage,
+        messages.AIMessage,
+        messages.SystemMessage,
+        messages.ToolMessage,
+        messages.FunctionMessage,
+        messages.ChatMessage,
+        messages.RemoveMessage,
+        messages.HumanMessageChunk,
+        messages.AIMessageChunk,
+        messages.SystemMessageChunk,
+        messages.ToolMessageChunk,
+        messages.FunctionMessageChunk,
+        messages.ChatMessageChunk,
+    ]
+    return {kind.model_fields["type"].default: kind for kind in kinds}
 
 
 def message_of(item: Any) -> BaseMessage:
@@ -53,7 +63,7 @@ def message_of(item: Any) -> BaseMessage:
     Raises:
         MiddlewareError: it is none.
     """
-    kind = _CLASSES.get(as_mapping(item).get("type") or "")
+    kind = _classes().get(as_mapping(item).get("type") or "")
     if kind is None:
         raise MiddlewareError(f"policy made {item!r} of a message; expected one with a `type` that LangChain knows")
     try:
@@ -167,6 +177,8 @@ _TRACED = frozenset({"ls_structured_output_format", "structured_output_format"})
 
 
 def _messages_of(model: Any, given: Any) -> list[BaseMessage]:
+    from langchain_core.messages import BaseMessage
+
     if isinstance(given, list) and all(isinstance(item, BaseMessage) for item in cast("list[Any]", given)):
         return cast("list[BaseMessage]", given)
     return model._convert_input(given).to_messages()
@@ -191,6 +203,8 @@ def result_json(result: ChatResult) -> dict[str, Any]:
 
 def result_of(body: Mapping[str, Any], run_id: Any) -> ChatResult:
     """Return the answer that `body` is the JSON of, its messages with the ids that those of `run_id` have."""
+    from langchain_core.outputs import ChatGeneration, ChatResult
+
     generations: list[ChatGeneration] = []
     for index, item in enumerate(body.get("generations") or ()):
         message = message_of(item["message"])
@@ -200,6 +214,6 @@ def result_of(body: Mapping[str, Any], run_id: Any) -> ChatResult:
     return ChatResult(generations=generations, llm_output=body.get("llm_output"))
 
 
-def chunks_of(body: Mapping[str, Any]) -> list[AIMessageChunk]:
+def chunks_of(body: Mapping[str, Any]) -> list[BaseMessage]:
     """Return the chunks that add up to the answer that `body` is the JSON of."""
-    return [cast("AIMessageChunk", message_of(event)) for event in langchain_messages.stream_events(body)]
+    return [message_of(event) for event in langchain_messages.stream_events(body)]

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, cast
 
-from langchain_core.language_models._compat_bridge import message_to_events
 from opentelemetry.context import attach, detach
 
 from spanrelay import _json
@@ -339,6 +338,8 @@ class EventsBoundary(StreamBoundary):
     __slots__ = ()
 
     def _events(self, body: dict[str, Any]) -> list[Any]:
+        from langchain_core.language_models._compat_bridge import message_to_events
+
         message = cast("Any", result_of(body, None).generations[0].message)
         return list(message_to_events(message, message_id=self.context["stream"].message_id))
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, cast
-
-from langchain_core.messages import ToolMessage
-from langchain_core.tools.base import _format_output
+from typing import TYPE_CHECKING, Any, cast
 
 from spanrelay import _json
 from spanrelay.instrumentation.patching import Patch
@@ -20,6 +17,9 @@ from spanrelay.pipeline.driver import arun, run
 from spanrelay.pipeline.function import ToolExecution
 from spanrelay.records import JSON, ToolRequest
 from spanrelay.tracing import Tracing
+
+if TYPE_CHECKING:
+    from langchain_core.messages import ToolMessage
 
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
@@ -83,6 +83,8 @@ class ToolRun(ToolExecution):
 
 def message_in(value: Any, call_id: str | None) -> ToolMessage | None:
     """Return the message that answers the call: the value itself, or the one among those of a command."""
+    from langchain_core.messages import ToolMessage  # not sooner: this is loaded while LangChain is being imported
+
     if isinstance(value, ToolMessage):
         return value
     update = getattr(value, "update", None)
@@ -148,6 +150,8 @@ class ToolBoundary:
 
     def answer(self, call: ToolRun, body: Any) -> Any:
         """An answer of policy is the message that LangChain would have made, with the artifact where there is one."""
+        from langchain_core.tools.base import _format_output
+
         last = message_in(self._last, self.call_id)
         artifact = last.artifact if last is not None else None
         status = "error" if call._is_error else "success"
