@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from spanrelay.errors import CodecError, ConfigurationError, GuardrailRejected, MiddlewareError, SpanRelayError
     from spanrelay.pipeline.decorators import agent, tool
     from spanrelay.pipeline.managed import arun_model, arun_tool, astream_model, run_model, run_tool, stream_model
-    from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, stream_intercept, use
+    from spanrelay.pipeline.middleware import (
+        execution_intercept,
+        gate,
+        guardrail,
+        request_intercept,
+        stream_intercept,
+        use,
+    )
     from spanrelay.pipeline.started import start_model, start_scope, start_tool
     from spanrelay.runtime import Runtime, activate
     from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
@@ -40,6 +47,7 @@ __all__ = [
     "current_scope",
     "execution_intercept",
     "flush",
+    "gate",
     "guardrail",
     "mark",
     "metadata_injector",
@@ -82,6 +90,7 @@ _HOMES = {
     "current_scope": "scopes",
     "execution_intercept": "pipeline.middleware",
     "flush": "telemetry.mailbox",
+    "gate": "pipeline.middleware",
     "guardrail": "pipeline.middleware",
     "mark": "scopes",
     "metadata_injector": "telemetry.observers",

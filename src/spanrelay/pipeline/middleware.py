@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeAlias, cast, overload
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
+from spanrelay._guard import swallow
 from spanrelay.pipeline.call import Call
 from spanrelay.records import Kind
 from spanrelay.registry import Handle, Registry, visible
 from spanrelay.scopes import Registrable, Scope
 
-Family: TypeAlias = Literal["request", "guardrail", "execution", "stream"]
+Family: TypeAlias = Literal["request", "guardrail", "execution", "stream", "gate"]
 Step: TypeAlias = Callable[[Any], Any]
 Step2: TypeAlias = Callable[[Any, Any], Any]
 
@@ -35,7 +36,7 @@ class Middleware:
     replayed to the consumer afterwards.
     `stop` (request intercepts): those after it do not run. `answers` (guardrails): a refused tool call answers
     with the reason instead of raising. `hold_back` (stream intercepts): characters of text kept back; None for
-    intercepts of events.
+    intercepts of events. `targets` (gates): the names of what they switch off.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Middleware:
     stop: bool = False
     answers: bool = False
     hold_back: int | None = None
+    targets: frozenset[str] = frozenset()
 
     def __call__(self, *args: Any) -> Any:
         """Run the function itself, for tests of it."""
@@ -167,6 +169,19 @@ def stream_intercept(function: Step2 | None = None, /, **options: Any) -> Any:
     return _declare("stream", function, options)
 
 
+def gate(
+    *targets: str, name: str | None = None, kinds: Iterable[Kind] | None = None, priority: int = 100
+) -> Callable[[Step], Middleware]:
+    """Declare a gate: while `(call) ->` anything but None, what is registered as `targets` is off for new calls.
+
+    Calls that have started keep what they saw. A gate that raises leaves its targets on, and is counted: policy is
+    never switched off by mistake.
+    """
+    if not targets:
+        raise TypeError("a gate names what it switches off: gate('name of a middleware')")
+    return _declare("gate", None, {"name": name, "kinds": kinds, "priority": priority, "targets": frozenset(targets)})
+
+
 registered: Registry[Middleware] = Registry()
 """What is registered for every call of the process."""
 
@@ -187,14 +202,28 @@ def use(entry: Registrable | Step, *, scope: Scope | None = None) -> Handle:
 class Chain:
     """The middleware of one kind of call, compiled."""
 
-    __slots__ = ("buffered", "executions", "guardrails", "requests", "streams")
+    __slots__ = ("buffered", "entries", "executions", "gates", "guardrails", "requests", "streams")
 
-    def __init__(self, entries: Iterable[Middleware]) -> None:
+    def __init__(self, entries: list[Middleware]) -> None:
+        self.entries = entries
+        self.gates = tuple(entry for entry in entries if entry.family == "gate")
         self.streams = tuple(entry for entry in entries if entry.family == "stream")
         self.requests = tuple(entry for entry in entries if entry.family == "request")
         self.guardrails = tuple(entry for entry in entries if entry.family == "guardrail")
         self.executions = tuple(entry for entry in entries if entry.family == "execution")
         self.buffered = any(entry.buffered for entry in self.executions)
+
+    def past_gates(self, call: Call) -> Chain | None:
+        """Return this chain without what its gates switch off for `call`; None when nothing is left."""
+        closed: set[str] = set()
+        for entry in self.gates:
+            try:
+                if entry.function(call) is not None:
+                    closed |= entry.targets
+            except Exception as error:
+                swallow(f"asking the gate {entry.name!r}", error)
+        left = [entry for entry in self.entries if entry.name not in closed and entry.family != "gate"]
+        return Chain(left) if left else None
 
 
 class Frame:
@@ -246,7 +275,8 @@ def chain_for(call: Call) -> Chain | None:
     registries = (registered,) if scope is None else (registered, *scope.registries)
     frame = current_frame()
     excluded = _NOTHING if frame is None else frame.excluded()
-    return _compiled(registries, call.record.kind or "custom", excluded)
+    chain = _compiled(registries, call.record.kind or "custom", excluded)
+    return chain if chain is None or not chain.gates else chain.past_gates(call)
 
 
 def _compiled(
