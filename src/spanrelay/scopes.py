@@ -137,7 +137,7 @@ class Scope:
     def mark(self, name: str, attributes: Mapping[str, JSON] | None = None) -> None:
         """Add a span event to this scope's span; subscribers are told at once."""
         if self.span is not None:
-            _mark(self.span, self, name, attributes)
+            mark_span(self.span, self, name, attributes)
 
     def set_result(self, content: JSON, *, is_error: bool = False) -> None:
         """Record what a scope of kind `tool` gave."""
@@ -379,10 +379,11 @@ def mark(name: str, attributes: Mapping[str, JSON] | None = None) -> None:
         return
     from opentelemetry.trace import get_current_span
 
-    _mark(get_current_span(), None, name, attributes)
+    mark_span(get_current_span(), None, name, attributes)
 
 
-def _mark(span: Span, inner: Scope | None, name: str, attributes: Mapping[str, JSON] | None) -> None:
+def mark_span(span: Span, inner: Scope | None, name: str, attributes: Mapping[str, JSON] | None) -> None:
+    """Add a span event to `span`, which belongs to the scope `inner`; subscribers are told at once."""
     if recording.mark is None:
         span.add_event(name, dict(attributes or {}))
     else:

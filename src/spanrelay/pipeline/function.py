@@ -17,8 +17,9 @@ from spanrelay._guard import guarded
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline import typed
 from spanrelay.pipeline.call import _CALL_KEY, Boundary, Call, Opened, Response
+from spanrelay.pipeline.skills import SKILL_LOAD, skills_loaded
 from spanrelay.records import JSON, AgentRequest, AgentResult, Kind, SpanRecord, ToolRequest, ToolResult
-from spanrelay.scopes import Scope
+from spanrelay.scopes import Scope, mark_span
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
 from spanrelay.tracing import Tracing
 
@@ -102,6 +103,11 @@ class FunctionCall(Call):
         other.request = request
         return other
 
+    def begin(self, given: object) -> None:
+        """Keep what the function is about to be given."""
+        if self.observed:
+            self.sent = _json.dumps(given)
+
     def gave(self, value: object) -> None:
         """Keep what the function gave."""
         if self.observed:
@@ -178,6 +184,15 @@ class ToolExecution(FunctionCall):
         super().__init__(record, request.arguments, boundary, tracing)
         self._is_error = False
         self.annotation: JSON = None
+
+    def begin(self, given: object) -> None:
+        """Keep what the tool is about to be given, and mark the skills that it loads."""
+        super().begin(given)
+        if self.observed:
+            name = cast("ToolRequest", self.record.tool).name
+            for skill, source in skills_loaded(name, given):
+                marked = {"skill_name": skill, "skill_load_source": source, "tool_name": name}
+                mark_span(self.span, self.scope, SKILL_LOAD, marked)
 
     def _first_request(self, plain: JSON) -> ToolRequest:
         known = cast("ToolRequest", self.record.tool)

@@ -40,8 +40,7 @@ class FunctionBoundary:
 
     def _called(self, call: FunctionCall) -> Any:
         arguments = call.outgoing()
-        if call.observed:
-            call.sent = _json.dumps(arguments)
+        call.begin(arguments)
         return self._run(arguments)
 
     def _run(self, arguments: Any) -> Any:

@@ -178,8 +178,7 @@ def start_tool(
     """
     call = ToolExecution(ToolRequest(name, arguments, call_id, description), _NOBODY, default_tracing())
     context = _opened(call, parent, time)
-    if call.observed:
-        call.sent = _json.dumps(arguments)
+    call.begin(arguments)
     return StartedTool(call, context)
 
 
