@@ -21,12 +21,15 @@ from spanrelay_langgraph.marks import commands_in, mark_handoff, mark_retry, mar
 
 NODE = "langgraph.node"
 STEP = "langgraph.step"
-PATH = "langgraph.path"
 TRIGGERS = "langgraph.triggers"
+INDEX = "langgraph.index"
+"""Which of its like an execution is, where a `Send` or a call of the functional API asked for it."""
 ATTEMPTS = "langgraph.attempts"
 
 _HIDDEN = "langsmith:hidden"
 """LangGraph's tag for nodes that are its own."""
+_PUSHED = "__pregel_push"
+"""How the path of a task begins that a node asked for, and not the state of the graph."""
 
 
 class NodeScope(Scope):
@@ -63,15 +66,15 @@ class NodeScope(Scope):
 
 
 def _facts(task: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        NODE: task.name,
-        # Parts of a path: how the task was made, by which node or which place in a fan-out.
-        PATH: [str(part) for part in task.path],
-        TRIGGERS: list(task.triggers),
-    }
+    # One text for the triggers: the SDK checks a list item by item, which costs more than all the rest here.
+    facts: dict[str, Any] = {NODE: task.name, TRIGGERS: ", ".join(task.triggers)}
     step = task.config.get("metadata", {}).get("langgraph_step")
     if step is not None:
         facts[STEP] = step
+    path = task.path
+    if path[0] == _PUSHED:
+        # A call of the functional API names the task that makes it first.
+        facts[INDEX] = path[2] if isinstance(path[1], tuple) else path[1]
     return facts
 
 
