@@ -27,7 +27,8 @@ def test_a_tool_is_started_and_ended(capture: Capture) -> None:
     record = capture.record(capture.span)
     assert record.tool is not None and record.tool.call_id == "c1"
     assert record.tool.arguments == {"q": "tides"}
-    assert record.result is not None and record.result.content == ["one"]
+    assert record.result == ToolResult(["one"], annotation={"from": "cache"})
+    assert (capture.span.attributes or {})["spanrelay.tool.result.annotation"] == '{"from":"cache"}'
 
 
 def test_a_model_call_is_started_and_ended(capture: Capture) -> None:

@@ -18,6 +18,7 @@ from spanrelay.codecs import Codec
 from spanrelay.pipeline.call import Boundary, Call, Opened
 from spanrelay.pipeline.function import ToolExecution
 from spanrelay.pipeline.model import ModelCall
+from spanrelay.pipeline.typed import as_json
 from spanrelay.records import JSON, AgentInfo, Kind, ToolRequest
 from spanrelay.scopes import Scope, scope
 from spanrelay.tracing import Start, default_tracing, describe_error
@@ -95,7 +96,7 @@ class StartedTool(Started):
             self._call.gave(result)
         else:
             self._call.record.error = describe_error(error)
-        self._call.annotation = annotation
+        self._call.annotation = as_json(annotation)
         self._call.finish(end)
 
 

@@ -248,6 +248,19 @@ def set_result(value: JSON, record: SpanRecord) -> None:
         record.tool.call_id = record.tool.call_id or call_id
 
 
+def write_annotation(result: ToolResult, attributes: dict[str, AttributeValue]) -> None:
+    """Write what is said about a tool's result."""
+    if result.annotation is not None:
+        attributes[names.TOOL_ANNOTATION] = dumps_text(result.annotation)
+
+
+def read_annotation(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Read what is said about a tool's result, where there is one."""
+    written = attributes.get(names.TOOL_ANNOTATION)
+    if written is not None and record.result is not None:
+        record.result.annotation = decode(written)
+
+
 def read_error(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Read the type of a failure; what the caller knows from the span's exception is better, and stays."""
     kind = text(attributes.get(names.ERROR_TYPE))

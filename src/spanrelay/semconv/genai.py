@@ -33,6 +33,7 @@ from spanrelay.semconv.fields import (
     keep_response,
     mark_hidden_content,
     read_agent,
+    read_annotation,
     read_error,
     read_parameters,
     read_scalars,
@@ -42,6 +43,7 @@ from spanrelay.semconv.fields import (
     set_arguments,
     set_result,
     write_agent,
+    write_annotation,
     write_call_facts,
     write_parameters,
     write_scope_values,
@@ -159,6 +161,7 @@ def _write_tool_content(record: SpanRecord, attributes: dict[str, AttributeValue
         attributes[names.TOOL_ARGUMENTS] = write_json(tool.arguments)
     if result is not None:
         _write_result(result.content, attributes)
+        write_annotation(result, attributes)
 
 
 def _write_result(value: JSON, attributes: dict[str, AttributeValue]) -> None:
@@ -225,6 +228,7 @@ def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         set_arguments(loads_or_text(given) if isinstance(given, str) else structure(given), tool)
     if answer is not None and record.result is None:
         set_result(_read_result(answer, text(get(names.TOOL_RESULT_TYPE))), record)
+    read_annotation(attributes, record)
     if given is None and answer is None:
         record.content = False
 

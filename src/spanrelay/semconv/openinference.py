@@ -45,6 +45,7 @@ from spanrelay.semconv.fields import (
     keep_response,
     mark_hidden_content,
     read_agent,
+    read_annotation,
     read_error,
     read_scalars,
     read_scope_values,
@@ -53,6 +54,7 @@ from spanrelay.semconv.fields import (
     set_arguments,
     set_result,
     unless_redacted,
+    write_annotation,
     write_call_facts,
     write_scope_values,
     write_usage,
@@ -183,6 +185,7 @@ def _write_content(record: SpanRecord, attributes: dict[str, AttributeValue]) ->
         write_value(attributes, names.OI_INPUT, names.OI_INPUT_MIME, tool.arguments)
     if result is not None:
         write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, result.content)
+        write_annotation(result, attributes)
     write_scope_values(record, attributes)
 
 
@@ -412,6 +415,7 @@ def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         set_arguments(_given(attributes), tool)
     if names.OI_OUTPUT in attributes and (record.result is None or record.result.content is None):
         set_result(read_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME), record)
+    read_annotation(attributes, record)
     if hidden:
         record.content = tool.arguments is not None or names.OI_OUTPUT in attributes
         _drop_redacted(tool, record)

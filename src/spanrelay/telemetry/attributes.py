@@ -75,6 +75,7 @@ _FIELDS: dict[str, tuple[FieldName, str | None]] = {
     names.OUTPUT_MESSAGES: ("response", "messages"),
     names.TOOL_ARGUMENTS: ("arguments", None),
     names.TOOL_RESULT: ("result", None),
+    names.TOOL_ANNOTATION: ("result", None),
     names.OI_INPUT: ("input", None),
     names.OI_OUTPUT: ("output", None),
     names.TL_ENTITY_INPUT: ("input", None),

@@ -71,7 +71,10 @@ def _sanitize(record: SpanRecord, sieve: Sieve) -> None:
     if record.agent is not None:
         record.agent = replace(record.agent, name=sieve.keep("name", record.agent.name))
     if record.result is not None:
-        record.result = replace(record.result, content=sieve.keep("result", record.result.content))
+        result = record.result
+        record.result = replace(result, content=sieve.keep("result", result.content))
+        if result.annotation is not None:
+            record.result.annotation = sieve.keep("result", result.annotation)
     record.input, record.output = sieve.keep("input", record.input), sieve.keep("output", record.output)
     record.metadata = sieve.keep("metadata", record.metadata or None) or {}
     record.session_id = _identity(sieve, names.OI_SESSION, record.session_id)

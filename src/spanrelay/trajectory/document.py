@@ -494,7 +494,11 @@ class Document:
         return paired
 
     def _write_run(self, call: Call, record: SpanRecord) -> None:
-        extra: dict[str, JSON] = {"otel": steps.origin_of(record), **steps.tool_error(record)}
+        extra: dict[str, JSON] = {
+            "otel": steps.origin_of(record),
+            **steps.tool_error(record),
+            **steps.annotation_of(record),
+        }
         if record.incomplete:
             extra["incomplete"] = record.incomplete
         if record.answered_by is not None:

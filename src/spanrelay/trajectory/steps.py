@@ -322,6 +322,12 @@ def tool_error(record: SpanRecord) -> dict[str, JSON]:
     return {"is_error": True} if record.result is not None and record.result.is_error else {}
 
 
+def annotation_of(record: SpanRecord) -> dict[str, JSON]:
+    """Return what is said about a tool's result, for the `extra` of its observation."""
+    said = record.result.annotation if record.result is not None else None
+    return {} if said is None else {"annotation": said}
+
+
 def executed_content(record: SpanRecord, media: MediaStore | None) -> str | list[atif.ContentPart] | None:
     """Return what a tool's own span says it gave: its result, else the text of its failure."""
     if record.result is not None and record.result.content is not None:
