@@ -294,6 +294,8 @@ def _profile(record: SpanRecord, *, ended: bool) -> Fields | None:
     if ended and _given(record) is not None:
         profile["input"] = _given(record)
     if record.kind == "tool" and record.tool is not None:
+        if ended and record.result is not None and record.result.annotation is not None:
+            profile["tool_result_annotation"] = record.result.annotation
         return {"tool_call_id": record.tool.call_id, **profile}
     if record.kind == "custom":
         return {"subtype": record.name, **profile}
