@@ -6,7 +6,6 @@ not hold for what was imported, it ends the program.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -133,7 +132,7 @@ class Patches:
 
 def is_patched(kind: type, method: str) -> bool:
     """Whether a wrapper of ours that is in force stands at `method` of `kind`, or of a class it derives from."""
-    present: Any = inspect.getattr_static(kind, method, None)
+    present: Any = next((vars(owner)[method] for owner in kind.__mro__ if method in vars(owner)), None)
     while present is not None and hasattr(present, "__wrapped__"):
         wrapper, enabled = getattr(present, "_self_wrapper", None), getattr(present, "_self_enabled", None)
         if getattr(wrapper, "__module__", "").startswith("spanrelay"):

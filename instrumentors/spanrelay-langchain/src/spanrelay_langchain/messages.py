@@ -161,12 +161,11 @@ class Asked(Mapping[str, Any]):
 
 def _name_of(model: Any, options: dict[str, Any]) -> str | None:
     """Return the name of the model that is asked, as LangChain's integrations call that field."""
-    for name in (
-        options.get("model"),
-        getattr(model, "model_name", None),
-        getattr(model, "model", None),
-        getattr(model, "model_id", None),
-    ):
+    name = options.get("model")
+    if isinstance(name, str):
+        return name
+    for field in ("model_name", "model", "model_id"):
+        name = getattr(model, field, None)
         if isinstance(name, str):
             return name
     return None

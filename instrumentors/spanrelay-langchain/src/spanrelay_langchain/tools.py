@@ -103,6 +103,29 @@ def _content_of(value: Any, message: ToolMessage | None) -> Any:
     return {"goto": goto} if goto is not None and hasattr(value, "update") else value
 
 
+_hidden: dict[tuple[Any, ...], frozenset[str]] = {}
+"""Which of some arguments LangChain injects, by what a tool is made of: to find out costs as much as a span."""
+
+
+def _shown(tool: Any, given: Any) -> Any:
+    """Return the arguments that come from the model, of what a tool is given."""
+    if not isinstance(given, dict):
+        return given
+    arguments = cast("dict[str, Any]", given)
+    schema = tool.args_schema
+    made_of = (getattr(tool, "func", None), getattr(tool, "coroutine", None))
+    key = (type(tool), schema if isinstance(schema, type) else None, *made_of, *arguments)
+    try:
+        hidden = _hidden.get(key)
+    except TypeError:  # a callable object need not be hashable
+        return tool._filter_injected_args(arguments)
+    if hidden is None:
+        if len(_hidden) > 1000:
+            _hidden.clear()
+        hidden = _hidden[key] = frozenset(arguments.keys() - tool._filter_injected_args(arguments).keys())
+    return {name: value for name, value in arguments.items() if name not in hidden} if hidden else arguments
+
+
 class ToolBoundary:
     """The way of one run through `BaseTool.run`.
 
@@ -124,7 +147,7 @@ class ToolBoundary:
         if not args:
             self._kwargs = {key: value for key, value in kwargs.items() if key != "tool_input"}
         self.call_id: str | None = kwargs.get("tool_call_id")
-        self.shown = tool._filter_injected_args(self._input) if isinstance(self._input, dict) else self._input
+        self.shown = _shown(tool, self._input)
         self._last: Any = None
 
     def _run(self, call: ToolRun) -> Any:
