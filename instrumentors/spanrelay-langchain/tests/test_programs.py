@@ -1,0 +1,71 @@
+"""Unmodified programs under `opentelemetry-instrument`, with nothing but a policy file beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.programs import run
+
+from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
+from spanrelay_testkit.model_server import ModelServer
+
+POLICY = '[plugins.policy]\ntools.deny = ["delete_*"]\n'
+AGENT = """
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+
+@tool
+def delete_file(path: str) -> str:
+    "Delete a file."
+    print("deleted", path)
+    return "gone"
+
+agent = create_agent(ChatOpenAI(model="gpt-5"), [delete_file], name="cleaner")
+try:
+    print(agent.invoke({"messages": [("user", "Delete it.")]})["messages"][-1].text)
+except Exception as error:
+    print(type(error).__name__)
+"""
+FAKE = """
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+print(FakeListChatModel(responses=["Blue."]).invoke("Which colour has the sky?").text)
+"""
+
+
+def answers(request: Request) -> Answer:
+    if request.body["messages"][-1]["role"] != "tool":
+        return reply(tool_calls=[tool_call("delete_file", path="/etc", id="d")])
+    return reply("Done.")
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer(answers) as server:
+        yield server
+
+
+def test_an_agent_tells_its_trajectory_and_nothing_else_changes(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(AGENT, tmp_path, server)
+    assert (ran.code, ran.out) == (0, "deleted /etc\nDone.\n")
+    [document] = ran.trajectories
+    assert document["agent"]["name"] == "cleaner"
+    assert [step["source"] for step in document["steps"]] == ["user", "agent", "agent"]
+    [result] = document["steps"][1]["observation"]["results"]
+    assert (result["source_call_id"], result["content"]) == ("d", "gone")
+
+
+def test_a_policy_file_refuses_a_tool_of_an_agent(tmp_path: Path, server: ModelServer) -> None:
+    (tmp_path / "spanrelay.toml").write_text(POLICY)
+    ran = run(AGENT, tmp_path, server)
+    assert ran.code == 0, ran.err
+    assert "deleted" not in ran.out
+    assert "SpanRelay failed" not in ran.err and "cannot be instrumented" not in ran.err
+
+
+def test_a_model_without_a_provider_is_recorded(tmp_path: Path) -> None:
+    ran = run(FAKE, tmp_path)
+    assert (ran.code, ran.out) == (0, "Blue.\n")
+    assert ran.said == ["Which colour has the sky?", "Blue."]
