@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from spanrelay import _json
+from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.call import call_in_flight
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.function import ToolExecution
 from spanrelay.records import ToolRequest
-from spanrelay.tracing import Tracing
+from spanrelay.tracing import Tracing, describe_error
 
 
 class ToolBoundary:
@@ -37,7 +39,7 @@ class ToolBoundary:
         if call.observed:
             call.sent = _json.dumps(given)
         result = await self._wrapped(function_tool=self._tool, context=self._context, arguments=text)
-        call._is_error = bool(result.is_sdk_generated_error)
+        call._is_error = call._is_error or bool(result.is_sdk_generated_error)
         call.gave(result.output)
         return result
 
@@ -68,11 +70,23 @@ class Tools:
         return await arun(ToolExecution(request, ToolBoundary(wrapped, tool, context, text), self._tracing))
 
 
+async def _put_into_words(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """The SDK puts into words what a tool raised: the model is told them, and nobody the error."""
+    told = await wrapped(*args, **kwargs)
+    call = call_in_flight()
+    if told is not None and isinstance(call, ToolExecution):
+        with guarded("reading what a tool raised"):
+            call.record.error = describe_error(kwargs["error"])
+            call._is_error = True
+    return told
+
+
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
     """The one function that invokes tools, by both its names: runs have bound it, realtime sessions have not."""
     tools = Tools(tracing)
-    name = "_invoke_function_tool_with_metadata"
+    invoke, words = "_invoke_function_tool_with_metadata", "maybe_invoke_function_tool_failure_error_function"
     return (
-        Patch("agents.run_internal.tool_execution", name, tools.invoke),
-        Patch("agents.tool", name, tools.invoke),
+        Patch("agents.run_internal.tool_execution", invoke, tools.invoke),
+        Patch("agents.tool", invoke, tools.invoke),
+        Patch("agents.tool", words, _put_into_words, required=False),
     )
