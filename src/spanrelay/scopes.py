@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Token
@@ -41,19 +43,37 @@ class Registrable(Protocol):
         ...
 
 
+class _Owners:
+    """How many registries scopes have come to own: as long as it is the same, what a scope has found holds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.free()
+
+    def free(self) -> None:
+        """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+        self.lock = threading.Lock()
+
+
+_owners = _Owners()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_owners.free)
+
+
 class Scope:
     """One entered scope. `span` is its span; `session_id`, `user_id` and `metadata` reach every span below."""
 
     __slots__ = (
+        "_known",
+        "_observation",
         "_observers",
+        "_policy",
         "_registry",
         "_token",
         "_tracing",
         "name",
-        "observers",
         "parent",
         "record",
-        "registries",
         "span",
         "started",
     )
@@ -64,15 +84,46 @@ class Scope:
         """The name given to `scope(...)`."""
         self.parent = parent
         self.span: Span | None = None
-        self.registries: tuple[Registry[Any], ...] = parent.registries if parent is not None else ()
-        """What is registered for calls in this scope, outer scopes first."""
-        self.observers: tuple[Registry[Any], ...] = parent.observers if parent is not None else ()
-        """What is registered for records in this scope, outer scopes first."""
         self._registry: Registry[Any] | None = None
         self._observers: Registry[Any] | None = None
         self._token: Token[Context] | None = None
         self._tracing = default_tracing()
         self.started = time.perf_counter_ns()
+        if parent is None:
+            self._policy, self._observation, self._known = (), (), _owners.count
+        else:
+            if parent._known != _owners.count:
+                parent._look_up()
+            self._policy, self._observation, self._known = parent._policy, parent._observation, parent._known
+
+    @property
+    def registries(self) -> tuple[Registry[Any], ...]:
+        """What is registered for calls in this scope, outer scopes first."""
+        if self._known != _owners.count:
+            self._look_up()
+        return self._policy
+
+    @property
+    def observers(self) -> tuple[Registry[Any], ...]:
+        """What is registered for records in this scope, outer scopes first."""
+        if self._known != _owners.count:
+            self._look_up()
+        return self._observation
+
+    def _look_up(self) -> None:
+        """Find the registries of this scope and of those around it: an outer one may have got its first just now."""
+        known = _owners.count
+        policy: list[Registry[Any]] = []
+        observation: list[Registry[Any]] = []
+        place: Scope | None = self
+        while place is not None:
+            if place._registry is not None:
+                policy.append(place._registry)
+            if place._observers is not None:
+                observation.append(place._observers)
+            place = place.parent
+        self._policy, self._observation = tuple(reversed(policy)), tuple(reversed(observation))
+        self._known = known
 
     @property
     def agent_name(self) -> str:
@@ -117,16 +168,18 @@ class Scope:
 
     def own(self, entry: Entry) -> Handle:
         """Register policy for calls in this scope and below."""
-        if self._registry is None:
-            self._registry = Registry[Any]()
-            self.registries = (*self.registries, self._registry)
+        with _owners.lock:
+            if self._registry is None:
+                self._registry = Registry[Any]()
+                _owners.count += 1
         return self._registry.add(entry)
 
     def own_observer(self, entry: Entry) -> Handle:
         """Register an observer for what is recorded in this scope and below."""
-        if self._observers is None:
-            self._observers = Registry[Any]()
-            self.observers = (*self.observers, self._observers)
+        with _owners.lock:
+            if self._observers is None:
+                self._observers = Registry[Any]()
+                _owners.count += 1
         return self._observers.add(entry)
 
     @property
