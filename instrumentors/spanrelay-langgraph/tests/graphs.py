@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+import sys
 from typing import Annotated, Any
 
+import pytest
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -14,6 +16,22 @@ from opentelemetry.sdk.trace import ReadableSpan
 from typing_extensions import TypedDict
 
 from spanrelay_testkit.capture import Capture
+
+
+BOTH_COLOURS = pytest.mark.parametrize(
+    "asynchronous",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                sys.version_info < (3, 11), reason="LangGraph's interrupts and tasks need Python 3.11 in async code"
+            ),
+        ),
+    ],
+    ids=["sync", "async"],
+)
+"""Tests of what only Python 3.11 and newer can do in async code."""
 
 
 class Model(BaseChatModel):

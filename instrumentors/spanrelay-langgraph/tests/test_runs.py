@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from spanrelay import current_scope, scope
 from spanrelay_testkit.capture import Capture
 
-from .graphs import Numbers, chain, named, tree
+from .graphs import BOTH_COLOURS, Numbers, chain, named, tree
 
 
 def first(state: Numbers) -> Any:
@@ -172,7 +172,7 @@ def test_a_fan_out_has_a_span_for_each_part(asynchronous: bool, instrumented: Ca
     assert len({id(each) for each in seen.values()}) == 5
 
 
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@BOTH_COLOURS
 def test_tasks_of_the_functional_api_are_below_what_calls_them(asynchronous: bool, instrumented: Capture) -> None:
     @task
     def double(number: int) -> int:

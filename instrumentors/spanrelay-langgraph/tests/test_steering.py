@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from spanrelay.tracing import recording
 from spanrelay_testkit.capture import Capture
 
-from .graphs import Numbers, chain, marks, named, tree
+from .graphs import BOTH_COLOURS, Numbers, chain, marks, named, tree
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
@@ -36,7 +36,7 @@ def session(span: ReadableSpan) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["values", "updates", "messages", ["values", "custom"]], ids=str)
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@BOTH_COLOURS
 def test_an_interrupt_marks_the_node_and_the_run_and_a_resume_goes_on(
     asynchronous: bool, mode: Any, instrumented: Capture
 ) -> None:
