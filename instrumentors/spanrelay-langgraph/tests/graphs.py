@@ -17,7 +17,6 @@ from typing_extensions import TypedDict
 
 from spanrelay_testkit.capture import Capture
 
-
 BOTH_COLOURS = pytest.mark.parametrize(
     "asynchronous",
     [

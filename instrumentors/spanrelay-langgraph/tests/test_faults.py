@@ -300,3 +300,24 @@ def test_a_provider_that_is_not_ours_gets_the_same_spans() -> None:
         instrumentor.uninstrument()
         assert tree(capture) == [("invoke_agent g", ["one", "two"])]
         assert (named(capture, "invoke_agent g").attributes or {})["output.value"] == '{"numbers":[0,1,2]}'
+
+
+def test_nothing_of_a_run_is_kept_when_its_spans_are_gone() -> None:
+    from spanrelay_langgraph.nodes import NodeScope
+    from spanrelay_langgraph.runs import GraphRun, RunScope
+
+    with captured() as capture:
+        instrumentor = LangGraphInstrumentor()
+        instrumentor.instrument(tracer_provider=capture.provider)
+        graph = chain(one, two, name="g")
+        graph.invoke({"numbers": []})
+        asyncio.run(graph.ainvoke({"numbers": []}))
+        stream = graph.stream({"numbers": []})
+        next(stream)
+        stream.close()
+        instrumentor.uninstrument()
+        assert len(capture.spans) == 8
+        capture.clear()
+        del stream
+    gc.collect()
+    assert [found for found in gc.get_objects() if isinstance(found, (NodeScope, RunScope, GraphRun))] == []
