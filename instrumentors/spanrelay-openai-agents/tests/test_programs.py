@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -185,3 +186,10 @@ def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: 
     assert "GuardrailRejected: guardrail 'policy.tools' refused the call: tool 'get_weather' is denied" in ran.err
     assert "is denied by 'get_*'" in str(ran.trajectories)
     assert [request.body["temperature"] for request in server.requests] == [0.25]
+
+
+def test_the_program_in_the_readme_runs(tmp_path: Path, server: ModelServer) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    [program] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    ran = run_program(program, tmp_path, server, launched=False, OPENAI_AGENTS_DISABLE_TRACING="1")
+    assert (ran.code, ran.err) == (0, "")
