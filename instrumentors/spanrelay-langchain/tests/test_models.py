@@ -151,6 +151,8 @@ def test_an_answer_from_the_cache_is_one_span_that_says_so(
     assert "spanrelay.answered_by" not in attributes(first)
     assert attributes(second)["spanrelay.answered_by"] == "langchain cache"
     assert (asked(second), said(second)) == (QUESTION, ANSWER)
+    assert "gen_ai.usage.input_tokens" not in attributes(second)
+    assert "gen_ai.response.id" not in attributes(second)
 
 
 @each_way_of_a_chain

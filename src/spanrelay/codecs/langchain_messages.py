@@ -273,7 +273,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
     said = as_mapping(first.get("response_metadata"))
     output = as_mapping(wire.get("llm_output"))
     return ModelResponse(
-        as_str(said.get("id")) or as_str(output.get("id")) or as_str(first.get("id")),
+        as_str(said.get("id")) or as_str(output.get("id")) or _given_id(first),
         next((name for name in map(_model_of, (said, output)) if name), None),
         messages,
         [message.finish_reason for message in messages if message.finish_reason is not None],
@@ -281,6 +281,12 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         None,
         {key: said[key] for key in ("service_tier", "system_fingerprint") if said.get(key) is not None},
     )
+
+
+def _given_id(message: Mapping[str, Any]) -> str | None:
+    """Return the message's id where the provider gave it, and not LangChain."""
+    message_id = as_str(message.get("id"))
+    return None if message_id is None or message_id.startswith(("lc_", "run-")) else message_id
 
 
 def _model_of(said: Mapping[str, Any]) -> str | None:

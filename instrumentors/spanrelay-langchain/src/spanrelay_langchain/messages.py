@@ -200,6 +200,20 @@ def result_json(result: ChatResult) -> dict[str, Any]:
     return {"generations": generations, "llm_output": result.llm_output}
 
 
+def result_json_from_cache(result: ChatResult) -> dict[str, Any]:
+    """Return an answer as JSON without what was said of another call: its tokens, which nobody spent, and its id."""
+    generations = [
+        {**generation, "message": _without_call(generation["message"])}
+        for generation in result_json(result)["generations"]
+    ]
+    return {"generations": generations, "llm_output": None}
+
+
+def _without_call(message: dict[str, Any]) -> dict[str, Any]:
+    said = {key: value for key, value in message["response_metadata"].items() if key not in ("id", "token_usage")}
+    return {**message, "id": None, "usage_metadata": None, "response_metadata": said}
+
+
 def result_of(body: Mapping[str, Any], run_id: Any) -> ChatResult:
     """Return the answer that `body` is the JSON of, its messages with the ids that those of `run_id` have."""
     from langchain_core.outputs import ChatGeneration, ChatResult

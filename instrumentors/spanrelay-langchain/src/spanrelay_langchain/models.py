@@ -24,7 +24,7 @@ from spanrelay.records import ModelRequest, SpanRecord
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, recording
 from spanrelay_langchain.clients import leaves_policy_to_client
-from spanrelay_langchain.messages import Asked, chunks_of, plain, result_json, result_of
+from spanrelay_langchain.messages import Asked, chunks_of, plain, result_json, result_json_from_cache, result_of
 
 _MODULE = "langchain_core.language_models.chat_models"
 CACHE = "langchain cache"
@@ -257,8 +257,9 @@ class ChatBoundary:
 
 def _keep(call: ModelCall, result: Any) -> None:
     if call.observed and not call.delegated:
+        read = result_json_from_cache if call.record.answered_by == CACHE else result_json
         with guarded("keeping a model's answer"):
-            call.body = _json.dumps(result_json(result))
+            call.body = _json.dumps(read(result))
 
 
 class GenerateBoundary(ChatBoundary):
