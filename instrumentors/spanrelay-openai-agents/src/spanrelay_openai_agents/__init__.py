@@ -27,6 +27,7 @@ class OpenAIAgentsInstrumentor(Instrumentor):
         "agents.guardrail",
         "agents.run",
         "agents.run_internal.run_loop",
+        "agents.run_internal.tool_actions",
         "agents.run_internal.tool_execution",
         "agents.run_internal.turn_resolution",
         "agents.tool",
@@ -40,12 +41,13 @@ class OpenAIAgentsInstrumentor(Instrumentor):
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """The two ways of a run, its turns and handoffs, the execution of tools, guardrails, traces and spans."""
-        from spanrelay_openai_agents import blocks, guardrails, runs, tools, turns
+        from spanrelay_openai_agents import blocks, guardrails, local_tools, runs, tools, turns
 
         return (
             *runs.patches(tracing),
             *turns.patches(),
             *tools.patches(tracing),
+            *local_tools.patches(tracing),
             *guardrails.patches(tracing),
             *blocks.patches(tracing),
         )
