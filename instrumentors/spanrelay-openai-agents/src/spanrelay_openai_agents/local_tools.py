@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline import typed
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.function import ToolExecution
 from spanrelay.records import ToolRequest
@@ -108,7 +109,7 @@ class LocalTools:
         call_id = _field(tool_call, "call_id") or _field(tool_call, "id")
         request = ToolRequest(
             tool.name,
-            _field(tool_call, _where(tool_call)),
+            typed.as_json(_field(tool_call, _where(tool_call))),
             call_id,
             getattr(tool, "description", None) or None,
             _field(tool_call, "type"),
