@@ -24,13 +24,16 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", autouse=True)
-def little_garbage() -> Iterator[None]:
-    """Each cell collects garbage; what was there before the first one is not looked at every time."""
-    gc.collect()
-    gc.freeze()
+@pytest.fixture(scope="module")
+def garbage_apart() -> Iterator[None]:
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def little_garbage(garbage_apart: None) -> None:
+    """Each cell collects garbage when it ends: what was there before it is not looked at again and again."""
+    gc.freeze()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

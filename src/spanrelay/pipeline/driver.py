@@ -215,11 +215,25 @@ async def _asend(effect: Send) -> Any:
 async def _await(effect: Wait) -> Any:
     token = attach(effect.context)
     try:
-        return await asyncio.wait_for(_as_coroutine(effect.awaitable), effect.timeout)
-    except asyncio.TimeoutError:
-        raise _late(effect) from None
+        task = asyncio.ensure_future(_as_coroutine(effect.awaitable))
     finally:
         detach(token)
+    try:
+        # Not `wait_for`: that waits without end for what will not be cancelled.
+        await asyncio.wait({task}, timeout=effect.timeout)
+    except BaseException:
+        _leave(task)
+        raise
+    if not task.done():
+        _leave(task)
+        raise _late(effect)
+    return task.result()
+
+
+def _leave(task: asyncio.Future[Any]) -> None:
+    """Cancel what nobody waits for any more, and let no complaint come of what it still raises."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 async def _atogether(effect: Together) -> list[Any]:
