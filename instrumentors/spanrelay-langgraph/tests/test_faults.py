@@ -303,8 +303,8 @@ def test_a_provider_that_is_not_ours_gets_the_same_spans() -> None:
 
 
 def test_nothing_of_a_run_is_kept_when_its_spans_are_gone() -> None:
-    from spanrelay_langgraph.nodes import NodeScope
-    from spanrelay_langgraph.runs import GraphRun, RunScope
+    from spanrelay_langgraph.runs import GraphRun
+    from spanrelay_langgraph.scopes import NodeScope, RunScope
 
     with captured() as capture:
         instrumentor = LangGraphInstrumentor()

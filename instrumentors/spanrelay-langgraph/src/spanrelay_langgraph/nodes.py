@@ -5,77 +5,19 @@ The node's scope is current in its code, on whatever thread or task LangGraph ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from langgraph.errors import GraphBubbleUp
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import attach, detach, get_current
 
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.call import CANCELLATIONS
-from spanrelay.records import SpanRecord
-from spanrelay.scopes import Scope, current_scope, inherit
-from spanrelay.tracing import Start, Tracing
-from spanrelay_langgraph.marks import commands_in, mark_handoff, mark_retry, mark_signal
-
-NODE = "langgraph.node"
-STEP = "langgraph.step"
-TRIGGERS = "langgraph.triggers"
-INDEX = "langgraph.index"
-"""Which of its like an execution is, where a `Send` or a call of the functional API asked for it."""
-ATTEMPTS = "langgraph.attempts"
+from spanrelay.scopes import current_scope
+from spanrelay.tracing import Tracing
+from spanrelay_langgraph.marks import commands_in, mark_handoff, mark_retry
+from spanrelay_langgraph.scopes import NodeScope
 
 _HIDDEN = "langsmith:hidden"
 """LangGraph's tag for nodes that are its own."""
-_PUSHED = "__pregel_push"
-"""How the path of a task begins that a node asked for, and not the state of the graph."""
-
-
-class NodeScope(Scope):
-    """One execution of a node. `attempts` counts how often its code was begun."""
-
-    __slots__ = ("attempts", "facts")
-
-    def __init__(self, task: Any, parent: Scope | None) -> None:
-        record = inherit(SpanRecord(0, 0, name=task.name, kind="chain"), parent)
-        super().__init__(record, parent, task.name)
-        self.attempts = 1
-        self.facts: Mapping[str, Any] = {}
-        with guarded("reading what a node is"):
-            self.facts = _facts(task)
-
-    def open(self, tracing: Tracing, outer: Context, time: int | None = None) -> Context:
-        """Start the span with what LangGraph knows of the node."""
-        self._tracing = tracing
-        start = Start(self.record)
-        start.attributes = {**start.attributes, **self.facts}
-        self.span = tracing.begin(start, outer, time)
-        return self.within(outer)
-
-    def close(self, error: BaseException | None = None, time: int | None = None) -> None:
-        """End the span; what LangGraph raises to steer the graph is a mark and no error."""
-        if isinstance(error, GraphBubbleUp):
-            mark_signal(self, error)
-            error = None
-        elif isinstance(error, CANCELLATIONS):
-            self.record.incomplete = "cancelled"
-        if self.attempts > 1 and self.span is not None:
-            self.span.set_attribute(ATTEMPTS, self.attempts)
-        super().close(error, time)
-
-
-def _facts(task: Any) -> dict[str, Any]:
-    # One text for the triggers: the SDK checks a list item by item, which costs more than all the rest here.
-    facts: dict[str, Any] = {NODE: task.name, TRIGGERS: ", ".join(task.triggers)}
-    step = task.config.get("metadata", {}).get("langgraph_step")
-    if step is not None:
-        facts[STEP] = step
-    path = task.path
-    if path[0] == _PUSHED:
-        # A call of the functional API names the task that makes it first.
-        facts[INDEX] = path[2] if isinstance(path[1], tuple) else path[1]
-    return facts
 
 
 class Nodes:

@@ -26,19 +26,7 @@ from spanrelay_langgraph import content
 from spanrelay_langgraph.agents import agent_of, name_of
 from spanrelay_langgraph.answers import chunks_of
 from spanrelay_langgraph.marks import mark_interrupts, mark_resume
-from spanrelay_langgraph.nodes import NodeScope
-
-_NOT_YET: Any = object()
-
-
-class RunScope(Scope):
-    """A run of a graph. `output` is the state that it left, once it has."""
-
-    __slots__ = ("output",)
-
-    def __init__(self, record: SpanRecord, parent: Scope | None, name: str) -> None:
-        super().__init__(record, parent, name)
-        self.output: Any = _NOT_YET
+from spanrelay_langgraph.scopes import NOT_YET, NodeScope, RunScope
 
 
 class GraphRun(AgentRun):
@@ -58,7 +46,7 @@ class GraphRun(AgentRun):
 
     def sending(self, given: Any) -> None:
         """Keep what the graph is given now."""
-        self._run.output = _NOT_YET
+        self._run.output = NOT_YET
         mark_resume(self._run, given)
         if self.observed:
             with guarded("reading what a graph is given"):
@@ -66,7 +54,7 @@ class GraphRun(AgentRun):
 
     def decode_answer(self, response: Response) -> AgentResult:
         """Return what the graph gave as a record: the whole of its state."""
-        if self._run.output is _NOT_YET:
+        if self._run.output is NOT_YET:
             return super().decode_answer(response)
         return AgentResult(_json.loads(_json.dumps(self._run.output)))
 
@@ -78,10 +66,10 @@ class GraphRun(AgentRun):
             with guarded("reading what a graph gave"):
                 if self.sent is None:
                     self.sent = _json.dumps(content.given(self.given))
-                if self._run.output is not _NOT_YET:
+                if self._run.output is not NOT_YET:
                     self.body = _json.dumps(content.gave(self._run.output))
         super().finish(end)
-        self._run.output = _NOT_YET
+        self._run.output = NOT_YET
 
     @property
     def size(self) -> int:
