@@ -283,3 +283,30 @@ def test_nothing_is_recorded_where_instrumentation_is_suppressed(instrumented: C
     finally:
         otel_context.detach(token)
     assert instrumented.spans == ()
+
+
+@EACH_WAY
+def test_a_tool_runs_in_the_scope_of_its_node(run: Any, instrumented: Capture) -> None:
+    from langchain_core.tools import tool
+
+    seen: list[Any] = []
+
+    @tool
+    def get_weather(city: str) -> str:
+        """Say what the weather of a city is."""
+        seen.append(current_scope())
+        return "Rain."
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LangGraph calls its own maker of agents deprecated
+        agent = prebuilt.create_react_agent(Model(rounds=2), [get_weather], name="weather")
+    run(agent, ASKED)
+    assert [(each.name, each.parent.name) for each in seen] == [("tools", "weather")] * 2
+
+
+def test_the_events_of_a_run_are_the_same_run(instrumented: Capture) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # LangGraph calls this way of streaming a beta
+        stream = react(rounds=1).stream_events(ASKED, version="v3")
+        assert stream.output["messages"][-1].content == "Done."
+    assert tree(instrumented) == [("invoke_agent weather", ["agent", "tools", "agent"])]

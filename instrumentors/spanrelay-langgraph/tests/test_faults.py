@@ -321,3 +321,22 @@ def test_nothing_of_a_run_is_kept_when_its_spans_are_gone() -> None:
         del stream
     gc.collect()
     assert [found for found in gc.get_objects() if isinstance(found, (NodeScope, RunScope, GraphRun))] == []
+
+
+async def test_a_node_that_takes_too_long_for_its_policy_has_failed(instrumented: Capture) -> None:
+    from langgraph.errors import NodeTimeoutError
+
+    seen: list[Any] = []
+
+    async def waits(state: Numbers) -> Any:
+        seen.append(current_scope())
+        await asyncio.Event().wait()
+
+    graph: Any = StateGraph(Numbers)
+    graph.add_node("waits", waits, timeout=0.05)
+    graph.add_edge(START, "waits")
+    with pytest.raises(NodeTimeoutError):
+        await graph.compile(name="g").ainvoke({"numbers": []})
+    assert [each.name for each in seen] == ["waits"]
+    failed = "langgraph.errors.NodeTimeoutError"
+    assert outcomes(instrumented) == {"waits": (failed, None), "invoke_agent g": (failed, "error")}
