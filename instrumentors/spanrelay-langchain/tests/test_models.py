@@ -17,11 +17,12 @@ from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 from opentelemetry import trace
 from opentelemetry.context import get_current
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from pydantic import BaseModel
 
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
-from spanrelay_testkit.capture import Capture, asked, said
+from spanrelay_testkit.capture import Capture, asked, captured, said
 from spanrelay_testkit.exchange import Usage, error, reply
 from spanrelay_testkit.model_server import ModelServer
 
@@ -286,6 +287,33 @@ def test_an_async_stream_closed_early_ends_its_span(instrumented: Capture, serve
 
     asyncio.run(go())
     assert [attributes(span)["spanrelay.incomplete"] for span in instrumented.spans] == ["closed", "closed"]
+
+
+def test_an_async_stream_left_in_the_middle_ends_its_span(instrumented: Capture, server: ModelServer) -> None:
+    async def go() -> None:
+        for model in (chat(server), fake()):
+            async for _ in model.astream(QUESTION):
+                break
+
+    asyncio.run(go())
+    gc.collect()
+    assert len(instrumented.spans) == 2
+
+
+@each_way
+def test_what_is_not_sampled_is_no_span_and_goes_through(ask: Any, server: ModelServer) -> None:
+    with captured(sampler=ALWAYS_OFF) as spans, at_work(spans, OpenAIInstrumentor(), LangChainInstrumentor()):
+        assert (ask(chat(server), QUESTION), ask(fake(), QUESTION)) == (ANSWER, ANSWER)
+        assert spans.spans == ()
+
+
+def test_many_calls_at_the_same_time_do_not_mix(instrumented: Capture, server: ModelServer) -> None:
+    async def go() -> None:
+        model = chat(server)
+        await asyncio.gather(*(model.ainvoke(f"question {number}") for number in range(100)))
+
+    asyncio.run(go())
+    assert sorted(map(asked, instrumented.spans)) == sorted(f"question {number}" for number in range(100))
 
 
 def test_nothing_is_current_between_two_chunks(instrumented: Capture) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_openai import ChatOpenAI
+from langchain_openai import AzureChatOpenAI, ChatOpenAI
+from pydantic import SecretStr
 
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
 from spanrelay.errors import MiddlewareError
@@ -24,7 +27,7 @@ from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.model_server import ModelServer
 
 from .test_models import ANSWER, QUESTION, Router
-from .ways import Fake, chat, each_stream, each_way, each_way_of_a_chain, each_whole, fake
+from .ways import WAYS, Fake, chat, each_stream, each_way, each_way_of_a_chain, each_whole, fake
 
 
 @pytest.fixture
@@ -136,6 +139,44 @@ def test_a_known_client_is_trusted_only_while_it_is_patched(capture: Capture, se
     assert not leaves_policy_to_client(fake(), asynchronous=False)
     instrumentor.uninstrument()
     assert not leaves_policy_to_client(model, asynchronous=True)
+
+
+def test_azures_models_leave_policy_to_their_clients_too(capture: Capture, server: ModelServer) -> None:
+    azure = AzureChatOpenAI(
+        azure_endpoint=server.address, azure_deployment="gpt-5", api_version="preview", api_key=SecretStr("none")
+    )
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    assert leaves_policy_to_client(azure, asynchronous=False)
+    assert leaves_policy_to_client(azure, asynchronous=True)
+    instrumentor.uninstrument()
+
+
+class Elsewhere:
+    """Stands in a model for its client, and sends nothing through it."""
+
+    def create(self, **options: Any) -> Any:
+        raw = {"choices": [{"message": {"role": "assistant", "content": ANSWER}}]}
+        chunks = [{"choices": [{"index": 0, "delta": {"content": "Blue", "role": "assistant"}}]}]
+        return contextlib.nullcontext(chunks) if options.get("stream") else raw
+
+    @property
+    def with_raw_response(self) -> Any:
+        return SimpleNamespace(
+            create=lambda **options: SimpleNamespace(parse=lambda: self.create(**options), headers={})
+        )
+
+
+@pytest.mark.parametrize("ask", [WAYS["invoke"], WAYS["stream"]], ids=["invoke", "stream"])
+def test_an_answer_that_passed_by_the_client_is_refused_where_there_is_policy(
+    ask: Any, instrumented: Capture, server: ModelServer, policy: Any
+) -> None:
+    model = chat(server)
+    model.client = Elsewhere()
+    assert ask(model, QUESTION).startswith("Blue")
+    policy(Seen().entry())
+    with pytest.raises(MiddlewareError, match="'ChatOpenAI' answered without its client"):
+        ask(model, QUESTION)
 
 
 # --- refusing ---

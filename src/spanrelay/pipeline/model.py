@@ -86,6 +86,11 @@ class ModelCall(Call):
         return not self.exempt or (self._lender is not None and self._lender.governed)
 
     @property
+    def reached(self) -> bool:
+        """Whether a provider's call beneath was made."""
+        return self._provider is not None
+
+    @property
     def delegated(self) -> bool:
         """Whether a provider's call beneath tells the whole story, so that nothing need be kept here."""
         return self.exempt and self._provider is not None and self._provider.record.error is None

@@ -15,9 +15,11 @@ from opentelemetry.context import attach, detach
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import langchain_messages
+from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.call import call_in_flight
 from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.middleware import chain_for
 from spanrelay.pipeline.model import ModelCall, open_for
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.records import ModelRequest, SpanRecord
@@ -256,10 +258,25 @@ class ChatBoundary:
 
 
 def _keep(call: ModelCall, result: Any) -> None:
+    _insist_on_policy(call)
     if call.observed and not call.delegated:
         read = result_json_from_cache if call.record.answered_by == CACHE else result_json
         with guarded("keeping a model's answer"):
             call.body = _json.dumps(read(result))
+
+
+def _insist_on_policy(call: ModelCall) -> None:
+    """Refuse an answer for which policy was left to a client that then was not asked.
+
+    Raises:
+        MiddlewareError: the answer came another way, and policy that is registered for it has not run.
+    """
+    if call.reached or call.governed or call.record.answered_by is not None or chain_for(call) is None:
+        return
+    raise MiddlewareError(
+        f"{type(cast('ChatBoundary', call.boundary).model).__name__!r} answered without its client, so policy has not "
+        "run; ask a subclass with a `_generate` of its own, for which policy runs at the model"
+    )
 
 
 class GenerateBoundary(ChatBoundary):
@@ -397,6 +414,7 @@ class _Chunks:
         if this._rewriter is not None:
             return cast("Any", super())._take(chunk)
         call: ModelCall = this.call
+        _insist_on_policy(call)
         if call.record.time_to_first_chunk is None:
             call.record.time_to_first_chunk = (time.perf_counter_ns() - call.started) / 1e9
         if call.observed and not call.delegated:
