@@ -182,6 +182,17 @@ def test_what_is_offered_to_a_model_passes_is_removed_or_refuses(
     assert len(server.requests) == 2
 
 
+def test_a_refused_tool_may_answer_with_the_reason(policy: Callable[[str], Activation], capture: Capture) -> None:
+    called: list[int] = []
+    policy('tools.deny = ["delete_*"]\ntools.refused = "answer"')
+    answer = run_tool("delete_file", lambda: called.append(1), call_id="c1")
+    assert answer == "guardrail 'policy.tools' refused the call: tool 'delete_file' is denied by 'delete_*'"
+    assert called == []
+    policy('tools.deny = ["delete_*"]')
+    with pytest.raises(GuardrailRejected):
+        run_tool("delete_file", lambda: called.append(1))
+
+
 @pytest.mark.parametrize("lists", ['deny = ["web_search*"]', 'allow = ["get"]'])
 def test_a_tool_that_the_provider_runs_is_refused_where_it_is_offered(
     policy: Any, client: openai.OpenAI, server: ModelServer, lists: str

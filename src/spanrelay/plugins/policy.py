@@ -42,9 +42,13 @@ class Names:
 
 @dataclass(slots=True)
 class Tools(Names):
-    """As `Names`; `offered` says what becomes of a request that offers a refused function to the model."""
+    """As `Names`; what becomes of a request that offers a refused function to the model, and of its execution.
+
+    `refused`: the execution raises, or answers with the reason, for the model to read.
+    """
 
     offered: Literal["pass", "remove", "refuse"] = "pass"
+    refused: Literal["raise", "answer"] = "raise"
 
 
 @dataclass(slots=True)
@@ -108,7 +112,7 @@ class PolicyPlugin:
         config: PolicyConfig = context.config
         tools, models = _Judge("tool", config.tools), _Judge("model", config.models)
         if tools.judges:
-            _use_tools(context, tools, config.tools.offered)
+            _use_tools(context, tools, config.tools)
         if models.judges:
             context.use(guardrail(name="models", kinds=MODELS)(models.model_refusal))
         if config.session.are_set() or config.process.are_set():
@@ -165,8 +169,9 @@ def _model_of(call: Any) -> str | None:
     return model if isinstance(model, str) else call.request.model
 
 
-def _use_tools(context: Context, judge: _Judge, offered: str) -> None:
-    context.use(guardrail(name="tools", kinds=["tool"])(lambda call: judge.refusal(call.request.name)))
+def _use_tools(context: Context, judge: _Judge, config: Tools) -> None:
+    offered, answers = config.offered, config.refused == "answer"
+    context.use(guardrail(name="tools", kinds=["tool"], answers=answers)(lambda call: judge.refusal(call.request.name)))
 
     def refuse_offers(call: Any) -> str | None:
         for tool in _tools_of(call):

@@ -38,11 +38,24 @@ def weather(request: Request) -> Answer:
     return reply("I have no weather for Atlantis: there is no station there. May I look up another city?")
 
 
+def support(request: Request) -> Answer:
+    """The model's side of `examples/policy/agent.py`: two tool calls at once, then what came of them."""
+    messages: list[dict[str, Any]] = request.get("messages", [])
+    results = results_since_user(messages)
+    if results:
+        return reply(f"This is what came of it: {' '.join(str(result['content']) for result in results)}")
+    if sum(message.get("role") == "user" for message in messages) > 1:
+        return reply("I have written to ann@example.com.")
+    email = "ann@example.com"
+    calls = [tool_call("find_customer", email=email, id="call_find")]
+    return reply(tool_calls=[*calls, tool_call("delete_customer", email=email, id="call_delete")])
+
+
 def results_since_user(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The tool messages after the last user message."""
     last = max((at for at, message in enumerate(messages) if message.get("role") == "user"), default=-1)
     return [message for message in messages[last + 1 :] if message.get("role") == "tool"]
 
 
-SCRIPTS: dict[str, Script] = {"echo": echo, "weather": weather}
+SCRIPTS: dict[str, Script] = {"echo": echo, "support": support, "weather": weather}
 """The scripts that the command line knows."""
