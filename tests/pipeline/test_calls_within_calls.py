@@ -15,8 +15,9 @@ from spanrelay.codecs import openai_chat
 from spanrelay.instrumentation.patching import is_patched
 from spanrelay.pipeline.driver import arun, run
 from spanrelay.pipeline.managed import AsyncModelBoundary, ModelBoundary
-from spanrelay.pipeline.model import ModelCall
-from spanrelay.tracing import default_tracing
+from spanrelay.pipeline.model import ModelCall, open_for
+from spanrelay.records import SpanRecord
+from spanrelay.tracing import Start, default_tracing
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.exchange import Usage, reply
@@ -175,6 +176,42 @@ def test_calls_at_the_same_time_do_not_mix(instrumented: Capture, client: openai
     runs = {span.context.span_id for span in instrumented.spans if span.context and span.name.startswith("run")}
     assert len(calls) == 8
     assert {span.parent.span_id for span in calls if span.parent} == runs
+
+
+@pytest.mark.parametrize("outer", [True, False], ids=["below the outer framework", "at the outer framework"])
+@pytest.mark.parametrize("inner", [True, False], ids=["below the inner framework", "at the inner framework"])
+def test_a_framework_over_a_framework_is_one_span_and_policy_runs_once(
+    instrumented: Capture, client: openai.OpenAI, outer: bool, inner: bool
+) -> None:
+    seen: list[str] = []
+
+    @request_intercept
+    def look(call: Any) -> None:
+        seen.append(call.request.model)
+
+    def below(wire: Any) -> Any:
+        start = Start(SpanRecord(0, 0, name="inner", kind="llm"))
+        opened = open_for(default_tracing(), start, "llm")
+        boundary = ModelBoundary(lambda wire: answer(ask(client).id), stream=False)
+        call = ModelCall(openai_chat, FRAMEWORKS, boundary, default_tracing(), provider="any", opened=opened)
+        call.lends, call.exempt = True, call.exempt or inner
+        return run(call)
+
+    with use(look):
+        run(framework(below, delegates=outer))
+    assert seen == (["gpt-5-mini"] if outer and inner else ["gpt-5"])
+    assert said(instrumented.span) == "Blue."
+
+
+def test_of_a_stream_that_breaks_beneath_what_had_come_is_kept(instrumented: Capture) -> None:
+    def reads(wire: Any) -> Any:
+        return answer("".join(chunk.choices[0].delta.content or "" for chunk in ask(client, stream=True)))
+
+    with ModelServer(lambda request: reply("Blue as the sea.", cut_after=4)) as server:
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        with pytest.raises(openai.APIConnectionError):
+            run(framework(reads))
+    assert said(instrumented.span).startswith("Blue")
 
 
 def test_a_patched_client_is_known(instrumented: Capture) -> None:
