@@ -41,11 +41,12 @@ class OpenAIAgentsInstrumentor(Instrumentor):
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """The two ways of a run, its turns and handoffs, the execution of tools, guardrails, traces and spans."""
-        from spanrelay_openai_agents import blocks, guardrails, local_tools, runs, tools, turns
+        from spanrelay_openai_agents import blocks, guardrails, local_tools, models, runs, tools, turns
 
         return (
             *runs.patches(tracing),
             *turns.patches(),
+            *models.patches(tracing),
             *tools.patches(tracing),
             *local_tools.patches(tracing),
             *guardrails.patches(tracing),

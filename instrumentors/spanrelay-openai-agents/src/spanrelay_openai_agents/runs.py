@@ -45,7 +45,7 @@ class RunCall(AgentRun):
         tracing: Opens the spans.
     """
 
-    __slots__ = ("_acting", "_agent", "_first", "_within", "root_scope")
+    __slots__ = ("_acting", "_agent", "_first", "_within", "models", "root_scope")
 
     def __init__(self, agent: Any, given: Any, boundary: RunBoundary, session: str | None, tracing: Tracing) -> None:
         above = call_in_flight()
@@ -57,6 +57,8 @@ class RunCall(AgentRun):
         self._first = self._agent = agent
         self._acting: Scope | None = None
         self._within: Context | None = None
+        self.models: dict[int, tuple[Any, Any]] = {}
+        """The models of the run that are seen here, by id: each itself, and what the run is given for it."""
 
     def within(self, agent: Any) -> Context:
         """Return the context in which a turn of `agent` is to run, opening its span where it takes over."""
