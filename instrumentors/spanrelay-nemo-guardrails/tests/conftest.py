@@ -1,0 +1,41 @@
+"""Fixtures of the testkit, and NeMo Guardrails with the instrumentor at work."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+
+__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clients_are_closed() -> Iterator[None]:
+    """The toolkit keeps its clients for the life of the process."""
+    yield
+    if "nemoguardrails.llm.frameworks" in sys.modules:
+        from nemoguardrails.llm.frameworks import get_default_framework, get_framework
+
+        from .bots import LOOP
+
+        LOOP.run_until_complete(get_framework(get_default_framework()).aclose())
+        LOOP.close()
+
+
+@pytest.fixture
+def instrumented(capture: Capture) -> Iterator[Capture]:
+    """The spans of a test in which the toolkit and the OpenAI SDK are instrumented; nothing stays current."""
+    from opentelemetry.context import get_current
+
+    from spanrelay_nemo_guardrails import NemoGuardrailsInstrumentor
+    from spanrelay_openai import OpenAIInstrumentor
+
+    before = get_current()
+    instrumentors = (NemoGuardrailsInstrumentor(), OpenAIInstrumentor())
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=capture.provider)
+    yield capture
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+    assert get_current() == before
