@@ -1,19 +1,21 @@
 """Fixtures of the testkit, and the OpenAI Agents SDK with the instrumentor at work."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 
 from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
 
-__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "remembering", "swallowing_fails_the_test"]
 
 collect_ignore_glob: list[str] = []
 
 try:
     import agents
-except ImportError:  # its dependencies clash with others that are tested here: it has an environment of its own
-    collect_ignore_glob.append("test_*.py")
+except ImportError:  # it has an environment of its own: see test_environment.py
+    collect_ignore_glob.append("test_[!e]*.py")
 else:
     # Nothing of a test is to be sent to OpenAI's tracing backend.
     agents.set_trace_processors([])
@@ -36,3 +38,10 @@ def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator
         instrumentor.uninstrument()
     assert get_current() == before
     assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+@pytest.fixture
+def remembering() -> Iterator[Callable[[str], Any]]:
+    """Makes a session of an id; closed with the test."""
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(closing(agents.SQLiteSession(name)))

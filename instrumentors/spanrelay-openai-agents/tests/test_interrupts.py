@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from agents import Agent, RunState, SQLiteSession, function_tool
+from agents import Agent, RunState, function_tool
 
 from spanrelay import MiddlewareError, request_intercept, use
 from spanrelay.records import AgentRequest
@@ -44,9 +44,9 @@ def spans_of(capture: Capture, name: str) -> list[Any]:
 @each_way
 @pytest.mark.parametrize("approved", [True, False])
 def test_an_interrupt_and_its_resumption_are_marks(
-    instrumented: Capture, server: ModelServer, run: Way, approved: bool
+    instrumented: Capture, server: ModelServer, run: Way, approved: bool, remembering: Any
 ) -> None:
-    session = SQLiteSession("chat-1")
+    session = remembering("chat-1")
     waiting = run(server, weatherman, QUESTION, session=session)
     [asked] = waiting.interruptions
     state = waiting.to_state()

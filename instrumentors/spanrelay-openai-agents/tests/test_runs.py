@@ -8,7 +8,7 @@ from typing import Any
 
 import agents
 import pytest
-from agents import Agent, RunConfig, Runner, SQLiteSession, function_tool
+from agents import Agent, RunConfig, Runner, function_tool
 from opentelemetry.trace import get_current_span
 from pydantic import BaseModel
 
@@ -172,8 +172,10 @@ def test_code_of_the_application_runs_in_its_span(instrumented: Capture, server:
 
 
 @each_way
-def test_a_session_is_the_conversation_of_every_span(instrumented: Capture, server: ModelServer, run: Way) -> None:
-    run(server, triage(), QUESTION, session=SQLiteSession("chat-7"))
+def test_a_session_is_the_conversation_of_every_span(
+    instrumented: Capture, server: ModelServer, run: Way, remembering: Any
+) -> None:
+    run(server, triage(), QUESTION, session=remembering("chat-7"))
     assert {(span.attributes or {}).get("gen_ai.conversation.id") for span in instrumented.spans} == {"chat-7"}
 
 
@@ -185,10 +187,12 @@ def test_so_is_the_group_of_a_trace(instrumented: Capture, server: ModelServer, 
     assert traces(instrumented) == 2
 
 
-def test_a_sub_agent_belongs_to_the_conversation_of_its_caller(instrumented: Capture, server: ModelServer) -> None:
-    asked = weatherman().as_tool("ask_weatherman", "Asks.", session=SQLiteSession("of the sub-agent"))
+def test_a_sub_agent_belongs_to_the_conversation_of_its_caller(
+    instrumented: Capture, server: ModelServer, remembering: Any
+) -> None:
+    asked = weatherman().as_tool("ask_weatherman", "Asks.", session=remembering("of the sub-agent"))
     boss = Agent("boss", model="gpt-5", tools=[asked])
-    awaited(server, boss, QUESTION, session=SQLiteSession("of the caller"))
+    awaited(server, boss, QUESTION, session=remembering("of the caller"))
     assert {(s.attributes or {}).get("gen_ai.conversation.id") for s in instrumented.spans} == {"of the caller"}
 
 
@@ -263,11 +267,11 @@ def test_what_a_run_ends_with_may_be_an_object(instrumented: Capture, run: Way) 
     assert (attributes["input.value"], attributes["output.value"]) == (QUESTION, '{"sky":"blue"}')
 
 
-def test_many_runs_at_once_do_not_mix(instrumented: Capture, server: ModelServer) -> None:
+def test_many_runs_at_once_do_not_mix(instrumented: Capture, server: ModelServer, remembering: Any) -> None:
     async def all_of_them() -> None:
         async def one(number: int) -> None:
             agent = triage() if number % 2 else weatherman()
-            result = await Runner.run(agent, QUESTION, session=SQLiteSession(f"chat-{number}"))
+            result = await Runner.run(agent, QUESTION, session=remembering(f"chat-{number}"))
             assert result.final_output == "I was told: sunny in Rome"
 
         await asyncio.gather(*(one(number) for number in range(30)))

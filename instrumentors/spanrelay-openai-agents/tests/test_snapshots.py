@@ -6,6 +6,7 @@ Ids are counted, and nothing is left open. The model calls in between are the Op
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ def spans_of(run: Way, dialect: str, *, content: bool) -> list[dict[str, Any]]:
         for instrumentor in instrumentors:
             instrumentor.instrument(tracer_provider=spans.provider)
         try:
-            session = SQLiteSession("chat-1")
-            state = run(server, triage, QUESTION, session=session).to_state()
-            state.approve(state.get_interruptions()[0])
-            run(server, triage, state, session=session)
+            with closing(SQLiteSession("chat-1")) as session:
+                state = run(server, triage, QUESTION, session=session).to_state()
+                state.approve(state.get_interruptions()[0])
+                run(server, triage, state, session=session)
         finally:
             for instrumentor in instrumentors:
                 instrumentor.uninstrument()
