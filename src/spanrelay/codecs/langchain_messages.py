@@ -18,7 +18,7 @@ from spanrelay.codecs.langchain_stream import ChunkAccumulator, stream_events, s
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_shapes import decode_usage, patch_counts
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import overlay, patch_sequence, put
+from spanrelay.codecs.patching import overlay, patch_sequence, put, same_role, same_tool
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     JSON,
@@ -529,14 +529,6 @@ def _patch_tool(old: ToolDefinition, new: ToolDefinition, wire: Any) -> list[Any
     return [out]
 
 
-def _same_tool(old: ToolDefinition, new: ToolDefinition) -> bool:
-    return old.name == new.name and old.type == new.type
-
-
-def _same_role(old: Message, new: Message) -> bool:
-    return old.role == new.role
-
-
 def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return `wire` changed where `request` differs; see `Codec.encode_request`.
 
@@ -552,11 +544,11 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
     if messages != old.messages:
         items = as_list(wire.get("messages"))
         out["messages"] = patch_sequence(
-            old.messages, messages, items, patch=_patch_message, build=_write_message, alike=_same_role
+            old.messages, messages, items, patch=_patch_message, build=_write_message, alike=same_role
         )
     if request.tools != old.tools:
         items = as_list(wire.get("tools"))
-        tools = patch_sequence(old.tools, request.tools, items, patch=_patch_tool, build=_write_tool, alike=_same_tool)
+        tools = patch_sequence(old.tools, request.tools, items, patch=_patch_tool, build=_write_tool, alike=same_tool)
         put(out, "tools", tools or None)
     write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys={})
     if request.stream != old.stream:
@@ -579,7 +571,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
             as_list(out.get("generations")),
             patch=_patch_generation,
             build=_write_generation,
-            alike=_same_role,
+            alike=same_role,
         )
     changed = replace(response, messages=[], finish_reasons=[]) != replace(old, messages=[], finish_reasons=[])
     if changed and out.get("generations"):

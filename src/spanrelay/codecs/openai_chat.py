@@ -18,14 +18,13 @@ from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_chat_messages import patch_message, read_assistant, read_message, write_message
 from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
-    WHOLE_USAGE,
     decode_error,
     decode_usage,
     encode_error,
-    encode_usage,
+    patch_outcome,
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import patch_sequence, put
+from spanrelay.codecs.patching import patch_sequence, put, same_role, same_tool
 from spanrelay.records import (
     JSON,
     Message,
@@ -192,14 +191,6 @@ def _patch_tool_definition(old: ToolDefinition, new: ToolDefinition, wire: Any) 
     return [{**wire, new.type: inner}]
 
 
-def _same_tool(old: ToolDefinition, new: ToolDefinition) -> bool:
-    return old.name == new.name and old.type == new.type
-
-
-def _same_role(old: Message, new: Message) -> bool:
-    return old.role == new.role
-
-
 def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return `wire` changed where `request` differs; see `Codec.encode_request`.
 
@@ -222,7 +213,7 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
             as_list(wire.get("messages")),
             patch=patch_message,
             build=write_message,
-            alike=_same_role,
+            alike=same_role,
         )
     if request.tools != old.tools:
         tools = patch_sequence(
@@ -231,7 +222,7 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
             as_list(wire.get("tools")),
             patch=_patch_tool_definition,
             build=_write_tool_definition,
-            alike=_same_tool,
+            alike=same_tool,
         )
         put(out, "tools", tools or None)
     if request.parameters != old.parameters:
@@ -262,13 +253,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
         out["choices"] = _patch_choices(old.messages, response.messages, as_list(wire.get("choices")))
     if response.finish_reasons != old.finish_reasons:
         out["choices"] = _set_finish_reasons(as_list(out.get("choices")), response.finish_reasons)
-    if response.usage != old.usage:
-        put(out, "usage", encode_usage(old.usage, response.usage, wire.get("usage", WHOLE_USAGE)))
-    if response.error != old.error:
-        put(out, "error", response.error and encode_error(response.error, wire.get("error")))
-    for key in _RESPONSE_PARAMETERS:
-        if response.parameters.get(key) != old.parameters.get(key):
-            put(out, key, response.parameters.get(key))
+    patch_outcome(out, old, response, _RESPONSE_PARAMETERS)
     return out
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
-from spanrelay.codecs.openai_shapes import WHOLE_USAGE, decode_error, decode_usage, encode_error, encode_usage
+from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error, patch_outcome
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put
 from spanrelay.codecs.texts import Slot, Texts
@@ -162,13 +162,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
             alike=lambda _old, _new: True,
         )
         out["choices"] = [{**choice, "index": index} for index, choice in enumerate(choices)]
-    if response.usage != old.usage:
-        put(out, "usage", encode_usage(old.usage, response.usage, wire.get("usage", WHOLE_USAGE)))
-    if response.error != old.error:
-        put(out, "error", response.error and encode_error(response.error, wire.get("error")))
-    for key in _RESPONSE_PARAMETERS:
-        if response.parameters.get(key) != old.parameters.get(key):
-            put(out, key, response.parameters.get(key))
+    patch_outcome(out, old, response, _RESPONSE_PARAMETERS)
     return out
 
 

@@ -5,12 +5,12 @@ A shape that only one of the APIs has belongs into the codec of that API.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spanrelay.codecs.narrowing import as_float, as_int, as_mapping, as_str
 from spanrelay.codecs.patching import put
-from spanrelay.records import ErrorInfo, Media, Usage
+from spanrelay.records import ErrorInfo, Media, ModelResponse, Usage
 
 _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
     "input_tokens": (("prompt_tokens",),),
@@ -170,3 +170,14 @@ def media_url(media: Media) -> str | None:
     if media.data is None:
         return media.uri
     return f"data:{media.mime_type or 'application/octet-stream'};base64,{media.data}"
+
+
+def patch_outcome(out: dict[str, Any], old: ModelResponse, new: ModelResponse, parameters: Iterable[str]) -> None:
+    """Write into `out` what `new` says of usage, error and `parameters` where `old`, read from it, says otherwise."""
+    if new.usage != old.usage:
+        put(out, "usage", encode_usage(old.usage, new.usage, out.get("usage", WHOLE_USAGE)))
+    if new.error != old.error:
+        put(out, "error", new.error and encode_error(new.error, out.get("error")))
+    for key in parameters:
+        if new.parameters.get(key) != old.parameters.get(key):
+            put(out, key, new.parameters.get(key))

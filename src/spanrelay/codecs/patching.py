@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from spanrelay.records import Message, ToolDefinition
+
 Record = TypeVar("Record")
 
 
@@ -126,3 +128,13 @@ def put(out: dict[str, Any], key: str, value: Any) -> None:
         out.pop(key, None)
     else:
         out[key] = value
+
+
+def same_tool(old: ToolDefinition, new: ToolDefinition) -> bool:
+    """Whether two definitions are of one tool, changed or not."""
+    return old.name == new.name and old.type == new.type
+
+
+def same_role(old: Message, new: Message) -> bool:
+    """Whether two messages may be one message, changed."""
+    return old.role == new.role
