@@ -14,6 +14,7 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.trace import StatusCode
 from tests.matrix.cells import Cell
+from tests.matrix.rules import known_or_small
 from tests.matrix.ways import WAYS, Way
 from tests.matrix.work import World, working
 
@@ -259,19 +260,50 @@ async def test_a_generator_comes_to_its_end_when_its_stream_is_left(way: Way, wo
 
 @on_one_loop
 @pytest.mark.parametrize("way", [way for way in ASKING if way.streams], ids=way_name)
-async def test_a_generator_that_goes_on_after_a_refused_sending_harms_nobody(
+async def test_a_generator_that_never_gives_up_is_stopped_once_its_stream_was_shown(
     way: Way, world: World, tmp_path: Path
 ) -> None:
+    ended: list[str] = []
+
     @execution_intercept
-    def will_not_give_up(call: Any) -> Iterator[Any]:
-        for _ in range(3):
-            with suppress(Exception):
-                yield call
+    def until_it_works(call: Any) -> Iterator[Any]:
+        try:
+            yield call
+            while True:
+                with suppress(Exception):
+                    yield asyncio.sleep(0)
+                    return (yield call)
+        finally:
+            ended.append("over")
+
+    @execution_intercept(name="around", priority=1)
+    def around(call: Any) -> Iterator[Any]:
+        try:
+            return (yield call)
+        finally:
+            ended.append("around")
 
     async with working(Cell("sanitizer", way, "global"), world, tmp_path / "t") as work:
-        with use(will_not_give_up):
-            assert await work.ask("hello") == ANSWER
+        with use(until_it_works), use(around), pytest.raises(MiddlewareError, match="cannot be sent again"):
+            await work.ask("hello")
         assert work.questions == ["hello"]
+    assert work.heard == [ANSWER]
+    assert ended == ["over", "around"]
+
+
+@on_one_loop
+@pytest.mark.parametrize("way", [way for way in ASKING if way.streams], ids=way_name)
+async def test_a_stream_that_breaks_after_a_chunk_was_shown_falls_back_on_nothing(
+    way: Way, world: World, tmp_path: Path
+) -> None:
+    async with working(Cell("sanitizer", way, "global"), world, tmp_path / "t") as work:
+        with pytest.raises(Exception) as bare:
+            await work.ask("cut")
+        with use(known_or_small), pytest.raises(type(bare.value)) as raised:
+            await work.ask("cut")
+        assert str(raised.value) == str(bare.value)
+        assert [request.model for request in work.received] == ["gpt-5"] * 2
+        assert work.heard[0] == work.heard[1]
 
 
 # --- registering and removing ---

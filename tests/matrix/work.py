@@ -27,7 +27,7 @@ from spanrelay_testkit.model_server import ModelServer
 
 
 class World:
-    """The server and its clients, made once. Echoes; the big model is broken where the question says so."""
+    """The server and its clients, made once. Echoes; the big model is broken or cut where the question says so."""
 
     def __init__(self) -> None:
         self.server = ModelServer(self._answer)
@@ -39,6 +39,8 @@ class World:
         question = request.last_user_text
         if "broken" in question and request.model == MODEL:
             return error(500)
+        if "cut" in question and request.model == MODEL:
+            return reply(f"You said: {question}", cut_after=3)
         if "danger" in question:
             return reply(f"You said: {question}", hold=self.go_on, hold_after=7)
         return echo(request)

@@ -95,6 +95,8 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
         yield from _edit(call, chain, frame)
         yield from _judge(call, chain, frame)
         response = yield from _layer(call, chain, frame, 0)
+    except _GivenUp as given_up:
+        raise given_up.error from None
     except GuardrailRejected as refusal:
         if call.kind != "tool" or not any(e.answers and e.name == refusal.name for e in chain.guardrails):
             raise
@@ -202,7 +204,7 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
                 last = value = yield from _layer(effect, chain, frame, index + 1)
             else:
                 value = yield from _perform(effect, entry, call, chain, frame, index)
-        except GeneratorExit:
+        except (GeneratorExit, _GivenUp):
             steps.close()
             raise
         except BaseException as raised:
@@ -251,9 +253,10 @@ class _Made(Response):
 
 def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
     """Send the call; a request changed since the guardrails saw it passes them again."""
+    shown = call.root.tap
+    if shown is not None and shown.delivered:
+        raise _unrepeatable(shown)
     if call.tap is not None:
-        if call.tap.delivered:
-            raise call.tap.failure or MiddlewareError("a stream that has been delivered cannot be sent again")
         call.tap.forget()
     if chain.guardrails and call.changed():
         yield from _judge(call, chain, frame)
@@ -275,6 +278,22 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         tap.call, call.record = call.root, call.root.record
         yield Deliver(native, tap)
     return Response(call, native)
+
+
+class _GivenUp(Exception):
+    """Passes all middleware and leaves as `error`: it was told once, and asked for the same again."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _unrepeatable(shown: Tap) -> BaseException:
+    """Return why a stream that its consumer has seen something of is not sent again."""
+    error = shown.failure or MiddlewareError("a stream that has been delivered cannot be sent again")
+    if shown.refused:
+        return _GivenUp(error)
+    shown.refused = True
+    return error
 
 
 _TOGETHER = "streams cannot be sent together; register the execution intercept with buffered=True"
