@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Literal, TypeAlias, cast
 
 from opentelemetry.context import attach, detach
@@ -264,26 +264,6 @@ class SyncTap(Tap):
             if taken is not _NOTHING:
                 return taken
 
-    def passing(self) -> Iterator[Any]:
-        """Yield the chunks as iteration does, at half its cost where nothing is kept, rewritten or drained."""
-        if self._keeps or self._rewriter is not None or self._ready is not None:
-            yield from self
-            return
-        source, context = self.source, self.call.context
-        while True:
-            token = attach(context)
-            try:
-                chunk = next(source)
-            except StopIteration:
-                break
-            except BaseException as error:
-                self._fail(error)
-                raise
-            finally:
-                detach(token)
-            yield chunk
-        self._finish()
-
     def _pull(self) -> Any:
         """Take the next chunk from the source; `_NOTHING` where the consumer gets none of it."""
         token = attach(self.call.context)
@@ -416,27 +396,6 @@ class AsyncTap(Tap):
             taken = await self._pull()
             if taken is not _NOTHING:
                 return taken
-
-    async def passing(self) -> AsyncGenerator[Any, None]:
-        """The async twin of `SyncTap.passing`."""
-        if self._keeps or self._rewriter is not None or self._ready is not None:
-            async for chunk in self:
-                yield chunk
-            return
-        source, context = self.source, self.call.context
-        while True:
-            token = attach(context)
-            try:
-                chunk = await source.__anext__()
-            except StopAsyncIteration:
-                break
-            except BaseException as error:
-                await self._fail(error)
-                raise
-            finally:
-                detach(token)
-            yield chunk
-        await self._finish()
 
     async def _pull(self) -> Any:
         """Take the next chunk from the source; `_NOTHING` where the consumer gets none of it."""
