@@ -220,8 +220,11 @@ def _scope_of(graph: Any, config: Any, outer: Context) -> RunScope:
 
 
 def _is_below_a_node(scope: Scope | None, outer: Context) -> bool:
-    """Whether a graph is a part of the one whose node runs; a tool or an agent between them makes it its own."""
-    while scope is not None and not isinstance(scope, NodeScope):
+    """Whether a graph is a part of the one whose node runs; a tool or an agent between them makes it its own.
+
+    A scope of another framework's says with `holds_graphs` that its agent is made of the graph below it.
+    """
+    while scope is not None and not isinstance(scope, NodeScope) and not getattr(scope, "holds_graphs", False):
         if scope.record.kind in ("agent", "tool"):
             return False
         scope = scope.parent

@@ -1,0 +1,37 @@
+"""Fixtures of the testkit, and the NeMo Agent Toolkit with the instrumentors at work."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+
+__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+
+collect_ignore_glob: list[str] = []
+
+try:
+    import nat.builder.function  # noqa: F401 - its dependencies clash with others here: it has an environment of its own
+except ImportError:
+    collect_ignore_glob.extend(["test_functions.py", "test_policy.py", "test_programs.py", "test_runs.py"])
+
+
+@pytest.fixture
+def instrumented(capture: Capture) -> Iterator[Capture]:
+    """The spans of a test in which the toolkit and what it stands on are instrumented; nothing stays current."""
+    from opentelemetry.context import get_current
+
+    from spanrelay_langchain import LangChainInstrumentor
+    from spanrelay_langgraph import LangGraphInstrumentor
+    from spanrelay_nemo_agent_toolkit import NemoAgentToolkitInstrumentor
+    from spanrelay_openai import OpenAIInstrumentor
+
+    before = get_current()
+    kinds = (NemoAgentToolkitInstrumentor, LangChainInstrumentor, LangGraphInstrumentor, OpenAIInstrumentor)
+    instrumentors = [kind() for kind in kinds]
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=capture.provider)
+    yield capture
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+    assert get_current() == before
