@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import assembly, boot, graphs, ours, peers, session
+from benchmarks import assembly, boot, graphs, observation, ours, peers, session
 from benchmarks.measure import FULL, QUICK
 from benchmarks.results import Result, table
 
@@ -28,6 +28,8 @@ ROWS: dict[str, ours.Row] = {
     "execution-intercept": ours.execution_intercept,
     "guardrail": ours.guardrail,
     "tool": ours.tool,
+    "sanitizers": observation.sanitizers,
+    "events": observation.events,
     "agent": graphs.agent_sync,
     "agent-async": graphs.agent_async,
     "node": graphs.node,
