@@ -25,6 +25,10 @@ from spanrelay._guard import losses
 LIMIT = 10_000
 """Occasions that may wait for one subscriber."""
 
+GATHER_SECONDS = 0.001
+"""A subscriber's thread that was idle lets so much time pass before it works: waking it for each event would cost
+the thread that makes the call more than the event does."""
+
 IDLE_SECONDS = 5.0
 """A subscriber's thread ends after so long without work, and starts again with the next."""
 
@@ -75,6 +79,7 @@ class Mailbox:
         self._lock = threading.Lock()
         self._put = self._delivered = 0
         self._waiting: list[tuple[int, threading.Event]] = []
+        self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
 
     def put(self, occasion: Occasion) -> None:
@@ -109,14 +114,18 @@ class Mailbox:
 
     def _next(self) -> tuple[int, Occasion] | None:
         """Return what comes next, or None to end the thread."""
+        with contextlib.suppress(queue.Empty):
+            return self._queue.get_nowait()
         try:
-            return self._queue.get(timeout=IDLE_SECONDS)
+            item = self._queue.get(timeout=IDLE_SECONDS)
         except queue.Empty:
             with self._lock:
                 if self._queue.empty():
                     self._thread = None
                     return None
             return self._queue.get()
+        self._hurry.wait(GATHER_SECONDS)
+        return item
 
     def _tell(self, event: Any, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop | None:
         try:
@@ -142,6 +151,8 @@ class Mailbox:
                 if target <= number:
                     done.set()
             self._waiting = [entry for entry in self._waiting if entry[0] > number]
+            if not self._waiting:
+                self._hurry.clear()
 
     def _report(self, error: Exception) -> None:
         losses.add(f"failures of the subscriber {self._name!r}")
@@ -156,6 +167,7 @@ class Mailbox:
             if self._delivered >= self._put:
                 return True
             self._waiting.append((self._put, done))
+            self._hurry.set()
         return done.wait(timeout)
 
 
