@@ -223,3 +223,32 @@ def test_a_dialog_asks_tools_of_the_application(instrumented: Capture, server: M
     ]
     tool = attributes(instrumented, "execute_tool count_stock")
     assert (tool["gen_ai.tool.call.arguments"], tool["gen_ai.tool.call.result"]) == ('{"thing":"chairs"}', "6")
+
+
+def test_rails_behind_a_stream_are_part_of_its_run(instrumented: Capture, server: ModelServer) -> None:
+    yaml = YAML.replace("  output:\n", "  output:\n    streaming: {{enabled: true, chunk_size: 200}}\n").replace(
+        "[check the answer]", "[regex check output]"
+    )
+    yaml = yaml.replace("      input:\n", "      output:\n        patterns: [forbidden]\n      input:\n", 1)
+    assert streamed(bot(server, yaml), "hi") == "Hello, you."
+    assert tree(instrumented) == [
+        "LLMRails.stream",
+        *INPUT_RAILS,
+        "  generate_user_intent",
+        "    chat gpt-5",
+        "  run_guardrail regex check output",
+        "    run_guardrail detect_regex_pattern",
+        "  run_guardrail detect_regex_pattern",
+    ], "the toolkit runs the rail on the whole answer, and its action on each part of the stream"
+
+
+def test_a_stream_that_nobody_reads_ends_when_it_is_dropped(instrumented: Capture, server: ModelServer) -> None:
+    async def drop() -> None:
+        rails = bot(server, STREAMING)
+        chunks = rails.stream_async(messages=user("hi"))
+        await asyncio.gather(*rails._active_tasks)
+        del chunks
+
+    at_work(drop())
+    assert attributes(instrumented, "LLMRails.stream")["spanrelay.incomplete"] == "abandoned"
+    assert instrumented.ledger.open == []
