@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TESTS ?=
+JOBS ?= auto
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -19,8 +20,8 @@ help:  ## Say what there is to do
 demo: $(INSTALLED)  ## Run examples/weather_agent.py under opentelemetry-instrument and show what it did
 	@$(BIN)/python -m spanrelay_testkit.demo
 
-test: $(INSTALLED)  ## Run the tests (TESTS=path for some of them)
-	$(BIN)/python -m pytest -q -m "not e2e" $(TESTS)
+test: $(INSTALLED)  ## Run the tests (TESTS=path for some of them, JOBS=0 for one after the other)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not e2e" $(TESTS)
 
 lint: $(INSTALLED)  ## Check style and layout
 	$(BIN)/ruff format --check .
