@@ -118,6 +118,7 @@ def kinds(capture: Capture) -> list[str]:
     return sorted(str((span.attributes or {}).get("openinference.span.kind", "")) for span in capture.spans)
 
 
+@pytest.mark.proves("langchain", "one trace", "streaming")
 @each_run
 def test_a_run_is_one_trace_in_the_shape_of_the_work(run: Any, graphs: Capture, server: ModelServer) -> None:
     agent = create_agent(chat(server), [get_weather], system_prompt="Be brief.", name="weather")
@@ -139,6 +140,7 @@ def test_the_graph_says_which_agent_it_is(graphs: Capture, server: ModelServer) 
     assert getattr(create_agent(chat(server), []), MARK) == AgentInfo(None)
 
 
+@pytest.mark.proves("langchain", "policy")
 @each_run
 def test_a_policy_refuses_one_tool_and_rewrites_one_parameter(
     run: Any, graphs: Capture, server: ModelServer, policy: Any
@@ -235,6 +237,7 @@ TURNS: dict[str, Callable[..., list[Any]]] = {
 }
 
 
+@pytest.mark.proves("langchain", "interrupts", "sessions")
 @pytest.mark.parametrize("take", TURNS.values(), ids=TURNS)
 def test_an_interrupted_tool_is_no_failure_and_goes_on(take: Any, graphs: Capture) -> None:
     def answers(request: Request) -> Answer:
@@ -254,6 +257,7 @@ def test_an_interrupted_tool_is_no_failure_and_goes_on(take: Any, graphs: Captur
     assert {(span.attributes or {}).get("gen_ai.conversation.id") for span in graphs.spans} == {"t"}
 
 
+@pytest.mark.proves("langchain", "sub-agents")
 def test_an_agent_under_a_tool_is_below_it(graphs: Capture, server: ModelServer) -> None:
     inner = create_agent(chat(server), [get_weather], name="inner")
 

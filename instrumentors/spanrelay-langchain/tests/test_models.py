@@ -85,6 +85,7 @@ def test_what_a_model_says_of_its_answer_is_recorded(instrumented: Capture) -> N
     assert asked(instrumented.span) == f"Be brief.{QUESTION}"
 
 
+@pytest.mark.proves("langchain", "streaming")
 @each_stream
 def test_a_stream_says_when_its_first_chunk_came(ask: Any, instrumented: Capture, server: ModelServer) -> None:
     ask(chat(server), QUESTION)

@@ -57,6 +57,7 @@ def test_an_agent_tells_its_trajectory_and_nothing_else_changes(tmp_path: Path, 
     assert (result["source_call_id"], result["content"]) == ("d", "gone")
 
 
+@pytest.mark.proves("langchain", "policy")
 def test_a_policy_file_refuses_a_tool_of_an_agent(tmp_path: Path, server: ModelServer) -> None:
     (tmp_path / "spanrelay.toml").write_text(POLICY)
     ran = run(AGENT, tmp_path, server)
@@ -69,3 +70,39 @@ def test_a_model_without_a_provider_is_recorded(tmp_path: Path) -> None:
     ran = run(FAKE, tmp_path)
     assert (ran.code, ran.out) == (0, "Blue.\n")
     assert ran.said == ["Which colour has the sky?", "Blue."]
+
+
+TEAM = """
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+
+cleaner = create_agent(ChatOpenAI(model="gpt-5"), [], name="cleaner", system_prompt="Clean.")
+
+@tool
+def delegate(question: str) -> str:
+    "Ask the cleaner."
+    return cleaner.invoke({"messages": [("user", question)]})["messages"][-1].text
+
+boss = create_agent(ChatOpenAI(model="gpt-5"), [delegate], name="boss")
+print(boss.invoke({"messages": [("user", "Is it clean?")]})["messages"][-1].text)
+"""
+
+
+def delegates(request: Request) -> Answer:
+    if request.body["messages"][0]["role"] == "system":
+        return reply("It is clean.")
+    if request.body["messages"][-1]["role"] != "tool":
+        return reply(tool_calls=[tool_call("delegate", question="Clean?", id="d")])
+    return reply("I was told so.")
+
+
+@pytest.mark.proves("langchain", "sub-agents")
+def test_an_agent_under_a_tool_is_embedded_in_the_trajectory(tmp_path: Path) -> None:
+    with ModelServer(delegates) as server:
+        ran = run(TEAM, tmp_path, server)
+    assert (ran.code, ran.out) == (0, "I was told so.\n")
+    [document] = ran.trajectories
+    [inner] = document["subagent_trajectories"]
+    assert (document["agent"]["name"], inner["agent"]["name"]) == ("boss", "cleaner")
+    assert [step["message"] for step in inner["steps"]] == ["Clean.", "Clean?", "It is clean."]

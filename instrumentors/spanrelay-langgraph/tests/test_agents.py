@@ -51,6 +51,7 @@ RUNS: dict[str, Callable[[Any, Any], Any]] = {
 EACH_WAY = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 
 
+@pytest.mark.proves("langgraph", "one trace")
 @EACH_WAY
 def test_an_agent_with_tools_is_one_trace(run: Any, instrumented: Capture) -> None:
     answer = run(react(rounds=2), ASKED)
@@ -95,6 +96,7 @@ def test_a_graph_that_somebody_marks_is_an_agent(instrumented: Capture) -> None:
     assert (attributes["gen_ai.agent.name"], attributes["gen_ai.agent.version"]) == ("inner", "7")
 
 
+@pytest.mark.proves("langgraph", "sessions")
 def test_a_thread_is_one_conversation_over_many_runs(instrumented: Capture) -> None:
     agent = react(rounds=0, checkpointer=InMemorySaver())
     for _ in range(2):
@@ -114,6 +116,7 @@ def policy() -> Iterator[Callable[[Any], None]]:
         handle.remove()
 
 
+@pytest.mark.proves("langgraph", "policy")
 @EACH_WAY
 def test_a_guardrail_refuses_an_agent(run: Any, instrumented: Capture, policy: Any) -> None:
     @guardrail(kinds=["agent"])
@@ -130,6 +133,7 @@ def test_a_guardrail_refuses_an_agent(run: Any, instrumented: Capture, policy: A
     assert "output.value" not in attributes
 
 
+@pytest.mark.proves("langgraph", "policy")
 @EACH_WAY
 def test_a_request_intercept_changes_what_an_agent_is_given(run: Any, instrumented: Capture, policy: Any) -> None:
     @request_intercept(kinds=["agent"])

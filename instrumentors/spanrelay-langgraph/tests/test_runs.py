@@ -63,6 +63,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.proves("langgraph", "one trace", "streaming")
 @pytest.mark.parametrize("run", WAYS.values(), ids=WAYS)
 def test_a_run_is_one_trace_with_its_input_and_its_output(run: Callable[[Any], Any], instrumented: Capture) -> None:
     run(chain(first, second, name="counter"))
@@ -139,6 +140,7 @@ def test_a_graph_below_a_node_is_a_chain_of_the_same_run(instrumented: Capture) 
     assert sorted(kinds) == ["AGENT"] + ["CHAIN"] * 6
 
 
+@pytest.mark.proves("langgraph", "sub-agents")
 def test_a_graph_below_a_tool_is_an_agent_of_its_own(instrumented: Capture) -> None:
     from spanrelay import run_tool
 

@@ -35,6 +35,7 @@ def session(span: ReadableSpan) -> Any:
     return (span.attributes or {})["gen_ai.conversation.id"]
 
 
+@pytest.mark.proves("langgraph", "interrupts")
 @pytest.mark.parametrize("mode", ["values", "updates", "messages", ["values", "custom"]], ids=str)
 @BOTH_COLOURS
 def test_an_interrupt_marks_the_node_and_the_run_and_a_resume_goes_on(

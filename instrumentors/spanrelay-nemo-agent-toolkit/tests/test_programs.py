@@ -99,6 +99,7 @@ def test_a_run_reads_like_the_conversation(tmp_path: Path, server: ModelServer) 
     assert "Failed to detach" not in ran.err
 
 
+@pytest.mark.proves("nemo-agent-toolkit", "sub-agents")
 def test_an_agent_below_a_tool_is_a_trajectory_in_the_trajectory(tmp_path: Path, server: ModelServer) -> None:
     ran = run(TEAM, tmp_path, server)
     told(ran)
@@ -108,6 +109,7 @@ def test_an_agent_below_a_tool_is_a_trajectory_in_the_trajectory(tmp_path: Path,
     assert below["steps"][-1]["message"] == "I was told: sunny in Rome"
 
 
+@pytest.mark.proves("nemo-agent-toolkit", "policy")
 def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: ModelServer) -> None:
     (tmp_path / "spanrelay.toml").write_text(POLICY)
     ran = run(CALLER, tmp_path, server)

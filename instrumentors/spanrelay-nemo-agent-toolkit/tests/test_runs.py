@@ -56,6 +56,7 @@ AGENT = [
 ]
 
 
+@pytest.mark.proves("nemo-agent-toolkit", "one trace", "streaming")
 @each_way
 def test_a_run_is_one_trace_with_one_agent_its_tools_and_each_model_call_once(
     instrumented: Capture, server: ModelServer, tmp_path: Path, run: Way
@@ -125,6 +126,7 @@ def test_a_workflow_without_a_framework_is_an_agent_with_a_tool(
     assert (tool["gen_ai.tool.call.arguments"], tool["gen_ai.tool.call.result"]) == ("Oslo", "sunny in Oslo")
 
 
+@pytest.mark.proves("nemo-agent-toolkit", "sessions")
 def test_turns_of_a_conversation_carry_its_id(instrumented: Capture, tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN, None)
 
@@ -150,6 +152,7 @@ def test_steps_of_the_application_are_marks(instrumented: Capture, tmp_path: Pat
     ]
 
 
+@pytest.mark.proves("nemo-agent-toolkit", "interrupts")
 def test_a_question_to_a_person_is_a_mark_and_no_error(instrumented: Capture, tmp_path: Path) -> None:
     async def answer(prompt: Any) -> Any:
         from nat.data_models.interactive import HumanResponseText

@@ -72,6 +72,7 @@ def test_a_stream_is_told_of_a_refusal_in_the_toolkits_words(instrumented: Captu
     assert "not this model" in (named(instrumented, "LLMRails.stream").status.description or "")
 
 
+@pytest.mark.proves("nemo-guardrails", "policy")
 @pytest.mark.parametrize("run", [generated, streamed])
 def test_a_rewritten_request_is_what_goes_over_the_wire(instrumented: Capture, server: ModelServer, run: Way) -> None:
     @request_intercept(kinds=["llm"])
@@ -139,6 +140,7 @@ def test_rails_are_no_matter_of_policy(instrumented: Capture, server: ModelServe
     assert seen == ["llm"]
 
 
+@pytest.mark.proves("nemo-guardrails", "policy")
 def test_a_policy_file_refuses_a_tool_without_a_change_to_the_rails(
     instrumented: Capture, server: ModelServer, tmp_path: Path
 ) -> None:

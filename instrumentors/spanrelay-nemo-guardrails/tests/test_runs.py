@@ -41,6 +41,7 @@ def attributes(capture: Capture, name: str) -> dict[str, Any]:
     return dict(named(capture, name).attributes or {})
 
 
+@pytest.mark.proves("nemo-guardrails", "one trace")
 @pytest.mark.parametrize("run", [generated, generated_synchronously])
 def test_a_generation_is_one_trace_with_its_rails_actions_and_one_model_call(
     instrumented: Capture, server: ModelServer, run: Way
@@ -77,6 +78,7 @@ def test_a_generation_is_one_trace_with_its_rails_actions_and_one_model_call(
     assert (chat.attributes or {})["gen_ai.provider.name"] == "openai"
 
 
+@pytest.mark.proves("nemo-guardrails", "streaming")
 def test_a_stream_ends_its_run_when_it_is_read(instrumented: Capture, server: ModelServer) -> None:
     assert streamed(bot(server, STREAMING), "hi") == "Hello, you."
     assert tree(instrumented) == ["LLMRails.stream", *INPUT_RAILS, "  generate_user_intent", "    chat gpt-5"]

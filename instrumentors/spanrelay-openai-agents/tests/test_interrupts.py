@@ -41,6 +41,7 @@ def spans_of(capture: Capture, name: str) -> list[Any]:
     return [span for span in capture.spans if span.name == name]
 
 
+@pytest.mark.proves("openai-agents", "interrupts")
 @each_way
 @pytest.mark.parametrize("approved", [True, False])
 def test_an_interrupt_and_its_resumption_are_marks(

@@ -103,6 +103,7 @@ def test_a_handoff_goes_on_in_the_same_document(tmp_path: Path, server: ModelSer
     assert [step.get("extra", {}).get("agent_name") for step in document["steps"][-2:]] == ["weatherman"] * 2
 
 
+@pytest.mark.proves("openai-agents", "sub-agents")
 def test_an_agent_as_a_tool_is_embedded(tmp_path: Path, server: ModelServer) -> None:
     ran = run(ASK["streamed"].format(agent="boss"), tmp_path, server)
     assert told(ran) == [
@@ -118,6 +119,7 @@ def test_an_agent_as_a_tool_is_embedded(tmp_path: Path, server: ModelServer) -> 
     assert without_numbers(story(inner)) == WEATHER
 
 
+@pytest.mark.proves("openai-agents", "sessions")
 def test_turns_of_a_session_are_one_document(tmp_path: Path, server: ModelServer) -> None:
     program = """
 session = SQLiteSession("chat-1")
@@ -177,6 +179,7 @@ temperature = 0.25
 """
 
 
+@pytest.mark.proves("openai-agents", "policy")
 @pytest.mark.parametrize("way", ASK)
 def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: ModelServer, way: str) -> None:
     site = distribution(tmp_path / "site", "other", "cooler", COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")

@@ -55,6 +55,7 @@ def server() -> Iterator[ModelServer]:
         yield running
 
 
+@pytest.mark.proves("openai-agents", "one trace", "streaming")
 @each_way
 def test_a_run_is_one_trace_with_a_span_for_each_call(instrumented: Capture, server: ModelServer, run: Way) -> None:
     result = run(server, weatherman(), QUESTION)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import openai
+import pytest
 from pydantic import BaseModel
 
 from spanrelay_openai import OpenAIInstrumentor
@@ -163,6 +164,7 @@ def asking(create: Callable[[Any], Any], messages: Any) -> dict[str, Any]:
     return {"model": MODEL, "prompt": messages[0]["content"]}
 
 
+@pytest.mark.proves("openai", "one trace", "streaming", "policy")
 class TestOpenAI(InstrumentorContract):
     instrumentor = OpenAIInstrumentor
     forms: ClassVar[dict[str, Any]] = {

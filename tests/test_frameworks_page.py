@@ -1,0 +1,168 @@
+"""`docs/frameworks.md` says what tests prove; `python -m tests.test_frameworks_page` writes it anew.
+
+A test proves something with `@pytest.mark.proves("langgraph", "streaming")`; what no test proves needs a reason here.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "frameworks.md"
+TESTS = sorted([*ROOT.glob("instrumentors/*/tests/**/test_*.py"), *ROOT.glob("tests/**/test_*.py")])
+
+QUALITIES = ("one trace", "streaming", "policy", "sub-agents", "interrupts", "sessions")
+FRAMEWORKS = {
+    "langchain": ("LangChain", ("langchain", "langgraph")),
+    "langgraph": ("LangGraph", ("langgraph",)),
+    "openai-agents": ("OpenAI Agents SDK", ("openai-agents", "openai")),
+    "nemo-agent-toolkit": ("NeMo Agent Toolkit", ("nemo-agent-toolkit", "langchain", "langgraph")),
+    "nemo-guardrails": ("NeMo Guardrails", ("nemo-guardrails",)),
+    "openai": ("OpenAI SDK, without a framework", ("openai",)),
+}
+REASONS = {
+    ("nemo-guardrails", "sub-agents"): "rails have no agents; an agent that an action runs is beneath the action.",
+    ("nemo-guardrails", "interrupts"): "a run of rails cannot be interrupted.",
+    ("nemo-guardrails", "sessions"): "rails know no session; a [scope](scopes.md) around a run names one.",
+    ("openai", "sub-agents"): "the SDK has no agents; [scopes](scopes.md) of kind `agent` make them.",
+    ("openai", "interrupts"): "a call cannot be interrupted.",
+    ("openai", "sessions"): "the SDK knows no session; a [scope](scopes.md) around calls names one.",
+}
+
+NOTHING = "\N{EN DASH}"
+
+HEAD = """\
+# Frameworks
+
+`opentelemetry-instrument python app.py` switches on every package below that is installed, and nothing in the program
+changes. A model call is recorded once, with what the package of the SDK beneath the framework saw of it where that is
+installed too (`spanrelay-openai`). Each package's README says what it records, and how a program switches it on itself.
+
+| Framework | Packages |
+|---|---|
+"""
+
+COLUMNS = """\
+
+Each ✓ is a test that shows it.
+
+- **one trace**: a run is one connected trace with each agent, tool and model call once.
+- **streaming**: it is the same when the run or the answer is streamed.
+- **policy**: tools and models are refused and rewritten, without a change to the program.
+- **sub-agents**: an agent beneath another one is its child in the trace, and embedded in its trajectory.
+- **interrupts**: a run that waits for a person has not failed, and goes on where it stopped.
+- **sessions**: the runs of a conversation carry its id, and are one trajectory.
+
+"""
+
+
+@dataclass(frozen=True)
+class Proof:
+    framework: str
+    quality: str
+    path: Path
+    name: str
+    left_out: bool
+    """Whether the test is marked as one that does not run, or may fail."""
+
+    @property
+    def target(self) -> str:
+        """Where a link of the page leads, and its title."""
+        path = Path(os.path.relpath(self.path, PAGE.parent)).as_posix()
+        return f'{path} "{self.name.removeprefix("test_").replace("_", " ")}"'
+
+
+def proofs_of(path: Path) -> Iterator[Proof]:
+    """What the tests of a file say they prove."""
+    text = path.read_text()
+    if "mark.proves(" not in text:
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and is_test(node.name):
+            left_out = any(mark_of(one)[0] in ("skip", "xfail") for one in node.decorator_list)
+            for mark, arguments in map(mark_of, node.decorator_list):
+                if mark == "proves":
+                    framework, *qualities = arguments
+                    yield from (Proof(framework, quality, path, node.name, left_out) for quality in qualities)
+
+
+def is_test(name: str) -> bool:
+    return name.startswith(("test_", "Test"))
+
+
+def mark_of(decorator: ast.expr) -> tuple[str, list[str]]:
+    """The name of `@pytest.mark.name(…)`, and its arguments that are texts."""
+    call = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if not ast.unparse(call).startswith("pytest.mark."):
+        return "", []
+    arguments = decorator.args if isinstance(decorator, ast.Call) else []
+    return ast.unparse(call).removeprefix("pytest.mark."), [
+        one.value for one in arguments if isinstance(one, ast.Constant) and isinstance(one.value, str)
+    ]
+
+
+PROOFS = [proof for path in TESTS for proof in proofs_of(path)]
+TARGETS = list(dict.fromkeys(proof.target for proof in PROOFS))
+
+
+def cell(framework: str, quality: str) -> str:
+    found = [proof for proof in PROOFS if (proof.framework, proof.quality) == (framework, quality)]
+    return " ".join(f"[✓][{TARGETS.index(proof.target) + 1}]" for proof in found) or NOTHING
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def page() -> str:
+    packages = [
+        row(title, ", ".join(f"[spanrelay-{one}](../instrumentors/spanrelay-{one}/README.md)" for one in names))
+        for title, names in FRAMEWORKS.values()
+    ]
+    table = [row("Framework", *QUALITIES), "|---" * (len(QUALITIES) + 1) + "|\n"]
+    table += [row(title, *(cell(name, quality) for quality in QUALITIES)) for name, (title, _) in FRAMEWORKS.items()]
+    reasons = [f"- {FRAMEWORKS[name][0]}, {quality}: {why}\n" for (name, quality), why in REASONS.items()]
+    links = [f"[{number}]: {target}\n" for number, target in enumerate(TARGETS, 1)]
+    return "".join((HEAD, *packages, COLUMNS, *table, "\nWhere there is none:\n\n", *reasons, "\n", *links))
+
+
+def test_the_page_is_what_the_tests_prove() -> None:
+    assert PAGE.read_text() == page()
+
+
+def test_everything_is_proved_or_has_a_reason_and_nothing_both() -> None:
+    cells = {(framework, quality) for framework in FRAMEWORKS for quality in QUALITIES}
+    proved = {(proof.framework, proof.quality) for proof in PROOFS}
+    assert proved <= cells, "a mark names no framework or no quality of the page"
+    assert cells - proved == set(REASONS)
+
+
+def test_what_proves_runs() -> None:
+    assert [proof for proof in PROOFS if proof.left_out] == []
+
+
+def test_every_package_that_is_named_is_there() -> None:
+    for _, names in FRAMEWORKS.values():
+        assert all((ROOT / "instrumentors" / f"spanrelay-{name}" / "README.md").is_file() for name in names)
+
+
+def test_marks_are_read_from_functions_and_classes(tmp_path: Path) -> None:
+    path = tmp_path / "test_it.py"
+    path.write_text(
+        "@pytest.mark.proves('a', 'x', 'y')\n@pytest.mark.skip\nasync def test_one(): ...\n"
+        "@pytest.mark.proves('b', 'x')\nclass TestTwo: ...\n"
+        "@pytest.mark.proves('b', 'x')\ndef no_test(): ...\n"
+    )
+    assert list(proofs_of(path)) == [
+        Proof("a", "x", path, "test_one", True),
+        Proof("a", "y", path, "test_one", True),
+        Proof("b", "x", path, "TestTwo", False),
+    ]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
