@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast, get_args
 
 from spanrelay.errors import ConfigurationError
+from spanrelay.records import Kind
 
 
 class Entry(Protocol):
@@ -175,3 +176,30 @@ def visible(registries: tuple[Registry[E], ...]) -> tuple[E, ...]:
     """
     merged = [entry for registry in registries for entry in registry.entries]
     return tuple(sorted(merged, key=lambda entry: entry.priority))
+
+
+# --- what every declaration reads alike --------------------------------------------------------------------
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what a function is called where it is defined: `Class.method`, without the functions around it."""
+    return getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
+
+
+def kinds_of(kinds: Iterable[str] | str | None) -> frozenset[Kind] | None:
+    """Return the kinds that a declaration names, one alone or several; None, which means no limit, stays None.
+
+    Raises:
+        TypeError: it is neither text nor several of them.
+        ValueError: one of them is no `Kind`: what is declared for it would never run, and nobody would notice.
+    """
+    if kinds is None:
+        return None
+    if not isinstance(kinds, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+        raise TypeError(f"kinds={kinds!r} must be a kind or several: kinds='llm' or kinds=['llm', 'tool']")
+    named = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    choices = get_args(Kind)
+    unknown = [kind for kind in named if kind not in choices]
+    if unknown:
+        raise ValueError(f"kinds= names {', '.join(map(repr, unknown))}; use some of {', '.join(choices)}")
+    return cast("frozenset[Kind]", frozenset(named))

@@ -6,6 +6,7 @@ pass or refuses, an execution intercept stands around the sending, a stream inte
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from opentelemetry.context import Context
 from spanrelay._guard import swallow
 from spanrelay.pipeline.call import Call
 from spanrelay.records import Kind
-from spanrelay.registry import Handle, Registry, visible
+from spanrelay.registry import Handle, Registry, name_of, visible
 from spanrelay.scopes import Registrable, Scope
 
 Family: TypeAlias = Literal["request", "guardrail", "execution", "stream", "gate"]
@@ -60,28 +61,69 @@ class Middleware:
         return registered.add(self) if scope is None else scope.own(self)
 
 
+_CALLED: dict[Family, str] = {
+    "request": "request intercept",
+    "guardrail": "guardrail",
+    "execution": "execution intercept",
+    "stream": "stream intercept",
+    "gate": "gate",
+}
+_OPTIONS: dict[Family, frozenset[str]] = {
+    "request": frozenset({"name", "kinds", "priority", "timeout", "stop"}),
+    "guardrail": frozenset({"name", "kinds", "priority", "timeout", "answers"}),
+    "execution": frozenset({"name", "kinds", "priority", "timeout", "buffered"}),
+    "stream": frozenset({"name", "kinds", "priority", "hold_back"}),
+    "gate": frozenset({"name", "kinds", "priority", "targets"}),
+}
+
+
+def _check_options(family: Family, options: dict[str, Any]) -> None:
+    """Refuse at the declaration what would else bite at the first call, or never."""
+    called = _CALLED[family]
+    for name, value in options.items():
+        if name not in _OPTIONS[family]:
+            near = difflib.get_close_matches(name, _OPTIONS[family], 1)
+            hint = f"; did you mean {near[0]}=?" if near else ""
+            raise TypeError(f"a {called} has no option {name}={hint}; it has {', '.join(sorted(_OPTIONS[family]))}")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name == "priority" and not isinstance(value, int):
+            raise TypeError(f"priority={value!r} of a {called} must be a whole number; lower runs first")
+        if name == "timeout" and not (number and value > 0):
+            raise TypeError(f"timeout={value!r} of a {called} must be seconds, above 0")
+        if name == "hold_back" and value is not None and not (isinstance(value, int) and value >= 0):
+            raise TypeError(f"hold_back={value!r} of a {called} must be a number of characters, 0 or more, or None")
+
+
+def _check_step(family: Family, step: Any) -> None:
+    called = _CALLED[family]
+    if not callable(step):
+        raise TypeError(f"a {called} is a function, not {step!r}; options are given by name, as in kinds=['llm']")
+    generates = inspect.isgeneratorfunction(step) or inspect.isasyncgenfunction(step)
+    if family == "execution" and not inspect.isgeneratorfunction(step):
+        raise TypeError(
+            f"execution intercept {step!r} must be a generator function: `response = yield call` sends the call on"
+        )
+    if family != "execution" and generates:
+        raise TypeError(f"{called} {step!r} must return its answer, not yield it; only execution intercepts yield")
+    if family in ("stream", "gate") and inspect.iscoroutinefunction(step):
+        raise TypeError(f"{called} {step!r} must be a plain function: nothing waits for it")
+
+
 def _declare(family: Family, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
+    _check_options(family, options)
+
     def decorate(step: Callable[..., Any]) -> Middleware:
-        if family == "execution" and not inspect.isgeneratorfunction(step):
-            raise TypeError(
-                f"execution intercept {step!r} must be a generator function: `response = yield call` sends the call on"
-            )
-        kinds: Iterable[Kind] | None = options.get("kinds")
+        _check_step(family, step)
         return Middleware(
-            name=options.get("name") or _name_of(step),
+            name=options.get("name") or name_of(step),
             function=step,
             family=family,
-            kinds=frozenset(kinds) if kinds is not None else None,
+            kinds=kinds_of(options.get("kinds")),
             priority=options.get("priority", 100),
             **{key: value for key, value in options.items() if key not in ("name", "kinds", "priority")},
         )
 
     return decorate if function is None else decorate(function)
-
-
-def _name_of(step: Callable[..., Any]) -> str:
-    """Return what a function is called where it is defined: `Class.method`, without the functions around it."""
-    return getattr(step, "__qualname__", type(step).__qualname__).rpartition("<locals>.")[2]
 
 
 @overload
@@ -170,16 +212,17 @@ def stream_intercept(function: Step2 | None = None, /, **options: Any) -> Any:
 
 
 def gate(
-    *targets: str, name: str | None = None, kinds: Iterable[Kind] | None = None, priority: int = 100
+    *targets: str | Middleware, name: str | None = None, kinds: Iterable[Kind] | None = None, priority: int = 100
 ) -> Callable[[Step], Middleware]:
-    """Declare a gate: while `(call) ->` anything but None, what is registered as `targets` is off for new calls.
+    """Declare a gate: while `(call) ->` a reason, a text, what is registered as `targets` is off for new calls.
 
-    Calls that have started keep what they saw. A gate that raises leaves its targets on, and is counted: policy is
-    never switched off by mistake.
+    None leaves it on. So does a gate that raises or answers anything else, which is counted: policy is never
+    switched off by mistake. Calls that have started keep what they saw.
     """
-    if not targets:
-        raise TypeError("a gate names what it switches off: gate('name of a middleware')")
-    return _declare("gate", None, {"name": name, "kinds": kinds, "priority": priority, "targets": frozenset(targets)})
+    named = frozenset(target.name if isinstance(target, Middleware) else target for target in targets)
+    if not named or not all(isinstance(target, str) for target in named):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass functions
+        raise TypeError("a gate names what it switches off: @gate('name of a middleware')")
+    return _declare("gate", None, {"name": name, "kinds": kinds, "priority": priority, "targets": named})
 
 
 registered: Registry[Middleware] = Registry()
@@ -194,7 +237,14 @@ def use(entry: Registrable | Step, *, scope: Scope | None = None) -> Handle:
     Raises:
         ConfigurationError: one of that name is registered there already.
     """
+    if scope is not None and not isinstance(scope, Scope):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass names
+        raise TypeError(f"scope={scope!r} must be a Scope, as in `with spanrelay.scope(...) as here`")
     if not hasattr(entry, "register"):
+        if not inspect.isgeneratorfunction(entry):
+            raise TypeError(
+                f"{entry!r} is nothing that can be registered; declare it first, with @guardrail, @request_intercept, "
+                "@execution_intercept, @stream_intercept, @gate, @sanitizer, @metadata_injector or @subscriber"
+            )
         entry = execution_intercept(cast("Step", entry))
     return cast("Registrable", entry).register(scope)
 
@@ -218,8 +268,13 @@ class Chain:
         closed: set[str] = set()
         for entry in self.gates:
             try:
-                if entry.function(call) is not None:
+                reason = entry.function(call)
+                if isinstance(reason, str):
                     closed |= entry.targets
+                elif reason is not None:
+                    raise MiddlewareError(
+                        f"gate {entry.name!r} must return None or the reason to switch off, not {type(reason).__name__!r}"
+                    )
             except Exception as error:
                 swallow(f"asking the gate {entry.name!r}", error)
         left = [entry for entry in self.entries if entry.name not in closed and entry.family != "gate"]

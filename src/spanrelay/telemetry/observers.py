@@ -17,7 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from spanrelay.records import JSON, Kind
-from spanrelay.registry import Handle, Registry, visible
+from spanrelay.registry import Handle, Registry, kinds_of, name_of, visible
 from spanrelay.scopes import Scope
 from spanrelay.telemetry.mailbox import Mailbox, inside
 from spanrelay.tracing import recording
@@ -123,11 +123,10 @@ observers: Registry[Observer] = Registry()
 
 def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> Any:
     def decorate(step: Step) -> Observer:
-        name = options.get("name") or getattr(step, "__qualname__", type(step).__qualname__)
+        name = options.get("name") or name_of(step)
         if family != "subscriber" and inspect.iscoroutinefunction(step):
             raise TypeError(f"{family} {name!r} must be a plain function: records are read outside any event loop")
-        given: Iterable[Kind] | None = options.get("kinds")
-        kinds = frozenset(given) if given is not None else None
+        kinds = kinds_of(options.get("kinds"))
         mailbox = Mailbox(name, _limited(step, kinds), options.get("settle")) if family == "subscriber" else None
         fields = _fields(name, options.get("fields"))
         return Observer(name, step, family, kinds, options.get("priority", 100), fields, mailbox)
