@@ -6,7 +6,7 @@ Reading is a lock-free look at an immutable snapshot; only registering and remov
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar, cast, get_args
 
@@ -203,3 +203,24 @@ def kinds_of(kinds: Iterable[str] | str | None) -> frozenset[Kind] | None:
     if unknown:
         raise ValueError(f"kinds= names {', '.join(map(repr, unknown))}; use some of {', '.join(choices)}")
     return cast("frozenset[Kind]", frozenset(named))
+
+
+def check_options(what: str, options: Mapping[str, Any], known: Mapping[str, tuple[Any, str]]) -> None:
+    """Check the options of the declaration `what`; `known` says of each what `isinstance` takes, and in words.
+
+    Raises:
+        TypeError: an option is unknown, or not such a value. None, which leaves the default, always is.
+    """
+    for option, value in options.items():
+        if option not in known:
+            raise TypeError(f"{what}() has no option {option!r}; {_meant(option, known)}")
+        accepted, words = known[option]
+        if value is not None and not isinstance(value, accepted):
+            raise TypeError(f"{what}({option}={value!r}): {option} must be {words}")
+
+
+def _meant(option: str, known: Mapping[str, Any]) -> str:
+    from difflib import get_close_matches  # only where something is wrong
+
+    near = get_close_matches(option, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"

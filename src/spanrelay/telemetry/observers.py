@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args, overload
@@ -17,7 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from spanrelay.records import JSON, Kind
-from spanrelay.registry import Handle, Registry, kinds_of, name_of, visible
+from spanrelay.registry import Handle, Registry, check_options, kinds_of, name_of, visible
 from spanrelay.scopes import Scope
 from spanrelay.telemetry.mailbox import Mailbox, inside
 from spanrelay.tracing import recording
@@ -87,7 +87,13 @@ class Observer:
         return self.function(argument)
 
     def register(self, scope: Scope | None = None) -> Handle:
-        """Register for everything that is recorded, or for what is in `scope` and below it."""
+        """Register for everything that is recorded, or for what is in `scope` and below it.
+
+        Raises:
+            TypeError: `scope` is no scope.
+        """
+        if scope is not None and not isinstance(scope, Scope):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass names
+            raise TypeError(f"scope={scope!r} must be what `with spanrelay.scope(...) as entered:` gives, or None")
         observation.begin()
         return observers.add(self) if scope is None else scope.own_observer(self)
 
@@ -121,17 +127,75 @@ observers: Registry[Observer] = Registry()
 """What is registered for everything that is recorded."""
 
 
+_COMMON: dict[str, tuple[Any, str]] = {
+    "name": (str, "a text"),
+    "kinds": (object, ""),
+    "priority": (int, "an integer: lower ones run first"),
+}
+_OPTIONS: dict[Family, tuple[str, dict[str, tuple[Any, str]]]] = {
+    "sanitizer": ("sanitizer", {**_COMMON, "fields": (object, "")}),
+    "injector": ("metadata_injector", _COMMON),
+    "subscriber": ("subscriber", {**_COMMON, "settle": (Callable, "a function without arguments")}),
+}
+"""What each family's declaration is called and takes; `kinds` and `fields` are checked by who reads them."""
+
+
 def _declare(family: Family, function: Step | None, options: dict[str, Any]) -> Any:
+    what, known = _OPTIONS[family]
+    check_options(what, options, known)
+    kinds, fields = kinds_of(options.get("kinds")), _fields(options.get("fields"))
+    priority, settle = options.get("priority"), options.get("settle")
+
     def decorate(step: Step) -> Observer:
+        _check_step(what, step)
         name = options.get("name") or name_of(step)
-        if family != "subscriber" and inspect.iscoroutinefunction(step):
-            raise TypeError(f"{family} {name!r} must be a plain function: records are read outside any event loop")
-        kinds = kinds_of(options.get("kinds"))
-        mailbox = Mailbox(name, _limited(step, kinds), options.get("settle")) if family == "subscriber" else None
-        fields = _fields(name, options.get("fields"))
-        return Observer(name, step, family, kinds, options.get("priority", 100), fields, mailbox)
+        mailbox = Mailbox(name, _limited(step, kinds), settle) if family == "subscriber" else None
+        return Observer(name, step, family, kinds, 100 if priority is None else priority, fields, mailbox)
 
     return decorate if function is None else decorate(function)
+
+
+def _check_step(what: str, step: Any) -> None:
+    """Refuse what could not be run, or would run without doing anything.
+
+    Raises:
+        TypeError: `step` is no such function.
+    """
+    if not callable(step):
+        raise TypeError(f"{what}({step!r}) must be given a function; options go by name, as in @{what}(name='…')")
+    name = name_of(step)
+    if _is_one_of(step, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        raise TypeError(f"{what} {name!r} is a generator function, and nothing in it would run; return, do not yield")
+    if what != "subscriber" and _is_one_of(step, inspect.iscoroutinefunction):
+        raise TypeError(f"{what} {name!r} must be a plain function: records are read outside any event loop")
+    if not _takes_one(step):
+        raise TypeError(
+            f"{what} {name!r} must take one argument, {_GIVEN[what]}; it is declared as {name}{_signature(step)}"
+        )
+
+
+def _is_one_of(step: Any, *tests: Callable[[Any], bool]) -> bool:
+    return any(test(step) or test(type(step).__call__) for test in tests)
+
+
+_GIVEN = {"sanitizer": "the field", "metadata_injector": "the record", "subscriber": "the event"}
+
+
+def _signature(step: Any) -> inspect.Signature | None:
+    """Return how `step` is called; None where nobody knows, as of some functions in C."""
+    with suppress(ValueError, TypeError):
+        return inspect.signature(step)
+    return None
+
+
+def _takes_one(step: Any) -> bool:
+    signature = _signature(step)
+    if signature is not None:
+        try:
+            signature.bind(None)
+        except TypeError:
+            return False
+    return True
 
 
 def _limited(step: Step, kinds: frozenset[Kind] | None) -> Step:
@@ -142,15 +206,17 @@ def _limited(step: Step, kinds: frozenset[Kind] | None) -> Step:
     return lambda event: step(event) if event.category in categories else None
 
 
-def _fields(name: str, fields: Iterable[FieldName] | None) -> frozenset[FieldName] | None:
+def _fields(fields: Iterable[FieldName] | None) -> frozenset[FieldName] | None:
     if fields is None:
         return None
-    chosen = frozenset((fields,) if isinstance(fields, str) else fields)
-    unknown = chosen - frozenset(get_args(FieldName))
+    if not isinstance(fields, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+        raise TypeError(f"fields={fields!r} must be a field's name or several: fields=['request', 'response']")
+    named = (fields,) if isinstance(fields, str) else tuple(fields)
+    choices = get_args(FieldName)
+    unknown = [field for field in named if field not in choices]
     if unknown:
-        choices = ", ".join(get_args(FieldName))
-        raise ValueError(f"sanitizer {name!r}: no field is called {sorted(unknown)!r}; use some of {choices}")
-    return cast("frozenset[FieldName]", chosen)
+        raise ValueError(f"fields= names {', '.join(map(repr, unknown))}; use some of {', '.join(choices)}")
+    return cast("frozenset[FieldName]", frozenset(named))
 
 
 @overload
@@ -215,6 +281,7 @@ def subscribe(function: Step, *, name: str | None = None, scope: Scope | None = 
     """Tell `function` of every event from now on, or of those in `scope` and below it; see `subscriber`.
 
     Raises:
+        TypeError: an argument is not what it must be.
         ConfigurationError: a subscriber of that name is there already.
     """
     declared = _declare("subscriber", function, {"name": name})
