@@ -214,5 +214,5 @@ def test_a_run_without_its_collector_ends_and_says_what_is_lost(collectors: Make
         run.talk(3)
         run.end()
     assert "3 spans not delivered to the collector" in run.errors()
-    assert "1 metric collections not delivered to the collector" in run.errors()
+    assert "1 metric collection not delivered to the collector" in run.errors()
     assert len(span_ids(trajectory(tmp_path))) == 3

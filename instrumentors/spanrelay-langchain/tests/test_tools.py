@@ -221,7 +221,11 @@ def test_an_error_that_the_tool_handles_is_a_result_that_is_an_error(run: Any, i
 
 
 @each_run
-@pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), b"\xff", {"a": {3: object()}}], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, float("nan"), b"\xff", {"a": {3: object()}}],
+    ids=["object", "set", "nan", "bytes", "number as a key"],
+)
 def test_a_result_that_is_no_json_passes_as_it_is(run: Any, value: Any, instrumented: Capture) -> None:
     def odd() -> Any:
         """Be odd."""
