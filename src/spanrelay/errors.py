@@ -24,7 +24,7 @@ class GuardrailRejected(SpanRelayError):
     """
 
     def __init__(self, reason: str, name: str) -> None:
-        super().__init__(f"guardrail {name!r} refused the call: {reason}")
+        super().__init__(f"guardrail {name!r} refused the call: {reason or 'no reason given'}")
         self.reason = reason
         self.name = name
 

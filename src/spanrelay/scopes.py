@@ -264,6 +264,8 @@ class scope:
         if kind not in OI_KIND_OF_KIND:
             choices = ", ".join(str(choice) for choice in OI_KIND_OF_KIND)
             raise ValueError(f"kind={kind!r} is not a kind of scope; use one of {choices}")
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+            raise TypeError(f"a scope's name must be a text, not {name!r}")
         if agent is not None and not isinstance(agent, AgentInfo):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass names
             raise TypeError(f"agent={agent!r} must be an AgentInfo; the agent's name is the first argument")
         if metadata is not None and not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - as above

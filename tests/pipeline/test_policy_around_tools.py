@@ -424,7 +424,7 @@ def test_registering_a_name_twice_says_what_to_do() -> None:
 
 
 def test_an_execution_intercept_must_be_a_generator_function() -> None:
-    with pytest.raises(TypeError, match="must be a generator function"):
+    with pytest.raises(TypeError, match="declare it first"):
         use(lambda call: call)
 
 

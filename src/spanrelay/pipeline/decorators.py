@@ -34,6 +34,7 @@ def tool(function: Any = None, /, *, name: str | None = None, description: str |
     """
 
     def decorate(function: F) -> F:
+        _check(function, "tool")
         title = name or function.__name__
         about = description or (inspect.getdoc(function) or "").partition("\n")[0] or None
 
@@ -70,6 +71,7 @@ def agent(function: Any = None, /, *, name: str | None = None, info: AgentInfo |
     """
 
     def decorate(function: F) -> F:
+        _check(function, "agent")
         place = scope(name or function.__name__, "agent", agent=info, **identity)
 
         def call(given: dict[str, Any], boundary: FunctionBoundary) -> FunctionCall:
@@ -78,6 +80,11 @@ def agent(function: Any = None, /, *, name: str | None = None, info: AgentInfo |
         return _wrapped(function, call)
 
     return decorate if function is None else decorate(function)
+
+
+def _check(function: Any, decorator: str) -> None:
+    if not callable(function):
+        raise TypeError(f"@{decorator} decorates a function, not {function!r}; a name is given as name={function!r}")
 
 
 class _BoundBoundary(FunctionBoundary):

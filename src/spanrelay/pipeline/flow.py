@@ -116,9 +116,16 @@ def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
         if isinstance(edited, dict):
             cast("Any", call).wire = edited
         elif edited is not None:
-            cast("Any", call).request = edited
+            _replace_request(entry, call, edited)
         if entry.stop:
             return
+
+
+def _replace_request(entry: Middleware, call: Call, edited: Any) -> None:
+    try:
+        cast("Any", call).request = edited
+    except MiddlewareError as error:
+        raise MiddlewareError(f"request intercept {entry.name!r}: {error}") from None
 
 
 def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -172,6 +179,11 @@ def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
         answer = entry.function(call)
         if inspect.isawaitable(answer):
             answer = yield Wait(answer, entry, policy_context(call, frame))
+    except Exception as error:
+        add_note = getattr(error, "add_note", None)  # from Python 3.11 on
+        if add_note is not None and not isinstance(error, (GuardrailRejected, MiddlewareError)):
+            add_note(f"raised by the {entry.family} middleware {entry.name!r} of SpanRelay, so the call is refused")
+        raise
     finally:
         frame.running = None
     return answer
@@ -320,11 +332,14 @@ def _settle(call: Call, answer: Response) -> Flow:
     if call.sends == 0:
         call.record.answered_by = answer.by
     if call.tap is not None and call.tap.delivered:
-        raise MiddlewareError("a stream that has been delivered cannot be changed; register with buffered=True")
-    return (yield Answer(call, _body_of(call, record)))
+        raise MiddlewareError(
+            f"execution intercept {answer.by!r}: a stream that has been delivered cannot be changed; "
+            "register it with buffered=True"
+        )
+    return (yield Answer(call, _body_of(call, record, answer.by)))
 
 
-def _body_of(call: Call, record: Any) -> Any:
+def _body_of(call: Call, record: Any, by: str) -> Any:
     if isinstance(record, call.answer_type):
         return call.encode_answer(record)
     if call.takes_any:
@@ -332,5 +347,6 @@ def _body_of(call: Call, record: Any) -> Any:
     if isinstance(record, Mapping):
         return dict(cast("Mapping[str, Any]", record))
     raise MiddlewareError(
-        f"the answer to a {call.kind} call must be a {call.answer_type.__name__}, not {type(record).__name__!r}"
+        f"execution intercept {by!r}: the answer to a call of kind {call.kind!r} must be a "
+        f"{call.answer_type.__name__}, not {type(record).__name__!r}"
     )

@@ -16,9 +16,10 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from spanrelay._guard import swallow
+from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import Call
 from spanrelay.records import Kind
-from spanrelay.registry import Handle, Registry, name_of, visible
+from spanrelay.registry import Handle, Registry, kinds_of, name_of, visible
 from spanrelay.scopes import Registrable, Scope
 
 Family: TypeAlias = Literal["request", "guardrail", "execution", "stream", "gate"]
@@ -273,7 +274,8 @@ class Chain:
                     closed |= entry.targets
                 elif reason is not None:
                     raise MiddlewareError(
-                        f"gate {entry.name!r} must return None or the reason to switch off, not {type(reason).__name__!r}"
+                        f"gate {entry.name!r} must return None, or the reason to switch off as text, "
+                        f"not {type(reason).__name__!r}"
                     )
             except Exception as error:
                 swallow(f"asking the gate {entry.name!r}", error)

@@ -45,6 +45,10 @@ class EventStage:
     def feed(self, event: Event) -> list[Event]:
         """Return the event that the intercept made of `event`, if any."""
         made = self._entry.function(self._call, copy.deepcopy(event))
+        if self._call.kind == "llm" and made is not None and not isinstance(made, Mapping):
+            raise MiddlewareError(
+                f"stream intercept {self._entry.name!r} must return an event or None, not {type(made).__name__!r}"
+            )
         return [] if made is None else [made]
 
     def finish(self) -> list[Event]:
