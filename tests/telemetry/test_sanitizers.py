@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import operator
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -227,6 +229,46 @@ def test_what_is_no_such_field_is_not_recorded(returned: Any) -> None:
         ask(SECRET)
         assert asked(capture.span) == ""
         assert "you said" in said(capture.span)
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize(
+    ("field", "returned", "told"),
+    [
+        ("request", None, "returned None, where a dict of 'messages', "),
+        ("request", SECRET, "returned what is of type 'str', where a dict of 'messages', "),
+        ("response", {"messages": SECRET}, "returned what is of type 'dict', where a dict of 'messages' and"),
+        ("name", 5, "returned what is of type 'int', where a str is expected (field.value, or a changed one)"),
+        (
+            "request",
+            {"messages": [], "parameters": {"x": object()}},
+            "returned what is of type 'dict' that is not JSON throughout; return plain",
+        ),
+    ],
+)
+def test_a_wrong_answer_is_told_by_its_type_and_what_was_expected(
+    caplog: pytest.LogCaptureFixture, field: Any, returned: Any, told: str
+) -> None:
+    with captured(), use(sanitizer(name="s", fields=field)(lambda field: returned)):
+        ask(SECRET)
+    assert f"sanitizer 's', given {field!r}, {told}" in caplog.text
+    assert "the field is left out" in caplog.text
+    assert "sieve.py" not in caplog.messages[0]
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.swallows
+def test_a_sanitizer_that_raises_is_told_by_its_own_line(caplog: pytest.LogCaptureFixture) -> None:
+    with captured(), use(broken_in("name")):
+        ask(SECRET)
+    assert re.search(rf"sanitizer 'broken', given 'name', raised \w+ at {re.escape(__file__)}:\d+; the", caplog.text)
+
+
+@pytest.mark.swallows
+def test_a_sanitizer_that_cannot_be_called_with_a_field_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    with captured(), use(sanitizer(name="s", fields=["name"])(operator.index)):
+        ask(SECRET)
+    assert "raised TypeError when it was called with the field as its one argument; the field" in caplog.text
 
 
 @pytest.mark.swallows

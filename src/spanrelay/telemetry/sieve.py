@@ -76,20 +76,46 @@ def _is_pair(value: object) -> bool:
     return _is_object(value) and value.get("value") is not None
 
 
-_FITS: dict[FieldName, Callable[[object], bool]] = {
-    "request": _is_exchange,
-    "response": _is_exchange,
-    "arguments": _is_anything,
-    "result": _is_anything,
-    "input": _is_anything,
-    "output": _is_anything,
-    "mark": _is_mark,
-    "metadata": _is_object,
-    "error": _is_error,
-    "resource": _is_object,
-    "name": _is_text,
-    "attribute": _is_pair,
+_JSON = (_is_anything, "JSON other than None")
+_OBJECT = (_is_object, "a dict")
+_FITS: dict[FieldName, tuple[Callable[[object], bool], str]] = {
+    "request": (_is_exchange, "a dict of 'messages', 'instructions', 'tools' and 'parameters' in their own shapes"),
+    "response": (_is_exchange, "a dict of 'messages' and 'parameters' in their own shapes"),
+    "arguments": _JSON,
+    "result": _JSON,
+    "input": _JSON,
+    "output": _JSON,
+    "mark": (_is_mark, "a dict of the str 'name' and the dict 'attributes'"),
+    "metadata": _OBJECT,
+    "error": (_is_error, "a dict of the str 'type' and the str 'message'"),
+    "resource": _OBJECT,
+    "name": (_is_text, "a str"),
+    "attribute": (_is_pair, "a dict of 'key' and 'value'"),
 }
+"""What a sanitizer may answer, and that in words."""
+
+
+class _Misfit(Exception):
+    """A sanitizer's answer is no such field. What is said of it holds nothing of its value."""
+
+
+def _answer(sanitizer: Observer, field: Field) -> JSON:
+    """Return what a sanitizer makes of `field`: plain JSON that fits.
+
+    Raises:
+        _Misfit: it makes something else of it.
+        Exception: what the sanitizer raises.
+    """
+    answer = sanitizer.function(field)
+    fits, expected = _FITS[field.name]
+    returned = "None" if answer is None else f"what is of type {type(answer).__name__!r}"
+    if not fits(answer):
+        raise _Misfit(f"returned {returned}, where {expected} is expected (field.value, or a changed one)")
+    try:
+        # Plain JSON or nothing: an object that hides what its `repr` tells must not come this way.
+        return orjson.loads(orjson.dumps(answer))
+    except orjson.JSONEncodeError:
+        raise _Misfit(f"returned {returned} that is not JSON throughout; return plain JSON only") from None
 
 
 class Sieve:
@@ -114,11 +140,7 @@ class Sieve:
         value = _json.loads(_json.dumps(value))
         for sanitizer in chain:
             try:
-                value = sanitizer.function(Field(field, value, self._span_name, self._kind))
-                if not _FITS[field](value):
-                    raise TypeError(f"{type(value).__name__} is not such a field")
-                # Plain JSON or nothing: an object that hides what its `repr` tells must not come this way.
-                value = orjson.loads(orjson.dumps(value))
+                value = _answer(sanitizer, Field(field, value, self._span_name, self._kind))
             except Exception as error:
                 _report(sanitizer, field, error)
                 return DROPPED
@@ -135,20 +157,17 @@ def _report(sanitizer: Observer, field: str, error: Exception) -> None:
     losses.add(f"fields left out because the sanitizer {sanitizer.name!r} failed")
     if (sanitizer, field) not in _reported:
         _reported.add((sanitizer, field))
-        _log.warning(
-            "sanitizer %r failed on %r with %s at %s; the field is left out",
-            sanitizer.name,
-            field,
-            type(error).__name__,
-            _place_of(error),
-        )
+        told = str(error) if isinstance(error, _Misfit) else f"raised {type(error).__name__} {_place_of(error)}"
+        _log.warning("sanitizer %r, given %r, %s; the field is left out", sanitizer.name, field, told)
 
 
 def _place_of(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    if trace is None or trace.tb_frame.f_code is _answer.__code__:
+        return "when it was called with the field as its one argument"
+    return f"at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 # --- fields that spans of every kind have ------------------------------------------------------------------
