@@ -1,14 +1,17 @@
-"""Patch tables: what happens where a package has no such place."""
+"""Patch tables: what happens where a package has no such place, or somebody else was there before."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
+import wrapt
 
 from spanrelay._guard import losses
+from spanrelay.instrumentation import patching
 from spanrelay.instrumentation.patching import Patch, Patches
 from spanrelay.plugins.demand import demand
 
@@ -33,3 +36,49 @@ def test_policy_does_not_miss_a_place_that_only_the_record_is_poorer_without(
     assert losses.take() == {"patch points not found in a package": 1}
     patches.undo()
     assert module.one() == 1
+
+
+def plus_one(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs) + 1
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> Patches:
+    """A table for `Client.ask`, not in force yet."""
+    module = ModuleType("patched_by_a_test")
+    module.Client = type("Client", (), {"ask": lambda self: 1})
+    module.Special = type("Special", (module.Client,), {})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return Patches("a package", (module.__name__,), lambda: (Patch(module.__name__, "Client.ask", twice),))
+
+
+def test_a_wrapper_that_somebody_put_before_us_into_a_class_below_does_not_pass_ours_by(package: Patches) -> None:
+    module: Any = sys.modules["patched_by_a_test"]
+    wrapt.wrap_function_wrapper(module, "Special.ask", plus_one)
+    wrapt.wrap_function_wrapper(module, "Special.ask", plus_one)
+    package.apply()
+    assert (module.Client().ask(), module.Special().ask()) == (2, 4)
+    package.undo()
+    assert (module.Client().ask(), module.Special().ask()) == (1, 3)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_wrapper_below_that_cannot_be_reached_is_told_and_no_policy_is_missed(
+    package: Patches, stops: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module: Any = sys.modules["patched_by_a_test"]
+    below = module.Client.ask
+
+    @functools.wraps(below)
+    def theirs(self: Any) -> int:
+        return below(self) + 1
+
+    module.Special.ask = theirs
+    ended: list[str] = []
+    monkeypatch.setattr(demand, "stops", stops)
+    monkeypatch.setattr(patching, "end_now", ended.append)
+    package.apply()
+    assert "has wrapped Client.ask in a class below, so its calls are not seen" in caplog.text
+    assert len(ended) == stops
+    package.undo()
+    assert module.Special().ask() == 2

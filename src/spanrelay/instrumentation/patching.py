@@ -111,7 +111,25 @@ class Patches:
             wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
             setattr(owner, name, wrapper)
             self._undo.append(lambda: _restore(owner, name, wrapper, present))
+            for theirs in _kept_by_others(owner, name, present):
+                self._stand_below(theirs, wrapper, patch)
         return True
+
+    def _stand_below(self, theirs: Any, wrapper: Any, patch: Patch) -> None:
+        """Put `wrapper` between another's wrapper and the method that it keeps, so that calls do not pass ours by."""
+        present = theirs.__wrapped__
+        if isinstance(theirs, wrapt.BaseObjectProxy):
+            theirs.__wrapped__ = wrapper
+            self._undo.append(lambda: _take_out(theirs, wrapper, present))
+            return
+        where = (
+            f"{self._package}: {getattr(theirs, '__module__', None)!r} has wrapped {patch.attribute} in a class below"
+        )
+        if demand.stops and patch.required:
+            end_now(
+                f"spanrelay: {where}, so the configured policy does not hold for it; instrument with SpanRelay first"
+            )
+        _log.warning("%s, so its calls are not seen; instrument with SpanRelay first", where)
 
     def _report(self, missing: list[Patch]) -> None:
         places = ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing)
@@ -148,6 +166,27 @@ def _holds(present: Any, wrapper: Wrapper) -> bool:
             return True
         present = present.__wrapped__
     return False
+
+
+def _kept_by_others(owner: Any, name: str, present: Any) -> list[Any]:
+    """Return the wrappers in classes that derive from `owner` which hold `present`, and would pass ours by."""
+    found: list[Any] = []
+    for derived in _derived(owner) if isinstance(owner, type) else ():
+        theirs: Any = vars(derived).get(name)
+        while getattr(theirs, "__wrapped__", present) is not present:
+            theirs = theirs.__wrapped__
+        if hasattr(theirs, "__wrapped__"):
+            found.append(theirs)
+    return found
+
+
+def _derived(owner: type) -> list[type]:
+    return [each for derived in type.__subclasses__(owner) for each in (derived, *_derived(derived))]
+
+
+def _take_out(theirs: Any, wrapper: object, present: Any) -> None:
+    if theirs.__wrapped__ is wrapper:
+        theirs.__wrapped__ = present
 
 
 def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
