@@ -18,6 +18,7 @@ from spanrelay import (
     agent,
     arun_model,
     arun_tool,
+    astream_model,
     current_scope,
     execution_intercept,
     guardrail,
@@ -458,3 +459,69 @@ async def test_tools_run_by_name_may_be_async_generators(capture: Capture) -> No
     stream = await arun_tool("words", words)
     assert [word async for word in stream] == ["a", "b"]
     assert capture.record(capture.span).result == ToolResult("ab")
+
+
+# --- mistakes in how they are called ---
+
+
+async def each(wire: dict[str, Any]) -> AsyncIterator[Any]:
+    yield wire
+
+
+def test_a_tool_without_a_name_or_a_function_is_refused(capture: Capture) -> None:
+    with pytest.raises(
+        TypeError, match="a tool's name must be a text, not <built-in function print>; the name is the fir"
+    ):
+        run_tool(print, "t")  # pyright: ignore[reportArgumentType] - the mistake
+    with pytest.raises(TypeError, match=r"tool 't' needs a function, not \{'a': 1\}: run_tool\(name, function, arg"):
+        run_tool("t", {"a": 1})  # pyright: ignore[reportArgumentType] - the mistake
+    with pytest.raises(TypeError, match="a tool's name must be a text"):
+        asyncio.run(arun_tool(each, "t"))  # pyright: ignore[reportArgumentType] - the mistake
+    assert capture.spans == ()
+
+
+def test_a_request_that_is_none_is_refused(capture: Capture) -> None:
+    sent = Sent()
+    wrong: Any = "hi"
+    for make in (run_model, stream_model):
+        with pytest.raises(TypeError, match=r"must be the provider's JSON as a dict, or a ModelRequest, not .* 'str'"):
+            make(sent, wrong)
+    for amake in (arun_model, astream_model):
+        with pytest.raises(TypeError, match=r"must be the provider's JSON as a dict, or a ModelRequest, not .* 'str'"):
+            asyncio.run(amake(sent.later, wrong))
+    assert (sent.wires, capture.spans) == ([], ())
+
+
+def test_a_model_call_needs_a_function_of_its_colour(capture: Capture) -> None:
+    wrong: Any = WIRE
+    for make in (run_model, stream_model):
+        with pytest.raises(TypeError, match="needs the function that sends the request, not what is of type 'dict'"):
+            make(wrong, Sent())  # pyright: ignore[reportArgumentType] - the mistake
+        for later in (Sent().later, each):
+            with pytest.raises(
+                TypeError, match=rf"is a coroutine function; call it with `await spanrelay.a{make.__name__}"
+            ):
+                make(later, WIRE)
+    assert capture.spans == ()
+
+
+class Answer(BaseModel):
+    id: str = "c1"
+
+
+@pytest.mark.parametrize("answer", [BODY, "text", Answer(), None])
+def test_what_is_no_stream_is_refused_and_its_span_says_so(capture: Capture, answer: Any) -> None:
+    told = f"a streamed model call needs an.* iterator of the provider's events, .* of type '{type(answer).__name__}'"
+    with pytest.raises(TypeError, match=told):
+        stream_model(Sent(answer), WIRE)
+    with pytest.raises(TypeError, match=told):
+        asyncio.run(astream_model(Sent(answer).later, WIRE))
+    assert [(span.attributes or {})["error.type"] for span in capture.spans] == ["TypeError", "TypeError"]
+
+
+async def test_a_list_of_events_is_a_stream_and_so_is_an_async_generator(capture: Capture) -> None:
+    assert list(stream_model(Sent([{"a": 1}]), WIRE)) == [{"a": 1}]
+    assert [event async for event in await astream_model(each, WIRE)] == [WIRE]
+    with pytest.raises(TypeError, match=r"needs an async iterator of the provider's events, .* of type 'list'"):
+        await astream_model(Sent([{"a": 1}]).later, WIRE)
+    assert len(capture.spans) == 3

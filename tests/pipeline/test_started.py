@@ -124,3 +124,13 @@ def test_ending_twice_is_an_error(capture: Capture) -> None:
     with pytest.raises(RuntimeError, match="ended already"):
         started.end()
     assert len(capture.spans) == 1
+
+
+def test_what_cannot_be_started_is_refused(capture: Capture) -> None:
+    with pytest.raises(
+        TypeError, match="the request of a model call must be the provider's JSON as a dict, not what is"
+    ):
+        start_model("hi")  # pyright: ignore[reportArgumentType] - the mistake
+    with pytest.raises(TypeError, match="a tool's name must be a text, not <built-in function print>"):
+        start_tool(print)  # pyright: ignore[reportArgumentType] - the mistake
+    assert capture.spans == ()

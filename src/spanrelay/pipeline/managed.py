@@ -107,11 +107,11 @@ def run_tool(
         tracing: Opens the span; by default SpanRelay's own tracer.
 
     Raises:
-        TypeError: `function` is a coroutine function.
+        TypeError: `name` is no text, or `function` no function, or a coroutine function.
         GuardrailRejected: a guardrail refused; the function was not called.
         BaseException: whatever the function raised, unchanged.
     """
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if _is_async(function):
         raise TypeError(f"tool {name!r} is a coroutine function; run it with `await spanrelay.arun_tool(...)`")
     return run(_tool(FunctionBoundary, name, function, arguments, call_id, description, tracing))
 
@@ -138,8 +138,25 @@ def _tool(
     description: str | None,
     tracing: Tracing | None,
 ) -> ToolExecution:
+    check_tool(name)
+    if not callable(function):
+        raise TypeError(f"tool {name!r} needs a function, not {function!r}: run_tool(name, function, arguments)")
     request = ToolRequest(name, arguments, call_id, description)
     return ToolExecution(request, boundary(function), tracing or default_tracing())
+
+
+def check_tool(name: object) -> None:
+    """Refuse what is no name of a tool.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a tool's name must be a text, not {name!r}; the name is the first argument")
+
+
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 class ModelBoundary:
@@ -151,6 +168,11 @@ class ModelBoundary:
     __slots__ = ("_function", "_stream")
 
     def __init__(self, function: Callable[[dict[str, Any]], Any], *, stream: bool) -> None:
+        if not callable(function):
+            raise TypeError(
+                f"a model call needs the function that sends the request, not what is of type {type(function).__name__!r}"
+                "; the function is the first argument, the request the second"
+            )
         self._function = function
         self._stream = stream
 
@@ -158,6 +180,7 @@ class ModelBoundary:
         """Call the function with what policy left of the request."""
         answer = self._asked(call)
         if self._stream:
+            _check_events(answer, "__iter__", "an iterator")
             call.tap = tap = SyncTap(call, iter(answer), getattr(answer, "close", _nothing), form="events")
             return tap
         call.body = _json.dumps(answer)
@@ -184,6 +207,7 @@ class AsyncModelBoundary(ModelBoundary):
         if inspect.isawaitable(answer):
             answer = await answer
         if self._stream:
+            _check_events(answer, "__aiter__", "an async iterator")
             close = getattr(answer, "aclose", None) or getattr(answer, "close", None) or _anothing
             call.tap = tap = AsyncTap(call, aiter(answer), close, form="events")
             return tap
@@ -193,6 +217,15 @@ class AsyncModelBoundary(ModelBoundary):
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """As `ModelBoundary.answer`."""
         return _each(list(call.codec.stream_events(body))) if self._stream else body
+
+
+def _check_events(answer: Any, method: str, words: str) -> None:
+    # Dicts, text and records can be iterated too, but over keys, characters and fields.
+    if isinstance(answer, (Mapping, str, bytes)) or hasattr(answer, "model_dump") or not hasattr(answer, method):
+        raise TypeError(
+            f"a streamed model call needs {words} of the provider's events, and its function returned what is of type "
+            f"{type(answer).__name__!r}; ask the provider for a stream, or use run_model or arun_model"
+        )
 
 
 def _nothing() -> None:
@@ -222,10 +255,13 @@ def run_model(
         tracing: Opens the span; by default SpanRelay's own tracer.
 
     Raises:
+        TypeError: `function` is no function, or a coroutine function, or `request` no request.
         ConfigurationError: there is no such codec.
         GuardrailRejected: a guardrail refused; `function` was not called.
         BaseException: whatever `function` raised, unchanged.
     """
+    if _is_async(function):
+        raise TypeError(f"{function!r} is a coroutine function; call it with `await spanrelay.arun_model(...)`")
     return run(_model(ModelBoundary(function, stream=False), request, codec, provider, tracing))
 
 
@@ -254,6 +290,8 @@ def stream_model(
     The span ends once, with the last event, with `close()`, or when the iterator is dropped. Otherwise as
     `run_model`.
     """
+    if _is_async(function):
+        raise TypeError(f"{function!r} is a coroutine function; call it with `await spanrelay.astream_model(...)`")
     return run(_model(ModelBoundary(function, stream=True), request, codec, provider, tracing))
 
 
@@ -281,4 +319,18 @@ def _model(
 ) -> Call:
     wire_api = codecs.load(codec) if isinstance(codec, str) else codec
     wire = wire_api.encode_request(request, {}) if isinstance(request, ModelRequest) else request
+    check_wire(wire, "the provider's JSON as a dict, or a ModelRequest")
     return ModelCall(wire_api, wire, boundary, tracing or default_tracing(), provider=provider)
+
+
+def check_wire(request: object, expected: str) -> None:
+    """Refuse what is no request body.
+
+    Raises:
+        TypeError: it is no mapping; the message says what is `expected`.
+    """
+    if not isinstance(request, Mapping):
+        raise TypeError(
+            f"the request of a model call must be {expected}, not what is of type {type(request).__name__!r}: "
+            "{'model': …, 'messages': [{'role': 'user', 'content': …}]}"
+        )

@@ -17,6 +17,7 @@ from spanrelay import _json, codecs
 from spanrelay.codecs import Codec
 from spanrelay.pipeline.call import Boundary, Call, Opened
 from spanrelay.pipeline.function import ToolExecution
+from spanrelay.pipeline.managed import check_tool, check_wire
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.typed import as_json
 from spanrelay.records import JSON, AgentInfo, Kind, ToolRequest
@@ -175,8 +176,10 @@ def start_tool(
         time: When it started, with a time zone; now by default.
 
     Raises:
+        TypeError: `name` is no text.
         TypeError, ValueError: `time` is no `datetime`, or has no time zone.
     """
+    check_tool(name)
     call = ToolExecution(ToolRequest(name, arguments, call_id, description), _NOBODY, default_tracing())
     context = _opened(call, parent, time)
     call.begin(arguments)
@@ -201,10 +204,12 @@ def start_model(
         time: When it started, with a time zone; now by default.
 
     Raises:
+        TypeError: `request` is no mapping.
         ConfigurationError: there is no such codec.
         TypeError, ValueError: `time` is no `datetime`, or has no time zone.
     """
     wire_api = codecs.load(codec) if isinstance(codec, str) else codec
+    check_wire(request, "the provider's JSON as a dict")
     call = ModelCall(wire_api, request, _NOBODY, default_tracing(), provider=provider)
     context = _opened(call, parent, time)
     if call.observed:
