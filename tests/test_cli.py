@@ -105,6 +105,38 @@ def test_without_rich_the_tree_is_the_same(file: Path, capsys: Any, monkeypatch:
     assert shown(capsys, "show", file) == (0, [*EXPECTED.splitlines(), str(file)])
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ({"type": "KeyboardInterrupt", "message": ""}, "✗ KeyboardInterrupt"),
+        ({"type": "asyncio.exceptions.CancelledError"}, "✗ asyncio.exceptions.CancelledError"),
+        ({"message": "slow"}, "✗ slow"),
+    ],
+)
+def test_an_error_shows_what_is_known_of_it(error: dict[str, str], line: str) -> None:
+    long = document()
+    long["steps"][2]["extra"]["error"] = error
+    assert f"│   {line}" in list(printing.plain_lines(outline(Trajectory.from_json(long), Limits()), 100))
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown"),
+    [
+        (1.25, "$1.2500"),
+        (0.01, "$0.0100"),
+        (0.00123456, "$0.00123"),
+        (0.0000021, "$0.0000021"),
+        (0, "$0"),
+    ],
+)
+def test_small_costs_keep_their_significant_digits(cost: float, shown: str) -> None:
+    long = document()
+    long["steps"][1]["metrics"]["cost_usd"] = long["final_metrics"]["total_cost_usd"] = cost
+    lines = list(printing.plain_lines(outline(Trajectory.from_json(long), Limits()), 100))
+    assert [line for line in lines if line.endswith(f"7 out, {shown}")] == lines[-1:]
+    assert any(f"7 out, {shown} ·" in line for line in lines[:-1])
+
+
 @pytest.mark.parametrize("width", [20, 34])
 def test_a_narrow_terminal_loses_no_words(width: int) -> None:
     tree = outline(Trajectory.from_json(document()), Limits())

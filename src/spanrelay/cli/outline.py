@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from spanrelay.records import JSON
 from spanrelay.trajectory.atif import (
@@ -134,9 +135,14 @@ def counted(prompt: int | None, cached: int | None, completion: int | None, cost
     words = [
         f"{prompt:,} in" + (f" ({cached:,} cached)" if cached else "") if prompt is not None else "",
         f"{completion:,} out" if completion is not None else "",
-        f"${cost:.4f}" if cost is not None else "",
+        dollars(cost) if cost is not None else "",
     ]
     return ", ".join(word for word in words if word) or None
+
+
+def dollars(cost: float) -> str:
+    """`$1.2500`, and three significant digits of what is less than a cent."""
+    return f"${cost:.4f}" if abs(cost) >= 0.01 else f"${Decimal(f'{cost:.3g}'):f}"
 
 
 def elapsed(begun: str | None, moment: str | None) -> str | None:
@@ -153,8 +159,13 @@ def said(step: Step, limits: Limits) -> list[list[Piece]]:
     found += paragraph(text_of(step.message), "", limits)
     error = (step.extra or {}).get("error")
     if isinstance(error, dict):
-        found += paragraph(f"✗ {error.get('type')}: {error.get('message')}", "error", limits)
+        found += paragraph(f"✗ {failure(error)}", "error", limits)
     return found
+
+
+def failure(error: dict[str, JSON]) -> str:
+    """An error's type and its message, those that there are: an interrupt has nothing to say."""
+    return ": ".join(str(word) for word in (error.get("type"), error.get("message")) if word)
 
 
 def paragraph(text: str, style: str, limits: Limits) -> list[list[Piece]]:

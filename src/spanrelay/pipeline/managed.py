@@ -170,8 +170,8 @@ class ModelBoundary:
     def __init__(self, function: Callable[[dict[str, Any]], Any], *, stream: bool) -> None:
         if not callable(function):
             raise TypeError(
-                f"a model call needs the function that sends the request, not what is of type {type(function).__name__!r}"
-                "; the function is the first argument, the request the second"
+                "a model call needs the function that sends the request, not what is of type "
+                f"{type(function).__name__!r}; the function is the first argument, the request the second"
             )
         self._function = function
         self._stream = stream
