@@ -59,7 +59,7 @@ def pre_instrument() -> None:
         config.tell(problem)
     config.warn_of_unknown_names()
     _install_policy(settings)
-    if losses.counted():
+    if losses.counted() or (demand.policy and not demand.stops):  # what such a file cannot have is told at the end
         atexit.register(_report_losses)
     carrier = config.trace_of_environment()
     if carrier and not settings.disabled:
@@ -75,7 +75,7 @@ def _install_policy(settings: Settings) -> None:
     """Put in force what configuration files ask for, or end the program before its first line."""
     try:
         install_configured(settings.config_file)
-        if demand.stops:
+        if demand.policy:
             from spanrelay.plugins.coverage import watch
 
             watch()

@@ -22,9 +22,11 @@ from opentelemetry.trace import ProxyTracerProvider
 from spanrelay import config, propagation, tracing
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
+from spanrelay.instrumentation.foreign import stand_down
 from spanrelay.instrumentation.threads import carry_context_into_threads
 from spanrelay.pipeline.stream import abandon_all
 from spanrelay.plugins.configured import install_configured
+from spanrelay.plugins.demand import demand
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
@@ -56,6 +58,7 @@ class Runtime:
             told_content=settings.content != "off",
         )
         self._undo: Callable[[], None] | None = None
+        self._let_foreign_spans_back: Callable[[], None] | None = None
 
     def start(self) -> None:
         """Stand in front of the provider's span processors."""
@@ -72,6 +75,8 @@ class Runtime:
             return
         tracing.adopt(self.provider)
         _raise_limits(self.provider)
+        if self.settings.foreign_spans == "stand_down":
+            self._let_foreign_spans_back = stand_down(self.provider)
         if self.settings.trajectories == "all":
             _record_everything(self.provider)
         if self.worker is not None and self.settings.metrics:
@@ -105,6 +110,9 @@ class Runtime:
         if self._undo is not None:
             self._undo()
             self._undo = None
+        if self._let_foreign_spans_back is not None:
+            self._let_foreign_spans_back()
+            self._let_foreign_spans_back = None
         if self.worker is not None:
             self.worker.shutdown(timeout=30.0)
         tracing.abandon(self.provider)
@@ -114,6 +122,9 @@ class Runtime:
 
 def activate(settings: Settings | None = None, *, tracer_provider: TracerProvider | None = None) -> Runtime | None:
     """Record the calls of this process: adopt the SDK's tracer provider, whoever built it, or build one.
+
+    Where a configuration file has put policy in force, every installed instrumentor of ours is applied first, so that
+    no SDK escapes it, imported already or not.
 
     Args:
         settings: What to record and where; by default read from the environment.
@@ -128,10 +139,21 @@ def activate(settings: Settings | None = None, *, tracer_provider: TracerProvide
     """
     if settings is None:
         config.warn_of_unknown_names()
-        return adopt(config.load_strictly(), tracer_provider)
+        settings = config.load_strictly()
+        _hold_policy(settings, tracer_provider)
+        return adopt(settings, tracer_provider)
+    _hold_policy(settings, tracer_provider)
     runtime = adopt(settings, tracer_provider)
     _warn_of_differences(settings, _runtimes.get(id(tracer_provider or trace.get_tracer_provider())))
     return runtime
+
+
+def _hold_policy(settings: Settings, tracer_provider: TracerProvider | None) -> None:
+    install_configured(settings.config_file)
+    if demand.policy:
+        from spanrelay.plugins.coverage import cover  # looks through what is installed
+
+        cover(tracer_provider)
 
 
 def _warn_of_differences(settings: Settings, runtime: Runtime | None) -> None:

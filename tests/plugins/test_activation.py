@@ -14,7 +14,7 @@ from spanrelay import ConfigurationError, GuardrailRejected, config, run_tool
 from spanrelay._guard import losses
 from spanrelay.config import PolicyFile, Settings
 from spanrelay.pipeline.middleware import registered
-from spanrelay.plugins import configured
+from spanrelay.plugins import configured, coverage
 from spanrelay.plugins.activation import Activation, current_activation
 from spanrelay.plugins.demand import demand
 
@@ -306,6 +306,9 @@ def test_activate_installs_the_file_even_where_recording_is_off() -> None:
         assert current_activation() is None
     finally:
         configured.forget()
+        for instrumentor in coverage._installed():
+            if instrumentor.is_instrumented_by_opentelemetry:
+                instrumentor.uninstrument()
 
 
 def test_activate_raises_what_is_wrong_every_time() -> None:

@@ -162,6 +162,9 @@ def test_an_sdk_that_is_not_instrumented_ends_the_program_on_import(tmp_path: Pa
     ran = run(program, tmp_path, server, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="*")
     assert ran.code == 0
     assert len(server.requests) == 1
+    warning, last = ran.err.splitlines()
+    assert "'openai' is imported and not instrumented" in warning
+    assert last == "spanrelay: lost or left out: 1 part of the configured policy"
 
 
 BREAK = """
@@ -233,4 +236,161 @@ def test_under_another_configurator_policy_holds_too(tmp_path: Path, server: Mod
     configure(tmp_path, DENY)
     ran = run(ASK, tmp_path, server, OTEL_PYTHON_DISTRO="none_of_these")
     assert REFUSED in ran.err
+    assert server.requests == []
+
+
+# --- policy from code ---------------------------------------------------------------------------------------
+
+TRY = f"""
+try:
+    exec({ASK!r})
+except spanrelay.GuardrailRejected as refusal:
+    print(refusal.reason)
+"""
+APPLY = "from spanrelay_openai import OpenAIInstrumentor\nOpenAIInstrumentor().instrument()\n"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        "import spanrelay\nspanrelay.activate()\n",
+        "import spanrelay, openai\nspanrelay.activate()\n",
+        f"import spanrelay, openai\nspanrelay.activate()\n{APPLY}",
+        f"import spanrelay\n{APPLY}spanrelay.activate()\n",
+    ],
+)
+@pytest.mark.parametrize("text", [DENY, WARN + DENY])
+def test_from_code_policy_holds_whether_an_instrumentor_was_called_or_not(
+    tmp_path: Path, server: ModelServer, beginning: str, text: str
+) -> None:
+    configure(tmp_path, text)
+    ran = run(beginning + TRY, tmp_path, server, launched=False, SPANRELAY_QUIET="true")
+    assert (ran.code, ran.out, ran.err) == (0, f"{REFUSED}\n", "")
+    assert REFUSED in str(ran.trajectories)
+    assert server.requests == []
+
+
+def test_from_code_policy_holds_with_the_sdk_of_telemetry_off(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, DENY)
+    beginning = "import spanrelay, openai\nspanrelay.activate()\n"
+    ran = run(beginning + TRY, tmp_path, server, launched=False, OTEL_SDK_DISABLED="true")
+    assert (ran.code, ran.out, ran.err) == (0, f"{REFUSED}\n", "")
+    assert server.requests == []
+
+
+def test_a_framework_that_no_instrumentor_was_called_for_stands_under_the_policy(tmp_path: Path) -> None:
+    pytest.importorskip("langchain_core", reason="the framework is not installed")
+    configure(tmp_path, '[plugins.policy]\ntools.deny = ["delete_*"]')
+    program = f"""
+import spanrelay
+spanrelay.activate()
+{APPLY}
+from langchain_core.tools import tool
+
+@tool
+def delete_file(name: str) -> str:
+    "Delete."
+    print("deleted")
+    return "deleted"
+
+try:
+    delete_file.invoke({{"name": "x"}})
+except spanrelay.GuardrailRejected as refusal:
+    print(refusal.reason)
+"""
+    ran = run(program, tmp_path, launched=False, SPANRELAY_QUIET="true")
+    assert (ran.out, ran.err) == ("tool 'delete_file' is denied by 'delete_*'\n", "")
+
+
+def test_spans_go_to_the_provider_that_the_application_names_afterwards(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, DENY)
+    program = f"""
+import spanrelay, openai
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from spanrelay_openai import OpenAIInstrumentor
+spanrelay.activate()
+own, exporter = TracerProvider(), InMemorySpanExporter()
+own.add_span_processor(SimpleSpanProcessor(exporter))
+OpenAIInstrumentor().instrument(tracer_provider=own)
+{TRY}
+print(sorted(span.name for span in exporter.get_finished_spans()))
+"""
+    ran = run(program, tmp_path, server, launched=False)
+    assert ran.out.splitlines()[0] == REFUSED
+    assert "'chat m'" in ran.out.splitlines()[1]
+    assert ran.err == ""
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_nobody_takes_an_instrumentor_out_while_a_files_policy_is_in_force(
+    tmp_path: Path, server: ModelServer, launched: bool
+) -> None:
+    program = f"""
+import spanrelay
+from spanrelay_openai import OpenAIInstrumentor
+spanrelay.activate()
+try:
+    OpenAIInstrumentor().uninstrument()
+except spanrelay.ConfigurationError as error:
+    print(error)
+{TRY}
+"""
+    configure(tmp_path, DENY)
+    ran = run(program, tmp_path, server, launched=launched)
+    said, refused = ran.out.splitlines()
+    assert said.startswith("'openai' stays instrumented while a configuration file has policy in force")
+    assert refused == REFUSED
+    assert server.requests == []
+    configure(tmp_path, WARN + DENY)
+    assert run(program, tmp_path, server, launched=launched).code == 0
+    assert len(server.requests) == 1
+
+
+OLD = """
+from spanrelay.instrumentation.instrumentor import Instrumentor
+
+
+class Old(Instrumentor):
+    package, requires, modules, name, version = "old-sdk", ("old-sdk >= 2",), ("old_sdk",), "spanrelay_old", "1"
+
+    def patches(self, tracing):
+        return ()
+"""
+
+
+def test_an_sdk_of_a_version_that_is_not_supported_is_told_by_activate_or_ends_the_program(tmp_path: Path) -> None:
+    entry_point = "[opentelemetry_instrumentor]\nspanrelay_old = spanrelay_old:Old\n"
+    site = distribution(tmp_path / "site", "spanrelay-old", "spanrelay_old", OLD, entry_point)
+    distribution(site, "old-sdk", "old_sdk", "", "")
+    told = "'old-sdk' is imported and not instrumented, so the configured policy does not hold for it"
+    before = "import spanrelay, old_sdk\ntry:\n    spanrelay.activate()\n"
+    before += "except spanrelay.ConfigurationError as error:\n    print(error)"
+    after = "import spanrelay\nspanrelay.activate()\nprint('activated', flush=True)\nimport old_sdk\nprint('imported')"
+    configure(tmp_path, DENY)
+    ran = run(before, tmp_path, launched=False, PYTHONPATH=str(site))
+    assert (ran.code, ran.out.startswith(told)) == (0, True), ran.err
+    ran = run(after, tmp_path, launched=False, PYTHONPATH=str(site))
+    assert (ran.code, ran.out) == (1, "activated\n")
+    assert told in ran.err
+    configure(tmp_path, WARN + DENY)
+    ran = run(after, tmp_path, launched=False, PYTHONPATH=str(site))
+    assert (ran.code, ran.out) == (0, "activated\nimported\n")
+    assert told in ran.err
+    assert ran.err.splitlines()[-1] == "spanrelay: lost or left out: 1 part of the configured policy"
+
+
+def test_policy_that_comes_with_a_reload_holds_for_every_sdk(tmp_path: Path, server: ModelServer) -> None:
+    configure(tmp_path, '[plugins.pii_redaction.builtin]\naction = "redact"\ndetector = "email"')
+    program = f"""
+import spanrelay, openai, pathlib
+from spanrelay.plugins.activation import current_activation
+spanrelay.activate()
+pathlib.Path("spanrelay.toml").write_text({DENY!r})
+current_activation().reload()
+{TRY}
+"""
+    ran = run(program, tmp_path, server, launched=False)
+    assert (ran.code, ran.out) == (0, f"{REFUSED}\n"), ran.err
     assert server.requests == []

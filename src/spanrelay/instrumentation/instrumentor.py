@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.trace import TracerProvider
 
+from spanrelay.errors import ConfigurationError
 from spanrelay.instrumentation.patching import Patch, Patches
+from spanrelay.plugins.demand import demand
 from spanrelay.telemetry.front import open_latches
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Instrumentor(BaseInstrumentor):
     _patches: Patches | None = None
     _provider: TracerProvider | None = None
     _tracing: Tracing | None = None
+    _applied_for_policy = False
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """Return the patch table; its wrappers open their spans with `tracing`."""
@@ -46,6 +49,38 @@ class Instrumentor(BaseInstrumentor):
     def instrumentation_dependencies(self) -> Collection[str]:
         """The supported versions."""
         return self.requires
+
+    def hold(self, tracer_provider: TracerProvider | None = None) -> None:
+        """Instrument because a file's policy asks for it, unless the application has.
+
+        Raises:
+            DependencyConflictError: the package is missing, or its version is not supported.
+        """
+        if not self.is_instrumented_by_opentelemetry:
+            self.instrument(tracer_provider=tracer_provider, raise_exception_on_conflict=True)
+            self._applied_for_policy = True
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Instrument the package; `tracer_provider` opens the spans, by default the global one."""
+        if self._applied_for_policy:  # the application only says now what it wants
+            self._applied_for_policy = False
+            self._instrument(**kwargs)
+        else:
+            super().instrument(**kwargs)
+
+    def uninstrument(self, **kwargs: Any) -> None:
+        """Put the package back.
+
+        Raises:
+            ConfigurationError: a file's policy is in force, which would not hold for the package any more.
+        """
+        if demand.held and demand.stops:
+            raise ConfigurationError(
+                f"{self.package!r} stays instrumented while a configuration file has policy in force, which would not "
+                'hold for it; take the policy out of the file, or write [policy] on_failure = "warn"'
+            )
+        self._applied_for_policy = False
+        super().uninstrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
         provider: TracerProvider | None = kwargs.get("tracer_provider")

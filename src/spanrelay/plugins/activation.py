@@ -172,12 +172,16 @@ class Activation:
                 raise _refusal(plan)
             self._take(plan, strictly=True)
             self._report(plan)
+            if self is _current and demand.policy and not demand.held:
+                from spanrelay.plugins.coverage import cover  # looks through what is installed
+
+                cover()
 
     def close(self) -> None:
         """Take everything out of force, the last registered first."""
         with self._lock:
             old, self.contexts = self.contexts, ()
-            demand.stops = False
+            demand.policy = demand.stops = demand.held = False
             with together():
                 _withdraw(old)
             _close(old)
@@ -193,7 +197,8 @@ class Activation:
                 raise _refusal(plan)
         self.contexts, self.diagnostics = tuple(new), tuple(plan.diagnostics)
         lenient = {layer.file for layer in plan.layers if layer.on_failure == "warn"}
-        demand.stops = any(context.file not in lenient and _has_policy(context) for context in new)
+        policy = [context for context in new if _has_policy(context)]
+        demand.policy, demand.stops = bool(policy), any(context.file not in lenient for context in policy)
         _close(old)
 
     def _report(self, plan: Plan) -> None:

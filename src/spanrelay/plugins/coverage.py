@@ -1,44 +1,86 @@
-"""Watches that no SDK of ours is used unpatched while policy is in force.
+"""Sees to it that no SDK of ours is used unpatched while a file's policy is in force.
 
-Under `opentelemetry-instrument` an instrumentor may be left out for many reasons: switched off, a version that is
-not supported, another one that failed before it. A program whose policy would not hold ends when it imports the SDK.
+From code every installed instrumentor is applied, asked for or not: the file asked. Under `opentelemetry-instrument`
+one may be left out for many reasons: switched off, a version that is not supported, another one that failed before it.
+A program whose policy would not hold ends when it imports the SDK.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 import wrapt
-from opentelemetry.util._importlib_metadata import EntryPoint, entry_points
+from opentelemetry.instrumentation.dependencies import DependencyConflictError
+from opentelemetry.trace import TracerProvider
+from opentelemetry.util._importlib_metadata import entry_points
 
+from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.demand import demand, end_now
 
+_log = logging.getLogger("spanrelay")
 _watched: set[str] = set()
 
 
 def watch() -> None:
     """Look at every SDK that an installed instrumentor of ours is for, when it is imported.
 
+    What has been imported already can only be instrumented at once.
+
     Raises:
-        ConfigurationError: an instrumentor cannot be imported, so that nobody knows what it is for.
+        ConfigurationError: an instrumentor cannot be imported, so that nobody knows what it is for, or an SDK that
+            has been imported cannot be instrumented.
     """
+    for instrumentor in _installed():
+        if _imported(instrumentor):
+            _apply(instrumentor, None)
+        _watch(instrumentor)
+    demand.held = True
+
+
+def cover(tracer_provider: TracerProvider | None = None) -> None:
+    """Apply every installed instrumentor of ours, to what has been imported and to what will be.
+
+    Raises:
+        ConfigurationError: as `watch`.
+    """
+    for instrumentor in _installed():
+        _apply(instrumentor, tracer_provider)
+        _watch(instrumentor)
+    demand.held = True
+
+
+def _installed() -> Iterator[Any]:
     for entry_point in entry_points(group="opentelemetry_instrumentor"):
-        if entry_point.value.startswith("spanrelay_"):
-            _watch(entry_point)
+        if not entry_point.value.startswith("spanrelay_"):
+            continue
+        try:
+            yield entry_point.load()()
+        except Exception as error:
+            _refuse(
+                f"instrumentor {entry_point.name!r} cannot be imported, so policy would not hold: "
+                f"{type(error).__name__}: {error}; reinstall it, or uninstall it"
+            )
 
 
-def _watch(entry_point: EntryPoint) -> None:
+def _imported(instrumentor: Any) -> bool:
+    return any(module in sys.modules for module in instrumentor.modules)
+
+
+def _apply(instrumentor: Any, tracer_provider: TracerProvider | None) -> None:
     try:
-        instrumentor: Any = entry_point.load()()
-    except Exception as error:
-        raise ConfigurationError(
-            f"instrumentor {entry_point.name!r} cannot be imported, so policy would not hold: "
-            f"{type(error).__name__}: {error}; reinstall it, or uninstall it"
-        ) from error
+        instrumentor.hold(tracer_provider)
+    except DependencyConflictError:
+        if _imported(instrumentor):  # else it is looked at when it is imported, if it ever is
+            _refuse(_unpatched(instrumentor))
+
+
+def _watch(instrumentor: Any) -> None:
     for module in instrumentor.modules:
         if module not in _watched and module not in sys.modules:
             _watched.add(module)
@@ -46,9 +88,28 @@ def _watch(entry_point: EntryPoint) -> None:
 
 
 def _check(instrumentor: Any, module: ModuleType) -> None:
-    if demand.stops and not instrumentor.is_instrumented_by_opentelemetry:
-        end_now(
-            f"spanrelay: {instrumentor.package!r} is imported and not instrumented, so the configured policy does not "
-            f"hold for it; install a supported version ({', '.join(instrumentor.requires)}), and do not switch it off "
-            'in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; [policy] on_failure = "warn" lets the program run without'
-        )
+    if not demand.policy or instrumentor.is_instrumented_by_opentelemetry:
+        return
+    if demand.stops:
+        end_now(f"spanrelay: {_unpatched(instrumentor)}")
+    _warn(_unpatched(instrumentor))
+
+
+def _refuse(message: str) -> None:
+    """Raise, or warn where the files say that it is enough."""
+    if demand.stops:
+        raise ConfigurationError(message)
+    _warn(message)
+
+
+def _warn(message: str) -> None:
+    losses.add("parts of the configured policy")
+    _log.warning("%s", message)
+
+
+def _unpatched(instrumentor: Any) -> str:
+    return (
+        f"{instrumentor.package!r} is imported and not instrumented, so the configured policy does not hold for it; "
+        f"install a supported version ({', '.join(instrumentor.requires)}), and do not switch it off in "
+        'OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; [policy] on_failure = "warn" lets the program run without'
+    )

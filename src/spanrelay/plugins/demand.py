@@ -12,12 +12,18 @@ from typing import NoReturn
 
 
 class Demand:
-    """`stops`: a file has put policy in force, and the program must end before a call escapes it."""
+    """What the program owes to its files.
 
-    __slots__ = ("stops",)
+    `policy`: a file has put policy in force. `stops`: and the program must end before a call escapes it.
+    `held`: and every instrumentor is watched, so that none may be taken out again.
+    """
+
+    __slots__ = ("held", "policy", "stops")
 
     def __init__(self) -> None:
+        self.policy = False
         self.stops = False
+        self.held = False
 
 
 demand = Demand()
