@@ -12,6 +12,7 @@ import pytest
 
 from spanrelay.config import TABLE, Settings, load, load_strictly, unknown_names
 from spanrelay.errors import ConfigurationError
+from spanrelay.runtime import activate
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
@@ -150,3 +151,11 @@ def test_read_strictly_a_broken_value_is_an_error_and_nothing_happens_instead() 
     with pytest.raises(ConfigurationError) as raised:
         load_strictly({"SPANRELAY_DIALECT": "bogus"})
     assert str(raised.value) == "SPANRELAY_DIALECT='bogus' is not valid; use genai or openinference"
+
+
+def test_activate_takes_settings_and_no_dict() -> None:
+    wrong: Any = {"content": "spans"}
+    with pytest.raises(
+        TypeError, match=r"activate\(\) takes a spanrelay.Settings, not what is of type 'dict': activate\("
+    ):
+        activate(wrong)

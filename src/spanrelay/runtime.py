@@ -134,9 +134,15 @@ def activate(settings: Settings | None = None, *, tracer_provider: TracerProvide
         The runtime, or None where recording is off (`OTEL_SDK_DISABLED`) or there is no SDK provider to adopt.
 
     Raises:
+        TypeError: `settings` are no `Settings`.
         ConfigurationError: a variable of the environment is not valid, or a configuration file cannot be put in
             force; the message names it.
     """
+    if settings is not None and not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass dicts
+        raise TypeError(
+            f"activate() takes a spanrelay.Settings, not what is of type {type(settings).__name__!r}: "
+            "activate(Settings(content='spans'))"
+        )
     if settings is None:
         config.warn_of_unknown_names()
         settings = config.load_strictly()
