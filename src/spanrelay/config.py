@@ -42,6 +42,7 @@ class Settings:
     metrics: bool = True
     quiet: bool = False
     propagate: bool = False
+    foreign_spans: Literal["stand_down", "keep"] = "stand_down"
     atof_file: str = ""
     atof_mode: Literal["append", "overwrite"] = "append"
     atof_url: str = ""
@@ -250,6 +251,14 @@ TABLE: tuple[Setting, ...] = (
         _boolean,
         "true or false",
         "Send `traceparent`, and nothing else, with requests to model providers.",
+    ),
+    Setting(
+        "foreign_spans",
+        "SPANRELAY_FOREIGN_SPANS",
+        _one_of("stand_down", "keep"),
+        "stand_down or keep",
+        "Whether spans that other instrumentation makes of calls which SpanRelay records too are left out. Kept, they "
+        "are one step with ours in the trajectory.",
     ),
     Setting(
         "atof_file",

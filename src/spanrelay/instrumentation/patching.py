@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 import wrapt
 
 from spanrelay._guard import guarded, losses
+from spanrelay.instrumentation import foreign
 from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
@@ -70,6 +71,7 @@ class Patches:
     def undo(self) -> None:
         """Put every attribute back, and leave wrappers that somebody still holds without effect."""
         self.enabled = False
+        foreign.uncover(self._package)
         while self._undo:
             self._undo.pop()()
 
@@ -94,6 +96,7 @@ class Patches:
     def _patch(self, module: ModuleType) -> None:
         if self._table is None:
             self._table = self._make()
+        foreign.cover(self._package)
         missing = [patch for patch in self._table if patch.module == module.__name__ and not self._wrap(module, patch)]
         if missing:
             self._report(missing)

@@ -1,0 +1,81 @@
+"""Other people's instrumentation of a package that ours is in force for: found by its tracers, and stood down.
+
+Only spans are left out, and only while our patches are in force; nothing of theirs is undone, and policy never depends
+on them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider, _TracerConfig
+
+_log = logging.getLogger("spanrelay")
+
+_SCOPE = re.compile(r"(?:openinference|opentelemetry)\.instrumentation\.(?:genai\.)?([a-z0-9_]+?)(?:_v2)?(?:\.|$)")
+"""Names that OpenInference, OpenTelemetry and OpenLLMetry give their tracers; the group is the package."""
+
+_covered: set[str] = set()
+_watched: dict[int, TracerProvider] = {}
+_told: set[str] = set()
+
+
+def cover(package: str) -> None:
+    """Say that our patches of a distribution are in force, so that nobody else need record its calls."""
+    _covered.add(_key(package))
+    _ask_again()
+
+
+def uncover(package: str) -> None:
+    """Say that they are no longer in force; spans of others come back."""
+    _covered.discard(_key(package))
+    _ask_again()
+
+
+def stand_down(provider: TracerProvider) -> Callable[[], None]:
+    """Leave out spans that others make at `provider` of what ours is in force for, now and later.
+
+    What the user's own tracer configurator says of any other tracer holds. Returns what ends it.
+    """
+    # Private, as everything of tracer configurators is until OpenTelemetry calls them stable.
+    theirs = provider._tracer_configurator
+
+    def configure(scope: Any) -> _TracerConfig:
+        return _TracerConfig(is_enabled=False) if _stands_down(scope.name) else theirs(scope)
+
+    provider._set_tracer_configurator(tracer_configurator=configure)
+    _watched[id(provider)] = provider
+
+    def undo() -> None:
+        _watched.pop(id(provider), None)
+        if provider._tracer_configurator is configure:
+            provider._set_tracer_configurator(tracer_configurator=theirs)
+
+    return undo
+
+
+def _ask_again() -> None:
+    for provider in list(_watched.values()):
+        provider._set_tracer_configurator(tracer_configurator=provider._tracer_configurator)
+
+
+def _stands_down(scope: str) -> bool:
+    found = _SCOPE.match(scope)
+    if found is None or found[1] not in _covered:
+        return False
+    if scope not in _told:
+        _told.add(scope)
+        _log.warning(
+            "%r and SpanRelay both record calls of %s; its spans are left out, so that each call is recorded once; "
+            "SPANRELAY_FOREIGN_SPANS=keep keeps them",
+            scope,
+            found[1],
+        )
+    return True
+
+
+def _key(package: str) -> str:
+    return package.lower().replace("-", "_").removesuffix("_core")  # langchain-core is LangChain to others

@@ -1,0 +1,160 @@
+"""The same programs with OpenInference's instrumentors beside ours, in an environment of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.programs import Run, environment
+
+from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
+from spanrelay_testkit.model_server import ModelServer
+
+ROOT = Path(__file__).parents[1]
+HOME = Path.home() / ".cache" / "spanrelay" / f"foreign-venv-{sys.version_info[0]}.{sys.version_info[1]}"
+OURS = ("openai", "langchain", "langgraph")
+THEIRS = ("openinference-instrumentation-openai", "openinference-instrumentation-langchain")
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("SPANRELAY_TEST_FOREIGN") != "1",
+    reason="set SPANRELAY_TEST_FOREIGN=1 to install OpenInference's instrumentors apart, and test beside them",
+)
+
+BEGINNING = """
+import sys
+import spanrelay
+
+def ours():
+    from spanrelay_langchain import LangChainInstrumentor
+    from spanrelay_langgraph import LangGraphInstrumentor
+    from spanrelay_openai import OpenAIInstrumentor
+    OpenAIInstrumentor().instrument()
+    if "framework" in sys.argv:
+        LangChainInstrumentor().instrument()
+        LangGraphInstrumentor().instrument()
+
+def theirs():
+    from openinference.instrumentation.langchain import LangChainInstrumentor
+    from openinference.instrumentation.openai import OpenAIInstrumentor
+    OpenAIInstrumentor().instrument()
+    LangChainInstrumentor().instrument()
+
+if sys.argv[1] != "launched":
+    spanrelay.activate()
+    for instrument in (ours, theirs) if sys.argv[1] == "ours first" else (theirs, ours):
+        instrument()
+
+@spanrelay.guardrail(kinds=["llm"])
+def count(call):
+    print("judged")
+
+spanrelay.use(count)
+"""
+SDK = """
+import openai
+client = openai.OpenAI()
+for given in ({}, {"stream": True}):
+    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}], **given)
+    list(answer) if given else None
+"""
+AGENT = """
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+
+@tool
+def get_weather(city: str) -> str:
+    "The weather of a city."
+    return "rain"
+
+agent = create_agent(ChatOpenAI(model="m"), [get_weather], name="weather")
+agent.invoke({"messages": [("user", "hello")]})
+"""
+ORDERS = ("launched", "ours first", "theirs first")
+
+
+def answers(request: Request) -> Answer:
+    if request.body.get("tools") and request.body["messages"][-1]["role"] != "tool":
+        return reply(tool_calls=[tool_call("get_weather", city="Oslo", id="w")])
+    return reply("Hello.")
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer(answers) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    """The programs of an environment with ours and theirs, made or brought up to date."""
+    if not (HOME / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
+    parts = [ROOT, *(ROOT / "instrumentors" / f"spanrelay-{name}" for name in OURS)]
+    editable = [option for part in parts for option in ("--editable", part)]
+    pip = [HOME / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    wanted = [*editable, *THEIRS, "langchain", "langgraph", "langchain-openai"]
+    subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", *wanted], check=True)
+    return HOME / "bin"
+
+
+def run(programs: Path, program: str, folder: Path, server: ModelServer, *arguments: str, **settings: str) -> Run:
+    (folder / "program.py").write_text(BEGINNING + program)
+    launcher = [programs / "opentelemetry-instrument"] if arguments[0] == "launched" else []
+    done = subprocess.run(
+        [*launcher, programs / "python", "program.py", *arguments],
+        cwd=folder,
+        env=environment(server, {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", **settings}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lost or left out" not in done.stderr
+    return Run(done.returncode, done.stdout, done.stderr, folder)
+
+
+def warned(ran: Run) -> list[str]:
+    return sorted(line.split("'")[1] for line in ran.err.splitlines() if "SPANRELAY_FOREIGN_SPANS=keep" in line)
+
+
+def story(ran: Run) -> list[list[tuple[str, str]]]:
+    return [[(step["source"], step["message"]) for step in document["steps"]] for document in ran.trajectories]
+
+
+@pytest.mark.parametrize("setting", ["stand_down", "keep"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_call_of_the_sdk_is_one_step_and_judged_once(
+    programs: Path, tmp_path: Path, server: ModelServer, order: str, setting: str
+) -> None:
+    ran = run(programs, SDK, tmp_path, server, order, SPANRELAY_FOREIGN_SPANS=setting)
+    assert ran.out.split() == ["judged"] * len(server.requests) == ["judged"] * 2
+    assert story(ran) == [[("user", "hello"), ("agent", "Hello.")]] * 2
+    assert warned(ran) == (["openinference.instrumentation.openai"] if setting == "stand_down" else [])
+
+
+@pytest.mark.parametrize("setting", ["stand_down", "keep"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_call_of_an_agent_is_one_step_and_judged_once(
+    programs: Path, tmp_path: Path, server: ModelServer, order: str, setting: str
+) -> None:
+    ran = run(programs, AGENT, tmp_path, server, order, "framework", SPANRELAY_FOREIGN_SPANS=setting)
+    assert ran.out.split() == ["judged"] * len(server.requests) == ["judged"] * 2
+    assert story(ran) == [[("user", "hello"), ("agent", ""), ("agent", "Hello.")]]
+    [document] = ran.trajectories
+    assert len(document["steps"][1]["tool_calls"]) == 1
+
+
+@pytest.mark.parametrize("order", ORDERS[1:])
+def test_a_framework_that_only_they_record_keeps_its_spans_over_our_policy(
+    programs: Path, tmp_path: Path, server: ModelServer, order: str
+) -> None:
+    ran = run(programs, AGENT, tmp_path, server, order)
+    assert ran.out.split() == ["judged"] * len(server.requests) == ["judged"] * 2
+    assert story(ran) == [[("user", "hello"), ("agent", ""), ("agent", "Hello.")]]
+    assert warned(ran) == ["openinference.instrumentation.openai"]
