@@ -203,6 +203,27 @@ def test_a_tool_that_the_provider_runs_is_refused_where_it_is_offered(
     assert server.requests == []
 
 
+def test_what_is_merely_offered_costs_no_span_of_a_guardrail(
+    policy: Any, client: openai.OpenAI, server: ModelServer, capture: Capture
+) -> None:
+    policy('tools.deny = ["delete", "web_search*"]\nsession.max_calls = 1')
+    with scope("agent", session="s"):
+        with pytest.raises(GuardrailRejected, match="'web_search_preview' is denied") as refused:
+            client.responses.create(model="gpt-5", input="x", tools=[{"type": "web_search_preview"}], stream=True)
+        assert refused.value.name == "policy.offered_tools"
+        ask(client, tools=FUNCTIONS)  # the refused call does not count
+    assert len(server.requests) == 1
+    assert not any("offered_tools" in span.name for span in capture.spans)
+
+
+@pytest.mark.parametrize("text", ["", 'tools.offered = "refuse"', "prices = { m = { input = 1.0, output = 1.0 } }"])
+def test_a_policy_that_allows_everything_is_told(policy: Any, text: str) -> None:
+    [diagnostic] = policy(text).diagnostics
+    assert diagnostic.level == "warning"
+    assert "plugins.policy: allows everything, so nothing is in force; write a list such as" in str(diagnostic)
+    assert policy(f"enabled = false\n{text}").diagnostics == ()
+
+
 def test_a_refusal_is_a_guardrail_span(policy: Any, capture: Capture) -> None:
     policy('tools.deny = ["x"]')
     with pytest.raises(GuardrailRejected):

@@ -10,7 +10,7 @@ import fnmatch
 import math
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -26,6 +26,8 @@ MODELS: frozenset[Kind] = frozenset({"llm", "embedder", "reranker"})
 """The kinds of call that name a model."""
 INNERMOST = 1_000_000
 """The priority of what counts: within every other intercept, so that each of their sendings passes it."""
+OUTSIDE_COUNTS = INNERMOST - 1
+"""The priority of what refuses a sending, which then does not count."""
 BYTES_PER_TOKEN = 4
 """What a token is taken for where the provider reports no usage."""
 _OF_THE_APPLICATION = ("function", "custom")
@@ -105,6 +107,9 @@ class PolicyPlugin:
         if limits_cost and not config.prices:
             remedy = 'write [plugins.policy.prices."<model>"] with input and output, unless the provider reports costs'
             found.append(Diagnostic("is empty while a cost is limited", remedy, "prices", "warning"))
+        if not _says_anything(config):
+            remedy = "write a list such as tools.deny or a limit such as session.max_calls, or remove the table"
+            found.append(Diagnostic("allows everything, so nothing is in force", remedy, "", "warning"))
         return found
 
     def register(self, context: Context) -> None:
@@ -119,6 +124,11 @@ class PolicyPlugin:
             # One count for each file, whatever its limits become when it is read again: a reload forgives nothing.
             counts = self._counts.setdefault(context.file, Counts(self._clock))
             _Meter(config, counts, f"{context.name}.limits").use(context)
+
+
+def _says_anything(config: PolicyConfig) -> bool:
+    lists = any(names.allow is not None or names.deny for names in (config.tools, config.models))
+    return lists or config.session.are_set() or config.process.are_set()
 
 
 def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:
@@ -170,27 +180,41 @@ def _model_of(call: Any) -> str | None:
 
 
 def _use_tools(context: Context, judge: _Judge, config: Tools) -> None:
-    offered, answers = config.offered, config.refused == "answer"
+    answers = config.refused == "answer"
     context.use(guardrail(name="tools", kinds=["tool"], answers=answers)(lambda call: judge.refusal(call.request.name)))
+    if config.offered == "pass":
+        # Only a provider's own tools can be refused here, which few requests offer: no guardrail's span for each.
+        _use_provider_tools(context, judge)
+    else:
+        _use_offers(context, judge, remove=config.offered == "remove")
 
-    def refuse_offers(call: Any) -> str | None:
-        for tool in _tools_of(call):
-            if offered != "pass" or tool.type not in _OF_THE_APPLICATION:
-                reason = _offer_refusal(judge, tool)
-                if reason is not None:
-                    return f"the request offers a tool to the model: {reason}"
-        return None
 
+def _use_provider_tools(context: Context, judge: _Judge) -> None:
+    def send(call: Any) -> Generator[Any, Any, None]:
+        reason = _refusal_of_offers(judge, (tool for tool in _tools_of(call) if tool.type not in _OF_THE_APPLICATION))
+        if reason is not None:
+            raise GuardrailRejected(reason, f"{context.name}.offered_tools")
+        yield call
+
+    context.use(execution_intercept(name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS)(send))
+
+
+def _use_offers(context: Context, judge: _Judge, *, remove: bool) -> None:
     def remove_offers(call: Any) -> ModelRequest | None:
-        refused = [tool for tool in _tools_of(call) if _offer_refusal(judge, tool) is not None]
-        if not refused:
-            return None
         kept = [tool for tool in call.request.tools if _offer_refusal(judge, tool) is None]
-        return replace(call.request, tools=kept)
+        refused = any(_offer_refusal(judge, tool) is not None for tool in _tools_of(call))
+        return replace(call.request, tools=kept) if refused else None
 
-    context.use(guardrail(name="offered_tools", kinds=["llm"])(refuse_offers))
-    if offered == "remove":
+    offers = guardrail(name="offered_tools", kinds=["llm"])
+    context.use(offers(lambda call: _refusal_of_offers(judge, _tools_of(call))))
+    if remove:
         context.use(request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST)(remove_offers))
+
+
+def _refusal_of_offers(judge: _Judge, tools: Iterable[ToolDefinition]) -> str | None:
+    reasons = (reason for tool in tools if (reason := _offer_refusal(judge, tool)) is not None)
+    reason = next(reasons, None)
+    return None if reason is None else f"the request offers a tool to the model: {reason}"
 
 
 def _offer_refusal(judge: _Judge, tool: ToolDefinition) -> str | None:
