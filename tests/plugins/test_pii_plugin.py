@@ -200,3 +200,11 @@ def test_no_diagnostic_holds_the_key() -> None:
     found: list[Diagnostic] = PiiRedactionPlugin().validate(config)
     assert len(found) == 2
     assert "too short" not in "".join(map(str, found)) + repr(config)
+
+
+@pytest.mark.parametrize("pattern", ["4711(?=-hidden)", "[4711-hidden", "(4711-hidden)?"])
+def test_a_refused_pattern_is_not_told(put: Put, pattern: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"profiles\[0\]\.pattern") as refused:
+        put(f"[[plugins.pii_redaction.profiles]]\naction = 'redact'\npattern = '{pattern}'")
+    assert "4711" not in str(refused.value)
+    assert "hidden" not in str(refused.value)

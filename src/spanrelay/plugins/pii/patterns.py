@@ -25,7 +25,7 @@ def compile_pattern(source: str) -> Any:
         engine = importlib.import_module("re2")
     except ImportError:
         raise ConfigurationError(
-            f"pattern {source!r} needs a regular expression engine of linear time: pip install 'spanrelay[pii]'"
+            "it needs a regular expression engine of linear time: pip install 'spanrelay[pii]'"
         ) from None
     options = engine.Options()
     options.log_errors = False
@@ -33,16 +33,18 @@ def compile_pattern(source: str) -> Any:
         pattern = engine.compile(source, options)
     except engine.error as error:
         raise ConfigurationError(
-            f"pattern {source!r} cannot be run by RE2 ({_reason(error)}): it has no lookaround and no backreference"
+            f"RE2 cannot run it ({_reason(error)}): it has no lookaround and no backreference"
         ) from None
     if pattern.search("") is not None:
-        raise ConfigurationError(f"pattern {source!r} matches the empty text: let it match at least one character")
+        raise ConfigurationError("it matches the empty text: let it match at least one character")
     return pattern
 
 
 def _reason(error: Exception) -> str:
+    """What RE2 says, without the piece of the pattern that follows it: a pattern may hold what it looks for."""
     reason = error.args[0] if error.args else ""
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    return told.partition(":")[0]
 
 
 def compile_template(template: str, pattern: Any) -> Callable[[Any], str]:
@@ -76,7 +78,7 @@ def _group_of(found: re.Match[str], template: str, pattern: Any) -> int | str | 
     if number.isdecimal() and int(number) <= pattern.groups:
         return int(number)
     raise ConfigurationError(
-        f"replacement {template!r} has {found.group()!r}, which is no group of the pattern: "
+        f"it has {found.group()!r}, which is no group of the pattern: "
         r"write '\1', '\g<name>', or '\\' for a backslash"
     )
 

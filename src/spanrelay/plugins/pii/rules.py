@@ -98,7 +98,7 @@ def _writing_problems(rule: Rule) -> Iterator[Problem]:
         if getattr(rule, name) < 0:
             yield Problem(name, f"{getattr(rule, name)} is negative", "expected 0 or more characters")
     if rule.action == "redact" and rule.detector in DETECTORS and any(DETECTORS[rule.detector].find(rule.replacement)):
-        yield Problem("replacement", f"{rule.replacement!r} is itself a match of the detector", "choose other words")
+        yield Problem("replacement", "it is itself a match of the detector", "choose other words")
     if rule.action == "regex_replace" and rule.pattern is not None:
         yield from _refusal(
             "replacement", lambda: compile_template(rule.replacement, compile_pattern(rule.pattern or ""))
