@@ -146,7 +146,7 @@ def test_an_include_that_cannot_be_read_or_includes_itself_is_an_error(tmp_path:
     write(tmp_path / "b.toml", 'include = ["spanrelay.toml"]')
     _, found = read('include = ["none.toml", "b.toml"]')
     assert [line.split("; ")[0] for line in found] == [
-        "none.toml: cannot be read: No such file or directory",
+        "none.toml: cannot be read: No such file or directory, which 'spanrelay.toml' includes",
         "b.toml: include: includes 'spanrelay.toml', which includes this file",
     ]
 
@@ -224,3 +224,12 @@ def test_a_section_that_cannot_be_understood_is_an_error(tmp_path: Path, text: s
     _, [found] = read_layers(policy_files("", {"OTEL_CONFIG_FILE": "otel.yaml", "XDG_CONFIG_HOME": "nowhere"}))
     assert said in str(found)
     assert "hunter2" not in str(found)
+
+
+def test_a_plugins_table_with_nothing_in_it_is_told() -> None:
+    _, found = read("[plugins]")
+    assert found == [
+        "spanrelay.toml: plugins: is empty, so this file puts nothing in force; "
+        "write [plugins.<name>] with what it is to do, or remove the table"
+    ]
+    assert read("[policy]")[1] == []

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanrelay import semconv
+from spanrelay.cli import main
 from spanrelay.config import PolicyFile
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.activation import Activation
@@ -269,6 +270,7 @@ CATALOG = {
         }
     ],
 }
+RATES_TABLE = {"input_per_million": 2, "output_per_million": 10}
 FILE = '[[plugins.pricing.sources]]\ntype = "file"\npath = "prices.json"\n'
 
 
@@ -291,18 +293,65 @@ def test_a_catalogue_in_a_file_stands_beside_the_configuration(put: Put, tmp_pat
         (json.dumps({"version": 1, "entries": [{"provider": "p", "modell": "m"}]}), "modell of"),
     ],
 )
-def test_a_catalogue_that_cannot_be_read_puts_nothing_in_force(
-    put: Put, tmp_path: Path, content: str | None, words: str
+def test_a_catalogue_that_cannot_be_read_is_told_by_the_command_and_puts_nothing_in_force(
+    put: Put, tmp_path: Path, content: str | None, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if content is not None:
         (tmp_path / "prices.json").write_text(content)
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(ConfigurationError, match=words) as refused:
         put(FILE)
     assert recording.price is None
+    (tmp_path / "spanrelay.toml").write_text(FILE)
+    assert main(["plugins", "validate", str(tmp_path / "spanrelay.toml")]) == 1
+    for line in capsys.readouterr().out.splitlines():
+        assert "spanrelay.toml: plugins.pricing.sources[0].path: " in line
+        assert "ConfigurationError" not in line
+        assert "see the plugin" not in line
+        assert line.removeprefix("error: ") in str(refused.value)
+
+
+def test_a_good_catalogue_beside_the_file_is_valid_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / "prices.json").write_text(json.dumps(CATALOG))
+    path = tmp_path / "spanrelay.toml"
+    path.write_text(FILE)
+    assert main(["plugins", "validate", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: valid\n"
+    assert main(["plugins", "show", str(path)]) == 0
+    assert f"sources[0].path = {str(tmp_path / 'prices.json')!r}" in capsys.readouterr().out
+
+
+def test_an_entry_has_all_its_faults_told_at_once(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    rates = {"input_per_milion": 1, "output_per_million": -1}
+    tier = {"rates": RATES_TABLE, "min_prompt_tokens": 5, "max_prompt_tokens": 4}
+    entries = [
+        {"provider": " ", "model_id": "m", "rates": rates},
+        {"provider": "p", "model": "m", "rate_schedule": {"tiers": [tier]}},
+        {"provider": 1, "model_id": "n"},
+        "no table",
+    ]
+    prices.write_text(json.dumps({"version": 2, "entries": entries}))
+    [*told] = (each.message for each in PricingPlugin().validate(PricingConfig([Source("file", None, prices)])))
+    assert [message.replace(f" of '{prices}'", "") for message in told] == [
+        "entries[0].rates.input_per_milion is not known",
+        "entries[0].rates.input_per_million is missing",
+        "entries[1].model is not known",
+        "entries[1].model_id is missing",
+        "entries[2].provider is a whole number",
+        "entries[3] is text",
+        "version is not one of the choices",
+        "entries[0].provider is empty",
+        "entries[0].rates.output_per_million is no price",
+        "entries[1].rate_schedule.tiers[0].max_prompt_tokens is less than min_prompt_tokens",
+        "entries[2] has no price",
+    ]
 
 
 def test_everything_wrong_in_the_sources_is_told_with_its_key(tmp_path: Path) -> None:
-    missing = str(tmp_path / "missing.json")
+    missing = tmp_path / "missing.json"
     bad = entry("m", " ", Rates(-1.0, float("nan")), rate_schedule=RateSchedule([Tier(RATES, 5, 4)]))
     sources = [
         Source("inline"),
@@ -318,6 +367,7 @@ def test_everything_wrong_in_the_sources_is_told_with_its_key(tmp_path: Path) ->
         "sources[0].catalog",
         "sources[1].path",
         "sources[2].catalog",
+        "sources[2].path",
         "sources[3].path",
         f"{entries}[0].provider",
         f"{entries}[0].rates.input_per_million",

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.util._importlib_metadata import EntryPoint
@@ -100,10 +101,14 @@ def _tree(layer: Layer, components: list[Component]) -> Branch:
 
 def _branch(component: Component) -> Branch:
     settings = [
-        f"{key} = {without_secrets(repr(value), component.layer, component.config)}"
+        f"{key} = {without_secrets(_written(value), component.layer, component.config)}"
         for key, value in _settings(component.config)
     ]
     return Branch([[(component.name, "tool")]], [Branch([[(setting, "")]]) for setting in settings])
+
+
+def _written(value: Any) -> str:
+    return repr(str(value) if isinstance(value, Path) else value)
 
 
 def _settings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -114,5 +119,8 @@ def _settings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, dict) and value:
         for name, item in value.items():
             yield from _settings(item, f"{key}.{name}")
+    elif isinstance(value, list) and value and is_dataclass(value[0]):
+        for at, item in enumerate(value):
+            yield from _settings(item, f"{key}[{at}]")
     elif value not in (None, [], (), {}, ""):
         yield key, value

@@ -6,6 +6,7 @@ No call is ever made between an old configuration and a new one, and no message 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -77,10 +78,12 @@ def _component(
         return None, [replace(found[0], file=layer.file, key=key)]
     rest = {field: value for field, value in table.items() if field != "enabled"}
     switch, found = read_model(_Switch, {"enabled": table["enabled"]} if "enabled" in table else {}, key)
-    config, misread = read_model(plugin.config_model, rest, key)
+    config, misread = read_model(plugin.config_model, rest, key, os.path.dirname(layer.file))
     found += misread
     if config is not None:
         found += _validated(plugin, config, layer, key)
+    if switch is not None and not switch.enabled:  # what it would do is nobody's concern; what is wrong is
+        found = [diagnostic for diagnostic in found if diagnostic.level == "error"]
     found = [replace(diagnostic, file=layer.file) for diagnostic in found]
     if switch is None or config is None or any(diagnostic.level == "error" for diagnostic in found):
         return None, found
@@ -98,7 +101,7 @@ def _validated(plugin: Plugin, config: Any, layer: Layer, key: str) -> list[Diag
     try:
         found = list(plugin.validate(config) or ())
     except Exception as error:
-        return [Diagnostic(f"cannot be validated: {_told(error, layer, config)}", "see the plugin", key)]
+        return [Diagnostic(f"cannot be validated: {_told(error, layer, config)}", _remedy(error), key)]
     return [
         replace(
             diagnostic,
@@ -229,7 +232,12 @@ def _install(plan: Plan) -> list[Context]:
 def _failure(component: Component, error: Exception) -> Diagnostic:
     told = _told(error, component.layer, component.config)
     key = joined("plugins", component.plugin.name)
-    return Diagnostic(f"cannot be installed: {told}", "see the plugin", key, file=component.layer.file)
+    return Diagnostic(f"cannot be installed: {told}", _remedy(error), key, file=component.layer.file)
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about an error in a plugin; one of ours says it itself."""
+    return "" if isinstance(error, ConfigurationError) else "see the plugin"
 
 
 def _withdraw(contexts: Sequence[Context]) -> None:
@@ -252,7 +260,8 @@ def _refusal(plan: Plan) -> ConfigurationError:
 
 
 def _told(error: Exception, layer: Layer, config: Any) -> str:
-    return without_secrets(f"{type(error).__name__}: {error}", layer, config)
+    told = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
+    return without_secrets(told, layer, config)
 
 
 def without_secrets(text: str, layer: Layer, config: Any) -> str:

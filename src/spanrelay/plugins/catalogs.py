@@ -6,9 +6,9 @@ Never guesses: where a price that is needed is not known there is no total.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, cast
 
 from spanrelay.records import SpanRecord, Usage
 
@@ -120,6 +120,46 @@ def _rate_problems(key: str, rates: Rates) -> Iterator[tuple[str, str, str]]:
         rate = getattr(rates, name)
         if rate is not None and not (math.isfinite(rate) and rate >= 0):
             yield f"{key}.{name}", "is no price", "write a number of at least 0"
+
+
+def readable_part(table: Mapping[str, Any]) -> Catalog:
+    """Return what can be read of a catalogue that has faults of form, so that its values are judged beside them.
+
+    What cannot be read is replaced by something that is well.
+    """
+    entries: Any = table.get("entries")
+    return Catalog([_readable_entry(at, entry) for at, entry in enumerate(_list_of(entries))])
+
+
+def _readable_entry(at: int, entry: Any) -> ModelPricing:
+    entry = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {"rates": None}
+    texts = {name: entry[name] for name in ("provider", "model_id", "currency") if isinstance(entry.get(name), str)}
+    aliases = [alias for alias in _list_of(entry.get("aliases")) if isinstance(alias, str)]
+    rates = _readable_rates(entry["rates"]) if "rates" in entry else None
+    tiers = [_readable_tier(tier) for tier in _list_of(_member(entry.get("rate_schedule"), "tiers"))]
+    schedule = RateSchedule(tiers or [_readable_tier(None)]) if "rate_schedule" in entry else None
+    named: dict[str, Any] = {"provider": "?", "model_id": f"?{at}", **texts}
+    return ModelPricing(**named, rates=rates, rate_schedule=schedule, aliases=aliases)
+
+
+def _readable_tier(tier: Any) -> Tier:
+    low, high = (_member(tier, name) for name in ("min_prompt_tokens", "max_prompt_tokens"))
+    known = type(low) is int and type(high) is int
+    return Tier(_readable_rates(_member(tier, "rates")), low if known else None, high if known else None)
+
+
+def _readable_rates(rates: Any) -> Rates:
+    told = {name: _member(rates, name) for name in Rates.__dataclass_fields__}
+    read: dict[str, Any] = {name: rate if type(rate) in (int, float) else None for name, rate in told.items()}
+    return Rates(**read)
+
+
+def _member(value: Any, name: str) -> Any:
+    return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
+
+
+def _list_of(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True)

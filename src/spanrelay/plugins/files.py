@@ -108,7 +108,7 @@ class _Reading:
                 self._say(path, name, "is not known", advice(name, dict.fromkeys(TOP)))
         layer.on_failure = self._on_failure(path, document.get("policy", {}), inherited)
         self._includes(path, document.get("include", []), layer.on_failure, chosen)
-        layer.plugins = self._plugins(path, document.get("plugins", {}))
+        layer.plugins = self._plugins(path, document["plugins"]) if "plugins" in document else {}
         self.layers.append(layer)
 
     def _document(self, path: str, read: Callable[[bytes], dict[str, Any]]) -> dict[str, Any] | None:
@@ -117,7 +117,8 @@ class _Reading:
                 raise OSError(0, "it is not a file")
             return read(Path(path).read_bytes())
         except OSError as error:
-            self._say(path, "", f"cannot be read: {error.strerror}", "put it there, or let this user read it")
+            by = f", which {self._open[-1]!r} includes" if self._open else ""
+            self._say(path, "", f"cannot be read: {error.strerror}{by}", "put it there, or let this user read it")
         except UnicodeDecodeError:
             self._say(path, "", "is not UTF-8", "save it as UTF-8")
         except ModuleNotFoundError as error:
@@ -163,6 +164,9 @@ class _Reading:
         if not isinstance(plugins, dict):
             self._say(path, "plugins", "is not a table", "write [plugins.<name>] for each plugin")
             return {}
+        if not plugins:
+            remedy = "write [plugins.<name>] with what it is to do, or remove the table"
+            self._say(path, "plugins", "is empty, so this file puts nothing in force", remedy, "warning")
         tables: dict[str, dict[str, Any]] = {}
         for name, table in cast("dict[str, Any]", plugins).items():
             if isinstance(table, dict):

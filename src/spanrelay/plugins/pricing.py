@@ -5,14 +5,14 @@ What the provider reports always wins, and a cost is in US dollars or not there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
-from spanrelay.plugins.catalogs import Catalog, Cost, PriceList, catalog_problems
+from spanrelay.plugins.catalogs import Catalog, Cost, PriceList, catalog_problems, readable_part
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.plugins.reading import read_model
 from spanrelay.records import SpanRecord
@@ -28,7 +28,7 @@ class Source:
 
     type: Literal["inline", "file"]
     catalog: Catalog | None = None
-    path: str | None = None
+    path: Path | None = None
 
 
 @dataclass(slots=True)
@@ -57,51 +57,53 @@ class PricingPlugin:
     def register(self, context: Context) -> None:
         """Put the catalogues in force, before those of a file below."""
         config: PricingConfig = context.config
-        prices = PriceList([load_catalog(source, context.file) for source in config.sources])
+        prices = PriceList([load_catalog(source) for source in config.sources])
         _in_force.append(prices)
         context.on_close(lambda: _withdraw(prices))
         recording.price = price_response
 
 
-def _source_problems(key: str, source: Source) -> list[Diagnostic]:
-    given = {"inline": source.catalog, "file": source.path}
+def _source_problems(key: str, source: Source) -> Iterator[Diagnostic]:
+    given = {"catalog": source.catalog, "path": source.path}
     wanted, other = ("catalog", "path") if source.type == "inline" else ("path", "catalog")
-    if not given[source.type]:
-        return [Diagnostic("is missing", f"write it, since type is {source.type!r}", f"{key}.{wanted}")]
-    if getattr(source, other) is not None:
-        return [Diagnostic("is not read", f"remove it, since type is {source.type!r}", f"{key}.{other}")]
-    if source.catalog is not None:
-        return [Diagnostic(what, todo, f"{key}.catalog.{at}") for at, what, todo in catalog_problems(source.catalog)]
-    # Of a relative path only `register` knows where it begins.
-    return read_catalog(Path(source.path or ""), f"{key}.path")[1] if Path(source.path or "").is_absolute() else []
+    if given[wanted] is None:
+        yield Diagnostic("is missing", f"write it, since type is {source.type!r}", f"{key}.{wanted}")
+    if given[other] is not None:
+        yield Diagnostic("is not read", f"remove it, since type is {source.type!r}", f"{key}.{other}")
+    if source.type == "inline" and source.catalog is not None:
+        for at, what, todo in catalog_problems(source.catalog):
+            yield Diagnostic(what, todo, f"{key}.catalog.{at}")
+    if source.type == "file" and source.path is not None:
+        yield from read_catalog(source.path, f"{key}.path")[1]
 
 
-def load_catalog(source: Source, file: str = "") -> Catalog:
-    """Return the catalogue of a source that the configuration file `file` names.
+def load_catalog(source: Source) -> Catalog:
+    """Return the catalogue of a source.
 
     Raises:
         ConfigurationError: it cannot be read, or something in it is wrong.
     """
     if source.catalog is not None:
         return source.catalog
-    catalog, found = read_catalog(Path(file).parent / (source.path or ""), "path")
+    catalog, found = read_catalog(source.path or Path(), "path")
     if catalog is None:
         raise ConfigurationError("; ".join(str(diagnostic) for diagnostic in found))
     return catalog
 
 
 def read_catalog(path: Path, key: str) -> tuple[Catalog | None, list[Diagnostic]]:
-    """Return the catalogue in a JSON file, or None and what is wrong with it; `key` names the file."""
+    """Return the catalogue in a JSON file, or None and all that is wrong with it; `key` names the file."""
     try:
-        table = _json.loads(path.read_bytes())
+        table: Any = _json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no JSON"
         return None, [Diagnostic(f"{str(path)!r} cannot be read: {reason}", "write a JSON file there", key)]
     if not isinstance(table, Mapping):
         return None, [Diagnostic(f"{str(path)!r} holds no object", "write version and entries", key)]
-    catalog, found = read_model(Catalog, cast("Mapping[str, Any]", table))
-    if catalog is not None:
-        found = [Diagnostic(what, todo, at) for at, what, todo in catalog_problems(catalog)]
+    table = cast("Mapping[str, Any]", table)
+    catalog, found = read_model(Catalog, table)
+    judged = catalog if catalog is not None else readable_part(table)
+    found += [Diagnostic(what, todo, at) for at, what, todo in catalog_problems(judged)]
     found = [replace(each, message=f"{each.key} of {str(path)!r} {each.message}", key=key) for each in found]
     return (None if found else catalog), found
 

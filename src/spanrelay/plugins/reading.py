@@ -6,9 +6,11 @@ Values are never part of a diagnostic, since any of them may be a secret; keys a
 from __future__ import annotations
 
 import json
+import os
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from spanrelay.plugins.plugin import Diagnostic, Secret
@@ -22,13 +24,16 @@ class FromEnvironment(str):
     __slots__ = ()
 
 
-def read_model(model: type[T], table: Mapping[str, Any], key: str = "") -> tuple[T | None, list[Diagnostic]]:
+def read_model(
+    model: type[T], table: Mapping[str, Any], key: str = "", folder: str = ""
+) -> tuple[T | None, list[Diagnostic]]:
     """Return an instance of the dataclass `model` made from `table`, or None and all that is wrong with it.
 
-    Fields may be str, int, float, bool, `Secret`, Any, `Literal`, another dataclass, `list`, `tuple[X, ...]`, `dict`
-    with text keys, and unions of these with None. `key` is the path of the table.
+    Fields may be str, int, float, bool, `Secret`, `Path`, Any, `Literal`, another dataclass, `list`, `tuple[X, ...]`,
+    `dict` with text keys, and unions of these with None. `key` is the path of the table; a `Path` that is relative
+    begins in `folder`.
     """
-    reader = _Reader()
+    reader = _Reader(folder)
     made = reader.model(model, table, key)
     return (made if not reader.found else None), reader.found
 
@@ -42,12 +47,14 @@ _WORDS: dict[Any, str] = {
     tuple: "a list",
     dict: "a table",
     Secret: "text",
+    Path: "text",
 }
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
         self.found: list[Diagnostic] = []
+        self._folder = folder
 
     def model(self, model: type[T], table: Mapping[str, Any], key: str) -> T | None:
         known = {field.name: field for field in fields(cast("Any", model)) if field.init}
@@ -88,7 +95,7 @@ class _Reader:
         if len(members) == 1:
             return self.value(members[0], value, key)
         for member in members:
-            trial = _Reader()
+            trial = _Reader(self._folder)
             made = trial.value(member, value, key)
             if not trial.found:
                 return made
@@ -114,6 +121,8 @@ class _Reader:
         return container(self.value(inner, item, f"{key}[{at}]") for at, item in enumerate(cast("list[Any]", value)))
 
     def _scalar(self, kind: Any, value: Any, key: str) -> Any:
+        if kind is Path and isinstance(value, str):
+            return Path(self._folder, os.path.expanduser(value)) if value else self._misfit(kind, None, key)
         if isinstance(value, FromEnvironment):
             return self._from_environment(kind, value, key)
         if kind is float and type(value) is int:
@@ -130,7 +139,13 @@ class _Reader:
             return None
 
     def _misfit(self, kind: Any, value: Any, key: str) -> None:
-        word = "text" if isinstance(value, str) else _WORDS.get(type(value), "a date or time")
+        word = (
+            "empty"
+            if value is None
+            else "text"
+            if isinstance(value, str)
+            else _WORDS.get(type(value), "a date or time")
+        )
         self._say(key, f"is {word}", f"write {_described(kind)}")
 
     def _say(self, key: str, message: str, remedy: str) -> None:
