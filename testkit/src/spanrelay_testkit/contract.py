@@ -421,7 +421,7 @@ class InstrumentorContract:
         with self.instrumenting(capture):
             async with self.talking(half, reply(ANSWER, hold=held)) as (server, client):
                 asking = asyncio.ensure_future(self.call(client, self.question("hi")))
-                while not server.requests:
+                while not server.requests and not asking.done():
                     await asyncio.sleep(0.001)
                 asking.cancel()
                 with pytest.raises(self.cancelled_by):
