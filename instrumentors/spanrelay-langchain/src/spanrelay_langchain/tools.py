@@ -152,7 +152,8 @@ class ToolBoundary:
 
     def _run(self, call: ToolRun) -> Any:
         shown = call.outgoing()
-        call.begin(shown)
+        if call.observed:
+            call.sent = _json.dumps(shown)
         return self.wrapped(
             self._input if shown is self.shown else self._with_injected(shown), *self._args, **self._kwargs
         )
