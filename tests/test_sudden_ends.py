@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ for turn in range({TURNS} + 1):
 """
 
 
+def wait_for_text(folder: Path, text: str) -> None:
+    """Wait until a file in `folder` holds `text`."""
+    deadline = time.monotonic() + 60
+    while not any(text in file.read_text(errors="replace") for file in folder.glob("*.part")):
+        assert time.monotonic() < deadline, f"{text!r} was never written to {folder}"
+        time.sleep(0.005)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_program_leaves_every_finished_turn(tmp_path: Path, how: signal.Signals) -> None:
     asked, never = threading.Event(), threading.Event()
@@ -45,6 +54,8 @@ def test_a_killed_program_leaves_every_finished_turn(tmp_path: Path, how: signal
             command(str(tmp_path / "program.py")), cwd=tmp_path, env=environment(server, {}), stderr=subprocess.DEVNULL
         )
         assert asked.wait(60)
+        # The recorder's thread writes a turn while the program goes on: give it that moment, and no end of the program.
+        wait_for_text(tmp_path / ".spanrelay" / "trajectories", f"answer to question {TURNS - 1}")
         program.send_signal(how)
         program.wait(60)
         never.set()
