@@ -17,6 +17,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from langgraph import prebuilt
 from langgraph.graph import END, START, StateGraph
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 
 import spanrelay
@@ -24,6 +25,7 @@ from benchmarks import workload
 from benchmarks.floor import ATTRIBUTES, encoding_provider
 from benchmarks.measure import Cost, Effort, Figure, Way, differences, interleave, median
 from benchmarks.results import Result, against_floor
+from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langgraph import LangGraphInstrumentor
 
 ROUNDS = 5
@@ -74,22 +76,26 @@ def nodes(count: int, work: Callable[[Any], Any]) -> Any:
 
 
 @contextmanager
-def recording(provider: TracerProvider) -> Generator[tuple[Callable[[], None], Callable[[], None]]]:
-    """Record graphs with content on; yields what takes the instrumentation out and puts it back."""
+def recording(
+    provider: TracerProvider, *kinds: type[BaseInstrumentor]
+) -> Generator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Record with content on, by `kinds`; yields what takes the instrumentation out and puts it back."""
     settings = spanrelay.Settings(
         trajectories="off", trajectory_directory="never-written", content="spans", metrics=False, quiet=True
     )
     runtime = spanrelay.activate(settings, tracer_provider=provider)
     assert runtime is not None
-    instrumentor = LangGraphInstrumentor()
+    instrumentors = [kind() for kind in kinds]
 
     def off() -> None:
-        if instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.uninstrument()
+        for instrumentor in instrumentors:
+            if instrumentor.is_instrumented_by_opentelemetry:
+                instrumentor.uninstrument()
 
     def on() -> None:
-        if not instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.instrument(tracer_provider=provider)
+        for instrumentor in instrumentors:
+            if not instrumentor.is_instrumented_by_opentelemetry:
+                instrumentor.instrument(tracer_provider=provider)
 
     try:
         yield off, on
@@ -108,7 +114,7 @@ def _added(row: str, ours: list[Cost], bare: list[Cost]) -> Result:
 def _agent(row: str, call: Callable[[Any, Any], object], effort: Effort) -> list[Result]:
     provider, _ = encoding_provider()
     given = {"messages": [("user", workload.text(300))]}
-    with recording(provider) as (off, on):
+    with recording(provider, LangGraphInstrumentor, LangChainInstrumentor) as (off, on):
         run = agent()
         bare, ours = interleave(
             (Way(lambda: call(run, given), off), Way(lambda: call(run, given), on, provider.force_flush)), effort
@@ -143,7 +149,7 @@ def node(effort: Effort) -> list[Result]:
         with tracer.start_as_current_span("node", attributes=ATTRIBUTES):
             return {}
 
-    with recording(provider) as (off, on):
+    with recording(provider, LangGraphInstrumentor) as (off, on):
         graphs = [nodes(count, work) for work in (nothing, span) for count in (1, 1 + _NODES)]
         calls = [lambda run=run: run.invoke({}) for run in graphs]
         costs = interleave(
