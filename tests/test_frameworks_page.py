@@ -19,6 +19,7 @@ QUALITIES = ("one trace", "streaming", "policy", "sub-agents", "interrupts", "se
 FRAMEWORKS = {
     "langchain": ("LangChain", ("langchain", "langgraph")),
     "langgraph": ("LangGraph", ("langgraph",)),
+    "deepagents": ("Deep Agents", ("deepagents", "langchain", "langgraph")),
     "openai-agents": ("OpenAI Agents SDK", ("openai-agents", "openai")),
     "nemo-agent-toolkit": ("NeMo Agent Toolkit", ("nemo-agent-toolkit", "langchain", "langgraph")),
     "nemo-guardrails": ("NeMo Guardrails", ("nemo-guardrails",)),
@@ -47,6 +48,11 @@ installed too (`spanrelay-openai`). Each package's README says what it records, 
 """
 
 COLUMNS = """\
+
+Any other framework is recorded by whatever OpenTelemetry instrumentation it has, and policy holds where a model is
+asked through an SDK above. Where somebody else's instrumentor records the same calls as one of ours, in whatever order
+the two were switched on, its spans are left out and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them
+beside ours, and the trajectory still has one step for each call.
 
 Each ✓ is a test that shows it.
 

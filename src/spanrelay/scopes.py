@@ -35,6 +35,14 @@ def current_scope(context: Context | None = None) -> Scope | None:
     return cast("Scope | None", otel_context.get_value(_SCOPE_KEY, context))
 
 
+def nearest_scope(kind: Kind) -> Scope | None:
+    """Return the innermost scope of `kind` that is current, or None."""
+    scope = current_scope()
+    while scope is not None and scope.record.kind != kind:
+        scope = scope.parent
+    return scope
+
+
 class Registrable(Protocol):
     """Middleware, or an observer."""
 

@@ -381,6 +381,18 @@ def test_an_sdk_of_a_version_that_is_not_supported_is_told_by_activate_or_ends_t
     assert ran.err.splitlines()[-1] == "spanrelay: lost or left out: 1 part of the configured policy"
 
 
+@pytest.mark.parametrize("importing", ["import json, spanrelay", "import spanrelay\nspanrelay.activate()\nimport json"])
+def test_a_module_that_a_missing_sdk_shares_with_others_holds_nothing_up(tmp_path: Path, importing: str) -> None:
+    entry_point = "[opentelemetry_instrumentor]\nspanrelay_old = spanrelay_old:Old\n"
+    shared = OLD.replace('("old_sdk",)', '("old_sdk.core", "old_sdk", "json")')
+    site = distribution(tmp_path / "site", "spanrelay-old", "spanrelay_old", shared, entry_point)
+    configure(tmp_path, DENY)
+    (tmp_path / "old_sdk.py").write_text("")  # of the program's own, by the same name
+    program = f"{importing}\nimport old_sdk\nspanrelay.activate()\nprint('activated')"
+    ran = run(program, tmp_path, launched=False, PYTHONPATH=str(site))
+    assert (ran.code, ran.out) == (0, "activated\n"), ran.err
+
+
 def test_policy_that_comes_with_a_reload_holds_for_every_sdk(tmp_path: Path, server: ModelServer) -> None:
     configure(tmp_path, '[plugins.pii_redaction.builtin]\naction = "redact"\ndetector = "email"')
     program = f"""

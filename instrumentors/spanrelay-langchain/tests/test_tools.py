@@ -104,6 +104,17 @@ def test_the_span_is_current_in_every_colour_and_thread(instrumented: Capture) -
     assert len(CURRENT) == 5
 
 
+@each_run
+def test_a_skill_that_a_tool_loads_is_a_mark(run: Any, instrumented: Capture) -> None:
+    def read_file(path: str) -> str:
+        """Read a file."""
+        return path
+
+    run(tool(read_file), call_of("read_file", path="/skills/greet/SKILL.md"))
+    [event] = instrumented.span.events
+    assert (event.name, dict(event.attributes or {})["skill_name"]) == ("skill.load", "greet")
+
+
 def test_a_run_without_a_call_gives_what_the_function_gives(instrumented: Capture) -> None:
     assert get_weather.run("Oslo") == get_weather.run(tool_input={"city": "Oslo"}) == "rain in Oslo"
     assert [(span.attributes or {})["gen_ai.tool.call.result"] for span in instrumented.spans] == ["rain in Oslo"] * 2

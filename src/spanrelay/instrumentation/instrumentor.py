@@ -31,7 +31,10 @@ class Instrumentor(BaseInstrumentor):
     requires: ClassVar[tuple[str, ...]]
     """Its supported versions, as requirement strings."""
     modules: ClassVar[tuple[str, ...]]
-    """The modules that are patched, each by its full name."""
+    """The modules that are patched, each by its full name.
+
+    The first is the SDK's beyond doubt; others may have a name that a program's own modules have, or be another's.
+    """
     name: ClassVar[str]
     """The instrumentation scope of the spans: the instrumentor's import name."""
     version: ClassVar[str]

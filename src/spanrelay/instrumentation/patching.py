@@ -89,7 +89,7 @@ class Patches:
             self._patch(module)
         except Exception as error:
             end_now(
-                f"spanrelay: {self._package} {_version(self._package)} cannot be instrumented, so the configured "
+                f"spanrelay: {_named(self._package)} cannot be instrumented, so the configured "
                 f"policy does not hold for it: {type(error).__name__}: {error}; {_REMEDY}"
             )
 
@@ -138,15 +138,14 @@ class Patches:
         places = ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing)
         if demand.stops and any(patch.required for patch in missing):
             end_now(
-                f"spanrelay: {self._package} {_version(self._package)} has no {places}, so the configured policy does "
+                f"spanrelay: {_named(self._package)} has no {places}, so the configured policy does "
                 f"not hold for it; {_REMEDY}"
             )
         losses.add(f"patch points not found in {self._package}", len(missing))
         _log.warning(
-            "%s %s has no %s, so its calls are not instrumented as they should be; install a version that "
+            "%s has no %s, so its calls are not instrumented as they should be; install a version that "
             "SpanRelay supports",
-            self._package,
-            _version(self._package),
+            _named(self._package),
             places,
         )
 
@@ -198,10 +197,15 @@ def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
         setattr(owner, name, original)
 
 
-def _version(package: str) -> str:
-    from importlib import metadata  # slow to import, and needed only when something is wrong
+def _named(package: str) -> str:
+    return f"{package} {installed_version(package) or '(unknown version)'}"
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of a distribution, or None where it is not installed."""
+    from importlib import metadata  # slow to import, and rarely needed
 
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "(unknown version)"
+        return None

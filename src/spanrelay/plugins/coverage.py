@@ -21,6 +21,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 
 from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
+from spanrelay.instrumentation.patching import installed_version
 from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
@@ -69,7 +70,19 @@ def _installed() -> Iterator[Any]:
 
 
 def _imported(instrumentor: Any) -> bool:
-    return any(module in sys.modules for module in instrumentor.modules)
+    return any(module in sys.modules for module in _own(instrumentor))
+
+
+def _own(instrumentor: Any) -> tuple[str, ...]:
+    """Return its SDK's modules: others that it patches too are there without the SDK.
+
+    Where the SDK is not installed, a module of a common name, as `agents`, may be the program's own.
+    """
+    first: str = instrumentor.modules[0]
+    if installed_version(instrumentor.package) is None:
+        return (first,)
+    top = first.partition(".")[0]
+    return tuple(module for module in instrumentor.modules if module.partition(".")[0] == top)
 
 
 def _apply(instrumentor: Any, tracer_provider: TracerProvider | None) -> None:
@@ -81,7 +94,7 @@ def _apply(instrumentor: Any, tracer_provider: TracerProvider | None) -> None:
 
 
 def _watch(instrumentor: Any) -> None:
-    for module in instrumentor.modules:
+    for module in _own(instrumentor):
         if module not in _watched and module not in sys.modules:
             _watched.add(module)
             wrapt.register_post_import_hook(partial(_check, instrumentor), module)

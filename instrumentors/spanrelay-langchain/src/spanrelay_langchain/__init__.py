@@ -26,6 +26,7 @@ class LangChainInstrumentor(Instrumentor):
         "langchain_core.language_models.chat_models",
         "langchain_core.tools.base",
         "langchain_core.retrievers",
+        "langchain.agents.middleware.human_in_the_loop",
         "langchain.agents.factory",
         "langchain.agents",
         "langgraph.pregel.main",
@@ -34,12 +35,13 @@ class LangChainInstrumentor(Instrumentor):
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
-        """Both colours of asking a chat model, running a tool and asking a retriever; and the maker of agents."""
-        from spanrelay_langchain import agents, models, retrievers, tools
+        """Both colours of asking a chat model, running a tool and asking a retriever; the maker of agents, and where people decide."""
+        from spanrelay_langchain import agents, models, people, retrievers, tools
 
         return (
             *models.patches(tracing),
             *tools.patches(tracing),
             *retrievers.patches(tracing),
             *agents.patches(),
+            *people.patches(),
         )

@@ -152,8 +152,7 @@ class ToolBoundary:
 
     def _run(self, call: ToolRun) -> Any:
         shown = call.outgoing()
-        if call.observed:
-            call.sent = _json.dumps(shown)
+        call.begin(shown)
         return self.wrapped(
             self._input if shown is self.shown else self._with_injected(shown), *self._args, **self._kwargs
         )

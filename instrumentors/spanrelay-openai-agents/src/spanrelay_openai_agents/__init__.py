@@ -23,10 +23,10 @@ class OpenAIAgentsInstrumentor(Instrumentor):
     package = "openai-agents"
     requires = ("openai-agents >= 0.24",)
     modules = (
+        "agents.run_internal.run_loop",
         "agents",
         "agents.guardrail",
         "agents.run",
-        "agents.run_internal.run_loop",
         "agents.run_internal.tool_actions",
         "agents.run_internal.tool_execution",
         "agents.run_internal.turn_resolution",

@@ -1,0 +1,45 @@
+"""Marks on the span of an agent that waits for people: which tools they are to decide about, and what they decided.
+
+Names of tools and kinds of decisions are marked; arguments and what people wrote are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from spanrelay._guard import guarded
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.scopes import nearest_scope
+
+INTERRUPT = "human_in_the_loop.interrupt"
+RESUME = "human_in_the_loop.resume"
+
+TOOLS = "human_in_the_loop.tools"
+DECISIONS = "human_in_the_loop.decisions"
+
+
+def patches() -> tuple[Patch, ...]:
+    """Where `HumanInTheLoopMiddleware` asks people."""
+    return (Patch("langchain.agents.middleware.human_in_the_loop", "interrupt", _asked, required=False),)
+
+
+def _asked(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    from langgraph.errors import GraphInterrupt
+
+    try:
+        answer = wrapped(*args, **kwargs)
+    except GraphInterrupt:
+        _mark(INTERRUPT, TOOLS, args[0] if args else kwargs.get("value"), "action_requests", "name")
+        raise
+    _mark(RESUME, DECISIONS, answer, "decisions", "type")
+    return answer
+
+
+def _mark(name: str, attribute: str, told: Any, items: str, key: str) -> None:
+    """Mark the agent whose node is at work."""
+    with guarded("marking what people decide"):
+        scope = nearest_scope("agent")
+        if scope is not None:
+            found = cast("Mapping[str, Any]", told).get(items, ()) if isinstance(told, Mapping) else ()
+            scope.mark(name, {attribute: [str(item.get(key)) for item in found]})
