@@ -35,7 +35,7 @@ class LangChainInstrumentor(Instrumentor):
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
-        """Both colours of asking a chat model, running a tool and asking a retriever; the maker of agents, and where people decide."""
+        """Both colours of asking a model, running a tool and asking a retriever; makers of agents; asking people."""
         from spanrelay_langchain import agents, models, people, retrievers, tools
 
         return (
