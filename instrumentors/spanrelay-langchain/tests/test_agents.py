@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,21 +13,23 @@ from langchain import agents
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelFallbackMiddleware, ToolCallLimitMiddleware
 from langchain.agents.structured_output import ToolStrategy
-from langchain_core.tools import tool
+from langchain_core.messages import SystemMessage
+from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 from opentelemetry import trace
 from pydantic import BaseModel
 
-from spanrelay import GuardrailRejected, guardrail, request_intercept, use
+from spanrelay import GuardrailRejected, guardrail, request_intercept, sanitizer, use
 from spanrelay.records import AgentInfo
+from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langchain.agents import MARK
 from spanrelay_langgraph import LangGraphInstrumentor
-from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.capture import Capture, captured
 from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
-from .ways import chat
+from .ways import Fake, chat, fake
 
 
 @tool
@@ -277,3 +280,123 @@ def test_an_agent_under_a_tool_is_below_it(graphs: Capture, server: ModelServer)
     assert name == "invoke_agent outer"
     [(_, [(tool_name, [(agent_name, _)])])] = [node for node in nodes if node[0] == "tools"]
     assert (tool_name, agent_name) == ("execute_tool ask_inner", "invoke_agent inner")
+
+
+# --- what an agent is told ---
+
+
+def told(capture: Capture, agent: str) -> tuple[Any, Any]:
+    """The instructions and the names of the tools on the span of an agent."""
+    [span] = [span for span in capture.spans if span.name == f"invoke_agent {agent}"]
+    attributes = span.attributes or {}
+    instructions = json.loads(str(attributes.get("gen_ai.system_instructions", "[]")))
+    definitions = json.loads(str(attributes.get("gen_ai.tool.definitions", "[]")))
+    return [part["content"] for part in instructions], [tool.get("name", tool["type"]) for tool in definitions]
+
+
+@each_run
+def test_an_agents_span_says_its_instructions_and_its_tools(run: Any, graphs: Capture, server: ModelServer) -> None:
+    described: Any = {"type": "function", "function": {"name": "open_door", "parameters": {"type": "object"}}}
+    agent = create_agent(chat(server), [get_weather, described], system_prompt="Be brief.", name="weather")
+    run(agent, ASKED)
+    assert told(graphs, "weather") == (["Be brief."], ["get_weather", "open_door"])
+    [span] = [span for span in graphs.spans if span.name == "invoke_agent weather"]
+    first, _ = json.loads(str((span.attributes or {})["gen_ai.tool.definitions"]))
+    assert first["description"] == "The weather of a city."
+    assert first["parameters"]["required"] == ["city"]
+
+
+def test_each_agent_has_its_own_instructions_and_tools(graphs: Capture, server: ModelServer) -> None:
+    inner = create_agent(chat(server), [get_weather], system_prompt="Know the weather.", name="inner")
+
+    @tool
+    def ask_inner(question: str) -> str:
+        """Ask somebody who knows."""
+        return inner.invoke({"messages": [("user", question)]})["messages"][-1].text
+
+    def outer_answers(request: Request) -> Answer:
+        if request.body["messages"][-1]["role"] != "tool":
+            return reply(tool_calls=[tool_call("ask_inner", question="Weather?", id="q")])
+        return reply("It rains.")
+
+    with ModelServer(outer_answers) as other:
+        instructions: Any = SystemMessage([{"type": "text", "text": "Ask."}, {"type": "text", "text": "Then say."}])
+        create_agent(chat(other), [ask_inner], system_prompt=instructions, name="outer").invoke(ASKED)
+    assert told(graphs, "outer") == (["Ask.", "Then say."], ["ask_inner"])
+    assert told(graphs, "inner") == (["Know the weather."], ["get_weather"])
+
+
+class Bringing(AgentMiddleware):
+    """Brings a tool of its own."""
+
+    tools = (get_weather,)
+
+
+def test_tools_of_middleware_are_the_agents_and_a_copy_has_them_too(graphs: Capture, server: ModelServer) -> None:
+    agent = agents.create_agent(chat(server), middleware=[Bringing()], name="weather")
+    agent.with_config({"tags": ["copy"]}).invoke(ASKED)
+    assert told(graphs, "weather") == ([], ["get_weather"])
+
+
+def test_an_agent_of_a_maker_that_nobody_patched_says_the_same(graphs: Capture, server: ModelServer) -> None:
+    maker = getattr(create_agent, "__wrapped__", create_agent)
+    maker(chat(server), [get_weather], system_prompt="Be brief.", name="weather").invoke(ASKED)
+    assert told(graphs, "weather") == (["Be brief."], ["get_weather"])
+
+
+class Counted(BaseTool):
+    """Says how often its arguments were read."""
+
+    name: str = "counted"
+    description: str = "Counted."
+    read: list[int] = []  # noqa: RUF012 - a field of pydantic's, which copies it
+
+    @property
+    def tool_call_schema(self) -> Any:
+        self.read.append(1)
+        return super().tool_call_schema
+
+    def _run(self) -> str:
+        return ""
+
+
+class Deaf(Fake):
+    """Does not look at the tools that it is given."""
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+
+def test_tools_are_read_once_for_an_agent_and_its_copies(graphs: Capture) -> None:
+    counted = Counted()
+    agent = create_agent(Deaf(), [counted], name="weather")
+    reads: list[int] = []
+    for each in (agent, agent, agent.with_config({"tags": ["copy"]})):
+        each.invoke(ASKED)
+        reads.append(len(counted.read))
+    assert reads[0] > 0 and reads == reads[:1] * 3
+    shown = {(span.attributes or {})["gen_ai.tool.definitions"] for span in graphs.of("AGENT")}
+    assert len(graphs.of("AGENT")) == 3 and len(shown) == 1
+
+
+@pytest.mark.parametrize("dialect", ["genai", "openinference"])
+def test_what_an_agent_is_told_is_content(dialect: str, server: ModelServer) -> None:
+    for content in (True, False):
+        with captured(dialect=dialect, content=content) as spans:
+            instrumentors = [LangChainInstrumentor(), LangGraphInstrumentor()]
+            for instrumentor in instrumentors:
+                instrumentor.instrument(tracer_provider=spans.provider)
+            create_agent(fake(), [], system_prompt="Be brief.", name="weather").invoke(ASKED)
+            for instrumentor in instrumentors:
+                instrumentor.uninstrument()
+            assert any("Be brief." in str(span.attributes) for span in spans.of("AGENT")) == content
+
+
+def test_a_sanitizer_sees_what_an_agent_is_told(graphs: Capture, server: ModelServer) -> None:
+    @sanitizer(fields=["request"], kinds=["agent"])
+    def brief(field: Any) -> Any:
+        return {"instructions": [{"type": "text", "content": "***"}], "tools": []}
+
+    with use(brief):
+        create_agent(chat(server), [get_weather], system_prompt="Secret.", name="weather").invoke(ASKED)
+        assert told(graphs, "weather") == (["***"], [])

@@ -1,17 +1,27 @@
-"""Which graphs are agents: those that somebody marked, as the makers of ready agents are made to do here.
+"""Which graphs are agents, and what those are told: as the makers of ready agents are made to say here.
 
-The mark is an attribute of the compiled graph, `__spanrelay_agent__`, an `AgentInfo`; any instrumentor may set it.
+Both are attributes of the compiled graph, which any instrumentor may set: `__spanrelay_agent__` is an `AgentInfo`, and
+`__spanrelay_brief__` a dict of the `system` prompt and the `tools` that the maker was given.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+
+from langchain_core.messages import SystemMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from spanrelay._guard import guarded
+from spanrelay.codecs import langchain_messages
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.records import AgentInfo
+from spanrelay.records import AgentInfo, ModelRequest
 
 _MARK = "__spanrelay_agent__"
+_BRIEF = "__spanrelay_brief__"
+_READ = "request"
+"""Under which the brief keeps what was read of it: once, for the graph and all its copies."""
+_TOOLS = "tools"
+"""What both makers call the node that runs tools."""
 _UNNAMED = "LangGraph"
 """What LangGraph calls a graph that nobody named."""
 
@@ -22,6 +32,42 @@ def agent_of(graph: Any) -> AgentInfo | None:
     if not isinstance(info, AgentInfo):
         return None
     return info if info.name else AgentInfo(name_of(graph), info.id, info.version, info.description)
+
+
+def brief_of(graph: Any) -> ModelRequest | None:
+    """Return what an agent is told in every run: its instructions and the tools that it has."""
+    brief: dict[str, Any] | None = getattr(graph, _BRIEF, None)
+    if brief is None:
+        return None
+    if _READ not in brief:
+        brief[_READ] = None  # what cannot be read is not tried again for each run
+        brief[_READ] = _read(graph, brief)
+    return brief[_READ]
+
+
+def _read(graph: Any, brief: dict[str, Any]) -> ModelRequest | None:
+    prompt = brief.get("system")
+    system = prompt.content if isinstance(prompt, SystemMessage) else prompt
+    tools: list[Any] = [*_tools_in(graph), *_only_described(brief.get(_TOOLS))]
+    told = langchain_messages.decode_request(
+        {
+            "messages": [{"type": "system", "content": system}] if isinstance(system, (str, list)) else [],
+            "tools": [tool if isinstance(tool, dict) else convert_to_openai_tool(tool) for tool in tools],
+        }
+    )
+    parts = [part for message in told.messages for part in message.parts]
+    return ModelRequest(system=parts, tools=told.tools) if parts or told.tools else None
+
+
+def _tools_in(graph: Any) -> list[Any]:
+    """Return the tools that the graph itself runs, those of middleware included."""
+    node = graph.nodes.get(_TOOLS)
+    return list(node.bound.tools_by_name.values()) if hasattr(node and node.bound, "tools_by_name") else []
+
+
+def _only_described(tools: Any) -> list[Any]:
+    """Return the tools that somebody else runs: all that there is of them is their description."""
+    return [tool for tool in cast("list[Any]", tools) if isinstance(tool, dict)] if isinstance(tools, list) else []
 
 
 def name_of(graph: Any) -> str:
@@ -44,6 +90,8 @@ def _made(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     graph = wrapped(*args, **kwargs)
     with guarded("marking an agent"):
         setattr(graph, _MARK, AgentInfo(graph.get_name()))
+        tools = args[1] if len(args) > 1 else kwargs.get("tools")
+        setattr(graph, _BRIEF, {"system": kwargs.get("prompt"), "tools": tools})
     return graph
 
 
@@ -51,7 +99,8 @@ def _copied(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     """`with_config` copies a graph, and the copy would know only what a graph is made of."""
     graph = wrapped(*args, **kwargs)
     with guarded("marking an agent"):
-        info = getattr(instance, _MARK, None)
-        if info is not None:
-            setattr(graph, _MARK, info)
+        for name in (_MARK, _BRIEF):
+            known = getattr(instance, name, None)
+            if known is not None:
+                setattr(graph, name, known)
     return graph

@@ -23,7 +23,7 @@ from spanrelay.scopes import Scope, current_scope, inherit
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
 from spanrelay.tracing import Tracing
 from spanrelay_langgraph import content
-from spanrelay_langgraph.agents import agent_of, name_of
+from spanrelay_langgraph.agents import agent_of, brief_of, name_of
 from spanrelay_langgraph.answers import chunks_of
 from spanrelay_langgraph.marks import mark_interrupts, mark_resume
 from spanrelay_langgraph.scopes import NOT_YET, NodeScope, RunScope
@@ -32,10 +32,11 @@ from spanrelay_langgraph.scopes import NOT_YET, NodeScope, RunScope
 class GraphRun(AgentRun):
     """One run of a graph. One that is no agent, but a part of another graph, is no matter of policy."""
 
-    __slots__ = ("_run",)
+    __slots__ = ("_graph", "_run")
 
-    def __init__(self, scope: RunScope, given: Any, boundary: GraphBoundary, tracing: Tracing) -> None:
+    def __init__(self, graph: Any, scope: RunScope, given: Any, boundary: GraphBoundary, tracing: Tracing) -> None:
         super().__init__(scope, given, boundary, tracing)
+        self._graph = graph
         self._run = scope
         self.exempt = scope.record.kind != "agent"
 
@@ -68,6 +69,9 @@ class GraphRun(AgentRun):
                     self.sent = _json.dumps(content.given(self.given))
                 if self._run.output is not NOT_YET:
                     self.body = _json.dumps(content.gave(self._run.output))
+            with guarded("reading what an agent is told"):
+                self.record.request = brief_of(self._graph)
+        self._graph = None
         super().finish(end)
         self._run.output = NOT_YET
 
@@ -75,6 +79,11 @@ class GraphRun(AgentRun):
     def size(self) -> int:
         """Bytes of both that are kept."""
         return len(self.sent or b"") + len(self.body or b"")
+
+    def forget_content(self) -> None:
+        """Drop both, and what the agent is told."""
+        super().forget_content()
+        self.record.request = None
 
     def complete(self) -> None:
         """Read both into the record; the chunks of the stream are not part of it."""
@@ -202,7 +211,7 @@ class Graphs:
         boundary = kind(
             lambda changed: wrapped(changed, *rest, **others), steps, lambda state: chunks_of(state, graph, others)
         )
-        return GraphRun(_scope_of(graph, config, outer), given, boundary, self._tracing)
+        return GraphRun(graph, _scope_of(graph, config, outer), given, boundary, self._tracing)
 
 
 def _scope_of(graph: Any, config: Any, outer: Context) -> RunScope:
