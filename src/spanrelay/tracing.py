@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from spanrelay import semconv
-from spanrelay._guard import guarded, swallow
-from spanrelay.records import ErrorInfo, SpanRecord
+from spanrelay._guard import guarded, losses, swallow
+from spanrelay.records import ErrorInfo, Kind, SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.names import AttributeValue
 
@@ -76,6 +76,63 @@ class Recording:
 
 recording = Recording()
 """What `activate()` settled."""
+
+_FILLING = "_spanrelay_filling"
+
+
+class Filling:
+    """What a span of other instrumentation remembers of the call of ours that it was opened for, and that fills it.
+
+    `busy` while that call goes on; `recorded` is the call once it is over.
+    """
+
+    __slots__ = ("busy", "recorded")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.recorded: Recorded | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether a call may fill the span: none has, or the one that did has failed and is made again."""
+        recorded = self.recorded
+        return not self.busy and (recorded is None or recorded.record.error is not None)
+
+
+def offer(span: Span) -> None:
+    """Let the first call of ours beneath a span of other instrumentation fill it, should it be of the same kind."""
+    setattr(span, _FILLING, Filling())
+
+
+def take(kind: Kind, context: Context) -> Span | None:
+    """Return the span of `context` where other instrumentation opened it for the very call that begins; it ends it."""
+    span = trace.get_current_span(context)
+    filling: Filling | None = getattr(span, _FILLING, None)
+    if filling is None or not filling.free or not span.is_recording() or _is_suppressed(context):
+        return None
+    if semconv.kind_of(cast("Any", span).attributes) != kind:
+        return None
+    filling.busy = True
+    return span
+
+
+def fill(span: Span, recorded: Recorded) -> None:
+    """Keep what the call recorded that took `span`, until its owner ends it."""
+    filling: Filling = getattr(span, _FILLING)
+    filling.busy, filling.recorded = False, recorded
+    if not span.is_recording():
+        losses.add("model calls that went on after other instrumentation had ended their span")
+
+
+def hand_over_filling(span: Span) -> None:
+    """Hand over what fills `span`, which its owner ends. A failed attempt says nothing of a call that went well."""
+    filling: Filling | None = getattr(span, _FILLING, None)
+    recorded = filling.recorded if filling is not None else None
+    if recorded is None:
+        return
+    if recorded.record.error is None or cast("Any", span).status.status_code is StatusCode.ERROR:
+        handed_over[span.get_span_context().span_id] = recorded
+
 
 _adopted: dict[int, TracerProvider] = {}
 _CLIENT_KINDS = frozenset({"llm", "embedder", "retriever", "reranker"})
@@ -143,7 +200,7 @@ class Tracing:
 
     def begin(self, start: Start, context: Context, time: int | None = None) -> Span:
         """As `open`, for what is known of the span already."""
-        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"):
+        if _is_suppressed(context):
             return trace.INVALID_SPAN
         try:
             return self.tracer.start_span(start.name, context, start.kind, start.attributes, start_time=time)
@@ -173,6 +230,10 @@ class Tracing:
         # A processor of somebody else's may raise here where none of ours stands in front of it.
         with guarded("ending a span"):
             span.end(end)
+
+
+def _is_suppressed(context: Context) -> bool:
+    return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"))
 
 
 _default: list[Tracing] = []

@@ -19,7 +19,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from spanrelay.records import Kind, SpanRecord
 from spanrelay.scopes import Scope, current_scope, inherit
-from spanrelay.tracing import Start, Tracing, describe_error
+from spanrelay.tracing import Start, Tracing, describe_error, fill
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived, Tap
@@ -47,6 +47,9 @@ class Opened:
 
     __slots__ = ("lender", "outer", "scope", "span", "started")
 
+    foreign = False
+    """Whether other instrumentation opened the span, and ends it."""
+
     def __init__(self, tracing: Tracing, start: Start, time_: int | None = None) -> None:
         self.lender: Call | None = None
         """The call of a framework whose span this is; that call ends it."""
@@ -56,6 +59,17 @@ class Opened:
         if self.scope is not None:
             start = start.within(inherit(SpanRecord(0, 0), self.scope))
         self.span = tracing.begin(start, self.outer, time_)
+
+
+class Taken(Opened):
+    """The span that other instrumentation opened for the very call that begins: its owner ends it."""
+
+    foreign = True
+
+    def __init__(self, span: Span, outer: Context) -> None:
+        self.lender = None
+        self.outer, self.scope, self.span = outer, current_scope(outer), span
+        self.started = time.perf_counter_ns()
 
 
 class Lent(Opened):
@@ -135,6 +149,7 @@ class Call:
         "boundary",
         "context",
         "exempt",
+        "foreign",
         "observed",
         "record",
         "rewriting",
@@ -166,6 +181,8 @@ class Call:
         self.sends = 0
         """How often the call, or a branch of it, was sent."""
         self.started = 0
+        self.foreign = False
+        """Whether the span is other instrumentation's, which ends it."""
         self.observed = True
         """Whether somebody will read what is sent and received; the boundary need not keep it otherwise."""
 
@@ -194,6 +211,7 @@ class Call:
         opened = opened or self._opened or Opened(self.tracing, Start(self.record))
         self._opened = None
         self.scope, self.span, self.started = opened.scope, opened.span, opened.started
+        self.foreign = opened.foreign
         inherit(self.record, opened.scope)
         self.observed = self.tracing.reads(self.span)
         self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, opened.outer))
@@ -205,7 +223,10 @@ class Call:
 
     def finish(self, end: int | None = None) -> None:
         """End the span with what was recorded, at `end` in nanoseconds since the epoch, or now."""
-        self.tracing.close(self.span, self, end)
+        if self.foreign:
+            fill(self.span, self)
+        else:
+            self.tracing.close(self.span, self, end)
         # It holds this call: the cycle would keep payloads until the garbage collector comes round.
         self.context = NO_CONTEXT
 

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from opentelemetry.context import get_current
+
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec
 from spanrelay.errors import MiddlewareError
-from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, call_in_flight
+from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing
+from spanrelay.tracing import Start, Tracing, take
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
@@ -199,7 +201,7 @@ class ModelCall(Call):
             # The framework's call ends the span, and reads what was kept here.
             self.context = NO_CONTEXT
             return
-        if self._wire is not None:
+        if self._wire is not None and not self.foreign:
             self._rename()
         super().finish(end)
 
@@ -261,8 +263,13 @@ class ModelCall(Call):
 
 
 def open_for(tracing: Tracing, start: Start, kind: Kind) -> Opened:
-    """Open the span of a provider's call, or take that of the framework's call which this is the first under."""
+    """Open the span of a provider's call, or take that of the framework's call which this is the first under.
+
+    The framework's call is one of ours, or a span that other instrumentation has opened for it.
+    """
     above = call_in_flight()
     if isinstance(above, ModelCall) and above.lends and above._provider is None and above.record.kind == kind:
         return Lent(above)
-    return Opened(tracing, start)
+    context = get_current()
+    theirs = take(kind, context)
+    return Opened(tracing, start) if theirs is None else Taken(theirs, context)

@@ -27,7 +27,7 @@ from spanrelay.telemetry.masking import mask_text, mask_value, mask_values
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
 from spanrelay.telemetry.worker import Worker
-from spanrelay.tracing import handed_over
+from spanrelay.tracing import hand_over_filling, handed_over, offer
 
 _OWN = "spanrelay"
 _EXIT_SECONDS = 10.0
@@ -72,6 +72,8 @@ class RelaySpanProcessor(SpanProcessor):
         ours = _is_ours(span)
         # Where looking fails, nobody is shown what may not have been sanitized.
         told = observation.active
+        if not ours:
+            offer(span)
         if observation.active or not ours:
             with guarded("looking for who observes a span"):
                 told = self._begin(span, ours, parent_context)
@@ -102,21 +104,25 @@ class RelaySpanProcessor(SpanProcessor):
         tell(watchers, SpanStart, started, self.told_content)
 
     def _on_ending(self, span: Span) -> None:
+        ours = _is_ours(span)
+        if not ours:
+            with guarded("looking for the call that fills a span"):
+                hand_over_filling(span)
         if observation.active:
             with guarded("fixing who observes a span"):
-                self._freeze(span)
-        if not _is_ours(span):
+                self._freeze(span, ours)
+        if not ours:
             with guarded("masking a span"):
                 _mask_in_place(span)
         self._each("_on_ending", span)
 
-    def _freeze(self, span: Span) -> None:
-        """Fix who sees the end of `span`, and finish it in place where nothing of ours was recorded for it."""
+    def _freeze(self, span: Span, ours: bool) -> None:
+        """Fix who sees the end of `span`, and finish in place what others recorded of it."""
         span_id = span.get_span_context().span_id
         watch, recorded = Watch.at(span), handed_over.get(span_id)
         scope = recorded.scope if recorded is not None else watch.scope if watch is not None else None
         watchers = (watching(scope) or NOBODY).holding_on_to(watch.watchers if watch is not None else None)
-        if recorded is None and watchers.changes:
+        if (recorded is None or not ours) and watchers.changes:
             LiveSpan(span, watchers, watch.settled if watch is not None else {}).finish()
         if watchers is not NOBODY:
             self._ending[span_id] = (watchers.freeze(), watch)

@@ -1,0 +1,213 @@
+"""A span that other instrumentation opens for a model call is filled by ours: one call, one span, whoever opened it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+
+import spanrelay
+from spanrelay._guard import losses
+from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.exchange import Answer, error, reply
+from spanrelay_testkit.model_server import ModelServer
+
+ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+LLM = {"openinference.span.kind": "LLM"}
+
+
+@pytest.fixture
+def answers() -> list[Answer]:
+    """What the server answers before it says hello."""
+    return []
+
+
+@pytest.fixture
+def server(answers: list[Answer]) -> Iterator[ModelServer]:
+    with ModelServer(lambda request: answers.pop(0) if answers else reply("Hello.")) as server:
+        yield server
+
+
+@pytest.fixture
+def create(capture: Capture, server: ModelServer) -> Iterator[Any]:
+    """`client.chat.completions.create` with ours in force."""
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+        yield client.chat.completions.create
+    instrumentor.uninstrument()
+
+
+@pytest.fixture
+def theirs(capture: Capture) -> Any:
+    """Opens a span as other instrumentation does, and makes it current."""
+    return capture.provider.get_tracer("somebody.else").start_as_current_span
+
+
+def read(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def test_the_span_has_what_both_say_of_the_call(capture: Capture, create: Any, theirs: Any) -> None:
+    with theirs("Model.generate", attributes={**LLM, "llm.prompt_template.version": "3"}):
+        answer = create(**ASK, temperature=0.5)
+    span = capture.span
+    said = read(span)
+    assert span.name == "Model.generate"
+    assert said["llm.prompt_template.version"] == "3"
+    assert said["gen_ai.response.id"] == answer.id
+    assert said["gen_ai.usage.input_tokens"] == answer.usage.prompt_tokens
+    assert "hello" in said["gen_ai.input.messages"]
+    assert span.status.status_code is StatusCode.UNSET
+
+
+def test_the_record_has_the_name_and_the_times_of_the_span(capture: Capture, create: Any, theirs: Any) -> None:
+    with theirs("Model.generate", attributes=LLM):
+        create(**ASK)
+    record = capture.record(capture.span)
+    assert (record.name, record.scope_name, record.start) == (
+        "Model.generate",
+        "somebody.else",
+        capture.span.start_time,
+    )
+    assert record.response is not None
+
+
+def test_an_embeddings_call_fills_a_span_of_its_kind_alone(capture: Capture, server: ModelServer, theirs: Any) -> None:
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    with openai.OpenAI(base_url=server.url, api_key="none") as client:
+        for kind in ("EMBEDDING", "LLM"):
+            with theirs(kind, attributes={"openinference.span.kind": kind}):
+                client.embeddings.create(model="e", input="text")
+    instrumentor.uninstrument()
+    assert [span.name for span in capture.spans] == ["EMBEDDING", "embeddings e", "LLM"]
+
+
+@pytest.mark.parametrize("kind", ["AGENT", "CHAIN", "TOOL", "EMBEDDING", None])
+def test_a_span_of_another_kind_is_only_the_parent(
+    capture: Capture, create: Any, theirs: Any, kind: str | None
+) -> None:
+    with theirs("above", attributes={"openinference.span.kind": kind} if kind else {}):
+        create(**ASK)
+    below, above = capture.spans
+    assert below.name == "chat m"
+    assert below.parent == above.get_span_context()
+
+
+def test_a_further_call_beneath_has_a_span_of_its_own(capture: Capture, create: Any, theirs: Any) -> None:
+    with theirs("Model.generate", attributes=LLM):
+        first, second = create(**ASK), create(**ASK)
+    own, filled = capture.spans
+    assert (read(filled)["gen_ai.response.id"], read(own)["gen_ai.response.id"]) == (first.id, second.id)
+    assert own.parent == filled.get_span_context()
+
+
+def test_an_attempt_that_failed_leaves_the_span_to_the_next(
+    capture: Capture, create: Any, theirs: Any, answers: list[Answer]
+) -> None:
+    answers.append(error(500))
+    with theirs("Model.generate", attributes=LLM):
+        with pytest.raises(openai.InternalServerError):
+            create(**ASK)
+        answer = create(**ASK)
+    assert read(capture.span)["gen_ai.response.id"] == answer.id
+    assert "error.type" not in read(capture.span)
+
+
+def test_a_failure_that_the_owner_got_over_otherwise_is_not_told_as_its_own(
+    capture: Capture, create: Any, theirs: Any, answers: list[Answer]
+) -> None:
+    answers.append(error(500))
+    with theirs("Model.generate", attributes=LLM), pytest.raises(openai.InternalServerError):
+        create(**ASK)
+    assert read(capture.span) == LLM
+
+
+def test_a_failed_call_fails_the_span(capture: Capture, create: Any, theirs: Any, answers: list[Answer]) -> None:
+    answers.append(error(500))
+    with pytest.raises(openai.InternalServerError), theirs("Model.generate", attributes=LLM):
+        create(**ASK)
+    assert capture.span.status.status_code is StatusCode.ERROR
+    assert read(capture.span)["error.type"] == "openai.InternalServerError"
+
+
+def test_a_stream_fills_the_span(capture: Capture, create: Any, theirs: Any) -> None:
+    with theirs("Model.generate_stream", attributes=LLM):
+        chunks = list(create(**ASK, stream=True))
+    said = read(capture.span)
+    assert said["gen_ai.response.id"] == chunks[0].id
+    assert said["gen_ai.response.time_to_first_chunk"] > 0
+
+
+def test_an_async_call_fills_the_span(capture: Capture, create: Any, theirs: Any, server: ModelServer) -> None:
+    async def ask() -> Any:
+        async with openai.AsyncOpenAI(base_url=server.url, api_key="none") as client:
+            with theirs("Model.agenerate", attributes=LLM):
+                return await client.chat.completions.create(**ASK)
+
+    answer = asyncio.run(ask())
+    assert read(capture.span)["gen_ai.response.id"] == answer.id
+
+
+@pytest.mark.swallows
+def test_a_stream_that_outlives_the_span_is_told_as_lost(capture: Capture, create: Any, theirs: Any) -> None:
+    with theirs("Model.generate_stream", attributes=LLM):
+        stream = create(**ASK, stream=True)
+    list(stream)
+    assert read(capture.span) == LLM
+    assert losses.take() == {"model calls that went on after other instrumentation had ended their span": 1}
+
+
+def test_policy_judges_and_rewrites_a_call_whose_span_is_theirs(
+    capture: Capture, create: Any, theirs: Any, server: ModelServer
+) -> None:
+    @spanrelay.guardrail(kinds=["llm"])
+    def only_small(call: Any) -> str | None:
+        return "too large" if call.request.model == "large" else None
+
+    @spanrelay.request_intercept(kinds=["llm"])
+    def cooler(call: Any) -> None:
+        call.wire["temperature"] = 0
+
+    with spanrelay.use(only_small), spanrelay.use(cooler):
+        with theirs("Model.generate", attributes=LLM):
+            create(**ASK, temperature=1)
+        with pytest.raises(spanrelay.GuardrailRejected), theirs("Model.generate", attributes=LLM):
+            create(**{**ASK, "model": "large"})
+    assert [request.body["temperature"] for request in server.requests] == [0]
+    verdict, passed, _, refused = capture.spans
+    assert verdict.parent == passed.get_span_context()
+    assert read(passed)["gen_ai.request.temperature"] == 0
+    assert refused.status.status_code is StatusCode.ERROR
+
+
+def test_sanitizers_are_shown_what_both_recorded(capture: Capture, create: Any, theirs: Any) -> None:
+    @spanrelay.sanitizer
+    def hide(field: Any) -> Any:
+        return json.loads(json.dumps(field.value).replace("hello", "[hidden]"))
+
+    with spanrelay.use(hide), theirs("Model.generate", attributes={**LLM, "input.value": "hello"}):
+        create(**ASK)
+    assert "hello" not in str(read(capture.span))
+    assert read(capture.span)["input.value"] == "[hidden]"
+    assert "[hidden]" in read(capture.span)["gen_ai.input.messages"]
+    assert read(capture.span)["gen_ai.request.model"] == "m"
+
+
+def test_where_instrumentation_is_suppressed_the_span_above_is_left_alone(
+    capture: Capture, create: Any, theirs: Any
+) -> None:
+    with theirs("Model.generate", attributes=LLM):
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        create(**ASK)
+        detach(token)
+    assert read(capture.span) == LLM
