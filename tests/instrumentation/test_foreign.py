@@ -78,6 +78,8 @@ def test_what_is_below_a_span_that_is_left_out_stands_below_the_one_above(world:
         ("openai", "opentelemetry.instrumentation.openai_v2", True),
         ("openai", "opentelemetry.instrumentation.genai.openai", True),
         ("openai-agents", "openinference.instrumentation.openai_agents", True),
+        ("pydantic-ai-slim", "pydantic-ai", True),
+        ("openai", "pydantic-ai", False),
         ("langchain-core", "openinference.instrumentation.langchain", True),
         ("openai", "openinference.instrumentation.openai_agents", False),
         ("openai", "openinference.instrumentation.langchain", False),

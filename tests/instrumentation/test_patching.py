@@ -82,3 +82,58 @@ def test_a_wrapper_below_that_cannot_be_reached_is_told_and_no_policy_is_missed(
     assert len(ended) == stops
     package.undo()
     assert module.Special().ask() == 2
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_promise_is_wrapped_in_every_class_that_keeps_it_now_and_later(
+    hooked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    class Model:
+        if hooked:
+
+            def __init_subclass__(cls, **options: Any) -> None:
+                super().__init_subclass__(**options)
+                made.append(cls.__name__)
+
+        def ask(self) -> int:
+            return 0
+
+    class Now(Model):
+        def ask(self) -> int:
+            return 1
+
+    class Silent(Now):
+        pass
+
+    module = ModuleType("patched_by_a_test")
+    module.Model = Model
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    table = (Patch(module.__name__, "Model.ask", twice, derived=True),)
+    patches = Patches("a package", (module.__name__,), lambda: table)
+    patches.apply()
+
+    class Later(Silent):
+        def ask(self) -> int:
+            return super().ask() + 1
+
+    assert [kind().ask() for kind in (Model, Now, Silent, Later)] == [0, 2, 2, 6]
+    patches.undo()
+    assert [kind().ask() for kind in (Model, Now, Silent, Later)] == [0, 1, 1, 2]
+    assert made == (["Now", "Silent", "Later"] if hooked else [])
+    patches.apply()
+    assert Later().ask() == 6
+
+
+@pytest.mark.swallows
+def test_a_promise_that_nobody_makes_is_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = ModuleType("patched_by_a_test")
+    module.Model = type("Model", (), {})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    table = (Patch(module.__name__, "Model.ask", twice, derived=True),)
+    Patches("a package", (module.__name__,), lambda: table).apply()
+    assert "a package (unknown version) has no patched_by_a_test.Model.ask" in caplog.text
+    assert losses.take() == {"patch points not found in a package": 1}

@@ -18,6 +18,9 @@ _log = logging.getLogger("spanrelay")
 _SCOPE = re.compile(r"(?:openinference|opentelemetry)\.instrumentation\.(?:genai\.)?([a-z0-9_]+?)(?:_v2)?(?:\.|$)")
 """Names that OpenInference, OpenTelemetry and OpenLLMetry give their tracers; the group is the package."""
 
+_NATIVE = {"pydantic-ai": "pydantic_ai_slim"}
+"""Names that packages give tracers of their own, and the distribution whose calls those record."""
+
 _covered: set[str] = set()
 _watched: dict[int, TracerProvider] = {}
 _told: set[str] = set()
@@ -64,7 +67,8 @@ def _ask_again() -> None:
 
 def _stands_down(scope: str) -> bool:
     found = _SCOPE.match(scope)
-    if found is None or found[1] not in _covered:
+    package = _NATIVE.get(scope) if found is None else found[1]
+    if package is None or package not in _covered:
         return False
     if scope not in _told:
         _told.add(scope)
@@ -72,7 +76,7 @@ def _stands_down(scope: str) -> bool:
             "%r and SpanRelay both record calls of %s; its spans are left out, so that each call is recorded once; "
             "SPANRELAY_FOREIGN_SPANS=keep keeps them",
             scope,
-            found[1],
+            package,
         )
     return True
 

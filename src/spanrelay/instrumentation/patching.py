@@ -31,13 +31,16 @@ Wrapper: TypeAlias = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 class Patch:
     """One row of a table: in `module`, wrap `attribute` (`Class.method`) with `wrapper`.
 
-    `required` is false where only the record is poorer without it, so that policy does not miss it.
+    `required` is false where only the record is poorer without it, so that policy does not miss it. `derived` is true
+    where the method of the named class is only a promise: it is wrapped in every class that derives from it and has
+    one of its own, now and later.
     """
 
     module: str
     attribute: str
     wrapper: Wrapper
     required: bool = True
+    derived: bool = False
 
 
 class Patches:
@@ -110,13 +113,36 @@ class Patches:
         present = getattr(owner, "__dict__", {}).get(name)
         if present is None:
             return False
-        if not _holds(present, patch.wrapper):
-            wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
-            setattr(owner, name, wrapper)
-            self._undo.append(lambda: _restore(owner, name, wrapper, present))
-            for theirs in _kept_by_others(owner, name, present):
-                self._stand_below(theirs, wrapper, patch)
+        if patch.derived:
+            self._follow(owner, name, patch)
+        else:
+            self._put(owner, name, present, patch)
         return True
+
+    def _follow(self, owner: Any, name: str, patch: Patch) -> None:
+        """Put the wrapper into every class that derives from `owner`, now and when one is made."""
+
+        def put_into(derived: Any) -> None:
+            if name in vars(derived):
+                self._put(derived, name, vars(derived)[name], patch)
+
+        def made(wrapped: Any, derived: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            wrapped(*args, **kwargs)
+            put_into(derived)
+
+        for derived in _derived(owner):
+            put_into(derived)
+        hook = "__init_subclass__"
+        self._put(owner, hook, vars(owner).get(hook) or _inherited_hook(owner), Patch(patch.module, hook, made))
+
+    def _put(self, owner: Any, name: str, present: Any, patch: Patch) -> None:
+        if _holds(present, patch.wrapper):
+            return
+        wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
+        setattr(owner, name, wrapper)
+        self._undo.append(lambda: _restore(owner, name, wrapper, present))
+        for theirs in _kept_by_others(owner, name, present):
+            self._stand_below(theirs, wrapper, patch)
 
     def _stand_below(self, theirs: Any, wrapper: Any, patch: Patch) -> None:
         """Put `wrapper` between another's wrapper and the method that it keeps, so that calls do not pass ours by."""
@@ -180,6 +206,15 @@ def _kept_by_others(owner: Any, name: str, present: Any) -> list[Any]:
         if hasattr(theirs, "__wrapped__"):
             found.append(theirs)
     return found
+
+
+def _inherited_hook(owner: type) -> Any:
+    """Return an `__init_subclass__` for a class that has none of its own."""
+
+    def inherited(derived: type, **options: Any) -> None:
+        cast("Any", super(owner, derived)).__init_subclass__(**options)
+
+    return classmethod(cast("Any", inherited))
 
 
 def _derived(owner: type) -> list[type]:
