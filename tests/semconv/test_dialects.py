@@ -230,6 +230,37 @@ def test_values_that_openinference_hides_are_no_content() -> None:
     assert record.result is None
 
 
+@pytest.mark.parametrize(
+    ("args", "kwargs", "arguments"),
+    [
+        ([], {"city": "Oslo"}, {"city": "Oslo"}),
+        (["Oslo"], {"days": 2}, {"city": "Oslo", "days": 2}),
+        (["Oslo", 2], {}, {"city": "Oslo", "days": 2}),
+    ],
+)
+def test_a_tools_python_call_is_read_as_its_arguments_and_not_its_schema(
+    args: Any, kwargs: Any, arguments: Any
+) -> None:
+    schema = {"city": {"type": "string", "description": "The city."}, "days": {"type": "integer"}}
+    given = {"args": args, "sanitize_inputs_outputs": True, "kwargs": kwargs}
+    tool = {"tool.name": "forecast", "tool.parameters": dumps_text(schema), "input.value": dumps_text(given)}
+    assert read({"openinference.span.kind": "TOOL", **tool}).tool == ToolRequest("forecast", arguments)
+
+
+@pytest.mark.parametrize(
+    ("span", "attributes", "agent"),
+    [
+        ("weather.run", {}, AgentInfo("weather")),
+        ("weather.run", {"agent.name": "rain"}, AgentInfo("rain")),
+        ("weather", {}, None),
+    ],
+)
+def test_an_agent_that_only_its_span_names_is_read(span: str, attributes: Any, agent: AgentInfo | None) -> None:
+    record = SpanRecord(1, 2, name=span)
+    semconv.read({"openinference.span.kind": "AGENT", **attributes}, record)
+    assert record.agent == agent
+
+
 def test_structured_attributes_are_read_like_json() -> None:
     parts = (MappingProxyType({"type": "text", "content": "hi"}),)
     messages = (MappingProxyType({"role": "user", "parts": parts}),)

@@ -21,6 +21,7 @@ from typing import Any, cast
 from spanrelay._json import clean_text, dumps_text, loads_or_text
 from spanrelay.records import (
     JSON,
+    AgentInfo,
     Kind,
     Media,
     Message,
@@ -369,6 +370,9 @@ _DETAILS = frozenset(
 )
 
 
+_RUN = ".run"
+
+
 def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
     """Return what a span does."""
     kind = attributes.get(names.OI_KIND)
@@ -386,6 +390,7 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     _read_provider(attributes, record)
     _read_session(record)
     read_agent(attributes, record)
+    _read_agent_of_run(record)
     if record.kind == "tool":
         _read_tool(attributes, record)
     elif record.kind in MODEL_KINDS:
@@ -400,6 +405,12 @@ def _read_provider(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     provider = text(attributes.get(names.OI_PROVIDER)) or system
     if record.provider is None and provider is not None:
         record.provider = names.provider_name(provider, system)
+
+
+def _read_agent_of_run(record: SpanRecord) -> None:
+    """Name an agent after its span, where its instrumentor names it nowhere else: `weather.run`."""
+    if record.kind == "agent" and record.agent is None and record.name.endswith(_RUN):
+        record.agent = AgentInfo(record.name.removesuffix(_RUN))
 
 
 def _read_session(record: SpanRecord) -> None:
@@ -431,9 +442,26 @@ def _drop_redacted(tool: ToolRequest, record: SpanRecord) -> None:
 def _given(attributes: Mapping[str, Any]) -> JSON:
     """Return a tool's arguments: its parameters, unless some instrumentor put the tool's schema there."""
     parameters = decode(attributes.get(names.OI_TOOL_PARAMETERS))
+    schema = parameters if isinstance(parameters, dict) else {}
+    bound = _bound(decode(attributes.get(names.OI_INPUT)), schema)
+    if bound is not None:
+        return bound
     if isinstance(parameters, dict) and not {"properties", "parameters"} & parameters.keys():
         return parameters
     return read_value(attributes, names.OI_INPUT, names.OI_INPUT_MIME)
+
+
+def _bound(given: JSON, schema: dict[str, JSON]) -> JSON:
+    """Return the arguments of a Python call that is recorded as `args` and `kwargs`, or None for any other input.
+
+    The schema has a name for each positional argument, in their order.
+    """
+    if not isinstance(given, dict):
+        return None
+    positional, named = given.get("args"), given.get("kwargs")
+    if not isinstance(positional, list) or not isinstance(named, dict) or len(positional) > len(schema):
+        return None
+    return {**dict(zip(schema, positional, strict=False)), **named}
 
 
 def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
