@@ -110,7 +110,8 @@ def take(kind: Kind, context: Context) -> Span | None:
     filling: Filling | None = getattr(span, _FILLING, None)
     if filling is None or not filling.free or not span.is_recording() or _is_suppressed(context):
         return None
-    if semconv.kind_of(cast("Any", span).attributes) != kind:
+    # The SDK's own dict: its mapping takes a lock for each look, and there are several.
+    if semconv.kind_of(cast("Any", span)._attributes._dict) != kind:
         return None
     filling.busy = True
     return span
