@@ -20,7 +20,7 @@ from opentelemetry.trace import set_span_in_context
 
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import Call, Opened
-from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Send, Together, Wait, flow_of
+from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Send, Together, Wait, flow_of, judged
 from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context
 from spanrelay.tracing import Tracing
 
@@ -71,6 +71,18 @@ async def arun(call: Call) -> Any:
     if call.arrived is None:
         call.finish()
     return native
+
+
+async def ajudge(call: Call) -> None:
+    """Let request intercepts and guardrails judge `call`, which is open and which somebody else sends.
+
+    Raises:
+        BaseException: as `arun`; the call is not ended by it.
+    """
+    chain = chain_for(call)
+    if chain is not None:
+        frame = _frame()
+        await _adrive(judged(call, chain, frame), call, frame)
 
 
 def is_unseen(opened: Opened, tracing: Tracing) -> bool:

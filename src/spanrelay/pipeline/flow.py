@@ -104,6 +104,12 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
     return (yield from _settle(call, response))
 
 
+def judged(call: Call, chain: Chain, frame: Frame) -> Flow:
+    """Run the request intercepts and the guardrails alone: somebody else sends what they leave."""
+    yield from _edit(call, chain, frame)
+    yield from _judge(call, chain, frame)
+
+
 def _refusal(call: Call, refusal: GuardrailRejected) -> ToolResult:
     """Return the reason as the tool's answer, which the trace still shows as refused."""
     call.record.error = describe_error(refusal)
