@@ -1,4 +1,4 @@
-"""Whole spans: every attribute of a model's answer, a tool and a retriever, in both dialects, with content.
+"""Whole spans: every attribute of models' answers, a tool and a retriever, in both dialects, with content.
 
 What the provider's call beneath fills is told in the README of the provider's package.
 """
@@ -15,6 +15,8 @@ from langchain_core.caches import InMemoryCache
 from spanrelay_langchain import LangChainInstrumentor, __version__
 from spanrelay_testkit.capture import captured
 
+from .test_completions import Streaming
+from .test_embeddings import Plain
 from .test_retrievers import Shelf
 from .test_tools import get_weather
 from .ways import fake
@@ -52,6 +54,14 @@ def retriever() -> None:
     Shelf().invoke("sky")
 
 
+def completion() -> None:
+    Streaming().invoke("Which colour has the sky?", stop=["END"])
+
+
+def embeddings() -> None:
+    Plain().embed_query("sky")
+
+
 CALLS = {
     "chat": chat,
     "stream": stream,
@@ -59,6 +69,8 @@ CALLS = {
     "failed": failed,
     "tool": tool,
     "retriever": retriever,
+    "completion": completion,
+    "embeddings": embeddings,
 }
 
 
@@ -152,6 +164,27 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
             "openinference.span.kind": "RETRIEVER",
             "output.mime_type": "application/json",
             "output.value": '[{"id":"d1","metadata":{"page":3},"page_content":"The sky is blue.","type":"Document"}]',
+        },
+        "completion": {
+            "gen_ai.input.messages": ASKED,
+            "gen_ai.operation.name": "text_completion",
+            "gen_ai.output.messages": '[{"role":"assistant","parts":[{"type":"text","content":"Blue like the sea."}]}]',
+            "gen_ai.provider.name": "streaming",
+            "gen_ai.request.model": "fake-1",
+            "gen_ai.request.stop_sequences": ["END"],
+            "llm.model_name": "fake-1",
+            "llm.provider": "streaming",
+            "openinference.span.kind": "LLM",
+        },
+        "embeddings": {
+            "embedding.model_name": "plain-1",
+            "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"sky"}]}]',
+            "gen_ai.operation.name": "embeddings",
+            "gen_ai.provider.name": "langchain",
+            "gen_ai.request.model": "plain-1",
+            "llm.provider": "langchain",
+            "openinference.span.kind": "EMBEDDING",
+            "spanrelay.response.parameters": '{"embedding_count":1,"embedding_dimensions":2}',
         },
     },
     "openinference": {
@@ -250,6 +283,36 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
             "output.mime_type": "application/json",
             "output.value": '[{"id":"d1","metadata":{"page":3},"page_content":"The sky is blue.","type":"Document"}]',
         },
+        "completion": {
+            "gen_ai.operation.name": "text_completion",
+            "gen_ai.provider.name": "streaming",
+            "gen_ai.request.model": "fake-1",
+            "input.mime_type": "text/plain",
+            "input.value": "Which colour has the sky?",
+            "llm.input_messages.0.message.content": "Which colour has the sky?",
+            "llm.input_messages.0.message.role": "user",
+            "llm.invocation_parameters": '{"stop":["END"]}',
+            "llm.model_name": "fake-1",
+            "llm.output_messages.0.message.content": "Blue like the sea.",
+            "llm.output_messages.0.message.role": "assistant",
+            "llm.provider": "streaming",
+            "llm.request.model_name": "fake-1",
+            "openinference.span.kind": "LLM",
+            "output.mime_type": "text/plain",
+            "output.value": "Blue like the sea.",
+        },
+        "embeddings": {
+            "embedding.embeddings.0.embedding.text": "sky",
+            "embedding.model_name": "plain-1",
+            "gen_ai.operation.name": "embeddings",
+            "gen_ai.provider.name": "langchain",
+            "gen_ai.request.model": "plain-1",
+            "input.mime_type": "text/plain",
+            "input.value": "sky",
+            "llm.provider": "langchain",
+            "llm.request.model_name": "plain-1",
+            "openinference.span.kind": "EMBEDDING",
+        },
     },
 }
 
@@ -279,6 +342,7 @@ CONTENT = (
     "output.",
     "llm.input_messages",
     "llm.output_messages",
+    "embedding.embeddings",
     "tool.parameters",
     "tool_call.function.arguments",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +61,23 @@ CHAINS = {name: WAYS[name] for name in ("invoke", "ainvoke", "batch", "stream", 
 each_way_of_a_chain = pytest.mark.parametrize("ask", CHAINS.values(), ids=CHAINS)
 each_whole = pytest.mark.parametrize("ask", WHOLE.values(), ids=WHOLE)
 each_stream = pytest.mark.parametrize("ask", STREAMS.values(), ids=STREAMS)
+
+
+OPENED: list[Any] = []
+"""Models whose async client is to be closed in the loop that used it."""
+
+
+def through(answer: Coroutine[Any, Any, Any]) -> Any:
+    """Run `answer` in a loop of its own, and close what it opened there."""
+
+    async def go() -> Any:
+        try:
+            return await answer
+        finally:
+            while OPENED:
+                await OPENED.pop().async_client._client.close()
+
+    return asyncio.run(go())
 
 
 _seconds = itertools.count(60)

@@ -1,4 +1,4 @@
-"""Which client a chat model sends its requests with: where that one is patched, policy is left to it.
+"""Which client a model sends its requests with: where that one is patched, policy is left to it.
 
 A model that is not known here is never left to its client: policy then runs at the model itself, once.
 """
@@ -6,24 +6,35 @@ A model that is not known here is never left to its client: policy then runs at 
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from spanrelay.instrumentation.patching import is_patched
 
+_GENERATING = ("_generate", "_agenerate", "_stream", "_astream")
+_EMBEDDING = ("embed_documents", "aembed_documents", "embed_query", "aembed_query")
+
 
 class _Sends(NamedTuple):
-    """How the models of one package send: where they hold a client for each colour, and its patched method."""
+    """How the models of one package send: where they hold a client for each colour, and its patched method.
 
+    `overridable` is what a subclass may put its own sending into.
+    """
+
+    package: str
     sync: str
     asynchronous: str
     method: str
+    overridable: tuple[str, ...]
 
 
-_SENDS = {"BaseChatOpenAI": ("langchain_openai.", _Sends("root_client", "root_async_client", "request"))}
+_OPENAI = "langchain_openai."
+_SENDS = {
+    "BaseChatOpenAI": _Sends(_OPENAI, "root_client", "root_async_client", "request", _GENERATING),
+    "BaseOpenAI": _Sends(_OPENAI, "client._client", "async_client._client", "request", _GENERATING),
+    "OpenAIEmbeddings": _Sends(_OPENAI, "client._client", "async_client._client", "request", _EMBEDDING),
+}
 """By the class that does the sending: the package it must come from, and how it sends."""
-
-_OVERRIDABLE = ("_generate", "_agenerate", "_stream", "_astream")
-"""What a subclass may put its own sending into."""
 
 
 def leaves_policy_to_client(model: Any, *, asynchronous: bool) -> bool:
@@ -31,15 +42,18 @@ def leaves_policy_to_client(model: Any, *, asynchronous: bool) -> bool:
     sends = _sends_of(type(model))
     if sends is None:
         return False
-    client = getattr(model, sends.asynchronous if asynchronous else sends.sync, None)
+    try:
+        client = attrgetter(sends.asynchronous if asynchronous else sends.sync)(model)
+    except AttributeError:  # a client of the application's own making
+        return False
     return client is not None and is_patched(type(client), sends.method)
 
 
 @lru_cache(maxsize=256)
 def _sends_of(kind: type) -> _Sends | None:
     for owner in kind.__mro__:
-        package, sends = _SENDS.get(owner.__name__, ("", None))
-        if sends is not None and owner.__module__.startswith(package):
-            ours = all(getattr(kind, name).__module__.startswith(package) for name in _OVERRIDABLE)
+        sends = _SENDS.get(owner.__name__)
+        if sends is not None and owner.__module__.startswith(sends.package):
+            ours = all(getattr(kind, name).__module__.startswith(sends.package) for name in sends.overridable)
             return sends if ours else None
     return None

@@ -104,7 +104,7 @@ class Asked(Mapping[str, Any]):
 
     def __init__(self, model: Any, given: Any, stop: Any, options: dict[str, Any], *, stream: bool) -> None:
         self._model = model
-        self.name = _name_of(model, options)
+        self.name = name_of(model, options)
         self.given = given
         self.stop = stop
         self.options = options
@@ -131,7 +131,7 @@ class Asked(Mapping[str, Any]):
         if self._read is None:
             self._messages = _messages_of(self._model, self.given)
             wire: dict[str, Any] = {"model": self.name, "messages": [plain(message) for message in self._messages]}
-            wire |= {"stop": self.stop, **_settings(self._model), **self.options}
+            wire |= {"stop": self.stop, **settings_of(self._model), **self.options}
             if self.stream:
                 wire["stream"] = True
             self._read = {key: value for key, value in wire.items() if value is not None and key not in _TRACED}
@@ -159,7 +159,7 @@ class Asked(Mapping[str, Any]):
         return messages, stop, options
 
 
-def _name_of(model: Any, options: dict[str, Any]) -> str | None:
+def name_of(model: Any, options: Mapping[str, Any]) -> str | None:
     """Return the name of the model that is asked, as LangChain's integrations call that field."""
     name = options.get("model")
     if isinstance(name, str):
@@ -183,7 +183,7 @@ def _messages_of(model: Any, given: Any) -> list[BaseMessage]:
     return model._convert_input(given).to_messages()
 
 
-def _settings(model: Any) -> dict[str, Any]:
+def settings_of(model: Any) -> dict[str, Any]:
     """Return what the model object itself says of its requests."""
     with guarded("reading a model's settings"):
         known = model._get_ls_params()

@@ -22,11 +22,10 @@ from spanrelay.pipeline.driver import arun, run
 from spanrelay.pipeline.middleware import chain_for
 from spanrelay.pipeline.model import ModelCall, open_for
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
-from spanrelay.records import ModelRequest, SpanRecord
-from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, recording
+from spanrelay.tracing import Tracing
 from spanrelay_langchain.clients import leaves_policy_to_client
 from spanrelay_langchain.messages import Asked, chunks_of, plain, result_json, result_json_from_cache, result_of
+from spanrelay_langchain.starts import Starts, told_provider
 
 _MODULE = "langchain_core.language_models.chat_models"
 CACHE = "langchain cache"
@@ -54,53 +53,12 @@ def _answered_from_cache(wrapped: Any, instance: Any, args: Any, kwargs: Any) ->
     return wrapped(*args, **kwargs)
 
 
-_PROVIDERS = {
-    "azure": "azure.ai.openai",
-    "azure_openai": "azure.ai.openai",
-    "amazon_bedrock": "aws.bedrock",
-    "bedrock": "aws.bedrock",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-"""`gen_ai.provider.name` of providers that LangChain calls otherwise."""
-
-
-class Starts:
-    """What the spans of chat models start with: made once for each model."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[type, str | None, bool, str], tuple[Start, str]] = {}
-
-    def of(self, model: Any, name: str | None, *, stream: bool) -> tuple[Start, str]:
-        """Return the start and the provider's name."""
-        key = (type(model), name, stream, recording.dialect)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) > 1000:
-                self._known.clear()
-            known = self._known[key] = self._made(model, name, stream=stream)
-        return known
-
-    def _made(self, model: Any, name: str | None, *, stream: bool) -> tuple[Start, str]:
-        record = SpanRecord(0, 0, name=span_name("llm", "chat", name), kind="llm", operation="chat")
-        provider = ""
-        with guarded("reading a model's provider"):
-            provider = model._get_ls_params().get("ls_provider") or ""
-        record.provider = _PROVIDERS.get(provider, provider) or "langchain"
-        record.request = ModelRequest(name, stream=stream)
-        return Start(record), record.provider
-
-
 class ChatModels:
     """The wrappers around `BaseChatModel`. Nothing happens before a generator is asked for its first value."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._starts = Starts()
+        self._starts = Starts("llm", langchain_messages.operation, told_provider)
 
     def _call(self, boundary: ChatBoundary, asked: Asked) -> ModelCall:
         model = boundary.model
@@ -130,7 +88,7 @@ class ChatModels:
         """Ask for a stream of chunks."""
         given, config, stop, options = _stream_arguments(*args, **kwargs)
         asked = Asked(model, given, stop, options, stream=True)
-        yield from _passed(run(self._call(StreamBoundary(wrapped, model, {"config": config}), asked)))
+        yield from passed(run(self._call(StreamBoundary(wrapped, model, {"config": config}), asked)))
 
     async def astream(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
         """Ask for an async stream of chunks."""
@@ -148,7 +106,7 @@ class ChatModels:
         messages, manager, stream, stop, options = _events_arguments(*args, **kwargs)
         context = {"run_manager": _Silenced(manager), "stream": _Undispatched(stream)}
         asked = Asked(model, messages, stop, options, stream=True)
-        events = _passed(run(self._call(EventsBoundary(wrapped, model, context), asked)))
+        events = passed(run(self._call(EventsBoundary(wrapped, model, context), asked)))
         for event in events:
             if event["event"] == "message-finish":
                 # LangChain reads no further than this, and the call ends with its stream.
@@ -184,7 +142,7 @@ def _events_arguments(messages: Any, *, run_manager: Any, stream: Any, stop: Any
     return messages, run_manager, stream, stop, options
 
 
-def _passed(chunks: Any) -> Iterator[Any]:
+def passed(chunks: Any) -> Iterator[Any]:
     """Pass on what comes, and end the call when nobody reads on."""
     try:
         yield from chunks
@@ -258,14 +216,14 @@ class ChatBoundary:
 
 
 def _keep(call: ModelCall, result: Any) -> None:
-    _insist_on_policy(call)
+    insist_on_policy(call)
     if call.observed and not call.delegated:
         read = result_json_from_cache if call.record.answered_by == CACHE else result_json
         with guarded("keeping a model's answer"):
             call.body = _json.dumps(read(result))
 
 
-def _insist_on_policy(call: ModelCall) -> None:
+def insist_on_policy(call: ModelCall) -> None:
     """Refuse an answer for which policy was left to a client that then was not asked.
 
     Raises:
@@ -274,8 +232,8 @@ def _insist_on_policy(call: ModelCall) -> None:
     if call.reached or call.governed or call.record.answered_by is not None or chain_for(call) is None:
         return
     raise MiddlewareError(
-        f"{type(cast('ChatBoundary', call.boundary).model).__name__!r} answered without its client, so policy has not "
-        "run; ask a subclass with a `_generate` of its own, for which policy runs at the model"
+        f"{type(cast('Any', call.boundary).model).__name__!r} answered without its client, so policy has not "
+        "run; ask a subclass that sends in a way of its own, for which policy runs at the model"
     )
 
 
@@ -321,7 +279,7 @@ class StreamBoundary(ChatBoundary):
     def send(self, call: ModelCall) -> Any:
         """Ask the model for a stream."""
         source = self._sent(call)
-        call.tap = tap = ChunkTap(call, source, _closing(call, source), form="events")
+        call.tap = tap = ChunkTap(call, source, closing(call, source), form="events")
         return tap
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
@@ -342,7 +300,7 @@ class AsyncStreamBoundary(StreamBoundary):
     async def send(self, call: ModelCall) -> Any:
         """Ask the model for an async stream."""
         source = self._sent(call)
-        call.tap = tap = AsyncChunkTap(call, source, _aclosing(call, source), form="events")
+        call.tap = tap = AsyncChunkTap(call, source, aclosing(call, source), form="events")
         return tap
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
@@ -368,7 +326,7 @@ class AsyncEventsBoundary(EventsBoundary, AsyncStreamBoundary):
     __slots__ = ()
 
 
-def _closing(call: ModelCall, source: Any) -> Callable[[], None]:
+def closing(call: ModelCall, source: Any) -> Callable[[], None]:
     """Return what closes the source, whose callbacks run in the context of the call."""
     context = call.context
 
@@ -382,7 +340,8 @@ def _closing(call: ModelCall, source: Any) -> Callable[[], None]:
     return close
 
 
-def _aclosing(call: ModelCall, source: Any) -> Callable[[], Awaitable[None]]:
+def aclosing(call: ModelCall, source: Any) -> Callable[[], Awaitable[None]]:
+    """Return the same for an async source."""
     context = call.context
 
     async def close() -> None:
@@ -414,7 +373,7 @@ class _Chunks:
         if this._rewriter is not None:
             return cast("Any", super())._take(chunk)
         call: ModelCall = this.call
-        _insist_on_policy(call)
+        insist_on_policy(call)
         if call.record.time_to_first_chunk is None:
             call.record.time_to_first_chunk = (time.perf_counter_ns() - call.started) / 1e9
         if call.observed and not call.delegated:
