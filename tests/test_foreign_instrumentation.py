@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.own_environment import programs_of
 from tests.programs import Run, environment
 
 from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
-ROOT = Path(__file__).parents[1]
-HOME = Path.home() / ".cache" / "spanrelay" / f"foreign-venv-{sys.version_info[0]}.{sys.version_info[1]}"
 OURS = ("openai", "langchain", "langgraph")
 THEIRS = ("openinference-instrumentation-openai", "openinference-instrumentation-langchain")
 
@@ -91,15 +89,8 @@ def server() -> Iterator[ModelServer]:
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    """The programs of an environment with ours and theirs, made or brought up to date."""
-    if not (HOME / "bin" / "python").exists():
-        subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-    parts = [ROOT, *(ROOT / "instrumentors" / f"spanrelay-{name}" for name in OURS)]
-    editable = [option for part in parts for option in ("--editable", part)]
-    pip = [HOME / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    wanted = [*editable, *THEIRS, "langchain", "langgraph", "langchain-openai"]
-    subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", *wanted], check=True)
-    return HOME / "bin"
+    """The programs of an environment with ours and theirs."""
+    return programs_of("foreign", OURS, [*THEIRS, "langchain", "langgraph", "langchain-openai"])
 
 
 def run(programs: Path, program: str, folder: Path, server: ModelServer, *arguments: str, **settings: str) -> Run:

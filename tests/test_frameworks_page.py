@@ -23,12 +23,24 @@ FRAMEWORKS = {
     "openai-agents": ("OpenAI Agents SDK", ("openai-agents", "openai")),
     "nemo-agent-toolkit": ("NeMo Agent Toolkit", ("nemo-agent-toolkit", "langchain", "langgraph")),
     "nemo-guardrails": ("NeMo Guardrails", ("nemo-guardrails",)),
+    "smolagents": ("smolagents", ("openai",)),
     "openai": ("OpenAI SDK, without a framework", ("openai",)),
+}
+BESIDE = {"smolagents": ("openinference-instrumentation-smolagents",)}
+"""Packages of others that record a framework for which there is none of ours."""
+LIMITS = {
+    (
+        "smolagents",
+        "policy",
+    ): "models are refused and rewritten, and with `tools.offered` a denied tool is offered to no "
+    "model; a tool itself can only be refused by a package of its framework.",
 }
 REASONS = {
     ("nemo-guardrails", "sub-agents"): "rails have no agents; an agent that an action runs is beneath the action.",
     ("nemo-guardrails", "interrupts"): "a run of rails cannot be interrupted.",
     ("nemo-guardrails", "sessions"): "rails know no session; a [scope](scopes.md) around a run names one.",
+    ("smolagents", "interrupts"): "a run cannot be left waiting for a person.",
+    ("smolagents", "sessions"): "its runs know no session; a [scope](scopes.md) around them names one.",
     ("openai", "sub-agents"): "the SDK has no agents; [scopes](scopes.md) of kind `agent` make them.",
     ("openai", "interrupts"): "a call cannot be interrupted.",
     ("openai", "sessions"): "the SDK knows no session; a [scope](scopes.md) around calls names one.",
@@ -49,10 +61,13 @@ installed too (`spanrelay-openai`). Each package's README says what it records, 
 
 COLUMNS = """\
 
-Any other framework is recorded by whatever OpenTelemetry instrumentation it has, and policy holds where a model is
-asked through an SDK above. Where somebody else's instrumentor records the same calls as one of ours, in whatever order
-the two were switched on, its spans are left out and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them
-beside ours, and the trajectory still has one step for each call.
+Any other framework is recorded by whatever OpenTelemetry instrumentation it has, as smolagents is, and policy holds
+where a model is asked through an SDK above. A span that such instrumentation opens for a model call is filled with what
+the package of the SDK saw, and none is opened beside it.
+
+Where somebody else's instrumentor records the same calls as one of ours, in whatever order the two were switched on,
+its spans are left out and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them, and each model call still has
+one span and the trajectory one step for it.
 
 Each ✓ is a test that shows it.
 
@@ -120,20 +135,32 @@ def cell(framework: str, quality: str) -> str:
     return " ".join(f"[✓][{TARGETS.index(proof.target) + 1}]" for proof in found) or NOTHING
 
 
+def link(package: str) -> str:
+    """A package of ours, with its README."""
+    return f"[spanrelay-{package}](../instrumentors/spanrelay-{package}/README.md)"
+
+
+def code(package: str) -> str:
+    """A package of somebody else's."""
+    return f"`{package}`"
+
+
 def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
 def page() -> str:
     packages = [
-        row(title, ", ".join(f"[spanrelay-{one}](../instrumentors/spanrelay-{one}/README.md)" for one in names))
-        for title, names in FRAMEWORKS.values()
+        row(title, ", ".join([*map(link, names), *map(code, BESIDE.get(name, ()))]))
+        for name, (title, names) in FRAMEWORKS.items()
     ]
     table = [row("Framework", *QUALITIES), "|---" * (len(QUALITIES) + 1) + "|\n"]
     table += [row(title, *(cell(name, quality) for quality in QUALITIES)) for name, (title, _) in FRAMEWORKS.items()]
     reasons = [f"- {FRAMEWORKS[name][0]}, {quality}: {why}\n" for (name, quality), why in REASONS.items()]
+    limits = [f"- {FRAMEWORKS[name][0]}, {quality}: {why}\n" for (name, quality), why in LIMITS.items()]
     links = [f"[{number}]: {target}\n" for number, target in enumerate(TARGETS, 1)]
-    return "".join((HEAD, *packages, COLUMNS, *table, "\nWhere there is none:\n\n", *reasons, "\n", *links))
+    parts = (*table, "\nWhere there is none:\n\n", *reasons, "\nWhere it goes only so far:\n\n", *limits, "\n", *links)
+    return "".join((HEAD, *packages, COLUMNS, *parts))
 
 
 def test_the_page_is_what_the_tests_prove() -> None:
@@ -145,6 +172,7 @@ def test_everything_is_proved_or_has_a_reason_and_nothing_both() -> None:
     proved = {(proof.framework, proof.quality) for proof in PROOFS}
     assert proved <= cells, "a mark names no framework or no quality of the page"
     assert cells - proved == set(REASONS)
+    assert set(LIMITS) <= proved
 
 
 def test_what_proves_runs() -> None:

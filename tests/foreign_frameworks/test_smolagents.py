@@ -1,0 +1,276 @@
+"""Agents of smolagents, for which there is no package of ours: OpenInference's instrumentor, and our provider boundary.
+
+The programs know nothing of either, and run in an environment of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.own_environment import programs_of
+from tests.plugins.installed import distribution
+from tests.programs import Run, environment
+from tests.trajectory.program import accept
+from tests.trajectory.spans import story
+
+from spanrelay.trajectory.atif import violations
+from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
+from spanrelay_testkit.model_server import ModelServer
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("SPANRELAY_TEST_FOREIGN_FRAMEWORKS") != "1",
+    reason="set SPANRELAY_TEST_FOREIGN_FRAMEWORKS=1 to install frameworks without a package of ours apart",
+)
+
+TOOLS = '''
+import sys
+from smolagents import CodeAgent, OpenAIModel, ToolCallingAgent, tool
+
+@tool
+def get_weather(city: str) -> str:
+    """The weather of a city.
+
+    Args:
+        city: The city.
+    """
+    return f"rain in {city}"
+
+@tool
+def get_time(city: str) -> str:
+    """The time in a city.
+
+    Args:
+        city: The city.
+    """
+    return f"noon in {city}"
+
+model = OpenAIModel(model_id="m", temperature=0.5)
+'''
+AGENT = f"""{TOOLS}
+agent = ToolCallingAgent([get_weather, get_time], model, name="weather", description="Knows.", verbosity_level=0)
+print(agent.run("How is Oslo?"), file=sys.stderr)
+"""
+STREAMED = f"""{TOOLS}
+agent = ToolCallingAgent(
+    [get_weather, get_time], model, name="weather", description="Knows.", verbosity_level=0, stream_outputs=True
+)
+for step in agent.run("How is Oslo?", stream=True):
+    pass
+print(step.output, file=sys.stderr)
+"""
+TEAM = f"""{TOOLS}
+below = ToolCallingAgent([get_weather, get_time], model, name="weather", description="Knows.", verbosity_level=0)
+agent = ToolCallingAgent([], model, managed_agents=[below], name="boss", description="Asks.", verbosity_level=0)
+print(agent.run("Should I go?"), file=sys.stderr)
+"""
+CODE = f"""{TOOLS}
+agent = CodeAgent([get_weather], model, name="coder", description="Codes.", verbosity_level=0)
+print(agent.run("How is Oslo?"), file=sys.stderr)
+"""
+
+COOLER = """
+from dataclasses import dataclass
+
+from spanrelay import request_intercept
+
+
+@dataclass
+class Config:
+    temperature: float = 1.0
+
+
+class Cooler:
+    name = "cooler"
+    config_model = Config
+
+    def validate(self, config):
+        return []
+
+    def register(self, context):
+        @request_intercept(kinds=["llm"])
+        def cool(call):
+            call.request.parameters["temperature"] = context.config.temperature
+            return call.request
+
+        context.use(cool)
+"""
+
+
+def asks_for_two_tools(request: Request) -> Answer:
+    """Calls both tools that it is offered, or the agent below, and then answers with what it was told."""
+    offered = {each["function"]["name"] for each in request.body["tools"]}
+    if any(each["role"] == "assistant" for each in request.body["messages"]):
+        return reply(tool_calls=[tool_call("final_answer", answer="Rain at noon.", id="f")])
+    if "weather" in offered:
+        return reply(tool_calls=[tool_call("weather", task="How is Oslo?", id="b")])
+    wanted = [name for name in ("get_weather", "get_time") if name in offered]
+    return reply(tool_calls=[tool_call(name, city="Oslo", id=name) for name in wanted])
+
+
+def writes_code(request: Request) -> Answer:
+    if any(each["role"] == "assistant" for each in request.body["messages"]):
+        return reply('<code>\nfinal_answer("Rain.")\n</code>')
+    return reply('<code>\nprint(get_weather("Oslo"))\n</code>')
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    return programs_of(
+        "foreign-frameworks", ["openai"], ["smolagents[openai]", "openinference-instrumentation-smolagents"]
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer(asks_for_two_tools) as server:
+        yield server
+
+
+class Traced(Run):
+    """What a program left, with the spans that went to the console."""
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        """The spans in the order of their starts."""
+        decoder, found, at = json.JSONDecoder(), list[dict[str, Any]](), 0
+        while (at := self.out.find('{\n    "name"', at)) >= 0:
+            span, at = decoder.raw_decode(self.out, at)
+            found.append(span)
+        return sorted(found, key=lambda span: span["start_time"])
+
+    def tree(self, parent: str | None = None) -> list[Any]:
+        """The spans as `[kind and name, [what is beneath]]`."""
+        return [
+            [
+                f"{span['attributes'].get('openinference.span.kind')} {span['name']}",
+                self.tree(span["context"]["span_id"]),
+            ]
+            for span in self.spans
+            if (span["parent_id"] and span["parent_id"].removeprefix("0x")) == (parent and parent.removeprefix("0x"))
+        ]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The attributes of each span of a kind."""
+        found = [span["attributes"] for span in self.spans]
+        return [attributes for attributes in found if attributes.get("openinference.span.kind") == kind]
+
+
+def run(programs: Path, program: str, folder: Path, server: ModelServer, *, fails: bool = False) -> Traced:
+    (folder / "program.py").write_text(program)
+    site = distribution(folder / "site", "other", "cooler", COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")
+    settings = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [programs / "opentelemetry-instrument", programs / "python", "program.py"],
+        cwd=folder,
+        env=environment(server, settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode != 0) is fails, done.stderr
+    assert "lost or left out" not in done.stderr
+    return Traced(done.returncode, done.stdout, done.stderr, folder)
+
+
+def told(ran: Run) -> list[str]:
+    """The story of the one document, the system prompt and figures aside."""
+    [document] = ran.trajectories
+    assert violations(document) == []
+    accept(document)
+    lines = [line.partition(" {'prompt_tokens'")[0] for line in story(document)]
+    return [line for line in lines if not line.startswith("system You are")]
+
+
+@pytest.mark.proves("smolagents", "one trace")
+def test_an_agent_with_tools_is_one_trace_with_one_span_for_each_model_call(
+    programs: Path, tmp_path: Path, server: ModelServer
+) -> None:
+    ran = run(programs, AGENT, tmp_path, server)
+    assert "Rain at noon." in ran.err
+    first = ["LLM OpenAIModel.generate", []]
+    tools = [["TOOL SimpleTool", []], ["TOOL SimpleTool", []]]
+    last = [first, ["TOOL FinalAnswerTool", []]]
+    assert ran.tree() == [["AGENT weather.run", [["CHAIN Step 1", [first, *tools]], ["CHAIN Step 2", last]]]]
+    assert len({span["context"]["trace_id"] for span in ran.spans}) == 1
+    calls = ran.of("LLM")
+    assert [call["gen_ai.response.id"] for call in calls] == ["chatcmpl-1", "chatcmpl-2"]
+    assert all(call["gen_ai.usage.input_tokens"] > 0 for call in calls)
+
+
+def test_a_run_reads_like_the_conversation(programs: Path, tmp_path: Path, server: ModelServer) -> None:
+    ran = run(programs, AGENT, tmp_path, server)
+    lines = told(ran)
+    asked = [("get_weather", {"city": "Oslo"}), ("get_time", {"city": "Oslo"})]
+    assert lines[:2] == [
+        "user New task:\nHow is Oslo?",
+        f"agent {asked} [('rain in Oslo', False, False), ('noon in Oslo', False, False)]",
+    ]
+    assert lines[-1] == "agent [('final_answer', {'answer': 'Rain at noon.'})] [('Rain at noon.', False, False)]"
+    assert ran.trajectories[0]["agent"]["name"] == "weather"
+    assert ran.trajectories[0]["final_metrics"]["total_completion_tokens"] > 0
+
+
+@pytest.mark.proves("smolagents", "streaming")
+def test_a_streamed_run_is_the_same_trace_and_tells_the_same(
+    programs: Path, tmp_path: Path, server: ModelServer
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "streamed").mkdir()
+    whole = run(programs, AGENT, tmp_path / "whole", server)
+    streamed = run(programs, STREAMED, tmp_path / "streamed", server)
+    assert all(request.body.get("stream") for request in server.requests[2:])
+    assert str(streamed.tree()).replace("generate_stream", "generate") == str(whole.tree())
+    assert all(call["gen_ai.response.time_to_first_chunk"] > 0 for call in streamed.of("LLM"))
+    assert [line.replace("\nCalling", "Calling") for line in told(streamed)] == told(whole)
+
+
+@pytest.mark.proves("smolagents", "policy")
+def test_a_file_rewrites_a_parameter_takes_a_tool_away_and_refuses_a_model_call(
+    programs: Path, tmp_path: Path, server: ModelServer
+) -> None:
+    (tmp_path / "spanrelay.toml").write_text(
+        "[plugins.policy]\ntools.deny = ['get_time']\ntools.offered = 'remove'\nsession.max_calls = 1\n"
+        "[plugins.cooler]\ntemperature = 0.25\n"
+    )
+    ran = run(programs, AGENT, tmp_path, server, fails=True)
+    [request] = server.requests
+    assert request.body["temperature"] == 0.25
+    assert [tool["function"]["name"] for tool in request.body["tools"]] == ["get_weather", "final_answer"]
+    sent, refused = ran.of("LLM")
+    assert sent["gen_ai.request.temperature"] == 0.25
+    assert refused["error.type"] == "spanrelay.errors.GuardrailRejected"
+    assert "GuardrailRejected" in ran.err
+    assert told(ran)[-1] == "agent failed"
+
+
+@pytest.mark.proves("smolagents", "sub-agents")
+def test_an_agent_below_another_is_its_child_and_embedded(programs: Path, tmp_path: Path, server: ModelServer) -> None:
+    ran = run(programs, TEAM, tmp_path, server)
+    told(ran)
+    [document] = ran.trajectories
+    [below] = document["subagent_trajectories"]
+    assert (document["agent"]["name"], below["agent"]["name"]) == ("boss", "weather")
+    assert len(ran.of("LLM")) == len(server.requests) == 4
+    assert len({span["context"]["trace_id"] for span in ran.spans}) == 1
+
+
+def test_tools_that_an_agent_calls_from_code_have_their_arguments(programs: Path, tmp_path: Path) -> None:
+    with ModelServer(writes_code) as server:
+        ran = run(programs, CODE, tmp_path, server)
+    assert "agent [('get_weather', {'city': 'Oslo'})] [('rain in Oslo', False, False)]" in told(ran)
+    assert len(ran.of("LLM")) == 2
+
+
+def test_a_model_call_that_fails_is_one_span_and_told_as_failed(programs: Path, tmp_path: Path) -> None:
+    with ModelServer(lambda request: error(400)) as server:
+        ran = run(programs, AGENT, tmp_path, server, fails=True)
+    [call] = ran.of("LLM")
+    assert call["error.type"] == "openai.BadRequestError"
+    assert told(ran)[-1].endswith("failed")
