@@ -5,8 +5,10 @@ The framework's stream stays the object that the run reads; only where its event
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -51,6 +53,12 @@ class EventTap(AsyncTap):
             self._check(call)
             call.record.time_to_first_chunk = (time.perf_counter_ns() - call.started) / 1e9
         return chunk
+
+    def _collect(self, ready: deque[Any], taken: Any) -> None:
+        if getattr(taken, "event_kind", None) == "part_start":
+            # The stream goes on writing into the part that it began with.
+            taken = dataclasses.replace(taken, part=copy.copy(taken.part))
+        super()._collect(ready, taken)
 
     def _end(self) -> None:
         call = cast("ModelCall", self.call)
