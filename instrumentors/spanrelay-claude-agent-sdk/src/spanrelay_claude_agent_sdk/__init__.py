@@ -27,6 +27,7 @@ class ClaudeAgentSDKInstrumentor(Instrumentor):
         "claude_agent_sdk._internal.query",
         "claude_agent_sdk._internal.transport.subprocess_cli",
         "claude_agent_sdk.client",
+        "mcp.server._otel",
     )
     name = "spanrelay_claude_agent_sdk"
     version = __version__

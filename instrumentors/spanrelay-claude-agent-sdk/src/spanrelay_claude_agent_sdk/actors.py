@@ -140,12 +140,13 @@ class SubAgent(Actor):
         scope = agent_scope(name, above, system)
         self.enter(scope, scope.open(tracing, below))
 
-    def given(self, prompt: str) -> None:
-        """Take what it was asked to do; the CLI may say it twice."""
+    def given(self, prompt: str) -> bool:
+        """Take what it was asked to do, which the CLI may say twice; return whether `prompt` is that."""
         if not self.history:
             self.heard(prompt)
             if self.scope is not None:
                 self.scope.record.input = prompt
+        return len(self.history) == 1 and self.history[0].text == prompt
 
     def close(self, said: str | None = None, incomplete: str | None = None) -> None:
         """End it with its last words."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, cast
 
 import wrapt
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach, detach, get_current
 
 from spanrelay._guard import guarded, swallow
 from spanrelay.errors import SpanRelayError
@@ -22,7 +22,7 @@ from spanrelay.records import ToolRequest
 from spanrelay.tracing import Tracing
 from spanrelay_claude_agent_sdk import tools
 from spanrelay_claude_agent_sdk.marks import mark_permission
-from spanrelay_claude_agent_sdk.sessions import Session, session_in
+from spanrelay_claude_agent_sdk.sessions import Session, outside, session_in
 
 PARTIAL = "--include-partial-messages"
 PATIENCE = 600
@@ -216,15 +216,14 @@ class Joining:
                 await session.close()
 
     async def message(self, wrapped: Any, query: Any, args: Any, kwargs: Any) -> Any:
-        """Run a tool of this process, below its span; policy judges arguments that it has not seen."""
+        """Let a server of this process answer the CLI: a tool of it runs below its span."""
         session = session_of(query)
         message = args[1] if len(args) > 1 else kwargs.get("message")
-        if session is None or not isinstance(message, Mapping) or message.get("method") != "tools/call":
+        if session is None or not isinstance(message, Mapping):
             return await wrapped(*args, **kwargs)
-        params = cast("Mapping[str, Any]", message.get("params") or {})
-        call_id = cast("Mapping[str, Any]", params.get("_meta") or {}).get("claudecode/toolUseId")
+        call_id = _field(_field(message.get("params"), "_meta"), "claudecode/toolUseId")
         tool = session.tools.get(str(call_id))
-        return await _within(tools.context_of(tool, session.context), wrapped, *args, **kwargs)
+        return await _within(session.within(tools.context_of(tool, session.context)), wrapped, *args, **kwargs)
 
     def command(self, wrapped: Any, transport: Any, args: Any, kwargs: Any) -> Any:
         """Ask the CLI for partial messages: they alone say when the model was asked and how much it said."""
@@ -234,6 +233,14 @@ class Joining:
             session.hides_partials = True
             command = [*command, PARTIAL]
         return command
+
+
+async def _served(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """A server of this process is asked by the CLI: the package `mcp` opens no span of what has one already."""
+    if session_in() is None:
+        return await wrapped(*args, **kwargs)
+    context, call_next = (*args, *kwargs.values())
+    return await _within(outside(get_current()), call_next, context)
 
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
@@ -250,4 +257,5 @@ def patches(tracing: Tracing) -> tuple[Patch, ...]:
             joining.command,
             required=False,
         ),
+        Patch("mcp.server._otel", "OpenTelemetryMiddleware.__call__", _served, required=False),
     )

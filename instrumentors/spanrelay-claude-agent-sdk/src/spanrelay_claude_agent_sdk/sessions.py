@@ -232,9 +232,7 @@ class Session:
             return
         told = cast("Mapping[str, Any]", said).get("content")
         actor = self._actor(message)
-        if isinstance(actor, SubAgent) and not actor.history:
-            actor.given(content.text_of(told))
-        else:
+        if not (isinstance(actor, SubAgent) and actor.given(content.text_of(told))):
             actor.heard(told)
         for block in content.blocks_of(told):
             if block.get("type") == "tool_result":
@@ -345,6 +343,11 @@ class Session:
 def session_in(context: Context | None = None) -> Session | None:
     """Return the session to whose CLI the SDK connects in `context`, or in the current one."""
     return cast("Session | None", otel_context.get_value(_SESSION_KEY, context))
+
+
+def outside(context: Context) -> Context:
+    """Return `context` as one in which the SDK connects to no session's CLI."""
+    return otel_context.set_value(_SESSION_KEY, None, context)
 
 
 def _is_partial(message: Mapping[str, Any]) -> bool:
