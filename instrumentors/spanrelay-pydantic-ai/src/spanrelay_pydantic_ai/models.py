@@ -128,12 +128,11 @@ class StreamBoundary(ModelBoundary):
         stream = await self._stack.enter_async_context(self._ask(call))
         if call.rewriting is None:
             call.tap = self.tap = tap = streams.EventTap(call, stream, _insist_on_policy)
-            call.arrived = tap.arrived
             # The stream adds up the events that it is asked for here, whoever asks.
             stream._get_event_iterator = lambda: tap
             return stream
         chunks = streams.chunks_of(stream, self.model.model_name)
-        call.tap = self.tap = tap = AsyncTap(call, chunks, streams._nothing, form="events")
+        call.tap = self.tap = tap = AsyncTap(call, chunks, streams.left_open, form="events")
         return streams.said(tap, self.model, self._parameters)
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:

@@ -26,26 +26,37 @@ from spanrelay_pydantic_ai import wire
 class Said(Arrived):
     """What has come of a stream of the framework's, which adds it up itself."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_stream", "_whole")
 
     def __init__(self, stream: Any) -> None:
         super().__init__("unkept", None)
         self._stream = stream
+        self._whole: dict[str, Any] | None = None
 
     def body(self, codec: Codec) -> dict[str, Any]:
         """Return the body that the events so far add up to."""
-        return wire.body_of(self._stream.get())
+        return wire.body_of(self._stream.get()) if self._whole is None else self._whole
+
+    def begin_again(self) -> None:
+        """Let the stream add up its events from the first one on, once more."""
+        self._whole = wire.body_of(self._stream.get())
+        self._stream.__dict__.pop("_parts_manager", None)
+
+    def add_up(self, event: Any) -> None:
+        """Let the stream add up `event`, which has been there before."""
+        self._stream._parts_manager.apply_event(event)
 
 
 class EventTap(AsyncTap):
     """The events of a model's stream on their way to the stream that adds them up."""
 
-    __slots__ = ("_check",)
+    __slots__ = ("_check", "_drained", "_said")
 
     def __init__(self, call: ModelCall, stream: Any, check: Any) -> None:
-        super().__init__(call, stream._get_event_iterator(), _nothing, form="unkept")
-        self.arrived = call.arrived = Said(stream)
+        super().__init__(call, stream._get_event_iterator(), left_open, form="unkept")
+        self.arrived = self._said = Said(stream)
         self._check = check
+        self._drained = False
 
     def _take(self, chunk: Any) -> Any:
         call = cast("ModelCall", self.call)
@@ -60,6 +71,18 @@ class EventTap(AsyncTap):
             taken = dataclasses.replace(taken, part=copy.copy(taken.part))
         super()._collect(ready, taken)
 
+    async def drain(self) -> None:
+        """Read to the end. Whoever gets the stream then is to see it come, not a stream that has come."""
+        await super().drain()
+        self._said.begin_again()
+        self._drained = True
+
+    def _next_ready(self) -> Any:
+        event = super()._next_ready()
+        if self._drained and hasattr(event, "event_kind"):
+            self._said.add_up(event)
+        return event
+
     def _end(self) -> None:
         call = cast("ModelCall", self.call)
         if call.observed and not call.delegated:
@@ -69,7 +92,7 @@ class EventTap(AsyncTap):
         super()._end()
 
 
-async def _nothing() -> None:
+async def left_open() -> None:
     """The context manager that opened a stream closes it, in the task that entered it."""
 
 

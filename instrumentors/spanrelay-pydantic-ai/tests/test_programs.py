@@ -1,0 +1,209 @@
+"""Unmodified programs under `opentelemetry-instrument`: their trajectories, and policy out of a `spanrelay.toml`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.plugins.installed import distribution
+from tests.programs import Run
+from tests.programs import run as run_program
+from tests.trajectory.program import accept
+from tests.trajectory.spans import story
+
+from spanrelay.trajectory.atif import violations
+from spanrelay_testkit.model_server import ModelServer
+
+from .ways import weather_model
+
+OPENING = """
+import asyncio
+from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, RunContext, Tool
+
+def get_weather(city: str) -> str:
+    "The weather of a city."
+    print(f"asked about {city}")
+    return f"sunny in {city}"
+
+weatherman = Agent("openai-chat:gpt-5", name="weatherman", instructions="Tell the weather.", tools=[get_weather])
+boss = Agent("openai-chat:gpt-5", name="boss", instructions="Delegate.")
+
+@boss.tool
+async def ask_weatherman(ctx: RunContext, question: str) -> str:
+    return (await weatherman.run(question, usage=ctx.usage)).output
+
+async def read(agent, given):
+    async with agent.run_stream(given) as result:
+        return await result.get_output()
+
+async def events(agent, given):
+    async with agent.run_stream_events(given) as stream:
+        async for event in stream:
+            last = event
+    return last.result.output
+"""
+ASK = {
+    "sync": "print({agent}.run_sync('Rome?').output)",
+    "async": "print(asyncio.run({agent}.run('Rome?')).output)",
+    "streamed": "print(asyncio.run(read({agent}, 'Rome?')))",
+    "events": "print(asyncio.run(events({agent}, 'Rome?')))",
+}
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer(weather_model) as running:
+        yield running
+
+
+def run(program: str, folder: Path, server: ModelServer) -> Run:
+    return run_program(OPENING + program, folder, server)
+
+
+BANNER = re.compile(r"^.*(pydantic|Pydantic|\u256d|\u2570|\u2502|\u2500).*$")
+
+
+def told(ran: Run) -> list[list[str]]:
+    """The stories of the documents of a program that said nothing but where they are."""
+    assert [line for line in ran.err.splitlines() if not line.startswith("spanrelay: trajectories")] == []
+    for document in ran.trajectories:
+        assert violations(document) == []
+        accept(document)
+    return [without_numbers(story(document)) for document in ran.trajectories]
+
+
+def without_numbers(lines: list[str]) -> list[str]:
+    return [line.partition(" {'prompt_tokens'")[0] for line in lines]
+
+
+WEATHER = [
+    "system Tell the weather.",
+    "user Rome?",
+    "agent [('get_weather', {'city': 'Rome'})] [('sunny in Rome', False, False)]",
+    "agent I was told: sunny in Rome",
+]
+
+
+@pytest.mark.parametrize("way", ASK)
+def test_a_run_reads_like_the_conversation(tmp_path: Path, server: ModelServer, way: str) -> None:
+    ran = run(ASK[way].format(agent="weatherman"), tmp_path, server)
+    assert ran.out.splitlines()[-2:] == ["asked about Rome", "I was told: sunny in Rome"]
+    assert told(ran) == [WEATHER]
+    assert ran.trajectories[0]["agent"]["name"] == "weatherman"
+
+
+@pytest.mark.proves("pydantic-ai", "sub-agents")
+@pytest.mark.parametrize("way", ASK)
+def test_an_agent_under_a_tool_is_embedded(tmp_path: Path, server: ModelServer, way: str) -> None:
+    ran = run(ASK[way].format(agent="boss"), tmp_path, server)
+    assert told(ran) == [
+        [
+            "system Delegate.",
+            "user Rome?",
+            "agent [('ask_weatherman', {'question': 'Rome?'})] [('I was told: sunny in Rome', False, True)]",
+            "agent I was told: I was told: sunny in Rome",
+        ]
+    ]
+    [inner] = ran.trajectories[0]["subagent_trajectories"]
+    assert inner["agent"]["name"] == "weatherman"
+    assert without_numbers(story(inner)) == WEATHER
+
+
+@pytest.mark.proves("pydantic-ai", "sessions")
+def test_turns_of_a_conversation_are_one_document(tmp_path: Path, server: ModelServer) -> None:
+    program = """
+first = weatherman.run_sync("Rome?")
+weatherman.run_sync("And again?", message_history=first.all_messages())
+"""
+    [document] = told(run(program, tmp_path, server))
+    assert document == [
+        *WEATHER,
+        "user And again?",
+        *WEATHER[2:],
+    ]
+
+
+INTERRUPTED = """
+careful = Agent("openai-chat:gpt-5", name="weatherman", instructions="Tell the weather.",
+                tools=[Tool(get_weather, requires_approval=True)], output_type=[str, DeferredToolRequests])
+waiting = careful.run_sync("Rome?")
+[call] = waiting.output.approvals
+results = DeferredToolResults(approvals={call.tool_call_id: True})
+print(careful.run_sync(message_history=waiting.all_messages(), deferred_tool_results=results).output)
+"""
+
+
+def test_a_resumed_run_goes_on_in_the_same_document(tmp_path: Path, server: ModelServer) -> None:
+    [document] = told(run(INTERRUPTED, tmp_path, server))
+    assert document == WEATHER
+
+
+LOCAL = """
+from pydantic_ai.models.test import TestModel
+print(weatherman.run_sync("Rome?", model=TestModel(custom_output_text="Done.")).output)
+"""
+
+
+def test_a_model_that_sends_nothing_has_a_trajectory_too(tmp_path: Path, server: ModelServer) -> None:
+    [document] = told(run(LOCAL, tmp_path, server))
+    assert document == [
+        *WEATHER[:2],
+        "agent [('get_weather', {'city': 'a'})] [('sunny in a', False, False)]",
+        "agent Done.",
+    ]
+    assert server.requests == []
+
+
+COOLER = """
+from dataclasses import dataclass
+
+from spanrelay import request_intercept
+
+
+@dataclass
+class Config:
+    temperature: float = 1.0
+
+
+class Cooler:
+    name = "cooler"
+    config_model = Config
+
+    def validate(self, config):
+        return []
+
+    def register(self, context):
+        @request_intercept(kinds=["llm"])
+        def cool(call):
+            call.request.parameters["temperature"] = context.config.temperature
+            return call.request
+
+        context.use(cool)
+"""
+POLICY = """
+[plugins.policy]
+tools.deny = ["get_*"]
+[plugins.cooler]
+temperature = 0.25
+"""
+
+
+@pytest.mark.proves("pydantic-ai", "policy")
+@pytest.mark.parametrize("way", ASK)
+def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: ModelServer, way: str) -> None:
+    site = distribution(tmp_path / "site", "other", "cooler", COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")
+    (tmp_path / "spanrelay.toml").write_text(POLICY)
+    ran = run_program(OPENING + ASK[way].format(agent="weatherman"), tmp_path, server, PYTHONPATH=str(site))
+    assert "asked about" not in ran.out, "the tool has not run"
+    assert "GuardrailRejected: guardrail 'policy.tools' refused the call: tool 'get_weather' is denied" in ran.err
+    assert "is denied by 'get_*'" in str(ran.trajectories)
+    assert [request.body["temperature"] for request in server.requests] == [0.25]
+
+
+def test_the_program_in_the_readme_runs(tmp_path: Path, server: ModelServer) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    [program] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    ran = run_program(program, tmp_path, server, launched=False)
+    assert (ran.code, ran.err) == (0, "")
