@@ -21,6 +21,7 @@ FRAMEWORKS = {
     "langgraph": ("LangGraph", ("langgraph",)),
     "deepagents": ("Deep Agents", ("deepagents", "langchain", "langgraph")),
     "openai-agents": ("OpenAI Agents SDK", ("openai-agents", "openai")),
+    "pydantic-ai": ("Pydantic AI", ("pydantic-ai", "openai")),
     "nemo-agent-toolkit": ("NeMo Agent Toolkit", ("nemo-agent-toolkit", "langchain", "langgraph")),
     "nemo-guardrails": ("NeMo Guardrails", ("nemo-guardrails",)),
     "smolagents": ("smolagents", ("openai",)),
