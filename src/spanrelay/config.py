@@ -43,6 +43,8 @@ class Settings:
     quiet: bool = False
     propagate: bool = False
     foreign_spans: Literal["stand_down", "keep"] = "stand_down"
+    chains: bool = False
+    checkpoints: bool = False
     atof_file: str = ""
     atof_mode: Literal["append", "overwrite"] = "append"
     atof_url: str = ""
@@ -259,6 +261,20 @@ TABLE: tuple[Setting, ...] = (
         "stand_down or keep",
         "Whether spans that other instrumentation makes of calls which SpanRelay records too are left out. Kept, they "
         "are one step with ours in the trajectory.",
+    ),
+    Setting(
+        "chains",
+        "SPANRELAY_CHAINS",
+        _boolean,
+        "true or false",
+        "Record each step of LangChain's chains: sequences, functions, prompts and parsers.",
+    ),
+    Setting(
+        "checkpoints",
+        "SPANRELAY_CHECKPOINTS",
+        _boolean,
+        "true or false",
+        "Record what LangGraph reads from its checkpointers and writes to them.",
     ),
     Setting(
         "atof_file",

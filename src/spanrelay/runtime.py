@@ -65,6 +65,7 @@ class Runtime:
         tracing.recording.dialect = self.settings.dialect
         tracing.recording.content = self.settings.content == "spans"
         tracing.recording.propagate = self.settings.propagate
+        tracing.recording.chains, tracing.recording.checkpoints = self.settings.chains, self.settings.checkpoints
         self._undo = put_in_front(self.processor, self.provider)
         if self._undo is None:
             _log.warning(

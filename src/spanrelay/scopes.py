@@ -337,14 +337,14 @@ class scope:
 
             @functools.wraps(function)
             def values_in_scope(*args: Any, **kwargs: Any) -> Any:
-                return _values(self.make(), function(*args, **kwargs))
+                return values_within(self.make(), default_tracing(), function(*args, **kwargs))
 
             return cast("F", values_in_scope)
         if inspect.isasyncgenfunction(function):
 
             @functools.wraps(function)
             def values_in_scope_async(*args: Any, **kwargs: Any) -> Any:
-                return _avalues(self.make(), function(*args, **kwargs))
+                return values_within_async(self.make(), default_tracing(), function(*args, **kwargs))
 
             return cast("F", values_in_scope_async)
         if inspect.iscoroutinefunction(function):
@@ -373,9 +373,9 @@ def scoped(name: str | None = None, kind: Kind = "chain", **options: Any) -> Cal
     return decorate
 
 
-def _values(entered: Scope, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def values_within(entered: Scope, tracing: Tracing, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """Pass on what a generator yields: the scope is current while it works and never in between."""
-    context = entered.open(default_tracing(), otel_context.get_current())
+    context = entered.open(tracing, otel_context.get_current())
     step, given = steps.send, cast("Any", None)
     try:
         while True:
@@ -399,9 +399,11 @@ def _values(entered: Scope, steps: Generator[Any, Any, Any]) -> Generator[Any, A
         raise
 
 
-async def _avalues(entered: Scope, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-    """The async twin of `_values`."""
-    context = entered.open(default_tracing(), otel_context.get_current())
+async def values_within_async(
+    entered: Scope, tracing: Tracing, steps: AsyncGenerator[Any, Any]
+) -> AsyncGenerator[Any, Any]:
+    """The async twin of `values_within`."""
+    context = entered.open(tracing, otel_context.get_current())
     step, given = steps.asend, cast("Any", None)
     try:
         while True:

@@ -57,13 +57,17 @@ handed_over: dict[int, Recorded] = {}
 class Recording:
     """How this process records: the exporters' dialect, and whether message content may leave it."""
 
-    __slots__ = ("content", "dialect", "finish", "mark", "price", "propagate", "unrecorded")
+    __slots__ = ("chains", "checkpoints", "content", "dialect", "finish", "mark", "price", "propagate", "unrecorded")
 
     def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
         self.dialect = dialect
         self.content = content
         self.propagate = False
         """Whether requests to model providers carry `traceparent`."""
+        self.chains = False
+        """Whether each step of a framework's chains is recorded."""
+        self.checkpoints = False
+        """Whether calls of a framework's checkpointers are recorded."""
         self.unrecorded: Callable[[Recorded], None] | None = None
         """Takes calls whose span was not sampled: they still count in metrics."""
         self.finish: Callable[[Recorded], SpanRecord] | None = None

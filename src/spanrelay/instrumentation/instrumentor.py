@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -94,6 +95,23 @@ class Instrumentor(BaseInstrumentor):
         elif self._tracing is not None:
             self._tracing.use(provider)
         self._patches.apply()
+
+    def wants(self, detail: str, options: dict[str, Any]) -> bool:
+        """Take `detail` out of what `instrument` was given, and say whether it, or else its setting, asks for it.
+
+        Raises:
+            TypeError: it is neither true nor false.
+        """
+        given = options.pop(detail, None)
+        if given is not None:
+            from spanrelay.registry import check_options
+
+            name = f"{type(self).__name__}().instrument"
+            check_options(name, {detail: given}, {detail: (bool, "true or false")})
+            return given
+        # Whoever settled it has loaded this; nobody else is to load it at boot.
+        tracing = sys.modules.get("spanrelay.tracing")
+        return tracing is not None and getattr(tracing.recording, detail)
 
     def _table(self) -> tuple[Patch, ...]:
         from spanrelay.tracing import Tracing

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import wrapt
-
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import openai_embeddings
@@ -195,59 +193,3 @@ class AsyncEmbeddingBoundary(EmbeddingBoundary):
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """As `EmbeddingBoundary.answer`."""
         return super().answer(call, body)
-
-
-class Classes:
-    """Keeps every class of embedding models patched, from `patch` to `restore`.
-
-    Args:
-        models: The wrappers.
-        enabled: Whether they are in force.
-    """
-
-    def __init__(self, models: EmbeddingModels, enabled: Callable[[], bool]) -> None:
-        self._wrappers = models.wrappers
-        self._enabled = enabled
-        self._patched: list[tuple[type, str, Any, Any]] = []
-        self._root: Any = None
-
-    def patch(self, root: type) -> None:
-        """Patch what derives from `root`, and what will."""
-        if self._root is not None:
-            return
-        self._root = root
-        for kind in _derived(root):
-            self._take(kind)
-        take = self._take
-
-        def told_of(cls: type, **options: Any) -> None:
-            super(root, cls).__init_subclass__(**options)
-            with guarded("instrumenting an embedding model"):
-                take(cls)
-
-        cast("Any", root).__init_subclass__ = classmethod(told_of)
-
-    def _take(self, kind: type) -> None:
-        for name, wrapper in self._wrappers.items():
-            present = vars(kind).get(name)
-            if present is None or getattr(present, "__isabstractmethod__", False):
-                continue
-            wrapped = wrapt.FunctionWrapper(present, cast("Any", wrapper), enabled=self._enabled)
-            setattr(kind, name, wrapped)
-            self._patched.append((kind, name, wrapped, present))
-
-    def restore(self) -> None:
-        """Put every class back."""
-        if self._root is None:
-            return
-        del self._root.__init_subclass__
-        self._root = None
-        while self._patched:
-            kind, name, wrapped, present = self._patched.pop()
-            if vars(kind).get(name) is wrapped:
-                setattr(kind, name, present)
-
-
-def _derived(root: type) -> dict[type, None]:
-    """Return the classes below `root`, each once."""
-    return {each: None for kind in type.__subclasses__(root) for each in (kind, *_derived(kind))}

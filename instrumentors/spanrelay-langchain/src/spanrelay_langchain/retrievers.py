@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from opentelemetry.context import attach, detach, get_current
-
-from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.scopes import Scope, scope
 from spanrelay.tracing import Tracing
+from spanrelay_langchain.unmanaged import awithin, kept, within
 
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
@@ -30,31 +29,11 @@ class Retrievers:
 
     def invoke(self, wrapped: Any, retriever: Any, args: Any, kwargs: Any) -> Any:
         """Ask a retriever."""
-        entered = _asked(retriever, args, kwargs)
-        token = attach(entered.open(self._tracing, get_current()))
-        try:
-            documents = wrapped(*args, **kwargs)
-        except BaseException as error:
-            entered.close(error)
-            raise
-        finally:
-            detach(token)
-        _found(entered, documents)
-        return documents
+        return within(_asked(retriever, args, kwargs), self._tracing, partial(wrapped, *args, **kwargs), _found)
 
     async def ainvoke(self, wrapped: Any, retriever: Any, args: Any, kwargs: Any) -> Any:
         """Ask a retriever and await it."""
-        entered = _asked(retriever, args, kwargs)
-        token = attach(entered.open(self._tracing, get_current()))
-        try:
-            documents = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            entered.close(error)
-            raise
-        finally:
-            detach(token)
-        _found(entered, documents)
-        return documents
+        return await awithin(_asked(retriever, args, kwargs), self._tracing, partial(wrapped, *args, **kwargs), _found)
 
 
 def _asked(retriever: Any, args: Any, kwargs: Any) -> Scope:
@@ -63,14 +42,10 @@ def _asked(retriever: Any, args: Any, kwargs: Any) -> Scope:
     with guarded("reading a retriever's name"):
         name = retriever.get_name()
     entered = scope(name, "retriever").make()
-    entered.record.input = _json.loads(_json.dumps(args[0] if args else kwargs.get("input")))
+    entered.record.input = kept(args[0] if args else kwargs.get("input"))
     return entered
 
 
-def _found(entered: Scope, documents: Any) -> None:
-    """End the scope with the documents."""
-    if entered.span is not None and entered.span.is_recording():
-        with guarded("keeping documents"):
-            found = [getattr(document, "__dict__", document) for document in documents]
-            entered.record.output = _json.loads(_json.dumps(found))
-    entered.close()
+def _found(documents: Any) -> Any:
+    """Return what is recorded of documents."""
+    return [getattr(document, "__dict__", document) for document in documents]

@@ -1,0 +1,193 @@
+"""Steps of chains, for whoever asks for them: spans that are current while a step works, and none without asking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda, RunnableParallel
+from opentelemetry import trace
+from opentelemetry.context import get_current
+
+import spanrelay
+from spanrelay.tracing import recording
+from spanrelay_langchain import LangChainInstrumentor
+from spanrelay_testkit.capture import Capture
+
+from .test_agents import tree
+from .ways import fake
+
+ANSWER = "Blue like the sea."
+
+
+@pytest.fixture
+def chains(capture: Capture) -> Iterator[Capture]:
+    """The spans of a test in which the steps of chains are recorded."""
+    before = get_current()
+    instrumentor = LangChainInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider, chains=True)
+    yield capture
+    instrumentor.uninstrument()
+    assert get_current() == before
+
+
+def chain() -> Any:
+    return ChatPromptTemplate.from_messages([("user", "{question}")]) | fake() | StrOutputParser()
+
+
+async def by_astream(chain: Any, given: Any) -> str:
+    return "".join([text async for text in chain.astream(given)])
+
+
+WAYS: dict[str, Callable[[Any, Any], str]] = {
+    "invoke": lambda chain, given: chain.invoke(given),
+    "ainvoke": lambda chain, given: asyncio.run(chain.ainvoke(given)),
+    "batch": lambda chain, given: chain.batch([given])[0],
+    "abatch": lambda chain, given: asyncio.run(chain.abatch([given]))[0],
+    "stream": lambda chain, given: "".join(chain.stream(given)),
+    "astream": lambda chain, given: asyncio.run(by_astream(chain, given)),
+}
+each_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+GIVEN = {"question": "Which colour has the sky?"}
+STEPS = ["ChatPromptTemplate", "StrOutputParser", "chat fake-1"]
+
+
+@each_way
+def test_each_step_is_a_span_below_its_chain(ask: Any, chains: Capture) -> None:
+    assert ask(chain(), GIVEN) == ANSWER
+    assert len({span.context.trace_id for span in chains.spans if span.context}) == 1
+    [(name, steps)] = tree(chains)
+    assert name == "RunnableSequence"
+    # A stream's steps pull on each other.
+    assert sorted(flat(steps)) == STEPS
+
+
+def flat(nodes: list[Any]) -> list[str]:
+    return [name for node in nodes for name in ([node] if isinstance(node, str) else [node[0], *flat(node[1])])]
+
+
+@each_way
+def test_nothing_of_it_is_recorded_without_asking(ask: Any, instrumented: Capture) -> None:
+    assert ask(chain(), GIVEN) == ANSWER
+    assert [span.name for span in instrumented.spans] == ["chat fake-1"]
+
+
+def test_the_setting_asks_too(capture: Capture) -> None:
+    recorded = recording.chains
+    runtime = spanrelay.activate(
+        spanrelay.Settings(chains=True, trajectories="off", metrics=False, quiet=True), tracer_provider=capture.provider
+    )
+    assert runtime is not None
+    try:
+        LangChainInstrumentor().instrument(tracer_provider=capture.provider)
+        chain().invoke(GIVEN)
+        LangChainInstrumentor().uninstrument()
+    finally:
+        runtime.deactivate()
+        recording.chains = recorded
+    assert {span.name for span in capture.spans} == {"RunnableSequence", *STEPS}
+    LangChainInstrumentor().instrument(tracer_provider=capture.provider, chains=False)
+    capture.clear()
+    chain().invoke(GIVEN)
+    LangChainInstrumentor().uninstrument()
+    assert [span.name for span in capture.spans] == ["chat fake-1"]
+
+
+def test_an_option_that_is_none_is_refused(capture: Capture) -> None:
+    with pytest.raises(TypeError, match=r"LangChainInstrumentor\(\)\.instrument\(chains='yes'\): chains must be true"):
+        LangChainInstrumentor().instrument(tracer_provider=capture.provider, chains="yes")
+    assert not LangChainInstrumentor().is_instrumented_by_opentelemetry
+
+
+def test_the_step_is_current_while_it_works_and_says_what_it_got_and_gave(chains: Capture) -> None:
+    seen: list[int] = []
+
+    def shout(text: str) -> str:
+        seen.append(trace.get_current_span().get_span_context().span_id)
+        return text.upper()
+
+    async def go() -> str:
+        return await RunnableLambda(shout).ainvoke("blue")
+
+    assert RunnableLambda(shout).invoke("blue", {"run_name": "loud"}) == asyncio.run(go()) == "BLUE"
+    assert seen == [span.context.span_id for span in chains.spans if span.context]
+    told = [
+        (span.name, (span.attributes or {})["input.value"], (span.attributes or {})["output.value"])
+        for span in chains.spans
+    ]
+    assert told == [("loud", "blue", "BLUE"), ("shout", "blue", "BLUE")]
+    assert {(span.attributes or {})["openinference.span.kind"] for span in chains.spans} == {"CHAIN"}
+
+
+def test_parts_that_run_side_by_side_are_below_what_runs_them(chains: Capture) -> None:
+    def one(given: Any) -> int:
+        return 1
+
+    def two(given: Any) -> int:
+        return 2
+
+    assert RunnableParallel(a=RunnableLambda(one), b=RunnableLambda(two)).invoke({}) == {"a": 1, "b": 2}
+    [(name, parts)] = tree(chains)
+    assert (name, sorted(parts)) == ("RunnableParallel<a,b>", ["one", "two"])
+
+
+def test_messages_are_recorded_by_what_they_say(chains: Capture) -> None:
+    (fake() | StrOutputParser()).invoke([HumanMessage("Sky?")])
+    [span] = [span for span in chains.spans if span.name == "RunnableSequence"]
+    assert '"content":"Sky?"' in str((span.attributes or {})["input.value"])
+
+
+# --- faults ---
+
+
+@each_way
+def test_a_failure_is_the_users_and_of_each_step_around_it(ask: Any, chains: Capture) -> None:
+    def broken(given: Any) -> Any:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        ask(RunnableLambda(lambda given: given) | RunnableLambda(broken), GIVEN)
+    failed = {span.name for span in chains.spans if span.status.status_code.name == "ERROR"}
+    assert failed == {"RunnableSequence", "broken"}
+    assert chains.ledger.open == []
+
+
+def test_nothing_is_current_between_two_chunks_and_a_stream_closed_early_is_closed(chains: Capture) -> None:
+    before = get_current()
+    chunks = chain().stream(GIVEN)
+    next(chunks)
+    assert get_current() is before
+    chunks.close()
+    chain().stream(GIVEN)  # nobody starts this one
+
+    async def go() -> None:
+        inside = get_current()
+        chunks = chain().astream(GIVEN)
+        await anext(chunks)
+        assert get_current() is inside
+        await chunks.aclose()
+
+    asyncio.run(go())
+    assert chains.ledger.open == []
+    assert len(chains.of("LLM")) == 2
+
+
+def test_a_cancelled_step_is_over(chains: Capture) -> None:
+    async def waits(given: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def go() -> None:
+        task = asyncio.ensure_future(RunnableLambda(waits).ainvoke({}))
+        while not chains.ledger.started:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(go())
+    assert chains.span.name == "waits"

@@ -1,0 +1,72 @@
+"""Methods that every class below another has of its own, patched in those that exist and those that are yet to be.
+
+A table of patches cannot name these classes. What derives from them and calls up is for the wrapper to tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import wrapt
+
+from spanrelay._guard import guarded
+
+
+class Subclasses:
+    """Keeps the classes below one patched, from `patch` to `restore`.
+
+    Args:
+        wrappers: Wrapt wrappers by the name of the method.
+    """
+
+    def __init__(self, wrappers: Mapping[str, Callable[..., Any]]) -> None:
+        self._wrappers = wrappers
+        self._patched: list[tuple[type, str, Any, Any]] = []
+        self._root: Any = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether they are in force: wrappers that somebody still holds read this."""
+        return self._root is not None
+
+    def patch(self, root: type) -> None:
+        """Patch what derives from `root`, and what will."""
+        if self._root is not None:
+            return
+        self._root = root
+        for kind in _derived(root):
+            self._take(kind)
+        take = self._take
+
+        def told_of(cls: type, **options: Any) -> None:
+            super(root, cls).__init_subclass__(**options)
+            with guarded(f"instrumenting a class below {root.__name__}"):
+                take(cls)
+
+        cast("Any", root).__init_subclass__ = classmethod(told_of)
+
+    def _take(self, kind: type) -> None:
+        for name, wrapper in self._wrappers.items():
+            present = vars(kind).get(name)
+            if present is None or getattr(present, "__isabstractmethod__", False):
+                continue
+            wrapped = wrapt.FunctionWrapper(present, cast("Any", wrapper), enabled=lambda: self.enabled)
+            setattr(kind, name, wrapped)
+            self._patched.append((kind, name, wrapped, present))
+
+    def restore(self) -> None:
+        """Put every class back."""
+        if self._root is None:
+            return
+        del self._root.__init_subclass__
+        self._root = None
+        while self._patched:
+            kind, name, wrapped, present = self._patched.pop()
+            if vars(kind).get(name) is wrapped:
+                setattr(kind, name, present)
+
+
+def _derived(root: type) -> dict[type, None]:
+    """Return the classes below `root`, each once."""
+    return {each: None for kind in type.__subclasses__(root) for each in (kind, *_derived(kind))}
