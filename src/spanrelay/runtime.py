@@ -22,7 +22,7 @@ from opentelemetry.trace import ProxyTracerProvider
 from spanrelay import config, propagation, tracing
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
-from spanrelay.instrumentation.foreign import stand_down
+from spanrelay.instrumentation.foreign import stand_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
 from spanrelay.pipeline.stream import abandon_all
 from spanrelay.plugins.configured import install_configured
@@ -78,6 +78,8 @@ class Runtime:
         _raise_limits(self.provider)
         if self.settings.foreign_spans == "stand_down":
             self._let_foreign_spans_back = stand_down(self.provider)
+        else:
+            tracing.recording.tells_again = tells_again
         if self.settings.trajectories == "all":
             _record_everything(self.provider)
         if self.worker is not None and self.settings.metrics:
@@ -117,7 +119,7 @@ class Runtime:
         if self.worker is not None:
             self.worker.shutdown(timeout=30.0)
         tracing.abandon(self.provider)
-        tracing.recording.unrecorded = None
+        tracing.recording.unrecorded = tracing.recording.tells_again = None
         _runtimes.pop(id(self.provider), None)
 
 

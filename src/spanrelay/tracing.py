@@ -57,7 +57,18 @@ handed_over: dict[int, Recorded] = {}
 class Recording:
     """How this process records: the exporters' dialect, and whether message content may leave it."""
 
-    __slots__ = ("chains", "checkpoints", "content", "dialect", "finish", "mark", "price", "propagate", "unrecorded")
+    __slots__ = (
+        "chains",
+        "checkpoints",
+        "content",
+        "dialect",
+        "finish",
+        "mark",
+        "price",
+        "propagate",
+        "tells_again",
+        "unrecorded",
+    )
 
     def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
         self.dialect = dialect
@@ -74,6 +85,8 @@ class Recording:
         """Returns a complete record as observers leave it, for spans of providers that are not adopted."""
         self.mark: Callable[[Span, Any, str, Mapping[str, Any]], None] | None = None
         """Adds a mark to a span in a scope, if any, and tells observers at once."""
+        self.tells_again: Callable[[str], bool] | None = None
+        """Whether ours records the model calls of a tracer of others, given its name, on spans of their own."""
         self.price: Callable[[SpanRecord], None] | None = None
         """Gives the response of a complete record its cost, where the provider did not say it."""
 
@@ -82,19 +95,23 @@ recording = Recording()
 """What `activate()` settled."""
 
 _FILLING = "_spanrelay_filling"
+_MODEL_OF: dict[Kind, str] = {"llm": names.OI_MODEL, "embedder": names.OI_EMBEDDING_MODEL}
 
 
 class Filling:
     """What a span of other instrumentation remembers of the call of ours that it was opened for, and that fills it.
 
-    `busy` while that call goes on; `recorded` is the call once it is over.
+    `above` is the span of other instrumentation around it, `busy` while the call goes on, `recorded` the call once it
+    is over; `told_elsewhere` where another span tells of that call.
     """
 
-    __slots__ = ("busy", "recorded")
+    __slots__ = ("above", "busy", "recorded", "told_elsewhere")
 
-    def __init__(self) -> None:
+    def __init__(self, above: Span | None) -> None:
+        self.above = above
         self.busy = False
         self.recorded: Recorded | None = None
+        self.told_elsewhere = False
 
     @property
     def free(self) -> bool:
@@ -103,22 +120,52 @@ class Filling:
         return not self.busy and (recorded is None or recorded.record.error is not None)
 
 
-def offer(span: Span) -> None:
+def offer(span: Span, context: Context | None) -> None:
     """Let the first call of ours beneath a span of other instrumentation fill it, should it be of the same kind."""
-    setattr(span, _FILLING, Filling())
+    above = trace.get_current_span(context)
+    setattr(span, _FILLING, Filling(above if hasattr(above, _FILLING) else None))
 
 
 def take(kind: Kind, context: Context) -> Span | None:
-    """Return the span of `context` where other instrumentation opened it for the very call that begins; it ends it."""
-    span = trace.get_current_span(context)
-    filling: Filling | None = getattr(span, _FILLING, None)
-    if filling is None or not filling.free or not span.is_recording() or _is_suppressed(context):
+    """Return the span of `context` where other instrumentation opened it for the very call that begins; it ends it.
+
+    Of several, one in another, it is the outermost, and the others are left out of what is exported.
+    """
+    around = _opened_by_others(kind, context)
+    if not around:
         return None
-    # The SDK's own dict: its mapping takes a lock for each look, and there are several.
-    if semconv.kind_of(cast("Any", span)._attributes._dict) != kind:
-        return None
+    for _, filling in around[:-1]:
+        filling.told_elsewhere = True
+    span, filling = around[-1]
     filling.busy = True
     return span
+
+
+def leave_out(kind: Kind, context: Context) -> None:
+    """Leave out what other instrumentation opened between a framework's call of ours and the provider's beneath."""
+    for _, filling in _opened_by_others(kind, context):
+        filling.told_elsewhere = True
+
+
+def _opened_by_others(kind: Kind, context: Context) -> list[tuple[Span, Filling]]:
+    """Return the spans around `context`, innermost first, that wait for a call of `kind`."""
+    found: list[tuple[Span, Filling]] = []
+    span: Span | None = trace.get_current_span(context)
+    filling: Filling | None = getattr(span, _FILLING, None)
+    while filling is not None and filling.free and _is_open(span, kind):
+        found.append((cast("Span", span), filling))
+        span = filling.above
+        filling = getattr(span, _FILLING, None)
+    return [] if found and _is_suppressed(context) else found
+
+
+def _is_open(span: Any, kind: Kind) -> bool:
+    # The SDK's own dict: its mapping takes a lock for each look, and there are several.
+    attributes = span._attributes._dict
+    found = semconv.kind_of(attributes)
+    if found is None and _MODEL_OF.get(kind) in attributes:
+        found = kind  # OpenInference keeps the kind of some spans back until they end
+    return found == kind and span.is_recording()
 
 
 def fill(span: Span, recorded: Recorded) -> None:
@@ -129,14 +176,29 @@ def fill(span: Span, recorded: Recorded) -> None:
         losses.add("model calls that went on after other instrumentation had ended their span")
 
 
-def hand_over_filling(span: Span) -> None:
-    """Hand over what fills `span`, which its owner ends. A failed attempt says nothing of a call that went well."""
+def hand_over_filling(span: Span) -> bool:
+    """Hand over what fills `span`, which its owner ends; return whether it is a span to export.
+
+    A failed attempt says nothing of a call that went well.
+    """
     filling: Filling | None = getattr(span, _FILLING, None)
-    recorded = filling.recorded if filling is not None else None
+    if filling is None:
+        return True
+    recorded = filling.recorded
     if recorded is None:
-        return
+        return not (filling.told_elsewhere or _is_told_again(span))
     if recorded.record.error is None or cast("Any", span).status.status_code is StatusCode.ERROR:
         handed_over[span.get_span_context().span_id] = recorded
+    return True
+
+
+def _is_told_again(span: Any) -> bool:
+    tells_again = recording.tells_again
+    return (
+        tells_again is not None
+        and tells_again(span.instrumentation_scope.name)
+        and semconv.kind_of(span._attributes._dict) == "llm"
+    )
 
 
 _adopted: dict[int, TracerProvider] = {}

@@ -5,15 +5,13 @@ The programs know nothing of either, and run in an environment of their own.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.own_environment import programs_of
+from tests.own_environment import Traced, programs_of
 from tests.plugins.installed import distribution
 from tests.programs import Run, environment
 from tests.trajectory.program import accept
@@ -130,35 +128,6 @@ def programs() -> Path:
 def server() -> Iterator[ModelServer]:
     with ModelServer(asks_for_two_tools) as server:
         yield server
-
-
-class Traced(Run):
-    """What a program left, with the spans that went to the console."""
-
-    @property
-    def spans(self) -> list[dict[str, Any]]:
-        """The spans in the order of their starts."""
-        decoder, found, at = json.JSONDecoder(), list[dict[str, Any]](), 0
-        while (at := self.out.find('{\n    "name"', at)) >= 0:
-            span, at = decoder.raw_decode(self.out, at)
-            found.append(span)
-        return sorted(found, key=lambda span: span["start_time"])
-
-    def tree(self, parent: str | None = None) -> list[Any]:
-        """The spans as `[kind and name, [what is beneath]]`."""
-        return [
-            [
-                f"{span['attributes'].get('openinference.span.kind')} {span['name']}",
-                self.tree(span["context"]["span_id"]),
-            ]
-            for span in self.spans
-            if (span["parent_id"] and span["parent_id"].removeprefix("0x")) == (parent and parent.removeprefix("0x"))
-        ]
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        """The attributes of each span of a kind."""
-        found = [span["attributes"] for span in self.spans]
-        return [attributes for attributes in found if attributes.get("openinference.span.kind") == kind]
 
 
 def run(programs: Path, program: str, folder: Path, server: ModelServer, *, fails: bool = False) -> Traced:

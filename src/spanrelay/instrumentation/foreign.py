@@ -21,6 +21,9 @@ _SCOPE = re.compile(r"(?:openinference|opentelemetry)\.instrumentation\.(?:genai
 _NATIVE = {"pydantic-ai": "pydantic_ai_slim"}
 """Names that packages give tracers of their own, and the distribution whose calls those record."""
 
+_ASIDE = frozenset({"langchain"})
+"""Packages whose spans others make in callbacks, beside the call: none is current while ours goes on."""
+
 _covered: set[str] = set()
 _watched: dict[int, TracerProvider] = {}
 _told: set[str] = set()
@@ -58,6 +61,12 @@ def stand_down(provider: TracerProvider) -> Callable[[], None]:
             provider._set_tracer_configurator(tracer_configurator=theirs)
 
     return undo
+
+
+def tells_again(scope: str) -> bool:
+    """Whether model calls that the tracer `scope` records are recorded by ours too, which cannot fill its spans."""
+    found = _SCOPE.match(scope)
+    return found is not None and found[1] in _ASIDE and found[1] in _covered
 
 
 def _ask_again() -> None:

@@ -66,7 +66,8 @@ class Taken(Opened):
 
     foreign = True
 
-    def __init__(self, span: Span, outer: Context) -> None:
+    def __init__(self, span: Span, start: Start, outer: Context) -> None:
+        span.set_attributes(start.attributes)
         self.lender = None
         self.outer, self.scope, self.span = outer, current_scope(outer), span
         self.started = time.perf_counter_ns()

@@ -18,7 +18,7 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, take
+from spanrelay.tracing import Start, Tracing, leave_out, take
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
@@ -267,9 +267,10 @@ def open_for(tracing: Tracing, start: Start, kind: Kind) -> Opened:
 
     The framework's call is one of ours, or a span that other instrumentation has opened for it.
     """
-    above = call_in_flight()
-    if isinstance(above, ModelCall) and above.lends and above._provider is None and above.record.kind == kind:
-        return Lent(above)
     context = get_current()
+    above = call_in_flight(context)
+    if isinstance(above, ModelCall) and above.lends and above._provider is None and above.record.kind == kind:
+        leave_out(kind, context)
+        return Lent(above)
     theirs = take(kind, context)
-    return Opened(tracing, start) if theirs is None else Taken(theirs, context)
+    return Opened(tracing, start) if theirs is None else Taken(theirs, start, context)

@@ -5,6 +5,7 @@ Nothing readable passes it unsanitized, and an exception of a processor behind i
 
 from __future__ import annotations
 
+import copy
 import logging
 import operator
 import time
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import Link, Status
+from opentelemetry.trace import Link, SpanContext, Status
 
 from spanrelay import _json
 from spanrelay._guard import guarded, losses
@@ -61,6 +62,7 @@ class RelaySpanProcessor(SpanProcessor):
         self.pending = Pending(pending_limit)
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
+        self._left_out: set[int] = set()
         self.behind: tuple[SpanProcessor, ...] = ()
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -73,7 +75,7 @@ class RelaySpanProcessor(SpanProcessor):
         # Where looking fails, nobody is shown what may not have been sanitized.
         told = observation.active
         if not ours:
-            offer(span)
+            offer(span, parent_context)
         if observation.active or not ours:
             with guarded("looking for who observes a span"):
                 told = self._begin(span, ours, parent_context)
@@ -107,7 +109,8 @@ class RelaySpanProcessor(SpanProcessor):
         ours = _is_ours(span)
         if not ours:
             with guarded("looking for the call that fills a span"):
-                hand_over_filling(span)
+                if not hand_over_filling(span):
+                    self._left_out.add(span.get_span_context().span_id)
         if observation.active:
             with guarded("fixing who observes a span"):
                 self._freeze(span, ours)
@@ -143,6 +146,9 @@ class RelaySpanProcessor(SpanProcessor):
                     self.worker.ended(ended)
                 if watchers.subscribers:
                     self._tell_end(span, ended, watchers, watch)
+            if span_id in self._left_out:
+                self._left_out.discard(span_id)
+                span = _unsampled(span)
         self._each("on_end", span)
 
     def _view(self, ended: Ended) -> ReadableSpan:
@@ -199,6 +205,14 @@ def _report(processor: SpanProcessor, method: str, error: Exception) -> None:
 def _is_ours(span: ReadableSpan) -> bool:
     scope = span.instrumentation_scope
     return scope is not None and scope.name.startswith(_OWN)
+
+
+def _unsampled(span: ReadableSpan) -> ReadableSpan:
+    """Return `span` as one that exporters leave out and that other processors still see the end of."""
+    other, context = copy.copy(span), span.context
+    if context is not None:
+        other._context = SpanContext(context.trace_id, context.span_id, context.is_remote)
+    return other
 
 
 def _inherit(span: Span, scope: Scope) -> None:
