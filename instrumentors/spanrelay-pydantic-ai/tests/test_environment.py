@@ -30,8 +30,8 @@ def interpreter() -> Path:
 
 
 @pytest.mark.skipif(
-    find_spec("pydantic_ai") is not None or not WANTED,
-    reason="set SPANRELAY_TEST_PYDANTIC_AI=1 to install Pydantic AI apart, and test with it",
+    find_spec("pydantic_ai") is not None or not WANTED or sys.version_info < (3, 11),
+    reason="set SPANRELAY_TEST_PYDANTIC_AI=1 to install Pydantic AI, which needs Python 3.11, apart and test with it",
 )
 def test_the_tests_of_this_package_pass_where_the_framework_is() -> None:
     done = subprocess.run(

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from spanrelay import GuardrailRejected, MiddlewareError, execution_intercept, guardrail, request_intercept, use
+from spanrelay import GuardrailRejected, MiddlewareError, execution_intercept, guardrail, request_intercept, scope, use
 from spanrelay.records import AgentRequest, AgentResult, ToolResult
-from spanrelay_testkit.capture import Capture
+from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_pydantic_ai import PydanticAIInstrumentor
+from spanrelay_testkit.capture import Capture, captured
 from spanrelay_testkit.model_server import ModelServer
 
 from .ways import QUESTION, RUN, Way, awaited, each_way, named, some_ways, tree, weather_model, weatherman
@@ -252,3 +255,37 @@ def test_a_run_happens_once(instrumented: Capture, server: ModelServer) -> None:
 
     with use(twice), pytest.raises(MiddlewareError, match="happens once"):
         awaited(server, weatherman(get_weather), QUESTION)
+
+
+@pytest.mark.parametrize("kind", ["agent", "llm", "tool"])
+@some_ways
+def test_policy_holds_where_nothing_is_recorded(server: ModelServer, run: Way, kind: Any) -> None:
+    @guardrail(kinds=[kind])
+    def never(call: Any) -> str:
+        return "not today"
+
+    with captured(sampler=ALWAYS_OFF) as spans:
+        instrumentors = (OpenAIInstrumentor(), PydanticAIInstrumentor())
+        for instrumentor in instrumentors:
+            instrumentor.instrument(tracer_provider=spans.provider)
+        try:
+            with use(never), pytest.raises(GuardrailRejected, match="not today"):
+                run(server, weatherman(get_weather), QUESTION)
+            assert run(server, weatherman(), QUESTION).output == "I was told: sunny in Rome"
+        finally:
+            for instrumentor in instrumentors:
+                instrumentor.uninstrument()
+        assert spans.spans == ()
+
+
+@some_ways
+def test_policy_of_a_scope_holds_for_what_runs_in_it(instrumented: Capture, server: ModelServer, run: Way) -> None:
+    @guardrail(kinds=["tool"])
+    def never(call: Any) -> str:
+        return "not here"
+
+    with scope("strict", "chain") as strict:
+        strict.use(never)
+        with pytest.raises(GuardrailRejected, match="not here"):
+            run(server, weatherman(get_weather), QUESTION)
+    assert run(server, weatherman(get_weather), QUESTION).output == "I was told: sunny in Rome"

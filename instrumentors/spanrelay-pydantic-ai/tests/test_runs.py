@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from opentelemetry.trace import get_current_span
 from pydantic import BaseModel
-from pydantic_ai import Agent, RunContext, ToolReturn
+from pydantic_ai import Agent, BinaryContent, ImageUrl, RunContext, ToolReturn
+from pydantic_ai.models.test import TestModel
 
 from spanrelay import current_scope, scope
 from spanrelay_testkit.capture import Capture
@@ -190,11 +191,29 @@ def test_what_a_tool_returns_beside_its_value_is_not_its_result(
     assert tool["gen_ai.tool.call.result"] == "sunny"
 
 
-def test_a_sync_stream_is_a_run_too(instrumented: Capture) -> None:
-    from pydantic_ai.models.test import TestModel
+@some_ways
+def test_bytes_that_a_user_shows_are_not_the_runs_to_record(
+    instrumented: Capture, server: ModelServer, run: Way
+) -> None:
+    given = ["What is this?", ImageUrl("https://example.com/a.png"), BinaryContent(b"png", media_type="image/png")]
+    run(server, weatherman(), given)
+    [asked] = [span for span in instrumented.spans if span.name == "invoke_agent weatherman"]
+    assert json.loads(str((asked.attributes or {})["input.value"])) == [
+        "What is this?",
+        {"kind": "image-url", "media_type": "image/png", "url": "https://example.com/a.png"},
+        {"kind": "binary", "media_type": "image/png"},
+    ]
 
-    with weatherman().run_stream_sync(QUESTION, model=TestModel()) as result:
-        assert result.get_output() == '{"get_weather":"sunny in a"}'
+
+def test_a_sync_stream_is_a_run_too(instrumented: Capture) -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        with weatherman().run_stream_sync(QUESTION, model=TestModel()) as result:
+            assert result.get_output() == '{"get_weather":"sunny in a"}'
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
     assert tree(instrumented) == [line.replace("gpt-5", "test") for line in RUN]
 
 

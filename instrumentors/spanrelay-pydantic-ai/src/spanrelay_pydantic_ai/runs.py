@@ -101,7 +101,7 @@ class RunBoundary:
             node.user_prompt = self._prepared.graph_deps.prompt = given
         if node.deferred_tool_results is not None:
             mark_resume(call._inner, node.deferred_tool_results)
-        call.begin(given)
+        call.begin(_shown(given))
         result = await self._capability.wrap_run(self._context, handler=self._handler)
         if _is_deferred(result.output):
             mark_interrupt(call._inner, result.output)
@@ -116,6 +116,18 @@ class RunBoundary:
         call.gave(body)
         prepared = self._prepared
         return AgentRunResult(body, None, prepared.state, prepared.graph_deps.new_message_index)
+
+
+def _shown(prompt: Any) -> Any:
+    """Return what is recorded of a prompt: of what is no text its kind and where it is, and never its bytes."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    return [item if isinstance(item, str) else _named(item) for item in prompt]
+
+
+def _named(item: Any) -> Any:
+    fields = {name: getattr(item, name, None) for name in ("kind", "content", "url", "media_type")}
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
 
 
 def _is_deferred(output: Any) -> bool:
@@ -158,7 +170,9 @@ def _scope_of(prepared: Any, context: Any) -> Scope:
     parent, name, operation = current_scope(), prepared.agent_name, OPERATION_OF_KIND["agent"]
     record = inherit(SpanRecord(0, 0, name=span_name("agent", operation, name), kind="agent"), parent)
     record.operation = operation
-    record.agent = AgentInfo(name, description=context.agent.render_description(context.deps) or None)
+    record.agent = AgentInfo(name)
+    with guarded("reading an agent's description"):
+        record.agent.description = context.agent.render_description(context.deps) or None
     if record.session_id is None:
         record.session_id = _session_of(prepared.state, beneath=parent is not None or call_in_flight() is not None)
     return Scope(record, parent, name)
