@@ -270,3 +270,11 @@ def spans_in(printed: str) -> list[tuple[str, str, str | None]]:
         printed,
     )
     return [(name, span, parent or None) for name, span, parent in found]
+
+
+def test_the_program_in_the_readme_runs(tmp_path: Path) -> None:
+    text_ = (Path(__file__).parents[1] / "README.md").read_text()
+    [program] = re.findall(r"```python\n(.*?)```", text_, re.DOTALL)
+    with Provider(lambda asked: [text("Hello.")]) as provider:
+        ran = run_program(program, tmp_path, launched=False, **environment(provider, tmp_path))
+    assert (ran.code, ran.err) == (0, "")

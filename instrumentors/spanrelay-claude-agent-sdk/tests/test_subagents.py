@@ -10,7 +10,7 @@ from claude_agent_sdk import AgentDefinition
 from spanrelay_testkit.capture import Capture, said
 
 from .provider import Asked, Block, Provider, text, use
-from .ways import Way, each_way, named, of, result_of, skies, traces, tree
+from .ways import Way, each_way, named, of, result_of, traces, tree
 
 HELPER = {"helper": AgentDefinition(description="Knows the weather.", prompt="You are the helper.", tools=["Bash"])}
 

@@ -48,6 +48,7 @@ class Actor:
         self.context = Context()
         self.model: str | None = None
         self.exchange: Exchange | None = None
+        self._asking = False
         self._tracing = tracing
         self._ready = time.time_ns()
 
@@ -59,6 +60,11 @@ class Actor:
     def ready(self) -> None:
         """Nothing is in the way of its next model call."""
         self._ready = time.time_ns()
+
+    def asks(self) -> None:
+        """The CLI asks the model now."""
+        self.ready()
+        self._asking = True
 
     def heard(self, said: Any) -> None:
         """Take what a user's message says, results of tools among it."""
@@ -79,8 +85,8 @@ class Actor:
             exchange = self._exchange(message if isinstance(message, Mapping) else {})
             exchange.began()
             exchange._count(exchange_usage(message))
-        elif event.get("type") == "message_stop":
-            self.rest()
+        elif self.exchange is not None and event.get("type") == "message_stop":
+            self.rest("cancelled")
         elif self.exchange is not None:
             self.exchange.delta(event)
 
@@ -93,6 +99,7 @@ class Actor:
         return self._open(message_id, self.model)
 
     def _open(self, message_id: str | None, model: str | None) -> Exchange:
+        self._asking = False
         self.exchange = exchange = Exchange(message_id, model, self.history, self.system, self._ready)
         if self.scope is not None:
             exchange.open(self._tracing, self.scope, self.context)
@@ -116,7 +123,9 @@ class Actor:
             self._open(None, self.model).add({"content": said, "stop_reason": "end_turn"})
 
     def rest(self, incomplete: str | None = None, error: ErrorInfo | None = None) -> None:
-        """End the model call that is open, if one is."""
+        """End the model call that is open, if one is; where it is cut off it may not have said anything yet."""
+        if incomplete is not None and self._asking and self.exchange is None:
+            self._open(None, self.model)
         exchange, self.exchange = self.exchange, None
         if exchange is not None and exchange.scope is not None:
             exchange.close(incomplete, error)

@@ -96,7 +96,7 @@ class Exchange:
             self._usage.update({name: count for name, count in usage.items() if count is not None})
 
     def close(self, incomplete: str | None = None, error: ErrorInfo | None = None) -> None:
-        """End the span at the moment of the last piece."""
+        """End the span at the moment of the last piece; `incomplete` says why, where the model did not say its end."""
         if self._coming:
             self.message.parts.append(Text("".join(self._coming)))
         if self._stop is None and incomplete is not None:

@@ -133,14 +133,14 @@ class Hooks:
         async def judged(said: Any, tool_use_id: str | None, context: Any) -> Any:
             session = self._session
             tool = session.tools.get(tool_use_id or "")
-            if tool is None and said.get("hook_event_name") == "PreToolUse":
-                tool = session.tools.get(said.get("tool_use_id") or "")
-            given = await _within(tools.context_of(tool, session.context), hook, said, tool_use_id, context)
+            if _field(said, "hook_event_name") == "PreToolUse":
+                tool = await session.tool_with(tool_use_id or _field(said, "tool_use_id"))
+            around = tools.context_of(tool, session.context_of(_field(said, "agent_id")))
+            given = await _within(around, hook, said, tool_use_id, context)
             specific = _field(given, "hookSpecificOutput")
             wanted = _field(specific, "updatedInput")
             if tool is None or not isinstance(wanted, dict):
                 return given
-            await tool.errand.decided()  # so that ours does not come after it
             try:
                 left = tools.arguments(await tools.judge(tool, wanted))
             except Exception as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from spanrelay import semconv
+from spanrelay import _json, semconv
 from spanrelay._guard import guarded
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import Boundary, call_in_flight
@@ -48,7 +48,7 @@ class RunCall(AgentRun):
         tracing: Opens the spans.
     """
 
-    __slots__ = ("_counted", "_ended_with", "_free", "_turns", "errand", "spent")
+    __slots__ = ("_counted", "_ended_with", "_free", "_prompts", "_turns", "errand", "spent")
 
     def __init__(
         self, given: Any, errand: Errand | None, session_id: str | None, system: Sequence[Part], tracing: Tracing
@@ -62,6 +62,7 @@ class RunCall(AgentRun):
         self._free = above is None or above.kind not in ("tool", "agent") or scope.session_id is None
         self._counted: dict[str, int] = {}
         self._turns = 0
+        self._prompts: list[Any] = []
         self._ended_with: Any = None
         if session_id is not None:
             self.belongs_to(session_id)
@@ -71,6 +72,12 @@ class RunCall(AgentRun):
         if self._free and self.record.session_id != session_id:
             self.record.session_id = session_id
             self._say(semconv.write_start(SpanRecord(0, 0, session_id=session_id), recording.dialect))
+
+    def is_told(self, said: Any) -> None:
+        """Keep what a stream of prompts says: the one that there is, or all of them."""
+        self._prompts.append(said)
+        if self.observed:
+            self.sent = _json.dumps(self._prompts[0] if len(self._prompts) == 1 else self._prompts)
 
     def runs_on(self, model: str) -> None:
         """Say which model the session has."""

@@ -26,8 +26,8 @@ from spanrelay_claude_agent_sdk.tools import ToolRun
 
 _SESSION_KEY = otel_context.create_key("spanrelay.claude_agent_sdk.session")
 
-DELEGATES = ("Agent", "Task")
-"""The tools by which an agent delegates to another one: its name, and the one it had before."""
+_PATIENCE = 5.0
+"""Seconds that a hook waits for another one, and the end of a session for policy."""
 
 
 class Asked(NamedTuple):
@@ -64,6 +64,7 @@ class Session:
         self._asked: dict[str, Asked] = {}
         self._queued: list[Any] = []
         self._submitted: set[str] = set()
+        self._tool_came = anyio.Event()
         self._cost = 0.0
         self._interrupted = False
 
@@ -109,6 +110,7 @@ class Session:
         if self.run is not None:
             said = await tools.judge(self.run, said)
             if self._whole:
+                self.run.is_told(said)
                 self._hears(said)
             else:
                 self._queued.append(said)
@@ -190,7 +192,9 @@ class Session:
 
     def _system(self, message: Mapping[str, Any]) -> None:
         subtype = message.get("subtype")
-        if subtype in ("init", "status"):
+        if message.get("status") == "requesting":
+            self.main.asks()
+        elif subtype == "init":
             self.main.ready()
             model = message.get("model")
             if isinstance(model, str):
@@ -268,8 +272,24 @@ class Session:
         actor = asked.actor if asked is not None else self._agent_with(agent_id)
         tool = ToolRun(request, actor, self.tracing)
         self.tools[request.call_id or ""] = tool
+        self._tool_came.set()
+        self._tool_came = anyio.Event()
         await tool.errand.begin(tool, actor.context)
         return tool
+
+    async def tool_with(self, call_id: str | None) -> ToolRun | None:
+        """Return the tool that is about to run, when policy has decided on it: the CLI asks its hooks side by side."""
+        with anyio.move_on_after(_PATIENCE):
+            while call_id is not None and call_id not in self.tools:
+                await self._tool_came.wait()
+        tool = self.tools.get(call_id or "")
+        if tool is not None:
+            await tool.errand.decided()
+        return tool
+
+    def context_of(self, agent_id: str | None) -> Context:
+        """Return the context of an agent by the CLI's id of it; of the main one where it has none."""
+        return self.context if agent_id is None else self._agent_with(agent_id).context
 
     def _agent_with(self, agent_id: str | None) -> Actor:
         return next((agent for agent in self._agents.values() if agent_id and agent.task_id == agent_id), self.main)
@@ -331,7 +351,7 @@ class Session:
         while self._agents:
             self._agents.popitem()[1].close(incomplete="cancelled")
         self.main.rest("closed")
-        with anyio.move_on_after(5, shield=True):
+        with anyio.move_on_after(_PATIENCE, shield=True):
             for tool in open_tools:
                 await tool.errand.ended()
             if not self._whole and self.run is not None:
