@@ -25,7 +25,7 @@ from pydantic_ai.messages import ModelRequest
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.instrumented import InstrumentedModel
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.models.wrapper import WrapperModel
 
@@ -44,7 +44,7 @@ from spanrelay.instrumentation import foreign
 from spanrelay.records import Message, Text
 from spanrelay.records import ModelResponse as Answer
 from spanrelay_testkit.capture import Capture, asked, said
-from spanrelay_testkit.exchange import error, reply
+from spanrelay_testkit.exchange import error, raw, reply
 from spanrelay_testkit.model_server import ModelServer
 
 from .ways import QUESTION, at_work, named, traces, tree, weather_model, weatherman
@@ -390,6 +390,45 @@ def test_what_a_user_shows_is_recorded(instrumented: Capture) -> None:
     [message] = json.loads(str((instrumented.of("LLM")[0].attributes or {})["gen_ai.input.messages"]))[-1:]
     kinds = [(part["type"], part.get("modality")) for part in message["parts"]]
     assert kinds == [("text", None), ("uri", "image"), ("blob", "audio"), ("blob", "document")]
+
+
+def test_asking_after_a_job_in_the_background_sends_nothing_that_policy_has_to_judge(
+    instrumented: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    @guardrail(kinds=["llm"])
+    def count(call: Any) -> None:
+        seen.append(call.wire)
+
+    monkeypatch.setattr("pydantic_ai.models.openai._responses_model._OPENAI_BACKGROUND_POLL_INTERVAL", 0.0)
+    with use(count), ModelServer([raw(json.dumps(job("queued")).encode())]) as server:
+        server.keep_response(job("completed"))
+        agent = Agent(name="patient", model_settings=OpenAIResponsesModelSettings(openai_background=True))
+        result = at_work(server, lambda model: agent.run(QUESTION, model=model), OpenAIResponsesModel)
+        methods = [request.method for request in server.requests]
+    assert result.output == "At last."
+    assert methods == ["POST", "GET"]
+    assert [wire["background"] for wire in seen] == [True]
+    assert said(instrumented.of("LLM")[-1]) == "At last."
+
+
+def job(status: str) -> dict[str, Any]:
+    """A response in the background: what it says it says when it is done."""
+    content = [{"type": "output_text", "text": "At last.", "annotations": []}]
+    message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "gpt-5",
+        "status": status,
+        "background": True,
+        "output": [message] if status == "completed" else [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+    }
 
 
 # --- the framework's own instrumentation ---

@@ -62,8 +62,11 @@ def _insist_on_policy(call: ModelCall) -> None:
     """
     if call.reached or call.governed or call.record.answered_by is not None or chain_for(call) is None:
         return
+    boundary = cast("ModelBoundary", call.boundary)
+    if boundary.asks_after_earlier:
+        return
     raise MiddlewareError(
-        f"{type(cast('ModelBoundary', call.boundary).model).__name__!r} answered without its client, so policy has not "
+        f"{type(boundary.model).__name__!r} answered without its client, so policy has not "
         "run; ask a subclass with a `request` of its own, for which policy runs at the model"
     )
 
@@ -87,6 +90,12 @@ class ModelBoundary:
         self._asked = asked
         self._parameters = parameters
         self._rest = rest
+
+    @property
+    def asks_after_earlier(self) -> bool:
+        """Whether the model is only asked what has become of an earlier request, for which policy has run."""
+        messages = self._asked.messages
+        return bool(messages) and getattr(messages[-1], "state", None) == "suspended"
 
     def _ask(self, call: ModelCall) -> Any:
         """Call the method with what policy left of the request: the framework's own objects where it left them."""
