@@ -21,6 +21,7 @@ FRAMEWORKS = {
     "langgraph": ("LangGraph", ("langgraph",)),
     "deepagents": ("Deep Agents", ("deepagents", "langchain", "langgraph")),
     "openai-agents": ("OpenAI Agents SDK", ("openai-agents", "openai")),
+    "claude-agent-sdk": ("Claude Agent SDK", ("claude-agent-sdk",)),
     "pydantic-ai": ("Pydantic AI", ("pydantic-ai", "openai")),
     "nemo-agent-toolkit": ("NeMo Agent Toolkit", ("nemo-agent-toolkit", "langchain", "langgraph")),
     "nemo-guardrails": ("NeMo Guardrails", ("nemo-guardrails",)),
@@ -30,6 +31,10 @@ FRAMEWORKS = {
 BESIDE = {"smolagents": ("openinference-instrumentation-smolagents",)}
 """Packages of others that record a framework for which there is none of ours."""
 LIMITS = {
+    (
+        "claude-agent-sdk",
+        "policy",
+    ): "tools and runs are refused and rewritten; Claude Code asks the model itself, so that a call of it cannot be.",
     (
         "smolagents",
         "policy",
