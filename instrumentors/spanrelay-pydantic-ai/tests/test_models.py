@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,8 @@ from pydantic_ai import (
     ToolCallPart,
 )
 from pydantic_ai.direct import model_request
-from pydantic_ai.messages import ModelRequest
+from pydantic_ai.messages import ModelRequest, PartEndEvent, PartStartEvent
+from pydantic_ai.models import CompletedStreamedResponse, Model
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.instrumented import InstrumentedModel
@@ -187,6 +189,18 @@ def test_policy_may_take_tools_from_a_request_and_put_none_there(
         run(weatherman(model=local))
 
 
+@both
+def test_a_setting_that_policy_takes_away_is_gone(instrumented: Capture, run: Callable[..., Any]) -> None:
+    @request_intercept(kinds=["llm"])
+    def plain(call: Any) -> Any:
+        del call.request.parameters["temperature"]
+        return call.request
+
+    with use(plain):
+        run(weatherman(model=local, model_settings={"temperature": 1.0, "max_tokens": 7}))
+    assert [info.model_settings for _, info in TOLD] == [{"max_tokens": 7}] * 2
+
+
 def test_another_model_is_not_policys_to_choose(instrumented: Capture) -> None:
     @request_intercept(kinds=["llm"])
     def other(call: Any) -> Any:
@@ -286,6 +300,31 @@ class Renamed(OpenAIChatModel):
 
     async def request(self, messages: Any, settings: Any, parameters: Any) -> Any:
         return await super().request(messages, settings, parameters)
+
+
+class Replaying(Model[Any]):
+    """Answers a stream with one that replays what has been there before."""
+
+    model_name = "local"
+    system = "mine"
+
+    async def request(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        return ModelResponse([TextPart("As before.")])
+
+    @asynccontextmanager
+    async def request_stream(self, messages: Any, settings: Any, parameters: Any, *rest: Any) -> Any:
+        part = TextPart("As before.")
+        events: list[Any] = [PartStartEvent(index=0, part=part), PartEndEvent(index=0, part=part)]
+        yield CompletedStreamedResponse(
+            ModelResponse([part]), model_request_parameters=parameters, replay_events=events
+        )
+
+
+@both
+def test_an_answer_that_is_replayed_is_whole(instrumented: Capture, run: Callable[..., Any]) -> None:
+    assert run(Agent(Replaying(), name="parrot")) == "As before."
+    assert said(named(instrumented, "chat local")) == "As before."
+    assert "spanrelay.incomplete" not in (named(instrumented, "chat local").attributes or {})
 
 
 class Quiet(WrapperModel):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry.trace import get_current_span
 from pydantic import BaseModel
-from pydantic_ai import Agent, BinaryContent, ImageUrl, RunContext, ToolReturn
+from pydantic_ai import Agent, BinaryContent, FunctionToolset, ImageUrl, RunContext, ToolReturn
 from pydantic_ai.models.test import TestModel
 
 from spanrelay import current_scope, scope
@@ -26,6 +26,7 @@ from .ways import (
     awaited,
     conversations,
     each_way,
+    get_weather,
     named,
     read,
     some_ways,
@@ -189,6 +190,15 @@ def test_what_a_tool_returns_beside_its_value_is_not_its_result(
     assert run(server, weatherman(get_weather), QUESTION).output == "I was told: sunny"
     tool = named(instrumented, "execute_tool get_weather").attributes or {}
     assert tool["gen_ai.tool.call.result"] == "sunny"
+
+
+@some_ways
+def test_tools_of_toolsets_are_tools_by_the_name_that_the_model_knows(instrumented: Capture, run: Way) -> None:
+    script = [reply(tool_calls=[tool_call("home_get_weather", city="Rome")]), reply("Done.")]
+    agent = Agent(name="weatherman", toolsets=[FunctionToolset([get_weather]).prefixed("home")])
+    with ModelServer(script) as server:
+        assert run(server, agent, QUESTION).output == "Done."
+    assert tree(instrumented) == [line.replace("get_weather", "home_get_weather") for line in RUN]
 
 
 @some_ways

@@ -79,12 +79,14 @@ class ModelBoundary:
         model: The model.
         asked: What it is asked.
         parameters: The `ModelRequestParameters` of it.
-        rest: The method's other arguments, by name.
+        rest: The method's other arguments: those in order, and those by name.
     """
 
     __slots__ = ("_asked", "_method", "_parameters", "_rest", "model")
 
-    def __init__(self, method: Any, model: Any, asked: wire.Asked, parameters: Any, rest: dict[str, Any]) -> None:
+    def __init__(
+        self, method: Any, model: Any, asked: wire.Asked, parameters: Any, rest: tuple[Any, dict[str, Any]]
+    ) -> None:
         self._method = method
         self.model = model
         self._asked = asked
@@ -105,8 +107,10 @@ class ModelBoundary:
         if outgoing is not asked:
             given = asked.edited(outgoing)
         if call.observed and not call.exempt:
-            call.sent = _json.dumps(outgoing)
-        return self._method(*given, **self._rest)
+            with guarded("keeping what a model is asked"):
+                call.sent = _json.dumps(outgoing)
+        ordered, named = self._rest
+        return self._method(*given, *ordered, **named)
 
     async def send(self, call: ModelCall) -> Any:
         """Ask the model."""
@@ -203,10 +207,10 @@ class Models:
         self, method: Any, model: Any, args: Any, kwargs: Any, stack: AsyncExitStack | None = None
     ) -> tuple[ModelBoundary, ModelCall]:
         """Return the way to the model, and the call."""
-        rest = dict(zip((*_ARGUMENTS, "run_context"), args, strict=False)) | kwargs
-        messages, settings, parameters = (rest.pop(name) for name in _ARGUMENTS)
+        named = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
+        messages, settings, parameters = (named.pop(name) for name in _ARGUMENTS)
         asked = wire.Asked(model, messages, settings, parameters, stream=stack is not None)
-        given = (method, model, asked, parameters, rest)
+        given = (method, model, asked, parameters, (args[len(_ARGUMENTS) :], named))
         boundary = ModelBoundary(*given) if stack is None else StreamBoundary(*given, stack=stack)
         start, begun = _start(asked["model"], str(model.system), model.base_url, asked.stream, recording.dialect)
         opened = open_for(self._tracing, start, "llm")

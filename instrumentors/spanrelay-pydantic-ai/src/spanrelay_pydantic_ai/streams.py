@@ -37,6 +37,11 @@ class Said(Arrived):
         """Return the body that the events so far add up to."""
         return wire.body_of(self._stream.get()) if self._whole is None else self._whole
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the stream says that it is complete: one that replays an answer need not ask for events here."""
+        return self._stream.get().state == "complete"
+
     def begin_again(self) -> None:
         """Let the stream add up its events from the first one on, once more."""
         self._whole = wire.body_of(self._stream.get())
@@ -82,6 +87,11 @@ class EventTap(AsyncTap):
         if self._drained and hasattr(event, "event_kind"):
             self._said.add_up(event)
         return event
+
+    def _saw_end(self) -> bool:
+        with guarded("reading how a stream ended"):
+            return self._said.is_whole
+        return False
 
     def _end(self) -> None:
         call = cast("ModelCall", self.call)

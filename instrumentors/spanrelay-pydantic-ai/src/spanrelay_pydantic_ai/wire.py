@@ -132,6 +132,8 @@ class Asked(Mapping[str, Any]):
                 parameters = _with_tools(parameters, as_list(was), as_list(now))
             elif key in _SETTINGS or key == "max_tokens":
                 settings = {**(settings or {}), _SETTINGS.get(key, key): now}
+                if now is None:
+                    settings.pop(_SETTINGS.get(key, key))
             else:
                 raise MiddlewareError(
                     f"policy cannot change {key!r} of a call of {self['model']!r}: the model is an object of the "
