@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
+from weakref import WeakValueDictionary
 
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
@@ -95,6 +96,8 @@ recording = Recording()
 """What `activate()` settled."""
 
 _FILLING = "_spanrelay_filling"
+_offered: WeakValueDictionary[int, Span] = WeakValueDictionary()
+"""Spans of other instrumentation, by span id."""
 _MODEL_OF: dict[Kind, str] = {"llm": names.OI_MODEL, "embedder": names.OI_EMBEDDING_MODEL}
 
 
@@ -122,8 +125,8 @@ class Filling:
 
 def offer(span: Span, context: Context | None) -> None:
     """Let the first call of ours beneath a span of other instrumentation fill it, should it be of the same kind."""
-    above = trace.get_current_span(context)
-    setattr(span, _FILLING, Filling(above if hasattr(above, _FILLING) else None))
+    setattr(span, _FILLING, Filling(_current_of_others(context)))
+    _offered[span.get_span_context().span_id] = span
 
 
 def take(kind: Kind, context: Context) -> Span | None:
@@ -150,13 +153,22 @@ def leave_out(kind: Kind, context: Context) -> None:
 def _opened_by_others(kind: Kind, context: Context) -> list[tuple[Span, Filling]]:
     """Return the spans around `context`, innermost first, that wait for a call of `kind`."""
     found: list[tuple[Span, Filling]] = []
-    span: Span | None = trace.get_current_span(context)
+    span = _current_of_others(context)
     filling: Filling | None = getattr(span, _FILLING, None)
     while filling is not None and filling.free and _is_open(span, kind):
         found.append((cast("Span", span), filling))
         span = filling.above
         filling = getattr(span, _FILLING, None)
     return [] if found and _is_suppressed(context) else found
+
+
+def _current_of_others(context: Context | None) -> Span | None:
+    """Return the current span if other instrumentation opened it."""
+    span = trace.get_current_span(context)
+    if hasattr(span, _FILLING):
+        return span
+    # A tracer that stands down makes the span above current again, without its object.
+    return None if span is trace.INVALID_SPAN or span.is_recording() else _offered.get(span.get_span_context().span_id)
 
 
 def _is_open(span: Any, kind: Kind) -> bool:

@@ -11,7 +11,7 @@ import openai
 import pytest
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import NonRecordingSpan, StatusCode, use_span
 
 import spanrelay
 from spanrelay._guard import losses
@@ -106,6 +106,12 @@ def test_of_several_spans_around_a_call_the_outermost_is_filled_and_exported(
         answer = create(**ASK)
     assert [span.name for span in capture.spans] == ["framework", "agent"]
     assert read(capture.spans[0])["gen_ai.response.id"] == answer.id
+
+
+def test_a_tracer_that_stands_down_in_between_hides_nothing(capture: Capture, create: Any, theirs: Any) -> None:
+    with theirs("framework", attributes=LLM) as span, use_span(NonRecordingSpan(span.get_span_context())):
+        answer = create(**ASK)
+    assert read(capture.span)["gen_ai.response.id"] == answer.id
 
 
 def test_a_further_call_beneath_several_spans_fills_its_own(capture: Capture, create: Any, theirs: Any) -> None:

@@ -1,0 +1,138 @@
+"""LiteLLM over the OpenAI SDK, with OpenInference's instrumentors: alone, and beneath a framework."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.own_environment import Traced, programs_of
+from tests.programs import environment
+
+from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
+from spanrelay_testkit.model_server import ModelServer
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("SPANRELAY_TEST_FOREIGN_FRAMEWORKS") != "1",
+    reason="set SPANRELAY_TEST_FOREIGN_FRAMEWORKS=1 to install frameworks without a package of ours apart",
+)
+
+THEIRS = (
+    "smolagents[openai]",
+    "litellm",
+    "openinference-instrumentation-smolagents",
+    "openinference-instrumentation-litellm",
+    "openinference-instrumentation-openai",
+)
+ALONE = """
+import asyncio
+import litellm
+
+asked = {"model": "openai/m", "messages": [{"role": "user", "content": "hello"}]}
+litellm.completion(**asked)
+list(litellm.completion(**asked, stream=True))
+
+async def main():
+    await litellm.acompletion(**asked)
+    async for chunk in await litellm.acompletion(**asked, stream=True):
+        pass
+
+asyncio.run(main())
+"""
+FAILING = """
+import litellm
+
+try:
+    litellm.completion(model="openai/m", messages=[{"role": "user", "content": "hello"}], num_retries=0)
+except litellm.BadRequestError:
+    pass
+"""
+BENEATH = '''
+from smolagents import LiteLLMModel, ToolCallingAgent, tool
+
+@tool
+def get_weather(city: str) -> str:
+    """The weather of a city.
+
+    Args:
+        city: The city.
+    """
+    return f"rain in {city}"
+
+model = LiteLLMModel(model_id="openai/m")
+ToolCallingAgent([get_weather], model, name="weather", description="Knows.", verbosity_level=0).run("How is Oslo?")
+'''
+
+
+def answers(request: Request) -> Answer:
+    if not request.body.get("tools"):
+        return reply("Hello.")
+    if any(each["role"] == "assistant" for each in request.body["messages"]):
+        return reply(tool_calls=[tool_call("final_answer", answer="Rain.", id="f")])
+    return reply(tool_calls=[tool_call("get_weather", city="Oslo", id="w")])
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    return programs_of("foreign-litellm", ["openai"], THEIRS)
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer(answers) as server:
+        yield server
+
+
+def run(programs: Path, program: str, folder: Path, server: ModelServer, setting: str) -> Traced:
+    (folder / "program.py").write_text(program)
+    settings = {
+        "OTEL_TRACES_EXPORTER": "console",
+        "OTEL_METRICS_EXPORTER": "none",
+        "SPANRELAY_FOREIGN_SPANS": setting,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    done = subprocess.run(
+        [programs / "opentelemetry-instrument", programs / "python", "program.py"],
+        cwd=folder,
+        env=environment(server, settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lost or left out" not in done.stderr
+    return Traced(done.returncode, done.stdout, done.stderr, folder)
+
+
+def ids(ran: Traced) -> list[str | None]:
+    """The provider's id of each model call that was exported, in order."""
+    return [call.get("gen_ai.response.id") for call in ran.of("LLM")]
+
+
+@pytest.mark.parametrize("setting", ["stand_down", "keep"])
+def test_each_call_is_one_span_in_every_form(programs: Path, tmp_path: Path, server: ModelServer, setting: str) -> None:
+    ran = run(programs, ALONE, tmp_path, server, setting)
+    assert ids(ran) == ["chatcmpl-1", "chatcmpl-2", "chatcmpl-3", "chatcmpl-4"]
+    assert [[step["message"] for step in each["steps"]] for each in ran.trajectories] == [["hello", "Hello."]] * 4
+
+
+@pytest.mark.parametrize("setting", ["stand_down", "keep"])
+def test_a_call_that_fails_is_one_span(programs: Path, tmp_path: Path, setting: str) -> None:
+    with ModelServer(lambda request: error(400)) as server:
+        ran = run(programs, FAILING, tmp_path, server, setting)
+    assert [call["error.type"] for call in ran.of("LLM")] == ["openai.BadRequestError"]
+
+
+@pytest.mark.parametrize("setting", ["stand_down", "keep"])
+def test_a_framework_over_a_router_over_an_sdk_has_one_span_for_each_model_call(
+    programs: Path, tmp_path: Path, server: ModelServer, setting: str
+) -> None:
+    ran = run(programs, BENEATH, tmp_path, server, setting)
+    assert ids(ran) == ["chatcmpl-1", "chatcmpl-2"]
+    assert [span["name"] for span in ran.spans if span["name"].startswith("LiteLLM")] == ["LiteLLMModel.generate"] * 2
+    assert len({span["context"]["trace_id"] for span in ran.spans}) == 1
+    [document] = ran.trajectories
+    assert sum(step.get("llm_call_count", 0) for step in document["steps"]) == 2
