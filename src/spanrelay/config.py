@@ -259,8 +259,10 @@ TABLE: tuple[Setting, ...] = (
         "SPANRELAY_FOREIGN_SPANS",
         _one_of("stand_down", "keep"),
         "stand_down or keep",
-        "Whether spans that other instrumentation makes of calls which SpanRelay records too are left out. Kept, they "
-        "are one step with ours in the trajectory.",
+        "What becomes of spans that other instrumentation makes of calls which SpanRelay records too. `stand_down`: they "
+        "are left out, with one warning. `keep`: they are exported, and a model call still has one span: theirs, filled "
+        "with what ours saw, where theirs is around the call; ours alone, where theirs is made in callbacks, as "
+        "LangChain's is. Policy and trajectory are the same with both.",
     ),
     Setting(
         "chains",
