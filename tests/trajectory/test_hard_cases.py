@@ -891,6 +891,26 @@ def test_a_mcp_client_span_beneath_its_tools_span_is_the_same_run(program: Progr
     assert document["steps"][0]["timestamp"] < document["steps"][2]["observation"]["results"][0]["extra"]["otel"]["end"]
 
 
+def test_an_agent_behind_a_mcp_server_is_embedded_below_the_tool_of_its_client(program: Program) -> None:
+    root = program.agent()
+    program.ask(root, ASK, CALL)
+    outer = program.begin("tool", root, tool=ToolRequest("weather"))
+    server = program.begin("tool", program.begin(None, outer), tool=ToolRequest("weather"))
+    agent = program.agent("meteorologist", server)
+    program.ask(agent, [user("SF?")], says("sun"))
+    program.end(agent)
+    program.end(server)
+    program.end(outer, **run("weather", {"city": "SF"}, "sun", "c1", None))
+    program.end(root)
+    document = program.document()
+    [embedded] = document["subagent_trajectories"]
+    assert embedded["agent"]["name"] == "meteorologist"
+    assert outline(embedded) == ["user: SF?", "agent: sun"]
+    [result] = document["steps"][2]["observation"]["results"]
+    assert result["subagent_trajectory_ref"] == [{"trajectory_id": embedded["trajectory_id"]}]
+    assert "subagent_trajectories" not in embedded
+
+
 def test_a_framework_may_say_only_at_the_end_that_its_span_is_the_call(program: Program) -> None:
     root = program.agent(session_id="s")
     outer = program.begin(None, root)

@@ -5,6 +5,7 @@ Fed by one thread in real order. Every table has a bound, and everything dropped
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -501,7 +502,7 @@ class Assembler:
         while above is not None:
             if above.document is not None:
                 return above.document
-            if above.kind == "tool":
+            if above.kind == "tool" and not _repeats(above, _tool_above(above)):
                 return self._beneath_tool(above, node)
             above = above.parent
         documents = _resolve(node.session).documents
@@ -552,7 +553,7 @@ class Assembler:
     def _end_tool(self, node: Node) -> None:
         record = node.record
         above = _tool_above(node)
-        if above is not None and above.document is None and _tool_name(above) == _tool_name(node):
+        if _repeats(node, above) or (above is not None and above.document is None and _is_alike(above, node)):
             return  # a client of the same tool beneath its own span, as MCP has it
         document = self._tool_document(node)
         if document.count >= MAX_STEPS or document.journal.full:
@@ -674,6 +675,18 @@ def _boundary(node: Node) -> Node | Session:
 
 def _tool_above(node: Node) -> Node | None:
     return next((each for each in _lineage(node) if each is not node and each.kind == "tool"), None)
+
+
+def _is_alike(one: Node, other: Node) -> bool:
+    return _tool_name(one) == _tool_name(other)
+
+
+def _repeats(node: Node, above: Node | None) -> bool:
+    """Whether a span tells of the same run as that of the tool above it: the other side of a connection, as MCP's."""
+    if above is None or not _is_alike(above, node):
+        return False
+    between = itertools.takewhile(lambda each: each is not above, _lineage(node))
+    return all(each.kind not in ("agent", "llm") for each in between)
 
 
 def _agent_of(node: Node) -> Node | None:
