@@ -259,9 +259,9 @@ TABLE: tuple[Setting, ...] = (
         "SPANRELAY_FOREIGN_SPANS",
         _one_of("stand_down", "keep"),
         "stand_down or keep",
-        "What becomes of spans that other instrumentation makes of calls which SpanRelay records too. `stand_down`: they "
-        "are left out, with one warning. `keep`: they are exported, and a model call still has one span: theirs, filled "
-        "with what ours saw, where theirs is around the call; ours alone, where theirs is made in callbacks, as "
+        "What becomes of spans that other instrumentation makes of calls which SpanRelay records too. `stand_down`: "
+        "they are left out, with one warning. `keep`: they are exported, and a model call still has one span: theirs, "
+        "filled with what ours saw, where theirs is around the call; ours alone, where theirs is made in callbacks, as "
         "LangChain's is. Policy and trajectory are the same with both.",
     ),
     Setting(
