@@ -20,7 +20,7 @@ from .ways import weather_model
 
 OPENING = """
 import asyncio
-from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, RunContext, Tool
+from pydantic_ai import Agent, ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext, Tool
 
 def get_weather(city: str) -> str:
     "The weather of a city."
@@ -123,18 +123,38 @@ weatherman.run_sync("And again?", message_history=first.all_messages())
 
 
 INTERRUPTED = """
+def asking(ctx: RunContext, city: str) -> str:
+    if not ctx.tool_call_approved:
+        raise ApprovalRequired
+    return get_weather(city)
+
 careful = Agent("openai-chat:gpt-5", name="weatherman", instructions="Tell the weather.",
-                tools=[Tool(get_weather, requires_approval=True)], output_type=[str, DeferredToolRequests])
+                tools=[{tool}], output_type=[str, DeferredToolRequests])
 waiting = careful.run_sync("Rome?")
 [call] = waiting.output.approvals
-results = DeferredToolResults(approvals={call.tool_call_id: True})
+results = DeferredToolResults(approvals={{call.tool_call_id: True}})
 print(careful.run_sync(message_history=waiting.all_messages(), deferred_tool_results=results).output)
 """
 
 
-def test_a_resumed_run_goes_on_in_the_same_document(tmp_path: Path, server: ModelServer) -> None:
-    [document] = told(run(INTERRUPTED, tmp_path, server))
+@pytest.mark.parametrize("tool", ["Tool(get_weather, requires_approval=True)", "Tool(asking, name='get_weather')"])
+def test_a_resumed_run_goes_on_in_the_same_document(tmp_path: Path, server: ModelServer, tool: str) -> None:
+    [document] = told(run(INTERRUPTED.format(tool=tool), tmp_path, server))
     assert document == WEATHER
+
+
+@pytest.mark.parametrize("foreign", ["stand_down", "keep"])
+def test_the_frameworks_own_spans_change_nothing_in_a_trajectory(
+    tmp_path: Path, server: ModelServer, foreign: str
+) -> None:
+    program = OPENING + "Agent.instrument_all()\n" + ASK["async"].format(agent="boss")
+    ran = run_program(program, tmp_path, server, SPANRELAY_FOREIGN_SPANS=foreign)
+    [document] = ran.trajectories
+    assert violations(document) == []
+    assert [step["source"] for step in document["steps"]] == ["system", "user", "agent", "agent"]
+    [inner] = document["subagent_trajectories"]
+    assert without_numbers(story(inner)) == WEATHER
+    assert ("'pydantic-ai' and SpanRelay both record calls" in ran.err) is (foreign == "stand_down")
 
 
 LOCAL = """
