@@ -94,12 +94,10 @@ def assembled(spans: list[ReadableSpan], folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-def lineage(span: ReadableSpan, spans: list[ReadableSpan]) -> list[str]:
-    """Return the names of a span and of what is above it, nearest first."""
+def lineage(span: ReadableSpan, spans: list[ReadableSpan]) -> list[ReadableSpan]:
+    """Return a span and what is above it, nearest first."""
     known = {each.context.span_id: each for each in spans if each.context is not None}
-    names: list[str] = []
-    above: ReadableSpan | None = span
-    while above is not None:
-        names.append(above.name)
-        above = known[above.parent.span_id] if above.parent is not None else None
-    return names
+    found = [span]
+    while (parent := found[-1].parent) is not None:
+        found.append(known[parent.span_id])
+    return found
