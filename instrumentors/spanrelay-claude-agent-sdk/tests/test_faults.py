@@ -98,6 +98,22 @@ def test_a_run_that_is_left_is_closed(instrumented: Capture) -> None:
     assert named(instrumented, "invoke_agent claude").status.is_unset
 
 
+def test_a_run_that_is_left_at_its_result_is_whole(instrumented: Capture) -> None:
+    async def leave() -> None:
+        messages: Any = claude_agent_sdk.query(prompt=QUESTION, transport=Script(init(), result()))
+        async for message in messages:
+            if isinstance(message, claude_agent_sdk.ResultMessage):
+                break
+        await messages.aclose()
+        del messages
+        while not instrumented.of("AGENT"):
+            await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    assert incomplete(instrumented, "invoke_agent claude") is None
+    assert of(named(instrumented, "invoke_agent claude"))["output.value"] == "Done."
+
+
 def test_a_run_that_is_abandoned_is_closed(instrumented: Capture) -> None:
     async def abandon() -> None:
         async for _ in claude_agent_sdk.query(prompt=QUESTION, transport=Script(*TOOL, anyio_never(), result())):
@@ -280,6 +296,18 @@ def test_hooks_block_where_they_fail_only_when_policy_is_there(instrumented: Cap
 
     with use(guardrail(kinds=["tool"])(lambda call: None)), pytest.raises(CLIConnectionError, match="on_failure"):
         matcher(Script(init(), result(), honours=False))
+
+
+def test_policy_for_model_calls_that_cannot_hold_is_said_once(instrumented: Capture, caplog: Any) -> None:
+    @guardrail(kinds=["llm"])
+    def small_models(call: Any) -> str | None:
+        return "too large"
+
+    with use(small_models):
+        run(init(), result())
+        run(init(), result())
+    assert caplog.text.count("policy 'small_models' is for model calls") == 1
+    caplog.clear()
 
 
 def test_a_client_that_is_not_connected_raises_as_ever(instrumented: Capture) -> None:

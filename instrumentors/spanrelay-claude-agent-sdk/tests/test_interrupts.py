@@ -123,6 +123,26 @@ def test_a_prompt_that_connects_is_the_first_turn(instrumented: Capture, options
     assert of(named(instrumented, "invoke_agent claude"))["input.value"] == "Hello."
 
 
+def test_prompts_that_come_amid_a_turn_are_all_recorded(instrumented: Capture, options: Any) -> None:
+    def counting(asked: Asked) -> list[Block]:
+        return [text("Done." if asked.says("Second.") else "Wait.")]
+
+    async def turns(provider: Provider) -> None:
+        async with ClaudeSDKClient(options(provider, model="claude-opus-5-5")) as client:
+            await client.query("First.")
+            await client.query("Second.")
+            async for message in client.receive_messages():
+                if isinstance(message, ResultMessage) and message.result == "Done.":
+                    return
+
+    with Provider(counting) as provider:
+        asyncio.run(turns(provider))
+    last = sorted(instrumented.of("LLM"), key=lambda span: span.start_time or 0)[-1]
+    assert said(last) == "Done."
+    assert asked(last).count("First.") == asked(last).count("Second.") == 1
+    assert not any(span.status.description for span in instrumented.spans)
+
+
 def test_turns_below_a_span_of_the_application_are_in_its_trace(instrumented: Capture, options: Any) -> None:
     with Provider(lambda asked: [text("Yes.")]) as provider, instrumented.tracer().start_as_current_span("outer"):
         in_turns("Hello.", options(provider, model="claude-opus-5-5"))

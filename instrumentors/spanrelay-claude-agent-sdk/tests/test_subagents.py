@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from claude_agent_sdk import AgentDefinition
+from claude_agent_sdk import AgentDefinition, ClaudeSDKClient, ResultMessage
 
+import spanrelay
+from spanrelay import guardrail
 from spanrelay_testkit.capture import Capture, said
 
 from .provider import Asked, Block, Provider, text, use
-from .ways import Way, each_way, named, of, result_of, traces, tree
+from .ways import Way, each_way, named, of, queried, result_of, traces, tree
 
 HELPER = {"helper": AgentDefinition(description="Knows the weather.", prompt="You are the helper.", tools=["Bash"])}
 
@@ -63,8 +66,6 @@ def test_a_sub_agent_is_beneath_its_tool(instrumented: Capture, options: Any, ru
 
 
 def test_one_in_the_background_goes_on_beneath_its_tool(instrumented: Capture, options: Any) -> None:
-    from .ways import queried
-
     with Provider(delegating(background=True)) as provider:
         queried("Ask the helper.", options(provider, agents=HELPER, model="claude-opus-5-5"))
     lines = tree(instrumented)
@@ -72,3 +73,34 @@ def test_one_in_the_background_goes_on_beneath_its_tool(instrumented: Capture, o
     assert lines[3:7] == BELOW
     assert set(lines[7:]) == {"  chat claude-opus-5-5"}
     assert traces(instrumented) == 1
+
+
+def test_policy_holds_in_a_sub_agent(instrumented: Capture, options: Any) -> None:
+    @guardrail(kinds=["tool"])
+    def no_shell(call: Any) -> str | None:
+        return "no shells" if call.request.name == "Bash" else None
+
+    with Provider(delegating(background=False)) as provider, spanrelay.use(no_shell):
+        queried("Ask the helper.", options(provider, agents=HELPER))
+        told = [asked.results for asked in provider.asked if "You are the helper." in asked.system]
+    assert "refused the call: no shells" in str(told[-1])
+
+
+def test_one_in_the_background_of_a_client_outlives_the_turn_that_began_it(instrumented: Capture, options: Any) -> None:
+    async def turns(provider: Provider) -> list[Any]:
+        async with ClaudeSDKClient(options(provider, agents=HELPER, model="claude-opus-5-5")) as client:
+            await client.query("Ask the helper.")
+            said: list[Any] = []
+            async for message in client.receive_messages():
+                said += [message.result] if isinstance(message, ResultMessage) else []
+                if said[-1:] == ["The helper is done."]:
+                    return said
+        return []
+
+    with Provider(delegating(background=True)) as provider:
+        assert asyncio.run(turns(provider))[-1] == "The helper is done."
+    lines = tree(instrumented)
+    assert lines[:3] == ["invoke_agent claude", "  chat claude-opus-5-5", "  execute_tool Agent"]
+    assert lines[3:7] == BELOW
+    assert len({of(span)["gen_ai.conversation.id"] for span in instrumented.spans}) == 1
+    assert [line for line in lines if "agent" in line].count("invoke_agent claude") == len(instrumented.of("AGENT")) - 1

@@ -6,6 +6,7 @@ The application's options and hooks are not touched: what is added is added to w
 from __future__ import annotations
 
 import inspect
+import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, cast
@@ -16,13 +17,15 @@ from opentelemetry.context import Context, attach, detach, get_current
 from spanrelay._guard import guarded, swallow
 from spanrelay.errors import SpanRelayError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.middleware import is_covered
+from spanrelay.pipeline.middleware import is_covered, registered
 from spanrelay.plugins.demand import demand
 from spanrelay.records import ToolRequest
 from spanrelay.tracing import Tracing
 from spanrelay_claude_agent_sdk import tools
 from spanrelay_claude_agent_sdk.marks import mark_permission
 from spanrelay_claude_agent_sdk.sessions import Session, outside, session_in
+
+_log = logging.getLogger("spanrelay")
 
 PARTIAL = "--include-partial-messages"
 PATIENCE = 600
@@ -183,6 +186,22 @@ async def _judged_answer(tool: tools.ToolRun, wanted: Any, answer: Any) -> Any:
     return answer if left is wanted else replace(answer, updated_input=left)
 
 
+_warned: set[str] = set()
+
+
+def _warn_of_models() -> None:
+    """Say once which policy does not hold here: no call of a model passes through this process."""
+    for entry in registered.entries:
+        kinds = entry.kinds or frozenset()
+        if entry.name not in _warned and "llm" in kinds and not kinds & {"tool", "agent"}:
+            _warned.add(entry.name)
+            _log.warning(
+                "policy %r is for model calls, and Claude Code makes those of the Claude Agent SDK itself, so it does "
+                "not hold for them; refuse runs of the SDK, or its tools",
+                entry.name,
+            )
+
+
 def _is_governed(session: Session) -> bool:
     return demand.stops or is_covered(session.main.scope)
 
@@ -198,6 +217,7 @@ class Joining:
         bound = inspect.signature(wrapped).bind(*args, **kwargs)
         given = bound.arguments
         session = session_in() or Session(None, self._tracing, whole=False)
+        _warn_of_models()
         hooks = Hooks(session)
         given["hooks"] = hooks.added_to(given.get("hooks"))
         given["transport"] = Seen(given["transport"], session)

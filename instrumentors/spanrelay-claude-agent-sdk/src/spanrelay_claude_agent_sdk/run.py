@@ -48,7 +48,7 @@ class RunCall(AgentRun):
         tracing: Opens the spans.
     """
 
-    __slots__ = ("_counted", "_ended_with", "_free", "_prompts", "_turns", "errand", "spent")
+    __slots__ = ("_counted", "_ended_with", "_free", "_prompts", "_resulted", "_turns", "errand", "spent")
 
     def __init__(
         self, given: Any, errand: Errand | None, session_id: str | None, system: Sequence[Part], tracing: Tracing
@@ -63,6 +63,7 @@ class RunCall(AgentRun):
         self._counted: dict[str, int] = {}
         self._turns = 0
         self._prompts: list[Any] = []
+        self._resulted = False
         self._ended_with: Any = None
         if session_id is not None:
             self.belongs_to(session_id)
@@ -87,6 +88,7 @@ class RunCall(AgentRun):
 
     def results(self, message: Mapping[str, Any], cost: float, *, interrupted: bool) -> None:
         """Take what the CLI says at the end of a turn."""
+        self._resulted = True
         with guarded("reading the result of a run"):
             self._say({PREFIX + name: message[key] for key, name in _SAID.items() if _is_plain(message.get(key))})
             self._say({PREFIX + "total_cost_usd": cost - self.spent})
@@ -114,6 +116,11 @@ class RunCall(AgentRun):
     def _say(self, attributes: Mapping[str, Any]) -> None:
         if self.span.is_recording():
             self.span.set_attributes(attributes)
+
+    def left(self) -> None:
+        """Nobody reads on; where that is after a result, nothing is missing."""
+        if not self._resulted:
+            self.record.incomplete = "closed"
 
     def ends(self, error: BaseException | None = None) -> None:
         """It is over; policy that stands around it is told so, in its own task."""

@@ -56,7 +56,7 @@ class Runs:
                     detach(token)
                 yield message
         except GeneratorExit:
-            run.record.incomplete = "closed"
+            run.left()
             raise
         except BaseException as raised:
             error = raised
