@@ -1,66 +1,26 @@
-"""The rows of graphs: an agent of LangGraph with five rounds of tools, and what one more node costs.
-
-The model answers from memory, so that what is measured is LangGraph and what is added to it.
-"""
+"""The rows of graphs: an agent of LangGraph with five rounds of tools, and what one more node costs."""
 
 from __future__ import annotations
 
-import asyncio
-import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.tools import tool
-from langgraph import prebuilt
 from langgraph.graph import END, START, StateGraph
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 
 import spanrelay
-from benchmarks import workload
+from benchmarks import agents
 from benchmarks.floor import ATTRIBUTES, encoding_provider
-from benchmarks.measure import Cost, Effort, Figure, Way, differences, interleave, median
+from benchmarks.measure import Cost, Effort, Way, differences, interleave
 from benchmarks.results import Result, against_floor
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langgraph import LangGraphInstrumentor
 
-ROUNDS = 5
 _NODES = 10
-
-
-class Scripted(BaseChatModel):
-    """Asks for a tool in each of `ROUNDS` rounds, and then answers."""
-
-    @property
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
-        """Offer nothing: the script knows what it asks for."""
-        return self
-
-    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
-        done = sum(isinstance(message, ToolMessage) for message in messages)
-        calls = [{"name": "forecast", "args": {"city": "Bergen"}, "id": f"call_{done}"}]
-        message = AIMessage(workload.text(200)) if done == ROUNDS else AIMessage("", tool_calls=calls)
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-@tool
-def forecast(city: str) -> str:
-    """Say what the weather of a city will be."""
-    return workload.text(120)
-
-
-def agent() -> Any:
-    """Return an agent as LangGraph makes it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # LangGraph calls its own maker of agents deprecated
-        return prebuilt.create_react_agent(Scripted(), [forecast], name="weather")
+AGENTS = (LangGraphInstrumentor, LangChainInstrumentor)
+"""What records an agent whole: its run and its nodes, its models and its tools."""
 
 
 def nodes(count: int, work: Callable[[Any], Any]) -> Any:
@@ -85,6 +45,18 @@ def recording(
     )
     runtime = spanrelay.activate(settings, tracer_provider=provider)
     assert runtime is not None
+    try:
+        with instrumented(provider, *kinds) as switch:
+            yield switch
+    finally:
+        runtime.shutdown()
+
+
+@contextmanager
+def instrumented(
+    provider: TracerProvider, *kinds: type[BaseInstrumentor]
+) -> Generator[tuple[Callable[[], None], Callable[[], None]]]:
+    """Yields what takes the instrumentation out and puts it back."""
     instrumentors = [kind() for kind in kinds]
 
     def off() -> None:
@@ -101,39 +73,23 @@ def recording(
         yield off, on
     finally:
         off()
-        runtime.shutdown()
 
 
-def _added(row: str, ours: list[Cost], bare: list[Cost]) -> Result:
-    """Return what `ours` adds to `bare`, in percent of `bare`, by wall time."""
-    added, least = median([cost.wall for cost in differences(ours, bare)]), median([cost.wall for cost in bare])
-    percent = Figure(100 * added.value / least.value, 100 * added.error / least.value)
-    return Result(row, f"wall, on {least.value / 1e3:.1f} ms", "%", percent.value, percent.error, limit=20.0)
-
-
-def _agent(row: str, call: Callable[[Any, Any], object], effort: Effort) -> list[Result]:
+def _agent(row: str, effort: Effort) -> list[Result]:
     provider, _ = encoding_provider()
-    given = {"messages": [("user", workload.text(300))]}
-    with recording(provider, LangGraphInstrumentor, LangChainInstrumentor) as (off, on):
-        run = agent()
-        bare, ours = interleave(
-            (Way(lambda: call(run, given), off), Way(lambda: call(run, given), on, provider.force_flush)), effort
-        )
-    return [_added(row, ours, bare)]
+    title, awaited = agents.ROWS[row]
+    with recording(provider, *AGENTS) as (off, on), agents.runs(awaited=awaited) as run:
+        return agents.measure(title, (Way(run, off), Way(run, on, provider.force_flush)), effort, limit=20.0)
 
 
 def agent_sync(effort: Effort) -> list[Result]:
-    """An agent with five rounds of tools."""
-    return _agent("LangGraph agent", lambda run, given: run.invoke(given), effort)
+    """An agent with five rounds of tools: its run and nodes, its models and its tools."""
+    return _agent("agent", effort)
 
 
 def agent_async(effort: Effort) -> list[Result]:
     """The same, async."""
-    loop = asyncio.new_event_loop()
-    try:
-        return _agent("LangGraph agent, async", lambda run, given: loop.run_until_complete(run.ainvoke(given)), effort)
-    finally:
-        loop.close()
+    return _agent("agent-async", effort)
 
 
 def node(effort: Effort) -> list[Result]:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 import openai
 from opentelemetry.sdk.trace import TracerProvider
 
-from benchmarks import workload
+from benchmarks import agents, workload
 from benchmarks.floor import EncodingExporter, encoding_provider, floor_of
 from benchmarks.measure import FULL, QUICK, Effort, Way, interleave
 from benchmarks.results import Result, against_floor
@@ -44,6 +45,16 @@ class Work:
     exported: Callable[[], int]
 
 
+@dataclass(frozen=True)
+class Switch:
+    """Puts an instrumentation out of force and in force, sends what it recorded, and counts the bytes of that."""
+
+    off: Callable[[], object]
+    on: Callable[[], object]
+    flush: Callable[[], object]
+    exported: Callable[[], int]
+
+
 class Peer(Protocol):
     """An instrumentation that is in force only where a `Way` puts it in force."""
 
@@ -55,12 +66,18 @@ class Peer(Protocol):
         """Return a call of a tool. Raises NotImplementedError where the instrumentation records none."""
         ...
 
+    def agents(self) -> AbstractContextManager[Switch]:
+        """Instrument agents of LangGraph. Raises NotImplementedError where an agent has to be built for it."""
+        ...
+
 
 class PatchedSDK:
     """An instrumentation that patches the SDK: the application's call is the same with it and without."""
 
-    def __init__(self, provider: TracerProvider, exporter: EncodingExporter, patched: Patched) -> None:
-        self._provider, self._exporter, self._patched = provider, exporter, patched
+    def __init__(
+        self, provider: TracerProvider, exporter: EncodingExporter, patched: Patched, agents: str | None = None
+    ) -> None:
+        self._provider, self._exporter, self._patched, self._agents = provider, exporter, patched, agents
 
     def call(self, exchange: Exchange) -> Work:
         """Return `client.chat.completions.create(…)`."""
@@ -73,16 +90,32 @@ class PatchedSDK:
         """Raise: who patches a model's SDK sees no tools."""
         raise NotImplementedError("records no tool calls")
 
+    @contextmanager
+    def agents(self) -> Generator[Switch]:
+        """Instrument LangChain, and with it LangGraph, as far as the instrumentation goes."""
+        patched = self._patched_agents
+        yield Switch(patched.off, patched.on, self._provider.force_flush, lambda: self._exporter.bytes)
+        patched.off()
 
-def instrumentor(module: str) -> Callable[[], AbstractContextManager[Peer]]:
-    """Return how to install the `OpenAIInstrumentor` of `module`."""
+    @cached_property
+    def _patched_agents(self) -> Patched:
+        """Made once: most instrumentors change nothing when they are asked again."""
+        module, _, name = (self._agents or "").partition(":")
+        instrument = getattr(import_module(module), name)().instrument
+        self._patched.off()
+        with agents.runs(awaited=False) as run:
+            return Patched(lambda: instrument(tracer_provider=self._provider), run, agents.PACKAGES)
+
+
+def instrumentor(module: str, agents: str) -> Callable[[], AbstractContextManager[Peer]]:
+    """Return how to install the `OpenAIInstrumentor` of `module`; `agents` is where that of LangChain is."""
 
     @contextmanager
     def installed() -> Generator[Peer]:
         provider, exporter = encoding_provider()
         instrument = import_module(module).OpenAIInstrumentor().instrument
         patched = Patched(lambda: instrument(tracer_provider=provider))
-        yield PatchedSDK(provider, exporter, patched)
+        yield PatchedSDK(provider, exporter, patched, agents)
         patched.off()
 
     return installed
@@ -110,6 +143,15 @@ class SpanRelay(PatchedSDK):
             Way(managed, flush=self._provider.force_flush),
         )
         return Work(bare, recorded, bare, lambda: self._exporter.bytes)
+
+    @contextmanager
+    def agents(self) -> Generator[Switch]:
+        """Record runs of graphs and their nodes, models and tools."""
+        from benchmarks import graphs
+
+        self._patched.off()
+        with graphs.instrumented(self._provider, *graphs.AGENTS) as (off, on):
+            yield Switch(off, on, self._provider.force_flush, lambda: self._exporter.bytes)
 
 
 @contextmanager
@@ -156,6 +198,10 @@ class Relay:
             return await relay.tools.execute("forecast", arguments, forecast, tool_call_id="call_1")
 
         return self._work(bare, managed)
+
+    def agents(self) -> AbstractContextManager[Switch]:
+        """Raise: Relay's middleware and its callbacks are given to an agent when it is made and run."""
+        raise NotImplementedError("patches no framework: an agent has to be built with its middleware")
 
     def close(self) -> None:
         """Let go of the file and the loop."""
@@ -252,15 +298,24 @@ def nemo_relay() -> Generator[Peer]:
 
 PEERS: dict[str, Callable[[], AbstractContextManager[Peer]]] = {
     "spanrelay": spanrelay,
-    "genai": instrumentor("opentelemetry.instrumentation.genai.openai"),
-    "openinference": instrumentor("openinference.instrumentation.openai"),
-    "traceloop": instrumentor("opentelemetry.instrumentation.openai"),
+    "genai": instrumentor(
+        "opentelemetry.instrumentation.genai.openai",
+        "opentelemetry.instrumentation.genai.langchain:LangChainInstrumentor",
+    ),
+    "openinference": instrumentor(
+        "openinference.instrumentation.openai", "openinference.instrumentation.langchain:LangChainInstrumentor"
+    ),
+    "traceloop": instrumentor(
+        "opentelemetry.instrumentation.openai", "opentelemetry.instrumentation.langchain:LangchainInstrumentor"
+    ),
     "nemo-relay": nemo_relay,
 }
 
 
 def measure(peer: Peer, row: str, effort: Effort) -> list[Result]:
     """Measure one row. Raises RuntimeError where the content is not in what the peer exported."""
+    if row in agents.ROWS:
+        return _agent(peer, row, effort)
     if row == TOOL:
         name, work, content = "managed tool call", peer.tool(), workload.chat(1_000).content
     else:
@@ -272,6 +327,14 @@ def measure(peer: Peer, row: str, effort: Effort) -> list[Result]:
     least = Way(floor.call, work.plain.enter, floor.flush)
     bare, recorded, plain, floors = interleave((work.bare, work.recorded, work.plain, least), effort)
     return against_floor(name, recorded, bare, floors, None, plain)
+
+
+def _agent(peer: Peer, row: str, effort: Effort) -> list[Result]:
+    title, awaited = agents.ROWS[row]
+    with peer.agents() as switch, agents.runs(awaited=awaited) as run:
+        bare, recorded = Way(run, switch.off), Way(run, switch.on, switch.flush)
+        _prove(Work(bare, recorded, bare, switch.exported), agents.CONTENT)
+        return agents.measure(title, (bare, recorded), effort)
 
 
 def _prove(work: Work, size: int) -> None:
@@ -313,7 +376,7 @@ def main() -> int:
     """Measure, and print one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peer", description=__doc__.split("\n")[0])
     parser.add_argument("name", choices=PEERS)
-    parser.add_argument("rows", nargs="+", choices=[*workload.EXCHANGES, TOOL])
+    parser.add_argument("rows", nargs="+", choices=[*workload.EXCHANGES, TOOL, *agents.ROWS])
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
     print(json.dumps(_run(chosen.name, chosen.rows, QUICK if chosen.quick else FULL)))

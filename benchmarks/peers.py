@@ -17,8 +17,15 @@ from benchmarks import workload
 from benchmarks.environments import ROOT, Environment
 from benchmarks.results import Result, aligned
 
-ROWS = (*workload.EXCHANGES, "tool")
-_COMMON = ("openai==3.57.0", "opentelemetry-sdk==1.45.2", "opentelemetry-exporter-otlp-proto-http==1.45.2")
+ROWS = (*workload.EXCHANGES, "tool", "agent", "agent-async")
+_COMMON = (
+    "openai==3.57.0",
+    "langchain==1.5.2",
+    "langchain-core==1.8.3",
+    "langgraph==1.2.24",
+    "opentelemetry-sdk==1.45.2",
+    "opentelemetry-exporter-otlp-proto-http==1.45.2",
+)
 _TIMEOUT_S = 900
 
 
@@ -44,24 +51,37 @@ def _environment(name: str, *requirements: str, editable: Sequence[str] = ()) ->
     return Environment(name, (*_COMMON, *requirements), editable)
 
 
+OURS = (".", *(f"instrumentors/spanrelay-{name}" for name in ("openai", "langchain", "langgraph")))
 PEERS = (
-    Peer("spanrelay", "SpanRelay", _environment("spanrelay", editable=(".", "instrumentors/spanrelay-openai"))),
+    Peer("spanrelay", "SpanRelay", _environment("spanrelay", editable=OURS)),
     Peer(
         "genai",
         "OTel genai",
-        _environment("genai", "opentelemetry-instrumentation-genai-openai==1.3b0"),
+        _environment(
+            "genai",
+            "opentelemetry-instrumentation-genai-openai==1.3b0",
+            "opentelemetry-instrumentation-genai-langchain==1.3b0",
+        ),
         {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "span_only"},
     ),
     Peer(
         "openinference",
         "OpenInference",
-        _environment("openinference", "openinference-instrumentation-openai==0.1.66"),
+        _environment(
+            "openinference",
+            "openinference-instrumentation-openai==0.1.66",
+            "openinference-instrumentation-langchain==0.1.80",
+        ),
         {"OPENINFERENCE_HIDE_INPUTS": "false", "OPENINFERENCE_HIDE_OUTPUTS": "false"},
     ),
     Peer(
         "traceloop",
         "Traceloop",
-        _environment("traceloop", "opentelemetry-instrumentation-openai==0.62.4"),
+        _environment(
+            "traceloop",
+            "opentelemetry-instrumentation-openai==0.62.4",
+            "opentelemetry-instrumentation-langchain==0.62.4",
+        ),
         {"TRACELOOP_TRACE_CONTENT": "true"},
     ),
     Peer("nemo-relay", "NeMo Relay", _environment("nemo-relay", "nemo-relay==0.10.4")),
@@ -129,7 +149,7 @@ def run_all(rows: Sequence[str], *, quick: bool) -> list[Outcome]:
 
 def report(outcomes: Sequence[Outcome]) -> str:
     """Return the table of ratios, what was installed, and every reason for a missing figure."""
-    keys = list(dict.fromkeys((result.row, result.figure) for outcome in outcomes for result in outcome.results))
+    keys = list(dict.fromkeys((result.row, _figure(result)) for outcome in outcomes for result in outcome.results))
     lines = [("work", "figure", *(outcome.peer.title for outcome in outcomes))]
     lines += [(*key, *(_cell(outcome, key) for outcome in outcomes)) for key in keys]
     notes = [f"All with {', '.join(_COMMON)}."]
@@ -138,9 +158,18 @@ def report(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*aligned(lines), "", *notes, *reasons])
 
 
+def _figure(result: Result) -> str:
+    """Return what was measured, without on what: that differs a little from peer to peer."""
+    return result.figure.partition(", on ")[0]
+
+
 def _cell(outcome: Outcome, key: tuple[str, str]) -> str:
     for result in outcome.results:
-        if (result.row, result.figure) == key and result.ratio is not None:
+        if (result.row, _figure(result)) != key:
+            continue
+        if result.unit == "%":
+            return f"{result.value:+.0f} % (± {result.error:.1f})"
+        if result.ratio is not None:
             return f"{result.ratio:.1f} x ({result.value:,.0f} ± {result.error:,.0f} µs)".replace(",", " ")
     return "-"
 

@@ -155,23 +155,38 @@ def post(exchange: Exchange) -> Callable[[], object]:
     return streamed if exchange.chunks else whole
 
 
+def ask_once() -> None:
+    """Ask in every way that is measured."""
+    for exchange in (chat(10), stream(2)):
+        create(exchange)()
+
+
 class Patched:
-    """What an instrumentor changed in the SDK, to be taken out and put back between blocks.
+    """What an instrumentor changed in an SDK, to be taken out and put back between blocks.
 
     Works on the difference that `instrument()` made, so that a peer whose `uninstrument()` does nothing can be
     interleaved like the others.
+
+    Args:
+        instrument: Changes the SDK.
+        use: Uses it first: an SDK loads its parts as they are used, and one that came later would look as if it had
+            always been patched.
+        packages: The SDK's packages.
     """
 
-    def __init__(self, instrument: Callable[[], object]) -> None:
-        # The SDK loads its parts as they are used: one that came later would look as if it had always been patched.
-        for exchange in (chat(10), stream(2)):
-            create(exchange)()
-        before = _attributes()
+    def __init__(
+        self,
+        instrument: Callable[[], object],
+        use: Callable[[], object] = ask_once,
+        packages: tuple[str, ...] = ("openai",),
+    ) -> None:
+        use()
+        before = _attributes(packages)
         instrument()
         owners = {key[0] for key in before}
         self._changed = [
             (owner, name, before[key][2] if key in before else _INHERITED, value)
-            for key, (owner, name, value) in _attributes().items()
+            for key, (owner, name, value) in _attributes(packages).items()
             if (before[key][2] is not value if key in before else key[0] in owners and isinstance(owner, type))
         ]
         if not self._changed:
@@ -195,12 +210,12 @@ _INHERITED = object()
 """Stands for an attribute that a class took from its base before an instrumentor gave it one of its own."""
 
 
-def _attributes() -> dict[tuple[int, str], tuple[Any, str, Any]]:
-    """Return every attribute of the SDK's modules and classes, but for its thousands of types."""
+def _attributes(packages: tuple[str, ...]) -> dict[tuple[int, str], tuple[Any, str, Any]]:
+    """Return every attribute of the SDK's modules and classes, but for thousands of types."""
     found: dict[tuple[int, str], tuple[Any, str, Any]] = {}
     for module_name, module in list(sys.modules.items()):
         parts = module_name.split(".")
-        if parts[0] != "openai" or "types" in parts or module is None:
+        if parts[0] not in packages or module is None or parts[:2] == ["openai", "types"]:
             continue
         owners = [module, *(value for value in vars(module).values() if isinstance(value, type))]
         for owner in owners:
