@@ -1,6 +1,6 @@
-"""An agent whose tool asks an MCP server in another process, in which an agent answers: one trace, one trajectory.
+"""An agent whose tool asks another process without a word of the trace: over MCP, and over HTTP that is instrumented.
 
-Both carry the trace by themselves; the MCP SDK has an environment of its own here.
+What carries the trace by itself has an environment of its own here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from tests.telemetry.otlp_server import OtlpServer
 from spanrelay_testkit.model_server import ModelServer
 
 from .processes import assembled, collected, exporting
-from .test_processes import answers, check_that_one_embeds_the_other, check_that_the_tool_is_above
+from .test_processes import CALLER as HTTP_CALLER
+from .test_processes import (
+    SERVICE,
+    answers,
+    ask_over_http,
+    check_that_one_embeds_the_other,
+    check_that_the_tool_is_above,
+)
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("SPANRELAY_TEST_MCP") != "1",
-    reason="set SPANRELAY_TEST_MCP=1 to install the MCP SDK apart, and test with it",
+    reason="set SPANRELAY_TEST_MCP=1 to install the MCP SDK and instrumentation of HTTP apart, and test with them",
 )
 
 SERVER = """
@@ -75,19 +82,32 @@ asyncio.run(main())
 """
 
 
+UNAWARE = HTTP_CALLER.replace(", propagation.headers()", "").replace("from spanrelay import propagation\n", "")
+
+
+HTTP = ["opentelemetry-instrumentation-urllib==0.66b1", "opentelemetry-util-http==0.66b1"]
+
+
 @pytest.fixture(scope="module")
-def spans(tmp_path_factory: pytest.TempPathFactory) -> list[ReadableSpan]:
-    """The spans of both programs, run to their end."""
-    programs = programs_of(
-        "mcp", ["openai", "langchain", "langgraph"], ["mcp", "langchain-openai", "langchain", "langgraph"]
-    )
+def python() -> list[str]:
+    """`opentelemetry-instrument python` of the environment."""
+    ours = ["openai", "langchain", "langgraph"]
+    programs = programs_of("mcp", ours, ["mcp", "langchain-openai", "langchain", "langgraph"])
+    # They ask for the very version of OpenTelemetry that they came with, and run with the next.
+    pip = [programs / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, *HTTP], check=True)
+    return [str(programs / "opentelemetry-instrument"), str(programs / "python")]
+
+
+@pytest.fixture(scope="module")
+def spans(tmp_path_factory: pytest.TempPathFactory, python: list[str]) -> list[ReadableSpan]:
+    """The spans of an MCP server and its client, run to their end."""
     folder, collector = tmp_path_factory.mktemp("mcp"), OtlpServer()
     (folder / "server.py").write_text(SERVER)
     (folder / "caller.py").write_text(CALLER)
-    python = [programs / "opentelemetry-instrument", programs / "python"]
     with contextlib.closing(collector), ModelServer(answers) as model:
         done = subprocess.run(
-            [*python, folder / "caller.py", *python, folder / "server.py"],
+            [*python, "caller.py", *python, "server.py"],
             cwd=folder,
             env=exporting("desk", collector, model),
             capture_output=True,
@@ -114,3 +134,15 @@ def test_both_are_one_trajectory_behind_the_collector(spans: list[ReadableSpan],
     for number, order in enumerate((spans, spans[::-1])):
         [document] = assembled(order, tmp_path / str(number))
         check_that_one_embeds_the_other(document)
+
+
+def test_an_instrumented_http_client_carries_the_trace_of_a_program_that_knows_nothing_of_it(
+    python: list[str], tmp_path: Path
+) -> None:
+    assert "propagation" not in UNAWARE
+    with contextlib.closing(OtlpServer()) as collector, ModelServer(answers) as model:
+        assert ask_over_http(tmp_path, collector, model, python, SERVICE, UNAWARE) == "Take one.\n"
+    found = collected(collector)
+    check_that_the_tool_is_above(found, "ask_meteorologist")
+    [document] = assembled(found, tmp_path / "trajectories")
+    check_that_one_embeds_the_other(document)

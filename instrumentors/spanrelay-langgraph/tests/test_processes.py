@@ -83,19 +83,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ReadableSp
     """Both programs, run to their end: where, and the spans of both."""
     folder, collector = tmp_path_factory.mktemp("processes"), OtlpServer()
     with contextlib.closing(collector), ModelServer(answers) as model:
-        assert ask_over_http(folder, collector, model) == "Take one.\n"
+        assert ask_over_http(folder, collector, model, command(), SERVICE, CALLER) == "Take one.\n"
     return folder, collected(collector)
 
 
-def ask_over_http(folder: Path, collector: OtlpServer, model: ModelServer) -> str:
-    """Run both programs to their end; what the caller said."""
-    (folder / "service.py").write_text(SERVICE)
-    (folder / "caller.py").write_text(CALLER)
-    with launched(command("service.py"), folder, exporting("weather", collector, model)) as service:
+def ask_over_http(folder: Path, collector: OtlpServer, model: ModelServer, start: list[str], *texts: str) -> str:
+    """Run two programs, which `start` starts, to their end: a service, and who asks it; what the caller said."""
+    for name, text in zip(("service.py", "caller.py"), texts, strict=True):
+        (folder / name).write_text(text)
+    with launched([*start, "service.py"], folder, exporting("weather", collector, model)) as service:
         assert service.stdout is not None
         port = service.stdout.readline().strip()
         done = subprocess.run(
-            command("caller.py", f"http://127.0.0.1:{port}"),
+            [*start, "caller.py", f"http://127.0.0.1:{port}"],
             cwd=folder,
             env=exporting("desk", collector, model),
             capture_output=True,
