@@ -20,9 +20,10 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, set_span_in_context
 
+from spanrelay import semconv
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
-from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, span_name
+from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, AttributeValue, span_name
 from spanrelay.tracing import Tracing, default_tracing, describe_error, recording
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,6 +73,7 @@ class Scope:
     """One entered scope. `span` is its span; `session_id`, `user_id` and `metadata` reach every span below."""
 
     __slots__ = (
+        "_handed",
         "_known",
         "_observation",
         "_observers",
@@ -95,6 +97,7 @@ class Scope:
         self._registry: Registry[Any] | None = None
         self._observers: Registry[Any] | None = None
         self._token: Token[Context] | None = None
+        self._handed: tuple[SpanRecord, Mapping[str, AttributeValue]] | None = None
         self._tracing = default_tracing()
         self.started = time.perf_counter_ns()
         if parent is None:
@@ -153,6 +156,20 @@ class Scope:
     def metadata(self) -> dict[str, JSON]:
         """The scope's metadata over what it inherits."""
         return self.record.metadata
+
+    @property
+    def handed(self) -> Mapping[str, AttributeValue]:
+        """What the span of everything below starts with: the session, the user and the metadata. Nobody changes it."""
+        record, parent = self.record, self.parent
+        if record.session_id is None and record.user_id is None and not record.metadata:
+            return _NOTHING
+        if parent is not None and _is_of_one(record, parent.record):
+            return parent.handed
+        known = self._handed
+        if known is None or not _is_of_one(record, known[0]):
+            identity = inherit(SpanRecord(0, 0), self)
+            known = self._handed = identity, semconv.write_start(identity, recording.dialect)
+        return known[1]
 
     @property
     def size(self) -> int:
@@ -425,6 +442,16 @@ async def values_within_async(
     except BaseException as error:
         entered.close(error)
         raise
+
+
+_NOTHING: Mapping[str, AttributeValue] = {}
+
+
+def _is_of_one(record: SpanRecord, other: SpanRecord) -> bool:
+    """Whether two records are of one session, user and metadata: of the very same objects."""
+    return (
+        record.session_id is other.session_id and record.user_id is other.user_id and record.metadata is other.metadata
+    )
 
 
 def inherit(record: SpanRecord, parent: Scope | None) -> SpanRecord:

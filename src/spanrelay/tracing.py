@@ -5,7 +5,6 @@ Nothing here reads a payload: that is done later, on another thread, by whoever 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 from weakref import WeakValueDictionary
@@ -242,10 +241,12 @@ class Start:
                 attributes[names.SERVER_PORT] = record.server_port
         self.attributes: Mapping[str, AttributeValue] = attributes
 
-    def within(self, scope: SpanRecord) -> Start:
-        """Return this start with what `scope`, the record of a scope's identity alone, hands down."""
-        other = copy.copy(self)
-        other.attributes = {**self.attributes, **semconv.write_start(scope, recording.dialect)}
+    def within(self, handed: Mapping[str, AttributeValue]) -> Start:
+        """Return this start with what the scope around hands down."""
+        if not handed:
+            return self
+        other = object.__new__(Start)
+        other.name, other.kind, other.attributes = self.name, self.kind, {**self.attributes, **handed}
         return other
 
 

@@ -57,7 +57,7 @@ class Opened:
         self.scope = current_scope(self.outer)
         self.started = time.perf_counter_ns()
         if self.scope is not None:
-            start = start.within(inherit(SpanRecord(0, 0), self.scope))
+            start = start.within(self.scope.handed)
         self.span = tracing.begin(start, self.outer, time_)
 
 

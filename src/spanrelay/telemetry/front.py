@@ -16,7 +16,13 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 class Front(Protocol):
     """A span processor that hands on to the processors behind it."""
 
-    behind: tuple[SpanProcessor, ...]
+    @property
+    def behind(self) -> tuple[SpanProcessor, ...]:
+        """The processors that it hands on to."""
+        ...
+
+    @behind.setter
+    def behind(self, processors: tuple[SpanProcessor, ...], /) -> None: ...
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Add a processor behind the others."""

@@ -10,10 +10,12 @@ import logging
 import operator
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.trace import Link, SpanContext, Status
 
 from spanrelay import _json
@@ -63,7 +65,18 @@ class RelaySpanProcessor(SpanProcessor):
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
-        self.behind: tuple[SpanProcessor, ...] = ()
+        self.behind = ()
+
+    @property
+    def behind(self) -> tuple[SpanProcessor, ...]:
+        """The processors that are told of what this one has made of spans."""
+        return self._behind
+
+    @behind.setter
+    def behind(self, processors: tuple[SpanProcessor, ...]) -> None:
+        self._behind = processors
+        self._told_of_starts = tuple(each for each in processors if _listens(each, "on_start"))
+        self._told_of_endings = tuple(each for each in processors if _listens(each, "_on_ending"))
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Add a processor behind the others; a provider's `add_span_processor` comes here."""
@@ -76,10 +89,11 @@ class RelaySpanProcessor(SpanProcessor):
         told = observation.active
         if not ours:
             offer(span, parent_context)
-        if observation.active or not ours:
+        if told or not ours:
             with guarded("looking for who observes a span"):
                 told = self._begin(span, ours, parent_context)
-        self._each("on_start", span, parent_context)
+        if self._told_of_starts:
+            _each(self._told_of_starts, "on_start", span, parent_context)
         if self.worker is not None and not told:
             self.worker.started(span)
 
@@ -117,7 +131,8 @@ class RelaySpanProcessor(SpanProcessor):
         if not ours:
             with guarded("masking a span"):
                 _mask_in_place(span)
-        self._each("_on_ending", span)
+        if self._told_of_endings:
+            _each(self._told_of_endings, "_on_ending", span)
 
     def _freeze(self, span: Span, ours: bool) -> None:
         """Fix who sees the end of `span`, and finish in place what others recorded of it."""
@@ -149,7 +164,7 @@ class RelaySpanProcessor(SpanProcessor):
             if span_id in self._left_out:
                 self._left_out.discard(span_id)
                 span = _unsampled(span)
-        self._each("on_end", span)
+        _each(self._behind, "on_end", span)
 
     def _view(self, ended: Ended) -> ReadableSpan:
         attributes = LazyAttributes(ended, self.dialect, content=self.content)
@@ -161,13 +176,6 @@ class RelaySpanProcessor(SpanProcessor):
     def _tell_end(self, span: ReadableSpan, ended: Ended, watchers: Watchers, watch: Watch | None) -> None:
         tell(watchers, SpanEnd, ended, watch.told if watch is not None else (), self.told_content)
         setattr(span, TOLD, watchers.subscribers)
-
-    def _each(self, method: str, *args: Any) -> None:
-        for processor in self.behind:
-            try:
-                getattr(processor, method)(*args)
-            except Exception as error:
-                _report(processor, method, error)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Flush the worker and subscribers, then the processors behind; False when the time ran out."""
@@ -187,7 +195,27 @@ class RelaySpanProcessor(SpanProcessor):
             self.worker.shutdown(timeout=30.0)
         if not mailbox.flush(_EXIT_SECONDS):
             losses.add("waits for subscribers that did not keep up")
-        self._each("shutdown")
+        _each(self._behind, "shutdown")
+
+
+_SILENT = frozenset(
+    getattr(kind, method)
+    for kind in (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
+    for method in ("on_start", "_on_ending")
+)
+"""Methods of the SDK's that do nothing."""
+
+
+def _listens(processor: SpanProcessor, method: str) -> bool:
+    return getattr(getattr(processor, method, None), "__func__", None) not in _SILENT
+
+
+def _each(processors: tuple[SpanProcessor, ...], method: str, *args: Any) -> None:
+    for processor in processors:
+        try:
+            getattr(processor, method)(*args)
+        except Exception as error:
+            _report(processor, method, error)
 
 
 _reported: set[tuple[str, str]] = set()
@@ -238,9 +266,13 @@ def _mask_in_place(span: Span) -> None:
             items[key] = masked
 
 
+# Spans have few names.
+_masked_name = lru_cache(maxsize=1024)(mask_text)
+
+
 def _mask_around(span: ReadableSpan) -> None:
     """Mask what stands beside the attributes: name, status text, events and links."""
-    span._name = mask_text(span._name)
+    span._name = _masked_name(span._name)
     description = span._status.description
     if description:
         masked = mask_text(description)

@@ -38,6 +38,8 @@ class Pending:
     def take(self, recorded: Recorded) -> int:
         """Count the payload of `recorded`, or drop it; return the bytes counted."""
         size = recorded.size
+        if not size:
+            return 0
         with self._lock:
             if self.size + size <= self._limit:
                 self.size += size
@@ -77,7 +79,7 @@ class Ended:
             instrumentation have been sanitized by now.
     """
 
-    __slots__ = ("_face", "_frozen", "_lock", "_pending", "_record", "_recorded", "_size", "attributes", "span")
+    __slots__ = ("_face", "_frozen", "_pending", "_record", "_recorded", "_size", "attributes", "lock", "span")
 
     def __init__(
         self, span: ReadableSpan, recorded: Recorded | None, pending: Pending, frozen: Frozen | None = None
@@ -88,7 +90,8 @@ class Ended:
         self._pending = pending
         self._size = pending.take(recorded) if recorded is not None else 0
         self.attributes: Mapping[str, Any] = span._attributes or {}
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
+        """Held by whoever reads the record, or the attributes that are made of it."""
         self._record: SpanRecord | None = None
         self._face: Face | None = None
 
@@ -100,7 +103,7 @@ class Ended:
     @property
     def record(self) -> SpanRecord:
         """The span as a record: from what our call recorded, else read from the attributes."""
-        with self._lock:
+        with self.lock:
             if self._record is None:
                 self._record = self._read()
             return self._record
@@ -272,16 +275,12 @@ class LazyAttributes(BoundedAttributes):
         self._content = content
         self._items: dict[str, Any] | None = None
         self._dropped = 0
-        self._once = threading.Lock()
-        self._lock = self._once
+        self._lock = ended.lock
         self._immutable = True
-        given = ended.attributes
-        self.maxlen = getattr(given, "maxlen", None)
-        self.max_value_len = getattr(given, "max_value_len", None)
 
     def _read(self) -> dict[str, Any]:
         if self._items is None:
-            with self._once:
+            with self._lock:
                 if self._items is None:
                     self._items = self._project(cast("Ended", self._ended))
                     # It holds the span, whose attributes these are: the cycle would outlive the export.
@@ -297,10 +296,11 @@ class LazyAttributes(BoundedAttributes):
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
-        return self._limit(mask_values(items), getattr(ended.attributes, "dropped", 0))
+        return self._limit(mask_values(items), ended.attributes)
 
-    def _limit(self, items: dict[str, Any], dropped: int) -> dict[str, Any]:
-        length = self.max_value_len
+    def _limit(self, items: dict[str, Any], given: Any) -> dict[str, Any]:
+        self.maxlen, length = getattr(given, "maxlen", None), getattr(given, "max_value_len", None)
+        self.max_value_len, dropped = length, getattr(given, "dropped", 0)
         if length is not None:
             items = {k: v[:length] if isinstance(v, str) else v for k, v in items.items()}
         self._dropped = dropped

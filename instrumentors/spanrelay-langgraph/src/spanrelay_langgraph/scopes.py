@@ -37,22 +37,22 @@ NOT_YET: Any = object()
 class RunScope(Scope):
     """A run of a graph. `output` is the state that it left, once it has."""
 
-    __slots__ = ("_handed", "output")
+    __slots__ = ("_of_nodes", "output")
 
     def __init__(self, record: SpanRecord, parent: Scope | None, name: str) -> None:
         super().__init__(record, parent, name)
         self.output: Any = NOT_YET
-        self._handed: Mapping[str, AttributeValue] | None = None
+        self._of_nodes: Mapping[str, AttributeValue] | None = None
 
     @property
-    def handed(self) -> Mapping[str, AttributeValue]:
+    def of_nodes(self) -> Mapping[str, AttributeValue]:
         """What the span of every node of this run starts with."""
-        if self._handed is None:
-            self._handed = _handed_by(self)
-        return self._handed
+        if self._of_nodes is None:
+            self._of_nodes = _of_nodes(self)
+        return self._of_nodes
 
 
-def _handed_by(scope: Scope | None) -> Mapping[str, AttributeValue]:
+def _of_nodes(scope: Scope | None) -> Mapping[str, AttributeValue]:
     return semconv.write_start(inherit(SpanRecord(0, 0, kind="chain"), scope), recording.dialect)
 
 
@@ -81,7 +81,7 @@ class NodeScope(Scope):
         """Start the span with what LangGraph knows of the node."""
         self._tracing = tracing
         above = self.parent
-        attributes = above.handed if isinstance(above, RunScope) else _handed_by(above)
+        attributes = above.of_nodes if isinstance(above, RunScope) else _of_nodes(above)
         if above is None or above.span is None or above.span.is_recording():
             with guarded("reading what a node is"):
                 attributes = {**attributes, **_facts(self._task)}
