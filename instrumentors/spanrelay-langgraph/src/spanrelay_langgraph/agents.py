@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 from langchain_core.messages import SystemMessage
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from spanrelay._guard import guarded
 from spanrelay.codecs import langchain_messages
@@ -46,6 +45,8 @@ def brief_of(graph: Any) -> ModelRequest | None:
 
 
 def _read(graph: Any, brief: dict[str, Any]) -> ModelRequest | None:
+    from langchain_core.utils.function_calling import convert_to_openai_tool  # slow to import, and for agents only
+
     prompt = brief.get("system")
     system = prompt.content if isinstance(prompt, SystemMessage) else prompt
     tools: list[Any] = [*_tools_in(graph), *_only_described(brief.get(_TOOLS))]
