@@ -20,7 +20,8 @@ from .ways import QUESTION, named, of, queried, traces, tree, weather_model
 
 PRE = {"tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_use_id": "toolu_1"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {"command": "ls"}}
-TOOL = (init(), assistant(CALL), Ask("PreToolUse", **PRE))
+PROMPTED = Ask("UserPromptSubmit", prompt=QUESTION)
+TOOL = (PROMPTED, init(), assistant(CALL), Ask("PreToolUse", **PRE))
 
 
 def run(*steps: Any, **more: Any) -> list[Any]:
@@ -278,10 +279,10 @@ def test_a_hook_of_ours_that_fails_denies_only_under_policy(instrumented: Captur
         return [one["response"] for one in transport.answers]
 
     without_name = {name: value for name, value in PRE.items() if name != "tool_name"}
-    steps = (init(), assistant(CALL), Ask("PreToolUse", **without_name), told("toolu_1", "files"), result())
-    assert answers(Script(*steps)) == [{}]
+    steps = (PROMPTED, init(), assistant(CALL), Ask("PreToolUse", **without_name), told("toolu_1", "files"), result())
+    assert answers(Script(*steps)) == [{}, {}]
     with use(guardrail(kinds=["tool"])(lambda call: None)):
-        [refused] = answers(Script(*steps))
+        _, refused = answers(Script(*steps))
     assert refused["hookSpecificOutput"]["permissionDecision"] == "deny"
     caplog.clear()
 

@@ -181,6 +181,30 @@ def test_a_tool_is_run_once(instrumented: Capture, options: Any) -> None:
     assert "cannot send it again" in str(named(instrumented, "execute_tool Bash").status.description)
 
 
+SWITCHED_OFF: list[dict[str, Any]] = [{"extra_args": {"bare": None}}, {"env": {"CLAUDE_CODE_SIMPLE": "1"}}]
+
+
+@pytest.mark.parametrize("switch", SWITCHED_OFF, ids=["--bare", "CLAUDE_CODE_SIMPLE"])
+@each_way
+def test_a_cli_that_calls_no_hooks_does_not_get_to_run_tools_under_policy(
+    instrumented: Capture, options: Any, run: Way, switch: dict[str, Any], caplog: Any, tmp_path: Path
+) -> None:
+    def touching(asked: Asked) -> list[Block]:
+        return [text("Done.")] if asked.results else [ask_for("Bash", {"command": f"touch {tmp_path}/made"})]
+
+    with Provider(touching) as provider, use(no_shell):
+        with pytest.raises(MiddlewareError, match="calls no hooks in this session"):
+            run(QUESTION, options(provider, **switch))
+        assert not (tmp_path / "made").exists()
+    caplog.clear()  # the SDK's own complaint
+
+
+def test_a_cli_that_calls_no_hooks_is_recorded_without_policy(instrumented: Capture, options: Any) -> None:
+    with Provider(shell_model) as provider:
+        assert "original" in result_of(queried(QUESTION, options(provider, extra_args={"bare": None})))
+    assert [line.strip().split()[0] for line in tree(instrumented)] == ["invoke_agent", "chat", "execute_tool", "chat"]
+
+
 # --- the application's own hooks and permissions ---
 
 

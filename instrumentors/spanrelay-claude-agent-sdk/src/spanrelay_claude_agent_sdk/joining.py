@@ -9,16 +9,16 @@ import inspect
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import wrapt
 from opentelemetry.context import Context, attach, detach, get_current
 
 from spanrelay._guard import guarded, swallow
-from spanrelay.errors import SpanRelayError
+from spanrelay.errors import MiddlewareError, SpanRelayError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.middleware import is_covered, registered
-from spanrelay.plugins.demand import demand
+from spanrelay.pipeline.middleware import registered
 from spanrelay.records import ToolRequest
 from spanrelay.tracing import Tracing
 from spanrelay_claude_agent_sdk import tools
@@ -49,11 +49,30 @@ class Seen(wrapt.ObjectProxy):  # pyright: ignore[reportMissingTypeArgument] - w
     async def read_messages(self) -> AsyncGenerator[Any, None]:
         """Pass on what the application is to see."""
         async for message in self.__wrapped__.read_messages():
+            self._self_check(message)
             passes = True
             with guarded("looking at a message of Claude Code"):
                 passes = self._self_session.saw(message)
             if passes:
                 yield message
+
+    def _self_check(self, message: Any) -> None:
+        """Let no model be asked in a session whose CLI calls no hooks, where there is policy for tools.
+
+        Raises:
+            MiddlewareError: it is so, and the CLI has been ended before it could run a tool.
+        """
+        session = self._self_session
+        if session.hooked or not session.asks_model(message) or not tools.governed(session.scope):
+            return
+        process = getattr(self.__wrapped__, "_process", None)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+        raise MiddlewareError(
+            "Claude Code calls no hooks in this session (--bare and CLAUDE_CODE_SIMPLE switch them off), so that "
+            "policy for tools would not hold; run it with hooks, or without that policy"
+        )
 
 
 async def _within(context: Context, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -74,8 +93,7 @@ class Hooks:
         """Return the application's hooks with ours before them; the CLI runs those of one event side by side."""
         session = self._session
         # Not where nobody registered policy: an older CLI could not be connected to.
-        holds = demand.stops or is_covered(session.main.scope) or (session.run is not None and _is_governed(session))
-        strict = {"on_failure": "block"} if holds else {}
+        strict = {"on_failure": "block"} if tools.governed(session.scope) else {}
         ours: dict[str, dict[str, Any]] = {
             "PreToolUse": {"hooks": [self.before], "timeout": PATIENCE, **strict},
             "PostToolUse": {"hooks": [self.after], "timeout": PATIENCE},
@@ -91,13 +109,14 @@ class Hooks:
 
     async def before(self, said: Any, tool_use_id: str | None, context: Any) -> dict[str, Any]:
         """A tool is about to run."""
+        self._session.hooked = True
         try:
             request = ToolRequest(said["tool_name"], said.get("tool_input"), said.get("tool_use_id") or tool_use_id)
             return tools.decision(await self._session.tool_begins(request, said.get("agent_id")))
         except Exception as error:
             if not isinstance(error, SpanRelayError):
                 swallow("asking policy about a tool of Claude Code", error)
-            return tools.denial(str(error)) if _is_governed(self._session) else {}
+            return tools.denial(str(error)) if tools.governed(self._session.scope) else {}
 
     async def after(self, said: Any, tool_use_id: str | None, context: Any) -> dict[str, Any]:
         """A tool has run."""
@@ -126,6 +145,7 @@ class Hooks:
 
     async def prompted(self, said: Any, tool_use_id: str | None, context: Any) -> dict[str, Any]:
         """The CLI takes up something to do."""
+        self._session.hooked = True
         with guarded("looking at a prompt of Claude Code"):
             self._session.prompted(str(said.get("prompt") or ""))
         return {}
@@ -186,6 +206,9 @@ async def _judged_answer(tool: tools.ToolRun, wanted: Any, answer: Any) -> Any:
     return answer if left is wanted else replace(answer, updated_input=left)
 
 
+_OFFERS = ("offered_tools", "removed_tools")
+"""What a policy file registers so that no model is offered a denied tool: here the tool is refused when it is called."""
+
 _warned: set[str] = set()
 
 
@@ -193,17 +216,15 @@ def _warn_of_models() -> None:
     """Say once which policy does not hold here: no call of a model passes through this process."""
     for entry in registered.entries:
         kinds = entry.kinds or frozenset()
-        if entry.name not in _warned and "llm" in kinds and not kinds & {"tool", "agent"}:
+        if entry.name in _warned or entry.name.endswith(_OFFERS):
+            continue
+        if "llm" in kinds and not kinds & {"tool", "agent"}:
             _warned.add(entry.name)
             _log.warning(
                 "policy %r is for model calls, and Claude Code makes those of the Claude Agent SDK itself, so it does "
                 "not hold for them; refuse runs of the SDK, or its tools",
                 entry.name,
             )
-
-
-def _is_governed(session: Session) -> bool:
-    return demand.stops or is_covered(session.main.scope)
 
 
 class Joining:

@@ -16,6 +16,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 
 from spanrelay.errors import MiddlewareError
 from spanrelay.records import ToolRequest
+from spanrelay.scopes import Scope, current_scope
 from spanrelay.tracing import Tracing
 from spanrelay_claude_agent_sdk import content, tools
 from spanrelay_claude_agent_sdk.actors import Actor, SubAgent, system_of, system_of_agent
@@ -56,6 +57,8 @@ class Session:
         self.tools: dict[str, ToolRun] = {}
         self.hides_partials = False
         """Whether the CLI says more than the application asked for."""
+        self.hooked = False
+        """Whether the CLI has called one of our hooks: it does so before it first asks the model."""
         self.refusal: BaseException | None = None
         """What policy raised where the SDK would only have logged it."""
         self._whole = whole
@@ -76,6 +79,11 @@ class Session:
     def context(self) -> Context:
         """The context of the run in progress, or the one in which the session was made."""
         return self.outer if self.run is None else self.main.context
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope of the main agent, or the one in which the session was made."""
+        return self.main.scope or current_scope(self.outer)
 
     # --- runs ---
 
@@ -174,6 +182,13 @@ class Session:
         if look is not None:
             look(self, seen)
         return not (self.hides_partials and _is_partial(seen))
+
+    @staticmethod
+    def asks_model(message: Any) -> bool:
+        """Whether a message says that the CLI asks the model now, or has done so."""
+        if not isinstance(message, Mapping):
+            return False
+        return message.get("type") in ("assistant", "stream_event") or message.get("status") == "requesting"
 
     def _learn_id(self, session_id: Any) -> None:
         if isinstance(session_id, str) and session_id:

@@ -17,7 +17,9 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import Opened
 from spanrelay.pipeline.driver import ajudge
 from spanrelay.pipeline.function import FunctionCall, ToolExecution
+from spanrelay.pipeline.middleware import registered
 from spanrelay.records import ErrorInfo, ToolRequest
+from spanrelay.scopes import Scope
 from spanrelay.tracing import Start, Tracing
 from spanrelay_claude_agent_sdk import content
 from spanrelay_claude_agent_sdk.actors import Actor
@@ -77,6 +79,12 @@ class ToolRun(ToolExecution):
         self.record.error = ErrorInfo(FAILED, error)
         if interrupted:
             self.record.incomplete = "cancelled"
+
+
+def governed(scope: Scope | None) -> bool:
+    """Whether there is policy for tools in `scope`."""
+    registries = (registered, *(scope.registries if scope is not None else ()))
+    return any(entry.kinds is None or "tool" in entry.kinds for each in registries for entry in each.entries)
 
 
 async def judge(call: FunctionCall, given: Any) -> Any:
