@@ -334,6 +334,20 @@ def test_a_later_prompt_of_a_stream_is_judged_too(instrumented: Capture, options
         assert not any(asked.says("Now gossip.") for asked in provider.asked)
 
 
+def test_policy_for_runs_is_never_asked_about_no_prompt(instrumented: Capture, options: Any) -> None:
+    seen: list[Any] = []
+
+    @guardrail(kinds=["agent"])
+    def noting(call: Any) -> str | None:
+        seen.append(call.request.input)
+        return None
+
+    with Provider(lambda asked: [text("Yes.")]) as provider, use(noting):
+        queried(stream_of("One.", "Two."), options(provider))
+    assert seen == ["One.", "Two."]
+    assert of(named(instrumented, "invoke_agent claude"))["input.value"] == '["One.","Two."]'
+
+
 def test_a_later_turn_is_judged_and_the_client_goes_on(instrumented: Capture, options: Any) -> None:
     async def turns(provider: Provider) -> list[Any]:
         said: list[Any] = []
@@ -400,7 +414,7 @@ def test_policy_around_a_run_sees_how_it_ended(instrumented: Capture, options: A
         queried(QUESTION, options(provider))
         in_turns(QUESTION, options(provider))
         streamed(QUESTION, options(provider))
-    assert seen[:2] == ["Yes.", "Yes."]
+    assert seen == ["Yes.", "Yes."], "of a stream of prompts there is no one answer"
 
 
 def test_sanitizers_change_what_is_recorded_and_nothing_else(instrumented: Capture, options: Any) -> None:

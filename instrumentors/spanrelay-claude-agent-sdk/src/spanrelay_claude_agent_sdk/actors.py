@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry.context import Context
 
@@ -82,9 +82,8 @@ class Actor:
         """Take an event of the provider's stream."""
         if event.get("type") == "message_start":
             message = event.get("message")
-            exchange = self._exchange(message if isinstance(message, Mapping) else {})
-            exchange.began()
-            exchange._count(exchange_usage(message))
+            known = cast("Mapping[str, Any]", message) if isinstance(message, Mapping) else {}
+            self._exchange(known).began(known)
         elif self.exchange is not None and event.get("type") == "message_stop":
             self.rest("cancelled")
         elif self.exchange is not None:
@@ -130,11 +129,6 @@ class Actor:
         if exchange is not None and exchange.scope is not None:
             exchange.close(incomplete, error)
             self.ready()
-
-
-def exchange_usage(message: Any) -> Any:
-    """Return the usage of a message that has only begun."""
-    return message.get("usage") if isinstance(message, Mapping) else None
 
 
 class SubAgent(Actor):

@@ -62,8 +62,9 @@ class Exchange:
         self._tracing = tracing
         self.span = tracing.open(self.record, context, self._started)
 
-    def began(self) -> None:
-        """The model has begun to answer."""
+    def began(self, message: Mapping[str, Any]) -> None:
+        """The model has begun to answer, with what it says of its message first."""
+        self._count(message.get("usage"))
         self._latest = time.time_ns()
         self.record.time_to_first_chunk = (self._latest - self._started) / 1e9
         if self.record.request is not None:

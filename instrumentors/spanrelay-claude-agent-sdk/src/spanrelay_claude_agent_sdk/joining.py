@@ -207,7 +207,7 @@ async def _judged_answer(tool: tools.ToolRun, wanted: Any, answer: Any) -> Any:
 
 
 _OFFERS = ("offered_tools", "removed_tools")
-"""What a policy file registers so that no model is offered a denied tool: here the tool is refused when it is called."""
+"""What a policy file registers so that no model is offered a denied tool; here each is refused when it is called."""
 
 _warned: set[str] = set()
 

@@ -91,6 +91,8 @@ class Session:
         """Begin a run with what the application says; policy has decided when this returns."""
         errand = Errand()
         run = RunCall(given, errand, self._id, self.main.system, self.tracing)
+        # Of a stream of prompts each is judged when it comes.
+        run.exempt = given is None
         await errand.begin(run, get_current())
         if errand.sent:
             self._enter(run)
@@ -106,7 +108,7 @@ class Session:
 
     def _hears(self, said: Any) -> None:
         if said is not None:
-            self._submitted.add(content.text_of(said))
+            self._submitted.add(_squeezed(content.text_of(said)))
             self.main.heard(said)
 
     async def submit(self, said: Any) -> Any:
@@ -132,10 +134,11 @@ class Session:
 
     def prompted(self, said: str) -> None:
         """Take what the CLI was prompted with: by the application, or by itself when a background task is done."""
-        if said in self._submitted:
-            self._submitted.discard(said)
+        known = _squeezed(said)
+        if known in self._submitted:
+            self._submitted.discard(known)
             return
-        for queued in [queued for queued in self._queued if content.text_of(queued) == said][:1]:
+        for queued in [queued for queued in self._queued if _squeezed(content.text_of(queued)) == known][:1]:
             self._queued.remove(queued)
         if self.run is None:
             self._go_on(said)
@@ -383,6 +386,11 @@ def session_in(context: Context | None = None) -> Session | None:
 def outside(context: Context) -> Context:
     """Return `context` as one in which the SDK connects to no session's CLI."""
     return otel_context.set_value(_SESSION_KEY, None, context)
+
+
+def _squeezed(said: str) -> str:
+    """Return a prompt as it is known by: the CLI may tell it with other white space."""
+    return "".join(said.split())
 
 
 def _is_partial(message: Mapping[str, Any]) -> bool:
