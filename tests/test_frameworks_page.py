@@ -25,22 +25,20 @@ FRAMEWORKS = {
     "pydantic-ai": ("Pydantic AI", ("pydantic-ai", "openai")),
     "nemo-agent-toolkit": ("NeMo Agent Toolkit", ("nemo-agent-toolkit", "langchain", "langgraph")),
     "nemo-guardrails": ("NeMo Guardrails", ("nemo-guardrails",)),
+    "agno": ("Agno", ("openai",)),
     "smolagents": ("smolagents", ("openai",)),
     "openai": ("OpenAI SDK, without a framework", ("openai",)),
 }
-BESIDE = {"smolagents": ("openinference-instrumentation-smolagents",)}
-"""Packages of others that record a framework for which there is none of ours."""
-LIMITS = {
-    (
-        "claude-agent-sdk",
-        "policy",
-    ): "tools and runs are refused and rewritten; Claude Code asks the model itself, so that a call of it cannot be.",
-    (
-        "smolagents",
-        "policy",
-    ): "models are refused and rewritten, and with `tools.offered` a denied tool is offered to no "
-    "model; a tool itself can only be refused by a package of its framework.",
+BESIDE = {
+    "agno": ("openinference-instrumentation-agno",),
+    "smolagents": ("openinference-instrumentation-smolagents",),
 }
+"""Packages of others that record a framework for which there is none of ours."""
+_OFFERED = (
+    "models are refused and rewritten, and with `tools.offered` a denied tool is offered to no model; a tool itself "
+    "can only be refused by a package of its framework."
+)
+LIMITS = {("agno", "policy"): _OFFERED, ("smolagents", "policy"): _OFFERED}
 REASONS = {
     ("nemo-guardrails", "sub-agents"): "rails have no agents; an agent that an action runs is beneath the action.",
     ("nemo-guardrails", "interrupts"): "a run of rails cannot be interrupted.",
@@ -67,9 +65,10 @@ installed too (`spanrelay-openai`). Each package's README says what it records, 
 
 COLUMNS = """\
 
-Any other framework is recorded by whatever OpenTelemetry instrumentation it has, as smolagents is, and policy holds
-where a model is asked through an SDK above. A span that such instrumentation opens for a model call is filled with what
-the package of the SDK saw, and none is opened beside it.
+Any other framework is recorded by whatever OpenTelemetry instrumentation it has, as Agno and smolagents are, and policy
+holds where a model is asked through an SDK above. A span that such instrumentation opens for a model call is filled
+with what the package of the SDK saw, and none is opened beside it, also where a router such as LiteLLM is between. Only
+spans that are made in callbacks, as LangChain's are, are not around the call: install the package of that framework.
 
 Where somebody else's instrumentor records the same calls as one of ours, in whatever order the two were switched on,
 its spans are left out and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them, and each model call still has

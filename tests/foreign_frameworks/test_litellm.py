@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.own_environment import Traced, programs_of
-from tests.programs import environment
+from tests.own_environment import Traced, launch, programs_of
 
 from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
@@ -76,7 +74,7 @@ def answers(request: Request) -> Answer:
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    return programs_of("foreign-litellm", ["openai"], THEIRS)
+    return programs_of("litellm", ["openai"], THEIRS)
 
 
 @pytest.fixture
@@ -86,25 +84,8 @@ def server() -> Iterator[ModelServer]:
 
 
 def run(programs: Path, program: str, folder: Path, server: ModelServer, setting: str) -> Traced:
-    (folder / "program.py").write_text(program)
-    settings = {
-        "OTEL_TRACES_EXPORTER": "console",
-        "OTEL_METRICS_EXPORTER": "none",
-        "SPANRELAY_FOREIGN_SPANS": setting,
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    }
-    done = subprocess.run(
-        [programs / "opentelemetry-instrument", programs / "python", "program.py"],
-        cwd=folder,
-        env=environment(server, settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "lost or left out" not in done.stderr
-    return Traced(done.returncode, done.stdout, done.stderr, folder)
+    settings = {"SPANRELAY_FOREIGN_SPANS": setting, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    return launch(programs, program, folder, server, **settings)
 
 
 def ids(ran: Traced) -> list[str | None]:

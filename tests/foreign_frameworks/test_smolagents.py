@@ -6,18 +6,12 @@ The programs know nothing of either, and run in an environment of their own.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.own_environment import Traced, programs_of
-from tests.plugins.installed import distribution
-from tests.programs import Run, environment
-from tests.trajectory.program import accept
-from tests.trajectory.spans import story
+from tests.own_environment import COOL, Traced, launch, programs_of
 
-from spanrelay.trajectory.atif import violations
 from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
@@ -72,33 +66,6 @@ agent = CodeAgent([get_weather], model, name="coder", description="Codes.", verb
 print(agent.run("How is Oslo?"), file=sys.stderr)
 """
 
-COOLER = """
-from dataclasses import dataclass
-
-from spanrelay import request_intercept
-
-
-@dataclass
-class Config:
-    temperature: float = 1.0
-
-
-class Cooler:
-    name = "cooler"
-    config_model = Config
-
-    def validate(self, config):
-        return []
-
-    def register(self, context):
-        @request_intercept(kinds=["llm"])
-        def cool(call):
-            call.request.parameters["temperature"] = context.config.temperature
-            return call.request
-
-        context.use(cool)
-"""
-
 
 def asks_for_two_tools(request: Request) -> Answer:
     """Calls both tools that it is offered, or the agent below, and then answers with what it was told."""
@@ -119,9 +86,7 @@ def writes_code(request: Request) -> Answer:
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    return programs_of(
-        "foreign-frameworks", ["openai"], ["smolagents[openai]", "openinference-instrumentation-smolagents"]
-    )
+    return programs_of("smolagents", ["openai"], ["smolagents[openai]", "openinference-instrumentation-smolagents"])
 
 
 @pytest.fixture
@@ -130,38 +95,16 @@ def server() -> Iterator[ModelServer]:
         yield server
 
 
-def run(programs: Path, program: str, folder: Path, server: ModelServer, *, fails: bool = False) -> Traced:
-    (folder / "program.py").write_text(program)
-    site = distribution(folder / "site", "other", "cooler", COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")
-    settings = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [programs / "opentelemetry-instrument", programs / "python", "program.py"],
-        cwd=folder,
-        env=environment(server, settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode != 0) is fails, done.stderr
-    assert "lost or left out" not in done.stderr
-    return Traced(done.returncode, done.stdout, done.stderr, folder)
-
-
-def told(ran: Run) -> list[str]:
-    """The story of the one document, the system prompt and figures aside."""
-    [document] = ran.trajectories
-    assert violations(document) == []
-    accept(document)
-    lines = [line.partition(" {'prompt_tokens'")[0] for line in story(document)]
-    return [line for line in lines if not line.startswith("system You are")]
+def told(ran: Traced) -> list[str]:
+    """The story of the one document, the system prompt aside."""
+    return [line for line in ran.story if not line.startswith("system You are")]
 
 
 @pytest.mark.proves("smolagents", "one trace")
 def test_an_agent_with_tools_is_one_trace_with_one_span_for_each_model_call(
     programs: Path, tmp_path: Path, server: ModelServer
 ) -> None:
-    ran = run(programs, AGENT, tmp_path, server)
+    ran = launch(programs, AGENT, tmp_path, server)
     assert "Rain at noon." in ran.err
     first = ["LLM OpenAIModel.generate", []]
     tools = [["TOOL SimpleTool", []], ["TOOL SimpleTool", []]]
@@ -174,7 +117,7 @@ def test_an_agent_with_tools_is_one_trace_with_one_span_for_each_model_call(
 
 
 def test_a_run_reads_like_the_conversation(programs: Path, tmp_path: Path, server: ModelServer) -> None:
-    ran = run(programs, AGENT, tmp_path, server)
+    ran = launch(programs, AGENT, tmp_path, server)
     lines = told(ran)
     asked = [("get_weather", {"city": "Oslo"}), ("get_time", {"city": "Oslo"})]
     assert lines[:2] == [
@@ -192,8 +135,8 @@ def test_a_streamed_run_is_the_same_trace_and_tells_the_same(
 ) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "streamed").mkdir()
-    whole = run(programs, AGENT, tmp_path / "whole", server)
-    streamed = run(programs, STREAMED, tmp_path / "streamed", server)
+    whole = launch(programs, AGENT, tmp_path / "whole", server)
+    streamed = launch(programs, STREAMED, tmp_path / "streamed", server)
     assert all(request.body.get("stream") for request in server.requests[2:])
     assert str(streamed.tree()).replace("generate_stream", "generate") == str(whole.tree())
     assert all(call["gen_ai.response.time_to_first_chunk"] > 0 for call in streamed.of("LLM"))
@@ -205,10 +148,9 @@ def test_a_file_rewrites_a_parameter_takes_a_tool_away_and_refuses_a_model_call(
     programs: Path, tmp_path: Path, server: ModelServer
 ) -> None:
     (tmp_path / "spanrelay.toml").write_text(
-        "[plugins.policy]\ntools.deny = ['get_time']\ntools.offered = 'remove'\nsession.max_calls = 1\n"
-        "[plugins.cooler]\ntemperature = 0.25\n"
+        f"[plugins.policy]\ntools.deny = ['get_time']\ntools.offered = 'remove'\nsession.max_calls = 1\n{COOL}"
     )
-    ran = run(programs, AGENT, tmp_path, server, fails=True)
+    ran = launch(programs, AGENT, tmp_path, server, fails=True)
     [request] = server.requests
     assert request.body["temperature"] == 0.25
     assert [tool["function"]["name"] for tool in request.body["tools"]] == ["get_weather", "final_answer"]
@@ -221,7 +163,7 @@ def test_a_file_rewrites_a_parameter_takes_a_tool_away_and_refuses_a_model_call(
 
 @pytest.mark.proves("smolagents", "sub-agents")
 def test_an_agent_below_another_is_its_child_and_embedded(programs: Path, tmp_path: Path, server: ModelServer) -> None:
-    ran = run(programs, TEAM, tmp_path, server)
+    ran = launch(programs, TEAM, tmp_path, server)
     told(ran)
     [document] = ran.trajectories
     [below] = document["subagent_trajectories"]
@@ -232,14 +174,14 @@ def test_an_agent_below_another_is_its_child_and_embedded(programs: Path, tmp_pa
 
 def test_tools_that_an_agent_calls_from_code_have_their_arguments(programs: Path, tmp_path: Path) -> None:
     with ModelServer(writes_code) as server:
-        ran = run(programs, CODE, tmp_path, server)
+        ran = launch(programs, CODE, tmp_path, server)
     assert "agent [('get_weather', {'city': 'Oslo'})] [('rain in Oslo', False, False)]" in told(ran)
     assert len(ran.of("LLM")) == 2
 
 
 def test_a_model_call_that_fails_is_one_span_and_told_as_failed(programs: Path, tmp_path: Path) -> None:
     with ModelServer(lambda request: error(400)) as server:
-        ran = run(programs, AGENT, tmp_path, server, fails=True)
+        ran = launch(programs, AGENT, tmp_path, server, fails=True)
     [call] = ran.of("LLM")
     assert call["error.type"] == "openai.BadRequestError"
     assert told(ran)[-1].endswith("failed")
