@@ -13,6 +13,7 @@ from spanrelay import guardrail
 from spanrelay_testkit.capture import Capture, said
 
 from .provider import Asked, Block, Provider, text, use
+from .transport import SESSION, Ask, Script, assistant, init, result, told
 from .ways import Way, each_way, named, of, queried, result_of, traces, tree
 
 HELPER = {"helper": AgentDefinition(description="Knows the weather.", prompt="You are the helper.", tools=["Bash"])}
@@ -104,3 +105,36 @@ def test_one_in_the_background_of_a_client_outlives_the_turn_that_began_it(instr
     assert lines[3:7] == BELOW
     assert len({of(span)["gen_ai.conversation.id"] for span in instrumented.spans}) == 1
     assert [line for line in lines if "agent" in line].count("invoke_agent claude") == len(instrumented.of("AGENT")) - 1
+
+
+@pytest.mark.parametrize("forwarded", [True, False])
+def test_words_that_the_cli_passes_on_are_not_said_twice(instrumented: Capture, options: Any, forwarded: bool) -> None:
+    with Provider(delegating(background=False)) as provider:
+        queried("Ask the helper.", options(provider, agents=HELPER, forward_subagent_text=forwarded))
+    assert [said(span) for span in instrumented.of("LLM")] == ["", "", "It is sunny.", "The helper is done."]
+
+
+@pytest.mark.parametrize("status", ["killed", "completed"])
+def test_one_that_is_stopped_says_so(instrumented: Capture, status: str) -> None:
+    call = {
+        "type": "tool_use",
+        "id": "toolu_a",
+        "name": "Agent",
+        "input": {"prompt": "Rome?", "subagent_type": "helper"},
+    }
+    given = {"tool_name": "Agent", "tool_input": call["input"], "tool_use_id": "toolu_a"}
+    task = {"type": "system", "task_id": "t1", "uuid": "u", "session_id": SESSION}
+    steps = (
+        init(),
+        assistant(call),
+        Ask("PreToolUse", **given),
+        {**task, "subtype": "task_started", "task_type": "local_agent", "tool_use_id": "toolu_a", "description": "d"},
+        Ask("PostToolUse", **given, tool_response={"isAsync": True}),
+        told("toolu_a", "launched") | {"tool_use_result": {"isAsync": True}},
+        {**task, "subtype": "task_updated", "patch": {"status": status}},
+        result(),
+    )
+    queried("Ask the helper.", None, transport=Script(*steps))
+    helper = of(named(instrumented, "invoke_agent helper"))
+    assert helper["spanrelay.incomplete"] == "cancelled", "stopped, or cut off by the end of the session"
+    assert helper["input.value"] == "Rome?"

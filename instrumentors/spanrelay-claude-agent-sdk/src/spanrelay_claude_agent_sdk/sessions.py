@@ -331,7 +331,8 @@ class Session:
         agent = self._agents.get(call_id)
         tool = self.tools.get(call_id)
         if agent is None and tool is not None:
-            said = started or cast("Mapping[str, Any]", tool.given or {})
+            asked = cast("Mapping[str, Any]", tool.given) if isinstance(tool.given, Mapping) else {}
+            said = {**asked, **(started or {})}
             name = str(said.get("subagent_type") or "general-purpose")
             agent = SubAgent(name, system_of_agent(self.options, name), tool.scope, tool.context, self.tracing)
             agent.model = self.main.model
