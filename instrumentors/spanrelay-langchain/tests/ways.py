@@ -81,12 +81,16 @@ def through(answer: Coroutine[Any, Any, Any]) -> Any:
 
 
 _seconds = itertools.count(60)
+_kept: list[Any] = []
+"""Clients whose loop is over. LangChain lets go of them when there are many, and Python would complain of that."""
 
 
 def chat(server: ModelServer, **options: Any) -> ChatOpenAI:
     # LangChain shares HTTP clients of one timeout, and an async one belongs to the loop of its first call.
     options = {"max_retries": 0, "timeout": next(_seconds), **options}
-    return ChatOpenAI(model="gpt-5", base_url=server.url, api_key="none", **options)
+    model = ChatOpenAI(model="gpt-5", base_url=server.url, api_key="none", **options)
+    _kept.append(model.root_async_client)
+    return model
 
 
 class Fake(BaseChatModel):
