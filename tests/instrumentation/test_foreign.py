@@ -112,6 +112,20 @@ def test_they_stay_where_that_was_asked_for() -> None:
     world.runtime.shutdown()
 
 
+def test_of_spans_that_are_kept_those_of_model_calls_made_beside_ours_are_not_exported() -> None:
+    world = World(foreign_spans="keep")
+    foreign.cover("langchain-core")
+    for name in ("langchain", "openai"):
+        tracer = world.provider.get_tracer(f"openinference.instrumentation.{name}")
+        for kind in ("LLM", "CHAIN", "TOOL"):
+            span = tracer.start_span(f"{name} {kind}")
+            span.set_attribute("openinference.span.kind", kind)
+            span.end()
+    names = [span.name for span in world.exporter.get_finished_spans()]
+    assert names == ["langchain CHAIN", "langchain TOOL", "openai LLM", "openai CHAIN", "openai TOOL"]
+    world.runtime.shutdown()
+
+
 def test_a_tracer_configurator_of_the_users_own_holds() -> None:
     provider = TracerProvider(
         shutdown_on_exit=False, _tracer_configurator=lambda scope: _TracerConfig(is_enabled=scope.name != "silent")
