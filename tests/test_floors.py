@@ -11,7 +11,7 @@ FLOORS: list[list[str]] = [
     ["registry", "tracing", "scopes", "propagation"],
     ["pipeline"],
     ["telemetry", "trajectory"],
-    ["config", "plugins", "instrumentation", "otlp", "atof", "atif", "sdk", "runtime"],
+    ["config", "installed", "plugins", "instrumentation", "otlp", "atof", "atif", "sdk", "runtime"],
     ["distro", "cli", "testing"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "trajectory")}

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from spanrelay import (
+    CodecError,
     ConfigurationError,
     GuardrailRejected,
     arun_tool,
@@ -93,6 +94,76 @@ def ask(client: openai.OpenAI, model: str = "gpt-5", **options: Any) -> Any:
 
 def tool(name: str) -> Any:
     return run_tool(name, lambda: f"{name} ran")
+
+
+# --- parameters ---
+
+PARAMETERS = """
+[plugins.policy.parameters."gpt-5*"]
+temperature = 0.25
+max_tokens = 100
+[plugins.policy.parameters."*"]
+seed = 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "sent"),
+    [
+        ("gpt-5-mini", {}, {"temperature": 0.25, "max_completion_tokens": 100}),
+        ("GPT-5", {"temperature": 1.0, "seed": 1}, {"temperature": 0.25, "max_completion_tokens": 100, "seed": 1}),
+        ("gpt-5", {"max_tokens": 900}, {"temperature": 0.25, "max_tokens": 100}),
+        ("o4", {"temperature": 1.0}, {"temperature": 1.0, "seed": 7}),
+    ],
+)
+def test_parameters_are_those_of_the_first_pattern_of_the_model(
+    client: Any, server: ModelServer, policy: Any, model: str, given: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    policy(PARAMETERS)
+    ask(client, model, **given)
+    [request] = server.requests
+    assert {key: value for key, value in request.body.items() if key not in ("model", "messages")} == sent
+
+
+def test_parameters_are_what_is_sent_whatever_else_changes_the_request(
+    client: Any, server: ModelServer, policy: Any
+) -> None:
+    @request_intercept(kinds=["llm"])
+    def other(call: Any) -> Any:
+        return replace(call.request, model="gpt-5", parameters={"temperature": 2.0})
+
+    policy(PARAMETERS)
+    handle = use(other)
+    try:
+        ask(client, "o4")
+    finally:
+        handle.remove()
+    [request] = server.requests
+    assert (request.body["model"], request.body["temperature"]) == ("gpt-5", 0.25)
+    assert "seed" not in request.body
+
+
+def test_a_parameter_that_an_api_does_not_have_is_not_sent_without(
+    client: Any, server: ModelServer, policy: Any
+) -> None:
+    policy('[plugins.policy.parameters."*"]\nseed = 3')
+    with pytest.raises(CodecError, match="seed"):
+        client.responses.create(model="gpt-5", input="hello")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[plugins.policy.parameters."*"]\ntemprature = 1.0', 'parameters."*".temprature: is not known'),
+        ('[plugins.policy.parameters."*"]\nseed = "x"', 'parameters."*".seed'),
+        ('[plugins.policy.parameters."*"]\n', 'parameters."*": sets nothing'),
+    ],
+)
+def test_parameters_that_are_none_are_told(policy: Any, text: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        policy(text)
+    assert told in str(refused.value)
 
 
 # --- lists ---

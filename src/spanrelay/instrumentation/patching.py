@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 import wrapt
 
 from spanrelay._guard import guarded, losses
+from spanrelay.installed import version_of
 from spanrelay.instrumentation import foreign
 from spanrelay.plugins.demand import demand, end_now
 
@@ -233,14 +234,4 @@ def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
 
 
 def _named(package: str) -> str:
-    return f"{package} {installed_version(package) or '(unknown version)'}"
-
-
-def installed_version(package: str) -> str | None:
-    """Return the version of a distribution, or None where it is not installed."""
-    from importlib import metadata  # slow to import, and rarely needed
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return f"{package} {version_of(package) or '(unknown version)'}"

@@ -14,7 +14,7 @@ from opentelemetry.context import get_current
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec
-from spanrelay.errors import MiddlewareError
+from spanrelay.errors import CodecError, MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
@@ -135,6 +135,13 @@ class ModelCall(Call):
         wire = self.wire if self._request is None else self.codec.encode_request(self._request, self.wire)
         return self.original if self._is_untouched(wire) else wire
 
+    def _asked(self) -> Mapping[str, Any]:
+        """Return what was to be sent, or the application's own request where policy put in it what the API lacks."""
+        try:
+            return self.outgoing()
+        except CodecError:
+            return self.original
+
     def _is_untouched(self, wire: Mapping[str, Any]) -> bool:
         # A copy differs from what JSON has no form for (NaN, a cycle, an iterator), which is the SDK's to refuse.
         return wire == self.original or (self._copied is not None and wire == _json.loads(self._copied))
@@ -195,7 +202,7 @@ class ModelCall(Call):
     def finish(self, end: int | None = None) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
         if self.sent is None and self._provider is None and self.span.is_recording():
-            self.sent = _json.dumps(self.outgoing())
+            self.sent = _json.dumps(self._asked())
         self._copied = None
         if self._lender is not None:
             # The framework's call ends the span, and reads what was kept here.
@@ -207,7 +214,7 @@ class ModelCall(Call):
 
     def _rename(self) -> None:
         """Name the span after the model that policy put there."""
-        model = self.outgoing().get("model")
+        model = self._asked().get("model")
         started = self.record.request
         if isinstance(model, str) and started is not None and model != started.model:
             self.record.name = span_name(self.record.kind or "llm", self.record.operation, model)

@@ -21,7 +21,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 
 from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
-from spanrelay.instrumentation.patching import installed_version
+from spanrelay.installed import version_of
 from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
@@ -79,7 +79,7 @@ def _own(instrumentor: Any) -> tuple[str, ...]:
     Where the SDK is not installed, a module of a common name, as `agents`, may be the program's own.
     """
     first: str = instrumentor.modules[0]
-    if installed_version(instrumentor.package) is None:
+    if version_of(instrumentor.package) is None:
         return (first,)
     top = first.partition(".")[0]
     return tuple(module for module in instrumentor.modules if module.partition(".")[0] == top)

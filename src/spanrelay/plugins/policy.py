@@ -20,7 +20,7 @@ from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept
 from spanrelay.plugins.counts import Counts, Limits, Share
 from spanrelay.plugins.plugin import Context, Diagnostic
-from spanrelay.records import Kind, ModelRequest, ModelResponse, ToolDefinition, Usage
+from spanrelay.records import JSON, Kind, ModelRequest, ModelResponse, ToolDefinition, Usage
 
 MODELS: frozenset[Kind] = frozenset({"llm", "embedder", "reranker"})
 """The kinds of call that name a model."""
@@ -70,13 +70,34 @@ class Price:
 
 
 @dataclass(slots=True)
+class Parameters:
+    """What a request has whatever the application asks for; None leaves it to the application."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop_sequences: list[str] | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+
+    def told(self) -> dict[str, JSON]:
+        """Return those that are not left to the application."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
+
+
+@dataclass(slots=True)
 class PolicyConfig:
-    """The keys of `[plugins.policy]`. `prices` are by glob pattern of model; the first that matches counts."""
+    """The keys of `[plugins.policy]`. `parameters` and `prices` are by glob pattern of model; the first counts."""
 
     tools: Tools = field(default_factory=Tools)
     models: Names = field(default_factory=Names)
     session: Limits = field(default_factory=Limits)
     process: Limits = field(default_factory=Limits)
+    parameters: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
     prices: dict[str, Price] = field(default_factory=dict[str, Price])
 
 
@@ -101,6 +122,9 @@ class PolicyPlugin:
             for list_name in ("allow", "deny"):
                 if "" in (getattr(names, list_name) or ()):
                     found.append(Diagnostic("has an empty pattern", "remove it, or write '*'", f"{key}.{list_name}"))
+        for pattern, parameters in config.parameters.items():
+            if not parameters.told():
+                found.append(Diagnostic("sets nothing", "write one, such as temperature", f'parameters."{pattern}"'))
         for pattern, price in config.prices.items():
             found += _bad_amounts(price, f'prices."{pattern}"')
         limits_cost = config.session.max_cost_usd is not None or config.process.max_cost_usd is not None
@@ -120,6 +144,8 @@ class PolicyPlugin:
             _use_tools(context, tools, config.tools)
         if models.judges:
             context.use(guardrail(name="models", kinds=MODELS)(models.model_refusal))
+        if config.parameters:
+            _use_parameters(context, config.parameters)
         if config.session.are_set() or config.process.are_set():
             # One count for each file, whatever its limits become when it is read again: a reload forgives nothing.
             counts = self._counts.setdefault(context.file, Counts(self._clock))
@@ -128,7 +154,7 @@ class PolicyPlugin:
 
 def _says_anything(config: PolicyConfig) -> bool:
     lists = any(names.allow is not None or names.deny for names in (config.tools, config.models))
-    return lists or config.session.are_set() or config.process.are_set()
+    return lists or bool(config.parameters) or config.session.are_set() or config.process.are_set()
 
 
 def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:
@@ -177,6 +203,17 @@ def _model_of(call: Any) -> str | None:
     """The model that a call is about to be sent to."""
     model = call.outgoing().get("model")
     return model if isinstance(model, str) else call.request.model
+
+
+def _use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
+    known = [(_pattern([glob]), each.told()) for glob, each in parameters.items()]
+
+    def set_parameters(call: Any) -> ModelRequest | None:
+        model = (_model_of(call) or "").casefold()
+        told = next((told for glob, told in known if glob.match(model)), None)
+        return replace(call.request, parameters={**call.request.parameters, **told}) if told else None
+
+    context.use(request_intercept(name="parameters", kinds=["llm"], priority=INNERMOST)(set_parameters))
 
 
 def _use_tools(context: Context, judge: _Judge, config: Tools) -> None:
