@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -176,6 +178,20 @@ def test_classes_are_put_back_and_patched_again(capture: Capture) -> None:
             assert all(vars(kind)[name] is methods[name] for name in methods if "embed" in name)
         assert "__init_subclass__" not in vars(Embeddings)
     assert len(capture.spans) == 2
+
+
+def test_a_class_that_nobody_has_used_is_not_kept(instrumented: Capture) -> None:
+    def made() -> weakref.ref[type]:
+        class Passing(Plain):
+            def embed_query(self, text: str) -> list[float]:
+                return super().embed_query(text)
+
+        assert hasattr(vars(Passing)["embed_query"], "_self_wrapper")
+        return weakref.ref(Passing)
+
+    passing = made()
+    gc.collect()
+    assert passing() is None
 
 
 def test_a_known_client_is_trusted_only_while_it_is_patched(capture: Capture, server: ModelServer) -> None:

@@ -5,6 +5,7 @@ A table of patches cannot name these classes. What derives from them and calls u
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -22,7 +23,8 @@ class Subclasses:
 
     def __init__(self, wrappers: Mapping[str, Callable[..., Any]]) -> None:
         self._wrappers = wrappers
-        self._patched: list[tuple[type, str, Any, Any]] = []
+        # Weak, and no method either, which may know its class: a program may make classes without end.
+        self._patched: list[tuple[weakref.ref[type], str]] = []
         self._root: Any = None
 
     @property
@@ -53,7 +55,7 @@ class Subclasses:
                 continue
             wrapped = wrapt.FunctionWrapper(present, cast("Any", wrapper), enabled=lambda: self.enabled)
             setattr(kind, name, wrapped)
-            self._patched.append((kind, name, wrapped, present))
+            self._patched.append((weakref.ref(kind), name))
 
     def restore(self) -> None:
         """Put every class back."""
@@ -62,9 +64,12 @@ class Subclasses:
         del self._root.__init_subclass__
         self._root = None
         while self._patched:
-            kind, name, wrapped, present = self._patched.pop()
-            if vars(kind).get(name) is wrapped:
-                setattr(kind, name, present)
+            known, name = self._patched.pop()
+            kind = known()
+            present: Any = None if kind is None else vars(kind).get(name)
+            # Somebody may have wrapped it again since; taking their wrapper away is not ours to do.
+            if getattr(present, "_self_wrapper", None) == self._wrappers[name]:
+                setattr(kind, name, present.__wrapped__)
 
 
 def _derived(root: type) -> dict[type, None]:
