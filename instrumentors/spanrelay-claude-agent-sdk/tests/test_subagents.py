@@ -63,6 +63,7 @@ def test_a_sub_agent_is_beneath_its_tool(instrumented: Capture, options: Any, ru
     helper = of(named(instrumented, "invoke_agent helper"))
     assert (helper["input.value"], helper["output.value"]) == ("Rome?", "It is sunny.")
     assert "You are the helper." in helper["gen_ai.system_instructions"]
+    assert helper["claude_agent_sdk.usage.total_tokens"] > 0
     assert [said(span) for span in instrumented.of("LLM")] == ["", "", "It is sunny.", "The helper is done."]
 
 

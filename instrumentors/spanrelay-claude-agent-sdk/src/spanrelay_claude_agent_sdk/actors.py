@@ -22,6 +22,8 @@ from spanrelay_claude_agent_sdk.exchanges import Exchange
 SYNTHETIC = "<synthetic>"
 """The model of messages that the CLI makes itself, errors of the provider among them."""
 
+TOTAL_TOKENS = "claude_agent_sdk.usage.total_tokens"
+
 
 def agent_scope(name: str, parent: Scope | None, system: Sequence[Part]) -> Scope:
     """Return the scope of an agent, not opened yet."""
@@ -150,6 +152,12 @@ class SubAgent(Actor):
             if self.scope is not None:
                 self.scope.record.input = prompt
         return len(self.history) == 1 and self.history[0].text == prompt
+
+    def used(self, usage: Any) -> None:
+        """Take what the CLI says that it used: of its model calls it does not say the output."""
+        tokens = cast("Mapping[str, Any]", usage).get("total_tokens") if isinstance(usage, Mapping) else None
+        if isinstance(tokens, int) and self.scope is not None and self.scope.span is not None:
+            self.scope.span.set_attribute(TOTAL_TOKENS, tokens)
 
     def close(self, said: str | None = None, incomplete: str | None = None) -> None:
         """End it with its last words."""

@@ -348,6 +348,7 @@ class Session:
         """An agent says that it is done."""
         agent = self._agents.pop(str(message.get("tool_use_id")), None)
         if agent is not None:
+            agent.used(message.get("usage"))
             done = message.get("status") == "completed"
             summary = message.get("summary")
             said = summary if done and isinstance(summary, str) else None
