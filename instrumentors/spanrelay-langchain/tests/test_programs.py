@@ -11,7 +11,13 @@ from tests.programs import run
 from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
-POLICY = '[plugins.policy]\ntools.deny = ["delete_*"]\n'
+POLICY = """
+[plugins.policy]
+tools.deny = ["delete_*"]
+tools.refused = "answer"
+[plugins.policy.parameters."*"]
+temperature = 0.25
+"""
 AGENT = """
 from langchain.agents import create_agent
 from langchain_core.tools import tool
@@ -58,11 +64,12 @@ def test_an_agent_tells_its_trajectory_and_nothing_else_changes(tmp_path: Path, 
 
 
 @pytest.mark.proves("langchain", "policy")
-def test_a_policy_file_refuses_a_tool_of_an_agent(tmp_path: Path, server: ModelServer) -> None:
+def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: ModelServer) -> None:
     (tmp_path / "spanrelay.toml").write_text(POLICY)
     ran = run(AGENT, tmp_path, server)
-    assert ran.code == 0, ran.err
-    assert "deleted" not in ran.out
+    assert (ran.code, ran.out) == (0, "Done.\n"), ran.err
+    assert "is denied by 'delete_*'" in str(ran.trajectories)
+    assert [request.body["temperature"] for request in server.requests] == [0.25, 0.25]
     assert "SpanRelay failed" not in ran.err and "cannot be instrumented" not in ran.err
 
 
@@ -106,3 +113,18 @@ def test_an_agent_under_a_tool_is_embedded_in_the_trajectory(tmp_path: Path) -> 
     [inner] = document["subagent_trajectories"]
     assert (document["agent"]["name"], inner["agent"]["name"]) == ("boss", "cleaner")
     assert [step["message"] for step in inner["steps"]] == ["Clean.", "Clean?", "It is clean."]
+
+
+CHAIN = """
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.output_parsers import StrOutputParser
+print((FakeListChatModel(responses=["Blue."]) | StrOutputParser()).invoke("Which colour has the sky?"))
+"""
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_a_setting_records_the_steps_of_chains(wanted: str, tmp_path: Path) -> None:
+    ran = run(CHAIN, tmp_path, SPANRELAY_CHAINS=wanted, OTEL_TRACES_EXPORTER="console", OTEL_METRICS_EXPORTER="none")
+    assert ran.code == 0, ran.err
+    assert ("RunnableSequence" in ran.out) == (wanted == "true")
+    assert '"name": "chat' in ran.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from opentelemetry.context import get_current
 from opentelemetry.trace import get_current_span
+from tests.programs import run as program_run
 
 import spanrelay
 from spanrelay.tracing import recording
@@ -143,3 +145,29 @@ def test_classes_are_put_back(capture: Capture) -> None:
         assert "__init_subclass__" not in vars(BaseCheckpointSaver)
     with pytest.raises(TypeError, match="checkpoints must be true or false"):
         LangGraphInstrumentor().instrument(tracer_provider=capture.provider, checkpoints=1)
+
+
+PROGRAM = """
+from typing import TypedDict
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+
+
+class State(TypedDict):
+    count: int
+
+
+graph = StateGraph(State)
+graph.add_node("add", lambda state: {"count": state["count"] + 1})
+graph.add_edge(START, "add")
+print(graph.compile(checkpointer=InMemorySaver()).invoke({"count": 1}, {"configurable": {"thread_id": "t"}})["count"])
+"""
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_a_setting_records_them_in_a_program_that_is_launched(wanted: str, tmp_path: Path) -> None:
+    console = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none"}
+    ran = program_run(PROGRAM, tmp_path, SPANRELAY_CHECKPOINTS=wanted, **console)
+    assert ran.code == 0, ran.err
+    assert ("put checkpoint" in ran.out) == (wanted == "true")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -96,8 +95,8 @@ class Instrumentor(BaseInstrumentor):
             self._tracing.use(provider)
         self._patches.apply()
 
-    def wants(self, detail: str, options: dict[str, Any]) -> bool:
-        """Take `detail` out of what `instrument` was given, and say whether it, or else its setting, asks for it.
+    def asked_for(self, detail: str, options: dict[str, Any]) -> bool | None:
+        """Take `detail` out of what `instrument` was given: true, false, or None where the setting decides.
 
         Raises:
             TypeError: it is neither true nor false.
@@ -108,10 +107,14 @@ class Instrumentor(BaseInstrumentor):
 
             name = f"{type(self).__name__}().instrument"
             check_options(name, {detail: given}, {detail: (bool, "true or false")})
-            return given
-        # Whoever settled it has loaded this; nobody else is to load it at boot.
-        tracing = sys.modules.get("spanrelay.tracing")
-        return tracing is not None and getattr(tracing.recording, detail)
+        return given
+
+    def wants(self, detail: str, asked: bool | None) -> bool:
+        """Whether `detail` is to be recorded. Ask when the package is imported: at boot nothing is settled yet."""
+        from spanrelay.tracing import recording
+
+        open_latches()
+        return getattr(recording, detail) if asked is None else asked
 
     def _table(self) -> tuple[Patch, ...]:
         from spanrelay.tracing import Tracing

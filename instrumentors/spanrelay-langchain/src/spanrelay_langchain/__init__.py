@@ -50,7 +50,7 @@ class LangChainInstrumentor(Instrumentor):
 
     _embeddings: Subclasses | None = None
     _chains: Patches | None = None
-    _chain_tracing: Tracing | None = None
+    _asked: bool | None = None
     _hooked = False
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
@@ -71,15 +71,17 @@ class LangChainInstrumentor(Instrumentor):
         )
 
     def _instrument(self, **kwargs: Any) -> None:
-        chains = self.wants("chains", kwargs)
+        self._asked = self.asked_for("chains", kwargs)
+        self._uninstrument_chains()
         super()._instrument(**kwargs)
         if _EMBEDDINGS in sys.modules:
             self._patch_embeddings(sys.modules[_EMBEDDINGS])
         elif not self._hooked:
             wrapt.register_post_import_hook(self._patch_embeddings, _EMBEDDINGS)
         self._hooked = True
-        if chains:
-            self._record_chains()
+        # A table of its own: a wrapper that is not in force would still cost every step of every chain.
+        self._chains = Patches(self.package, (_CHAINS,), self._chain_table)
+        self._chains.apply()
 
     def _patch_embeddings(self, module: Any) -> None:
         """Patch the classes of embedding models, which a table cannot name."""
@@ -87,24 +89,20 @@ class LangChainInstrumentor(Instrumentor):
             with guarded("instrumenting embedding models"):
                 self._embeddings.patch(module.Embeddings)
 
-    def _record_chains(self) -> None:
-        # A table of its own: a wrapper that is never in force would still cost every step of every chain.
-        if self._chains is None:
-            self._chains = Patches(self.package, (_CHAINS,), self._chain_table)
-        elif self._chain_tracing is not None:
-            self._chain_tracing.use(self._provider)
-        self._chains.apply()
-
     def _chain_table(self) -> tuple[Patch, ...]:
+        if not self.wants("chains", self._asked):
+            return ()
         from spanrelay.tracing import Tracing
         from spanrelay_langchain import chains
 
-        self._chain_tracing = Tracing(self.name, self.version, self._provider)
-        return chains.patches(self._chain_tracing)
+        return chains.patches(Tracing(self.name, self.version, self._provider))
+
+    def _uninstrument_chains(self) -> None:
+        if self._chains is not None:
+            self._chains.undo()
 
     def _uninstrument(self, **kwargs: Any) -> None:
         super()._uninstrument(**kwargs)
         if self._embeddings is not None:
             self._embeddings.restore()
-        if self._chains is not None:
-            self._chains.undo()
+        self._uninstrument_chains()

@@ -45,7 +45,7 @@ class LangGraphInstrumentor(Instrumentor):
     version = __version__
 
     _checkpointers: Subclasses | None = None
-    _wants_checkpoints = False
+    _asked: bool | None = None
     _hooked = False
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
@@ -55,19 +55,18 @@ class LangGraphInstrumentor(Instrumentor):
         return (*runs.patches(tracing), *nodes.patches(tracing), *agents.patches())
 
     def _instrument(self, **kwargs: Any) -> None:
-        self._wants_checkpoints = self.wants("checkpoints", kwargs)
+        self._asked = self.asked_for("checkpoints", kwargs)
         super()._instrument(**kwargs)
-        if not self._wants_checkpoints:
-            return
         if _CHECKPOINTS in sys.modules:
             self._record_checkpoints(sys.modules[_CHECKPOINTS])
         elif not self._hooked:
             wrapt.register_post_import_hook(self._record_checkpoints, _CHECKPOINTS)
-            self._hooked = True
+        self._hooked = True
 
     def _record_checkpoints(self, module: Any) -> None:
-        """Patch the classes of checkpointers, which a table cannot name."""
-        if not self._wants_checkpoints:
+        """Patch the classes of checkpointers, which a table cannot name, if somebody asked for it."""
+        in_force = self._patches is not None and self._patches.enabled
+        if not in_force or self._checkpointers is not None or not self.wants("checkpoints", self._asked):
             return
         from spanrelay.instrumentation.subclasses import Subclasses
         from spanrelay.tracing import Tracing
@@ -80,7 +79,6 @@ class LangGraphInstrumentor(Instrumentor):
 
     def _uninstrument(self, **kwargs: Any) -> None:
         super()._uninstrument(**kwargs)
-        self._wants_checkpoints = False
         if self._checkpointers is not None:
             self._checkpointers.restore()
             self._checkpointers = None
