@@ -139,3 +139,34 @@ def test_one_that_is_stopped_says_so(instrumented: Capture, status: str) -> None
     helper = of(named(instrumented, "invoke_agent helper"))
     assert helper["spanrelay.incomplete"] == "cancelled", "stopped, or cut off by the end of the session"
     assert helper["input.value"] == "Rome?"
+
+
+def test_one_beneath_another_is_beneath_its_tool(instrumented: Capture, options: Any) -> None:
+    def script(asked: Asked) -> list[Block]:
+        outer = {"description": "outer", "prompt": "Ask on.", "subagent_type": "helper", "run_in_background": False}
+        if "You are the helper." not in asked.system:
+            return [text("All done.")] if asked.results else [use("Agent", outer, "toolu_outer")]
+        if asked.results:
+            return [text("Asked." if asked.says("Ask on.") else "It is sunny.")]
+        if asked.says("Ask on."):
+            return [use("Agent", {**outer, "prompt": "Rome?"}, "toolu_inner")]
+        return [use("Bash", {"command": "echo sun"}, "toolu_shell")]
+
+    helper = {"helper": AgentDefinition(description="Helps.", prompt="You are the helper.", tools=["Bash", "Agent"])}
+    with Provider(script) as provider:
+        queried("Ask the helper.", options(provider, agents=helper, model="claude-opus-5-5"))
+    assert tree(instrumented) == [
+        "invoke_agent claude",
+        "  chat claude-opus-5-5",
+        "  execute_tool Agent",
+        "    invoke_agent helper",
+        "      chat claude-opus-5-5",
+        "      execute_tool Agent",
+        "        invoke_agent helper",
+        "          execute_tool Bash",  # of one so deep the CLI passes on no messages
+        "          chat claude-opus-5-5",
+        "      chat claude-opus-5-5",
+        "  chat claude-opus-5-5",
+    ]
+    words = [of(span).get("output.value") for span in instrumented.of("AGENT")]
+    assert words == ["It is sunny.", "Asked.", "All done."]

@@ -99,6 +99,7 @@ class Hooks:
             "PostToolUse": {"hooks": [self.after], "timeout": PATIENCE},
             "PostToolUseFailure": {"hooks": [self.failed], "timeout": PATIENCE},
             "UserPromptSubmit": {"hooks": [self.prompted]},
+            "SubagentStop": {"hooks": [self.stopped]},
         }
         added = {event: list(matchers) for event, matchers in (theirs or {}).items()}
         for event, matchers in added.items():
@@ -127,6 +128,7 @@ class Hooks:
         tool.begin_again(said.get("tool_input"))
         tool.errand.tell(response)
         await tool.errand.ended()
+        tool.actor.ready()
         return tools.outcome(tool, response)
 
     async def failed(self, said: Any, tool_use_id: str | None, context: Any) -> dict[str, Any]:
@@ -139,6 +141,7 @@ class Hooks:
         tool.failed(error, interrupted=bool(said.get("is_interrupt")))
         tool.errand.tell(error)
         await tool.errand.ended()
+        tool.actor.ready()
         if tool.errand.error is None and tool.errand.result == error:
             return {}
         return tools.ending(str(tool.errand.error or "policy cannot change what a tool of Claude Code failed with"))
@@ -148,6 +151,12 @@ class Hooks:
         self._session.hooked = True
         with guarded("looking at a prompt of Claude Code"):
             self._session.prompted(str(said.get("prompt") or ""))
+        return {}
+
+    async def stopped(self, said: Any, tool_use_id: str | None, context: Any) -> dict[str, Any]:
+        """A sub-agent has said its last words."""
+        with guarded("looking at a sub-agent of Claude Code"):
+            self._session.concluded(said.get("agent_id"), said.get("last_assistant_message"))
         return {}
 
     def _judged(self, hook: Any) -> Any:

@@ -229,7 +229,7 @@ class Session:
             patch = message.get("patch")
             if isinstance(patch, Mapping) and patch.get("status") == "killed":
                 for key in [key for key, agent in self._agents.items() if agent.task_id == message.get("task_id")]:
-                    self._agents.pop(key).close(incomplete="cancelled")
+                    self._leave(self._agents.pop(key), incomplete="cancelled")
 
     def _assistant(self, message: Mapping[str, Any]) -> None:
         said = message.get("message")
@@ -270,7 +270,7 @@ class Session:
             return
         run.results(message, self._cost, interrupted=self._interrupted)
         if not self._whole:
-            self._give_up_main_tools()
+            self._give_up_tools(self.main)
             self.run = None
             run.ends()
 
@@ -288,6 +288,8 @@ class Session:
         """Begin a tool that the CLI is about to run; policy has decided when this returns."""
         asked = self._asked.pop(request.call_id or "", None)
         actor = asked.actor if asked is not None else self._agent_with(agent_id)
+        if agent_id is not None and isinstance(actor, SubAgent):
+            actor.task_id = agent_id
         tool = ToolRun(request, actor, self.tracing)
         self.tools[request.call_id or ""] = tool
         self._tool_came.set()
@@ -320,7 +322,7 @@ class Session:
         agent = self._agents.get(call_id)
         if agent is not None and not (isinstance(more, Mapping) and more.get("isAsync")):
             del self._agents[call_id]
-            agent.close(_report(more))
+            self._leave(agent, _report(more))
         if tool is not None:
             tool.told(value, is_error=is_error)
         elif asked is not None:
@@ -344,6 +346,12 @@ class Session:
             agent.task_id = started.get("task_id")
         return agent
 
+    def concluded(self, agent_id: Any, said: Any) -> None:
+        """Take the last words of a sub-agent: the CLI does not pass on the messages of all."""
+        agent = self._agent_with(agent_id)
+        if isinstance(agent, SubAgent) and isinstance(said, str):
+            agent.concluded(said)
+
     def _reported(self, message: Mapping[str, Any]) -> None:
         """An agent says that it is done."""
         agent = self._agents.pop(str(message.get("tool_use_id")), None)
@@ -352,14 +360,19 @@ class Session:
             done = message.get("status") == "completed"
             summary = message.get("summary")
             said = summary if done and isinstance(summary, str) else None
-            agent.close(said, None if done else "cancelled")
+            self._leave(agent, said, None if done else "cancelled")
 
     # --- the end ---
 
-    def _give_up_main_tools(self) -> None:
-        for call_id in [call_id for call_id, tool in self.tools.items() if tool.actor is self.main]:
+    def _leave(self, agent: SubAgent, said: str | None = None, incomplete: str | None = None) -> None:
+        """A sub-agent is done; of the tools of some the CLI says nothing but through its hooks."""
+        self._give_up_tools(agent)
+        agent.close(said, incomplete)
+
+    def _give_up_tools(self, actor: Actor) -> None:
+        for call_id in [call_id for call_id, tool in self.tools.items() if tool.actor is actor]:
             self.tools.pop(call_id).given_up(asyncio.CancelledError())
-        self._asked = {call_id: asked for call_id, asked in self._asked.items() if asked.actor is not self.main}
+        self._asked = {call_id: asked for call_id, asked in self._asked.items() if asked.actor is not actor}
 
     async def close(self) -> None:
         """The session is over: nothing of it stays open, but for a run that its reader ends."""
@@ -369,7 +382,7 @@ class Session:
         for tool in open_tools:
             tool.given_up(asyncio.CancelledError())
         while self._agents:
-            self._agents.popitem()[1].close(incomplete="cancelled")
+            self._leave(self._agents.popitem()[1], incomplete="cancelled")
         self.main.rest("closed")
         with anyio.move_on_after(_PATIENCE, shield=True):
             for tool in open_tools:
