@@ -226,8 +226,12 @@ def test_sub_agents_are_embedded_in_the_trajectory(tmp_path: Path, server: Model
 
 
 @pytest.mark.proves("deepagents", "policy")
-def test_a_policy_file_refuses_a_tool(tmp_path: Path, server: ModelServer) -> None:
-    (tmp_path / "spanrelay.toml").write_text('[plugins.policy]\ntools.deny = ["book"]\ntools.refused = "answer"\n')
+def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: ModelServer) -> None:
+    (tmp_path / "spanrelay.toml").write_text(
+        '[plugins.policy]\ntools.deny = ["book"]\ntools.refused = "answer"\n'
+        '[plugins.policy.parameters."*"]\ntemperature = 0.25\n'
+    )
     ran = run_program(PROGRAM, tmp_path, server)
     assert (ran.code, ran.out) == (0, "Done.\n"), ran.err
     assert "tool 'book' is denied" in str(ran.trajectories)
+    assert {request.body["temperature"] for request in server.requests} == {0.25}

@@ -18,37 +18,11 @@ from spanrelay_testkit.model_server import ModelServer
 
 from .workflows import CALLER, QUESTION, TEAM, weather_model, written
 
-COOLER = """
-from dataclasses import dataclass
-
-from spanrelay import request_intercept
-
-
-@dataclass
-class Config:
-    temperature: float = 1.0
-
-
-class Cooler:
-    name = "cooler"
-    config_model = Config
-
-    def validate(self, config):
-        return []
-
-    def register(self, context):
-        @request_intercept(kinds=["llm"])
-        def cool(call):
-            call.request.parameters["temperature"] = context.config.temperature
-            return call.request
-
-        context.use(cool)
-"""
 POLICY = """
 [plugins.policy]
 tools.deny = ["get_*"]
 tools.refused = "answer"
-[plugins.cooler]
+[plugins.policy.parameters."*"]
 temperature = 0.25
 """
 
@@ -60,10 +34,9 @@ def server() -> Iterator[ModelServer]:
 
 
 def run(workflow: str, folder: Path, server: ModelServer) -> Run:
-    """Run a workflow the way a user would, its functions and a plugin installed."""
+    """Run a workflow the way a user would, its functions installed."""
     source = Path(__file__).with_name("application.py").read_text()
-    distribution(folder / "site", "application", "application", source, "[nat.components]\napp = application\n")
-    site = distribution(folder / "site", "other", "cooler", COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")
+    site = distribution(folder / "site", "application", "application", source, "[nat.components]\napp = application\n")
     bin = Path(sys.executable).parent
     file = written(folder, workflow, server)
     done = subprocess.run(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.plugins.installed import distribution
 from tests.programs import Run
 from tests.programs import run as run_program
 from tests.trajectory.program import accept
@@ -44,36 +43,10 @@ rails.register_action(look)
 rails.register_action(count_stock)
 print(rails.generate(messages=[{{"role": "user", "content": {question!r}}}])["content"])
 """
-COOLER = """
-from dataclasses import dataclass
-
-from spanrelay import request_intercept
-
-
-@dataclass
-class Config:
-    temperature: float = 1.0
-
-
-class Cooler:
-    name = "cooler"
-    config_model = Config
-
-    def validate(self, config):
-        return []
-
-    def register(self, context):
-        @request_intercept(kinds=["llm"])
-        def cool(call):
-            call.request.parameters["temperature"] = context.config.temperature
-            return call.request
-
-        context.use(cool)
-"""
 POLICY = """
 [plugins.policy]
 tools.deny = ["count_*"]
-[plugins.cooler]
+[plugins.policy.parameters."*"]
 temperature = 0.25
 """
 
@@ -86,9 +59,7 @@ def server() -> Iterator[ModelServer]:
 
 def run(colang: str, question: str, folder: Path, server: ModelServer) -> Run:
     yaml = YAML.format(url=server.url)
-    site = distribution(folder / "site", "other", "cooler", COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")
-    program = f"import sys\nsys.path.insert(0, {str(site)!r})\n"
-    program += OPENING.format(letters=LETTERS, colang=colang, yaml=yaml, question=question)
+    program = OPENING.format(letters=LETTERS, colang=colang, yaml=yaml, question=question)
     return run_program(program, folder, server, launched=False, DO_NOT_TRACK="1")
 
 

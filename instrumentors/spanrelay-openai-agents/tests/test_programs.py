@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.plugins.installed import distribution
 from tests.programs import Run
 from tests.programs import run as run_program
 from tests.trajectory.program import accept
@@ -145,36 +144,10 @@ def test_a_resumed_run_goes_on_in_the_same_document(tmp_path: Path, server: Mode
     assert document == WEATHER
 
 
-COOLER = """
-from dataclasses import dataclass
-
-from spanrelay import request_intercept
-
-
-@dataclass
-class Config:
-    temperature: float = 1.0
-
-
-class Cooler:
-    name = "cooler"
-    config_model = Config
-
-    def validate(self, config):
-        return []
-
-    def register(self, context):
-        @request_intercept(kinds=["llm"])
-        def cool(call):
-            call.request.parameters["temperature"] = context.config.temperature
-            return call.request
-
-        context.use(cool)
-"""
 POLICY = """
 [plugins.policy]
 tools.deny = ["get_*"]
-[plugins.cooler]
+[plugins.policy.parameters."*"]
 temperature = 0.25
 """
 
@@ -182,9 +155,8 @@ temperature = 0.25
 @pytest.mark.proves("openai-agents", "policy")
 @pytest.mark.parametrize("way", ASK)
 def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: ModelServer, way: str) -> None:
-    site = distribution(tmp_path / "site", "other", "cooler", COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")
     (tmp_path / "spanrelay.toml").write_text(POLICY)
-    ran = run_program(OPENING + ASK[way].format(agent="weatherman"), tmp_path, server, PYTHONPATH=str(site))
+    ran = run_program(OPENING + ASK[way].format(agent="weatherman"), tmp_path, server)
     assert ran.out == "", "the tool has not run"
     assert "GuardrailRejected: guardrail 'policy.tools' refused the call: tool 'get_weather' is denied" in ran.err
     assert "is denied by 'get_*'" in str(ran.trajectories)
