@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.plugins.installed import distribution
+import pytest
 from tests.programs import Run, environment
 from tests.trajectory.program import accept
 from tests.trajectory.spans import story
@@ -20,22 +22,60 @@ from spanrelay_testkit.model_server import ModelServer
 ROOT = Path(__file__).parents[1]
 
 
-def programs_of(name: str, ours: Iterable[str], others: Iterable[str]) -> Path:
+TOOLS = ("atif; python_version >= '3.11'", "hypothesis", "pytest", "pytest-asyncio", "tomli")
+
+
+def programs_of(
+    name: str,
+    ours: Iterable[str],
+    others: Iterable[str],
+    *,
+    unpinned: tuple[str, ...] = (),
+    constraints: Path = ROOT / "constraints.txt",
+) -> Path:
     """Return where the programs of environment `name` are, made or brought up to date.
 
     Args:
         name: Of the environment, in the user's cache folder.
-        ours: Instrumentors of this repository, as `openai`.
+        ours: Folders of this repository to install, as `testkit`, and instrumentors, as `openai`.
         others: Requirements of other packages.
+        unpinned: Packages that are not held to `constraints`.
+        constraints: Versions that pip keeps to.
     """
     home = Path.home() / ".cache" / "spanrelay" / f"{name}-venv-{sys.version_info[0]}.{sys.version_info[1]}"
     if not (home / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    parts = [ROOT, *(ROOT / "instrumentors" / f"spanrelay-{name}" for name in ours)]
-    editable = [option for part in parts for option in ("--editable", part)]
-    pip = [home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--constraint", ROOT / "constraints.txt", *editable, *others], check=True)
+    pins = [line for line in constraints.read_text().splitlines() if line.partition("==")[0] not in unpinned]
+    pinned = home / "constraints.txt"
+    pinned.write_text("\n".join(pins))
+    pip = [home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--constraint", pinned]
+    if any(pin.startswith("pip==") for pin in pins):
+        subprocess.run([*pip, "pip"], check=True)  # an older one takes hours for some frameworks
+    editable = [option for part in (".", *ours) for option in ("--editable", _folder(part))]
+    subprocess.run([*pip, *editable, *others], check=True)
     return home / "bin"
+
+
+def _folder(part: str) -> Path:
+    return ROOT / part if part in (".", "testkit") else ROOT / "instrumentors" / f"spanrelay-{part}"
+
+
+def apart(
+    package: str, switch: str, *, python: tuple[tuple[int, int], tuple[int, int]] = ((3, 10), (3, 99))
+) -> pytest.MarkDecorator:
+    """Return the mark of a test that runs others where `package` is: if it is not here, and `switch` is set to 1."""
+    first, last = python
+    wanted = os.environ.get(switch) == "1" and first <= sys.version_info[:2] <= last
+    reason = f"set {switch}=1, on Python {'.'.join(map(str, first))} or newer, to test with {package!r} apart"
+    return pytest.mark.skipif(find_spec(package) is not None or not wanted, reason=reason)
+
+
+def run_tests_of(programs: Path, folder: Path) -> None:
+    """Run the tests in `folder` with the Python of an environment, and fail where one of them does."""
+    command = [programs / "python", "-m", "pytest", "-q", "-rs", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
+    assert " passed" in done.stdout.splitlines()[-1]
 
 
 class Traced(Run):
@@ -75,34 +115,8 @@ class Traced(Run):
         return [attributes for attributes in found if attributes.get("openinference.span.kind") == kind]
 
 
-_COOLER = """
-from dataclasses import dataclass
-
-from spanrelay import request_intercept
-
-
-@dataclass
-class Config:
-    temperature: float = 1.0
-
-
-class Cooler:
-    name = "cooler"
-    config_model = Config
-
-    def validate(self, config):
-        return []
-
-    def register(self, context):
-        @request_intercept(kinds=["llm"])
-        def cool(call):
-            call.request.parameters["temperature"] = context.config.temperature
-            return call.request
-
-        context.use(cool)
-"""
 COOL = """
-[plugins.cooler]
+[plugins.policy.parameters."*"]
 temperature = 0.25
 """
 """What a `spanrelay.toml` says that gives every model call this temperature."""
@@ -111,10 +125,9 @@ temperature = 0.25
 def launch(
     programs: Path, program: str, folder: Path, server: ModelServer, *, fails: bool = False, **settings: str
 ) -> Traced:
-    """Run `program` in `folder` under `opentelemetry-instrument`; a plugin of its own is installed there."""
+    """Run `program` in `folder` under `opentelemetry-instrument`."""
     (folder / "program.py").write_text(program)
-    site = distribution(folder / "site", "other", "cooler", _COOLER, "[spanrelay_plugin]\ncooler = cooler:Cooler\n")
-    spans = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "PYTHONPATH": str(site)}
+    spans = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none"}
     done = subprocess.run(
         [programs / "opentelemetry-instrument", programs / "python", "program.py"],
         cwd=folder,

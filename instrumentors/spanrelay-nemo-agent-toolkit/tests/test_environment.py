@@ -1,46 +1,16 @@
 """The tests of this package run in an environment of their own: the toolkit asks for older versions than others do."""
 
-from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[3]
-HOME = Path.home() / ".cache" / "spanrelay" / f"nat-venv-{sys.version_info[0]}.{sys.version_info[1]}"
-PYTHON = HOME / "bin" / "python"
-WANTED = os.environ.get("SPANRELAY_TEST_NAT") == "1" and (3, 11) <= sys.version_info[:2] <= (3, 13)
-UNDER = ("openai", "langchain", "langgraph", "nemo-agent-toolkit")
-PARTS = (".", *(f"instrumentors/spanrelay-{name}" for name in UNDER), "testkit")
-TOOLS = ("atif", "hypothesis", "pytest", "pytest-asyncio", "tomli")
+from tests.own_environment import TOOLS, apart, programs_of, run_tests_of
 
 
-def interpreter() -> Path:
-    """Return the Python of the environment, made or brought up to date."""
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-    constraints = Path(__file__).with_name("constraints.txt")
-    packages = [option for part in PARTS for option in ("--editable", str(ROOT / part))]
-    command = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--constraint", constraints]
-    subprocess.run([*command, *packages, *TOOLS, "nvidia-nat-langchain[openai]"], check=True)
-    return PYTHON
-
-
-@pytest.mark.skipif(
-    find_spec("nat") is not None or not WANTED,
-    reason="set SPANRELAY_TEST_NAT=1, on Python 3.11 to 3.13, to install the toolkit apart and test with it",
-)
+@apart("nat", "SPANRELAY_TEST_NAT", python=((3, 11), (3, 13)))
 def test_the_tests_of_this_package_pass_where_the_toolkit_is() -> None:
-    done = subprocess.run(
-        [interpreter(), "-m", "pytest", "-q", "-rs", Path(__file__).parent],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    programs = programs_of(
+        "nat",
+        ("openai", "langchain", "langgraph", "nemo-agent-toolkit", "testkit"),
+        (*TOOLS, "nvidia-nat-langchain[openai]"),
+        constraints=Path(__file__).with_name("constraints.txt"),
     )
-    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-    assert " passed" in done.stdout.splitlines()[-1]
+    run_tests_of(programs, Path(__file__).parent)

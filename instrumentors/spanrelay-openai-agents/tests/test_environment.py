@@ -1,47 +1,13 @@
 """The tests of this package run in an environment of their own: the SDK asks for older websockets than others do."""
 
-from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[3]
-HOME = Path.home() / ".cache" / "spanrelay" / f"openai-agents-venv-{sys.version_info[0]}.{sys.version_info[1]}"
-PYTHON = HOME / "bin" / "python"
-WANTED = os.environ.get("SPANRELAY_TEST_OPENAI_AGENTS") == "1"
-PARTS = (".", "instrumentors/spanrelay-openai", "instrumentors/spanrelay-openai-agents", "testkit")
-TOOLS = ("atif; python_version >= '3.11'", "hypothesis", "pytest", "pytest-asyncio", "tomli")
+from tests.own_environment import TOOLS, apart, programs_of, run_tests_of
 
 
-def interpreter() -> Path:
-    """Return the Python of the environment, made or brought up to date."""
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-    pinned = (ROOT / "constraints.txt").read_text().splitlines()
-    constraints = HOME / "constraints.txt"
-    constraints.write_text("\n".join(line for line in pinned if not line.startswith("websockets==")))
-    packages = [option for part in PARTS for option in ("--editable", str(ROOT / part))]
-    command = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--constraint", constraints]
-    subprocess.run([*command, *packages, *TOOLS, "openai-agents"], check=True)
-    return PYTHON
-
-
-@pytest.mark.skipif(
-    find_spec("agents") is not None or not WANTED,
-    reason="set SPANRELAY_TEST_OPENAI_AGENTS=1 to install the OpenAI Agents SDK apart, and test with it",
-)
+@apart("agents", "SPANRELAY_TEST_OPENAI_AGENTS")
 def test_the_tests_of_this_package_pass_where_the_sdk_is() -> None:
-    done = subprocess.run(
-        [interpreter(), "-m", "pytest", "-q", "-rs", Path(__file__).parent],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    programs = programs_of(
+        "openai-agents", ("openai", "openai-agents", "testkit"), (*TOOLS, "openai-agents"), unpinned=("websockets",)
     )
-    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-    assert " passed" in done.stdout.splitlines()[-1]
+    run_tests_of(programs, Path(__file__).parent)

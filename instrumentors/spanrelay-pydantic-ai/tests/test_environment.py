@@ -1,45 +1,11 @@
 """The tests of this package run in an environment of their own, where the framework is and nothing else needs it."""
 
-from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[3]
-HOME = Path.home() / ".cache" / "spanrelay" / f"pydantic-ai-venv-{sys.version_info[0]}.{sys.version_info[1]}"
-PYTHON = HOME / "bin" / "python"
-WANTED = os.environ.get("SPANRELAY_TEST_PYDANTIC_AI") == "1"
-PARTS = (".", "instrumentors/spanrelay-openai", "instrumentors/spanrelay-pydantic-ai", "testkit")
-TOOLS = ("atif; python_version >= '3.11'", "hypothesis", "pytest", "pytest-asyncio", "tomli")
+from tests.own_environment import TOOLS, apart, programs_of, run_tests_of
 
 
-def interpreter() -> Path:
-    """Return the Python of the environment, made or brought up to date."""
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-    packages = [option for part in PARTS for option in ("--editable", str(ROOT / part))]
-    constraints = ROOT / "constraints.txt"
-    command = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--constraint", constraints]
-    subprocess.run([*command, *packages, *TOOLS, "pydantic-ai-slim[openai]"], check=True)
-    return PYTHON
-
-
-@pytest.mark.skipif(
-    find_spec("pydantic_ai") is not None or not WANTED or sys.version_info < (3, 11),
-    reason="set SPANRELAY_TEST_PYDANTIC_AI=1 to install Pydantic AI, which needs Python 3.11, apart and test with it",
-)
+@apart("pydantic_ai", "SPANRELAY_TEST_PYDANTIC_AI", python=((3, 11), (3, 99)))
 def test_the_tests_of_this_package_pass_where_the_framework_is() -> None:
-    done = subprocess.run(
-        [interpreter(), "-m", "pytest", "-q", "-rs", Path(__file__).parent],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-    assert " passed" in done.stdout.splitlines()[-1]
+    programs = programs_of("pydantic-ai", ("openai", "pydantic-ai", "testkit"), (*TOOLS, "pydantic-ai-slim[openai]"))
+    run_tests_of(programs, Path(__file__).parent)
