@@ -182,8 +182,10 @@ def _is_open(span: Any, kind: Kind) -> bool:
 def fill(span: Span, recorded: Recorded) -> None:
     """Keep what the call recorded that took `span`, until its owner ends it."""
     filling: Filling = getattr(span, _FILLING)
-    filling.busy, filling.recorded = False, recorded
-    if not span.is_recording():
+    filling.busy = False
+    if span.is_recording():
+        filling.recorded = recorded
+    else:
         losses.add("model calls that went on after other instrumentation had ended their span")
 
 
@@ -195,7 +197,8 @@ def hand_over_filling(span: Span) -> bool:
     filling: Filling | None = getattr(span, _FILLING, None)
     if filling is None:
         return True
-    recorded = filling.recorded
+    # Work that goes on holds its span for long: what is around that, or fills it, is not to live as long.
+    recorded, filling.recorded, filling.above = filling.recorded, None, None
     if recorded is None:
         return not (filling.told_elsewhere or _is_told_again(span))
     if recorded.record.error is None or cast("Any", span).status.status_code is StatusCode.ERROR:

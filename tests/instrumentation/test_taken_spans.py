@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +13,7 @@ import openai
 import pytest
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import NonRecordingSpan, StatusCode, use_span
+from opentelemetry.trace import NonRecordingSpan, StatusCode, set_span_in_context, use_span
 
 import spanrelay
 from spanrelay._guard import losses
@@ -242,3 +244,19 @@ def test_where_instrumentation_is_suppressed_the_span_above_is_left_alone(
         create(**ASK)
         detach(token)
     assert read(capture.span) == LLM
+
+
+def test_work_that_goes_on_and_on_keeps_no_span_that_has_ended(capture: Capture) -> None:
+    tracer = capture.provider.get_tracer("somebody.else")
+    spans: list[weakref.ref[Any]] = []
+    above: Any = None
+    for _ in range(5):
+        span = tracer.start_span("step", set_span_in_context(above) if above is not None else None, attributes=LLM)
+        if above is not None:
+            above.end()
+        spans.append(weakref.ref(span))
+        above = span
+    del span
+    gc.collect()
+    assert [span() is not None for span in spans] == [False, False, False, True, True]
+    above.end()

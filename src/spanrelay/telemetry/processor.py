@@ -87,10 +87,10 @@ class RelaySpanProcessor(SpanProcessor):
         ours = _is_ours(span)
         # Where looking fails, nobody is shown what may not have been sanitized.
         told = observation.active
-        if not ours:
-            offer(span, parent_context)
         if told or not ours:
             with guarded("looking for who observes a span"):
+                if not ours:
+                    offer(span, parent_context)
                 told = self._begin(span, ours, parent_context)
         if self._told_of_starts:
             _each(self._told_of_starts, "on_start", span, parent_context)
