@@ -201,6 +201,36 @@ def test_a_setting_that_policy_takes_away_is_gone(instrumented: Capture, run: Ca
     assert [info.model_settings for _, info in TOLD] == [{"max_tokens": 7}] * 2
 
 
+def test_a_setting_of_the_model_itself_is_not_left_in_silence(instrumented: Capture) -> None:
+    @request_intercept(kinds=["llm"])
+    def plain(call: Any) -> Any:
+        del call.request.parameters["temperature"]
+        return call.request
+
+    stubborn = FunctionModel(speak, model_name="local", settings={"temperature": 1.0})
+    with use(plain), pytest.raises(MiddlewareError, match="cannot take 'temperature' from a call of 'local'"):
+        whole(weatherman(model=stubborn))
+    assert TOLD == []
+
+
+def test_what_policy_tells_a_model_is_recorded_and_sent_again(instrumented: Capture) -> None:
+    @request_intercept(kinds=["llm"])
+    def firmer(call: Any) -> Any:
+        call.wire["messages"][0]["content"] = "Sing the weather."
+        return call.wire
+
+    @execution_intercept(kinds=["llm"])
+    def twice(call: Any) -> Any:
+        yield call
+        return (yield call)
+
+    with use(firmer), use(twice):
+        whole(weatherman(model=local))
+    assert [info.instructions for _, info in TOLD] == ["Sing the weather."] * 4
+    recorded = [asked(span) for span in instrumented.spans if span.name == "chat local"]
+    assert ["Sing the weather." in each for each in recorded] == [True, True]
+
+
 def test_another_model_is_not_policys_to_choose(instrumented: Capture) -> None:
     @request_intercept(kinds=["llm"])
     def other(call: Any) -> Any:

@@ -131,15 +131,24 @@ class Asked(Mapping[str, Any]):
             elif key == "tools":
                 parameters = _with_tools(parameters, as_list(was), as_list(now))
             elif key in _SETTINGS or key == "max_tokens":
-                settings = {**(settings or {}), _SETTINGS.get(key, key): now}
-                if now is None:
-                    settings.pop(_SETTINGS.get(key, key))
+                settings = self._set(settings, _SETTINGS.get(key, key), now)
             else:
                 raise MiddlewareError(
                     f"policy cannot change {key!r} of a call of {self['model']!r}: the model is an object of the "
                     "application's; change messages, tools or settings, or refuse the call"
                 )
         return messages, settings, parameters
+
+    def _set(self, settings: Any, name: str, value: Any) -> dict[str, Any]:
+        """Return the settings with another value of one, or without it."""
+        if value is not None:
+            return {**(settings or {}), name: value}
+        if (self._model.settings or {}).get(name) is not None:
+            raise MiddlewareError(
+                f"policy cannot take {name!r} from a call of {self['model']!r}, which the model itself has in its "
+                "settings; give it another value, or refuse the call"
+            )
+        return {key: known for key, known in (settings or {}).items() if key != name}
 
     def _told_otherwise(self, before: list[Any], after: list[Any], parameters: Any) -> tuple[list[Any], Any]:
         """Return the messages for `after`, and the parameters with their instructions: what is equal is the object."""
@@ -148,12 +157,13 @@ class Asked(Mapping[str, Any]):
         sources = list(zip(before, self.sources, strict=True))
         if before and self.sources[0][0] is None:
             sources.pop(0)
-            if not after or after[0] != before[0]:
-                kept = [] if not after or as_mapping(after[0]).get("role") != "system" else [after.pop(0)]
-                said = [InstructionPart(_text(each.get("content"))) for each in kept]
+            first = as_mapping(after[0]) if after else {}
+            told = first.get("role") == "system"
+            if first != before[0]:
+                said = [InstructionPart(_text(first.get("content")))] if told else []
                 parameters = dataclasses.replace(parameters, instruction_parts=said)
-            else:
-                after = after[1:]
+            # Another list: this one is recorded, and may be sent again.
+            after = after[1:] if told else after
         return _rebuilt(sources, after), parameters
 
 
