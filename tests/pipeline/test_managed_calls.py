@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from opentelemetry.trace import StatusCode
 from pydantic import BaseModel
 
 from spanrelay import (
@@ -100,6 +101,21 @@ def test_an_edited_request_keeps_what_no_record_knows(capture: Capture, call: An
     assert sent.wires == [{**WIRE, "model": "m-2"}]
     assert WIRE["model"] == "m"
     assert capture.span.name == "chat m-2"
+
+
+@pytest.mark.parametrize("broken", [{"messages": None}, {"messages": ["hi"]}, {"parameters": None}])
+def test_a_request_that_nobody_can_write_is_not_sent_and_its_span_ends(
+    capture: Capture, call: Any, broken: Any
+) -> None:
+    @request_intercept
+    def careless(call: Any) -> Any:
+        return replace(call.request, **broken)
+
+    sent = Sent()
+    with use(careless), pytest.raises((TypeError, AttributeError)):
+        call(sent)
+    assert sent.wires == []
+    assert (capture.span.name, capture.span.status.status_code) == ("chat m", StatusCode.ERROR)
 
 
 def test_an_answer_without_a_request_is_the_providers_json(capture: Capture, call: Any) -> None:

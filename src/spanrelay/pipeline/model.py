@@ -14,7 +14,7 @@ from opentelemetry.context import get_current
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec
-from spanrelay.errors import CodecError, MiddlewareError
+from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
@@ -136,10 +136,10 @@ class ModelCall(Call):
         return self.original if self._is_untouched(wire) else wire
 
     def _asked(self) -> Mapping[str, Any]:
-        """Return what was to be sent, or the application's own request where policy put in it what the API lacks."""
+        """Return what was to be sent, or the application's own request where policy made one that cannot be written."""
         try:
             return self.outgoing()
-        except CodecError:
+        except Exception:  # whatever policy put there: the application has been told, or the provider has answered
             return self.original
 
     def _is_untouched(self, wire: Mapping[str, Any]) -> bool:
