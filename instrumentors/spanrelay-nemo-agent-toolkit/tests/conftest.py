@@ -13,7 +13,9 @@ collect_ignore_glob: list[str] = []
 try:
     import nat.builder.function  # noqa: F401 - its dependencies clash with others here: it has an environment of its own
 except ImportError:
-    collect_ignore_glob.extend(["test_functions.py", "test_policy.py", "test_programs.py", "test_runs.py"])
+    collect_ignore_glob.extend(
+        ["test_functions.py", "test_policy.py", "test_programs.py", "test_runs.py", "test_snapshots.py"]
+    )
 
 
 @pytest.fixture
