@@ -145,6 +145,25 @@ def test_messages_are_recorded_by_what_they_say(chains: Capture) -> None:
 # --- faults ---
 
 
+class Unread:
+    """What cannot be read yet, as the body of a response."""
+
+    @property
+    def content(self) -> str:
+        raise RuntimeError("not read yet")
+
+
+def test_what_has_no_end_or_cannot_be_read_passes(chains: Capture) -> None:
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
+    unread = Unread()
+    same = RunnableLambda(lambda given: given)
+    assert same.invoke(endless) is endless
+    assert same.invoke(unread) is unread
+    said = [str((span.attributes or {})["input.value"]) for span in chains.spans]
+    assert ["<cycle>" in said[0], "Unread object" in said[1]] == [True, True]
+
+
 @each_way
 def test_a_failure_is_the_users_and_of_each_step_around_it(ask: Any, chains: Capture) -> None:
     def broken(given: Any) -> Any:

@@ -13,7 +13,6 @@ from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.scopes import Scope, scope, values_within, values_within_async
 from spanrelay.tracing import Tracing
-from spanrelay_langchain.messages import plain
 from spanrelay_langchain.unmanaged import awithin, kept, within
 
 _MODULE = "langchain_core.runnables.base"
@@ -43,22 +42,22 @@ class Chains:
     def invoke(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a chain."""
         entered = _entered(runnable, *_invoke_arguments(*args, **kwargs))
-        return within(entered, self._tracing, partial(wrapped, *args, **kwargs), _shown)
+        return within(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     async def ainvoke(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a chain and await it."""
         entered = _entered(runnable, *_invoke_arguments(*args, **kwargs))
-        return await awithin(entered, self._tracing, partial(wrapped, *args, **kwargs), _shown)
+        return await awithin(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     def call(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a step."""
         entered = _entered(runnable, *_call_arguments(*args, **kwargs))
-        return within(entered, self._tracing, partial(wrapped, *args, **kwargs), _shown)
+        return within(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     async def acall(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a step and await it."""
         entered = _entered(runnable, *_call_arguments(*args, **kwargs))
-        return await awithin(entered, self._tracing, partial(wrapped, *args, **kwargs), _shown)
+        return await awithin(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     def stream(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Iterator[Any]:
         """Run a chain or a step as a stream; what goes in is a stream too, and is not read."""
@@ -88,14 +87,9 @@ def _entered(runnable: Any, given: Any, config: Any) -> Scope:
         name = told or runnable.get_name()
     entered = scope(name, "chain").make()
     if given is not None:
-        entered.record.input = kept(_shown(given))
+        entered.record.input = kept(given)
     return entered
 
 
-def _shown(value: Any) -> Any:
-    """Return what is recorded of a value: a message's fields, wherever one is."""
-    if isinstance(value, dict):
-        return {key: _shown(each) for key, each in cast("dict[Any, Any]", value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_shown(each) for each in cast("list[Any]", value)]
-    return plain(value) if hasattr(value, "content") else value
+def _all_of_it(value: Any) -> Any:
+    return value
