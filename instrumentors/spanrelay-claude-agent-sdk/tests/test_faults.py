@@ -259,6 +259,31 @@ def test_a_tool_that_says_it_failed_is_an_error(instrumented: Capture) -> None:
     assert tool.status.description == "no such file"
 
 
+class Unclosable(Script):
+    """One whose end fails."""
+
+    async def close(self) -> None:
+        await super().close()
+        raise OSError("close failed")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK leaves its stream open then
+def test_a_run_that_cannot_be_closed_has_ended(instrumented: Capture) -> None:
+    from claude_agent_sdk._internal.client import InternalClient
+
+    async def leave_early() -> list[str]:
+        transport = Unclosable(PROMPTED, init(), assistant(text("Hello.")), result())
+        messages = InternalClient().process_query(prompt=QUESTION, options=ClaudeAgentOptions(), transport=transport)
+        await anext(messages)
+        with pytest.raises(OSError, match="close failed"):
+            await messages.aclose()
+        await asyncio.sleep(0)
+        return [repr(task) for task in asyncio.all_tasks() if "Errand" in repr(task)]
+
+    assert asyncio.run(leave_early()) == []
+    assert incomplete(instrumented, "invoke_agent claude") == "closed"
+
+
 def test_policy_that_cannot_decide_denies(instrumented: Capture) -> None:
     @guardrail(kinds=["tool"])
     def forgetful(call: Any) -> Any:
@@ -304,10 +329,15 @@ def test_policy_for_model_calls_that_cannot_hold_is_said_once(instrumented: Capt
     def small_models(call: Any) -> str | None:
         return "too large"
 
-    with use(small_models):
+    @guardrail(kinds=["llm", "tool"])
+    def small_everything(call: Any) -> str | None:
+        return "too large"
+
+    with use(small_models), use(small_everything):
         run(init(), result())
         run(init(), result())
-    assert caplog.text.count("policy 'small_models' is for model calls") == 1
+    for name in ("small_models", "small_everything"):
+        assert caplog.text.count(f"policy {name!r} is for model calls") == 1
     caplog.clear()
 
 
@@ -421,9 +451,13 @@ def test_what_is_said_is_content(options: Any) -> None:
     with captured(content=False) as capture:
         ClaudeAgentSDKInstrumentor().instrument(tracer_provider=capture.provider)
         run(*TOOL, told("toolu_1", "secret files"), result("secret"))
+        failed = Ask("PostToolUseFailure", **PRE, error="secret files")
+        run(*TOOL, failed, told("toolu_1", "secret files", is_error=True), result("secret"))
+        run(*TOOL, told("toolu_1", "secret files", is_error=True), result("secret"))
         ClaudeAgentSDKInstrumentor().uninstrument()
-        assert "secret" not in str([dict(span.attributes or {}) for span in capture.spans])
-        assert QUESTION not in str([dict(span.attributes or {}) for span in capture.spans])
+        exported = "".join(span.to_json() for span in capture.spans)
+        assert "secret" not in exported
+        assert QUESTION not in exported
 
 
 def test_a_text_of_the_cli_itself_is_no_model_call(instrumented: Capture, options: Any) -> None:

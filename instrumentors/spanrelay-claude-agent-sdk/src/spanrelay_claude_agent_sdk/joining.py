@@ -227,7 +227,7 @@ def _warn_of_models() -> None:
         kinds = entry.kinds or frozenset()
         if entry.name in _warned or entry.name.endswith(_OFFERS):
             continue
-        if "llm" in kinds and not kinds & {"tool", "agent"}:
+        if "llm" in kinds:
             _warned.add(entry.name)
             _log.warning(
                 "policy %r is for model calls, and Claude Code makes those of the Claude Agent SDK itself, so it does "

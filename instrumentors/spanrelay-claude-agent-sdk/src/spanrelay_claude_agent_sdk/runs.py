@@ -15,6 +15,7 @@ from spanrelay.errors import SpanRelayError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.tracing import Tracing
 from spanrelay_claude_agent_sdk.joining import session_of
+from spanrelay_claude_agent_sdk.run import RunCall
 from spanrelay_claude_agent_sdk.sessions import Session
 
 
@@ -63,10 +64,10 @@ class Runs:
             raise
         finally:
             trace = error.__traceback__ if error is not None else None
-            await _close(messages, context)
-            run.ends(session.refusal or error)
-            with anyio.move_on_after(5, shield=True):
-                await run.settled()
+            try:
+                await _close(messages, context)
+            finally:
+                await _over(run, session.refusal or error)
             if error is not None:
                 error.__traceback__ = trace
         await run.ended()
@@ -119,6 +120,12 @@ async def _close(messages: Any, context: Any) -> None:
         await messages.aclose()
     finally:
         detach(token)
+
+
+async def _over(run: RunCall, error: BaseException | None) -> None:
+    run.ends(error)
+    with anyio.move_on_after(5, shield=True):
+        await run.settled()
 
 
 async def _passing(

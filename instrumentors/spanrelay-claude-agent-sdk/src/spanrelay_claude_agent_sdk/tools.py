@@ -20,7 +20,7 @@ from spanrelay.pipeline.function import FunctionCall, ToolExecution
 from spanrelay.pipeline.middleware import registered
 from spanrelay.records import ErrorInfo, ToolRequest
 from spanrelay.scopes import Scope
-from spanrelay.tracing import Start, Tracing
+from spanrelay.tracing import Start, Tracing, recording
 from spanrelay_claude_agent_sdk import content
 from spanrelay_claude_agent_sdk.actors import Actor
 from spanrelay_claude_agent_sdk.errands import Errand
@@ -58,7 +58,7 @@ class ToolRun(ToolExecution):
         self._waits = False
         self._is_error = is_error
         if is_error and self.record.error is None:
-            self.record.error = ErrorInfo(FAILED, value if isinstance(value, str) else "")
+            self.record.error = _failure(value)
         if not self.errand.over:  # no hook told what came of it
             self.errand.tell(value)
             return
@@ -76,9 +76,14 @@ class ToolRun(ToolExecution):
     def failed(self, error: str, *, interrupted: bool) -> None:
         """The tool says that it failed."""
         self._is_error = True
-        self.record.error = ErrorInfo(FAILED, error)
+        self.record.error = _failure(error)
         if interrupted:
             self.record.incomplete = "cancelled"
+
+
+def _failure(said: Any) -> ErrorInfo:
+    """Return the error of a tool that says it failed: what it says is its result, and so message content."""
+    return ErrorInfo(FAILED, said if recording.content and isinstance(said, str) else "")
 
 
 def governed(scope: Scope | None) -> bool:
@@ -178,7 +183,7 @@ def record_unseen(request: ToolRequest, actor: Actor, tracing: Tracing, started:
     value = content.result_of(block.get("content"))
     if block.get("is_error"):
         call._is_error = True
-        call.record.error = ErrorInfo(FAILED, value if isinstance(value, str) else "")
+        call.record.error = _failure(value)
     call.begin(request.arguments)
     call.gave(value)
     call.finish()
