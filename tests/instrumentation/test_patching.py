@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
+import weakref
 from types import ModuleType
 from typing import Any
 
@@ -118,10 +120,21 @@ def test_a_promise_is_wrapped_in_every_class_that_keeps_it_now_and_later(
         def ask(self) -> int:
             return super().ask() + 1
 
+    def forgotten() -> weakref.ref[type]:
+        class Brief(Now):
+            def ask(self) -> int:
+                return super().ask()
+
+        assert Brief().ask() == 4
+        return weakref.ref(Brief)
+
+    brief = forgotten()
+    gc.collect()
+    assert brief() is None, "a class that nobody uses is not kept"
     assert [kind().ask() for kind in (Model, Now, Silent, Later)] == [0, 2, 2, 6]
     patches.undo()
     assert [kind().ask() for kind in (Model, Now, Silent, Later)] == [0, 1, 1, 2]
-    assert made == (["Now", "Silent", "Later"] if hooked else [])
+    assert made == (["Now", "Silent", "Later", "Brief"] if hooked else [])
     patches.apply()
     assert Later().ask() == 6
 

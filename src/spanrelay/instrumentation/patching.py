@@ -125,23 +125,30 @@ class Patches:
 
         def put_into(derived: Any) -> None:
             if name in vars(derived):
-                self._put(derived, name, vars(derived)[name], patch)
+                self._put(derived, name, vars(derived)[name], patch, remember=False)
 
         def made(wrapped: Any, derived: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             wrapped(*args, **kwargs)
             put_into(derived)
 
+        def put_back() -> None:
+            for derived in _derived(owner):
+                _unwrap(derived, name, patch.wrapper)
+
         for derived in _derived(owner):
             put_into(derived)
+        # No list of them, which would keep them: a program may make classes without end.
+        self._undo.append(put_back)
         hook = "__init_subclass__"
         self._put(owner, hook, vars(owner).get(hook) or _inherited_hook(owner), Patch(patch.module, hook, made))
 
-    def _put(self, owner: Any, name: str, present: Any, patch: Patch) -> None:
+    def _put(self, owner: Any, name: str, present: Any, patch: Patch, *, remember: bool = True) -> None:
         if _holds(present, patch.wrapper):
             return
         wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
         setattr(owner, name, wrapper)
-        self._undo.append(lambda: _restore(owner, name, wrapper, present))
+        if remember:
+            self._undo.append(lambda: _restore(owner, name, wrapper, present))
         for theirs in _kept_by_others(owner, name, present):
             self._stand_below(theirs, wrapper, patch)
 
@@ -231,6 +238,13 @@ def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
     # Somebody may have wrapped the attribute again since; taking their wrapper away is not ours to do.
     if vars(owner).get(name) is wrapper:
         setattr(owner, name, original)
+
+
+def _unwrap(owner: type, name: str, wrapper: Wrapper) -> None:
+    """Put back what `wrapper` stands around, where it is outermost."""
+    present: Any = vars(owner).get(name)
+    if getattr(present, "_self_wrapper", None) == wrapper:
+        setattr(owner, name, present.__wrapped__)
 
 
 def _named(package: str) -> str:

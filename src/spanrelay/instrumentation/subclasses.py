@@ -5,7 +5,6 @@ A table of patches cannot name these classes. What derives from them and calls u
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -23,8 +22,6 @@ class Subclasses:
 
     def __init__(self, wrappers: Mapping[str, Callable[..., Any]]) -> None:
         self._wrappers = wrappers
-        # Weak, and no method either, which may know its class: a program may make classes without end.
-        self._patched: list[tuple[weakref.ref[type], str]] = []
         self._root: Any = None
 
     @property
@@ -53,23 +50,21 @@ class Subclasses:
             present = vars(kind).get(name)
             if present is None or getattr(present, "__isabstractmethod__", False):
                 continue
-            wrapped = wrapt.FunctionWrapper(present, cast("Any", wrapper), enabled=lambda: self.enabled)
-            setattr(kind, name, wrapped)
-            self._patched.append((weakref.ref(kind), name))
+            setattr(kind, name, wrapt.FunctionWrapper(present, cast("Any", wrapper), enabled=lambda: self.enabled))
 
     def restore(self) -> None:
         """Put every class back."""
-        if self._root is None:
+        root, self._root = self._root, None
+        if root is None:
             return
-        del self._root.__init_subclass__
-        self._root = None
-        while self._patched:
-            known, name = self._patched.pop()
-            kind = known()
-            present: Any = None if kind is None else vars(kind).get(name)
-            # Somebody may have wrapped it again since; taking their wrapper away is not ours to do.
-            if getattr(present, "_self_wrapper", None) == self._wrappers[name]:
-                setattr(kind, name, present.__wrapped__)
+        del root.__init_subclass__
+        # No list of what was patched, which would grow: a program may make classes without end.
+        for kind in _derived(root):
+            for name, wrapper in self._wrappers.items():
+                present: Any = vars(kind).get(name)
+                # Somebody may have wrapped it again since; taking their wrapper away is not ours to do.
+                if getattr(present, "_self_wrapper", None) == wrapper:
+                    setattr(kind, name, present.__wrapped__)
 
 
 def _derived(root: type) -> dict[type, None]:
