@@ -439,6 +439,18 @@ def test_so_is_one_whose_models_send_nothing_through_a_patched_client(
     assert [line for line in tree(instrumented) if "chat" in line] == ["  chat first", "  chat local"] * 2
 
 
+@pytest.mark.swallows
+def test_a_model_whose_server_cannot_be_read_is_asked(instrumented: Capture, caplog: Any) -> None:
+    class Somewhere(FunctionModel):
+        @property
+        def base_url(self) -> str:
+            return "http://somewhere:{port}"
+
+    whole(weatherman(model=Somewhere(speak, model_name="local")))
+    assert tree(instrumented) == LOCAL
+    caplog.clear()
+
+
 def test_a_model_that_is_asked_without_an_agent_is_one_span(instrumented: Capture) -> None:
     async def go() -> Any:
         return await model_request(TestModel(), [ModelRequest.user_text_prompt("Hello?")])

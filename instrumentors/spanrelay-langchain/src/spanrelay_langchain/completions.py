@@ -65,9 +65,11 @@ async def _alooked_up(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> An
 def _note_cache(found: Any) -> None:
     """Say that the cache answers where it knows every prompt."""
     call = call_in_flight()
-    known, _, _, missing = found
-    if known and not missing and call is not None and isinstance(call.boundary, CompletionBoundary):
-        call.record.answered_by = CACHE
+    if call is not None and isinstance(call.boundary, CompletionBoundary):
+        with guarded("reading what a cache knows"):
+            known, _, _, missing = found
+            if known and not missing:
+                call.record.answered_by = CACHE
 
 
 class CompletionModels:

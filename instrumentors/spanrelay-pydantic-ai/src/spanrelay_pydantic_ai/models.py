@@ -228,8 +228,9 @@ def _start(name: str, system: str, url: str | None, stream: bool, dialect: str) 
     record = SpanRecord(0, 0, name=span_name("llm", "chat", name), kind="llm", operation="chat")
     record.provider = _PROVIDERS.get(system, system)
     record.request = ModelRequest(name, stream=stream)
-    where = urlsplit(url or "")
-    record.server_address, record.server_port = where.hostname, where.port
+    with guarded("reading a model's server"):
+        where = urlsplit(url or "")
+        record.server_address, record.server_port = where.hostname, where.port
     return Start(record), record
 
 

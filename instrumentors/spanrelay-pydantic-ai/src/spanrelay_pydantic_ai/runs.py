@@ -174,7 +174,8 @@ def _scope_of(prepared: Any, context: Any) -> Scope:
     with guarded("reading an agent's description"):
         record.agent.description = context.agent.render_description(context.deps) or None
     if record.session_id is None:
-        record.session_id = _session_of(prepared.state, beneath=parent is not None or call_in_flight() is not None)
+        with guarded("reading a run's conversation"):
+            record.session_id = _session_of(prepared.state, beneath=parent is not None or call_in_flight() is not None)
     return Scope(record, parent, name)
 
 
