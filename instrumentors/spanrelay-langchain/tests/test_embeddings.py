@@ -194,6 +194,22 @@ def test_a_class_that_nobody_has_used_is_not_kept(instrumented: Capture) -> None
     assert passing() is None
 
 
+class Array(list[Any]):
+    """A list that does not say whether it is true, as an array of numpy's."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of an array is ambiguous")
+
+
+def test_vectors_may_be_an_array(instrumented: Capture) -> None:
+    class Arrays(Plain):
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return Array(super().embed_documents(texts))
+
+    assert len(Arrays().embed_documents(["a", "bc"])) == 2
+    assert (instrumented.span.attributes or {}).get("gen_ai.request.model") == "plain-1"
+
+
 def test_a_known_client_is_trusted_only_while_it_is_patched(capture: Capture, server: ModelServer) -> None:
     azure = AzureOpenAIEmbeddings(
         azure_endpoint=server.address, azure_deployment="e", api_version="preview", api_key=SecretStr("none")

@@ -102,7 +102,7 @@ class EmbeddingCall(ModelCall):
 
     def gave(self, vectors: Any) -> None:
         """Keep what the model gave."""
-        if vectors:
+        if not _is_empty(vectors):
             insist_on_policy(self)
         if self.observed and not self.delegated:
             with guarded("keeping a model's answer"):
@@ -118,9 +118,14 @@ class EmbeddingCall(ModelCall):
         self.record.response = response.call.record.response
 
 
+def _is_empty(vectors: Any) -> bool:
+    """Whether no client was needed; an array says nothing of that by itself, and a generator has no length."""
+    return vectors is None or (hasattr(vectors, "__len__") and len(vectors) == 0)
+
+
 def _described(vectors: Any) -> ModelResponse:
     """Return how many vectors there are and how long they are; a query's is one alone."""
-    if vectors is None or not len(vectors):
+    if _is_empty(vectors):
         return ModelResponse()
     several = hasattr(vectors[0], "__len__")
     first = vectors[0] if several else vectors
