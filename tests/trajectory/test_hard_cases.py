@@ -379,6 +379,37 @@ def test_an_agent_beneath_a_tool_is_embedded_and_the_call_refers_to_it(program: 
     assert document["final_metrics"]["extra"]["subagents"] == {"prompt_tokens": 100, "completion_tokens": 1}
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_agents_that_one_tool_runs_stand_beside_each_other(program: Program, at_once: bool) -> None:
+    root = program.agent("boss")
+    program.ask(root, [user("add")], calls(("c1", "delegate", {"n": 2})))
+    tool = program.begin("tool", root)
+    agents = [program.agent("adder", tool)] if not at_once else [program.agent("adder", tool) for _ in range(2)]
+    for number in range(2):
+        agent = agents[number] if number < len(agents) else program.agent("adder", tool)
+        program.ask(agent, [system("you add"), user(f"what is {number} + 1?")], says(f"it is {number + 1}"))
+        under = program.agent("checker", agent)
+        program.ask(under, [system("you check"), user(f"is it {number + 1}?")], says("yes"))
+        program.end(under)
+        if not at_once:
+            program.end(agent)
+    for agent in agents if at_once else ():
+        program.end(agent)
+    program.end(tool, **run("delegate", {"n": 2}, "1;2", "c1", None))
+    program.end(root)
+    document = program.document()
+    embedded = document["subagent_trajectories"]
+    assert [outline(each)[1] for each in embedded] == ["user: what is 0 + 1?", "user: what is 1 + 1?"]
+    assert [[below["agent"]["name"] for below in each["subagent_trajectories"]] for each in embedded] == [
+        ["checker"],
+        ["checker"],
+    ]
+    (result,) = document["steps"][1]["observation"]["results"]
+    assert [ref["trajectory_id"] for ref in result["subagent_trajectory_ref"]] == [
+        each["trajectory_id"] for each in embedded
+    ]
+
+
 def test_an_agent_directly_beneath_an_agent_with_other_words_is_embedded_behind_a_step(program: Program) -> None:
     root = program.agent("boss")
     program.ask(root, ASK, says("let me think"))

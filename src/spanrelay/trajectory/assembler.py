@@ -65,7 +65,8 @@ class Session:
 class Node:
     """One span in its tree. `document` is where what happens beneath it goes, once that is decided.
 
-    `passed` is set on a model call that has ended once a later one has begun.
+    `passed` is set on a model call that has ended once a later one has begun. `lead` is the agent for which a tool's
+    `document` was begun, and `beside` are the documents of other agents that the tool runs.
     """
 
     record: SpanRecord
@@ -77,6 +78,8 @@ class Node:
     call: tuple[Document, Call] | None = None
     orphaned: bool = False
     passed: bool = False
+    lead: Node | None = None
+    beside: list[Document] | None = None
 
     @property
     def start(self) -> int:
@@ -472,7 +475,29 @@ class Assembler:
         if in_root and _is_preliminary(document, record):
             document.demote(self._child_head(document.name, node), self._agent_head(node), record)
             return self._own(owner, document, record)
+        tool = _tool_above(node)
+        if owner is not None and tool is not None and tool.document is document and tool.lead is not None:
+            outermost = _outermost_agent(node, tool)
+            if outermost is not None and outermost is not tool.lead:
+                return self._branch_beside(node, owner, outermost, tool)
         return self._branch_child(node, owner, document)
+
+    def _branch_beside(self, node: Node, owner: Node, outermost: Node, tool: Node) -> tuple[Document, Place | None]:
+        """Go on in, or begin, a document beside those of other agents that the same tool runs."""
+        tool.beside = tool.beside or []
+        for other in reversed(tool.beside):
+            found = self._search(other, node.record)
+            if found is not None:
+                owner.document = found[0]
+                return found
+        parent = self._document_of(tool)
+        child = Document(parent.journal, self._child_head(_agent_name(owner), node), parent.id, self._media)
+        tool.beside.append(child)
+        del tool.beside[:-MAX_HELPERS]
+        outermost.document = outermost.document or child
+        if tool.call is not None:
+            parent.link(child, tool.call[1])
+        return self._own(owner, child, node.record)
 
     def _branch_apart(self, node: Node, owner: Node) -> tuple[Document, Place | None]:
         """Begin a document beside the session's others: runs at the same time that share nothing."""
@@ -514,6 +539,7 @@ class Assembler:
         agent = _agent_of(node)
         name = _agent_name(agent) if agent is not None else tool.record.name
         tool.document = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
+        tool.lead = _outermost_agent(node, tool)
         if tool.call is not None:
             parent.link(tool.document, tool.call[1])
         return tool.document
@@ -577,8 +603,9 @@ class Assembler:
 
     def _link(self, node: Node, document: Document, call: Call) -> None:
         node.call = (document, call)
-        if node.document is not None and node.document is not document:
-            document.link(node.document, call)
+        for child in (node.document, *(node.beside or ())):
+            if child is not None and child is not document:
+                document.link(child, call)
 
     def _settle(self, document: Document, *, final: bool) -> None:
         self._link_all(document, document.settle(final=final))
@@ -697,6 +724,15 @@ def _agent_of(node: Node) -> Node | None:
         if each.kind == "agent":
             return each
     return None
+
+
+def _outermost_agent(node: Node, tool: Node) -> Node | None:
+    """Return the agent that stands directly beneath a tool, above everything else of a span's lineage."""
+    found: Node | None = None
+    for each in itertools.takewhile(lambda each: each is not tool, _lineage(node)):
+        if each.kind == "agent":
+            found = each
+    return found
 
 
 def _precedes(other: Node, node: Node) -> bool:
