@@ -109,6 +109,13 @@ def test_a_promise_is_wrapped_in_every_class_that_keeps_it_now_and_later(
     class Silent(Now):
         pass
 
+    class Beside:
+        def ask(self) -> int:
+            return 5
+
+    class Mixed(Beside, Model):
+        pass
+
     module = ModuleType("patched_by_a_test")
     module.Model = Model
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -131,10 +138,11 @@ def test_a_promise_is_wrapped_in_every_class_that_keeps_it_now_and_later(
     brief = forgotten()
     gc.collect()
     assert brief() is None, "a class that nobody uses is not kept"
-    assert [kind().ask() for kind in (Model, Now, Silent, Later)] == [0, 2, 2, 6]
+    assert [kind().ask() for kind in (Model, Now, Silent, Later, Mixed, Beside)] == [0, 2, 2, 6, 10, 5]
     patches.undo()
-    assert [kind().ask() for kind in (Model, Now, Silent, Later)] == [0, 1, 1, 2]
-    assert made == (["Now", "Silent", "Later", "Brief"] if hooked else [])
+    assert [kind().ask() for kind in (Model, Now, Silent, Later, Mixed)] == [0, 1, 1, 2, 5]
+    assert "ask" not in vars(Mixed)
+    assert made == (["Now", "Silent", "Mixed", "Later", "Brief"] if hooked else [])
     patches.apply()
     assert Later().ask() == 6
 

@@ -180,6 +180,24 @@ def test_classes_are_put_back_and_patched_again(capture: Capture) -> None:
     assert len(capture.spans) == 2
 
 
+def test_a_method_of_a_class_beside_is_a_call_too(capture: Capture) -> None:
+    class Counting:
+        def embed_query(self, text: str) -> list[float]:
+            return [float(len(text))]
+
+    class Mixed(Counting, Plain):
+        pass
+
+    instrumentor = LangChainInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    assert Mixed().embed_query("abc") == [3.0]
+    assert len(capture.spans) == 1
+    instrumentor.uninstrument()
+    assert "embed_query" not in vars(Mixed)
+    assert Mixed().embed_query("abc") == [3.0]
+    assert len(capture.spans) == 1
+
+
 def test_a_class_that_nobody_has_used_is_not_kept(instrumented: Capture) -> None:
     def made() -> weakref.ref[type]:
         class Passing(Plain):

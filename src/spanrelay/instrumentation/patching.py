@@ -18,6 +18,7 @@ import wrapt
 from spanrelay._guard import guarded, losses
 from spanrelay.installed import version_of
 from spanrelay.instrumentation import foreign
+from spanrelay.instrumentation.subclasses import derived_from, method_of, unwrap
 from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
@@ -124,18 +125,19 @@ class Patches:
         """Put the wrapper into every class that derives from `owner`, now and when one is made."""
 
         def put_into(derived: Any) -> None:
-            if name in vars(derived):
-                self._put(derived, name, vars(derived)[name], patch, remember=False)
+            present = method_of(derived, owner, name)
+            if present is not None:
+                self._put(derived, name, present, patch, remember=False)
 
         def made(wrapped: Any, derived: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             wrapped(*args, **kwargs)
             put_into(derived)
 
         def put_back() -> None:
-            for derived in _derived(owner):
-                _unwrap(derived, name, patch.wrapper)
+            for derived in derived_from(owner):
+                unwrap(derived, name, patch.wrapper)
 
-        for derived in _derived(owner):
+        for derived in derived_from(owner):
             put_into(derived)
         # No list of them, which would keep them: a program may make classes without end.
         self._undo.append(put_back)
@@ -207,7 +209,7 @@ def _holds(present: Any, wrapper: Wrapper) -> bool:
 def _kept_by_others(owner: Any, name: str, present: Any) -> list[Any]:
     """Return the wrappers in classes that derive from `owner` which hold `present`, and would pass ours by."""
     found: list[Any] = []
-    for derived in _derived(owner) if isinstance(owner, type) else ():
+    for derived in derived_from(owner) if isinstance(owner, type) else ():
         theirs: Any = vars(derived).get(name)
         while getattr(theirs, "__wrapped__", present) is not present:
             theirs = theirs.__wrapped__
@@ -225,10 +227,6 @@ def _inherited_hook(owner: type) -> Any:
     return classmethod(cast("Any", inherited))
 
 
-def _derived(owner: type) -> list[type]:
-    return [each for derived in type.__subclasses__(owner) for each in (derived, *_derived(derived))]
-
-
 def _take_out(theirs: Any, wrapper: object, present: Any) -> None:
     if theirs.__wrapped__ is wrapper:
         theirs.__wrapped__ = present
@@ -238,13 +236,6 @@ def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
     # Somebody may have wrapped the attribute again since; taking their wrapper away is not ours to do.
     if vars(owner).get(name) is wrapper:
         setattr(owner, name, original)
-
-
-def _unwrap(owner: type, name: str, wrapper: Wrapper) -> None:
-    """Put back what `wrapper` stands around, where it is outermost."""
-    present: Any = vars(owner).get(name)
-    if getattr(present, "_self_wrapper", None) == wrapper:
-        setattr(owner, name, present.__wrapped__)
 
 
 def _named(package: str) -> str:

@@ -6,6 +6,7 @@ A table of patches cannot name these classes. What derives from them and calls u
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import getattr_static
 from typing import Any, cast
 
 import wrapt
@@ -34,7 +35,7 @@ class Subclasses:
         if self._root is not None:
             return
         self._root = root
-        for kind in _derived(root):
+        for kind in derived_from(root):
             self._take(kind)
         take = self._take
 
@@ -47,7 +48,7 @@ class Subclasses:
 
     def _take(self, kind: type) -> None:
         for name, wrapper in self._wrappers.items():
-            present = vars(kind).get(name)
+            present = method_of(kind, self._root, name)
             if present is None or getattr(present, "__isabstractmethod__", False):
                 continue
             setattr(kind, name, wrapt.FunctionWrapper(present, cast("Any", wrapper), enabled=lambda: self.enabled))
@@ -59,14 +60,30 @@ class Subclasses:
             return
         del root.__init_subclass__
         # No list of what was patched, which would grow: a program may make classes without end.
-        for kind in _derived(root):
+        for kind in derived_from(root):
             for name, wrapper in self._wrappers.items():
-                present: Any = vars(kind).get(name)
-                # Somebody may have wrapped it again since; taking their wrapper away is not ours to do.
-                if getattr(present, "_self_wrapper", None) == wrapper:
-                    setattr(kind, name, present.__wrapped__)
+                unwrap(kind, name, wrapper)
 
 
-def _derived(root: type) -> dict[type, None]:
+def derived_from(root: type) -> dict[type, None]:
     """Return the classes below `root`, each once."""
-    return {each: None for kind in type.__subclasses__(root) for each in (kind, *_derived(kind))}
+    return {each: None for kind in type.__subclasses__(root) for each in (kind, *derived_from(kind))}
+
+
+def method_of(kind: type, root: type, name: str) -> Any:
+    """Return the method that `kind` has of its own or of a class beside `root`, which nobody else can patch; or None.
+
+    One that it has of a class below `root` is patched there.
+    """
+    owner = next((each for each in kind.__mro__ if name in vars(each)), root)
+    return None if owner is not kind and root in owner.__mro__ else vars(owner)[name]
+
+
+def unwrap(kind: type, name: str, wrapper: Callable[..., Any]) -> None:
+    """Put back what `wrapper` stands around. Where somebody has wrapped it again since, that is not ours to do."""
+    present: Any = vars(kind).get(name)
+    if getattr(present, "_self_wrapper", None) != wrapper:
+        return
+    delattr(kind, name)
+    if getattr_static(kind, name, None) is not present.__wrapped__:
+        setattr(kind, name, present.__wrapped__)
