@@ -39,8 +39,11 @@ def brief_of(graph: Any) -> ModelRequest | None:
     if brief is None:
         return None
     if _READ not in brief:
-        brief[_READ] = None  # what cannot be read is not tried again for each run
-        brief[_READ] = _read(graph, brief)
+        read = None
+        try:
+            read = _read(graph, brief)
+        finally:
+            brief[_READ] = read  # what cannot be read is not tried again for each run
     return brief[_READ]
 
 
