@@ -103,23 +103,42 @@ _MODEL_OF: dict[Kind, str] = {"llm": names.OI_MODEL, "embedder": names.OI_EMBEDD
 class Filling:
     """What a span of other instrumentation remembers of the call of ours that it was opened for, and that fills it.
 
-    `above` is the span of other instrumentation around it, `busy` while the call goes on, `recorded` the call once it
-    is over; `told_elsewhere` where another span tells of that call.
+    `above` is the span of other instrumentation around it, `recorded` the call once it is over; `told_elsewhere` where
+    another span tells of that call.
     """
 
-    __slots__ = ("above", "busy", "recorded", "told_elsewhere")
+    __slots__ = ("_turn", "above", "recorded", "told_elsewhere")
 
     def __init__(self, above: Span | None) -> None:
         self.above = above
-        self.busy = False
+        self._turn = [True]
         self.recorded: Recorded | None = None
         self.told_elsewhere = False
 
     @property
     def free(self) -> bool:
         """Whether a call may fill the span: none has, or the one that did has failed and is made again."""
+        return bool(self._turn) and self._is_untold
+
+    @property
+    def _is_untold(self) -> bool:
         recorded = self.recorded
-        return not self.busy and (recorded is None or recorded.record.error is not None)
+        return recorded is None or recorded.record.error is not None
+
+    def claim(self) -> bool:
+        """Take the turn to fill the span, unless a call on another thread was faster."""
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        if not self._is_untold:
+            self.give_back()
+            return False
+        return True
+
+    def give_back(self) -> None:
+        """Let the next call have its turn, should it be made again."""
+        self._turn[:] = [True]
 
 
 def offer(span: Span, context: Context | None) -> None:
@@ -136,10 +155,11 @@ def take(kind: Kind, context: Context) -> Span | None:
     around = _opened_by_others(kind, context)
     if not around:
         return None
-    for _, filling in around[:-1]:
-        filling.told_elsewhere = True
     span, filling = around[-1]
-    filling.busy = True
+    if not filling.claim():
+        return None
+    for _, inner in around[:-1]:
+        inner.told_elsewhere = True
     return span
 
 
@@ -182,11 +202,11 @@ def _is_open(span: Any, kind: Kind) -> bool:
 def fill(span: Span, recorded: Recorded) -> None:
     """Keep what the call recorded that took `span`, until its owner ends it."""
     filling: Filling = getattr(span, _FILLING)
-    filling.busy = False
     if span.is_recording():
         filling.recorded = recorded
     else:
         losses.add("model calls that went on after other instrumentation had ended their span")
+    filling.give_back()
 
 
 def hand_over_filling(span: Span) -> bool:

@@ -11,12 +11,13 @@ from typing import Any
 
 import openai
 import pytest
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, get_current, set_value
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, StatusCode, set_span_in_context, use_span
 
 import spanrelay
 from spanrelay._guard import losses
+from spanrelay.tracing import take
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Answer, error, reply
@@ -244,6 +245,18 @@ def test_where_instrumentation_is_suppressed_the_span_above_is_left_alone(
         create(**ASK)
         detach(token)
     assert read(capture.span) == LLM
+
+
+def test_of_calls_side_by_side_one_fills_the_span(capture: Capture, theirs: Any) -> None:
+    with theirs("Model.generate", attributes=LLM) as span:
+        filling = vars(span)["_spanrelay_filling"]
+        assert filling.free
+        assert filling.claim()
+        # Another thread saw that it was free, too.
+        assert not filling.claim()
+        assert take("llm", get_current()) is None
+        filling.give_back()
+        assert take("llm", get_current()) is span
 
 
 def test_work_that_goes_on_and_on_keeps_no_span_that_has_ended(capture: Capture) -> None:
