@@ -58,6 +58,7 @@ HEAD = """\
 `opentelemetry-instrument python app.py` switches on every package below that is installed, and nothing in the program
 changes. A model call is recorded once, with what the package of the SDK beneath the framework saw of it where that is
 installed too (`spanrelay-openai`). Each package's README says what it records, and how a program switches it on itself.
+`spanrelay.activate()` alone switches none of them on, unless a [`spanrelay.toml`](plugins.md) puts policy in force.
 
 | Framework | Packages |
 |---|---|
