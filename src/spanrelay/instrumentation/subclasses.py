@@ -13,6 +13,8 @@ import wrapt
 
 from spanrelay._guard import guarded
 
+_HOOK = "__init_subclass__"
+
 
 class Subclasses:
     """Keeps the classes below one patched, from `patch` to `restore`.
@@ -24,6 +26,7 @@ class Subclasses:
     def __init__(self, wrappers: Mapping[str, Callable[..., Any]]) -> None:
         self._wrappers = wrappers
         self._root: Any = None
+        self._own: Any = None
 
     @property
     def enabled(self) -> bool:
@@ -37,14 +40,18 @@ class Subclasses:
         self._root = root
         for kind in derived_from(root):
             self._take(kind)
-        take = self._take
+        take, own = self._take, vars(root).get(_HOOK)
+        self._own = own
 
         def told_of(cls: type, **options: Any) -> None:
-            super(root, cls).__init_subclass__(**options)
+            if own is None:
+                super(root, cls).__init_subclass__(**options)
+            else:
+                own.__get__(None, cls)(**options)
             with guarded(f"instrumenting a class below {root.__name__}"):
                 take(cls)
 
-        cast("Any", root).__init_subclass__ = classmethod(told_of)
+        setattr(root, _HOOK, classmethod(told_of))
 
     def _take(self, kind: type) -> None:
         for name, wrapper in self._wrappers.items():
@@ -58,7 +65,9 @@ class Subclasses:
         root, self._root = self._root, None
         if root is None:
             return
-        del root.__init_subclass__
+        delattr(root, _HOOK)
+        if self._own is not None:
+            setattr(root, _HOOK, self._own)
         # No list of what was patched, which would grow: a program may make classes without end.
         for kind in derived_from(root):
             for name, wrapper in self._wrappers.items():
