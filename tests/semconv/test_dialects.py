@@ -241,10 +241,11 @@ def test_values_that_openinference_hides_are_no_content() -> None:
 def test_a_tools_python_call_is_read_as_its_arguments_and_not_its_schema(
     args: Any, kwargs: Any, arguments: Any
 ) -> None:
-    schema = {"city": {"type": "string", "description": "The city."}, "days": {"type": "integer"}}
+    properties = {"city": {"type": "string", "description": "The city."}, "days": {"type": "integer"}}
     given = {"args": args, "sanitize_inputs_outputs": True, "kwargs": kwargs}
-    tool = {"tool.name": "forecast", "tool.parameters": dumps_text(schema), "input.value": dumps_text(given)}
-    assert read({"openinference.span.kind": "TOOL", **tool}).tool == ToolRequest("forecast", arguments)
+    for schema in (properties, {"type": "object", "properties": properties}):
+        tool = {"tool.name": "forecast", "tool.parameters": dumps_text(schema), "input.value": dumps_text(given)}
+        assert read({"openinference.span.kind": "TOOL", **tool}).tool == ToolRequest("forecast", arguments)
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,8 @@ def _given(attributes: Mapping[str, Any]) -> JSON:
     """Return a tool's arguments: its parameters, unless some instrumentor put the tool's schema there."""
     parameters = decode(attributes.get(names.OI_TOOL_PARAMETERS))
     schema = parameters if isinstance(parameters, dict) else {}
+    properties = schema.get("properties")
+    schema = properties if isinstance(properties, dict) else schema
     bound = _bound(decode(attributes.get(names.OI_INPUT)), schema)
     if bound is not None:
         return bound
