@@ -142,6 +142,7 @@ def test_a_promise_is_wrapped_in_every_class_that_keeps_it_now_and_later(
     patches.undo()
     assert [kind().ask() for kind in (Model, Now, Silent, Later, Mixed)] == [0, 1, 1, 2, 5]
     assert "ask" not in vars(Mixed)
+    assert ("__init_subclass__" in vars(Model)) is hooked
     assert made == (["Now", "Silent", "Mixed", "Later", "Brief"] if hooked else [])
     patches.apply()
     assert Later().ask() == 6

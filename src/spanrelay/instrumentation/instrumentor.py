@@ -40,7 +40,14 @@ class Instrumentor(BaseInstrumentor):
     version: ClassVar[str]
     """The instrumentor's own version."""
 
+    option: ClassVar[str] = ""
+    """What is recorded only where it is asked for: an argument of `instrument()`, and a setting of the same name."""
+    optional_modules: ClassVar[tuple[str, ...]] = ()
+    """The modules that are patched for it."""
+
     _patches: Patches | None = None
+    _optional: Patches | None = None
+    _asked: bool | None = None
     _provider: TracerProvider | None = None
     _tracing: Tracing | None = None
     _applied_for_policy = False
@@ -48,6 +55,10 @@ class Instrumentor(BaseInstrumentor):
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """Return the patch table; its wrappers open their spans with `tracing`."""
         raise NotImplementedError  # pragma: no cover - every instrumentor has its own
+
+    def optional_patches(self, tracing: Tracing) -> tuple[Patch, ...]:
+        """Return the patch table of `option`."""
+        raise NotImplementedError  # pragma: no cover - whoever has an option has one
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The supported versions."""
@@ -86,6 +97,9 @@ class Instrumentor(BaseInstrumentor):
         super().uninstrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
+        if self.option:
+            self._asked = self._asked_for(kwargs)
+        self._undo_optional()
         provider: TracerProvider | None = kwargs.get("tracer_provider")
         self._provider = provider
         # A table lives as long as the process: hooks and cached bound methods keep the first one.
@@ -94,27 +108,32 @@ class Instrumentor(BaseInstrumentor):
         elif self._tracing is not None:
             self._tracing.use(provider)
         self._patches.apply()
+        if self.option:
+            # A table of its own: a wrapper that is not in force would still cost every call.
+            self._optional = Patches(self.package, self.optional_modules, self._optional_table)
+            self._optional.apply()
 
-    def asked_for(self, detail: str, options: dict[str, Any]) -> bool | None:
-        """Take `detail` out of what `instrument` was given: true, false, or None where the setting decides.
+    def _asked_for(self, options: dict[str, Any]) -> bool | None:
+        """Take `option` out of what `instrument` was given: true, false, or None where the setting decides.
 
         Raises:
             TypeError: it is neither true nor false.
         """
-        given = options.pop(detail, None)
+        given = options.pop(self.option, None)
         if given is not None:
             from spanrelay.registry import check_options
 
             name = f"{type(self).__name__}().instrument"
-            check_options(name, {detail: given}, {detail: (bool, "true or false")})
+            check_options(name, {self.option: given}, {self.option: (bool, "true or false")})
         return given
 
-    def wants(self, detail: str, asked: bool | None) -> bool:
-        """Whether `detail` is to be recorded. Ask when the package is imported: at boot nothing is settled yet."""
-        from spanrelay.tracing import recording
+    def _optional_table(self) -> tuple[Patch, ...]:
+        """Made when the package is imported: at boot nothing is settled yet."""
+        from spanrelay.tracing import Tracing, recording
 
         open_latches()
-        return getattr(recording, detail) if asked is None else asked
+        wanted = getattr(recording, self.option) if self._asked is None else self._asked
+        return self.optional_patches(Tracing(self.name, self.version, self._provider)) if wanted else ()
 
     def _table(self) -> tuple[Patch, ...]:
         from spanrelay.tracing import Tracing
@@ -123,6 +142,12 @@ class Instrumentor(BaseInstrumentor):
         self._tracing = Tracing(self.name, self.version, self._provider)
         return self.patches(self._tracing)
 
+    def _undo_optional(self) -> None:
+        if self._optional is not None:
+            self._optional.undo()
+            self._optional = None
+
     def _uninstrument(self, **kwargs: Any) -> None:
+        self._undo_optional()
         if self._patches is not None:
             self._patches.undo()

@@ -142,7 +142,12 @@ class Patches:
         # No list of them, which would keep them: a program may make classes without end.
         self._undo.append(put_back)
         hook = "__init_subclass__"
-        self._put(owner, hook, vars(owner).get(hook) or _inherited_hook(owner), Patch(patch.module, hook, made))
+        present = vars(owner).get(hook)
+        if present is None:
+            present = _inherited_hook(owner)
+            setattr(owner, hook, present)
+            self._undo.append(lambda: _take_away(owner, hook, present))
+        self._put(owner, hook, present, Patch(patch.module, hook, made))
 
     def _put(self, owner: Any, name: str, present: Any, patch: Patch, *, remember: bool = True) -> None:
         if _holds(present, patch.wrapper):
@@ -236,6 +241,11 @@ def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
     # Somebody may have wrapped the attribute again since; taking their wrapper away is not ours to do.
     if vars(owner).get(name) is wrapper:
         setattr(owner, name, original)
+
+
+def _take_away(owner: Any, name: str, ours: object) -> None:
+    if vars(owner).get(name) is ours:
+        delattr(owner, name)
 
 
 def _named(package: str) -> str:

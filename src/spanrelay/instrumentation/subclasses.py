@@ -1,77 +1,13 @@
-"""Methods that every class below another has of its own, patched in those that exist and those that are yet to be.
+"""Classes below another, and what each has of a method that the other promises.
 
 A table of patches cannot name these classes. What derives from them and calls up is for the wrapper to tell apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import getattr_static
-from typing import Any, cast
-
-import wrapt
-
-from spanrelay._guard import guarded
-
-_HOOK = "__init_subclass__"
-
-
-class Subclasses:
-    """Keeps the classes below one patched, from `patch` to `restore`.
-
-    Args:
-        wrappers: Wrapt wrappers by the name of the method.
-    """
-
-    def __init__(self, wrappers: Mapping[str, Callable[..., Any]]) -> None:
-        self._wrappers = wrappers
-        self._root: Any = None
-        self._own: Any = None
-
-    @property
-    def enabled(self) -> bool:
-        """Whether they are in force: wrappers that somebody still holds read this."""
-        return self._root is not None
-
-    def patch(self, root: type) -> None:
-        """Patch what derives from `root`, and what will."""
-        if self._root is not None:
-            return
-        self._root = root
-        for kind in derived_from(root):
-            self._take(kind)
-        take, own = self._take, vars(root).get(_HOOK)
-        self._own = own
-
-        def told_of(cls: type, **options: Any) -> None:
-            if own is None:
-                super(root, cls).__init_subclass__(**options)
-            else:
-                own.__get__(None, cls)(**options)
-            with guarded(f"instrumenting a class below {root.__name__}"):
-                take(cls)
-
-        setattr(root, _HOOK, classmethod(told_of))
-
-    def _take(self, kind: type) -> None:
-        for name, wrapper in self._wrappers.items():
-            present = method_of(kind, self._root, name)
-            if present is None or getattr(present, "__isabstractmethod__", False):
-                continue
-            setattr(kind, name, wrapt.FunctionWrapper(present, cast("Any", wrapper), enabled=lambda: self.enabled))
-
-    def restore(self) -> None:
-        """Put every class back."""
-        root, self._root = self._root, None
-        if root is None:
-            return
-        delattr(root, _HOOK)
-        if self._own is not None:
-            setattr(root, _HOOK, self._own)
-        # No list of what was patched, which would grow: a program may make classes without end.
-        for kind in derived_from(root):
-            for name, wrapper in self._wrappers.items():
-                unwrap(kind, name, wrapper)
+from typing import Any
 
 
 def derived_from(root: type) -> dict[type, None]:

@@ -6,7 +6,7 @@ be defined. A method that asks another of the same model makes no second call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from spanrelay import _json
@@ -27,11 +27,14 @@ from spanrelay_langchain.starts import Starts, packaged_provider
 _MODULE = "langchain_core.embeddings.embeddings"
 
 
-def patches(models: EmbeddingModels) -> tuple[Patch, ...]:
-    """What the class above all others has of its own: async that asks sync in a thread."""
+def patches(tracing: Tracing) -> tuple[Patch, ...]:
+    """The four methods in every class that has one, and what the class above all has: async that asks sync."""
+    models = EmbeddingModels(tracing)
+    sync, awaited = ("embed_documents", "embed_query"), ("aembed_documents", "aembed_query")
     return (
-        Patch(_MODULE, "Embeddings.aembed_documents", models.aembed),
-        Patch(_MODULE, "Embeddings.aembed_query", models.aembed),
+        *(Patch(_MODULE, f"Embeddings.{name}", models.embed, derived=True) for name in sync),
+        *(Patch(_MODULE, f"Embeddings.{name}", models.aembed, derived=True) for name in awaited),
+        *(Patch(_MODULE, f"Embeddings.{name}", models.aembed) for name in awaited),
     )
 
 
@@ -41,16 +44,6 @@ class EmbeddingModels:
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
         self._starts = Starts("embedder", openai_embeddings.operation, packaged_provider)
-
-    @property
-    def wrappers(self) -> dict[str, Callable[..., Any]]:
-        """By the name of the method."""
-        return {
-            "embed_documents": self.embed,
-            "embed_query": self.embed,
-            "aembed_documents": self.aembed,
-            "aembed_query": self.aembed,
-        }
 
     def embed(self, wrapped: Any, model: Any, args: Any, kwargs: Any) -> Any:
         """Ask for vectors."""

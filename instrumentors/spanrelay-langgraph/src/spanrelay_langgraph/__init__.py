@@ -5,23 +5,16 @@ A patch table; how a run, a node and a mark are made stands in the module of tha
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import wrapt
-
-from spanrelay._guard import guarded
 from spanrelay.instrumentation.instrumentor import Instrumentor
 
 if TYPE_CHECKING:
     from spanrelay.instrumentation.patching import Patch
-    from spanrelay.instrumentation.subclasses import Subclasses
     from spanrelay.tracing import Tracing
 
 __all__ = ["LangGraphInstrumentor"]
 __version__ = "0.1.0"
-
-_CHECKPOINTS = "langgraph.checkpoint.base"
 
 
 class LangGraphInstrumentor(Instrumentor):
@@ -44,9 +37,8 @@ class LangGraphInstrumentor(Instrumentor):
     name = "spanrelay_langgraph"
     version = __version__
 
-    _checkpointers: Subclasses | None = None
-    _asked: bool | None = None
-    _hooked = False
+    option = "checkpoints"
+    optional_modules = ("langgraph.checkpoint.base",)
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """The two colours of a graph's run and of a node's, and where LangGraph decides what becomes a mark."""
@@ -54,31 +46,8 @@ class LangGraphInstrumentor(Instrumentor):
 
         return (*runs.patches(tracing), *nodes.patches(tracing), *agents.patches())
 
-    def _instrument(self, **kwargs: Any) -> None:
-        self._asked = self.asked_for("checkpoints", kwargs)
-        super()._instrument(**kwargs)
-        if _CHECKPOINTS in sys.modules:
-            self._record_checkpoints(sys.modules[_CHECKPOINTS])
-        elif not self._hooked:
-            wrapt.register_post_import_hook(self._record_checkpoints, _CHECKPOINTS)
-        self._hooked = True
+    def optional_patches(self, tracing: Tracing) -> tuple[Patch, ...]:
+        """What checkpointers are asked."""
+        from spanrelay_langgraph import checkpoints
 
-    def _record_checkpoints(self, module: Any) -> None:
-        """Patch the classes of checkpointers, which a table cannot name, if somebody asked for it."""
-        in_force = self._patches is not None and self._patches.enabled
-        if not in_force or self._checkpointers is not None or not self.wants("checkpoints", self._asked):
-            return
-        from spanrelay.instrumentation.subclasses import Subclasses
-        from spanrelay.tracing import Tracing
-        from spanrelay_langgraph.checkpoints import Checkpointers
-
-        with guarded("instrumenting checkpointers"):
-            checkpointers = Checkpointers(Tracing(self.name, self.version, self._provider))
-            self._checkpointers = Subclasses(checkpointers.wrappers)
-            self._checkpointers.patch(module.BaseCheckpointSaver)
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        super()._uninstrument(**kwargs)
-        if self._checkpointers is not None:
-            self._checkpointers.restore()
-            self._checkpointers = None
+        return checkpoints.patches(tracing)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from opentelemetry.context import Context, attach, detach, get_current
 
 from spanrelay._guard import guarded
+from spanrelay.instrumentation.patching import Patch
 from spanrelay.records import SpanRecord
 from spanrelay.scopes import Scope, current_scope, inherit
 from spanrelay.semconv.names import AttributeValue
@@ -44,19 +45,26 @@ class CheckpointScope(Scope):
         return context
 
 
+def patches(tracing: Tracing) -> tuple[Patch, ...]:
+    """The methods of every checkpointer, now and to come."""
+    savers = Checkpointers(tracing)
+    wrappers = {method: savers.calling(name) for method, name in _SYNC.items()}
+    wrappers |= {method: savers.acalling(name) for method, name in _ASYNC.items()}
+    return tuple(
+        Patch("langgraph.checkpoint.base", f"BaseCheckpointSaver.{method}", wrapper, required=False, derived=True)
+        for method, wrapper in wrappers.items()
+    )
+
+
 class Checkpointers:
     """The wrappers around the methods of checkpointers; `tracing` opens the spans."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
 
-    @property
-    def wrappers(self) -> dict[str, Callable[..., Any]]:
-        """By the name of the method."""
-        calls = {method: self._calling(name) for method, name in _SYNC.items()}
-        return calls | {method: self._acalling(name) for method, name in _ASYNC.items()}
+    def calling(self, name: str) -> Callable[..., Any]:
+        """Return the wrapper of a method whose spans are called `name`."""
 
-    def _calling(self, name: str) -> Callable[..., Any]:
         def call(wrapped: Any, saver: Any, args: Any, kwargs: Any) -> Any:
             outer = current_scope()
             if _is_within(saver, outer):
@@ -75,7 +83,9 @@ class Checkpointers:
 
         return call
 
-    def _acalling(self, name: str) -> Callable[..., Any]:
+    def acalling(self, name: str) -> Callable[..., Any]:
+        """Return the wrapper of an async method likewise."""
+
         async def acall(wrapped: Any, saver: Any, args: Any, kwargs: Any) -> Any:
             outer = current_scope()
             if _is_within(saver, outer):
