@@ -160,15 +160,15 @@ class Scope:
     @property
     def handed(self) -> Mapping[str, AttributeValue]:
         """What the span of everything below starts with: the session, the user and the metadata. Nobody changes it."""
-        record, parent = self.record, self.parent
+        record, place = self.record, self
         if record.session_id is None and record.user_id is None and not record.metadata:
             return _NOTHING
-        if parent is not None and _is_of_one(record, parent.record):
-            return parent.handed
-        known = self._handed
+        while place.parent is not None and _is_of_one(record, place.parent.record):
+            place = place.parent
+        known = place._handed
         if known is None or not _is_of_one(record, known[0]):
-            identity = inherit(SpanRecord(0, 0), self)
-            known = self._handed = identity, semconv.write_start(identity, recording.dialect)
+            identity = inherit(SpanRecord(0, 0), place)
+            known = place._handed = identity, semconv.write_start(identity, recording.dialect)
         return known[1]
 
     @property

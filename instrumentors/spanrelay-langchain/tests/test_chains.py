@@ -210,3 +210,20 @@ def test_a_cancelled_step_is_over(chains: Capture) -> None:
 
     asyncio.run(go())
     assert chains.span.name == "waits"
+
+
+def test_a_program_may_ask_for_more_where_it_is_instrumented_already(
+    capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    instrumentor = LangChainInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        instrumentor.instrument()
+        chain().invoke(GIVEN)
+        assert [span.name for span in capture.spans] == ["chat fake-1"]
+        LangChainInstrumentor().instrument(tracer_provider=capture.provider, chains=True)
+        chain().invoke(GIVEN)
+        assert sorted(span.name for span in capture.spans[1:]) == [*STEPS[:1], "RunnableSequence", *STEPS[1:]]
+    finally:
+        instrumentor.uninstrument()
+    assert caplog.records == []

@@ -75,10 +75,15 @@ class Instrumentor(BaseInstrumentor):
             self._applied_for_policy = True
 
     def instrument(self, **kwargs: Any) -> None:
-        """Instrument the package; `tracer_provider` opens the spans, by default the global one."""
-        if self._applied_for_policy:  # the application only says now what it wants
+        """Instrument the package; `tracer_provider` opens the spans, by default the global one.
+
+        Where `opentelemetry-instrument` or a file's policy has done so already, the application only says what it
+        wants besides.
+        """
+        if self.is_instrumented_by_opentelemetry:
             self._applied_for_policy = False
-            self._instrument(**kwargs)
+            if not kwargs.keys().isdisjoint(("tracer_provider", self.option)):
+                self._instrument(**kwargs)
         else:
             super().instrument(**kwargs)
 

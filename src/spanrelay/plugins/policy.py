@@ -6,6 +6,7 @@ cannot judge it refuses.
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import math
 import re
@@ -211,7 +212,8 @@ def _use_parameters(context: Context, parameters: dict[str, Parameters]) -> None
     def set_parameters(call: Any) -> ModelRequest | None:
         model = (_model_of(call) or "").casefold()
         told = next((told for glob, told in known if glob.match(model)), None)
-        return replace(call.request, parameters={**call.request.parameters, **told}) if told else None
+        # A copy: what one request holds, another intercept may change.
+        return replace(call.request, parameters={**call.request.parameters, **copy.deepcopy(told)}) if told else None
 
     context.use(request_intercept(name="parameters", kinds=["llm"], priority=INNERMOST)(set_parameters))
 

@@ -331,7 +331,8 @@ class Document:
         kind = "compaction" if found.kind == "compaction" else "pruning"
         management: dict[str, JSON] = {"type": kind, "boundary": boundary}
         management.update(kept_turns=found.kept, dropped_turns=found.dropped)
-        step = atif.Step(0, "system", f"Context {kind}: {found.dropped} earlier turns are no longer sent.")
+        gone = "1 earlier turn is" if found.dropped == 1 else f"{found.dropped} earlier turns are"
+        step = atif.Step(0, "system", f"Context {kind}: {gone} no longer sent.")
         step.extra = {"context_management": management, "otel": steps.reference_of(record)}
         if found.changed:
             text = "\n\n".join(_described(turn) for turn in found.changed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -27,6 +28,8 @@ from spanrelay_claude_agent_sdk.tools import ToolRun
 
 _SESSION_KEY = otel_context.create_key("spanrelay.claude_agent_sdk.session")
 
+_PROMPTS = 256
+"""How many prompts that were sent are waited for: the CLI need not repeat each word for word."""
 _PATIENCE = 5.0
 """Seconds that a hook waits for another one, and the end of a session for policy."""
 
@@ -66,7 +69,7 @@ class Session:
         self._agents: dict[str, SubAgent] = {}
         self._asked: dict[str, Asked] = {}
         self._queued: list[Any] = []
-        self._submitted: set[str] = set()
+        self._submitted: deque[str] = deque(maxlen=_PROMPTS)
         self._tool_came = anyio.Event()
         self._cost = 0.0
         self._interrupted = False
@@ -108,7 +111,7 @@ class Session:
 
     def _hears(self, said: Any) -> None:
         if said is not None:
-            self._submitted.add(_squeezed(content.text_of(said)))
+            self._submitted.append(_squeezed(content.text_of(said)))
             self.main.heard(said)
 
     async def submit(self, said: Any) -> Any:
@@ -136,7 +139,7 @@ class Session:
         """Take what the CLI was prompted with: by the application, or by itself when a background task is done."""
         known = _squeezed(said)
         if known in self._submitted:
-            self._submitted.discard(known)
+            self._submitted.remove(known)
             return
         for queued in [queued for queued in self._queued if _squeezed(content.text_of(queued)) == known][:1]:
             self._queued.remove(queued)
