@@ -24,14 +24,13 @@ class DeepAgentsInstrumentor(Instrumentor):
     requires = ("deepagents >= 0.7",)
     modules = (
         "deepagents.middleware.skills",
-        "deepagents.graph",
-        "deepagents",
+        "langgraph.pregel.main",
     )
     name = "spanrelay_deepagents"
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
-        """The maker of deep agents, and where skills are found; none of them opens a span."""
+        """What marks a graph as a deep agent, and where skills are found; none of them opens a span."""
         from spanrelay_deepagents import agents, skills
 
         return (*agents.patches(), *skills.patches())

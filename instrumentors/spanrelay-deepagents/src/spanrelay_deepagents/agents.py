@@ -14,17 +14,18 @@ from spanrelay_langchain.agents import MARK
 
 UNNAMED = "DeepAgent"
 
+_MADE_BY = "deepagents"
+
 
 def patches() -> tuple[Patch, ...]:
-    """The maker of deep agents, by both its names."""
-    return (
-        Patch("deepagents.graph", "create_deep_agent", _made, required=False),
-        Patch("deepagents", "create_deep_agent", _made, required=False),
-    )
+    """The last that the maker of deep agents does to a graph, which tells who made it, whenever it was imported."""
+    return (Patch("langgraph.pregel.main", "Pregel.with_config", _configured, required=False),)
 
 
-def _made(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+def _configured(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     graph = wrapped(*args, **kwargs)
     with guarded("marking an agent"):
-        setattr(graph, MARK, AgentInfo(kwargs.get("name") or UNNAMED))
+        metadata = (graph.config or {}).get("metadata") or {}
+        if metadata.get("ls_integration") == _MADE_BY and not metadata.get("lc_agent_name"):
+            setattr(graph, MARK, AgentInfo(UNNAMED))
     return graph
