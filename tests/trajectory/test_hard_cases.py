@@ -410,6 +410,28 @@ def test_agents_that_one_tool_runs_stand_beside_each_other(program: Program, at_
     ]
 
 
+@pytest.mark.parametrize("said", [None, says("you are wel")])
+def test_a_run_that_begins_while_one_that_was_left_is_ending_goes_on_in_its_conversation(
+    program: Program, said: Message | None
+) -> None:
+    first = program.agent(session_id="s-1")
+    program.ask(first, [user("hi")], says("hello"), known={"session_id": "s-1"})
+    program.end(first)
+    left = program.agent(session_id="s-1")
+    thanks = [user("hi"), says("hello"), user("thanks")]
+    cut = program.begin("llm", left, session_id="s-1")
+    last = program.agent(session_id="s-1")
+    program.end(cut, **call(thanks, said, incomplete="closed"))
+    program.end(left)
+    program.ask(last, [*thanks, user("bye")], says("see you"), known={"session_id": "s-1"})
+    program.end(last)
+    document = program.document()
+    assert [line for line in outline(document) if line.startswith(("user", "agent"))][-2:] == [
+        "user: bye",
+        "agent: see you",
+    ]
+
+
 def test_an_agent_directly_beneath_an_agent_with_other_words_is_embedded_behind_a_step(program: Program) -> None:
     root = program.agent("boss")
     program.ask(root, ASK, says("let me think"))
