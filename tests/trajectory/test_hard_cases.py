@@ -410,9 +410,11 @@ def test_agents_that_one_tool_runs_stand_beside_each_other(program: Program, at_
     ]
 
 
-@pytest.mark.parametrize("said", [None, says("you are wel")])
+@pytest.mark.parametrize(
+    ("said", "cut_short"), [(None, "closed"), (says("you are wel"), "closed"), (says("you are welcome"), None)]
+)
 def test_a_run_that_begins_while_one_that_was_left_is_ending_goes_on_in_its_conversation(
-    program: Program, said: Message | None
+    program: Program, said: Message | None, cut_short: Any
 ) -> None:
     first = program.agent(session_id="s-1")
     program.ask(first, [user("hi")], says("hello"), known={"session_id": "s-1"})
@@ -421,9 +423,10 @@ def test_a_run_that_begins_while_one_that_was_left_is_ending_goes_on_in_its_conv
     thanks = [user("hi"), says("hello"), user("thanks")]
     cut = program.begin("llm", left, session_id="s-1")
     last = program.agent(session_id="s-1")
-    program.end(cut, **call(thanks, said, incomplete="closed"))
-    program.end(left)
-    program.ask(last, [*thanks, user("bye")], says("see you"), known={"session_id": "s-1"})
+    asked = program.begin("llm", last, session_id="s-1")
+    program.end(cut, **call(thanks, said, incomplete=cut_short))
+    program.end(left, incomplete="closed")
+    program.end(asked, **call([*thanks, user("bye")], says("see you")))
     program.end(last)
     document = program.document()
     assert [line for line in outline(document) if line.startswith(("user", "agent"))][-2:] == [

@@ -172,6 +172,14 @@ class Assembler:
                 self._end_tool(node)
             node.record = _without_content(record)
         self._release()
+        if record.incomplete is not None:
+            self._give_up(node)
+
+    def _give_up(self, node: Node) -> None:
+        """A run that was left is in nobody's way: what comes next need not wait for its calls to have ended."""
+        for document in node.session.documents:
+            if document.line.trace_id == node.record.trace_id:
+                document.line.last_end = min(document.line.last_end, node.start)
 
     def close(self) -> None:
         """Write what still waits, and mark what has not ended; nothing comes after."""

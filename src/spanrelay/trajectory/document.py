@@ -215,7 +215,8 @@ class Document:
         sent_to = request.parameters.get("conversation_id") if request else None
         line.id = sent_to or (response and response.parameters.get("conversation_id")) or None
         line.last_step, line.count = number, line.count + 1
-        line.last_end = max(line.last_end, record.end or 0)
+        # An answer that nobody waits for any more is nothing that a later call would leave behind.
+        line.last_end = max(line.last_end, (record.start if record.incomplete else record.end) or 0)
         line.trace_id = record.trace_id
         line.tools = line.tools or bool(request and request.tools) or bool(line.calls)
 
