@@ -435,6 +435,21 @@ def test_a_run_that_begins_while_one_that_was_left_is_ending_goes_on_in_its_conv
     ]
 
 
+def test_a_later_turn_of_an_agent_with_other_words_is_no_agent_beneath_it(program: Program) -> None:
+    first = program.agent("writer", session_id="s-1")
+    program.ask(first, [system("draft"), user("hello")], says("a draft"), known={"session_id": "s-1"})
+    program.end(first)
+    resumed = program.agent("writer", session_id="s-1")
+    node = program.begin("chain", resumed, name="final", session_id="s-1")
+    program.ask(node, [user("final yes"), says("what?"), user("yes")], says("done"), known={"session_id": "s-1"})
+    program.end(node)
+    program.end(resumed)
+    document = program.document()
+    dispatch = document["steps"][-1]
+    assert dispatch["tool_calls"][0]["extra"] == {"dispatch": "side conversation"}
+    assert document["subagent_trajectories"][0]["agent"]["name"] == "final"
+
+
 def test_an_agent_directly_beneath_an_agent_with_other_words_is_embedded_behind_a_step(program: Program) -> None:
     root = program.agent("boss")
     program.ask(root, ASK, says("let me think"))

@@ -516,6 +516,8 @@ class Assembler:
     def _branch_child(self, node: Node, owner: Node | None, parent: Document) -> tuple[Document, Place | None]:
         """Begin a side document, with a step in its parent that starts it."""
         record = node.record
+        if owner is not None and owner.parent is None and owner.record.session_id is not None:
+            owner = None  # another turn of the session's agent, and no other agent
         name = _agent_name(owner) if owner is not None else _helper_name(node)
         child = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
         call = parent.add_dispatch(record, child, "sub-agent" if owner is not None else "side conversation")
