@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, cast
 
+from opentelemetry.context import Context, attach, detach, get_current
+
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.scopes import Scope, scope, values_within, values_within_async
@@ -62,12 +64,56 @@ class Chains:
     def stream(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Iterator[Any]:
         """Run a chain or a step as a stream; what goes in is a stream too, and is not read."""
         entered = _entered(runnable, None, _call_arguments(*args, **kwargs)[1])
-        return values_within(entered, self._tracing, wrapped(*args, **kwargs))
+        inputs, rest, others = _stream_arguments(*args, **kwargs)
+        outer = get_current()
+        return values_within(entered, self._tracing, wrapped(_pulled(outer, inputs), *rest, **others))
 
     def astream(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
         """The same in async."""
         entered = _entered(runnable, None, _call_arguments(*args, **kwargs)[1])
-        return values_within_async(entered, self._tracing, wrapped(*args, **kwargs))
+        inputs, rest, others = _stream_arguments(*args, **kwargs)
+        outer = get_current()
+        return values_within_async(entered, self._tracing, wrapped(_apulled(outer, inputs), *rest, **others))
+
+
+def _pulled(outer: Context, inputs: Any) -> Iterator[Any]:
+    """Pull on what comes before a step in the context around both: it works beside the step, not beneath it."""
+    values = iter(inputs)
+    try:
+        while True:
+            token = attach(outer)
+            try:
+                value = next(values)
+            except StopIteration:
+                return
+            finally:
+                detach(token)
+            yield value
+    finally:
+        if hasattr(inputs, "close"):
+            inputs.close()
+
+
+async def _apulled(outer: Context, inputs: Any) -> AsyncIterator[Any]:
+    """The async twin of `_pulled`."""
+    values = aiter(inputs)
+    try:
+        while True:
+            token = attach(outer)
+            try:
+                value = await anext(values)
+            except StopAsyncIteration:
+                return
+            finally:
+                detach(token)
+            yield value
+    finally:
+        if hasattr(inputs, "aclose"):
+            await inputs.aclose()
+
+
+def _stream_arguments(inputs: Any, *rest: Any, **others: Any) -> Any:
+    return inputs, rest, others
 
 
 def _invoke_arguments(input: Any = None, config: Any = None, **others: Any) -> Any:
