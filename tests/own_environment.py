@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,6 @@ from spanrelay.trajectory.atif import violations
 from spanrelay_testkit.model_server import ModelServer
 
 ROOT = Path(__file__).parents[1]
-
-
 TOOLS = ("atif; python_version >= '3.11'", "hypothesis", "pytest", "pytest-asyncio", "tomli")
 
 
@@ -43,17 +43,38 @@ def programs_of(
         constraints: Versions that pip keeps to.
     """
     home = Path.home() / ".cache" / "spanrelay" / f"{name}-venv-{sys.version_info[0]}.{sys.version_info[1]}"
+    folders = [_folder(part) for part in (".", *ours)]
+    pins = [line for line in constraints.read_text().splitlines() if line.partition("==")[0] not in unpinned]
+    wanted = repr([pins, list(others), *((str(each), (each / "pyproject.toml").read_text()) for each in folders)])
+    ready = home / "ready"
+    with alone_at(home):
+        # Not again while tests in other processes use it: a package is gone for a moment when it is installed anew.
+        if not ready.exists() or ready.read_text() != wanted:
+            ready.unlink(missing_ok=True)
+            _bring_up_to_date(home, folders, others, pins)
+            ready.write_text(wanted)
+    return home / "bin"
+
+
+@contextmanager
+def alone_at(home: Path) -> Iterator[None]:
+    """Keep other processes from making an environment at the same time: tests run in several."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f"{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _bring_up_to_date(home: Path, folders: list[Path], others: Iterable[str], pins: list[str]) -> None:
     if not (home / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    pins = [line for line in constraints.read_text().splitlines() if line.partition("==")[0] not in unpinned]
     pinned = home / "constraints.txt"
     pinned.write_text("\n".join(pins))
     pip = [home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--constraint", pinned]
     if any(pin.startswith("pip==") for pin in pins):
         subprocess.run([*pip, "pip"], check=True)  # an older one takes hours for some frameworks
-    editable = [option for part in (".", *ours) for option in ("--editable", _folder(part))]
+    editable = [option for folder in folders for option in ("--editable", folder)]
     subprocess.run([*pip, *editable, *others], check=True)
-    return home / "bin"
 
 
 def _folder(part: str) -> Path:

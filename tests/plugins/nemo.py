@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.own_environment import alone_at
 
 ROOT = Path(__file__).parents[2]
 HOME = Path.home() / ".cache" / "spanrelay" / f"nemo-guardrails-venv-{sys.version_info[0]}.{sys.version_info[1]}"
@@ -25,12 +26,13 @@ needs_environment = pytest.mark.skipif(
 
 def interpreter() -> Path:
     """Return the Python of the environment, made on first use."""
-    if not READY.exists():
-        pinned = ["--constraint", str(ROOT / "constraints.txt")]
-        subprocess.run([sys.executable, "-m", "venv", "--clear", HOME], check=True)
-        command = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", *pinned, PACKAGE]
-        subprocess.run(command, check=True)
-        READY.touch()
+    with alone_at(HOME):
+        if not READY.exists():
+            pinned = ["--constraint", str(ROOT / "constraints.txt")]
+            subprocess.run([sys.executable, "-m", "venv", "--clear", HOME], check=True)
+            command = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", *pinned, PACKAGE]
+            subprocess.run(command, check=True)
+            READY.touch()
     return PYTHON
 
 
