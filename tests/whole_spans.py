@@ -1,6 +1,6 @@
 """Whole spans against a golden: everything that they say but their times, in both dialects, with content and without.
 
-`SPANRELAY_WRITE_GOLDENS=1` writes the golden anew; look at what changed in it.
+`SPANRELAY_TEST_WRITE_GOLDENS=1` writes the golden anew; look at what changed in it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def check(golden: Path, form: str, capture: Capture, **replaced: str) -> None:
         text = text.replace(each, f"<{name}>")
     found = json.loads(_RANDOM.sub("<random>", text))
     kept = json.loads(golden.read_text()) if golden.exists() else {}
-    if os.environ.get("SPANRELAY_WRITE_GOLDENS") == "1":
+    if os.environ.get("SPANRELAY_TEST_WRITE_GOLDENS") == "1":
         kept[form] = found
         golden.write_text(_lines(kept))
     assert found == kept.get(form), f"not as in {golden.name}"

@@ -13,8 +13,9 @@ from spanrelay import GuardrailRejected, execution_intercept, guardrail, request
 from spanrelay.records import AgentResult, ToolResult
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
-from .workflows import CALLER, PLAIN, QUESTION, TEAM, Way, asked, attributes, awaited, named, streamed, tree, written
+from .workflows import CALLER, PLAIN, QUESTION, TEAM, Way, asked, attributes, awaited, streamed, written
 from .workflows import weather_model as talk
 
 # What it says of itself and of what it stands on; ours are errors, as everywhere.

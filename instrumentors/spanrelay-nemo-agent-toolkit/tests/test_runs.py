@@ -14,6 +14,7 @@ from spanrelay import current_scope, scope
 from spanrelay_testkit.capture import Capture, said
 from spanrelay_testkit.exchange import error
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, traces, tree
 
 from .workflows import (
     CALLER,
@@ -24,10 +25,7 @@ from .workflows import (
     Way,
     attributes,
     awaited,
-    named,
     streamed,
-    traces,
-    tree,
     weather_model,
     working,
     written,

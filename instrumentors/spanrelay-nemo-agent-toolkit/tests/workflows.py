@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named
 
 QUESTION = "How is the weather in Rome?"
 MODEL = '{{_type: openai, model_name: gpt-5, base_url: "{url}", api_key: none, max_retries: 0}}'
@@ -109,28 +108,6 @@ def streamed(path: Path, question: Any = QUESTION, **session: Any) -> Any:
 
 
 Way = Callable[..., Any]
-
-
-def tree(capture: Capture) -> list[str]:
-    """The spans as an outline, in the order they started."""
-    spans = {span.context.span_id: span for span in capture.spans if span.context}
-
-    def depth(span: ReadableSpan) -> int:
-        return 0 if span.parent is None else 1 + depth(spans[span.parent.span_id])
-
-    ordered = sorted(spans.values(), key=lambda span: span.context.span_id if span.context else 0)
-    return [f"{'  ' * depth(span)}{span.name}" for span in ordered]
-
-
-def traces(capture: Capture) -> int:
-    """How many traces there are."""
-    return len({span.context.trace_id for span in capture.spans if span.context})
-
-
-def named(capture: Capture, name: str) -> ReadableSpan:
-    """The one span of this name."""
-    [span] = [span for span in capture.spans if span.name == name]
-    return span
 
 
 def attributes(capture: Capture, name: str) -> dict[str, Any]:

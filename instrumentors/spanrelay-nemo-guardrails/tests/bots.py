@@ -8,9 +8,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan
-
-from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Answer, Request, reply
 from spanrelay_testkit.model_server import ModelServer
 
@@ -153,25 +150,3 @@ def streamed(rails: Any, text: str) -> str:
 
 
 Way = Callable[[Any, str], str]
-
-
-def tree(capture: Capture) -> list[str]:
-    """The spans as an outline, in the order they started."""
-    spans = {span.context.span_id: span for span in capture.spans if span.context}
-
-    def depth(span: ReadableSpan) -> int:
-        return 0 if span.parent is None else 1 + depth(spans[span.parent.span_id])
-
-    ordered = sorted(spans.values(), key=lambda span: span.context.span_id if span.context else 0)
-    return [f"{'  ' * depth(span)}{span.name}" for span in ordered]
-
-
-def traces(capture: Capture) -> int:
-    """How many traces there are."""
-    return len({span.context.trace_id for span in capture.spans if span.context})
-
-
-def named(capture: Capture, name: str) -> ReadableSpan:
-    """The one span of this name."""
-    [span] = [span for span in capture.spans if span.name == name]
-    return span

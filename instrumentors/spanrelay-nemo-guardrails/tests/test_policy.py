@@ -15,10 +15,11 @@ from spanrelay.plugins.activation import Activation
 from spanrelay.records import Message, Text, ToolResult
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
 pytest.importorskip("nemoguardrails", reason="set SPANRELAY_TEST_NEMO=1")
 
-from .bots import COLANG, YAML, Way, bot, generated, generated_synchronously, named, streamed, talk, tree
+from .bots import COLANG, YAML, Way, bot, generated, generated_synchronously, streamed, talk
 
 # What it says of itself; ours are errors, as everywhere.
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(nemoguardrails|pydantic)\b.*")

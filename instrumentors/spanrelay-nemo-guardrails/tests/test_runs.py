@@ -13,10 +13,11 @@ from spanrelay import current_scope
 from spanrelay_testkit.capture import Capture, said
 from spanrelay_testkit.exchange import error
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
 pytest.importorskip("nemoguardrails", reason="set SPANRELAY_TEST_NEMO=1")
 
-from .bots import COLANG, YAML, Way, at_work, bot, generated, generated_synchronously, named, streamed, talk, tree, user
+from .bots import COLANG, YAML, Way, at_work, bot, generated, generated_synchronously, streamed, talk, user
 
 # What it says of itself; ours are errors, as everywhere.
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(nemoguardrails|pydantic)\b.*")

@@ -15,8 +15,9 @@ from agents import Agent, Runner, function_tool
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
-from .ways import QUESTION, Way, asynchronous_ways, at_work, each_way, named, tree, weather_model
+from .ways import QUESTION, Way, asynchronous_ways, at_work, each_way, weather_model
 
 
 @function_tool

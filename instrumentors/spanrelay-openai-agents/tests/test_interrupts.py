@@ -12,8 +12,9 @@ from spanrelay import MiddlewareError, request_intercept, use
 from spanrelay.records import AgentRequest
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import marks, traces, tree
 
-from .ways import QUESTION, Way, at_work, each_way, marks, traces, tree, weather_model
+from .ways import QUESTION, Way, at_work, each_way, weather_model
 
 WAITS = {
     "openai_agents.approval.tools": ("get_weather",),

@@ -14,8 +14,9 @@ from spanrelay import GuardrailRejected, MiddlewareError, guardrail, request_int
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Request, raw, reply
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
-from .ways import awaited, named, tree
+from .ways import awaited
 
 done: list[Any] = []
 

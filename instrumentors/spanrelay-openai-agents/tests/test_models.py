@@ -43,8 +43,9 @@ from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_openai_agents.models import is_left_to_client
 from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import tree
 
-from .ways import QUESTION, Way, awaited, each_way, streamed, tree, weather_model
+from .ways import QUESTION, Way, awaited, each_way, streamed, weather_model
 
 
 class Fake(Model):

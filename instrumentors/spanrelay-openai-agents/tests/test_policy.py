@@ -14,8 +14,9 @@ from spanrelay import GuardrailRejected, MiddlewareError, execution_intercept, g
 from spanrelay.records import AgentResult, ToolResult
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
-from .ways import QUESTION, Way, awaited, each_way, named, streamed, tree, weather_model
+from .ways import QUESTION, Way, awaited, each_way, streamed, weather_model
 
 given: list[str] = []
 

@@ -16,21 +16,9 @@ from spanrelay import current_scope, scope
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import marks, named, traces, tree
 
-from .ways import (
-    QUESTION,
-    Way,
-    asynchronous_ways,
-    at_work,
-    awaited,
-    each_way,
-    marks,
-    named,
-    streamed,
-    traces,
-    tree,
-    weather_model,
-)
+from .ways import QUESTION, Way, asynchronous_ways, at_work, awaited, each_way, streamed, weather_model
 
 RUN = ["invoke_agent weatherman", "  chat gpt-5", "  execute_tool get_weather", "  chat gpt-5"]
 

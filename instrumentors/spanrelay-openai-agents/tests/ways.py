@@ -10,9 +10,7 @@ from typing import Any
 import agents
 import openai
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 
-from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
@@ -89,30 +87,3 @@ def synchronous(server: ModelServer, agent: Any, given: Any, **options: Any) -> 
 
 each_way = pytest.mark.parametrize("run", [synchronous, awaited, streamed])
 asynchronous_ways = pytest.mark.parametrize("run", [awaited, streamed])
-
-
-def tree(capture: Capture) -> list[str]:
-    """The spans as an outline, in the order they started."""
-    spans = {span.context.span_id: span for span in capture.spans if span.context}
-
-    def depth(span: ReadableSpan) -> int:
-        return 0 if span.parent is None else 1 + depth(spans[span.parent.span_id])
-
-    ordered = sorted(spans.values(), key=lambda span: span.context.span_id if span.context else 0)
-    return [f"{'  ' * depth(span)}{span.name}" for span in ordered]
-
-
-def traces(capture: Capture) -> int:
-    """How many traces there are."""
-    return len({span.context.trace_id for span in capture.spans if span.context})
-
-
-def named(capture: Capture, name: str) -> ReadableSpan:
-    """The one span of this name."""
-    [span] = [span for span in capture.spans if span.name == name]
-    return span
-
-
-def marks(span: ReadableSpan) -> dict[str, dict[str, Any]]:
-    """The marks of a span by name."""
-    return {event.name: dict(event.attributes or {}) for event in span.events}

@@ -14,8 +14,9 @@ from pydantic_ai.exceptions import RunCancelled
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
-from .ways import QUESTION, RUN, Way, at_work, each_way, named, some_ways, tree, weather_model, weatherman
+from .ways import QUESTION, RUN, Way, at_work, each_way, some_ways, weather_model, weatherman
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from spanrelay import MiddlewareError, request_intercept, use
 from spanrelay.records import AgentRequest
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import marks, traces, tree
 
 from .ways import (
     QUESTION,
@@ -32,10 +33,7 @@ from .ways import (
     conversations,
     each_way,
     get_weather,
-    marks,
     some_ways,
-    traces,
-    tree,
     weather_model,
     weatherman,
 )

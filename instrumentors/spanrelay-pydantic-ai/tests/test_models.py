@@ -48,8 +48,9 @@ from spanrelay.records import ModelResponse as Answer
 from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.exchange import error, raw, reply
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, traces, tree
 
-from .ways import QUESTION, at_work, named, traces, tree, weather_model, weatherman
+from .ways import QUESTION, at_work, weather_model, weatherman
 
 LOCAL = ["invoke_agent weatherman", "  chat local", "  execute_tool get_weather", "  chat local"]
 TOLD: list[Any] = []

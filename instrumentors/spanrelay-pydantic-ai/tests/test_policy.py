@@ -15,8 +15,9 @@ from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_pydantic_ai import PydanticAIInstrumentor
 from spanrelay_testkit.capture import Capture, captured
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, tree
 
-from .ways import QUESTION, RUN, Way, awaited, each_way, named, some_ways, tree, weather_model, weatherman
+from .ways import QUESTION, RUN, Way, awaited, each_way, some_ways, weather_model, weatherman
 
 given: list[str] = []
 

@@ -17,6 +17,7 @@ from spanrelay import current_scope, scope
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.outline import named, traces, tree
 
 from .ways import (
     QUESTION,
@@ -27,13 +28,10 @@ from .ways import (
     conversations,
     each_way,
     get_weather,
-    named,
     read,
     some_ways,
     streamed,
     synchronous,
-    traces,
-    tree,
     weather_model,
     weatherman,
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 import openai
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -129,33 +128,6 @@ each_way = pytest.mark.parametrize("run", [awaited, responses, synchronous, stre
 some_ways = pytest.mark.parametrize("run", [awaited, streamed])
 
 
-def tree(capture: Capture) -> list[str]:
-    """The spans as an outline, in the order they started."""
-    spans = {span.context.span_id: span for span in capture.spans if span.context}
-
-    def depth(span: ReadableSpan) -> int:
-        return 0 if span.parent is None else 1 + depth(spans[span.parent.span_id])
-
-    ordered = sorted(spans.values(), key=lambda span: span.context.span_id if span.context else 0)
-    return [f"{'  ' * depth(span)}{span.name}" for span in ordered]
-
-
-def traces(capture: Capture) -> int:
-    """How many traces there are."""
-    return len({span.context.trace_id for span in capture.spans if span.context})
-
-
-def named(capture: Capture, name: str) -> ReadableSpan:
-    """The one span of this name."""
-    [span] = [span for span in capture.spans if span.name == name]
-    return span
-
-
 def conversations(capture: Capture) -> set[Any]:
     """The conversations that spans say they belong to."""
     return {(span.attributes or {}).get("gen_ai.conversation.id") for span in capture.spans}
-
-
-def marks(span: ReadableSpan) -> dict[str, dict[str, Any]]:
-    """The marks of a span by name."""
-    return {event.name: dict(event.attributes or {}) for event in span.events}
