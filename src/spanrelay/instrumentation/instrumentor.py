@@ -102,10 +102,10 @@ class Instrumentor(BaseInstrumentor):
         super().uninstrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
-        if self.option:
-            self._asked = self._asked_for(kwargs)
+        if self.option and (asked := self._asked_for(kwargs)) is not None:
+            self._asked = asked
         self._undo_optional()
-        provider: TracerProvider | None = kwargs.get("tracer_provider")
+        provider: TracerProvider | None = kwargs.get("tracer_provider", self._provider)
         self._provider = provider
         # A table lives as long as the process: hooks and cached bound methods keep the first one.
         if self._patches is None:
@@ -153,6 +153,7 @@ class Instrumentor(BaseInstrumentor):
             self._optional = None
 
     def _uninstrument(self, **kwargs: Any) -> None:
+        self._provider = self._asked = None
         self._undo_optional()
         if self._patches is not None:
             self._patches.undo()
