@@ -12,7 +12,7 @@ PROJECTS := pyproject.toml testkit/pyproject.toml $(wildcard instrumentors/*/pyp
 PACKAGES := --editable . $(foreach project,$(wildcard instrumentors/*/pyproject.toml) testkit/pyproject.toml,--editable ./$(dir $(project)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types bench bench-peers collector e2e clean
+.PHONY: help demo test test-all lint format types bench bench-peers collector e2e clean
 
 help:  ## Say what there is to do
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,6 +22,19 @@ demo: $(INSTALLED)  ## Run examples/weather_agent.py under opentelemetry-instrum
 
 test: $(INSTALLED)  ## Run the tests (TESTS=path for some of them, JOBS=0 for one after the other)
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not e2e" $(TESTS)
+
+# What asks for packages that do not go beside others is tested in environments of its own, since they are large:
+# frameworks, instrumentation of others beside ours, and frameworks that only others record.
+test-all: export SPANRELAY_TEST_CLAUDE_AGENT_SDK = 1
+test-all: export SPANRELAY_TEST_DEEPAGENTS = 1
+test-all: export SPANRELAY_TEST_FOREIGN = 1
+test-all: export SPANRELAY_TEST_FOREIGN_FRAMEWORKS = 1
+test-all: export SPANRELAY_TEST_MCP = 1
+test-all: export SPANRELAY_TEST_NAT = 1
+test-all: export SPANRELAY_TEST_NEMO = 1
+test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
+test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1
+test-all: test  ## Run the tests, also those that need environments of their own
 
 lint: $(INSTALLED)  ## Check style and layout
 	$(BIN)/ruff format --check .

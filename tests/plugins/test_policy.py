@@ -24,8 +24,8 @@ from spanrelay import (
 )
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
-from spanrelay.plugins.counts import Counts, Limits
 from spanrelay.plugins.policy import PolicyPlugin, Price
+from spanrelay.plugins.policy.counts import Counts, Limits
 from spanrelay.records import Usage
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture

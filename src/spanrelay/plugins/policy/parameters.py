@@ -1,0 +1,27 @@
+"""Parameters that every request has, whatever the application asks for."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from spanrelay.pipeline.middleware import request_intercept
+from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.names import model_of, pattern_of
+from spanrelay.plugins.policy.order import INNERMOST
+from spanrelay.plugins.policy.settings import Parameters
+from spanrelay.records import ModelRequest
+
+
+def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
+    """Set in every request of a model what the first pattern that matches the model says."""
+    known = [(pattern_of([glob]), each.told()) for glob, each in parameters.items()]
+
+    def set_parameters(call: Any) -> ModelRequest | None:
+        model = (model_of(call) or "").casefold()
+        told = next((told for glob, told in known if glob.match(model)), None)
+        # A copy: what one request holds, another intercept may change.
+        return replace(call.request, parameters={**call.request.parameters, **copy.deepcopy(told)}) if told else None
+
+    context.use(request_intercept(name="parameters", kinds=["llm"], priority=INNERMOST)(set_parameters))

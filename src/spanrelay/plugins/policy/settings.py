@@ -1,0 +1,117 @@
+"""What `[plugins.policy]` may say, and what is wrong with what it says.
+
+Nothing here judges a call.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from spanrelay.plugins.plugin import Diagnostic
+from spanrelay.plugins.policy.counts import Limits
+from spanrelay.records import JSON, Usage
+
+
+@dataclass(slots=True)
+class Names:
+    """Glob patterns of names, compared without regard to case. Without `allow`, all names are allowed."""
+
+    allow: list[str] | None = None
+    deny: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class Tools(Names):
+    """As `Names`; what becomes of a request that offers a refused function to the model, and of its execution.
+
+    `refused`: the execution raises, or answers with the reason, for the model to read.
+    """
+
+    offered: Literal["pass", "remove", "refuse"] = "pass"
+    refused: Literal["raise", "answer"] = "raise"
+
+
+@dataclass(slots=True)
+class Price:
+    """What a model costs, in US dollars for a million tokens; `cached_input` is `input` unless said."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+    def of(self, usage: Usage) -> float:
+        """Return the US dollars that `usage` costs."""
+        cached = usage.cache_read_tokens or 0
+        fresh = max((usage.input_tokens or 0) - cached, 0)
+        rate = self.input if self.cached_input is None else self.cached_input
+        return (fresh * self.input + cached * rate + (usage.output_tokens or 0) * self.output) / 1e6
+
+
+@dataclass(slots=True)
+class Parameters:
+    """What a request has whatever the application asks for; None leaves it to the application."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop_sequences: list[str] | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+
+    def told(self) -> dict[str, JSON]:
+        """Return those that are not left to the application."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
+
+
+@dataclass(slots=True)
+class PolicyConfig:
+    """The keys of `[plugins.policy]`. `parameters` and `prices` are by glob pattern of model; the first counts."""
+
+    tools: Tools = field(default_factory=Tools)
+    models: Names = field(default_factory=Names)
+    session: Limits = field(default_factory=Limits)
+    process: Limits = field(default_factory=Limits)
+    parameters: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
+    prices: dict[str, Price] = field(default_factory=dict[str, Price])
+
+
+def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
+    """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
+    found = [*_bad_amounts(config.session, "session"), *_bad_amounts(config.process, "process")]
+    for names, key in ((config.tools, "tools"), (config.models, "models")):
+        for list_name in ("allow", "deny"):
+            if "" in (getattr(names, list_name) or ()):
+                found.append(Diagnostic("has an empty pattern", "remove it, or write '*'", f"{key}.{list_name}"))
+    for pattern, parameters in config.parameters.items():
+        if not parameters.told():
+            found.append(Diagnostic("sets nothing", "write one, such as temperature", f'parameters."{pattern}"'))
+    for pattern, price in config.prices.items():
+        found += _bad_amounts(price, f'prices."{pattern}"')
+    limits_cost = config.session.max_cost_usd is not None or config.process.max_cost_usd is not None
+    if limits_cost and not config.prices:
+        remedy = 'write [plugins.policy.prices."<model>"] with input and output, unless the provider reports costs'
+        found.append(Diagnostic("is empty while a cost is limited", remedy, "prices", "warning"))
+    if not _says_anything(config):
+        remedy = "write a list such as tools.deny or a limit such as session.max_calls, or remove the table"
+        found.append(Diagnostic("allows everything, so nothing is in force", remedy, "", "warning"))
+    return found
+
+
+def _says_anything(config: PolicyConfig) -> bool:
+    lists = any(names.allow is not None or names.deny for names in (config.tools, config.models))
+    return lists or bool(config.parameters) or config.session.are_set() or config.process.are_set()
+
+
+def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:
+    return [
+        Diagnostic("is not a number of at least 0", "write one, or remove the key", f"{key}.{each.name}")
+        for each in fields(amounts)
+        for amount in [getattr(amounts, each.name)]
+        if amount is not None and not (math.isfinite(amount) and amount >= 0)
+    ]
