@@ -5,6 +5,7 @@ Pure: no I/O. The fast path is orjson; what orjson refuses takes the slow path.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -14,13 +15,19 @@ from typing import Any, cast
 import orjson
 
 _MAX_DEPTH = 64
+_ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
+_LONG = b"0" * 19
+"""As many digits as the smallest number that orjson may read as a float though it is an integer."""
+_MAX_BITS = 10_000
+"""Integers beyond are described: Python writes only so many digits of a number unless it is told otherwise."""
 
 
 def dumps(value: object) -> bytes:
     """Return `value` as JSON in UTF-8, whatever it is.
 
-    What JSON has no form for becomes its nearest form: models by `model_dump`, sets as lists, bytes as text,
-    NaN as null, a lone surrogate as U+FFFD, a cycle or another object as its `repr`.
+    What JSON has no form for becomes its nearest form: models by `model_dump`, sets as lists, bytes as text
+    where they are UTF-8 and else as base64, NaN as null, a lone surrogate as U+FFFD, a cycle or another object as its
+    `repr`.
     """
     try:
         return orjson.dumps(value, _plain)
@@ -44,14 +51,43 @@ def dumps_text(value: object) -> str:
 def loads(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the JSON value in `data`.
 
+    Integers keep all their digits, however many.
+
     Raises:
         ValueError: `data` is not JSON.
     """
     try:
-        return orjson.loads(data)
+        return loads_strict(data)
     except orjson.JSONDecodeError:
         # Some servers write NaN, Infinity and lone surrogates: Python's dialect of JSON, not orjson's.
         return json.loads(bytes(data) if isinstance(data, memoryview) else data)
+
+
+def loads_strict(data: bytes | bytearray | memoryview | str) -> Any:
+    """Return the JSON value in `data`, without what only Python's dialect allows.
+
+    Raises:
+        ValueError: `data` is not JSON.
+    """
+    value = orjson.loads(data)
+    return value if _fits(data) else _exactly(data, value)
+
+
+def _fits(data: bytes | bytearray | memoryview | str) -> bool:
+    """Whether no number in `data` can be an integer of more than 64 bits, which orjson reads as a float."""
+    if isinstance(data, str):
+        data = data.encode("utf-8", "replace")
+    elif isinstance(data, memoryview):
+        data = bytes(data)
+    return len(data) < len(_LONG) or _LONG not in data.translate(_ZEROS)
+
+
+def _exactly(data: bytes | bytearray | memoryview | str, value: Any) -> Any:
+    """Return the JSON in `data` with every digit, or `value`, read already, where Python cannot read it."""
+    try:
+        return json.loads(bytes(data) if isinstance(data, memoryview) else data)
+    except (ValueError, RecursionError):  # thousands of digits, or of levels
+        return value
 
 
 def loads_object(data: bytes) -> dict[str, Any]:
@@ -66,7 +102,7 @@ def loads_object(data: bytes) -> dict[str, Any]:
 def loads_or_text(data: str) -> Any:
     """Return the JSON value in `data`, or `data` itself where it is not JSON."""
     try:
-        return orjson.loads(data)
+        return loads_strict(data)
     except orjson.JSONDecodeError:
         return data
 
@@ -86,8 +122,15 @@ def _plain(value: object) -> object:
     if isinstance(value, Set):
         return list(cast("Set[object]", value))
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value).decode("utf-8", "replace")
+        return _plain_bytes(bytes(value))
     return _describe(value)
+
+
+def _plain_bytes(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
 
 
 def _is_pydantic_v2(value: object) -> bool:
@@ -107,7 +150,7 @@ def _describe(value: object) -> str:
 def _rebuild(value: object, depth: int, above: set[int]) -> object:
     """Return `value` as something `json.dumps` takes, cutting cycles and depth."""
     if value is None or isinstance(value, (bool, int)):
-        return value
+        return value if value is None or value.bit_length() <= _MAX_BITS else f"<{type(value).__name__}>"
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, float):

@@ -323,3 +323,23 @@ def test_a_stream_of_any_json_objects_adds_up_without_an_error(events: list[Any]
 def test_what_came_from_the_wire_survives_unchanged() -> None:
     assert codec.encode_request(codec.decode_request(REQUEST), REQUEST) == REQUEST
     assert codec.encode_response(codec.decode_response(RESPONSE), RESPONSE) == RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("counts", "total"),
+    [
+        ([(1000, 1), (1000, 3), (1000, 5)], (1000, 5)),  # running totals, as vLLM and x.ai count
+        ([(1000, 1), (0, 3), (0, 1)], (1000, 5)),  # what each adds, as LangChain counts
+        ([(0, 0), (8, 4)], (8, 4)),
+    ],
+)
+def test_usage_of_chunks_is_added_up_unless_it_is_a_running_total(
+    counts: list[tuple[int, int]], total: tuple[int, int]
+) -> None:
+    accumulator = codec.accumulator()
+    for into, out in counts:
+        usage = {"input_tokens": into, "output_tokens": out, "total_tokens": into + out}
+        accumulator.add({"type": "AIMessageChunk", "content": "a", "usage_metadata": usage})
+    usage = codec.decode_response(accumulator.result()).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (*total, sum(total))

@@ -271,3 +271,48 @@ def test_the_sdk_adds_our_chunks_up_to_the_body_they_came_from() -> None:
         state.handle_chunk(ChatCompletionChunk.model_validate(event))
     completion = openai_chat.decode_response(state.get_final_completion().model_dump(mode="json"))
     assert completion == openai_chat.decode_response(body)
+
+
+def whole_call(name: str, number: int, **more: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "arguments": f'{{"p":{number}}}'}, **more}
+
+
+def names_and_arguments(answered: ModelResponse) -> list[tuple[str, Any]]:
+    return [(call.name, call.arguments) for call in answered.messages[0].tool_calls]
+
+
+@pytest.mark.parametrize("blank", [{"index": 0, "id": ""}, {"index": 0}, {"id": ""}, {}])
+@pytest.mark.parametrize("together", [True, False])
+def test_calls_without_ids_are_as_many_as_were_made(blank: dict[str, Any], together: bool) -> None:
+    calls = [whole_call("w", 1, **blank), whole_call("v", 2, **blank), whole_call("v", 3, **blank)]
+    chunks = [chunk(tool_calls=calls)] if together else [chunk(tool_calls=[call]) for call in calls]
+    answered = answer(*chunks, chunk(finish="tool_calls"))
+    assert names_and_arguments(answered) == [("w", {"p": 1}), ("v", {"p": 2}), ("v", {"p": 3})]
+
+
+def test_a_name_that_is_said_with_every_fragment_is_of_one_call() -> None:
+    pieces = ['{"p"', ":1", "}", ""]
+    chunks = [call_delta(index=0, function={"name": "w", "arguments": piece}) for piece in pieces]
+    assert names_and_arguments(answer(*chunks)) == [("w", {"p": 1})]
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, 1500000000000000000001, -(2**70)])
+def test_a_policy_that_touches_one_argument_keeps_every_digit_of_another(number: int) -> None:
+    call = {**CALL, "function": {"name": "pay", "arguments": f'{{"to":"0xabc","amount_wei":{number}}}'}}
+    wire = {"id": "1", "choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": [call]}}]}
+    response = openai_chat.decode_response(wire)
+    asked = response.messages[0].tool_calls[0]
+    assert asked.arguments == {"to": "0xabc", "amount_wei": number}
+    masked = replace(asked, arguments={"to": "masked", "amount_wei": number})
+    message = replace(response.messages[0], parts=[masked])
+    written = openai_chat.encode_response(replace(response, messages=[message]), wire)
+    arguments = written["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]
+    assert arguments.replace(" ", "") == f'{{"to":"masked","amount_wei":{number}}}'
+
+
+def test_usage_is_found_where_groq_and_moonshot_put_it_in_a_stream() -> None:
+    counts = {"prompt_tokens": 18, "completion_tokens": 7, "total_tokens": 25}
+    last = chunk(finish="stop")
+    groq = answer(chunk(content="Hi"), {**last, "x_groq": {"id": "r", "usage": counts}})
+    moonshot = answer(chunk(content="Hi"), {**last, "choices": [{**last["choices"][0], "usage": counts}]})
+    assert groq.usage == moonshot.usage == Usage(18, 7, 25)

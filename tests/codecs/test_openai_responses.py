@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from openai.types.responses import Response
@@ -12,6 +12,7 @@ from spanrelay.codecs import openai_responses
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     ErrorInfo,
+    Media,
     Message,
     ModelResponse,
     Reasoning,
@@ -186,3 +187,50 @@ def test_an_answer_from_a_bare_record_is_one_the_sdk_takes() -> None:
     assert response.usage.total_tokens == 7
     kinds = [type(part) for part in openai_responses.decode_response(body).messages[0].parts]
     assert kinds == [Reasoning, Text, ToolCall]
+
+
+@pytest.mark.parametrize(("said", "kind"), [({"output_format": "webp"}, "image/webp"), ({}, "image/png")])
+def test_a_generated_image_is_of_the_kind_that_the_item_says(said: dict[str, str], kind: str) -> None:
+    item = {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "UklGRg==", **said}
+    [message] = openai_responses.decode_response({"id": "r", "output": [item]}).messages
+    [_, result] = message.parts
+    assert isinstance(result, ToolCallResponse)
+    [image] = cast("list[Media]", result.content)
+    assert image.mime_type == kind
+
+
+def test_a_search_for_tools_that_the_client_runs_is_a_call_with_its_result() -> None:
+    tools = [{"type": "function", "name": "ring", "parameters": {}}]
+    call = {
+        "type": "tool_search_call",
+        "id": "tsc_1",
+        "call_id": "c1",
+        "execution": "client",
+        "arguments": {"q": "bell"},
+    }
+    found = {"type": "tool_search_output", "call_id": "c1", "execution": "client", "tools": tools}
+    wire = {"model": "m", "input": [call, found]}
+    request = openai_responses.decode_request(wire)
+    assert [message.parts for message in request.messages] == [
+        [ToolCall("c1", "tool_search", {"q": "bell"}, False, "tool_search_call")],
+        [ToolCallResponse("c1", tools)],
+    ]
+    assert openai_responses.encode_request(request, wire) == wire
+    asked = replace(
+        request.messages[0], parts=[ToolCall("c1", "tool_search", {"q": "gong"}, False, "tool_search_call")]
+    )
+    given = replace(request.messages[1], parts=[ToolCallResponse("c1", [])])
+    written = openai_responses.encode_request(replace(request, messages=[asked, given]), wire)
+    assert written["input"] == [{**call, "arguments": {"q": "gong"}}, {**found, "tools": []}]
+
+
+def test_a_search_for_tools_that_the_provider_runs_is_a_call_of_the_server() -> None:
+    call = {
+        "type": "tool_search_call",
+        "id": "tsc_1",
+        "call_id": None,
+        "execution": "server",
+        "arguments": {"q": "bell"},
+    }
+    [message] = openai_responses.decode_response({"id": "r", "output": [call]}).messages
+    assert message.parts == [ToolCall("tsc_1", "tool_search", {"q": "bell"}, True, "tool_search_call")]

@@ -71,7 +71,6 @@ def test_the_start_has_what_samplers_need() -> None:
 def test_the_default_end_is_genai_with_openinferences_scalars() -> None:
     assert semconv.write(CHAT, "genai", content=True) == {
         "gen_ai.request.temperature": 0.5,
-        "gen_ai.request.choice.count": 1,
         "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"hi"}]}]',
         "gen_ai.response.id": "r-1",
         "gen_ai.response.model": "gpt-2026",

@@ -99,7 +99,7 @@ class ChunkAccumulator:
         self._add_content(event.get("content"))
         for key, into in self._extra.items():
             _merge(into, as_mapping(event.get(key)))
-        _add_counts(self._usage, as_mapping(event.get("usage_metadata")))
+        _add_usage(self._usage, as_mapping(event.get("usage_metadata")))
         pieces = as_list(event.get("tool_call_chunks"))
         if pieces:
             for piece in map(as_mapping, pieces):
@@ -135,7 +135,7 @@ class ChunkAccumulator:
         elif name == "content-block-finish":
             self._finish_block(event)
         elif name == "message-finish":
-            _add_counts(self._usage, as_mapping(event.get("usage")))
+            _add_usage(self._usage, as_mapping(event.get("usage")))
             _merge(self._extra["response_metadata"], as_mapping(event.get("metadata")))
 
     def _finish_block(self, event: Mapping[str, Any]) -> None:
@@ -180,8 +180,14 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+def _add_usage(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add the usage of a chunk: what it adds to those before it, or a running total, which says its input again."""
+    if more.get("input_tokens") and more["input_tokens"] == into.get("input_tokens"):
+        into.clear()
+    _add_counts(into, more)
+
+
 def _add_counts(into: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Add token counts: a chunk has what it adds to those before it."""
     for key, value in more.items():
         if isinstance(value, Mapping):
             inner = dict(as_mapping(into.get(key)))

@@ -138,16 +138,21 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         messages.append(message)
         if message.finish_reason is not None:
             reasons.append(message.finish_reason)
-    usage = get("usage")
     return ModelResponse(
         as_str(get("id")),
         as_str(get("model")),
         messages,
         reasons,
-        decode_usage(usage) if usage else None,
+        decode_usage(get("usage") or _usage_elsewhere(wire)),
         decode_error(wire),
         {key: wire[key] for key in _RESPONSE_PARAMETERS if get(key) is not None},
     )
+
+
+def _usage_elsewhere(wire: Mapping[str, Any]) -> object:
+    """Return the usage of an answer that has none of its own: Groq's streams have it, and Moonshot's last choice."""
+    choices = as_list(wire.get("choices"))
+    return as_mapping(wire.get("x_groq")).get("usage") or (as_mapping(choices[-1]).get("usage") if choices else None)
 
 
 _RESPONSE_PARAMETERS = ("service_tier", "system_fingerprint")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from spanrelay._json import loads_object
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping
 from spanrelay.codecs.texts import Slot, Texts
 
@@ -40,6 +41,12 @@ class _Call:
             elif text or name not in inner:
                 inner[name] = text
 
+    def is_whole(self) -> bool:
+        """Whether it has a name, and arguments that are a JSON object."""
+        text = "".join(self.fragments.get(("function", "arguments"), ()))
+        named = bool(as_mapping(self.inner.get("function")).get("name"))
+        return named and text.endswith("}") and (text == "{}" or bool(loads_object(text.encode("utf-8", "replace"))))
+
     def result(self) -> dict[str, Any]:
         out: dict[str, Any] = {**self.fields, **{kind: dict(inner) for kind, inner in self.inner.items()}}
         for (kind, name), fragments in self.fragments.items():
@@ -58,14 +65,18 @@ class _Calls:
         self._calls: list[_Call] = []
         self._latest: dict[int | None, _Call] = {}
 
-    def add(self, delta: Mapping[str, Any]) -> None:
-        index = as_int(delta.get("index"))
-        call = self._known(index, delta)
-        if call is None:
-            call = _Call()
-            self._calls.append(call)
-        self._latest[index] = self._latest[None] = call
-        call.add(delta)
+    def add(self, deltas: list[Any]) -> None:
+        """Take in the fragments of one chunk, in which no two are of one call where they have no ids."""
+        met: list[_Call] = []
+        for delta in map(as_mapping, deltas):
+            index = as_int(delta.get("index"))
+            call = self._known(index, delta)
+            if call is None or (not delta.get("id") and call in met):
+                call = _Call()
+                self._calls.append(call)
+            met.append(call)
+            self._latest[index] = self._latest[None] = call
+            call.add(delta)
 
     def _known(self, index: int | None, delta: Mapping[str, Any]) -> _Call | None:
         """Return the call that a fragment continues, or None where it starts one."""
@@ -73,10 +84,15 @@ class _Calls:
         if index is None and call_id:
             return next((call for call in self._calls if call.fields.get("id") == call_id), None)
         call = self._latest.get(index)
-        if call is None or not call_id or call.fields.get("id") in (None, "", call_id):
-            return call
-        # Some servers number every call 0 and send each whole: another id with a name is another call.
-        return None if as_mapping(delta.get("function")).get("name") else call
+        if call is None:
+            return None
+        function = as_mapping(delta.get("function"))
+        if call_id and call.fields.get("id") not in (None, "", call_id):
+            # Some servers number every call 0 and send each whole: another id with a name is another call.
+            return None if function.get("name") else call
+        # Others give no ids either: arguments after a name and whole arguments are another call's.
+        begins = not call_id and function.get("name") and function.get("arguments")
+        return None if begins and call.is_whole() else call
 
     def result(self) -> list[dict[str, Any]]:
         return [call.result() for call in self._calls]
@@ -125,8 +141,7 @@ class _Choice:
     def _add_rare(self, key: str, value: Any) -> None:
         if key == "tool_calls":
             self.calls = self.calls or _Calls()
-            for call in as_list(value):
-                self.calls.add(as_mapping(call))
+            self.calls.add(as_list(value))
         elif isinstance(value, list):
             self.message[key] = [*as_list(self.message.get(key)), *cast("list[Any]", value)]
         elif isinstance(value, Mapping):

@@ -189,9 +189,23 @@ def _read_server_call(item: Mapping[str, Any], kind: str) -> Message:
     result, error = item.get(result_key), item.get("error")
     if result or error:
         if kind == "image_generation_call" and isinstance(result, str):
-            result = [Media("image", "image/png", None, result)]
+            result = [Media("image", f"image/{as_str(item.get('output_format')) or 'png'}", None, result)]
         parts.append(ToolCallResponse(call_id, error if error and not result else result, name, bool(error), True))
     return Message("assistant", parts)
+
+
+def _read_either_call(item: Mapping[str, Any], kind: str) -> Message:
+    """Read a call that the client or the provider runs."""
+    if item.get("execution") != "client":
+        return _read_server_call(item, kind)
+    return _read_client_call(item, kind, _CLIENT_KEYS[kind])
+
+
+def _read_found_tools(item: Mapping[str, Any]) -> Message:
+    """Read what a search for tools gave; the provider's own needs no id, and stands in the answer."""
+    if item.get("execution") != "client":
+        return _read_stranger(item)
+    return Message("tool", [ToolCallResponse(_call_id(item), item.get("tools"))])
 
 
 def _read_server_arguments(item: Mapping[str, Any], keys: tuple[str, ...]) -> JSON:
@@ -219,8 +233,14 @@ _CLIENT_KEYS = {
     "local_shell_call": "action",
     "shell_call": "action",
     "apply_patch_call": "operation",
+    "tool_search_call": "arguments",
 }
-"""For each kind of call that the client runs but `function_call`: the key of its arguments."""
+"""For each kind of call that the client runs but `function_call`: the key of its arguments.
+
+A search for tools is the provider's unless its `execution` says otherwise.
+"""
+_WRITTEN_AS_TEXT = ("function_call", "custom_tool_call")
+"""Kinds of call whose arguments are a text on the wire."""
 
 _RESULT_KINDS = (
     "function_call_output",
@@ -237,7 +257,9 @@ _ITEM_READERS: dict[str, Callable[[Mapping[str, Any]], Message]] = {
     "function_call": _read_function_call,
     **{kind: partial(_read_client_call, kind=kind, key=key) for kind, key in _CLIENT_KEYS.items()},
     **{kind: partial(_read_server_call, kind=kind) for kind in _SERVER_KEYS},
+    **{kind: partial(_read_either_call, kind=kind) for kind in _CLIENT_KEYS.keys() & _SERVER_KEYS.keys()},
     **dict.fromkeys(_RESULT_KINDS, _read_result),
+    "tool_search_output": _read_found_tools,
 }
 
 
@@ -384,8 +406,8 @@ def _write_call(call: ToolCall, answer: bool) -> dict[str, Any]:
     if kind in _CLIENT_KEYS:
         item = _head("ctc", None, answer, kind)
         item.update(call_id=call.id, name=call.name)
-        item[_CLIENT_KEYS[kind]] = _text_of(call.arguments) if kind == "custom_tool_call" else call.arguments
-        return item
+        item[_CLIENT_KEYS[kind]] = _text_of(call.arguments) if kind in _WRITTEN_AS_TEXT else call.arguments
+        return {**item, "execution": "client"} if kind in _SERVER_KEYS else item
     item = _head("fc", None, answer, "function_call")
     item.update(call_id=call.id, name=call.name, arguments=_text_of(call.arguments))
     return {**item, "status": "completed"} if answer else item
@@ -530,7 +552,7 @@ def _patch_call(old: ToolCall, new: ToolCall, item: dict[str, Any]) -> dict[str,
         out["name"] = new.name
     if new.arguments != old.arguments:
         key = _CLIENT_KEYS.get(item["type"], "arguments")
-        out[key] = _text_of(new.arguments) if key in ("arguments", "input") else new.arguments
+        out[key] = _text_of(new.arguments) if item["type"] in _WRITTEN_AS_TEXT else new.arguments
     return out
 
 
@@ -538,6 +560,8 @@ def _patch_server_call(was: list[Part], now: list[Part], item: dict[str, Any], _
     out = dict(item)
     for old, new in zip(was, now, strict=True):
         if isinstance(new, ToolCall) and new != old:
+            if not new.server:
+                return _patch_call(cast("ToolCall", old), new, item)
             if new.type != item["type"]:
                 return _write_call(new, True)
             put(out, "id", new.id)
@@ -565,6 +589,14 @@ def _patch_result(old: ToolCallResponse, new: ToolCallResponse, item: dict[str, 
     return out
 
 
+def _patch_found_tools(old: ToolCallResponse, new: ToolCallResponse, item: dict[str, Any]) -> dict[str, Any]:
+    out = dict(item)
+    if new.id != old.id:
+        put(out, "call_id", new.id)
+    out["tools"] = new.content
+    return out
+
+
 ItemPatch: TypeAlias = Callable[[list[Part], list[Part], dict[str, Any], str], Any]
 
 
@@ -584,4 +616,5 @@ ITEM_PATCHES: dict[str, ItemPatch] = {
     **{kind: _single(_patch_call) for kind in _CLIENT_KEYS},
     **dict.fromkeys(_SERVER_KEYS, _patch_server_call),
     **{kind: _single(_patch_result) for kind in _RESULT_KINDS},
+    "tool_search_output": _single(_patch_found_tools),
 }

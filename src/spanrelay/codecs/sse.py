@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-import orjson
-
-from spanrelay._json import dumps, loads
+from spanrelay._json import dumps, loads, loads_strict
 
 DONE = b"data: [DONE]\n\n"
 """The frame that ends a stream of the OpenAI family."""
@@ -47,8 +45,8 @@ def _joined_lines(data: bytes) -> bytes:
 def _array(inside: bytes) -> Iterable[object] | None:
     """Read all events at once, at half the cost; None where one is cut or is not alone on its line."""
     try:
-        return orjson.loads(b"[" + inside + b"]")
-    except orjson.JSONDecodeError:
+        return loads_strict(b"[" + inside + b"]")
+    except ValueError:
         return None
 
 
@@ -59,8 +57,8 @@ def _event(frame: bytes) -> dict[str, Any] | None:
         lines = [line[5:].removeprefix(b" ") for line in frame.split(b"\n") if line.startswith(b"data:")]
         payload = b"\n".join(lines)
     try:
-        event: object = orjson.loads(payload)
-    except orjson.JSONDecodeError:
+        event: object = loads_strict(payload)
+    except ValueError:
         event = _lenient(payload)
     return cast("dict[str, Any]", event) if isinstance(event, dict) else None
 

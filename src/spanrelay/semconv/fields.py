@@ -82,6 +82,8 @@ def write_parameters(
     rest: dict[str, JSON] = {}
     for name, value in parameters.items():
         key = table.get(name)
+        if name in names.DEFAULT_PARAMETERS and value == names.DEFAULT_PARAMETERS[name]:
+            continue
         if key is None or value is None or isinstance(value, dict):
             rest[name] = value
         else:

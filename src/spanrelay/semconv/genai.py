@@ -136,7 +136,7 @@ def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue],
 
 
 def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue], content: bool) -> None:
-    if response.id is not None:
+    if response.id:  # some providers' is empty
         attributes[names.RESPONSE_ID] = response.id
     if response.model is not None:
         attributes[names.RESPONSE_MODEL] = response.model

@@ -121,6 +121,8 @@ PARAMETER_ALIASES: dict[str, str] = {
     "llm.chat.stop_sequences": "stop_sequences",
 }
 """Older attributes of the same parameters; read only."""
+DEFAULT_PARAMETERS: dict[str, object] = {"choice_count": 1}
+"""Values that are what a provider does anyway; the GenAI convention has the attribute only for another."""
 LIST_PARAMETERS = frozenset({"stop_sequences", "encoding_formats"})
 RESPONSE_PARAMETER_NAMES: dict[str, str] = {
     "service_tier": "openai.response.service_tier",

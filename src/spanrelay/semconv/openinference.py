@@ -166,7 +166,7 @@ _PARAMETERS = {"choice_count": "n", "stop_sequences": "stop"}
 
 
 def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue]) -> None:
-    if response.id is not None:
+    if response.id:  # some providers' is empty
         attributes[names.RESPONSE_ID] = response.id
     if response.model is not None:
         attributes[names.OI_RESPONSE_MODEL] = response.model
