@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from opentelemetry import context as otel_context
 
 from spanrelay import current_scope, guardrail, mark, run_tool, scope, scoped
+from spanrelay.errors import MiddlewareError
 from spanrelay.semconv.names import OI_KIND_OF_KIND
 from spanrelay_testkit.capture import Capture
 
@@ -222,3 +225,48 @@ def test_siblings_in_threads_do_not_see_each_other(capture: Capture) -> None:
     for tool in capture.of("TOOL"):
         assert tool.parent is not None
         assert parents[tool.parent.span_id] == (tool.attributes or {})["session.id"]
+
+
+def test_a_scope_in_an_async_generator_that_is_left_early_is_not_around_what_comes_after(
+    capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answers() -> AsyncIterator[int]:
+        try:
+            with scope("request-1", session="s-1"):
+                for number in range(3):
+                    yield number
+        finally:
+            left.set()
+
+    left = asyncio.Event()
+
+    async def serve() -> None:
+        async for _ in answers():
+            break
+        gc.collect()
+        await left.wait()
+        with scope("request-2") as second:
+            assert (second.parent, second.session_id) == (None, None)
+            with scope("inner") as inner:
+                assert inner.parent is second
+
+    asyncio.run(serve())
+    first, second, inner = (
+        next(span for span in capture.spans if span.name == f"invoke_agent {name}")
+        for name in ("request-1", "request-2", "inner")
+    )
+    assert second.parent is None and first.context is not None and second.context is not None
+    assert first.context.trace_id != second.context.trace_id
+    assert inner.parent is not None and inner.parent.span_id == second.context.span_id
+    assert not caplog.records
+
+
+def test_nothing_can_be_registered_for_a_scope_that_has_ended(capture: Capture) -> None:
+    @guardrail
+    def nothing(call: Any) -> None:
+        return None
+
+    with scope("short") as short:
+        short.use(nothing)
+    with pytest.raises(MiddlewareError, match="scope 'short' has ended"):
+        short.use(nothing)

@@ -21,6 +21,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, set_span_in_context
 
 from spanrelay import semconv
+from spanrelay.errors import MiddlewareError
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, AttributeValue, span_name
@@ -73,12 +74,15 @@ class Scope:
     """One entered scope. `span` is its span; `session_id`, `user_id` and `metadata` reach every span below."""
 
     __slots__ = (
+        "_ended",
         "_handed",
         "_known",
         "_observation",
         "_observers",
+        "_outer",
         "_policy",
         "_registry",
+        "_strayed",
         "_token",
         "_tracing",
         "name",
@@ -96,6 +100,9 @@ class Scope:
         self.span: Span | None = None
         self._registry: Registry[Any] | None = None
         self._observers: Registry[Any] | None = None
+        self._ended = False
+        self._strayed = False
+        self._outer: Context | None = None
         self._token: Token[Context] | None = None
         self._handed: tuple[SpanRecord, Mapping[str, AttributeValue]] | None = None
         self._tracing = default_tracing()
@@ -188,7 +195,16 @@ class Scope:
         self.record.content = False
 
     def use(self, entry: Registrable) -> Handle:
-        """Register middleware or an observer for this scope and everything below it; it goes when the scope ends."""
+        """Register middleware or an observer for this scope and everything below it; it goes when the scope ends.
+
+        Raises:
+            MiddlewareError: the scope has ended, so that it would never hold.
+        """
+        if self._ended:
+            raise MiddlewareError(
+                f"scope {self.name!r} has ended, and what is registered for it would never hold; register while it is "
+                "open, or for everything with spanrelay.use(...)"
+            )
         return entry.register(self)
 
     def own(self, entry: Entry) -> Handle:
@@ -242,19 +258,44 @@ class Scope:
 
     def release(self) -> None:
         """Take back what was registered: tasks that outlive the scope keep its context."""
+        self._ended = True
         for registry in (self._registry, self._observers):
             if registry is not None:
                 registry.clear()
 
-    def _enter(self) -> Scope:
-        self._token = otel_context.attach(self.open(default_tracing(), otel_context.get_current()))
+    def _enter(self, outer: Context) -> Scope:
+        self._outer = outer
+        self._token = otel_context.attach(self.open(default_tracing(), outer))
         return self
 
     def _exit(self, error: BaseException | None) -> None:
         if self._token is not None:
-            otel_context.detach(self._token)
+            self._strayed = not _detach(self._token)
             self._token = None
+        if not self._strayed:
+            self._outer = None
         self.close(error)
+
+
+def _detach(token: Token[Context]) -> bool:
+    """Make the context before `token` current again; tell whether that was possible.
+
+    It is not where an async generator that its consumer left is ended by the event loop, in a task of its own.
+    OpenTelemetry's own `detach` would log an error with a traceback.
+    """
+    try:
+        token.var.reset(token)
+    except ValueError:
+        return False
+    return True
+
+
+def _place_now() -> Context:
+    """Return the current context, or the one around a scope that has ended and could not be left."""
+    context = otel_context.get_current()
+    while (scope := current_scope(context)) is not None and scope._strayed and scope._outer is not None:
+        context = scope._outer
+    return context
 
 
 class scope:
@@ -306,7 +347,9 @@ class scope:
 
     def make(self) -> Scope:
         """Return a scope that has not been opened yet, below the current one."""
-        parent = current_scope()
+        return self._below(current_scope(_place_now()))
+
+    def _below(self, parent: Scope | None) -> Scope:
         operation = OPERATION_OF_KIND.get(self._kind)
         record = inherit(SpanRecord(0, 0, name=span_name(self._kind, operation, self._name)), parent)
         record.kind, record.operation, record.tool = self._kind, operation, self._tool
@@ -319,7 +362,8 @@ class scope:
         return Scope(record, parent, self._name)
 
     def __enter__(self) -> Scope:
-        entered = self.make()._enter()
+        outer = _place_now()
+        entered = self._below(current_scope(outer))._enter(outer)
         self._open.append(entered)
         return entered
 
