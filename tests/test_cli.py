@@ -335,3 +335,75 @@ def test_a_reader_that_stops_early_gets_no_complaint(file: Path) -> None:
         complaint = process.stderr.read()
     assert complaint == b""
     assert process.returncode == 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three runs, the newest last in the alphabet, and something else."""
+    monkeypatch.setenv("SPANRELAY_TRAJECTORY_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "160")
+    for number, name in enumerate(("alpha", "alto", "beta")):
+        run = {**document(), "session_id": f"ticket-{name}"}
+        run["steps"][0]["message"] = f"Is it\nraining in {name}?"
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+        os.utime(tmp_path / f"{name}.json", (number, number))
+    return tmp_path
+
+
+def test_runs_are_listed_newest_first(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    (folder / "broken.json").write_text("{")
+    os.utime(folder / "broken.json", (9, 9))
+    status, lines = shown(capsys, "list")
+    assert status == 0
+    assert [line.split() for line in lines[:1]] == [
+        ["begun", "agent", "first", "words", "steps", "tokens", "cost", "errors"]
+    ]
+    assert "broken.json" in lines[1] and "is no JSON" in lines[1]
+    assert [line.split()[0] for line in lines[2:5]] == ["2", "3", "4"]
+    assert [line.split("raining in ")[1].split()[0] for line in lines[2:5]] == ["beta?", "alto?", "alpha?"]
+    assert lines[2].split()[-4:] == ["3", "1,207", "$0.0123", "2"]
+    assert lines[5] == f"4 in {folder}"
+
+
+def test_a_long_list_says_that_there_is_more(folder: Path, capsys: Any) -> None:
+    _, lines = shown(capsys, "list", "-n", "1")
+    assert lines[2:] == [f"3 in {folder}, 2 of them not shown; use -n 3"]
+    assert main(["show"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == str(folder / "beta.json")
+    assert told.err == "2 more in this folder: `spanrelay list`\n"
+
+
+@pytest.mark.parametrize(
+    ("which", "name"),
+    [
+        ("1", "beta"),
+        ("3", "alpha"),
+        ("alto", "alto"),
+        ("alp", "alpha"),
+        ("ticket-beta", "beta"),
+        ("ticket-be", "beta"),
+    ],
+)
+def test_a_run_is_shown_by_number_name_or_session(folder: Path, capsys: Any, which: str, name: str) -> None:
+    status, lines = shown(capsys, "show", which)
+    assert (status, lines[-1]) == (0, str(folder / f"{name}.json"))
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        ("al", "2 trajectories begin with 'al': alto, alpha; write more of the name"),
+        ("4", "there is no file '4', and in"),
+        ("gamma", "see `spanrelay list`"),
+    ],
+)
+def test_a_name_of_none_or_several_is_told(folder: Path, capsys: Any, which: str, words: str) -> None:
+    assert main(["show", which]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_the_package_runs_as_the_command() -> None:
+    told = subprocess.run([sys.executable, "-m", "spanrelay", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout == f"spanrelay {version('spanrelay')}\n"

@@ -12,7 +12,7 @@ FLOORS: list[list[str]] = [
     ["pipeline"],
     ["telemetry", "trajectory"],
     ["config", "installed", "plugins", "instrumentation", "otlp", "atof", "atif", "sdk", "runtime"],
-    ["distro", "cli", "testing"],
+    ["distro", "cli", "__main__", "testing"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "trajectory")}
 PLACE = {name: (floor, row) for floor, names in enumerate(FLOORS) for row, name in enumerate(names)}

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from spanrelay.cli import plugins, recover, show, validate
+from spanrelay.cli import listing, plugins, recover, show, validate
 from spanrelay.errors import SpanRelayError
 
-COMMANDS = {"show": show, "recover": recover, "validate": validate, "plugins": plugins}
+COMMANDS = {"list": listing, "show": show, "recover": recover, "validate": validate, "plugins": plugins}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Where trajectories are: a file, or the newest one of a folder.
+"""Where trajectories are: a file, the newest one of a folder, or the one that goes by a name.
 
 Only reads; what a file holds is the `trajectory` package's business.
 """
@@ -24,20 +24,66 @@ def default_directory() -> Path:
 
 
 def find(place: str) -> Path:
-    """Return the file meant by `place`: a file, a folder's newest trajectory, or `latest`.
+    """Return the file meant by `place`.
+
+    `place` is a file, a folder whose newest trajectory is meant, `latest`, or, where neither file nor folder has that
+    name, one in the folder of the settings: by its number in `spanrelay list`, by its file's name or session, whole or
+    as far as only one begins so.
 
     Raises:
-        NoTrajectory: nothing is there; the message says what to do.
+        NoTrajectory: nothing is there, or several are; the message says what to do.
     """
     path = default_directory() if place == "latest" else Path(place)
     if path.is_file():
         return path
-    if not path.is_dir():
+    if path.is_dir() or place == "latest":
+        return newest_first(path)[0]
+    if path.name != place or path.suffix == ".json":
         raise NoTrajectory(f"there is no {str(path)!r}; run a program under opentelemetry-instrument first")
-    files = sorted(path.rglob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-    if not files:
-        raise NoTrajectory(f"no trajectory in {str(path)!r}; run a program under opentelemetry-instrument first")
-    return files[-1]
+    return _named(place, newest_first(default_directory()))
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Return the trajectories in a folder.
+
+    Raises:
+        NoTrajectory: there are none; the message says what to do.
+    """
+    # Two that were written in one tick of the clock stand in the order of their names, which never changes.
+    found = sorted(folder.rglob("*.json"), key=lambda file: (-file.stat().st_mtime_ns, file.name))
+    if not found:
+        there = "no trajectory in" if folder.is_dir() else "there is no"
+        raise NoTrajectory(f"{there} {str(folder)!r}; run a program under opentelemetry-instrument first")
+    return found
+
+
+def _named(name: str, found: list[Path]) -> Path:
+    """Return the newest of those whose name or session is `name`, else the only one whose begins so."""
+    if name.isdecimal() and len(name) <= len(str(len(found))) and 0 < int(name) <= len(found):
+        return found[int(name) - 1]
+    sessions = {path: session_of(path) for path in found}
+    whole = [path for path in found if name in (path.stem, sessions[path])]
+    if whole:
+        return whole[0]
+    begun = [path for path in found if path.stem.startswith(name) or sessions[path].startswith(name)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        several = ", ".join(path.stem for path in begun[:5]) + (", …" if len(begun) > 5 else "")
+        raise NoTrajectory(f"{len(begun)} trajectories begin with {name!r}: {several}; write more of the name")
+    raise NoTrajectory(
+        f"there is no file {name!r}, and in {str(default_directory())!r} no trajectory of that name, session or "
+        "number; see `spanrelay list`"
+    )
+
+
+def session_of(path: Path) -> str:
+    """Return the session that a document names; nothing where it cannot be read."""
+    try:
+        session = read(path).get("session_id")
+    except (SpanRelayError, AttributeError):
+        return ""
+    return session if isinstance(session, str) else ""
 
 
 def read(path: Path) -> Any:

@@ -237,9 +237,7 @@ def totals(trajectory: Trajectory) -> Branch:
     """Steps, calls, failures and tokens of the whole document, everything it embeds included."""
     documents = list(family(trajectory))
     steps = [step for document in documents for step in document.steps]
-    results = [result for step in steps if step.observation for result in step.observation.results]
-    errors = sum("error" in (step.extra or {}) for step in steps)
-    errors += sum(bool((result.extra or {}).get("is_error")) for result in results)
+    errors = count_errors(trajectory)
     calls = sum(not call.dispatch for step in steps for call in step.tool_calls or [])
     counts = [plural(len(documents), "conversation")] if len(documents) > 1 else []
     counts += [plural(len(steps), "step"), plural(calls, "tool call")]
@@ -248,6 +246,15 @@ def totals(trajectory: Trajectory) -> Branch:
         line.append((f" · {plural(errors, 'error')}", "error"))
     spent = tokens_of_all(trajectory.final_metrics)
     return Branch([[*line, (f" · {spent}", "title")] if spent else line])
+
+
+def count_errors(trajectory: Trajectory) -> int:
+    """How many steps and results of a document and of those it embeds are failures."""
+    steps = [step for document in family(trajectory) for step in document.steps]
+    results = [result for step in steps if step.observation for result in step.observation.results]
+    return sum("error" in (step.extra or {}) for step in steps) + sum(
+        bool((result.extra or {}).get("is_error")) for result in results
+    )
 
 
 def tokens_of_all(final: FinalMetrics | None) -> str | None:

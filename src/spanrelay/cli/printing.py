@@ -9,7 +9,7 @@ import itertools
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TextIO
 
@@ -59,6 +59,23 @@ def print_rich(branch: Branch, stream: TextIO) -> None:
         return tree
 
     Console(file=stream, highlight=False).print(grow(Tree(label(branch), guide_style="dim"), branch))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int], stream: TextIO) -> None:
+    """Print rows under headings, the columns in `right` flush right; nothing where there are no rows."""
+    if not rows:
+        return
+    widths = [max(columns(line[at]) for line in (headings, *rows)) for at in range(len(headings))]
+    plain = not _has_our_characters(stream)
+    for line in (headings, *rows):
+        cells = [_padded(cell, width, at in right) for at, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        text = "  ".join(cells).rstrip()
+        print(text.translate(ASCII) if plain else text, file=stream)
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    blanks = " " * (width - columns(cell))
+    return blanks + cell if right else cell + blanks
 
 
 def plain_lines(branch: Branch, width: int, first: str = "", rest: str = "") -> Iterator[str]:

@@ -18,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path",
         nargs="?",
         default="latest",
-        metavar="PATH",
-        help="a trajectory, a folder whose newest is meant, or `latest` (the default): the newest written here",
+        metavar="WHICH",
+        help="a file, a folder whose newest is meant, a number of `spanrelay list`, a session or a name or how it "
+        "begins, or `latest` (the default): the newest written here",
     )
     parser.add_argument("--full", action="store_true", help="show whole texts, however long")
 
@@ -34,4 +35,8 @@ def run(options: argparse.Namespace) -> int:
     limits = Limits(lines=sys.maxsize, characters=sys.maxsize) if options.full else Limits()
     print_outline(outline(trajectory, limits), sys.stdout)
     print(path)
+    more = len(list(path.parent.glob("*.json"))) - 1
+    if more and options.path == "latest":
+        sys.stdout.flush()
+        print(f"{more} more in this folder: `spanrelay list`", file=sys.stderr)
     return 0
