@@ -27,6 +27,7 @@ test: $(INSTALLED)  ## Run the tests (TESTS=path for some of them, JOBS=0 for on
 # frameworks, instrumentation of others beside ours, and frameworks that only others record.
 test-all: export SPANRELAY_TEST_CLAUDE_AGENT_SDK = 1
 test-all: export SPANRELAY_TEST_DEEPAGENTS = 1
+test-all: export SPANRELAY_TEST_EXTRAS = 1
 test-all: export SPANRELAY_TEST_FOREIGN = 1
 test-all: export SPANRELAY_TEST_FOREIGN_FRAMEWORKS = 1
 test-all: export SPANRELAY_TEST_MCP = 1
