@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 from opentelemetry import trace
 from opentelemetry.context import get_current
 
@@ -68,9 +70,46 @@ def test_each_step_is_a_span_below_its_chain(ask: Any, chains: Capture) -> None:
 
 
 @each_way
-def test_nothing_of_it_is_recorded_without_asking(ask: Any, instrumented: Capture) -> None:
+def test_without_asking_a_run_is_one_span_around_what_it_asks(ask: Any, instrumented: Capture) -> None:
     assert ask(chain(), GIVEN) == ANSWER
+    assert tree(instrumented) == [("RunnableSequence", ["chat fake-1"])]
+
+
+class Colours(BaseRetriever):
+    """Knows one colour."""
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        return [Document("blue")]
+
+
+@each_way
+def test_a_question_with_retrieval_is_one_trace(ask: Any, instrumented: Capture) -> None:
+    prompt = ChatPromptTemplate.from_messages([("user", "{context}: {question}")])
+    asked = {"context": Colours(), "question": RunnablePassthrough()} | prompt | fake() | StrOutputParser()
+    assert ask(asked, "Which?") == ANSWER
+    [(name, calls)] = tree(instrumented)
+    assert (name, sorted(calls)) == ("RunnableSequence", ["chat fake-1", "retrieval Colours"])
+
+
+def test_a_model_a_prompt_or_a_parser_alone_is_no_run(instrumented: Capture) -> None:
+    question = ChatPromptTemplate.from_messages([("user", "{question}")]).invoke(GIVEN)
+    StrOutputParser().invoke(fake().invoke(question))
     assert [span.name for span in instrumented.spans] == ["chat fake-1"]
+
+
+def test_a_run_within_a_scope_is_not_told_apart(instrumented: Capture) -> None:
+    with spanrelay.scope("boss"):
+        chain().invoke(GIVEN)
+    assert tree(instrumented) == [("invoke_agent boss", ["chat fake-1"])]
+
+
+@pytest.mark.parametrize("name", ["session_id", "conversation_id", "thread_id"])
+def test_a_run_belongs_to_the_conversation_that_its_metadata_names(name: str, instrumented: Capture) -> None:
+    config: Any = {"metadata": {name: "S2", "case": 17, "ls_provider": "x"}, "tags": ["nightly"], "run_name": "colours"}
+    chain().invoke(GIVEN, config)
+    run, call = (span.attributes or {} for span in sorted(instrumented.spans, key=lambda span: span.start_time or 0))
+    assert (run["session.id"], call["session.id"]) == ("S2", "S2")
+    assert run["metadata"] == call["metadata"] == '{"case":17,"tags":["nightly"]}'
 
 
 def test_the_setting_asks_too(capture: Capture) -> None:
@@ -91,7 +130,7 @@ def test_the_setting_asks_too(capture: Capture) -> None:
     capture.clear()
     chain().invoke(GIVEN)
     LangChainInstrumentor().uninstrument()
-    assert [span.name for span in capture.spans] == ["chat fake-1"]
+    assert tree(capture) == [("RunnableSequence", ["chat fake-1"])]
 
 
 def test_an_option_that_is_none_is_refused(capture: Capture) -> None:
@@ -216,7 +255,7 @@ def test_a_program_may_ask_for_more_where_it_is_instrumented_already(
     try:
         instrumentor.instrument()
         chain().invoke(GIVEN)
-        assert [span.name for span in capture.spans] == ["chat fake-1"]
+        assert tree(capture) == [("RunnableSequence", ["chat fake-1"])]
         for more in ({"chains": True}, {"tracer_provider": capture.provider}):
             capture.clear()
             LangChainInstrumentor().instrument(**more)  # type: ignore[arg-type] - each is one option

@@ -161,10 +161,10 @@ def test_an_answer_from_the_cache_is_one_span_that_says_so(
 def test_a_fallback_is_a_span_of_its_own(ask: Any, instrumented: Capture, server: ModelServer) -> None:
     broken = ChatOpenAI(model="gpt-5-mini", base_url="http://127.0.0.1:1/v1", api_key="none", max_retries=0)
     assert ask(broken.with_fallbacks([chat(server)]), QUESTION) == ANSWER
-    first, second = instrumented.spans
+    first, second, *run = instrumented.spans
     assert (first.name, first.status.status_code.name) == ("chat gpt-5-mini", "ERROR")
     assert (second.name, second.status.status_code.name) == ("chat gpt-5", "UNSET")
-    assert first.parent is None and second.parent is None
+    assert first.parent == second.parent == (run[0].context if run else None)
 
 
 class Router(BaseChatModel):
@@ -196,7 +196,9 @@ def test_retries_of_a_chain_are_spans_of_their_own(instrumented: Capture) -> Non
     with ModelServer(lambda request: next(answers)) as server:
         model = chat(server).with_retry(wait_exponential_jitter=False, stop_after_attempt=2)
         assert model.invoke(QUESTION).text == "Blue."
-    assert [span.status.status_code.name for span in instrumented.spans] == ["ERROR", "UNSET"]
+    *calls, run = instrumented.spans
+    assert [span.status.status_code.name for span in calls] == ["ERROR", "UNSET"]
+    assert [span.parent for span in calls] == [run.context, run.context]
 
 
 def test_a_batch_is_one_span_for_each_question(instrumented: Capture, server: ModelServer) -> None:
@@ -213,10 +215,12 @@ class Colour(BaseModel):
     colour: str
 
 
-def test_structured_output_is_one_span(instrumented: Capture) -> None:
+def test_structured_output_is_one_call_in_one_run(instrumented: Capture) -> None:
     with ModelServer(lambda request: reply('{"colour": "blue"}', usage=Usage(5, 2))) as server:
         assert chat(server).with_structured_output(Colour).invoke(QUESTION) == Colour(colour="blue")
-    assert attributes(instrumented.span)["gen_ai.usage.input_tokens"] == 5
+    call, run = instrumented.spans
+    assert attributes(call)["gen_ai.usage.input_tokens"] == 5
+    assert call.parent == run.context
 
 
 def test_astream_events_and_callbacks_see_every_chunk(instrumented: Capture, server: ModelServer) -> None:

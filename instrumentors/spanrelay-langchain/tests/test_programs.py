@@ -126,5 +126,6 @@ print((FakeListChatModel(responses=["Blue."]) | StrOutputParser()).invoke("Which
 def test_a_setting_records_the_steps_of_chains(wanted: str, tmp_path: Path) -> None:
     ran = run(CHAIN, tmp_path, SPANRELAY_CHAINS=wanted, OTEL_TRACES_EXPORTER="console", OTEL_METRICS_EXPORTER="none")
     assert ran.code == 0, ran.err
-    assert ("RunnableSequence" in ran.out) == (wanted == "true")
+    assert '"name": "RunnableSequence"' in ran.out
+    assert ('"name": "StrOutputParser"' in ran.out) == (wanted == "true")
     assert '"name": "chat' in ran.out

@@ -263,3 +263,17 @@ def test_what_cannot_be_json_is_recorded_as_its_nearest_form(instrumented: Captu
     chain(node, name="g").invoke({"numbers": [Odd()]})
     attributes = named(instrumented, "invoke_agent g").attributes or {}
     assert attributes["output.value"] == '{"numbers":["<odd>","<odd>"]}'
+
+
+def test_a_run_says_the_metadata_and_tags_that_it_was_given_and_its_parts_inherit_them(instrumented: Capture) -> None:
+    graph: Any = chain(first)
+    graph.invoke(GIVEN, {"metadata": {"session_id": "S2", "case": "c-17", "langgraph_node": "x"}, "tags": ["t1"]})
+    for span in instrumented.spans:
+        told = span.attributes or {}
+        assert (told["session.id"], told["metadata"]) == ("S2", '{"case":"c-17","tags":["t1"]}')
+
+
+def test_a_thread_is_the_conversation_whatever_the_metadata_says(instrumented: Capture) -> None:
+    config: Any = {"configurable": {"thread_id": "t-1"}, "metadata": {"session_id": "S2"}}
+    chain(first).invoke(GIVEN, config)
+    assert {(span.attributes or {})["session.id"] for span in instrumented.spans} == {"t-1"}

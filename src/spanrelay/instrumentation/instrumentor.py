@@ -60,6 +60,10 @@ class Instrumentor(BaseInstrumentor):
         """Return the patch table of `option`."""
         raise NotImplementedError  # pragma: no cover - whoever has an option has one
 
+    def plain_patches(self, tracing: Tracing) -> tuple[Patch, ...]:
+        """Return the patch table in place of that of `option`, where nobody asks for it."""
+        return ()
+
     def instrumentation_dependencies(self) -> Collection[str]:
         """The supported versions."""
         return self.requires
@@ -138,7 +142,8 @@ class Instrumentor(BaseInstrumentor):
 
         open_latches()
         wanted = getattr(recording, self.option) if self._asked is None else self._asked
-        return self.optional_patches(Tracing(self.name, self.version, self._provider)) if wanted else ()
+        tracing = Tracing(self.name, self.version, self._provider)
+        return self.optional_patches(tracing) if wanted else self.plain_patches(tracing)
 
     def _table(self) -> tuple[Patch, ...]:
         from spanrelay.tracing import Tracing

@@ -40,7 +40,11 @@ class LangChainInstrumentor(Instrumentor):
     version = __version__
 
     option = "chains"
-    optional_modules = ("langchain_core.runnables.base",)
+    optional_modules = (
+        "langchain_core.runnables.base",
+        "langchain_core.runnables.fallbacks",
+        "langchain_core.runnables.branch",
+    )
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """Both colours of asking a model, running a tool and asking a retriever; makers of agents; asking people."""
@@ -60,4 +64,10 @@ class LangChainInstrumentor(Instrumentor):
         """Each step of a chain."""
         from spanrelay_langchain import chains
 
-        return chains.patches(tracing)
+        return chains.patches(tracing, steps=True)
+
+    def plain_patches(self, tracing: Tracing) -> tuple[Patch, ...]:
+        """The outermost run of a chain."""
+        from spanrelay_langchain import chains
+
+        return chains.patches(tracing, steps=False)

@@ -1,4 +1,4 @@
-"""Steps of chains, where somebody asked for them: each run of a sequence, a function, a prompt or a parser is a span.
+"""Runs of chains: the outermost is a span, so that a run is one trace, and each step where somebody asks for them.
 
 They are current while they work, so that what they ask is below them; what reads a stream never runs within one.
 """
@@ -10,24 +10,33 @@ from functools import partial
 from typing import Any, cast
 
 from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import get_current_span
 
 from spanrelay._guard import guarded
+from spanrelay.codecs.langchain_config import labels_of, session_of
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.scopes import Scope, scope, values_within, values_within_async
 from spanrelay.tracing import Tracing
 from spanrelay_langchain.unmanaged import awithin, kept, within
 
 _MODULE = "langchain_core.runnables.base"
+MODULES = (_MODULE, "langchain_core.runnables.fallbacks", "langchain_core.runnables.branch")
+"""Where LangChain has what is no model, tool or retriever."""
 
 
-def patches(tracing: Tracing) -> tuple[Patch, ...]:
-    """The ways in which LangChain runs what is no model, tool or retriever."""
-    chains = Chains(tracing)
+def patches(tracing: Tracing, *, steps: bool) -> tuple[Patch, ...]:
+    """The ways in which LangChain runs what is no model, tool or retriever; `steps`: also within another."""
+    chains = Chains(tracing, steps=steps)
     whole: tuple[str, ...] = ("RunnableSequence.invoke", "RunnableSequence.batch", "RunnableParallel.invoke")
     awaited: tuple[str, ...] = ("RunnableSequence.ainvoke", "RunnableSequence.abatch", "RunnableParallel.ainvoke")
     return (
         *(Patch(_MODULE, name, chains.invoke, required=False) for name in whole),
         *(Patch(_MODULE, name, chains.ainvoke, required=False) for name in awaited),
+        *(
+            Patch(module, f"{name}.{way}", wrapper, required=False)
+            for module, name in zip(MODULES[1:], ("RunnableWithFallbacks", "RunnableBranch"), strict=True)
+            for way, wrapper in (("invoke", chains.invoke), ("ainvoke", chains.ainvoke))
+        ),
         Patch(_MODULE, "Runnable._call_with_config", chains.call, required=False),
         Patch(_MODULE, "Runnable._acall_with_config", chains.acall, required=False),
         Patch(_MODULE, "Runnable._transform_stream_with_config", chains.stream, required=False),
@@ -38,31 +47,49 @@ def patches(tracing: Tracing) -> tuple[Patch, ...]:
 class Chains:
     """The wrappers around `Runnable`."""
 
-    def __init__(self, tracing: Tracing) -> None:
+    def __init__(self, tracing: Tracing, *, steps: bool) -> None:
         self._tracing = tracing
+        self._steps = steps
+
+    def _passes(self, runnable: Any) -> bool:
+        """Whether a run is none to record: it is a step of another, or only writes a prompt or reads an answer."""
+        if self._steps:
+            return False
+        within = get_current_span().get_span_context().is_valid
+        return within or hasattr(runnable, "format_prompt") or hasattr(runnable, "parse_result")
 
     def invoke(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a chain."""
+        if self._passes(runnable):
+            return wrapped(*args, **kwargs)
         entered = _entered(runnable, *_invoke_arguments(*args, **kwargs))
         return within(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     async def ainvoke(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a chain and await it."""
+        if self._passes(runnable):
+            return await wrapped(*args, **kwargs)
         entered = _entered(runnable, *_invoke_arguments(*args, **kwargs))
         return await awithin(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     def call(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a step."""
+        if self._passes(runnable):
+            return wrapped(*args, **kwargs)
         entered = _entered(runnable, *_call_arguments(*args, **kwargs))
         return within(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     async def acall(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Any:
         """Run a step and await it."""
+        if self._passes(runnable):
+            return await wrapped(*args, **kwargs)
         entered = _entered(runnable, *_call_arguments(*args, **kwargs))
         return await awithin(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
 
     def stream(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Iterator[Any]:
         """Run a chain or a step as a stream; what goes in is a stream too, and is not read."""
+        if self._passes(runnable):
+            return wrapped(*args, **kwargs)
         entered = _entered(runnable, None, _call_arguments(*args, **kwargs)[1])
         inputs, rest, others = _stream_arguments(*args, **kwargs)
         outer = get_current()
@@ -70,6 +97,8 @@ class Chains:
 
     def astream(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
         """The same in async."""
+        if self._passes(runnable):
+            return wrapped(*args, **kwargs)
         entered = _entered(runnable, None, _call_arguments(*args, **kwargs)[1])
         inputs, rest, others = _stream_arguments(*args, **kwargs)
         outer = get_current()
@@ -127,11 +156,14 @@ def _call_arguments(func: Any = None, input_: Any = None, config: Any = None, *r
 def _entered(runnable: Any, given: Any, config: Any) -> Scope:
     """Return the scope of one run."""
     name = type(runnable).__name__
+    # A batch has a configuration for each of its runs.
+    told = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
     with guarded("reading a chain's name"):
-        # A batch has a configuration for each of its runs.
-        told = cast("dict[str, Any]", config).get("run_name") if isinstance(config, dict) else None
-        name = told or runnable.get_name()
+        name = told.get("run_name") or runnable.get_name()
     entered = scope(name, "chain").make()
+    with guarded("reading a chain's configuration"):
+        entered.record.session_id = session_of(told) or entered.record.session_id
+        entered.record.metadata = {**entered.record.metadata, **labels_of(told)}
     if given is not None:
         entered.record.input = kept(given)
     return entered

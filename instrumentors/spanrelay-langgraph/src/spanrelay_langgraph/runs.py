@@ -5,14 +5,15 @@ The run's context is attached while LangGraph works and never while the consumer
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from opentelemetry.context import Context, attach, detach, get_current
 
 from spanrelay import _json
 from spanrelay._guard import guarded
+from spanrelay.codecs.langchain_config import labels_of, session_of
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.call import Response, call_in_flight
 from spanrelay.pipeline.driver import arun, run
@@ -224,7 +225,11 @@ def _scope_of(graph: Any, config: Any, outer: Context) -> RunScope:
     operation = OPERATION_OF_KIND.get(kind)
     record = inherit(SpanRecord(0, 0, name=span_name(kind, operation, target), kind=kind), parent)
     record.operation, record.agent = operation, info
-    record.session_id = _thread_of(config) or _thread_of(graph.config) or record.session_id
+    record.session_id = session_of(config) or session_of(graph.config) or record.session_id
+    if not isinstance(parent, (RunScope, NodeScope)):
+        # Within a run LangGraph hands down what the outermost was told.
+        with guarded("reading a run's labels"):
+            record.metadata = {**record.metadata, **labels_of(graph.config), **labels_of(config)}
     return RunScope(record, parent, target)
 
 
@@ -239,13 +244,6 @@ def _is_below_a_node(scope: Scope | None, outer: Context) -> bool:
         scope = scope.parent
     call = call_in_flight(outer)
     return scope is not None and (call is None or call.kind != "tool")
-
-
-def _thread_of(config: Any) -> str | None:
-    """Return the thread that a configuration names: LangGraph's word for a conversation."""
-    configurable = cast("Mapping[str, Any]", config).get("configurable") if config else None
-    thread = configurable.get("thread_id") if configurable else None
-    return None if thread is None else str(thread)
 
 
 def _left(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
