@@ -7,19 +7,25 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
 from opentelemetry import trace
 from opentelemetry.context import get_current
+from pydantic import SecretStr
 
 import spanrelay
 from spanrelay.tracing import recording
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.exchange import reply, tool_call
+from spanrelay_testkit.model_server import ModelServer
 
 from .test_agents import tree
 from .ways import fake
@@ -89,6 +95,41 @@ def test_a_question_with_retrieval_is_one_trace(ask: Any, instrumented: Capture)
     assert ask(asked, "Which?") == ANSWER
     [(name, calls)] = tree(instrumented)
     assert (name, sorted(calls)) == ("RunnableSequence", ["chat fake-1", "retrieval Colours"])
+
+
+def executed_by(way: str, executor: Any) -> Any:
+    given = {"input": "Clean?"}
+
+    async def steps() -> Any:
+        return [step async for step in executor.astream(given)][-1]
+
+    if way == "astream":
+        return asyncio.run(steps())
+    if way == "stream":
+        return list(executor.stream(given))[-1]
+    return executor.invoke(given) if way == "invoke" else asyncio.run(executor.ainvoke(given))
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+def test_an_agent_of_the_classic_kind_is_one_trace_with_an_agent_above(way: str, instrumented: Capture) -> None:
+    @tool
+    def look(place: str) -> str:
+        """Look somewhere."""
+        return "clean"
+
+    answers = iter(
+        [
+            reply(tool_calls=[tool_call("look", place="here", id="c1")]),
+            reply("It is clean."),
+        ]
+    )
+    with ModelServer(lambda request: next(answers)) as server:
+        model = ChatOpenAI(model="gpt-5", base_url=server.url, api_key=SecretStr("none"))
+        prompt = ChatPromptTemplate.from_messages([("user", "{input}"), ("placeholder", "{agent_scratchpad}")])
+        agent = create_tool_calling_agent(model, [look], prompt)
+        executor = AgentExecutor(agent=agent, tools=[look])  # type: ignore[arg-type] - a runnable is one
+        assert executed_by(way, executor)["output"] == "It is clean."
+    assert tree(instrumented) == [("invoke_agent AgentExecutor", ["chat gpt-5", "execute_tool look", "chat gpt-5"])]
 
 
 def test_a_model_a_prompt_or_a_parser_alone_is_no_run(instrumented: Capture) -> None:

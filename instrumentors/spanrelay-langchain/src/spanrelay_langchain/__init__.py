@@ -44,6 +44,8 @@ class LangChainInstrumentor(Instrumentor):
         "langchain_core.runnables.base",
         "langchain_core.runnables.fallbacks",
         "langchain_core.runnables.branch",
+        "langchain_classic.chains.base",
+        "langchain_classic.agents.agent",
     )
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:

@@ -20,8 +20,12 @@ from spanrelay.tracing import Tracing
 from spanrelay_langchain.unmanaged import awithin, kept, within
 
 _MODULE = "langchain_core.runnables.base"
-MODULES = (_MODULE, "langchain_core.runnables.fallbacks", "langchain_core.runnables.branch")
-"""Where LangChain has what is no model, tool or retriever."""
+_PARTS = {
+    "langchain_core.runnables.fallbacks": "RunnableWithFallbacks",
+    "langchain_core.runnables.branch": "RunnableBranch",
+}
+_CLASSIC = {"langchain_classic.chains.base": "Chain"}
+_EXECUTORS = "langchain_classic.agents.agent"
 
 
 def patches(tracing: Tracing, *, steps: bool) -> tuple[Patch, ...]:
@@ -34,9 +38,11 @@ def patches(tracing: Tracing, *, steps: bool) -> tuple[Patch, ...]:
         *(Patch(_MODULE, name, chains.ainvoke, required=False) for name in awaited),
         *(
             Patch(module, f"{name}.{way}", wrapper, required=False)
-            for module, name in zip(MODULES[1:], ("RunnableWithFallbacks", "RunnableBranch"), strict=True)
+            for module, name in {**_PARTS, **_CLASSIC}.items()
             for way, wrapper in (("invoke", chains.invoke), ("ainvoke", chains.ainvoke))
         ),
+        Patch(_EXECUTORS, "AgentExecutor.stream", chains.iterate, required=False),
+        Patch(_EXECUTORS, "AgentExecutor.astream", chains.aiterate, required=False),
         Patch(_MODULE, "Runnable._call_with_config", chains.call, required=False),
         Patch(_MODULE, "Runnable._acall_with_config", chains.acall, required=False),
         Patch(_MODULE, "Runnable._transform_stream_with_config", chains.stream, required=False),
@@ -53,7 +59,7 @@ class Chains:
 
     def _passes(self, runnable: Any) -> bool:
         """Whether a run is none to record: it is a step of another, or only writes a prompt or reads an answer."""
-        if self._steps:
+        if self._steps or _acts(runnable):
             return False
         within = get_current_span().get_span_context().is_valid
         return within or hasattr(runnable, "format_prompt") or hasattr(runnable, "parse_result")
@@ -85,6 +91,20 @@ class Chains:
             return await wrapped(*args, **kwargs)
         entered = _entered(runnable, *_call_arguments(*args, **kwargs))
         return await awithin(entered, self._tracing, partial(wrapped, *args, **kwargs), _all_of_it)
+
+    def iterate(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+        """Run an agent of the classic kind as a stream of its steps."""
+        if self._passes(runnable):
+            return wrapped(*args, **kwargs)
+        entered = _entered(runnable, *_invoke_arguments(*args, **kwargs))
+        return values_within(entered, self._tracing, wrapped(*args, **kwargs))
+
+    def aiterate(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+        """The same in async."""
+        if self._passes(runnable):
+            return wrapped(*args, **kwargs)
+        entered = _entered(runnable, *_invoke_arguments(*args, **kwargs))
+        return values_within_async(entered, self._tracing, wrapped(*args, **kwargs))
 
     def stream(self, wrapped: Any, runnable: Any, args: Any, kwargs: Any) -> Iterator[Any]:
         """Run a chain or a step as a stream; what goes in is a stream too, and is not read."""
@@ -160,13 +180,18 @@ def _entered(runnable: Any, given: Any, config: Any) -> Scope:
     told = cast("dict[str, Any]", config) if isinstance(config, dict) else {}
     with guarded("reading a chain's name"):
         name = told.get("run_name") or runnable.get_name()
-    entered = scope(name, "chain").make()
+    entered = scope(name, "agent" if _acts(runnable) else "chain").make()
     with guarded("reading a chain's configuration"):
         entered.record.session_id = session_of(told) or entered.record.session_id
         entered.record.metadata = {**entered.record.metadata, **labels_of(told)}
     if given is not None:
         entered.record.input = kept(given)
     return entered
+
+
+def _acts(runnable: Any) -> bool:
+    """Whether a chain is an agent of the classic kind, which cannot be asked without importing it."""
+    return any(kind.__name__ == "AgentExecutor" and kind.__module__ == _EXECUTORS for kind in type(runnable).__mro__)
 
 
 def _all_of_it(value: Any) -> Any:
