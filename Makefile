@@ -65,14 +65,26 @@ clean:  ## Remove what make has made; trajectories stay
 	rm -rf $(VENV) build dist .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(INSTALLED): $(PROJECTS) constraints.txt
+# pip says nothing for minutes or too much; a line that counts says that it goes on. uv takes seconds where it is there.
+COUNT := awk '/^(Collecting|Requirement already|Obtaining)/ { printf "\r  %d packages looked at", ++n; fflush() } \
+	/^Installing collected/ { printf "\r  %d packages looked at, installing them", n; fflush() } \
+	/^ERROR|^error/ { printf "\n%s", $$0 } END { print "" }'
+PIP_OPTIONS := --constraint constraints.txt --build-constraint constraints.txt $(PACKAGES) openai --group dev
+
+$(INSTALLED): $(PROJECTS) hatch_build.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "SpanRelay needs Python 3.10 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
-	@echo "installing into $(VENV) (once; a minute or two)"
+	@test ! -x $(BIN)/python || test "$(origin PYTHON)" = file || \
+		test "$$($(BIN)/python -V)" = "$$($(PYTHON) -V)" || { \
+		echo "$(VENV) has $$($(BIN)/python -V), not $$($(PYTHON) -V); \`make clean\` first" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 		echo "$(PYTHON) cannot make virtual environments; Debian and Ubuntu: apt install python3-venv" >&2; \
 		rm -rf $(VENV); exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --build-constraint constraints.txt $(PACKAGES) openai --group dev
+	@if command -v uv >/dev/null; then echo "installing into $(VENV) with uv (once)"; \
+		uv pip install --python $(BIN)/python --quiet $(PIP_OPTIONS); \
+	else echo "installing into $(VENV) (once; a minute or two)"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip && \
+		{ { $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) 2>&1; echo $$? >$(VENV)/.status; } \
+			| tee $(VENV)/install.log | $(COUNT); test "$$(cat $(VENV)/.status)" = 0 || { \
+			tail -n 20 $(VENV)/install.log >&2; exit 1; }; }; fi
 	@touch $@
