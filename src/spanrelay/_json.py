@@ -5,8 +5,10 @@ Pure: no I/O. The fast path is orjson; what orjson refuses takes the slow path.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import marshal
 import math
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, cast
@@ -14,6 +16,8 @@ from typing import Any, cast
 import orjson
 
 _MAX_DEPTH = 64
+_PLAIN = 2
+"""The version of marshal that writes values alone, and not which of them are shared: the same value, the same bytes."""
 
 
 def dumps(value: object) -> bytes:
@@ -69,6 +73,22 @@ def loads_or_text(data: str) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return data
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of plain JSON, as deep as it may be."""
+    try:
+        return marshal.loads(marshal.dumps(value, _PLAIN))
+    except ValueError:  # something in it is no plain JSON
+        return copy.deepcopy(value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON, as deep as they may be; NaN is the same as NaN, and 1 not as True."""
+    try:
+        return marshal.dumps(one, _PLAIN) == marshal.dumps(other, _PLAIN)
+    except ValueError:  # as above
+        return one == other
 
 
 def clean_text(text: str) -> str:

@@ -209,6 +209,9 @@ def capture() -> Iterator[Capture]:
 @pytest.fixture(autouse=True, scope="session")
 def only_what_tests_make_is_collected() -> None:
     """Leave what was imported out of every later collection: a test's check for leaks then takes a tenth."""
+    # It asks the collector who holds the random numbers of trio, and complains where it cannot see that.
+    with contextlib.suppress(ImportError):
+        import hypothesis  # noqa: F401 - only the packages that bring it need it
     gc.collect()
     gc.freeze()
 
