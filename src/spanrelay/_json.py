@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import orjson
 
+from spanrelay._guard import pass_on
+
 _MAX_DEPTH = 64
 _PLAIN = 2
 """The version of marshal that writes values alone, and not which of them are shared: the same value, the same bytes."""
@@ -28,7 +30,8 @@ def dumps(value: object) -> bytes:
     """
     try:
         return orjson.dumps(value, _plain)
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError) as error:
+        pass_on(error.__cause__ or error)  # orjson makes its own error of what `_plain` raises
         return _dumps_odd(value)
 
 
@@ -36,7 +39,8 @@ def _dumps_odd(value: object) -> bytes:
     """Return the JSON of what is no plain JSON; an option for keys that are no text would cost all others half."""
     try:
         return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError, RecursionError):  # orjson's refusals: surrogates, cycles, huge integers
+    except (TypeError, ValueError, RecursionError) as error:  # orjson's refusals: surrogates, cycles, huge integers
+        pass_on(error.__cause__ or error)
         return json.dumps(_rebuild(value, 0, set()), ensure_ascii=True, allow_nan=False).encode()
 
 
@@ -62,7 +66,8 @@ def loads_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object in `data`; an empty one where that is cut, too deep, or something else."""
     try:
         value = loads(data)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
@@ -120,7 +125,8 @@ def _describe(value: object) -> str:
         return f"<{type(value).__name__}>"
     try:
         return clean_text(repr(value))[:1000]
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         return f"<{type(value).__name__}>"
 
 
@@ -136,7 +142,8 @@ def _rebuild(value: object, depth: int, above: set[int]) -> object:
         return "<cycle>" if id(value) in above else "<too deep>"
     try:
         return _rebuild_inside(value, depth, above | {id(value)})
-    except Exception:  # a mapping, model or iterable of somebody else that fails when it is read
+    except Exception as error:  # a mapping, model or iterable of somebody else that fails when it is read
+        pass_on(error)
         return _describe(value)
 
 

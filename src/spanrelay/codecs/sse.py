@@ -11,12 +11,14 @@ from typing import Any, cast
 
 import orjson
 
+from spanrelay._guard import pass_on
 from spanrelay._json import dumps, loads
 
 DONE = b"data: [DONE]\n\n"
 """The frame that ends a stream of the OpenAI family."""
 
 _END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_BEGUN = re.compile(rb"(?:^|[\r\n])data:[^\r\n]*\{")
 # Lines end in LF, CR or both, and a stream may mix them. An LF that comes late after its CR begins the next frame.
 _BORDER = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 
@@ -76,7 +78,8 @@ def _lenient(payload: bytes) -> object:
         return None
     try:
         return loads(payload)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
         return None
 
 
@@ -103,13 +106,14 @@ def find_end(data: bytes, *, begins_line: bool = True) -> int:
     return at
 
 
-def is_cut_event(data: bytes) -> bool:
-    """Whether `data`, which holds no whole event, is readable as the beginning of one."""
+def without_cut_event(data: bytes) -> bytes:
+    """Return `data`, which holds no whole event, up to the line where the readable beginning of one starts."""
     try:
         data.decode()
     except UnicodeDecodeError:
-        return False  # readers of events raise
-    return any(line.startswith(b"data:") and b"{" in line for line in data.splitlines())
+        return data  # readers of events raise
+    found = _BEGUN.search(data)
+    return data if found is None else data[: found.end() - len(found.group().lstrip(b"\r\n"))]
 
 
 class Splitter:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
+from spanrelay._guard import broke_in
 from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.pipeline.call import Call, Response
 from spanrelay.pipeline.middleware import Chain, Frame, Middleware, policy_context
@@ -209,7 +210,7 @@ def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
             answer = yield Wait(answer, entry, policy_context(call, frame))
     except Exception as error:
         add_note = getattr(error, "add_note", None)  # from Python 3.11 on
-        if add_note is not None and not isinstance(error, (GuardrailRejected, MiddlewareError)):
+        if add_note is not None and not isinstance(error, (GuardrailRejected, MiddlewareError)) and not broke_in(error):
             add_note(f"raised by the {entry.family} middleware {entry.name!r} of SpanRelay, so the call is refused")
         raise
     finally:

@@ -169,7 +169,7 @@ class Rewriter:
         """Return the bytes that `rest` becomes, a frame without its blank line, and all that is held."""
         if next(sse.events(rest), None) is None:
             # The readable beginning of an event is text that no intercept has seen: it goes no further.
-            return b"".join([*map(sse.frame, self._left()), b"" if sse.is_cut_event(rest) else rest])
+            return b"".join([*map(sse.frame, self._left()), sse.without_cut_event(rest)])
         frame = self._frame(rest)
         left = self._left()
         if frame is rest and left:

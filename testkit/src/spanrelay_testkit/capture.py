@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import itertools
 import json
 import logging
@@ -211,7 +212,7 @@ def only_what_tests_make_is_collected() -> None:
     """Leave what was imported out of every later collection: a test's check for leaks then takes a tenth."""
     # It asks the collector who holds the random numbers of trio, and complains where it cannot see that.
     with contextlib.suppress(ImportError):
-        import hypothesis  # noqa: F401 - only the packages that bring it need it
+        importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()
 
