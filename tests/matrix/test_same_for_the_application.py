@@ -207,8 +207,9 @@ def check(world: World, half: Half, asking: Asking, answer: Answer) -> None:
             # Drained first: of what the provider breaks off nothing is shown, and the error is the provider's.
             assert (found.seen, found.sent) == ([], expected.sent)
         elif name == "intercepted" and asking.form == "lines" and len(found.seen) < len(expected.seen):
-            # The beginning of an event is text that no intercept has seen: its lines are not shown.
-            assert "data:" in expected.seen[len(found.seen)]
+            # The beginning of an event is text that no intercept has seen: its lines are not shown. And a line that
+            # ends in CR is known to be over by what comes next, which a broken connection does not bring.
+            assert answer.cut_after is not None or "data:" in expected.seen[len(found.seen)]
             assert Got(expected.seen[: len(found.seen)], expected.error, expected.sent) == found
         else:
             assert found == expected, name
