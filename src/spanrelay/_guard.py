@@ -1,14 +1,19 @@
 """The only place where our own errors are swallowed: counted, logged once, never shown to the user.
 
-Observation fails open: what reads, projects or writes a record does so under `guarded`. Policy never does.
+Observation fails open: what reads, projects or writes a record does so under `guarded`. Policy never does. What a
+signal handler of the application raises while our code runs is not ours: it passes.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections import Counter
-from types import TracebackType
+from collections.abc import Iterator
+from itertools import pairwise
+from types import CodeType, FrameType, TracebackType
+from typing import Any
 
 _log = logging.getLogger("spanrelay")
 
@@ -68,15 +73,70 @@ class guarded:
     ) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
-        if strict:
+        if strict or broke_in(error):
             return False
         swallow(self._work, error)
         return True
 
 
 def swallow(work: str, error: BaseException) -> None:
-    """Count `error` as a failure of `work`, and log the first of its kind."""
+    """Count `error` as a failure of `work`, and log the first of its kind.
+
+    Raises:
+        BaseException: `error` itself, where it broke in.
+    """
+    pass_on(error)
     losses.add(f"failures while {work}")
     if work not in _seen:
         _seen.add(work)
         _log.warning("SpanRelay failed while %s; the application is not affected", work, exc_info=error)
+
+
+def pass_on(error: BaseException | None) -> None:
+    """Raise `error` again where it broke in: for places that swallow without counting."""
+    if error is not None and broke_in(error):
+        raise error
+
+
+def broke_in(error: BaseException) -> bool:
+    """Whether `error` was raised by what nobody called: a signal handler, a trace or a profile function.
+
+    Python runs them in the middle of whatever runs, so that their exception seems to be its own. They are known by
+    their arguments, one of which is the very frame that they broke into; a handler that has thrown its arguments
+    away, by its being registered.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        inner = trace.tb_next.tb_frame
+        if _was_given(inner, trace.tb_frame) or inner.f_code in _handlers():
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _was_given(frame: FrameType, caller: FrameType) -> bool:
+    """Whether `frame` was called with a signal's number and the frame of its caller, or with that and an event."""
+    code = frame.f_code
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 0x04)  # the last is *args
+    known = frame.f_locals
+    given: list[Any] = []
+    for name in code.co_varnames[:count]:
+        value = known.get(name)
+        given += value if isinstance(value, tuple) else (value,)
+    return any(
+        (one is caller and isinstance(other, str)) or (other is caller and isinstance(one, int))
+        for one, other in pairwise(given)
+    )
+
+
+def _handlers() -> Iterator[CodeType]:
+    """Yield the code of each signal handler that is registered."""
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while hasattr(handler, "func"):  # functools.partial
+            handler = handler.func
+        if callable(handler):
+            called = handler if hasattr(handler, "__code__") else type(handler).__call__
+            code = getattr(getattr(called, "__func__", called), "__code__", None)
+            if code is not None:
+                yield code

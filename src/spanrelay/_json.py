@@ -6,13 +6,17 @@ Pure: no I/O. The fast path is orjson; what orjson refuses takes the slow path.
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import json
+import marshal
 import math
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, cast
 
 import orjson
+
+from spanrelay._guard import pass_on
 
 _MAX_DEPTH = 64
 _ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
@@ -20,6 +24,8 @@ _LONG = b"0" * 19
 """As many digits as the smallest number that orjson may read as a float though it is an integer."""
 _MAX_BITS = 10_000
 """Integers beyond are described: Python writes only so many digits of a number unless it is told otherwise."""
+_PLAIN = 2
+"""The version of marshal that writes values alone, and not which of them are shared: the same value, the same bytes."""
 
 
 def dumps(value: object) -> bytes:
@@ -31,7 +37,8 @@ def dumps(value: object) -> bytes:
     """
     try:
         return orjson.dumps(value, _plain)
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError) as error:
+        pass_on(error.__cause__ or error)  # orjson makes its own error of what `_plain` raises
         return _dumps_odd(value)
 
 
@@ -39,7 +46,8 @@ def _dumps_odd(value: object) -> bytes:
     """Return the JSON of what is no plain JSON; an option for keys that are no text would cost all others half."""
     try:
         return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError, RecursionError):  # orjson's refusals: surrogates, cycles, huge integers
+    except (TypeError, ValueError, RecursionError) as error:  # orjson's refusals: surrogates, cycles, huge integers
+        pass_on(error.__cause__ or error)
         return json.dumps(_rebuild(value, 0, set()), ensure_ascii=True, allow_nan=False).encode()
 
 
@@ -94,7 +102,8 @@ def loads_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object in `data`; an empty one where that is cut, too deep, or something else."""
     try:
         value = loads(data)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
@@ -105,6 +114,22 @@ def loads_or_text(data: str) -> Any:
         return loads_strict(data)
     except orjson.JSONDecodeError:
         return data
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of plain JSON, as deep as it may be."""
+    try:
+        return marshal.loads(marshal.dumps(value, _PLAIN))
+    except ValueError:  # something in it is no plain JSON
+        return copy.deepcopy(value)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON, as deep as they may be; NaN is the same as NaN, and 1 not as True."""
+    try:
+        return marshal.dumps(one, _PLAIN) == marshal.dumps(other, _PLAIN)
+    except ValueError:  # as above
+        return one == other
 
 
 def clean_text(text: str) -> str:
@@ -143,7 +168,8 @@ def _describe(value: object) -> str:
         return f"<{type(value).__name__}>"
     try:
         return clean_text(repr(value))[:1000]
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         return f"<{type(value).__name__}>"
 
 
@@ -159,7 +185,8 @@ def _rebuild(value: object, depth: int, above: set[int]) -> object:
         return "<cycle>" if id(value) in above else "<too deep>"
     try:
         return _rebuild_inside(value, depth, above | {id(value)})
-    except Exception:  # a mapping, model or iterable of somebody else that fails when it is read
+    except Exception as error:  # a mapping, model or iterable of somebody else that fails when it is read
+        pass_on(error)
         return _describe(value)
 
 

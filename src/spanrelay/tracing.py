@@ -14,7 +14,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from spanrelay import semconv
-from spanrelay._guard import guarded, losses, swallow
+from spanrelay._guard import guarded, losses, pass_on, swallow
 from spanrelay.records import ErrorInfo, Kind, SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.names import AttributeValue
@@ -386,7 +386,8 @@ def describe_error(error: BaseException) -> ErrorInfo:
     code = getattr(error, "code", None)
     try:
         message = str(error)
-    except Exception:
+    except Exception as failure:
+        pass_on(failure)
         message = ""
     return ErrorInfo(
         name,

@@ -49,3 +49,34 @@ def test_a_splitter_gives_whole_frames_and_keeps_the_rest(ending: bytes) -> None
     assert splitter.feed(b"data: 1" + ending) == []
     assert splitter.feed(ending + b"data: 2" + blank + b"da") == [b"data: 1" + blank, b"data: 2" + blank]
     assert splitter.rest == b"da"
+
+
+@pytest.mark.parametrize("ends", [b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n", b"\n\r", b"\r\n\r", b"\r\n\n"])
+def test_a_frame_ends_with_two_line_ends_of_any_kind(ends: bytes) -> None:
+    splitter = sse.Splitter()
+    assert splitter.feed(b"data: 1" + ends + b"data: 2" + ends) == [b"data: 1" + ends, b"data: 2" + ends]
+    assert splitter.rest == b""
+
+
+def test_a_line_end_is_one_however_it_is_cut() -> None:
+    splitter = sse.Splitter()
+    assert splitter.feed(b"event: a\r") == []
+    assert splitter.feed(b"\ndata: 1\r\n\r\n") == [b"event: a\r\ndata: 1\r\n\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("data", "at"),
+    [
+        (b"data: [DONE]\n\n", 0),
+        (b"data:[DONE]\n\n", 0),
+        (b'data: {"a": 1}\r\n\r\ndata: [DONE]', 18),
+        (b'data: {"a": "data: [DONE]"}\n\n', -1),
+        (b"data: 1\n\n", -1),
+    ],
+)
+def test_only_a_line_of_its_own_ends_a_stream(data: bytes, at: int) -> None:
+    assert sse.find_end(data) == at
+
+
+def test_a_piece_of_a_line_ends_no_stream() -> None:
+    assert sse.find_end(b"data: [DONE]", begins_line=False) == -1

@@ -273,3 +273,93 @@ def test_frames_that_nobody_changes_pass_byte_by_byte() -> None:
 
     rewriter = Rewriter(Fake(), [watch], Context(), frames=True)  # pyright: ignore[reportArgumentType]
     assert b"".join([*rewriter.feed(FRAMES), *rewriter.finish()]) == FRAMES
+
+
+# --- bytes that are no event, or an odd one ---
+
+
+def rewritten(entry: Any, *pieces: bytes) -> bytes:
+    """What a stream of `pieces` is to its consumer."""
+    rewriter = Rewriter(ModelCallStub(), [entry], Context(), frames=True)
+    return b"".join([out for piece in pieces for out in rewriter.feed(piece)] + rewriter.finish())
+
+
+class ModelCallStub:
+    kind, codec = "llm", openai_chat
+
+
+@stream_intercept
+def shows(call: Any, event: Any) -> Any:
+    return event
+
+
+@stream_intercept(hold_back=40)
+def holds(call: Any, text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize("entry", [shows, holds], ids=["event", "text"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xfe\x00",
+        b'data: {"id": "\xc3',
+        b"data: {\xff}\n\n",
+        b": comment",
+        b"event: ping\n\n",
+        b"retry: 5\r\r",
+        b"data: not json\n\n",
+        b"data: [DONE]",
+    ],
+)
+def test_bytes_that_are_no_event_are_passed_on_as_they_are(entry: Any, data: bytes) -> None:
+    assert rewritten(entry, data) == data
+    assert rewritten(entry, *(data[at : at + 1] for at in range(len(data)))) == data
+
+
+def test_the_readable_beginning_of_an_event_goes_no_further(capture: Capture) -> None:
+    good = sse.frame(chunk("all"))
+    assert rewritten(shows, good, sse.frame(chunk("secret"))[:-20]) == good
+
+
+def test_what_is_held_comes_before_an_end_marker_without_its_blank(capture: Capture) -> None:
+    out = rewritten(holds, sse.frame(chunk("held")), b"data:[DONE]\n\n")
+    assert shown(list(sse.events(out))) == "held"
+    assert out.endswith(b"data:[DONE]\n\n")
+
+
+def test_what_is_held_is_not_run_together_with_a_last_event_that_lacks_its_blank_line(capture: Capture) -> None:
+    last = sse.frame(chunk()).rstrip()
+    out = rewritten(holds, sse.frame(chunk("held")), last)
+    assert shown(list(sse.events(out))) == "held"
+    assert last + b"\n\n" in out
+
+
+@pytest.mark.parametrize("levels", [300, 900])
+def test_an_event_may_be_as_deep_as_its_reader_takes(levels: int) -> None:
+    deep = b'data: {"choices": [], "x": ' + b"[" * levels + b"]" * levels + b"}\n\n"
+    assert rewritten(shows, deep) == deep
+
+
+def test_a_number_that_is_none_is_left_alone() -> None:
+    frame = b'data: {"choices": [], "x": NaN}\n\n'
+    assert rewritten(shows, frame) == frame
+
+
+@pytest.mark.parametrize("entry", [shows, holds], ids=["event", "text"])
+def test_what_came_before_a_failure_is_shown_before_it(entry: Any, capture: Capture, read: Any) -> None:
+    class Breaks(Provider):
+        def __call__(self, wire: dict[str, Any]) -> Iterator[Any]:
+            yield from super().__call__(wire)
+            raise ConnectionError("cut")
+
+    seen: list[str] = []
+
+    @stream_intercept(name="last", priority=900)
+    def notes(call: Any, event: Any) -> Any:
+        seen.append(shown([event]))
+        return event
+
+    with use(entry), use(notes), pytest.raises(ConnectionError, match="cut"):
+        read(Breaks(chunk("all of "), chunk("it")))
+    assert "".join(seen) == "all of it"

@@ -36,7 +36,7 @@ class Source:
     def __init__(self, chunks: list[bytes], failure: BaseException | None = None) -> None:
         self._chunks = chunks
         self._failure = failure
-        self.closed = False
+        self.closings = 0
         self.seen_span: list[int] = []
 
     def __iter__(self) -> Iterator[bytes]:
@@ -51,11 +51,16 @@ class Source:
             await asyncio.sleep(0)
             yield chunk
 
+    @property
+    def closed(self) -> bool:
+        return self.closings > 0
+
     def close(self) -> None:
-        self.closed = True
+        self.closings += 1
 
     async def aclose(self) -> None:
-        self.closed = True
+        self.closings += 1
+        await asyncio.sleep(0)
 
 
 class Boundary:
@@ -379,3 +384,128 @@ def test_middleware_that_is_gone_is_not_kept(capture: Capture) -> None:
     capture.clear()
     gc.collect()
     assert gone() is None
+
+
+# --- a drained stream is closed once, whatever ends it ---
+
+
+@execution_intercept(buffered=True)
+def drains(call: Any) -> Any:
+    return (yield call)
+
+
+def test_a_text_that_reads_like_the_end_marker_ends_nothing(capture: Capture) -> None:
+    seen: list[str] = []
+
+    @execution_intercept
+    def looks(call: Any) -> Any:
+        response = yield call
+        seen.append(response.record.text)
+
+    chunks = frames("data: [DONE]", " and more")
+    cut = chunks[0].index(b"data: [DONE]")
+    for pieces in (chunks, [chunks[0][:cut], chunks[0][cut:], *chunks[1:]]):
+        with use(looks):
+            assert b"".join(run(call_with(Boundary(Source(pieces))))) == b"".join(chunks)
+    assert seen == ["data: [DONE] and more"] * 2
+
+
+def test_a_drained_stream_is_closed_once(capture: Capture, read: Any) -> None:
+    source = Source(frames("hello"))
+    with use(drains):
+        assert read(source) == frames("hello")
+    assert source.closings == 1
+
+
+def test_a_drained_stream_is_closed_once_where_its_replay_is_left(capture: Capture) -> None:
+    source = Source(frames("hello"))
+    with use(drains):
+        stream = run(call_with(Boundary(source)))
+        next(stream)
+        stream.close()
+    assert source.closings == 1
+
+
+def test_a_stream_that_breaks_while_it_is_drained_is_closed_and_raises_the_same_to_its_consumer(
+    capture: Capture,
+) -> None:
+    error = ConnectionError("cut")
+    source = Source(frames("hel", "lo")[:1], error)
+    with use(drains):
+        stream = run(call_with(Boundary(source)))
+    assert source.closings == 1
+    with pytest.raises(ConnectionError) as raised:
+        next(stream)
+    assert raised.value is error
+    assert incomplete(capture) == "error"
+    assert said(capture.span) == "hel"
+
+
+def test_policy_that_raises_after_a_drain_leaves_nothing_open(capture: Capture, read: Any) -> None:
+    @execution_intercept(buffered=True)
+    def objects(call: Any) -> Any:
+        yield call
+        raise PermissionError("not that")
+
+    source = Source(frames("hello"))
+    with use(objects), pytest.raises(PermissionError):
+        read(source)
+    assert source.closings == 1
+
+
+def test_an_interrupted_drain_closes_the_stream(capture: Capture, read: Any) -> None:
+    source = Source(frames("hel")[:1], KeyboardInterrupt())
+    with use(drains), pytest.raises(KeyboardInterrupt):
+        read(source)
+    assert source.closings == 1
+
+
+class Endless(Source):
+    """Sends one chunk and then nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(frames("hel")[:1])
+        self.waiting = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._chunks[0]
+        self.waiting.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("way", ["cancel", "wait_for", "GeneratorExit"])
+async def test_a_drain_that_is_cancelled_closes_the_stream(capture: Capture, way: str) -> None:
+    source = Endless()
+    with use(drains):
+        work = arun(call_with(AsyncBoundary(source)))
+        if way == "GeneratorExit":
+            # The coroutine is thrown away where it waits.
+            assert work.send(None) is not None
+            work.close()
+        elif way == "wait_for":
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(work, 0.01)
+        else:
+            task = asyncio.ensure_future(work)
+            await source.waiting.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    assert source.closings == 1
+    assert incomplete(capture) == "cancelled"
+
+
+def test_streams_that_may_not_be_sent_together_are_closed(capture: Capture, read: Any) -> None:
+    sources = Source(frames("a")), Source(frames("b"))
+
+    @execution_intercept
+    def race(call: Any) -> Any:
+        one, other = call.branch(), call.branch()
+        for branch in (one, other):
+            branch.original = {key: value for key, value in branch.original.items() if key != "stream"}
+        first, _ = yield [one, other]
+        return first
+
+    with use(race), pytest.raises(MiddlewareError, match="buffered=True"):
+        read(*sources)
+    assert [source.closings for source in sources] in ([1, 1], [1, 0])

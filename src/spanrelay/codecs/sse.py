@@ -5,13 +5,20 @@ Reading never raises, wherever the bytes were cut; a frame is complete only with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from spanrelay._guard import pass_on
 from spanrelay._json import dumps, loads, loads_strict
 
 DONE = b"data: [DONE]\n\n"
 """The frame that ends a stream of the OpenAI family."""
+
+_END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_BEGUN = re.compile(rb"(?:^|[\r\n])data:[^\r\n]*\{")
+# Lines end in LF, CR or both, and a stream may mix them. An LF that comes late after its CR begins the next frame.
+_BORDER = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 
 
 def events(data: bytes) -> Iterator[dict[str, Any]]:
@@ -69,7 +76,8 @@ def _lenient(payload: bytes) -> object:
         return None
     try:
         return loads(payload)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
         return None
 
 
@@ -79,6 +87,31 @@ def frame(event: Mapping[str, Any]) -> bytes:
     # Only the Responses API types its events like this; a chat chunk has no type of its own.
     name = f"event: {kind}\n".encode() if isinstance(kind, str) and "\n" not in kind else b""
     return name + b"data: " + dumps(event) + b"\n\n"
+
+
+def find_end(data: bytes, *, begins_line: bool = True) -> int:
+    """Return where the last line that ends a stream starts, or -1: text in an event may say the same.
+
+    Args:
+        data: Bytes of a stream.
+        begins_line: Whether its first byte is the first of a line.
+    """
+    at = -1
+    for found in _END.finditer(data):
+        start = found.end() - len(found.group().lstrip(b"\r\n"))
+        if start or begins_line:
+            at = start
+    return at
+
+
+def without_cut_event(data: bytes) -> bytes:
+    """Return `data`, which holds no whole event, up to the line where the readable beginning of one starts."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data  # readers of events raise
+    found = _BEGUN.search(data)
+    return data if found is None else data[: found.end() - len(found.group().lstrip(b"\r\n"))]
 
 
 class Splitter:
@@ -100,18 +133,8 @@ class Splitter:
             return [frame + b"\n\n" for frame in whole]
         frames: list[bytes] = []
         start = 0
-        while (stop := _border(rest, start)) >= 0:
-            frames.append(rest[start:stop])
-            start = stop
+        for border in _BORDER.finditer(rest):
+            frames.append(rest[start : border.end()])
+            start = border.end()
         self.rest = rest[start:]
         return frames
-
-
-def _border(data: bytes, start: int) -> int:
-    """Return where the first frame from `start` on ends, its blank line included, or -1."""
-    stops = [
-        stop + len(blank)
-        for blank in (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
-        if (stop := data.find(blank, start)) >= 0
-    ]
-    return min(stops, default=-1)

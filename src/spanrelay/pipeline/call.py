@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -24,8 +25,16 @@ from spanrelay.tracing import Start, Tracing, describe_error, fill
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived, Tap
 
-CANCELLATIONS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-"""What ends a call from outside; no failure of the provider's."""
+_CANCELLATIONS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether `error` ended a call from outside, which is no failure of the provider's."""
+    if isinstance(error, Exception):
+        return False
+    trio = sys.modules.get("trio")
+    return isinstance(error, _CANCELLATIONS) or (trio is not None and isinstance(error, trio.Cancelled))
+
 
 _CALL_KEY = otel_context.create_key("spanrelay.call")
 NO_CONTEXT = Context()
@@ -235,7 +244,7 @@ class Call:
         """End the span of a call that raised `error`."""
         if self.tap is not None:
             self.tap.forget()
-        if isinstance(error, CANCELLATIONS):
+        if is_cancellation(error):
             self.record.incomplete = "cancelled"
         self.record.error = describe_error(error)
         self.finish()

@@ -6,21 +6,18 @@ is held while somebody else's code waits between chunks.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import os
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import set_span_in_context
 
-from spanrelay.errors import MiddlewareError
+from spanrelay.pipeline import loops
 from spanrelay.pipeline.call import Call, Opened
-from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Send, Together, Wait, flow_of, judged
+from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
 from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context
 from spanrelay.tracing import Tracing
 
@@ -174,7 +171,7 @@ def _send(effect: Send) -> Any:
 def _wait(effect: Wait) -> Any:
     token = attach(effect.context)  # the loop's thread runs the work in the context of who hands it over
     try:
-        return _loop_thread().wait(effect)
+        return loops.own_loop().wait(effect)
     finally:
         detach(token)
 
@@ -193,6 +190,7 @@ _PERFORM: dict[type, Callable[[Any], Any]] = {
     Wait: _wait,
     Together: _together,
     Drain: lambda effect: effect.tap.drain(),
+    Leave: lambda effect: effect.tap.leave(),
     Answer: lambda effect: effect.call.boundary.answer(effect.call, effect.body),
 }
 
@@ -224,103 +222,15 @@ async def _asend(effect: Send) -> Any:
         detach(token)
 
 
-async def _await(effect: Wait) -> Any:
-    token = attach(effect.context)
-    try:
-        task = asyncio.ensure_future(_as_coroutine(effect.awaitable))
-    finally:
-        detach(token)
-    try:
-        # Not `wait_for`: that waits without end for what will not be cancelled.
-        await asyncio.wait({task}, timeout=effect.timeout)
-    except BaseException:
-        _leave(task)
-        raise
-    if not task.done():
-        _leave(task)
-        raise _late(effect)
-    return task.result()
-
-
-def _leave(task: asyncio.Future[Any]) -> None:
-    """Cancel what nobody waits for any more, and let no complaint come of what it still raises."""
-    task.cancel()
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
 async def _atogether(effect: Together) -> list[Any]:
-    tasks = [asyncio.ensure_future(_adrive(flow, branch, frame)) for branch, frame, flow in effect.branches]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
+    return await loops.together([partial(_adrive, flow, branch, frame) for branch, frame, flow in effect.branches])
 
 
 _APERFORM: dict[type, Callable[[Any], Awaitable[Any]]] = {
     Send: _asend,
-    Wait: _await,
+    Wait: loops.wait_within,
     Together: _atogether,
     Drain: lambda effect: effect.tap.drain(),
+    Leave: lambda effect: effect.tap.leave(),
     Answer: lambda effect: effect.call.boundary.answer(effect.call, effect.body),
 }
-
-
-async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
-async def on_own_loop(awaitable: Awaitable[Any]) -> Any:
-    """Wait for `awaitable` on the runtime's own loop, whichever loop this is: for what may only ever see one."""
-    return await asyncio.wrap_future(_loop_thread().start(awaitable))
-
-
-def _late(effect: Wait) -> MiddlewareError:
-    return MiddlewareError(
-        f"middleware {effect.name!r} did not answer within {effect.timeout:g} s, so the call is refused; "
-        "raise its timeout= or make it faster"
-    )
-
-
-class _LoopThread:
-    """An event loop of our own, where a sync call waits for what policy awaits."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._inner: _LoopThread | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True)
-        self._thread.start()
-
-    def start(self, awaitable: Awaitable[Any]) -> Future[Any]:
-        """Begin to wait for `awaitable` there, in the context of here."""
-        work = cast("Coroutine[Any, Any, Any]", _as_coroutine(awaitable))
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def wait(self, effect: Wait) -> Any:
-        if threading.current_thread() is self._thread:
-            # A sync call of policy that runs here: this loop is blocked until the call is over.
-            self._inner = self._inner or _LoopThread()
-            return self._inner.wait(effect)
-        future = self.start(effect.awaitable)
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        if not done.wait(effect.timeout):
-            future.cancel()
-            raise _late(effect)
-        return future.result()
-
-
-_threads: dict[int, _LoopThread] = {}
-_threads_lock = threading.Lock()
-
-
-def _loop_thread() -> _LoopThread:
-    """The loop thread of this process; a forked child makes its own."""
-    with _threads_lock:
-        pid = os.getpid()
-        if pid not in _threads:
-            _threads.clear()
-            _threads[pid] = _LoopThread()
-        return _threads[pid]

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
+from spanrelay._guard import broke_in
 from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.pipeline.call import Call, Response
 from spanrelay.pipeline.middleware import Chain, Frame, Middleware, policy_context
@@ -75,6 +76,15 @@ class Drain:
         self.tap = tap
 
 
+class Leave:
+    """Effect: close a stream that nobody is to read."""
+
+    __slots__ = ("tap",)
+
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
+
+
 class Deliver:
     """Effect: give the stream to its consumer now; the flow goes on when the stream has ended."""
 
@@ -85,7 +95,7 @@ class Deliver:
         self.tap = tap
 
 
-Effect: TypeAlias = Send | Wait | Together | Answer | Drain | Deliver
+Effect: TypeAlias = Send | Wait | Together | Answer | Drain | Leave | Deliver
 Flow: TypeAlias = Generator[Effect, Any, Any]
 
 
@@ -101,7 +111,20 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
         if call.kind != "tool" or not any(e.answers and e.name == refusal.name for e in chain.guardrails):
             raise
         response = _Made(call, _refusal(call, refusal), refusal.name)
+    except Exception as error:
+        response = _left_broken(frame, error)
     return (yield from _settle(call, response))
+
+
+def _left_broken(frame: Frame, error: Exception) -> Response:
+    """Return the response with the stream that broke by `error`, where policy let that pass, and raise it otherwise.
+
+    The consumer gets the error from its first `next()`, by which it knows what is wrong with a stream.
+    """
+    broken, frame.broken = frame.broken, None
+    if broken is None or not broken[0].broke_by(error):
+        raise error
+    return broken[1]
 
 
 def judged(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -187,7 +210,7 @@ def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
             answer = yield Wait(answer, entry, policy_context(call, frame))
     except Exception as error:
         add_note = getattr(error, "add_note", None)  # from Python 3.11 on
-        if add_note is not None and not isinstance(error, (GuardrailRejected, MiddlewareError)):
+        if add_note is not None and not isinstance(error, (GuardrailRejected, MiddlewareError)) and not broke_in(error):
             add_note(f"raised by the {entry.family} middleware {entry.name!r} of SpanRelay, so the call is refused")
         raise
     finally:
@@ -286,10 +309,12 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
     native = yield Send(call)
     tap = call.tap
     if tap is not None and chain.buffered:
+        frame.broken = tap, Response(call, native)
         yield Drain(tap)
+        frame.broken = None
     elif tap is not None:
         if call.beside:
-            tap.forget()
+            yield Leave(tap)
             raise MiddlewareError(_TOGETHER)
         # From here on the stream is the application's, and ends the call that the application made.
         call.root.adopt(Response(call, native))

@@ -17,7 +17,8 @@ from opentelemetry.context import Context
 
 from spanrelay._guard import swallow
 from spanrelay.errors import MiddlewareError
-from spanrelay.pipeline.call import Call
+from spanrelay.pipeline.call import Call, Response
+from spanrelay.pipeline.stream import Tap
 from spanrelay.records import Kind
 from spanrelay.registry import Handle, Registry, kinds_of, name_of, visible
 from spanrelay.scopes import Registrable, Scope
@@ -286,10 +287,12 @@ class Chain:
 class Frame:
     """Which middleware is running for one call: it is left out of calls that it makes itself."""
 
-    __slots__ = ("above", "running")
+    __slots__ = ("above", "broken", "running")
 
     def __init__(self, above: frozenset[Middleware]) -> None:
         self.above = above
+        self.broken: tuple[Tap, Response] | None = None
+        """The stream that broke while it was drained, and the response that it stands in."""
         self.running: Middleware | None = None
 
     def excluded(self) -> frozenset[Middleware]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from opentelemetry.context import get_current
 
 from spanrelay import _json
-from spanrelay._guard import guarded
+from spanrelay._guard import guarded, pass_on
 from spanrelay.codecs import Codec
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
@@ -139,7 +139,10 @@ class ModelCall(Call):
         """Return what was to be sent, or the application's own request where policy made one that cannot be written."""
         try:
             return self.outgoing()
-        except Exception:  # whatever policy put there: the application has been told, or the provider has answered
+        except (
+            Exception
+        ) as error:  # whatever policy put there: the application has been told, or the provider has answered
+            pass_on(error)
             return self.original
 
     def _is_untouched(self, wire: Mapping[str, Any]) -> bool:

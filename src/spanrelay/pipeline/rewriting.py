@@ -5,12 +5,12 @@ Sans I/O. Text is let go only where no pattern can still straddle the cut, so wh
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from opentelemetry.context import Context, attach, detach
 
+from spanrelay import _json
 from spanrelay.codecs import sse
 from spanrelay.codecs.texts import Texts
 from spanrelay.errors import MiddlewareError
@@ -44,7 +44,7 @@ class EventStage:
 
     def feed(self, event: Event) -> list[Event]:
         """Return the event that the intercept made of `event`, if any."""
-        made = self._entry.function(self._call, copy.deepcopy(event))
+        made = self._entry.function(self._call, _json.copied(event))
         if self._call.kind == "llm" and made is not None and not isinstance(made, Mapping):
             raise MiddlewareError(
                 f"stream intercept {self._entry.name!r} must return an event or None, not {type(made).__name__!r}"
@@ -73,7 +73,7 @@ class TextStage:
 
     def feed(self, event: Event) -> list[Event]:
         """Return `event` with the text that may go on, after the events for texts that it ends."""
-        event = copy.deepcopy(event)
+        event = _json.copied(event)
         found = self._texts(event)
         continued = {slot.key for slot in found.deltas}
         out = [self._event_of(key) for key in list(self._pending) if found.closes(key) and key not in continued]
@@ -96,7 +96,7 @@ class TextStage:
         text = self._pending.pop(key, "")
         if not text:
             return None
-        event = copy.deepcopy(self._latest[key])
+        event = _json.copied(self._latest[key])
         for slot in self._texts(event).deltas:
             slot.set(self._made_of(text) if slot.key == key else "")
         return event
@@ -157,25 +157,33 @@ class Rewriter:
         """Return the chunks that are left when the source has ended."""
         token = attach(self._context)
         try:
-            left = self._left()
             if self._splitter is None:
-                return left
+                return self._left()
             rest, self._splitter.rest = self._splitter.rest, b""
-            # What the connection cut short is no event; a whole one may lack its blank line.
-            out = self._frame(rest) if next(sse.events(rest), None) is not None else b""
-            out = b"".join([out, *map(sse.frame, left)])
+            out = self._ended(rest)
             return [out] if out else []
         finally:
             detach(token)
+
+    def _ended(self, rest: bytes) -> bytes:
+        """Return the bytes that `rest` becomes, a frame without its blank line, and all that is held."""
+        if next(sse.events(rest), None) is None:
+            # The readable beginning of an event is text that no intercept has seen: it goes no further.
+            return b"".join([*map(sse.frame, self._left()), sse.without_cut_event(rest)])
+        frame = self._frame(rest)
+        left = self._left()
+        if frame is rest and left:
+            frame = rest.rstrip(b"\r\n") + b"\n\n"
+        return b"".join([frame, *map(sse.frame, left)])
 
     def _frame(self, frame: bytes) -> bytes:
         """Return the bytes that one frame becomes; what holds no event passes as it is."""
         event = next(sse.events(frame), None)
         if event is None:
-            ends = sse.DONE.rstrip() in frame
+            ends = sse.find_end(frame) >= 0
             return b"".join([*map(sse.frame, self._left() if ends else ()), frame])
         made = self._through(0, [event])
-        if len(made) == 1 and made[0] == event:
+        if len(made) == 1 and _json.same(made[0], event):
             return frame
         return b"".join(map(sse.frame, made))
 
@@ -183,7 +191,7 @@ class Rewriter:
         """Return what one event of a managed stream becomes: itself, or others of its type."""
         event = typed.as_json(chunk)
         made = self._through(0, [event])
-        if len(made) == 1 and made[0] == event:
+        if len(made) == 1 and _json.same(made[0], event):
             return [chunk]
         return [typed.build(type(chunk), one) for one in made]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Literal, TypeAlias, cast
 
 from opentelemetry.context import attach, detach
@@ -17,10 +17,9 @@ from opentelemetry.context import attach, detach
 from spanrelay import _json
 from spanrelay._guard import guarded, swallow
 from spanrelay.codecs import Codec, sse
-from spanrelay.pipeline.call import CANCELLATIONS, Call
+from spanrelay.pipeline.call import Call, is_cancellation
 from spanrelay.tracing import describe_error
 
-_DONE = b"data: [DONE]"
 _FAILURES = (b'data: {"error"', b"event: error", b'"type":"response.failed"', b'"type": "response.failed"')
 _NOTHING = object()
 
@@ -87,8 +86,11 @@ class Tap:
 
     __slots__ = (
         "__weakref__",
+        "_broken",
         "_close",
+        "_closed",
         "_done",
+        "_drains",
         "_events",
         "_frames",
         "_held",
@@ -109,6 +111,11 @@ class Tap:
         self.arrived = Arrived(form, decode)
         self._frames, self._events, self._keeps = form == "frames", form == "events", form != "unkept"
         self._close = close
+        self._closed = False
+        self._drains = False
+        self._broken: Exception | None = None
+        """What ended the source, for the consumer to get after what is left for it; where it was drained, only if
+        policy lets that pass."""
         self.delivered = False
         self.refused = False
         """Whether middleware has been told that it cannot be sent again."""
@@ -132,8 +139,12 @@ class Tap:
 
     def hand_out(self) -> None:
         """Let a drained stream be read, and end the call when it has been."""
-        if self._ready is not None:
+        if self._ready is not None or self._broken is not None:
             self._done = False
+
+    def broke_by(self, error: Exception) -> bool:
+        """Whether `error` came from the source while it was drained, and not from policy."""
+        return self._broken is error
 
     def forget(self) -> None:
         """Leave the call alone from now on: it was sent again or has ended otherwise."""
@@ -194,18 +205,19 @@ class Tap:
 
     def _hold_back(self, chunk: bytes) -> Any:
         """Keep the end marker until policy has resumed: consumers stop reading when they see it."""
-        at = chunk.rfind(_DONE)
+        before = self.arrived.chunks[-2] if len(self.arrived.chunks) > 1 else b"\n"
+        at = sse.find_end(chunk, begins_line=before[-1:] in b"\r\n")
         if at < 0:
             return chunk
         self._held = chunk[at:]
         return chunk[:at] if at else _NOTHING
 
     def _saw_end(self) -> bool:
-        return _DONE in self.arrived.tail()
+        return sse.find_end(self.arrived.tail()) >= 0
 
     def _note(self, error: BaseException) -> None:
         self.failure = error
-        self.call.record.incomplete = "cancelled" if isinstance(error, CANCELLATIONS) else "error"
+        self.call.record.incomplete = "cancelled" if is_cancellation(error) else "error"
         self.call.record.error = describe_error(error)
 
     def _note_error_event(self) -> None:
@@ -220,6 +232,15 @@ class Tap:
         _passing.discard(self)
         self._note_error_event()
         self.call.finish()
+
+
+def _begin(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` as far as it comes without waiting."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    work.close()
 
 
 _passing: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -257,6 +278,10 @@ class SyncTap(Tap):
                 return ready
             if self._held is not None:
                 return self._let_go()
+            if self._broken is not None:
+                error, self._broken = self._broken, None
+                self._fail(error)
+                raise error
             if self._over:
                 self._finish()
                 raise StopIteration
@@ -272,6 +297,10 @@ class SyncTap(Tap):
         except StopIteration:
             return self._at_end()
         except BaseException as error:
+            if isinstance(error, Exception) and (self._drains or self._rewriter is not None):
+                self._broken = error
+                if not self._drains:
+                    return self._at_end()
             self._fail(error)
             raise
         finally:
@@ -296,7 +325,7 @@ class SyncTap(Tap):
     def _refuse(self, error: BaseException) -> None:
         """A stream intercept refused: nothing more is read from the provider."""
         with guarded("closing a refused stream"):
-            self._close()
+            self._shut()
         self._fail(error)
 
     def _let_go(self) -> bytes:
@@ -306,18 +335,33 @@ class SyncTap(Tap):
 
     def drain(self) -> None:
         """Read to the end, keeping the call open, so that policy can judge the whole answer."""
-        self._done = True
+        self._done = self._drains = True
         ready: deque[Any] = deque()
-        for chunk in self.source:
-            self._collect(ready, self._take(chunk))
-        self._collect(ready, self._rest())
-        self._close()
-        self._ready, self._over = ready, True
+        try:
+            while not self._over:
+                self._collect(ready, self._pull())
+        except BaseException:
+            with guarded("closing a stream that broke off"):
+                self._shut()
+            raise
+        self._shut()
+        self._ready = ready
+
+    def leave(self) -> None:
+        """Read nothing of it: middleware may not have it."""
+        self.forget()
+        self._shut()
+
+    def _shut(self) -> None:
+        """Close the source, once."""
+        if not self._closed:
+            self._closed = True
+            self._close()
 
     def close(self) -> None:
         """Close the source; a stream closed before its end says so."""
         try:
-            self._close()
+            self._shut()
         finally:
             if not self._done:
                 self.call.record.incomplete = None if self._saw_end() else "closed"
@@ -390,6 +434,10 @@ class AsyncTap(Tap):
                 return ready
             if self._held is not None:
                 return await self._let_go()
+            if self._broken is not None:
+                error, self._broken = self._broken, None
+                await self._fail(error)
+                raise error
             if self._over:
                 await self._finish()
                 raise StopAsyncIteration
@@ -405,6 +453,10 @@ class AsyncTap(Tap):
         except StopAsyncIteration:
             return await self._at_end()
         except BaseException as error:
+            if isinstance(error, Exception) and (self._drains or self._rewriter is not None):
+                self._broken = error
+                if not self._drains:
+                    return await self._at_end()
             await self._fail(error)
             raise
         finally:
@@ -429,7 +481,7 @@ class AsyncTap(Tap):
     async def _refuse(self, error: BaseException) -> None:
         """A stream intercept refused: nothing more is read from the provider."""
         with guarded("closing a refused stream"):
-            await self._close()
+            await self._shut()
         await self._fail(error)
 
     async def _let_go(self) -> bytes:
@@ -439,18 +491,34 @@ class AsyncTap(Tap):
 
     async def drain(self) -> None:
         """Read to the end, keeping the call open, so that policy can judge the whole answer."""
-        self._done = True
+        self._done = self._drains = True
         ready: deque[Any] = deque()
-        async for chunk in self.source:
-            self._collect(ready, self._take(chunk))
-        self._collect(ready, self._rest())
-        await self._close()
-        self._ready, self._over = ready, True
+        try:
+            while not self._over:
+                self._collect(ready, await self._pull())
+        except BaseException as error:
+            # What is given up for good can wait for nothing; what is cancelled can, and the HTTP package shields it.
+            with guarded("closing a stream that broke off"):
+                _begin(self._shut()) if isinstance(error, GeneratorExit) else await self._shut()
+            raise
+        await self._shut()
+        self._ready = ready
+
+    async def leave(self) -> None:
+        """Read nothing of it: middleware may not have it."""
+        self.forget()
+        await self._shut()
+
+    async def _shut(self) -> None:
+        """Close the source, once."""
+        if not self._closed:
+            self._closed = True
+            await self._close()
 
     async def aclose(self) -> None:
         """Close the source; a stream closed before its end says so."""
         try:
-            await self._close()
+            await self._shut()
         finally:
             if not self._done:
                 self.call.record.incomplete = None if self._saw_end() else "closed"

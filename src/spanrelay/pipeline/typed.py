@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from spanrelay import _json
+from spanrelay._guard import pass_on
 from spanrelay.errors import MiddlewareError
 from spanrelay.records import JSON
 
@@ -70,6 +71,7 @@ def build(kind: Any, value: JSON) -> Any:
     try:
         return make(value)
     except Exception as error:
+        pass_on(error)
         raise MiddlewareError(f"what policy made of a {kind.__name__!r} is none: {error}") from error
 
 
@@ -77,7 +79,8 @@ def returned_by(function: Callable[..., Any]) -> Any:
     """Return the type that `function` is annotated to return, or None where that cannot be told."""
     try:
         return typing.get_type_hints(function).get("return")
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         return None
 
 

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry.context import attach, detach
 
 from spanrelay.errors import ConfigurationError, GuardrailRejected, MiddlewareError
-from spanrelay.pipeline.driver import on_own_loop
+from spanrelay.pipeline.loops import on_own_loop
 from spanrelay.pipeline.middleware import Middleware, execution_intercept, guardrail, without
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.records import Message, ModelRequest, ModelResponse, Text

@@ -10,6 +10,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from spanrelay._guard import pass_on
 from spanrelay._json import clean_text, dumps_text, loads, loads_or_text
 from spanrelay.records import JSON
 from spanrelay.semconv.names import JSON_MIME, TEXT_MIME, AttributeValue
@@ -103,7 +104,8 @@ def decode(value: object) -> JSON:
         return value
     try:
         return loads(value)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
         return value
 
 
@@ -119,7 +121,8 @@ def _literal(value: str) -> JSON:
     """Return the Python literal in `value` as JSON, or `value` where it is none."""
     try:
         found = ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
+        pass_on(error)
         return value
     return loads(dumps_text(found)) if isinstance(found, dict) else value
 

@@ -238,8 +238,8 @@ class LiveSpan:
                 if self._watchers.sanitizers:
                     self._sanitize()
         except Exception as error:
-            swallow("sanitizing a span", error)
             self._strip()
+            swallow("sanitizing a span", error)
 
     @property
     def _items(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from spanrelay._guard import losses
+from spanrelay._guard import losses, pass_on
 from spanrelay.records import JSON, SpanRecord
 from spanrelay.telemetry.observers import Observer, Watchers
 
@@ -63,6 +63,7 @@ def _is_list_of_one_kind(value: Any) -> bool:
 
 
 def _report(injector: Observer, error: Exception) -> None:
+    pass_on(error)
     losses.add(f"failures of the metadata injector {injector.name!r}")
     if injector not in _reported:
         _reported.add(injector)

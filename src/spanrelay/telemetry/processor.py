@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.trace import Link, SpanContext, Status
 
 from spanrelay import _json
-from spanrelay._guard import guarded, losses
+from spanrelay._guard import guarded, losses, pass_on
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
@@ -223,6 +223,7 @@ _reported: set[tuple[str, str]] = set()
 
 def _report(processor: SpanProcessor, method: str, error: Exception) -> None:
     """A foreign processor's failure is counted and logged once; the application never sees it."""
+    pass_on(error)
     name = type(processor).__qualname__
     losses.add(f"failures of the span processor {name}")
     if (name, method) not in _reported:

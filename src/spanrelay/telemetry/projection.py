@@ -147,8 +147,8 @@ class Ended:
             face.links = sanitized_links(span.links, watchers, record)
             self.attributes = extra_attributes(self.attributes, watchers, record)
         except Exception as error:
-            swallow("sanitizing a span", error)
             self.attributes = {}
+            swallow("sanitizing a span", error)
         result.service_name = face.resource.attributes.get("service.name")  # pyright: ignore[reportAttributeAccessIssue] - text
         result.service_version = face.resource.attributes.get("service.version")  # pyright: ignore[reportAttributeAccessIssue] - text
         return result

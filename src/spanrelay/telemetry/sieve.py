@@ -13,7 +13,7 @@ from typing import TypeGuard, cast
 import orjson
 
 from spanrelay import _json
-from spanrelay._guard import losses
+from spanrelay._guard import losses, pass_on
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark
 from spanrelay.semconv import names
 from spanrelay.semconv.values import structure
@@ -154,6 +154,7 @@ class Sieve:
 
 def _report(sanitizer: Observer, field: str, error: Exception) -> None:
     """Count a field that is left out; what the sanitizer says of it may hold the very text it was to hide."""
+    pass_on(error)
     losses.add(f"fields left out because the sanitizer {sanitizer.name!r} failed")
     if (sanitizer, field) not in _reported:
         _reported.add((sanitizer, field))

@@ -188,6 +188,8 @@ class Raw(Answer):
     content: bytes
     content_type: str = "application/json"
     status: int = 200
+    cuts: Sequence[int] | None = None
+    """Send the body as a stream that is cut at these bytes, whatever it holds."""
 
 
 def reply(text: str | None = None, **options: Any) -> Reply:

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -241,7 +242,9 @@ class Handler(BaseHTTPRequestHandler):
         return Request(self.command, unquote(parts.path), dict(parse_qsl(parts.query)), headers, content, body)
 
     def _deliver_raw(self, answer: Raw) -> None:
-        if EVENT_STREAM in answer.content_type:
+        if answer.cuts is not None:
+            self._stream(answer, cut(answer.content, answer.cuts), answer.status, answer.content_type)
+        elif EVENT_STREAM in answer.content_type:
             self._stream(answer, recorded_events(answer.content), answer.status, answer.content_type)
         else:
             self._whole(answer, answer.content, answer.status, answer.content_type)
@@ -331,6 +334,12 @@ def event_encoder(compressed: bool) -> Callable[[bytes | None], bytes]:
 def recorded_events(content: bytes) -> Iterator[bytes]:
     """A recorded stream, event by event, byte for byte."""
     yield from re.findall(rb".+?(?:\r?\n\r?\n|\Z)", content, re.DOTALL)
+
+
+def cut(content: bytes, at: Sequence[int]) -> Iterator[bytes]:
+    """`content` in pieces that end at the bytes `at`."""
+    for start, stop in pairwise([0, *sorted(at), len(content)]):
+        yield content[start:stop]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from spanrelay import semconv
 from spanrelay._guard import guarded
-from spanrelay.pipeline.call import CANCELLATIONS
+from spanrelay.pipeline.call import is_cancellation
 from spanrelay.records import SpanRecord
 from spanrelay.scopes import Scope, inherit
 from spanrelay.semconv.names import AttributeValue
@@ -101,7 +101,7 @@ class NodeScope(Scope):
         if isinstance(error, GraphBubbleUp):
             mark_signal(self, error)
             return None
-        if isinstance(error, CANCELLATIONS):
+        if is_cancellation(error):
             self.record.incomplete = "cancelled"
         return error
 

@@ -1,0 +1,200 @@
+"""The event loops that policy is awaited on: the caller's, of asyncio or of trio, and one of our own for sync calls.
+
+trio is asked only where the application runs on it, so nothing here imports it. Nobody's coroutine is left behind
+that was never awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, cast
+
+from opentelemetry.context import attach, detach
+
+from spanrelay.errors import MiddlewareError
+from spanrelay.pipeline.flow import Wait
+
+
+def running_trio() -> Any:
+    """Return the package trio where the caller is one of its tasks, else None."""
+    trio, sniffio = sys.modules.get("trio"), sys.modules.get("sniffio")
+    if trio is None or sniffio is None:  # trio brings sniffio, and tells it what runs
+        return None
+    try:
+        return trio if sniffio.current_async_library() == "trio" else None
+    except sniffio.AsyncLibraryNotFoundError:
+        return None
+
+
+async def wait_within(effect: Wait) -> Any:
+    """Wait for what policy awaits, at most its time limit, on the loop of the caller.
+
+    Raises:
+        MiddlewareError: it took too long.
+        BaseException: whatever it raised, unchanged.
+    """
+    trio = running_trio()
+    return await (_wait_on_asyncio(effect) if trio is None else _wait_on_trio(effect, trio))
+
+
+async def _wait_on_asyncio(effect: Wait) -> Any:
+    token = attach(effect.context)
+    try:
+        task = asyncio.ensure_future(_as_coroutine(effect.awaitable))
+    finally:
+        detach(token)
+    try:
+        # Not `wait_for`: that waits without end for what will not be cancelled.
+        await asyncio.wait({task}, timeout=effect.timeout)
+    except BaseException:
+        _leave(task)
+        raise
+    if not task.done():
+        _leave(task)
+        raise _late(effect)
+    return task.result()
+
+
+def _leave(task: asyncio.Future[Any]) -> None:
+    """Cancel what nobody waits for any more, and let no complaint come of what it still raises."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+async def _wait_on_trio(effect: Wait, trio: Any) -> Any:
+    """In a task of its own, as on asyncio, so that what it sets for itself ends with it."""
+    token = attach(effect.context)
+    try:
+        with trio.move_on_after(effect.timeout) as limit:
+            (result,) = await _all_on_trio([lambda: _as_coroutine(effect.awaitable)], trio)
+            if not limit.cancel_called:
+                return result
+    finally:
+        detach(token)
+    raise _late(effect)
+
+
+async def together(works: list[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:
+    """Run `works` at the same time and return their results, in order; the first that raises ends the others.
+
+    Raises:
+        BaseException: what that one raised, unchanged.
+    """
+    trio = running_trio()
+    return await (_all_on_asyncio(works) if trio is None else _all_on_trio(works, trio))
+
+
+async def _all_on_asyncio(works: list[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:
+    tasks = [asyncio.ensure_future(work()) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def _all_on_trio(works: list[Callable[[], Coroutine[Any, Any, Any]]], trio: Any) -> list[Any]:
+    results: list[Any] = [None] * len(works)
+    failures: list[BaseException] = []
+
+    async def run(index: int, nursery: Any) -> None:
+        try:
+            results[index] = await works[index]()
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            # Kept apart: a nursery would hand it on in a group.
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for index in range(len(works)):
+                nursery.start_soon(run, index, nursery)
+    except BaseException:
+        await trio.lowlevel.checkpoint_if_cancelled()  # a cancellation as itself, and not in the nursery's group
+        raise
+    if failures:
+        raise failures[0]
+    return results
+
+
+async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+async def on_own_loop(awaitable: Awaitable[Any]) -> Any:
+    """Wait for `awaitable` on the runtime's own loop, whichever loop this is: for what may only ever see one."""
+    future = own_loop().start(awaitable)
+    trio = running_trio()
+    if trio is None:
+        return await asyncio.wrap_future(future)
+    done, token = trio.Event(), trio.lowlevel.current_trio_token()
+    future.add_done_callback(lambda _: token.run_sync_soon(done.set))
+    try:
+        await done.wait()
+    finally:
+        future.cancel()
+    return future.result()
+
+
+def _late(effect: Wait) -> MiddlewareError:
+    return MiddlewareError(
+        f"middleware {effect.name!r} did not answer within {effect.timeout:g} s, so the call is refused; "
+        "raise its timeout= or make it faster"
+    )
+
+
+class OwnLoop:
+    """An event loop of our own, where a sync call waits for what policy awaits."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._inner: OwnLoop | None = None
+        self._thread = threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True)
+        self._thread.start()
+
+    def start(self, awaitable: Awaitable[Any]) -> Future[Any]:
+        """Begin to wait for `awaitable` there, in the context of here."""
+        work = cast("Coroutine[Any, Any, Any]", _as_coroutine(awaitable))
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def wait(self, effect: Wait) -> Any:
+        """Wait for what policy awaits, at most its time limit.
+
+        Raises:
+            MiddlewareError: it took too long.
+            BaseException: whatever it raised, unchanged.
+        """
+        if threading.current_thread() is self._thread:
+            # A sync call of policy that runs here: this loop is blocked until the call is over.
+            self._inner = self._inner or OwnLoop()
+            return self._inner.wait(effect)
+        future = self.start(effect.awaitable)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(effect.timeout):
+            future.cancel()
+            raise _late(effect)
+        return future.result()
+
+
+_loops: dict[int, OwnLoop] = {}
+_loops_lock = threading.Lock()
+
+
+def own_loop() -> OwnLoop:
+    """The loop of this process; a forked child makes its own."""
+    with _loops_lock:
+        pid = os.getpid()
+        if pid not in _loops:
+            _loops.clear()
+            _loops[pid] = OwnLoop()
+        return _loops[pid]
