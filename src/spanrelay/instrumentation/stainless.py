@@ -12,16 +12,17 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from spanrelay import _json
 from spanrelay._guard import guarded
-from spanrelay.codecs import Codec, sse
+from spanrelay.codecs import Codec, plain, sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.instrumentation.requests import Body, Place, body_of, named_in_query, place_of
 from spanrelay.pipeline.call import Opened, call_in_flight
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
-from spanrelay.pipeline.model import ModelCall, open_for
+from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
 from spanrelay.propagation import trace_headers
 from spanrelay.records import Kind, ModelRequest, SpanRecord
@@ -31,11 +32,19 @@ from spanrelay.tracing import Start, Tracing, recording
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One inference route: the wire API it speaks. `ends_with_done` says that its streams end with `[DONE]`."""
+    """One inference route: the wire API it speaks. `ends_with_done` says that its streams end with `[DONE]`.
+
+    `answers` says that a call there may be the one that a framework's call of a model stands for.
+    """
 
     codec: Codec
     kind: Kind = "llm"
     ends_with_done: bool = True
+    answers: bool = True
+
+
+PLAIN = Route(plain, answers=False)
+"""Any other route, where the request names a model."""
 
 
 class Target:
@@ -58,21 +67,38 @@ class Target:
         self.start = Start(record)
 
 
+class Asked(NamedTuple):
+    """A model call that is about to be made."""
+
+    target: Target
+    body: Body
+    place: Place
+    named: tuple[str, ...]
+
+
 class StainlessAPI:
     """The routes of one SDK, and who its clients talk to.
 
     Args:
-        routes: By the path that `options.url` ends with, from its first slash.
+        routes: By the end of the path that a request goes to, from its first slash.
         provider: `(client, host) -> gen_ai.provider.name`.
         tracing: Opens the spans.
+        deployment: `(client, url, body) ->` the model that the client will put into the URL, or None.
     """
 
-    def __init__(self, routes: Mapping[str, Route], provider: Callable[[Any, str], str], tracing: Tracing) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        provider: Callable[[Any, str], str],
+        tracing: Tracing,
+        deployment: Callable[[Any, str, Any], str | None] | None = None,
+    ) -> None:
         self._routes = dict(routes)
         self._provider = provider
         self._tracing = tracing
-        self._targets: dict[tuple[int, int, str | None, bool, str], Target] = {}
-        self._route = lru_cache(maxsize=256)(self._find_route)
+        self._deployment = deployment
+        self._places: dict[tuple[int, str], tuple[Any, Route | None, Place]] = {}
+        self._targets: dict[tuple[int, str, str | None, bool, str], Target] = {}
 
     def patches(self, module: str) -> tuple[Patch, ...]:
         """Return the patch table for the SDK's base client module."""
@@ -84,22 +110,22 @@ class StainlessAPI:
         )
 
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
-        if target is None:
+        asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
+        if asked is None:
             return wrapped(*args, **kwargs)
-        opened = open_for(self._tracing, target.start, target.route.kind)
+        opened = self._open(asked.target)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
-        return run(self._call(target, opened, wrapped, instance, args, kwargs))
+        return run(self._call(asked, opened, wrapped, instance, args, kwargs))
 
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
-        if target is None:
+        asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
+        if asked is None:
             return await wrapped(*args, **kwargs)
-        opened = open_for(self._tracing, target.start, target.route.kind)
+        opened = self._open(asked.target)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
-        return await arun(self._call(target, opened, wrapped, instance, args, kwargs))
+        return await arun(self._call(asked, opened, wrapped, instance, args, kwargs))
 
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call = call_in_flight()
@@ -109,26 +135,57 @@ class StainlessAPI:
                 call.boundary.observe(cast("ModelCall", call), kwargs["response"], kwargs["options"])
         return wrapped(*args, **kwargs)
 
-    def _target(self, client: Any, options: Any) -> Target | None:
-        """Return where a request goes, or None for a request that is no model call."""
-        route = self._route(options.url)
-        if route is None or not isinstance(options.json_data, Mapping) or options.method.lower() != "post":
+    def _open(self, target: Target) -> Opened:
+        route = target.route
+        if not route.answers:
+            return Opened(self._tracing, target.start)
+        return open_for(self._tracing, target.start, route.kind)
+
+    def _asked(self, client: Any, options: Any) -> Asked | None:
+        """Return what is asked of a model, or None for a request that is no model call."""
+        method, url = options.method, options.url
+        if not isinstance(method, str) or method.lower() != "post" or not isinstance(url, str):
             return None
-        wire, url = _wire(options), client._base_url
-        model = wire.get("model")
-        model = model if isinstance(model, str) else None
-        key = (id(url), id(route), model, bool(wire.get("stream")), recording.dialect)
+        base, data = client._base_url, options.json_data
+        known = self._places.get((id(base), url))
+        if known is None or known[0] is not base:
+            known = self._find_place(client, base, url)
+        _, route, place = known
+        if type(data) is dict and options.extra_json is None and options.files is None:
+            body = Body(cast("dict[str, Any]", data))
+        else:
+            body = body_of(options)
+        model = text_of(body.wire.get("model"))
+        named = place.named + named_in_query(options) if options.params else place.named
+        if route is None:
+            if model is None and place.deployment is None and not named and not body.names_model:
+                return None
+            route = PLAIN
+        return Asked(self._target(client, base, url, route, model, body), body, place, named)
+
+    def _find_place(self, client: Any, base: Any, url: str) -> tuple[Any, Route | None, Place]:
+        if len(self._places) > 1000:
+            self._places.clear()
+        place, find = place_of(client, url), self._deployment
+        if find is not None and find(client, url, {"model": "any"}) is not None:
+            place = place._replace(follows=True)
+        route = next((route for suffix, route in self._routes.items() if place.path.endswith(suffix)), None)
+        known = self._places[id(base), url] = base, route, place
+        return known
+
+    def _target(self, client: Any, base: Any, url: str, route: Route, model: str | None, body: Body) -> Target:
+        key = (id(base), url, model, bool(body.wire.get("stream")), recording.dialect)
         known = self._targets.get(key)
-        if known is None or known.url is not url:
+        if known is None or known.url is not base:
             if len(self._targets) > 1000:
                 self._targets.clear()
-            provider = self._provider(client, url.host)
-            known = self._targets[key] = Target(url, route, provider, model, stream=key[3])
+            provider = self._provider(client, base.host)
+            known = self._targets[key] = Target(base, route, provider, model, stream=key[3])
         return known
 
     def _call(
         self,
-        target: Target,
+        asked: Asked,
         opened: Opened,
         wrapped: Any,
         client: Any,
@@ -137,11 +194,12 @@ class StainlessAPI:
     ) -> ModelCall:
         options = args[1] if len(args) > 1 else kwargs["options"]
         cast_to = args[0] if args else kwargs["cast_to"]
+        target, body, place, named = asked
         route = target.route
         boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route)
         call = ModelCall(
             route.codec,
-            _wire(options),
+            body.wire,
             boundary,
             self._tracing,
             provider=target.provider,
@@ -149,17 +207,25 @@ class StainlessAPI:
             opened=opened,
         )
         call.record.server_address, call.record.server_port = target.address, target.port
+        if named or body.unreadable or place.deployment or place.follows:
+            self._doubt(call, asked, client, options)
         return call
 
-    def _find_route(self, url: str) -> Route | None:
-        path = url.partition("?")[0]
-        return next((route for suffix, route in self._routes.items() if path.endswith(suffix)), None)
+    def _doubt(self, call: ModelCall, asked: Asked, client: Any, options: Any) -> None:
+        """Tell policy what the request says beside its body."""
+        call.named_beside, call.unreadable = asked.named, asked.body.unreadable
+        deployment, find = asked.place.deployment, self._deployment
+        if asked.place.follows and find is not None:
+            # The client makes the URL from the body, and not from what `extra_body` puts over it.
+            call.url_model = lambda call: find(client, options.url, _own_json(call, options))
+        elif deployment is not None:
+            call.url_model = lambda _: deployment
+        call.distrust()
 
 
-def _wire(options: Any) -> Mapping[str, Any]:
-    """Return the body of a request as the SDK will send it."""
-    wire = cast("Mapping[str, Any]", options.json_data)
-    return {**wire, **options.extra_json} if options.extra_json else wire
+def _own_json(call: ModelCall, options: Any) -> Any:
+    outgoing = call.outgoing()
+    return options.json_data if outgoing is call.original else outgoing
 
 
 class StainlessBoundary:
@@ -186,10 +252,11 @@ class StainlessBoundary:
         if wire is not call.original:
             if bool(wire.get("stream")) != bool(call.original.get("stream")):
                 raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
-            options = options.model_copy(update={"json_data": wire, "extra_json": None})
+            given = {} if getattr(options, "content", None) is None else {"content": None}  # older SDKs have none
+            options = options.model_copy(update={"json_data": wire, "extra_json": None, **given})
         if recording.propagate:
             options = _with_traceparent(options, call)
-        self._sending = options.json_data
+        self._sending = options
         return self._wrapped(self._cast_to, options, **self._kwargs)
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
@@ -206,7 +273,8 @@ class StainlessBoundary:
         )
 
     def _made(self, call: ModelCall, body: dict[str, Any]) -> Any:
-        request = self._client._build_request(self._options, retries_taken=0)
+        # Some clients change the options when they build a request.
+        request = self._client._build_request(self._options.model_copy(), retries_taken=0)
         content, kind = _json.dumps(body), "application/json"
         if call.original.get("stream"):
             frames = [sse.frame(event) for event in call.codec.stream_events(body)]
@@ -217,8 +285,11 @@ class StainlessBoundary:
 
     def observe(self, call: ModelCall, response: Any, options: Any) -> None:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
-        if self._answering or options.json_data is not self._sending:
+        if self._answering or not _is_same_request(options, self._sending):
             return
+        kind = response.headers.get("content-type", "")
+        if self._route is PLAIN and not ("json" in kind or kind.startswith("text/event-stream")):
+            return  # sound, images, films: nobody reads them, and they are large
         # A body that was streamed has not been kept, and `content` refuses.
         with suppress(RuntimeError):
             call.sent = response.request.content
@@ -226,6 +297,14 @@ class StainlessBoundary:
             call.body = response.content
         else:
             response.stream = call.tap = _tap(call, response)
+
+
+def _is_same_request(options: Any, sending: Any) -> bool:
+    """Whether options are those that were given to the SDK, of which it makes copies."""
+    parts = ("json_data", "extra_json", "content")
+    if any(getattr(options, part, None) is not getattr(sending, part, None) for part in parts):
+        return False
+    return any(getattr(sending, part, None) is not None for part in parts) or options.url == sending.url
 
 
 def _with_traceparent(options: Any, call: ModelCall) -> Any:
@@ -250,14 +329,27 @@ def _tap(call: ModelCall, response: Any) -> Any:
         # Stream intercepts work on what is readable; the SDK is then given it plain.
         stream, decode = _Plain(module, encoding, stream), None
         del response.headers["content-encoding"]
+    tap: Any
     if isinstance(response.stream, module.SyncByteStream):
-        return _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
-    return _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
+        tap = _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
+    else:
+        tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
+    tap.stands_for = response.stream
+    return tap
 
 
 def _holds_events(call: ModelCall, content_type: str) -> bool:
     """Whether the SDK will read events: of a stream it does, whatever the provider calls it."""
     return content_type.startswith("text/event-stream") or (call.streams and "json" not in content_type)
+
+
+class _StandIn:
+    """Has what it stands for has, as the time that the HTTP package takes of its streams."""
+
+    stands_for: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stands_for, name)
 
 
 class _Plain:
@@ -284,9 +376,9 @@ def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:
 @lru_cache(maxsize=4)
 def _sync_tap(module: ModuleType) -> type[SyncTap]:
     # The HTTP package asks `isinstance(stream, SyncByteStream)`, and the core must not import it.
-    return type("StainlessTap", (SyncTap, module.SyncByteStream), {})
+    return type("StainlessTap", (SyncTap, _StandIn, module.SyncByteStream), {})
 
 
 @lru_cache(maxsize=4)
 def _async_tap(module: ModuleType) -> type[AsyncTap]:
-    return type("AsyncStainlessTap", (AsyncTap, module.AsyncByteStream), {})
+    return type("AsyncStainlessTap", (AsyncTap, _StandIn, module.AsyncByteStream), {})

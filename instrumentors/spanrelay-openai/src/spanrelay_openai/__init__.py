@@ -1,4 +1,4 @@
-"""SpanRelay instrumentor for the OpenAI Python SDK: chat, Responses, completions and embeddings, sync and async.
+"""SpanRelay instrumentor for the OpenAI Python SDK: every request that names a model, sync and async.
 
 A patch table and a route table; payloads, streams, spans and policy have their homes in `spanrelay`.
 """
@@ -29,6 +29,6 @@ class OpenAIInstrumentor(Instrumentor):
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """The base client's two colours of `request`, and where it turns an HTTP response into its own."""
         from spanrelay.instrumentation.stainless import StainlessAPI
-        from spanrelay_openai.routes import ROUTES, provider_of
+        from spanrelay_openai.routes import ROUTES, deployment_of, provider_of
 
-        return StainlessAPI(ROUTES, provider_of, tracing).patches("openai._base_client")
+        return StainlessAPI(ROUTES, provider_of, tracing, deployment_of).patches("openai._base_client")
