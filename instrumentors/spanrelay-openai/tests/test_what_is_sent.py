@@ -14,12 +14,13 @@ from pydantic import BaseModel, Field
 
 import spanrelay
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, use
+from spanrelay._guard import losses
 from spanrelay.errors import MiddlewareError
 from spanrelay.plugins.policy import PolicyConfig
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.settings import Names
 from spanrelay.semconv import names
-from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_openai import OpenAIInstrumentor, sockets
 from spanrelay_testkit.capture import Capture, asked
 from spanrelay_testkit.exchange import raw, reply
 from spanrelay_testkit.half import Half
@@ -387,3 +388,62 @@ def test_a_policy_of_files_counts_a_compaction(server: ModelServer, instrumented
             client.responses.compact(model="gpt-5", input="hi")
     client.close()
     assert len(server.requests) == 1
+
+
+# --- connections ---
+
+
+CONNECTIONS: dict[str, Ask] = {
+    "realtime": lambda client: client.realtime.connect(model=SECRET),
+    "a realtime query": lambda client: client.realtime.connect(model="ok", extra_query={"model": SECRET}),
+    "only a realtime query": lambda client: client.realtime.connect(extra_query={"model": SECRET}),
+    "beta.realtime": lambda client: client.beta.realtime.connect(model=SECRET),
+    "realtime.translations": lambda client: client.realtime.translations.connect(model=SECRET),
+}
+
+
+@pytest.mark.parametrize("half", [SYNC, ASYNC], ids=["sync", "async"])
+@pytest.mark.parametrize("connect", CONNECTIONS.values(), ids=CONNECTIONS)
+async def test_a_connection_for_a_denied_model_is_not_opened(
+    half: Half, connect: Ask, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(half, server)
+    assert connect(client) is not None
+    with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+        connect(client)
+    with use(models(deny=["other"])):
+        assert type(connect(client)).__name__.endswith("ConnectionManager")
+    await half.close(client)
+    assert {span.name for span in instrumented.spans} == {"run_guardrail models"}
+
+
+def test_a_connection_is_opened_for_the_model_that_policy_puts_there(
+    server: ModelServer, instrumented: Capture
+) -> None:
+    @request_intercept
+    def other(call: Any) -> None:
+        call.request.model = "ok"
+
+    client = client_of(SYNC, server)
+    with use(other):
+        manager = client.realtime.connect(model=SECRET)
+        with pytest.raises(MiddlewareError, match="`model` alone"):
+            client.realtime.connect(model=SECRET, extra_query={"model": SECRET})
+    client.close()
+    assert manager._RealtimeConnectionManager__model == "ok"
+
+
+def test_that_a_connection_is_not_seen_is_said_once_under_policy(
+    server: ModelServer, instrumented: Capture, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "_told", set())
+    client = client_of(SYNC, server)
+    client.responses.connect()
+    assert caplog.records == []
+    with use(models(deny=["secret-*"])):
+        for _ in range(2):
+            assert client.responses.connect() is not None
+    client.close()
+    [record] = caplog.records
+    assert record.getMessage().startswith("responses.connect opens a WebSocket")
+    assert losses.take() == {"kinds of connection that policy does not see into": 1}

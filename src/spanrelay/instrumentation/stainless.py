@@ -151,12 +151,10 @@ class StainlessAPI:
         if known is None or known[0] is not base:
             known = self._find_place(client, base, url)
         _, route, place = known
-        if type(data) is dict and options.extra_json is None and options.files is None:
-            body = Body(cast("dict[str, Any]", data))
-        else:
-            body = body_of(options)
+        body = Body(data) if _is_simple(options, data) else body_of(options)
         model = text_of(body.wire.get("model"))
-        named = place.named + named_in_query(options) if options.params else place.named
+        # An object of the application's may refuse to be true or false.
+        named = place.named if options.params == {} else place.named + named_in_query(options)
         if route is None:
             if model is None and place.deployment is None and not named and not body.names_model:
                 return None
@@ -221,6 +219,14 @@ class StainlessAPI:
         elif deployment is not None:
             call.url_model = lambda _: deployment
         call.distrust()
+
+
+def _is_simple(options: Any, data: Any) -> bool:
+    """Whether the body is a dict and nothing else, so that there is nothing to find out."""
+    if type(data) is not dict or options.extra_json is not None or options.files is not None:
+        return False
+    stream = cast("dict[str, Any]", data).get("stream")
+    return stream is None or stream is True or stream is False
 
 
 def _own_json(call: ModelCall, options: Any) -> Any:
