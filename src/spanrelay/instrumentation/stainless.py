@@ -12,14 +12,14 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any, TypeAlias, cast
 
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec, plain, sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import Body, Place, body_of, named_in_query, place_of
+from spanrelay.instrumentation.requests import Place, body_of, named_in_query, place_of
 from spanrelay.pipeline.call import Opened, call_in_flight
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
@@ -53,10 +53,11 @@ class Target:
     `provider` is the `gen_ai.provider.name`; `url` is the client's base URL.
     """
 
-    __slots__ = ("address", "port", "provider", "route", "start", "url")
+    __slots__ = ("address", "place", "port", "provider", "route", "start", "url")
 
-    def __init__(self, url: Any, route: Route, provider: str, model: str | None, *, stream: bool) -> None:
+    def __init__(self, url: Any, route: Route, place: Place, provider: str, model: str | None, *, stream: bool) -> None:
         self.url = url
+        self.place = place
         self.route = route
         self.provider = provider
         self.address, self.port = url.host or None, url.port
@@ -67,13 +68,8 @@ class Target:
         self.start = Start(record)
 
 
-class Asked(NamedTuple):
-    """A model call that is about to be made."""
-
-    target: Target
-    body: Body
-    place: Place
-    named: tuple[str, ...]
+Asked: TypeAlias = tuple[Target, Mapping[str, Any], str | None, tuple[str, ...]]
+"""A model call that is about to be made: where it goes, its body, why that is not readable, and models in its query."""
 
 
 class StainlessAPI:
@@ -97,7 +93,6 @@ class StainlessAPI:
         self._provider = provider
         self._tracing = tracing
         self._deployment = deployment
-        self._places: dict[tuple[int, str], tuple[Any, Route | None, Place]] = {}
         self._targets: dict[tuple[int, str, str | None, bool, str], Target] = {}
 
     def patches(self, module: str) -> tuple[Patch, ...]:
@@ -113,7 +108,7 @@ class StainlessAPI:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
             return wrapped(*args, **kwargs)
-        opened = self._open(asked.target)
+        opened = self._open(asked[0])
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
         return run(self._call(asked, opened, wrapped, instance, args, kwargs))
@@ -122,7 +117,7 @@ class StainlessAPI:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
             return await wrapped(*args, **kwargs)
-        opened = self._open(asked.target)
+        opened = self._open(asked[0])
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
         return await arun(self._call(asked, opened, wrapped, instance, args, kwargs))
@@ -143,43 +138,40 @@ class StainlessAPI:
 
     def _asked(self, client: Any, options: Any) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
-        method, url = options.method, options.url
-        if not isinstance(method, str) or method.lower() != "post" or not isinstance(url, str):
+        method, url, data = options.method, options.url, options.json_data
+        if (method != "post" and not (isinstance(method, str) and method.lower() == "post")) or not isinstance(
+            url, str
+        ):
             return None
-        base, data = client._base_url, options.json_data
-        known = self._places.get((id(base), url))
-        if known is None or known[0] is not base:
-            known = self._find_place(client, base, url)
-        _, route, place = known
-        body = Body(data) if _is_simple(options, data) else body_of(options)
-        model = text_of(body.wire.get("model"))
+        wire, unreadable, names_model = data, None, False
+        if not (type(data) is dict and options.extra_json is None and options.files is None and _is_told(data)):
+            wire, unreadable, names_model = body_of(options)
+        model = text_of(wire.get("model"))
+        target = self._target(client, url, model, stream=bool(wire.get("stream")))
+        place = target.place
         # An object of the application's may refuse to be true or false.
         named = place.named if options.params == {} else place.named + named_in_query(options)
-        if route is None:
-            if model is None and place.deployment is None and not named and not body.names_model:
-                return None
-            route = PLAIN
-        return Asked(self._target(client, base, url, route, model, body), body, place, named)
+        if target.route is PLAIN and not (model is not None or place.deployment or named or names_model):
+            return None
+        return target, wire, unreadable, named
 
-    def _find_place(self, client: Any, base: Any, url: str) -> tuple[Any, Route | None, Place]:
-        if len(self._places) > 1000:
-            self._places.clear()
+    def _target(self, client: Any, url: str, model: str | None, *, stream: bool) -> Target:
+        base = client._base_url
+        key = (id(base), url, model, stream, recording.dialect)
+        known = self._targets.get(key)
+        if known is None or known.url is not base:
+            known = self._made(client, base, url, model, stream=stream)
+            if len(self._targets) > 1000:
+                self._targets.clear()
+            self._targets[key] = known
+        return known
+
+    def _made(self, client: Any, base: Any, url: str, model: str | None, *, stream: bool) -> Target:
         place, find = place_of(client, url), self._deployment
         if find is not None and find(client, url, {"model": "any"}) is not None:
             place = place._replace(follows=True)
-        route = next((route for suffix, route in self._routes.items() if place.path.endswith(suffix)), None)
-        known = self._places[id(base), url] = base, route, place
-        return known
-
-    def _target(self, client: Any, base: Any, url: str, route: Route, model: str | None, body: Body) -> Target:
-        key = (id(base), url, model, bool(body.wire.get("stream")), recording.dialect)
-        known = self._targets.get(key)
-        if known is None or known.url is not base:
-            if len(self._targets) > 1000:
-                self._targets.clear()
-            provider = self._provider(client, base.host)
-            known = self._targets[key] = Target(base, route, provider, model, stream=key[3])
-        return known
+        found = (route for suffix, route in self._routes.items() if place.path.endswith(suffix))
+        return Target(base, next(found, PLAIN), place, self._provider(client, base.host), model, stream=stream)
 
     def _call(
         self,
@@ -192,12 +184,12 @@ class StainlessAPI:
     ) -> ModelCall:
         options = args[1] if len(args) > 1 else kwargs["options"]
         cast_to = args[0] if args else kwargs["cast_to"]
-        target, body, place, named = asked
+        target, wire, unreadable, named = asked
         route = target.route
         boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route)
         call = ModelCall(
             route.codec,
-            body.wire,
+            wire,
             boundary,
             self._tracing,
             provider=target.provider,
@@ -205,15 +197,15 @@ class StainlessAPI:
             opened=opened,
         )
         call.record.server_address, call.record.server_port = target.address, target.port
-        if named or body.unreadable or place.deployment or place.follows:
-            self._doubt(call, asked, client, options)
+        if named or unreadable or target.place.deployment or target.place.follows:
+            call.named_beside, call.unreadable = named, unreadable
+            self._doubt(call, target.place, client, options)
         return call
 
-    def _doubt(self, call: ModelCall, asked: Asked, client: Any, options: Any) -> None:
-        """Tell policy what the request says beside its body."""
-        call.named_beside, call.unreadable = asked.named, asked.body.unreadable
-        deployment, find = asked.place.deployment, self._deployment
-        if asked.place.follows and find is not None:
+    def _doubt(self, call: ModelCall, place: Place, client: Any, options: Any) -> None:
+        """Tell policy which model the URL names, and let it judge what the request says beside its body."""
+        deployment, find = place.deployment, self._deployment
+        if place.follows and find is not None:
             # The client makes the URL from the body, and not from what `extra_body` puts over it.
             call.url_model = lambda call: find(client, options.url, _own_json(call, options))
         elif deployment is not None:
@@ -221,11 +213,9 @@ class StainlessAPI:
         call.distrust()
 
 
-def _is_simple(options: Any, data: Any) -> bool:
-    """Whether the body is a dict and nothing else, so that there is nothing to find out."""
-    if type(data) is not dict or options.extra_json is not None or options.files is not None:
-        return False
-    stream = cast("dict[str, Any]", data).get("stream")
+def _is_told(data: dict[str, Any]) -> bool:
+    """Whether a request says plainly whether it asks for a stream: an object may refuse to be true or false."""
+    stream = data.get("stream")
     return stream is None or stream is True or stream is False
 
 
@@ -293,8 +283,7 @@ class StainlessBoundary:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
         if self._answering or not _is_same_request(options, self._sending):
             return
-        kind = response.headers.get("content-type", "")
-        if self._route is PLAIN and not ("json" in kind or kind.startswith("text/event-stream")):
+        if self._route is PLAIN and not _is_readable(response.headers.get("content-type", "")):
             return  # sound, images, films: nobody reads them, and they are large
         # A body that was streamed has not been kept, and `content` refuses.
         with suppress(RuntimeError):
@@ -305,8 +294,14 @@ class StainlessBoundary:
             response.stream = call.tap = _tap(call, response)
 
 
+def _is_readable(content_type: str) -> bool:
+    return "json" in content_type or content_type.startswith("text/event-stream")
+
+
 def _is_same_request(options: Any, sending: Any) -> bool:
     """Whether options are those that were given to the SDK, of which it makes copies."""
+    if sending.json_data is not None:
+        return options.json_data is sending.json_data
     parts = ("json_data", "extra_json", "content")
     if any(getattr(options, part, None) is not getattr(sending, part, None) for part in parts):
         return False
