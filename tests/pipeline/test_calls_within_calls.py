@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -141,8 +144,133 @@ def test_policy_runs_once(instrumented: Capture, client: openai.OpenAI, server: 
 
     with use(other_model):
         run(framework(lambda wire: answer(ask(client).id), delegates=delegates))
-    assert seen == (["gpt-5-mini"] if delegates else ["gpt-5"])
-    assert server.requests[-1].body["model"] == ("gpt-5-nano" if delegates else "gpt-5-mini")
+    # What the framework says of itself is judged where nobody else can, and what is sent where it is sent.
+    assert seen == (["gpt-5-mini"] if delegates else ["gpt-5", "gpt-5-mini"])
+    assert server.requests[-1].body["model"] == "gpt-5-nano"
+
+
+@pytest.mark.parametrize("delegates", [True, False], ids=["at the provider", "at the framework"])
+def test_policy_runs_once_for_what_is_the_same_at_both(
+    instrumented: Capture, client: openai.OpenAI, delegates: bool
+) -> None:
+    seen: list[str] = []
+
+    @guardrail
+    def look(call: Any) -> None:
+        seen.append(call.request.model)
+
+    def same(wire: Any) -> Any:
+        return answer(client.chat.completions.create(model=wire["model"], messages=QUESTION, stream_options=None).id)
+
+    with use(look):
+        run(framework(same, delegates=delegates))
+    assert seen == ["gpt-5"]
+
+
+TOOL: Any = {"type": "function", "function": {"name": "delete_all", "parameters": {}}}
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "another model": {"model": "gpt-5-mini"},
+    "a tool": {"tools": [TOOL]},
+    "a function in the old form": {"functions": [TOOL["function"]]},
+    "a tool that the provider runs": {"web_search_options": {}},
+    "another parameter": {"max_tokens": 100_000},
+    "a parameter that no record knows": {"extra_body": {"x_budget": "none"}},
+}
+
+
+@pytest.mark.parametrize("more", OTHERWISE.values(), ids=OTHERWISE)
+def test_what_a_framework_did_not_say_is_judged_where_it_is_sent(
+    instrumented: Capture, client: openai.OpenAI, server: ModelServer, more: dict[str, Any]
+) -> None:
+    judged: list[Any] = []
+
+    @guardrail
+    def only_once(call: Any) -> str | None:
+        judged.append(call.outgoing())
+        return "this was not said" if len(judged) > 1 else None
+
+    def otherwise(wire: Any) -> Any:
+        return answer(client.chat.completions.create(**{"model": "gpt-5", "messages": QUESTION, **more}).id)
+
+    before = len(server.requests)
+    with use(only_once), pytest.raises(GuardrailRejected):
+        run(framework(otherwise, delegates=False))
+    assert len(server.requests) == before
+    assert {key for key in judged[1] if judged[1][key] != judged[0].get(key)} > {"messages"}
+    assert len([span for span in instrumented.spans if span.name.startswith("chat")]) == 1
+
+
+def test_tools_that_an_item_of_the_input_offers_are_judged_where_they_are_sent(
+    instrumented: Capture, client: openai.OpenAI
+) -> None:
+    seen: list[Any] = []
+
+    @guardrail
+    def look(call: Any) -> None:
+        seen.append(call.outgoing().get("input"))
+
+    items: Any = [{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}]
+    with use(look):
+        run(framework(lambda wire: answer(client.responses.create(model="gpt-5", input=items).id), delegates=False))
+    assert seen == [None, items]
+
+
+def test_objects_that_cannot_be_compared_are_judged_where_they_are_sent(
+    instrumented: Capture, client: openai.OpenAI
+) -> None:
+    class Incomparable(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("compare my items instead")
+
+    seen: list[str] = []
+
+    def create(model: str) -> Any:
+        return client.chat.completions.create(model=model, messages=QUESTION)
+
+    @guardrail
+    def look(call: Any) -> None:
+        seen.append(call.request.model)
+
+    with use(look):
+        run(framework(lambda wire: answer(create(Incomparable("gpt-5")).id), delegates=False))
+    assert seen == ["gpt-5", "gpt-5"]
+
+
+def test_the_first_call_beneath_is_judged_on_whatever_thread_it_is_made(
+    instrumented: Capture, client: openai.OpenAI
+) -> None:
+    seen: list[str] = []
+
+    @guardrail
+    def look(call: Any) -> None:
+        seen.append(call.request.model)
+
+    def elsewhere(wire: Any) -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return answer(pool.submit(copy_context().run, ask, client).result().id)
+
+    with use(look):
+        run(framework(elsewhere, delegates=False))
+    assert seen == ["gpt-5", "gpt-5-mini"]
+
+
+def test_two_threads_at_once_do_not_both_fill_the_span(instrumented: Capture, client: openai.OpenAI) -> None:
+    ready = threading.Barrier(2)
+
+    def asked_at_once() -> Any:
+        ready.wait()
+        return ask(client).id
+
+    def both(wire: Any) -> Any:
+        with ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(copy_context().run, asked_at_once) for _ in range(2)]
+            return answer([future.result() for future in futures])
+
+    run(framework(both))
+    assert len(instrumented.spans) == 2
+    assert all(said(span) == "Blue." for span in instrumented.spans)
 
 
 @pytest.mark.parametrize("delegates", [True, False], ids=["at the provider", "at the framework"])
@@ -199,7 +327,8 @@ def test_a_framework_over_a_framework_is_one_span_and_policy_runs_once(
 
     with use(look):
         run(framework(below, delegates=outer))
-    assert seen == (["gpt-5-mini"] if outer and inner else ["gpt-5"])
+    # Each that does not leave it to somebody beneath, where it says something else; and what is sent.
+    assert seen == ([] if outer and inner else ["gpt-5"]) + ["gpt-5-mini"]
     assert said(instrumented.span) == "Blue."
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import openai
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
@@ -19,6 +20,9 @@ from pydantic import SecretStr
 
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
 from spanrelay.errors import MiddlewareError
+from spanrelay.plugins.policy import PolicyConfig
+from spanrelay.plugins.policy.counts import Counts, Limits
+from spanrelay.plugins.policy.meter import Meter
 from spanrelay.records import Message, ModelResponse, Text, ToolCall, ToolDefinition
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langchain.clients import leaves_policy_to_client
@@ -91,9 +95,12 @@ def test_an_unpatched_client_is_judged_once(ask: Any, capture: Capture, server: 
     assert seen == [("gpt-5", [QUESTION])]
 
 
-def test_a_router_is_judged_once_for_each_request(instrumented: Capture, server: ModelServer, seen: Seen) -> None:
+def test_a_router_is_judged_itself_and_once_for_each_request(
+    instrumented: Capture, server: ModelServer, seen: Seen
+) -> None:
     Router(models=[chat(server), chat(server)]).invoke(QUESTION)
-    assert len(seen) == len(server.requests) == 2
+    assert [model for model, _ in seen] == [None, "gpt-5", "gpt-5"]
+    assert len(server.requests) == 2
 
 
 @each_way_of_a_chain
@@ -396,3 +403,88 @@ def test_what_a_middleware_asks_is_not_its_own_matter(instrumented: Capture, pol
     policy(judged)
     assert fake().invoke(QUESTION).text == ANSWER
     assert len(judge.asked) == 1
+
+
+# --- a framework's word ---
+
+
+class Pretender(Fake):
+    """Says that it is one model and asks another, or offers tools that nobody told of."""
+
+    model: str | None = "ok"  # type: ignore[assignment] - one that names no model is a case
+    client: Any = None
+    wire: Any = None
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+        self.client.chat.completions.create(messages=[{"role": "user", "content": QUESTION}], **self.wire)
+        return super()._generate(messages, stop, run_manager, **kwargs)
+
+    def _stream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        for _ in self.client.chat.completions.create(
+            messages=[{"role": "user", "content": QUESTION}], stream=True, **self.wire
+        ):
+            pass
+        yield from super()._stream(messages, stop, run_manager, **kwargs)
+
+
+def names_secret(call: Any) -> str | None:
+    wire = call.outgoing()
+    return "no secrets" if wire.get("model") == "secret-1" or wire.get("tools") else None
+
+
+@each_way
+@pytest.mark.parametrize("says", ["ok", None], ids=["another name", "no name"])
+@pytest.mark.parametrize(
+    "wire",
+    [{"model": "secret-1"}, {"model": "ok", "tools": [{"type": "function", "function": {"name": "delete_all"}}]}],
+    ids=["another model", "a tool"],
+)
+def test_what_a_model_of_the_applications_sends_is_judged_whatever_it_says_of_itself(
+    ask: Any, says: str | None, wire: Any, instrumented: Capture, server: ModelServer, policy: Any
+) -> None:
+    policy(guardrail(name="secret", kinds=["llm"])(names_secret))
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+    with client, pytest.raises(GuardrailRejected, match="no secrets"):
+        ask(Pretender(model=says, client=client, wire=wire), QUESTION)
+    assert server.requests == []
+    assert len([span for span in instrumented.spans if span.name.startswith("chat")]) == 1
+
+
+@each_way
+def test_a_model_of_the_applications_that_keeps_its_word_is_judged_once(
+    ask: Any, instrumented: Capture, server: ModelServer, seen: Seen
+) -> None:
+    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+        ask(Pretender(client=client, wire={"model": "ok"}), QUESTION)
+    assert [model for model, _ in seen] == ["ok"]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("models", [["secret-1"], ["ok"], ["ok", "secret-1"], ["secret-1", "ok", "ok"]])
+def test_each_sending_beneath_a_model_counts_once(
+    models: list[str], instrumented: Capture, server: ModelServer, policy: Any
+) -> None:
+    class Several(Fake):
+        model: str = "ok"
+
+        def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+            for model in models:
+                client.chat.completions.create(model=model, messages=[{"role": "user", "content": QUESTION}])
+            return super()._generate(messages, stop, run_manager, **kwargs)
+
+    counts, used = Counts(lambda: 0.0), []
+    Meter(PolicyConfig(process=Limits(max_calls=len(models))), counts, "limits").use(Recorder(used))  # type: ignore[arg-type] - `use` is all it needs
+    for entry in used:
+        policy(entry)
+    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+        Several().invoke(QUESTION)
+        assert len(server.requests) == len(models)
+        with pytest.raises(GuardrailRejected, match=f"{len(models)} of the {len(models)} model calls"):
+            Several().invoke(QUESTION)
+
+
+class Recorder:
+    """The context of a plugin, which keeps what is registered."""
+
+    def __init__(self, used: list[Any]) -> None:
+        self.use = used.append

@@ -357,6 +357,81 @@ REQUESTS: dict[str, Ask] = {
 }
 
 
+class Undecided:
+    """An object that is neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise LookupError("this object is neither true nor false")
+
+
+class Pairs:
+    """What `dict()` takes and is no mapping."""
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter([("model", MODEL), ("messages", QUESTION)])
+
+    def keys(self) -> list[str]:
+        return ["model", "messages"]
+
+    def __getitem__(self, key: str) -> Any:
+        return {"model": MODEL, "messages": QUESTION}[key]
+
+
+def chatting(**options: Any) -> Ask:
+    """A call of the Chat API with one odd argument."""
+    return lambda client: client.chat.completions.create(**{"model": MODEL, "messages": QUESTION, **options})
+
+
+ODD_VALUES: dict[str, Any] = {
+    "a text": "abc",
+    "a number": 7,
+    "a list of pairs": [("model", MODEL)],
+    "an empty list": [],
+    "a false value": False,
+    "an undecided object": Undecided(),
+    "a mapping that cannot be read": Stubborn(),
+    "pairs": Pairs(),
+    "bytes": b"{}",
+    "omit": openai.omit,
+    "not given": openai.NOT_GIVEN,
+}
+ODD_ARGUMENTS: dict[str, Ask] = {
+    **{
+        f"{argument}: {name}": chatting(**{argument: value})
+        for argument in ("extra_body", "extra_query", "extra_headers", "model", "stream", "timeout")
+        for name, value in ODD_VALUES.items()
+    },
+    **{
+        f"body: {name}": lambda client, value=value: client.post("/chat/completions", body=value, cast_to=object)
+        for name, value in ODD_VALUES.items()
+    },
+    **{
+        f"path: {name}": lambda client, value=value: client.post(value, body={"model": MODEL}, cast_to=object)
+        for name, value in {**ODD_VALUES, "no URL": "http://[", "a blank": " ", "nothing": ""}.items()
+    },
+    **{
+        f"member {member}: {name}": lambda client, member=member, value=value: client.post(
+            "/chat/completions", body={"model": MODEL, "messages": QUESTION, member: value}, cast_to=object
+        )
+        for member in ("stream", "model")
+        for name, value in ODD_VALUES.items()
+    },
+    "an extra body that removes the model": chatting(extra_body={"model": openai.omit}),
+    "content and body": lambda client: client.post("/chat/completions", body={}, content=b"{}", cast_to=object),
+    "no retries": lambda client: client.with_options(max_retries=0).post("/chat/completions", cast_to=object),
+}
+
+
+# Of what the SDK makes of odd values; with an odd timeout the standard library leaves a socket to the collector.
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:Pydantic", "ignore:.*socket:pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize("ask", ODD_ARGUMENTS.values(), ids=ODD_ARGUMENTS)
+@HALVES
+async def test_an_odd_argument_is_the_sdks_business(half: Half, ask: Ask, capture: Capture) -> None:
+    await seen_twice(half, reply("Blue."), ask, capture.provider)
+
+
 @HALVES
 @pytest.mark.parametrize("ask", REQUESTS.values(), ids=REQUESTS)
 async def test_an_odd_request_is_the_sdks_business(half: Half, ask: Ask, capture: Capture) -> None:

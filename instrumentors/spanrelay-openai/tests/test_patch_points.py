@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,8 +26,11 @@ from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.exchange import raw, reply
 from spanrelay_testkit.model_server import ModelServer
 
+RESOURCES = Path(str(openai.__file__)).parent / "resources"
 VERSION = metadata.version("openai")
-TABLE = OpenAIInstrumentor().patches(Tracing("spanrelay_openai"))
+WHOLE_TABLE = OpenAIInstrumentor().patches(Tracing("spanrelay_openai"))
+TABLE = tuple(patch for patch in WHOLE_TABLE if not patch.newer)
+"""What every supported version has."""
 QUESTION: Any = [{"role": "user", "content": "Which colour has the sky?"}]
 
 
@@ -92,6 +96,29 @@ def test_no_class_of_the_sdk_has_a_request_of_its_own_that_passes_the_patch_poin
 def owner_of(kind: type, method: str) -> str:
     """The name of the class that defines a method."""
     return next(owner.__name__ for owner in kind.__mro__ if method in vars(owner))
+
+
+@pytest.mark.parametrize("patch", [patch for patch in WHOLE_TABLE if patch.newer], ids=lambda patch: patch.module)
+def test_what_opens_a_connection_is_there_and_takes_the_arguments_that_its_wrapper_reads(patch: Patch) -> None:
+    function = place(patch)
+    names_a_model = patch.wrapper == patch.wrapper.__self__.connect  # type: ignore[attr-defined] - a bound method
+    assert ({"extra_query", "model"} if names_a_model else {"extra_query"}) <= set(
+        inspect.signature(function).parameters
+    )
+    assert not inspect.iscoroutinefunction(function)
+    assert patch.module in OpenAIInstrumentor.modules
+
+
+def test_every_way_to_open_a_connection_is_in_the_table() -> None:
+    known = {patch.module for patch in WHOLE_TABLE if patch.newer}
+    # Those that join a call or a session which was begun elsewhere name no model at all.
+    joining = {"openai.resources.live.forks", "openai.resources.live.sideband"}
+    found = {
+        f"openai.resources.{'.'.join(path.relative_to(RESOURCES).with_suffix('').parts)}"
+        for path in RESOURCES.rglob("*.py")
+        if "    def connect(" in path.read_text()
+    }
+    assert found - joining <= known
 
 
 # --- an SDK that is built otherwise ---

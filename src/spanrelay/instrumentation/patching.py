@@ -35,7 +35,8 @@ class Patch:
 
     `required` is false where only the record is poorer without it, so that policy does not miss it. `derived` is true
     where the method of the named class is only a promise: it is wrapped in every class that derives from it and has
-    one of its own, now and later.
+    one of its own, now and later. `newer` is true where older versions do not have the method, so that nothing is
+    missed there.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Patch:
     wrapper: Wrapper
     required: bool = True
     derived: bool = False
+    newer: bool = False
 
 
 class Patches:
@@ -102,7 +104,8 @@ class Patches:
         if self._table is None:
             self._table = self._make()
         foreign.cover(self._package)
-        missing = [patch for patch in self._table if patch.module == module.__name__ and not self._wrap(module, patch)]
+        here = [patch for patch in self._table if patch.module == module.__name__]
+        missing = [patch for patch in here if not self._wrap(module, patch) and not patch.newer]
         if missing:
             self._report(missing)
 

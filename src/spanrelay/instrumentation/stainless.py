@@ -12,16 +12,17 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from spanrelay import _json
 from spanrelay._guard import guarded
-from spanrelay.codecs import Codec, sse
+from spanrelay.codecs import Codec, plain, sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.instrumentation.requests import Place, body_of, named_in_query, place_of
 from spanrelay.pipeline.call import Opened, call_in_flight
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
-from spanrelay.pipeline.model import ModelCall, open_for
+from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
 from spanrelay.propagation import trace_headers
 from spanrelay.records import Kind, ModelRequest, SpanRecord
@@ -31,11 +32,19 @@ from spanrelay.tracing import Start, Tracing, recording
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One inference route: the wire API it speaks. `ends_with_done` says that its streams end with `[DONE]`."""
+    """One inference route: the wire API it speaks. `ends_with_done` says that its streams end with `[DONE]`.
+
+    `answers` says that a call there may be the one that a framework's call of a model stands for.
+    """
 
     codec: Codec
     kind: Kind = "llm"
     ends_with_done: bool = True
+    answers: bool = True
+
+
+PLAIN = Route(plain, answers=False)
+"""Any other route, where the request names a model."""
 
 
 class Target:
@@ -44,10 +53,11 @@ class Target:
     `provider` is the `gen_ai.provider.name`; `url` is the client's base URL.
     """
 
-    __slots__ = ("address", "port", "provider", "route", "start", "url")
+    __slots__ = ("address", "place", "port", "provider", "route", "start", "url")
 
-    def __init__(self, url: Any, route: Route, provider: str, model: str | None, *, stream: bool) -> None:
+    def __init__(self, url: Any, route: Route, place: Place, provider: str, model: str | None, *, stream: bool) -> None:
         self.url = url
+        self.place = place
         self.route = route
         self.provider = provider
         self.address, self.port = url.host or None, url.port
@@ -58,21 +68,32 @@ class Target:
         self.start = Start(record)
 
 
+Asked: TypeAlias = tuple[Target, Mapping[str, Any], str | None, tuple[str, ...]]
+"""A model call that is about to be made: where it goes, its body, why that is not readable, and models in its query."""
+
+
 class StainlessAPI:
     """The routes of one SDK, and who its clients talk to.
 
     Args:
-        routes: By the path that `options.url` ends with, from its first slash.
+        routes: By the end of the path that a request goes to, from its first slash.
         provider: `(client, host) -> gen_ai.provider.name`.
         tracing: Opens the spans.
+        deployment: `(client, url, body) ->` the model that the client will put into the URL, or None.
     """
 
-    def __init__(self, routes: Mapping[str, Route], provider: Callable[[Any, str], str], tracing: Tracing) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        provider: Callable[[Any, str], str],
+        tracing: Tracing,
+        deployment: Callable[[Any, str, Any], str | None] | None = None,
+    ) -> None:
         self._routes = dict(routes)
         self._provider = provider
         self._tracing = tracing
-        self._targets: dict[tuple[int, int, str | None, bool, str], Target] = {}
-        self._route = lru_cache(maxsize=256)(self._find_route)
+        self._deployment = deployment
+        self._targets: dict[tuple[int, str, str | None, bool, str], Target] = {}
 
     def patches(self, module: str) -> tuple[Patch, ...]:
         """Return the patch table for the SDK's base client module."""
@@ -84,22 +105,22 @@ class StainlessAPI:
         )
 
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
-        if target is None:
+        asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
+        if asked is None:
             return wrapped(*args, **kwargs)
-        opened = open_for(self._tracing, target.start, target.route.kind)
+        opened = self._open(asked[0])
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
-        return run(self._call(target, opened, wrapped, instance, args, kwargs))
+        return run(self._call(asked, opened, wrapped, instance, args, kwargs))
 
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        target = self._target(instance, args[1] if len(args) > 1 else kwargs["options"])
-        if target is None:
+        asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
+        if asked is None:
             return await wrapped(*args, **kwargs)
-        opened = open_for(self._tracing, target.start, target.route.kind)
+        opened = self._open(asked[0])
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
-        return await arun(self._call(target, opened, wrapped, instance, args, kwargs))
+        return await arun(self._call(asked, opened, wrapped, instance, args, kwargs))
 
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call = call_in_flight()
@@ -109,26 +130,52 @@ class StainlessAPI:
                 call.boundary.observe(cast("ModelCall", call), kwargs["response"], kwargs["options"])
         return wrapped(*args, **kwargs)
 
-    def _target(self, client: Any, options: Any) -> Target | None:
-        """Return where a request goes, or None for a request that is no model call."""
-        route = self._route(options.url)
-        if route is None or not isinstance(options.json_data, Mapping) or options.method.lower() != "post":
+    def _open(self, target: Target) -> Opened:
+        route = target.route
+        if not route.answers:
+            return Opened(self._tracing, target.start)
+        return open_for(self._tracing, target.start, route.kind)
+
+    def _asked(self, client: Any, options: Any) -> Asked | None:
+        """Return what is asked of a model, or None for a request that is no model call."""
+        method, url, data = options.method, options.url, options.json_data
+        if (method != "post" and not (isinstance(method, str) and method.lower() == "post")) or not isinstance(
+            url, str
+        ):
             return None
-        wire, url = _wire(options), client._base_url
-        model = wire.get("model")
-        model = model if isinstance(model, str) else None
-        key = (id(url), id(route), model, bool(wire.get("stream")), recording.dialect)
+        wire, unreadable, names_model = data, None, False
+        if not (type(data) is dict and options.extra_json is None and options.files is None and _is_told(data)):
+            wire, unreadable, names_model = body_of(options)
+        model = text_of(wire.get("model"))
+        target = self._target(client, url, model, stream=bool(wire.get("stream")))
+        place = target.place
+        # An object of the application's may refuse to be true or false.
+        named = place.named if options.params == {} else place.named + named_in_query(options)
+        if target.route is PLAIN and not (model is not None or place.deployment or named or names_model):
+            return None
+        return target, wire, unreadable, named
+
+    def _target(self, client: Any, url: str, model: str | None, *, stream: bool) -> Target:
+        base = client._base_url
+        key = (id(base), url, model, stream, recording.dialect)
         known = self._targets.get(key)
-        if known is None or known.url is not url:
+        if known is None or known.url is not base:
+            known = self._made(client, base, url, model, stream=stream)
             if len(self._targets) > 1000:
                 self._targets.clear()
-            provider = self._provider(client, url.host)
-            known = self._targets[key] = Target(url, route, provider, model, stream=key[3])
+            self._targets[key] = known
         return known
+
+    def _made(self, client: Any, base: Any, url: str, model: str | None, *, stream: bool) -> Target:
+        place, find = place_of(client, url), self._deployment
+        if find is not None and find(client, url, {"model": "any"}) is not None:
+            place = place._replace(follows=True)
+        found = (route for suffix, route in self._routes.items() if place.path.endswith(suffix))
+        return Target(base, next(found, PLAIN), place, self._provider(client, base.host), model, stream=stream)
 
     def _call(
         self,
-        target: Target,
+        asked: Asked,
         opened: Opened,
         wrapped: Any,
         client: Any,
@@ -137,11 +184,12 @@ class StainlessAPI:
     ) -> ModelCall:
         options = args[1] if len(args) > 1 else kwargs["options"]
         cast_to = args[0] if args else kwargs["cast_to"]
+        target, wire, unreadable, named = asked
         route = target.route
         boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route)
         call = ModelCall(
             route.codec,
-            _wire(options),
+            wire,
             boundary,
             self._tracing,
             provider=target.provider,
@@ -149,17 +197,31 @@ class StainlessAPI:
             opened=opened,
         )
         call.record.server_address, call.record.server_port = target.address, target.port
+        if named or unreadable or target.place.deployment or target.place.follows:
+            call.named_beside, call.unreadable = named, unreadable
+            self._doubt(call, target.place, client, options)
         return call
 
-    def _find_route(self, url: str) -> Route | None:
-        path = url.partition("?")[0]
-        return next((route for suffix, route in self._routes.items() if path.endswith(suffix)), None)
+    def _doubt(self, call: ModelCall, place: Place, client: Any, options: Any) -> None:
+        """Tell policy which model the URL names, and let it judge what the request says beside its body."""
+        deployment, find = place.deployment, self._deployment
+        if place.follows and find is not None:
+            # The client makes the URL from the body, and not from what `extra_body` puts over it.
+            call.url_model = lambda call: find(client, options.url, _own_json(call, options))
+        elif deployment is not None:
+            call.url_model = lambda _: deployment
+        call.distrust()
 
 
-def _wire(options: Any) -> Mapping[str, Any]:
-    """Return the body of a request as the SDK will send it."""
-    wire = cast("Mapping[str, Any]", options.json_data)
-    return {**wire, **options.extra_json} if options.extra_json else wire
+def _is_told(data: dict[str, Any]) -> bool:
+    """Whether a request says plainly whether it asks for a stream: an object may refuse to be true or false."""
+    stream = data.get("stream")
+    return stream is None or stream is True or stream is False
+
+
+def _own_json(call: ModelCall, options: Any) -> Any:
+    outgoing = call.outgoing()
+    return options.json_data if outgoing is call.original else outgoing
 
 
 class StainlessBoundary:
@@ -186,10 +248,11 @@ class StainlessBoundary:
         if wire is not call.original:
             if bool(wire.get("stream")) != bool(call.original.get("stream")):
                 raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
-            options = options.model_copy(update={"json_data": wire, "extra_json": None})
+            given = {} if getattr(options, "content", None) is None else {"content": None}  # older SDKs have none
+            options = options.model_copy(update={"json_data": wire, "extra_json": None, **given})
         if recording.propagate:
             options = _with_traceparent(options, call)
-        self._sending = options.json_data
+        self._sending = options
         return self._wrapped(self._cast_to, options, **self._kwargs)
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
@@ -206,7 +269,8 @@ class StainlessBoundary:
         )
 
     def _made(self, call: ModelCall, body: dict[str, Any]) -> Any:
-        request = self._client._build_request(self._options, retries_taken=0)
+        # Some clients change the options when they build a request.
+        request = self._client._build_request(self._options.model_copy(), retries_taken=0)
         content, kind = _json.dumps(body), "application/json"
         if call.original.get("stream"):
             frames = [sse.frame(event) for event in call.codec.stream_events(body)]
@@ -217,8 +281,10 @@ class StainlessBoundary:
 
     def observe(self, call: ModelCall, response: Any, options: Any) -> None:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
-        if self._answering or options.json_data is not self._sending:
+        if self._answering or not _is_same_request(options, self._sending):
             return
+        if self._route is PLAIN and not _is_readable(response.headers.get("content-type", "")):
+            return  # sound, images, films: nobody reads them, and they are large
         # A body that was streamed has not been kept, and `content` refuses.
         with suppress(RuntimeError):
             call.sent = response.request.content
@@ -226,6 +292,20 @@ class StainlessBoundary:
             call.body = response.content
         else:
             response.stream = call.tap = _tap(call, response)
+
+
+def _is_readable(content_type: str) -> bool:
+    return "json" in content_type or content_type.startswith("text/event-stream")
+
+
+def _is_same_request(options: Any, sending: Any) -> bool:
+    """Whether options are those that were given to the SDK, of which it makes copies."""
+    if sending.json_data is not None:
+        return options.json_data is sending.json_data
+    parts = ("json_data", "extra_json", "content")
+    if any(getattr(options, part, None) is not getattr(sending, part, None) for part in parts):
+        return False
+    return any(getattr(sending, part, None) is not None for part in parts) or options.url == sending.url
 
 
 def _with_traceparent(options: Any, call: ModelCall) -> Any:
@@ -250,14 +330,27 @@ def _tap(call: ModelCall, response: Any) -> Any:
         # Stream intercepts work on what is readable; the SDK is then given it plain.
         stream, decode = _Plain(module, encoding, stream), None
         del response.headers["content-encoding"]
+    tap: Any
     if isinstance(response.stream, module.SyncByteStream):
-        return _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
-    return _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
+        tap = _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
+    else:
+        tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
+    tap.stands_for = response.stream
+    return tap
 
 
 def _holds_events(call: ModelCall, content_type: str) -> bool:
     """Whether the SDK will read events: of a stream it does, whatever the provider calls it."""
     return content_type.startswith("text/event-stream") or (call.streams and "json" not in content_type)
+
+
+class _StandIn:
+    """Has what it stands for has, as the time that the HTTP package takes of its streams."""
+
+    stands_for: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stands_for, name)
 
 
 class _Plain:
@@ -284,9 +377,9 @@ def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:
 @lru_cache(maxsize=4)
 def _sync_tap(module: ModuleType) -> type[SyncTap]:
     # The HTTP package asks `isinstance(stream, SyncByteStream)`, and the core must not import it.
-    return type("StainlessTap", (SyncTap, module.SyncByteStream), {})
+    return type("StainlessTap", (SyncTap, _StandIn, module.SyncByteStream), {})
 
 
 @lru_cache(maxsize=4)
 def _async_tap(module: ModuleType) -> type[AsyncTap]:
-    return type("AsyncStainlessTap", (AsyncTap, module.AsyncByteStream), {})
+    return type("AsyncStainlessTap", (AsyncTap, _StandIn, module.AsyncByteStream), {})

@@ -54,7 +54,7 @@ class Opened:
         time_: When it started, in nanoseconds since the epoch; now by default.
     """
 
-    __slots__ = ("lender", "outer", "scope", "span", "started")
+    __slots__ = ("above", "lender", "outer", "scope", "span", "started")
 
     foreign = False
     """Whether other instrumentation opened the span, and ends it."""
@@ -62,6 +62,8 @@ class Opened:
     def __init__(self, tracing: Tracing, start: Start, time_: int | None = None) -> None:
         self.lender: Call | None = None
         """The call of a framework whose span this is; that call ends it."""
+        self.above: Call | None = None
+        """The call of a framework that this one is made for."""
         self.outer = otel_context.get_current()
         self.scope = current_scope(self.outer)
         self.started = time.perf_counter_ns()
@@ -77,7 +79,7 @@ class Taken(Opened):
 
     def __init__(self, span: Span, start: Start, outer: Context) -> None:
         span.set_attributes(start.attributes)
-        self.lender = None
+        self.lender = self.above = None
         self.outer, self.scope, self.span = outer, current_scope(outer), span
         self.started = time.perf_counter_ns()
 
@@ -86,7 +88,7 @@ class Lent(Opened):
     """The span of a framework's call, for the first provider call beneath it: one model call, one span."""
 
     def __init__(self, lender: Call) -> None:
-        self.lender = lender
+        self.lender = self.above = lender
         self.outer = otel_context.get_current()
         self.scope, self.span = lender.scope, lender.span
         self.started = time.perf_counter_ns()
@@ -253,6 +255,13 @@ class Call:
     def request(self) -> Any:
         """The request as a record. Replace it to change what is sent."""
         raise NotImplementedError  # pragma: no cover - each kind of call has its own
+
+    def insist_on_reading(self) -> None:
+        """Refuse a call whose request policy cannot read.
+
+        Raises:
+            MiddlewareError: nobody could say what would be sent.
+        """
 
     def changed(self) -> bool:
         """Whether the request differs from what guardrails judged last."""

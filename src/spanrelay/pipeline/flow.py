@@ -101,6 +101,7 @@ Flow: TypeAlias = Generator[Effect, Any, Any]
 
 def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
     """Run `call` through `chain`; returns what the application is to get."""
+    call.insist_on_reading()
     try:
         yield from _edit(call, chain, frame)
         yield from _judge(call, chain, frame)
@@ -129,6 +130,7 @@ def _left_broken(frame: Frame, error: Exception) -> Response:
 
 def judged(call: Call, chain: Chain, frame: Frame) -> Flow:
     """Run the request intercepts and the guardrails alone: somebody else sends what they leave."""
+    call.insist_on_reading()
     yield from _edit(call, chain, frame)
     yield from _judge(call, chain, frame)
 

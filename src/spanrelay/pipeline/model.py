@@ -1,11 +1,12 @@
 """A call of a model: its request as the provider's JSON, editable as a record, and the bytes of its answer.
 
-What went over the wire is kept as bytes and decoded later, by whoever reads the record first.
+What went over the wire is kept as bytes and decoded later, by whoever reads the record first. Policy has its say
+where a request is sent, unless the very request was judged at the framework's call above.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -14,14 +15,21 @@ from opentelemetry.context import get_current
 from spanrelay import _json
 from spanrelay._guard import guarded, pass_on
 from spanrelay.codecs import Codec
+from spanrelay.codecs.narrowing import as_list
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
+from spanrelay.pipeline.middleware import is_covered
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, leave_out, take
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
+
+_SAID_OTHERWISE = frozenset(
+    {"messages", "input", "prompt", "instructions", "system", "stream", "stream_options", "encoding_format"}
+)
+"""What a framework and a provider's SDK word each in its own way, though they mean the same request."""
 
 
 class ModelCall(Call):
@@ -34,17 +42,23 @@ class ModelCall(Call):
     answer_type: ClassVar[type] = ModelResponse
 
     __slots__ = (
+        "_above",
         "_copied",
         "_judged",
+        "_judged_above",
         "_lender",
+        "_paid",
         "_provider",
         "_request",
+        "_turn",
         "_wire",
         "body",
         "codec",
-        "lends",
+        "named_beside",
         "original",
         "sent",
+        "unreadable",
+        "url_model",
     )
 
     def __init__(
@@ -58,23 +72,31 @@ class ModelCall(Call):
         kind: Kind = "llm",
         opened: Opened | None = None,
     ) -> None:
-        model = wire.get("model")
-        model = model if isinstance(model, str) else None
+        model = text_of(wire.get("model"))
         operation = codec.operation
         record = SpanRecord(0, 0, name=span_name(kind, operation, model), kind=kind, operation=operation)
         record.provider = provider
         record.request = ModelRequest(model, stream=bool(wire.get("stream")))
         super().__init__(record, boundary, tracing, opened)
-        self.lends = False
-        """Whether this is a framework's call, whose span the first provider call beneath it fills."""
+        self._turn: list[bool] | None = None
+        self._paid: list[object] | None = None
         self._provider: ModelCall | None = None
         self._lender = cast("ModelCall | None", opened.lender if opened is not None else None)
-        if self._lender is not None:
-            self._lender._provider = self
-            # Policy ran above already, unless everybody there left it to the provider.
-            self.exempt = self._lender.governed
+        self._above = cast("ModelCall | None", opened.above if opened is not None else None)
+        self._judged_above = False
         self.codec = codec
         self.original = wire
+        self.named_beside: tuple[str, ...] = ()
+        """Models that the request names in its query too."""
+        self.url_model: Callable[[ModelCall], str | None] | None = None
+        """Returns the model that the URL names, which runs whatever the body says."""
+        self.unreadable: str | None = None
+        """Why nobody can say what the body asks for, where that is so."""
+        if self._lender is not None:
+            self._lender._provider = self
+            self.exempt = self._judged_above = self._lender.governed and self._is_what_was_judged(self._lender)
+            if self._judged_above:
+                self._paid, self._lender._paid = self._lender._paid, None
         self.sent: bytes | None = None
         self.body: bytes | None = None
         self._wire: Mapping[str, Any] | None = None
@@ -83,9 +105,75 @@ class ModelCall(Call):
         self._judged: Mapping[str, Any] = wire
 
     @property
+    def lends(self) -> bool:
+        """Whether this is a framework's call, whose span the first provider call beneath it fills."""
+        return self._turn is not None
+
+    @lends.setter
+    def lends(self, value: bool) -> None:
+        self._turn = [True] if value else None
+
+    def lend(self) -> bool:
+        """Give the span away, unless a call on another thread was faster."""
+        if not self._turn or self._provider is not None:
+            return False
+        try:
+            return self._turn.pop()
+        except IndexError:
+            return False
+
+    @property
     def governed(self) -> bool:
-        """Whether policy runs at this call, or at the framework's above it whose span this fills."""
-        return not self.exempt or (self._lender is not None and self._lender.governed)
+        """Whether policy runs for this very request: at this call, or at the framework's above it."""
+        return not self.exempt or self._judged_above
+
+    def distrust(self) -> None:
+        """Let policy judge this call whatever was judged above: the request says more than its body does."""
+        if self._judged_above:
+            self.exempt = self._judged_above = False
+
+    def _is_what_was_judged(self, above: ModelCall) -> bool:
+        """Whether this asks for the model, the tools and the parameters that policy saw at the framework's call.
+
+        A framework says what it likes of itself: what differs, or cannot be compared, is judged where it is sent.
+        """
+        if not is_covered(above.scope):
+            return True
+        try:
+            return _asked_for(self.original) == _asked_for(above.outgoing()) and not _offers_within(self.original)
+        except Exception:  # objects of the application's, compared by code of its own
+            return False
+
+    def pay(self, payer: object) -> None:
+        """Note that `payer` has counted the sending that is about to happen, which a provider's call may do."""
+        if self._turn is None:
+            return
+        self._paid = [] if self._paid is None else self._paid
+        if payer not in self._paid:
+            self._paid.append(payer)
+
+    def is_paid(self, payer: object, *, take: bool = False) -> bool:
+        """Whether `payer` has counted this sending at the framework's call above; `take` uses that up."""
+        above = None if self.root.sends else self._above
+        while above is not None and payer not in (above._paid or ()):
+            above = above._above
+        if above is not None and above._paid and take:
+            above._paid.remove(payer)
+        return above is not None
+
+    @property
+    def deployment(self) -> str | None:
+        """The model that the URL names, which runs whatever the body says; None where it names none."""
+        return None if self.url_model is None else self.url_model(self)
+
+    def insist_on_reading(self) -> None:
+        """Refuse a call whose body policy cannot read.
+
+        Raises:
+            MiddlewareError: with what is wrong with it.
+        """
+        if self.unreadable is not None:
+            raise MiddlewareError(f"policy cannot judge this model call, so it is refused: {self.unreadable}")
 
     @property
     def reached(self) -> bool:
@@ -147,7 +235,12 @@ class ModelCall(Call):
 
     def _is_untouched(self, wire: Mapping[str, Any]) -> bool:
         # A copy differs from what JSON has no form for (NaN, a cycle, an iterator), which is the SDK's to refuse.
-        return wire == self.original or (self._copied is not None and wire == _json.loads(self._copied))
+        try:
+            if wire == self.original:
+                return True
+        except Exception:  # objects of the application's, compared by code of its own
+            pass
+        return self._copied is not None and wire == _json.loads(self._copied)
 
     def changed(self) -> bool:
         """Whether the wire differs from what guardrails judged last."""
@@ -168,6 +261,7 @@ class ModelCall(Call):
         other._wire = cast("dict[str, Any]", _json.loads(copied))
         other._request = None
         other.sent = other.body = None
+        other._turn = list(self._turn) if self._turn is not None else None
         return other
 
     def with_request(self, request: ModelRequest) -> ModelCall:
@@ -255,8 +349,7 @@ class ModelCall(Call):
         record = self.record
         with guarded("decoding a request"):
             if self.sent:
-                wire = _json.loads(self.sent)
-                record.request = self.codec.decode_request(wire if isinstance(wire, dict) else {})
+                record.request = self.codec.decode_request(_json.loads_object(self.sent))
         with guarded("decoding a response"):
             body = self._json_of(self.body, self.arrived)
             if body:
@@ -279,8 +372,28 @@ def open_for(tracing: Tracing, start: Start, kind: Kind) -> Opened:
     """
     context = get_current()
     above = call_in_flight(context)
-    if isinstance(above, ModelCall) and above.lends and above._provider is None and above.record.kind == kind:
+    lender = above if isinstance(above, ModelCall) and above.lends and above.record.kind == kind else None
+    if lender is not None and lender.lend():
         leave_out(kind, context)
-        return Lent(above)
+        return Lent(lender)
     theirs = take(kind, context)
-    return Opened(tracing, start) if theirs is None else Taken(theirs, start, context)
+    opened = Opened(tracing, start) if theirs is None else Taken(theirs, start, context)
+    opened.above = lender
+    return opened
+
+
+def text_of(value: object) -> str | None:
+    """Return `value` as plain text if it is text: a class of the application's may compare in its own way."""
+    if type(value) is str:
+        return value
+    return str.__str__(value) if isinstance(value, str) else None
+
+
+def _asked_for(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a request policy judges beside its words."""
+    return {key: value for key, value in wire.items() if value is not None and key not in _SAID_OTHERWISE}
+
+
+def _offers_within(wire: Mapping[str, Any]) -> bool:
+    """Whether items of the input offer tools, as those of the Responses API may."""
+    return any(isinstance(item, Mapping) and "tools" in item for item in as_list(wire.get("input")))

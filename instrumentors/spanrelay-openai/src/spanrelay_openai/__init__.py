@@ -1,4 +1,4 @@
-"""SpanRelay instrumentor for the OpenAI Python SDK: chat, Responses, completions and embeddings, sync and async.
+"""SpanRelay instrumentor for the OpenAI Python SDK: every request that names a model, sync and async.
 
 A patch table and a route table; payloads, streams, spans and policy have their homes in `spanrelay`.
 """
@@ -22,13 +22,24 @@ class OpenAIInstrumentor(Instrumentor):
 
     package = "openai"
     requires = ("openai >= 1.66",)
-    modules = ("openai._base_client",)
+    modules = (
+        "openai._base_client",
+        "openai.resources.realtime.realtime",
+        "openai.resources.beta.realtime.realtime",
+        "openai.resources.realtime.translations.translations",
+        "openai.resources.responses.responses",
+        "openai.resources.beta.responses.responses",
+        "openai.resources.live.live",
+    )
     name = "spanrelay_openai"
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
-        """The base client's two colours of `request`, and where it turns an HTTP response into its own."""
+        """The base client's two colours of `request`, where it makes a response its own, and each `connect`."""
         from spanrelay.instrumentation.stainless import StainlessAPI
-        from spanrelay_openai.routes import ROUTES, provider_of
+        from spanrelay_openai import sockets
+        from spanrelay_openai.routes import ROUTES, deployment_of, provider_of
 
-        return StainlessAPI(ROUTES, provider_of, tracing).patches("openai._base_client")
+        return StainlessAPI(ROUTES, provider_of, tracing, deployment_of).patches(
+            "openai._base_client"
+        ) + sockets.patches(tracing)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
 
-from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
+from spanrelay.codecs import openai_chat, openai_compaction, openai_completions, openai_embeddings, openai_responses
 from spanrelay.instrumentation.stainless import Route
 
 ROUTES = {
     "/chat/completions": Route(openai_chat),
     "/responses": Route(openai_responses, ends_with_done=False),
+    "/responses/compact": Route(openai_compaction, ends_with_done=False, answers=False),
     "/embeddings": Route(openai_embeddings, "embedder"),
     "/completions": Route(openai_completions),
 }
-"""The inference routes. A longer path that ends like a shorter one stands before it."""
+"""The inference routes. A longer path that ends like a shorter one stands before it.
+
+What is posted elsewhere and names a model is a model call too, of which no more than that is read.
+"""
 
 _PROVIDERS = {
     "api.deepseek.com": "deepseek",
@@ -34,3 +40,14 @@ def provider_of(client: Any, host: str) -> str:
         return _PROVIDERS[host]
     azure = type(client).__name__.endswith("AzureOpenAI") or host.endswith((".openai.azure.com", ".azure-api.net"))
     return "azure.ai.openai" if azure else "openai"
+
+
+def deployment_of(client: Any, url: str, body: Any) -> str | None:
+    """Return the model that an Azure client makes a part of the URL, where its base URL names none; else None."""
+    azure = sys.modules.get("openai.lib.azure")
+    if azure is None or not isinstance(client, azure.BaseAzureClient) or not isinstance(body, Mapping):
+        return None
+    model = cast("Mapping[str, Any]", body).get("model")
+    if model is None or url not in azure._deployments_endpoints or "/deployments" in str(client.base_url.path):
+        return None
+    return str(model)

@@ -41,15 +41,22 @@ class Meter:
         context.use(execution_intercept(name="counts", kinds=kinds, priority=INNERMOST)(self._count))
 
     def _judge(self, call: Any) -> str | None:
+        if _is_paid(call, self):
+            return None
         return self._counts.refusal(self._shares(call), tool=call.kind == "tool")
 
     def _count(self, call: Any) -> Generator[Any, Any, None]:
+        if _is_paid(call, self, take=True):
+            yield call
+            return
         shares, tool = self._shares(call), call.kind == "tool"
         reads = self._reads_usage and not tool
         estimate = _tokens(_json.dumps(call.outgoing())) if reads else 0
         reason = self._counts.admit(shares, tool=tool, tokens=estimate)
         if reason is not None:
             raise GuardrailRejected(reason, self._name)
+        if not tool:
+            call.pay(self)
         if not reads:
             yield call
             return
@@ -82,6 +89,11 @@ class Meter:
             return self._process
         session = call.record.session_id or call.span.get_span_context().trace_id
         return ((session, self._session, "this session"), *self._process)
+
+
+def _is_paid(call: Any, meter: Meter, *, take: bool = False) -> bool:
+    """Whether this sending has been counted at a framework's call: one sending counts once."""
+    return call.kind != "tool" and call.is_paid(meter, take=take)
 
 
 def _limits_models(limits: Limits) -> bool:

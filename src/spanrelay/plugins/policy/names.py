@@ -30,19 +30,33 @@ class Judge:
 
     def _refusal(self, *names: str) -> str | None:
         for name in names:
-            for pattern, compiled in self._deny:
-                if compiled.match(name.casefold()):
-                    return f"{self._what} {name!r} is denied by {pattern!r}"
+            denial = self._denial(name)
+            if denial is not None:
+                return denial
         if self._allow is not None and not any(self._allow.match(name.casefold()) for name in names):
             return f"{self._what} {names[0]!r} is not among those allowed"
         return None
 
+    def _denial(self, name: str) -> str | None:
+        for pattern, compiled in self._deny:
+            if compiled.match(name.casefold()):
+                return f"{self._what} {name!r} is denied by {pattern!r}"
+        return None
+
     def model_refusal(self, call: Any) -> str | None:
         """Return why the model that `call` is about to be sent to may not be used, or None."""
-        model = model_of(call)
-        if model is not None:
+        model, deployment, beside = model_of(call), call.deployment, call.named_beside
+        if deployment is None and not beside and model is not None:
             return self.refusal(model)
-        return None if self._allow is None else "the request names no model, and only some are allowed"
+        # What the URL names is what runs; the body's name must not be denied, and need not be allowed.
+        runs = [deployment if deployment is not None else model, *beside]
+        reasons = (self.refusal(name) for name in runs if name is not None)
+        reason = next((reason for reason in reasons if reason is not None), None)
+        if reason is None and model is not None:
+            reason = self._denial(model)
+        if reason is None and runs == [None] and self._allow is not None:
+            reason = "the request names no model, and only some are allowed"
+        return reason
 
 
 def pattern_of(globs: list[str]) -> re.Pattern[str]:

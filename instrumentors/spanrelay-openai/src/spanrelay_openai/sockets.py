@@ -1,0 +1,134 @@
+"""Connections by WebSocket: judged by the model that they are opened for, once, where they name one.
+
+What passes over a connection is not seen. Where it may name any model, that is said once while policy is in force.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+from opentelemetry.context import get_current
+from opentelemetry.trace import get_current_span
+
+from spanrelay._guard import losses
+from spanrelay.codecs import plain
+from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.call import NO_CONTEXT, Opened, call_in_flight
+from spanrelay.pipeline.driver import run
+from spanrelay.pipeline.middleware import is_covered
+from spanrelay.pipeline.model import ModelCall, text_of
+from spanrelay.scopes import current_scope
+from spanrelay.tracing import Tracing
+
+_log = logging.getLogger("spanrelay")
+_told: set[str] = set()
+
+_NAMING = (
+    ("openai.resources.realtime.realtime", "Realtime"),
+    ("openai.resources.beta.realtime.realtime", "Realtime"),
+    ("openai.resources.realtime.translations.translations", "Translations"),
+)
+_SILENT = (
+    ("openai.resources.responses.responses", "Responses"),
+    ("openai.resources.beta.responses.responses", "Responses"),
+    ("openai.resources.live.live", "Live"),
+)
+
+
+class Opening(Opened):
+    """Stands in the span around: a connection is no call, and has none of its own."""
+
+    def __init__(self) -> None:
+        self.lender = self.above = None
+        self.outer = get_current()
+        self.scope, self.span, self.started = current_scope(self.outer), get_current_span(self.outer), 0
+
+
+class ConnectionCall(ModelCall):
+    """What policy is shown of a connection: the model that it is opened for."""
+
+    __slots__ = ()
+
+    def finish(self, end: int | None = None) -> None:
+        """Leave the span alone, which is somebody else's."""
+        self.context = NO_CONTEXT
+
+
+class ConnectionBoundary:
+    """The way of one connection through `connect`."""
+
+    def __init__(self, wrapped: Any, kwargs: dict[str, Any]) -> None:
+        self._wrapped = wrapped
+        self._kwargs = kwargs
+
+    def send(self, call: ModelCall) -> Any:
+        """Make what the application opens the connection with."""
+        wire = call.outgoing()
+        if wire is call.original:
+            return self._wrapped(**self._kwargs)
+        if set(wire) != {"model"} or call.named_beside:
+            raise MiddlewareError("of a connection policy can change the argument `model` alone")
+        return self._wrapped(**{**self._kwargs, "model": wire["model"]})
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """Refuse: nobody can answer in the place of a connection."""
+        raise MiddlewareError("policy cannot answer in the place of a connection; let it pass, or refuse it")
+
+
+class Sockets:
+    """The wrappers around `connect`, which is the same function for both colours."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    def connect(self, wrapped: Any, resource: Any, args: Any, kwargs: Any) -> Any:
+        """Judge the model of a connection."""
+        if not is_covered(current_scope()):
+            return wrapped(*args, **kwargs)
+        try:
+            kwargs = signature(wrapped).bind(*args, **kwargs).arguments
+        except TypeError:  # the SDK raises it again
+            return wrapped(*args, **kwargs)
+        model, query = text_of(kwargs.get("model")), kwargs.get("extra_query")
+        named = text_of(query.get("model")) if isinstance(query, Mapping) else None
+        if model is None and named is None:
+            _tell(resource)
+            return wrapped(**kwargs)
+        wire = {} if model is None else {"model": model}
+        boundary: Any = ConnectionBoundary(wrapped, kwargs)
+        call = ConnectionCall(plain, wire, boundary, self._tracing, provider="openai", opened=Opening())
+        call.named_beside = () if named is None else (named,)
+        return run(call)
+
+    def connect_to_any(self, wrapped: Any, resource: Any, args: Any, kwargs: Any) -> Any:
+        """Say that the models of a connection are not judged, unless a framework's call above was."""
+        if is_covered(current_scope()) and not isinstance(call_in_flight(), ModelCall):
+            _tell(resource)
+        return wrapped(*args, **kwargs)
+
+
+def _tell(resource: Any) -> None:
+    kind = type(resource).__name__.removeprefix("Async")
+    if kind not in _told:
+        _told.add(kind)
+        losses.add("kinds of connection that policy does not see into")
+        _log.warning(
+            "%s.connect opens a WebSocket whose messages may name any model, and policy does not see them; "
+            "ask over HTTP where policy must hold",
+            kind.lower(),
+        )
+
+
+def patches(tracing: Tracing) -> tuple[Patch, ...]:
+    """Both colours of each `connect`; older SDKs have fewer."""
+    sockets = Sockets(tracing)
+    places = [(*place, sockets.connect) for place in _NAMING] + [(*place, sockets.connect_to_any) for place in _SILENT]
+    return tuple(
+        Patch(module, f"{colour}{owner}.connect", wrapper, newer=True)
+        for module, owner, wrapper in places
+        for colour in ("", "Async")
+    )

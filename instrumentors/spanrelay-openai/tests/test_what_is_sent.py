@@ -1,0 +1,449 @@
+"""Policy judges what is sent, where it is sent: every route, every spelling, every place that names a model."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai._base_client import make_request_options
+from pydantic import BaseModel, Field
+
+import spanrelay
+from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, use
+from spanrelay._guard import losses
+from spanrelay.errors import MiddlewareError
+from spanrelay.plugins.policy import PolicyConfig
+from spanrelay.plugins.policy.names import Judge
+from spanrelay.plugins.policy.settings import Names
+from spanrelay.semconv import names
+from spanrelay_openai import OpenAIInstrumentor, sockets
+from spanrelay_testkit.capture import Capture, asked
+from spanrelay_testkit.exchange import raw, reply
+from spanrelay_testkit.half import Half
+from spanrelay_testkit.model_server import ModelServer
+
+Ask = Callable[[Any], Any]
+SYNC, ASYNC = Half(asynchronous=False), Half(asynchronous=True)
+QUESTION: Any = [{"role": "user", "content": "hi"}]
+SECRET = "secret-1"
+BODY: dict[str, Any] = {"model": SECRET, "messages": QUESTION}
+BYTES = json.dumps(BODY).encode()
+FORM = {"headers": {"Content-Type": "multipart/form-data"}}
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of routes and arguments that the SDK phases out
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer(lambda request: raw(b'{"id": "1", "usage": {"input_tokens": 4, "output_tokens": 2}}')) as server:
+        yield server
+
+
+@pytest.fixture
+def instrumented(capture: Capture) -> Iterator[Capture]:
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    yield capture
+    instrumentor.uninstrument()
+
+
+def models(**lists: Any) -> Any:
+    """The guardrail of the plugin `policy` for names of models."""
+    return guardrail(name="models", kinds=["llm", "embedder"])(Judge("model", Names(**lists)).model_refusal)
+
+
+def post(url: str = "/chat/completions", **options: Any) -> Ask:
+    return lambda client: client.post(url, cast_to=object, **options)
+
+
+class Aliased(BaseModel):
+    """A body whose fields are called otherwise on the wire."""
+
+    which: str = Field(alias="model")
+
+
+FORMS: dict[str, Ask] = {
+    "content of bytes": post(content=BYTES),
+    "content of text": post(content=BYTES.decode()),
+    "content with a byte order mark": post(content=b"\xef\xbb\xbf" + BYTES),
+    "content in UTF-16": post(content=BYTES.decode().encode("utf-16")),
+    "a body of bytes": post(body=BYTES),
+    "a body of a model": post(body=Aliased(model=SECRET)),
+    "only an extra body": post(options=make_request_options(extra_body=BODY)),
+    "an extra body over the body": post(
+        body={"model": "ok", "messages": []}, options=make_request_options(extra_body={"model": SECRET})
+    ),
+    **{
+        url: post(url, body=BODY)
+        for url in (
+            "/chat/completions#x",
+            "/chat/%63ompletions",
+            "/chat/%2563ompletions",
+            "/chat/completions/x/..",
+            "/chat/./completions",
+            "/chat/completions/",
+            "/chat/completions;v=1",
+            "/Chat/Completions",
+            "/chat/completions?a=1",
+            "//chat/completions",
+            "chat/completions",
+            "/somewhere/else",
+        )
+    },
+    "a base URL that ends in the route": lambda client: post("/completions", body=BODY)(
+        client.with_options(base_url=f"{client.base_url}chat")
+    ),
+    "another method's case": lambda client: client.request(
+        cast_to=object, options=openai._models.FinalRequestOptions.construct(method="POST", url="/x", json_data=BODY)
+    ),
+    "a query": lambda client: client.chat.completions.create(
+        model="ok", messages=QUESTION, extra_query={"model": SECRET}
+    ),
+    "a query in the URL": post("/anything?model=secret-1", body={"a": 1}),
+    "a query of the client": lambda client: post(body={"model": "ok"})(
+        client.with_options(default_query={"model": SECRET})
+    ),
+    "a deployment in the URL": post("/openai/deployments/secret-1/chat/completions", body={"model": "ok"}),
+    "a deployment in the base URL": lambda client: post(body={"model": "ok"})(
+        client.with_options(base_url=f"{client.base_url}deployments/secret-1")
+    ),
+    "responses.compact": lambda client: client.responses.compact(model=SECRET, input="hi"),
+    "responses.input_tokens.count": lambda client: client.responses.input_tokens.count(model=SECRET, input="hi"),
+    "images.generate": lambda client: client.images.generate(model=SECRET, prompt="hi"),
+    "images.edit": lambda client: client.images.edit(model=SECRET, prompt="hi", image=b"abc"),
+    "audio.speech": lambda client: client.audio.speech.create(model=SECRET, input="hi", voice="alloy"),
+    "audio.transcriptions": lambda client: client.audio.transcriptions.create(model=SECRET, file=b"abc"),
+    "audio.translations": lambda client: client.audio.translations.create(model=SECRET, file=b"abc"),
+    "moderations": lambda client: client.moderations.create(model=SECRET, input="hi"),
+    "videos": lambda client: client.videos.create(model=SECRET, prompt="hi"),
+    "beta.threads.runs": lambda client: client.beta.threads.runs.create("t", assistant_id="a", model=SECRET),
+}
+
+
+def client_of(half: Half, server: ModelServer) -> Any:
+    kind: Any = openai.AsyncOpenAI if half.asynchronous else openai.OpenAI
+    return kind(base_url=server.url, api_key="none", max_retries=0)
+
+
+@pytest.mark.parametrize("half", [SYNC, ASYNC], ids=["sync", "async"])
+@pytest.mark.parametrize("ask", FORMS.values(), ids=FORMS)
+async def test_a_denied_model_is_not_asked_in_any_form(
+    half: Half, ask: Ask, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(half, server)
+    with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+        await half.settle(ask(client))
+    await half.close(client)
+    assert server.requests == []
+    assert [span.name for span in instrumented.spans if span.attributes and names.PROVIDER in span.attributes] != []
+
+
+UNREADABLE: dict[str, Ask] = {
+    "a file": lambda client: post(content=io.BytesIO(BYTES))(client),
+    "an iterator": lambda client: post(content=iter([BYTES]))(client),
+    "a list": post(body=[BODY]),
+    "bytes that are no JSON": post(content=b"model=secret-1"),
+    "a member twice": post(content=b'{"model": "secret-1", "messages": [], "model": "ok"}'),
+    "a form's field among its files": post(
+        "/audio/transcriptions", files={"model": (None, "secret-1"), "file": b"abc"}, options=FORM
+    ),
+}
+
+
+@pytest.mark.parametrize("ask", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_read_is_refused_under_policy_and_sent_without(
+    ask: Ask, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(SYNC, server)
+    with use(guardrail(name="any")(lambda call: None)), pytest.raises(MiddlewareError, match="cannot judge") as raised:
+        ask(client)
+    assert server.requests == []
+    assert "pass" in str(raised.value)
+    ask(client)
+    client.close()
+    assert len(server.requests) == 1
+    assert len([span for span in instrumented.spans if span.name.startswith(("chat", "generate_content"))]) == 2
+
+
+@pytest.mark.parametrize("ask", FORMS.values(), ids=FORMS)
+def test_policy_that_changes_nothing_changes_no_byte_of_the_request(
+    ask: Ask, server: ModelServer, capture: Capture
+) -> None:
+    instrumentor, client = OpenAIInstrumentor(), client_of(SYNC, server)
+    ask(client)
+    instrumentor.instrument(tracer_provider=capture.provider)
+
+    @execution_intercept
+    def look(call: Any) -> Any:
+        assert call.request is not None
+        yield call
+
+    with use(look), use(request_intercept(name="read")(lambda call: repr(call.wire) and None)):
+        ask(client)
+    instrumentor.uninstrument()
+    client.close()
+    bare, ours = server.requests
+    assert (bare.path, bare.query) == (ours.path, ours.query)
+    if b"boundary" not in bare.raw[:200] and "multipart" not in str(bare.headers):
+        assert bare.raw == ours.raw
+    assert len(capture.spans) == 1
+
+
+def test_a_body_of_bytes_is_recorded_and_rewritten_like_any_other(server: ModelServer, instrumented: Capture) -> None:
+    @request_intercept
+    def other(call: Any) -> None:
+        call.request.model = "ok"
+
+    client = client_of(SYNC, server)
+    post(content=BYTES)(client)
+    with use(other):
+        post(content=BYTES)(client)
+    client.close()
+    assert [request.body["model"] for request in server.requests] == [SECRET, "ok"]
+    assert [asked(span) for span in instrumented.spans] == ["hi", "hi"]
+
+
+# --- Azure ---
+
+
+def azure(server: ModelServer, **more: Any) -> Any:
+    return openai.AzureOpenAI(
+        azure_endpoint=server.address, api_version="preview", api_key="none", max_retries=0, **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("lists", "deployment", "asked_for", "sent"),
+    [
+        ({"deny": ["secret-*"]}, "secret-1", "ok", False),
+        ({"deny": ["secret-*"]}, "ok", "secret-1", False),
+        ({"deny": ["secret-*"]}, "ok", "fine", True),
+        ({"allow": ["ok"]}, "ok", "gpt-5", True),
+        ({"allow": ["ok"]}, "gpt-5", "ok", False),
+        ({"allow": ["ok"]}, None, "ok", True),
+        ({"allow": ["ok"]}, None, "gpt-5", False),
+    ],
+)
+def test_on_azure_the_deployment_is_what_runs(
+    lists: Any, deployment: str | None, asked_for: str, sent: bool, server: ModelServer, instrumented: Capture
+) -> None:
+    client = azure(server, azure_deployment=deployment) if deployment else azure(server)
+    with use(models(**lists)):
+        if sent:
+            client.chat.completions.create(model=asked_for, messages=QUESTION)
+        else:
+            with pytest.raises(GuardrailRejected):
+                client.chat.completions.create(model=asked_for, messages=QUESTION)
+    client.close()
+    assert len(server.requests) == sent
+
+
+@pytest.mark.parametrize("model", ["secret-1", "ok"])
+def test_the_deployment_that_azure_makes_of_the_body_is_judged_beside_what_an_extra_body_says(
+    model: str, server: ModelServer, instrumented: Capture
+) -> None:
+    other = {"secret-1": "ok", "ok": "secret-1"}[model]
+    with azure(server) as client, use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected):
+        client.chat.completions.create(model=model, messages=QUESTION, extra_body={"model": other})
+    assert server.requests == []
+
+
+def test_the_deployment_follows_the_model_that_policy_puts_there(server: ModelServer, instrumented: Capture) -> None:
+    judged: list[Any] = []
+
+    @request_intercept
+    def other(call: Any) -> None:
+        call.request.model = "ok"
+
+    with azure(server) as client, use(other), use(guardrail(name="j")(lambda c: judged.append(c.deployment))):
+        client.chat.completions.create(model="secret-1", messages=QUESTION)
+    assert judged == ["ok"]
+    assert server.requests[0].path == "/openai/deployments/ok/chat/completions"
+
+
+def test_azures_images_without_a_model_are_judged_by_their_deployment(
+    server: ModelServer, instrumented: Capture
+) -> None:
+    with azure(server, azure_deployment=SECRET) as client:
+        with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected):
+            client.images.generate(prompt="hi")
+        with use(models(allow=["ok"])), pytest.raises(GuardrailRejected):
+            client.images.generate(prompt="hi")
+    assert server.requests == []
+
+
+# --- what is recorded of a plain call ---
+
+
+@pytest.mark.parametrize("half", [SYNC, ASYNC], ids=["sync", "async"])
+async def test_a_plain_call_says_its_model_its_prompt_and_its_usage(
+    half: Half, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(half, server)
+    await half.settle(client.images.generate(model="gpt-image-1", prompt="a blue sky"))
+    await half.close(client)
+    attributes = instrumented.span.attributes or {}
+    assert instrumented.span.name == "generate_content gpt-image-1"
+    assert asked(instrumented.span) == "a blue sky"
+    assert (attributes[names.OPERATION], attributes["gen_ai.usage.output_tokens"]) == ("generate_content", 2)
+
+
+def test_of_sound_no_byte_is_kept(capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+
+    @execution_intercept
+    def look(call: Any) -> Any:
+        yield call
+        kept.append((call.body, call.arrived))
+
+    with ModelServer(lambda request: raw(b"\x00" * 1000, "audio/mpeg")) as server, use(look):
+        client = client_of(SYNC, server)
+        answer = client.audio.speech.create(model="tts-1", input="hello", voice="alloy")
+        assert answer.content == b"\x00" * 1000
+        with client.audio.speech.with_streaming_response.create(model="tts-1", input="x", voice="alloy") as stream:
+            assert b"".join(stream.iter_bytes()) == b"\x00" * 1000
+        client.close()
+    instrumentor.uninstrument()
+    assert kept == [(None, None)] * 2
+    assert asked(capture.spans[0]) == "hello"
+
+
+def test_a_plain_call_beneath_a_frameworks_does_not_take_its_span(server: ModelServer, instrumented: Capture) -> None:
+    from spanrelay.codecs import openai_chat
+    from spanrelay.pipeline.driver import run
+    from spanrelay.pipeline.managed import ModelBoundary
+    from spanrelay.pipeline.model import ModelCall
+    from spanrelay.tracing import default_tracing
+
+    client = client_of(SYNC, server)
+
+    def moderated(wire: Any) -> Any:
+        client.moderations.create(model="omni", input="hi")
+        return client.chat.completions.create(model="m", messages=QUESTION).model_dump()
+
+    boundary = ModelBoundary(moderated, stream=False)
+    call = ModelCall(openai_chat, {"model": "m", "messages": QUESTION}, boundary, default_tracing(), provider="any")
+    call.lends = True
+    run(call)
+    client.close()
+    assert [span.name for span in instrumented.spans] == ["generate_content omni", "chat m"]
+
+
+def test_a_compaction_is_a_call_of_its_model_and_says_what_was_made(instrumented: Capture) -> None:
+    user = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+    body = {
+        "id": "resp_1",
+        "object": "response.compaction",
+        "created_at": 1,
+        "output": [user, {"type": "compaction", "id": "cmp_1", "encrypted_content": "abc"}],
+        "usage": {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12},
+    }
+    with ModelServer([raw(json.dumps(body).encode())]) as server:
+        client = client_of(SYNC, server)
+        client.responses.compact(model="gpt-5", input=[user], instructions="be brief")
+        client.close()
+    attributes = instrumented.span.attributes or {}
+    assert (instrumented.span.name, asked(instrumented.span)) == ("chat gpt-5", "hi")
+    assert attributes["gen_ai.usage.input_tokens"] == 9
+    assert "hi" not in str(attributes[names.OUTPUT_MESSAGES])
+    assert "compaction" in str(attributes[names.OUTPUT_MESSAGES])
+
+
+# --- the application is not touched ---
+
+
+@pytest.mark.parametrize("half", [SYNC, ASYNC], ids=["sync", "async"])
+async def test_the_time_that_a_streamed_response_took_is_there(half: Half, instrumented: Capture) -> None:
+    with ModelServer(lambda request: reply("Blue.", gzip=True)) as server:
+        client = client_of(half, server)
+        create = client.chat.completions.with_streaming_response.create
+        for stream in (False, True):
+            async with half.entered(create(model="gpt-5", messages=QUESTION, stream=stream)) as response:
+                await half.settle(response.read())
+                assert response.elapsed.total_seconds() > 0
+            assert response.http_response.stream._start > 0
+        await half.close(client)
+
+
+def test_a_policy_of_files_counts_a_compaction(server: ModelServer, instrumented: Capture) -> None:
+    from spanrelay.plugins.policy.counts import Counts, Limits
+    from spanrelay.plugins.policy.meter import Meter
+
+    used: list[Any] = []
+
+    class Context:
+        use = staticmethod(used.append)
+
+    Meter(PolicyConfig(process=Limits(max_calls=1)), Counts(lambda: 0.0), "limits").use(Context())  # type: ignore[arg-type] - all that it uses
+    client = client_of(SYNC, server)
+    with use(used[0]), use(used[1]), spanrelay.scope("s"):
+        client.responses.compact(model="gpt-5", input="hi")
+        with pytest.raises(GuardrailRejected, match="1 of the 1 model calls"):
+            client.responses.compact(model="gpt-5", input="hi")
+    client.close()
+    assert len(server.requests) == 1
+
+
+# --- connections ---
+
+
+CONNECTIONS: dict[str, Ask] = {
+    "realtime": lambda client: client.realtime.connect(model=SECRET),
+    "a realtime query": lambda client: client.realtime.connect(model="ok", extra_query={"model": SECRET}),
+    "only a realtime query": lambda client: client.realtime.connect(extra_query={"model": SECRET}),
+    "beta.realtime": lambda client: client.beta.realtime.connect(model=SECRET),
+    "realtime.translations": lambda client: client.realtime.translations.connect(model=SECRET),
+}
+
+
+@pytest.mark.parametrize("half", [SYNC, ASYNC], ids=["sync", "async"])
+@pytest.mark.parametrize("connect", CONNECTIONS.values(), ids=CONNECTIONS)
+async def test_a_connection_for_a_denied_model_is_not_opened(
+    half: Half, connect: Ask, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(half, server)
+    assert connect(client) is not None
+    with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+        connect(client)
+    with use(models(deny=["other"])):
+        assert type(connect(client)).__name__.endswith("ConnectionManager")
+    await half.close(client)
+    assert {span.name for span in instrumented.spans} == {"run_guardrail models"}
+
+
+def test_a_connection_is_opened_for_the_model_that_policy_puts_there(
+    server: ModelServer, instrumented: Capture
+) -> None:
+    @request_intercept
+    def other(call: Any) -> None:
+        call.request.model = "ok"
+
+    client = client_of(SYNC, server)
+    with use(other):
+        manager = client.realtime.connect(model=SECRET)
+        with pytest.raises(MiddlewareError, match="`model` alone"):
+            client.realtime.connect(model=SECRET, extra_query={"model": SECRET})
+    client.close()
+    assert manager._RealtimeConnectionManager__model == "ok"
+
+
+def test_that_a_connection_is_not_seen_is_said_once_under_policy(
+    server: ModelServer, instrumented: Capture, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "_told", set())
+    client = client_of(SYNC, server)
+    client.responses.connect()
+    assert caplog.records == []
+    with use(models(deny=["secret-*"])):
+        for _ in range(2):
+            assert client.responses.connect() is not None
+    client.close()
+    [record] = caplog.records
+    assert record.getMessage().startswith("responses.connect opens a WebSocket")
+    assert losses.take() == {"kinds of connection that policy does not see into": 1}

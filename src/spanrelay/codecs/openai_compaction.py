@@ -1,0 +1,58 @@
+"""Compaction of a conversation (`/responses/compact`) of OpenAI: asked as the Responses API is.
+
+The answer repeats what users said; what the model made of the rest is the item that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from spanrelay.codecs import openai_responses
+from spanrelay.codecs.narrowing import as_list, as_mapping
+from spanrelay.codecs.openai_embeddings import WholeBody
+from spanrelay.codecs.openai_responses import decode_request, encode_request
+from spanrelay.codecs.openai_shapes import encode_error
+from spanrelay.errors import CodecError
+from spanrelay.records import ModelResponse
+
+__all__ = [
+    "accumulator",
+    "decode_request",
+    "decode_response",
+    "encode_request",
+    "encode_response",
+    "operation",
+    "stream_events",
+]
+
+operation = "chat"
+
+
+def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
+    """Read the body of an answer: the items that the model made, usage, error."""
+    made = [item for item in as_list(wire.get("output")) if as_mapping(item).get("type") == "compaction"]
+    return openai_responses.decode_response({**wire, "output": made})
+
+
+def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return `wire`, which only an error can take the place of.
+
+    Raises:
+        CodecError: the answer differs: only the provider can read what it made.
+    """
+    if wire is not None and response == decode_response(wire):
+        return dict(wire)
+    if response.error is None:
+        raise CodecError("a compaction can be read by the provider alone; return its JSON as it is")
+    return {"error": encode_error(response.error, {})}
+
+
+def accumulator() -> WholeBody:
+    """Return an accumulator for the one event of `stream_events`."""
+    return WholeBody()
+
+
+def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the body itself: compactions do not stream."""
+    yield dict(wire)

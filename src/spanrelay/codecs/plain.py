@@ -1,0 +1,104 @@
+"""A request that names a model, on a route that no other codec is for: images, speech, transcriptions, and what comes.
+
+Of the request only the model is read, and the one text that it may hold; of the answer its usage and its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.codecs.openai_embeddings import WholeBody
+from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
+from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error
+from spanrelay.codecs.patching import put
+from spanrelay.errors import CodecError
+from spanrelay.records import Message, ModelRequest, ModelResponse, Text, Usage
+
+operation = "generate_content"
+_TEXTS = ("prompt", "input")
+"""Where the text of a request stands, if it is one text."""
+
+
+def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
+    """Read the model, and a prompt or an input that is one text."""
+    place = _place_of_text(wire)
+    messages = [] if place is None else [Message("user", [Text(wire[place])])]
+    return ModelRequest(as_str(wire.get("model")), messages, stream=wire.get("stream") is True)
+
+
+def _place_of_text(wire: Mapping[str, Any]) -> str | None:
+    return next((key for key in _TEXTS if isinstance(wire.get(key), str)), None)
+
+
+def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `wire` changed where model or text differ; see `Codec.encode_request`.
+
+    Parameters are left out: whether the route has them, nobody knows.
+
+    Raises:
+        CodecError: there are instructions, tools or several messages, for which no form is known.
+    """
+    old = decode_request(wire)
+    out = dict(wire)
+    if request.model != old.model:
+        put(out, "model", request.model)
+    if request.stream != old.stream:
+        out["stream"] = request.stream
+    if request.messages != old.messages:
+        out[_place_of_text(wire) or "prompt"] = _text_of(request.messages)
+    if request.system or request.tools:
+        raise CodecError("this request holds a model and one text; remove `system` and `tools`, or edit `call.wire`")
+    return out
+
+
+def _text_of(messages: list[Message]) -> str:
+    if len(messages) == 1 and all(isinstance(part, Text) for part in messages[0].parts):
+        return messages[0].text
+    raise CodecError(f"this request holds one text, not {len(messages)} messages; edit `call.wire` instead")
+
+
+def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
+    """Read id, model, usage and error of an answer, or of the last event of a stream."""
+    usage = _usage_of(wire) or _usage_of(as_mapping(wire.get("response")))
+    return ModelResponse(as_str(wire.get("id")), as_str(wire.get("model")), usage=usage, error=decode_error(wire))
+
+
+def _usage_of(wire: Mapping[str, Any]) -> Usage | None:
+    counts = as_mapping(wire.get("usage"))
+    if "prompt_tokens" in counts:
+        return decode_usage(counts)
+    return decode_responses_answer({"usage": counts}).usage if counts else None
+
+
+def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return `wire` with another model or error.
+
+    Raises:
+        CodecError: something else differs, or there is no answer and none can be made of a record.
+    """
+    if wire is None:
+        if response.error is None:
+            raise CodecError("an answer on this route cannot be made from a record; return its JSON instead")
+        return {"error": encode_error(response.error, {})}
+    old = decode_response(wire)
+    out = dict(wire)
+    if response.model != old.model:
+        put(out, "model", response.model)
+    if response.error != old.error:
+        put(out, "error", response.error and encode_error(response.error, wire.get("error")))
+    if replace(response, model=old.model, error=old.error) != old:
+        raise CodecError("of this answer only model and error can be changed; return its JSON instead")
+    return out
+
+
+def accumulator() -> WholeBody:
+    """Return an accumulator that keeps the last event, which tells the usage."""
+    return WholeBody()
+
+
+def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the body itself as the one event."""
+    yield dict(wire)

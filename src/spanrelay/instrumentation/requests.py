@@ -1,0 +1,149 @@
+"""What a request of a Stainless SDK asks for and where it goes, read from its options as the SDK will send them.
+
+Nothing here raises, and nothing of the application's is consumed: a body that can only be read once is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qsl, unquote
+
+from spanrelay.pipeline.model import text_of
+
+_ABSENT = frozenset({"NotGiven", "Omit"})
+"""Classes of the SDKs whose instances stand for nothing."""
+_DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)")
+
+
+class Body(NamedTuple):
+    """The JSON object of a request, or the fields of its form; `unreadable` says why it is not known.
+
+    `names_model` says that a model is named all the same.
+    """
+
+    wire: Mapping[str, Any]
+    unreadable: str | None = None
+    names_model: bool = False
+
+
+class Place(NamedTuple):
+    """Where a request goes: its path, decoded and normal, and the models that its URL names.
+
+    `named` are those of the query; `follows` says that the client makes the deployment from the body's model.
+    """
+
+    path: str
+    deployment: str | None
+    named: tuple[str, ...]
+    follows: bool = False
+
+
+_NOTHING = Body({})
+
+
+def body_of(options: Any) -> Body:
+    """Return what is in the body of a request."""
+    try:
+        return _read(options)
+    except Exception as error:  # an object of the application's, read by code of its own
+        return Body({}, f"its body cannot be read ({type(error).__name__})")
+
+
+def _read(options: Any) -> Body:
+    data, extra = options.json_data, options.extra_json
+    if extra is not None:
+        data = _merged(data, extra)
+    elif type(data) is not dict:
+        data = None if type(data).__name__ in _ABSENT else data
+    if data is None or isinstance(data, bytes):
+        content = getattr(options, "content", None)  # older SDKs have none
+        data = content if data is None else data
+    wire = _parsed(data)
+    if isinstance(wire, Body):
+        return wire
+    bool(wire.get("stream"))  # an object of the application's may refuse
+    files = options.files
+    if files and "model" in _names_of(files):
+        return Body(wire, "one of its files is a field 'model'; pass the model in the body", names_model=True)
+    return Body(wire)
+
+
+def _merged(data: Any, extra: Any) -> Any:
+    """Return the body with `extra_body` in it, as the SDK puts them together."""
+    if data is None or type(data).__name__ in _ABSENT:
+        return extra
+    merged = {**data, **extra} if isinstance(data, Mapping) else data
+    return {key: value for key, value in merged.items() if type(value).__name__ != "Omit"} if merged else merged
+
+
+def _parsed(data: Any) -> Mapping[str, Any] | Body:
+    if type(data) is dict:
+        return cast("dict[str, Any]", data)
+    if isinstance(data, Mapping):
+        return dict(cast("Mapping[str, Any]", data).items())  # as the SDK reads it to write it
+    if data is None:
+        return {}
+    if isinstance(data, (bytes, bytearray, str)):
+        return _object_in(data)
+    dump = getattr(data, "model_dump", None)
+    if callable(dump) and not isinstance(data, type):
+        return cast("Mapping[str, Any]", dump(exclude_unset=True, mode="json", by_alias=True))
+    return Body({}, f"its body is of type {type(data).__name__!r}, which is no JSON object; pass a dict")
+
+
+def _object_in(data: bytes | bytearray | str) -> Mapping[str, Any] | Body:
+    """Return the JSON object in a body of bytes; one that names a member twice is read in two ways by two readers."""
+    try:
+        value = json.loads(data, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
+        return Body({}, f"its body is not JSON that everybody reads alike ({error}); pass a dict")
+    return value if isinstance(value, dict) else Body({}, "its body is no JSON object; pass a dict")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member is there twice")
+    return found
+
+
+def _names_of(files: Any) -> set[Any]:
+    items: Iterable[Any] = files if isinstance(files, Mapping) else [item[0] for item in files]
+    return {item for item in items if isinstance(item, str)}
+
+
+def place_of(client: Any, url: str) -> Place:
+    """Return where `client` sends what it is asked to send to `url`; `/` where the SDK will refuse that."""
+    try:
+        prepared = client._prepare_url(url)
+        path = normal(prepared.path)
+        query = prepared.query.decode("ascii", "replace")
+        asked = parse_qsl(query, keep_blank_values=True) + list(client.default_query.items())
+    except Exception:  # the SDK raises it again
+        return Place("/", None, ())
+    found = _DEPLOYMENT.search(path)
+    named = tuple(value for key, value in asked if key == "model" and isinstance(value, str))
+    return Place(path.casefold(), found[1] if found else None, named)
+
+
+def normal(path: str) -> str:
+    """Return a path as a server may read it: decoded, without empty or dot segments, without a slash at its end."""
+    for _ in range(5):  # a proxy in between may decode it once more
+        decoded = unquote(path)
+        if decoded == path:
+            break
+        path = decoded
+    return posixpath.normpath("/" + re.sub(r";[^/]*", "", path.replace("\\", "/")).strip().lstrip("/"))
+
+
+def named_in_query(options: Any) -> tuple[str, ...]:
+    """Return the models that `extra_query` names."""
+    try:
+        model = text_of(options.params.get("model"))
+    except Exception:  # what is no mapping is the SDK's to refuse
+        return ()
+    return () if model is None else (model,)
