@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeAlias, cast
 
 import wrapt
 
 from spanrelay._guard import guarded, losses
+from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
 from spanrelay.instrumentation import foreign
 from spanrelay.instrumentation.subclasses import derived_from, method_of, unwrap
@@ -46,12 +49,14 @@ class Patch:
 
 
 class Patches:
-    """A table in force: wraps when each module is imported, or now where it already is.
+    """A table in force: wraps each time a module is executed, or now where it has been.
+
+    A package that is imported anew has other classes, and is given a table of its own; those of before stay wrapped.
 
     Args:
         package: The distribution that is patched.
         modules: The modules whose import asks for the table.
-        table: Makes the table; called with the first of these imports, so that boot pays for nothing of it.
+        table: Makes a table; called with the first of these imports, so that boot pays for nothing of it.
     """
 
     def __init__(self, package: str, modules: tuple[str, ...], table: Callable[[], tuple[Patch, ...]]) -> None:
@@ -59,18 +64,24 @@ class Patches:
         self._modules = modules
         self._make = table
         self._table: tuple[Patch, ...] | None = None
+        """The latest."""
+        self._tables: weakref.WeakKeyDictionary[ModuleType, tuple[Patch, ...]] = weakref.WeakKeyDictionary()
+        """The table that each module was patched by."""
+        self._patched: set[str] = set()
+        """The names of the modules that were patched by the latest table."""
         self._undo: list[Callable[[], None]] = []
+        """Without hold on what it puts back: what was imported before and is used by nobody goes."""
         self._hooked = False
         self.enabled = False
 
     def apply(self) -> None:
         """Put the table in force. Hooks cannot be unregistered, so they are set once and read `enabled`."""
         self.enabled = True
-        for module in self._modules:
-            if module in sys.modules:
-                self._on_import(sys.modules[module])
-            elif not self._hooked:
-                wrapt.register_post_import_hook(self._on_import, module)
+        for name in self._modules:
+            if not self._hooked:
+                on_execution(name, self._on_import)
+            if name in sys.modules:
+                self._on_import(sys.modules[name])
         self._hooked = True
 
     def undo(self) -> None:
@@ -99,12 +110,26 @@ class Patches:
             )
 
     def _patch(self, module: ModuleType) -> None:
-        if self._table is None:
-            self._table = self._make()
+        table = self._table_of(module)
         foreign.cover(self._package)
-        missing = [patch for patch in self._table if patch.module == module.__name__ and not self._wrap(module, patch)]
+        missing = [patch for patch in table if patch.module == module.__name__ and not self._wrap(module, patch)]
         if missing:
             self._report(missing)
+
+    def _table_of(self, module: ModuleType) -> tuple[Patch, ...]:
+        """Return the table that a module was patched by before, as one that is reloaded, or the latest.
+
+        A module that replaces another of its name begins a new one: wrappers know classes of the package.
+        """
+        known = self._tables.get(module)
+        if known is not None:
+            return known
+        if self._table is None or module.__name__ in self._patched:
+            self._patched.clear()
+            self._table = self._make()
+        self._patched.add(module.__name__)
+        self._tables[module] = self._table
+        return self._table
 
     def _wrap(self, module: ModuleType, patch: Patch) -> bool:
         """Put the wrapper in its place; False where there is no such place."""
@@ -133,20 +158,20 @@ class Patches:
             wrapped(*args, **kwargs)
             put_into(derived)
 
-        def put_back() -> None:
+        def put_back(owner: type) -> None:
             for derived in derived_from(owner):
                 unwrap(derived, name, patch.wrapper)
 
         for derived in derived_from(owner):
             put_into(derived)
         # No list of them, which would keep them: a program may make classes without end.
-        self._undo.append(put_back)
+        self._remember(put_back, owner)
         hook = "__init_subclass__"
         present = vars(owner).get(hook)
         if present is None:
             present = _inherited_hook(owner)
             setattr(owner, hook, present)
-            self._undo.append(lambda: _take_away(owner, hook, present))
+            self._remember(partial(_take_away, hook), owner, present.__func__)
         self._put(owner, hook, present, Patch(patch.module, hook, made))
 
     def _put(self, owner: Any, name: str, present: Any, patch: Patch, *, remember: bool = True) -> None:
@@ -155,16 +180,15 @@ class Patches:
         wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
         setattr(owner, name, wrapper)
         if remember:
-            self._undo.append(lambda: _restore(owner, name, wrapper, present))
+            self._remember(partial(_restore, name), owner, wrapper)
         for theirs in _kept_by_others(owner, name, present):
             self._stand_below(theirs, wrapper, patch)
 
     def _stand_below(self, theirs: Any, wrapper: Any, patch: Patch) -> None:
         """Put `wrapper` between another's wrapper and the method that it keeps, so that calls do not pass ours by."""
-        present = theirs.__wrapped__
         if isinstance(theirs, wrapt.BaseObjectProxy):
             theirs.__wrapped__ = wrapper
-            self._undo.append(lambda: _take_out(theirs, wrapper, present))
+            self._remember(_take_out, theirs, wrapper)
             return
         where = (
             f"{self._package}: {getattr(theirs, '__module__', None)!r} has wrapped {patch.attribute} in a class below"
@@ -174,6 +198,17 @@ class Patches:
                 f"spanrelay: {where}, so the configured policy does not hold for it; instrument with SpanRelay first"
             )
         _log.warning("%s, so its calls are not seen; instrument with SpanRelay first", where)
+
+    def _remember(self, put_back: Callable[..., None], *whom: Any) -> None:
+        """Let `undo` call `put_back` with all of `whom`, if they are still there."""
+        references = [weakref.ref(each) for each in whom]
+
+        def step() -> None:
+            present = [reference() for reference in references]
+            if all(each is not None for each in present):
+                put_back(*present)
+
+        self._undo.append(step)
 
     def _report(self, missing: list[Patch]) -> None:
         places = ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing)
@@ -232,19 +267,19 @@ def _inherited_hook(owner: type) -> Any:
     return classmethod(cast("Any", inherited))
 
 
-def _take_out(theirs: Any, wrapper: object, present: Any) -> None:
+def _take_out(theirs: Any, wrapper: Any) -> None:
     if theirs.__wrapped__ is wrapper:
-        theirs.__wrapped__ = present
+        theirs.__wrapped__ = wrapper.__wrapped__
 
 
-def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
+def _restore(name: str, owner: Any, wrapper: Any) -> None:
     # Somebody may have wrapped the attribute again since; taking their wrapper away is not ours to do.
     if vars(owner).get(name) is wrapper:
-        setattr(owner, name, original)
+        setattr(owner, name, wrapper.__wrapped__)
 
 
-def _take_away(owner: Any, name: str, ours: object) -> None:
-    if vars(owner).get(name) is ours:
+def _take_away(name: str, owner: Any, ours: object) -> None:
+    if getattr(vars(owner).get(name), "__func__", None) is ours:
         delattr(owner, name)
 
 

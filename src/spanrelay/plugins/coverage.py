@@ -14,13 +14,13 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-import wrapt
 from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.trace import TracerProvider
 from opentelemetry.util._importlib_metadata import entry_points
 
 from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
+from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
 from spanrelay.plugins.demand import demand, end_now
 
@@ -95,9 +95,9 @@ def _apply(instrumentor: Any, tracer_provider: TracerProvider | None) -> None:
 
 def _watch(instrumentor: Any) -> None:
     for module in _own(instrumentor):
-        if module not in _watched and module not in sys.modules:
+        if module not in _watched:
             _watched.add(module)
-            wrapt.register_post_import_hook(partial(_check, instrumentor), module)
+            on_execution(module, partial(_check, instrumentor))
 
 
 def _check(instrumentor: Any, module: ModuleType) -> None:
