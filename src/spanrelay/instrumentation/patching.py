@@ -77,6 +77,7 @@ class Patches:
     def apply(self) -> None:
         """Put the table in force. Hooks cannot be unregistered, so they are set once and read `enabled`."""
         self.enabled = True
+        demand.guarded.add(self._package)
         for name in self._modules:
             if not self._hooked:
                 on_execution(name, self._on_import)
@@ -87,6 +88,7 @@ class Patches:
     def undo(self) -> None:
         """Put every attribute back, and leave wrappers that somebody still holds without effect."""
         self.enabled = False
+        demand.guarded.discard(self._package)
         foreign.uncover(self._package)
         while self._undo:
             self._undo.pop()()
@@ -231,7 +233,7 @@ def is_patched(kind: type, method: str) -> bool:
     present: Any = next((vars(owner)[method] for owner in kind.__mro__ if method in vars(owner)), None)
     while present is not None and hasattr(present, "__wrapped__"):
         wrapper, enabled = getattr(present, "_self_wrapper", None), getattr(present, "_self_enabled", None)
-        if getattr(wrapper, "__module__", "").startswith("spanrelay"):
+        if enabled is not None and getattr(wrapper, "__module__", "").startswith("spanrelay"):
             return bool(enabled() if callable(enabled) else enabled)
         present = present.__wrapped__
     return False

@@ -22,6 +22,7 @@ from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
 from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
+from spanrelay.plugins import unguarded
 from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
@@ -35,12 +36,13 @@ def watch() -> None:
 
     Raises:
         ConfigurationError: an instrumentor cannot be imported, so that nobody knows what it is for, or an SDK that
-            has been imported cannot be instrumented.
+            has been imported cannot be instrumented, or has no instrumentor where the files say that this stops.
     """
     for instrumentor in _installed():
         if _imported(instrumentor):
             _apply(instrumentor, None)
         _watch(instrumentor)
+    unguarded.watch(http=True)
     demand.held = True
 
 
@@ -53,6 +55,7 @@ def cover(tracer_provider: TracerProvider | None = None) -> None:
     for instrumentor in _installed():
         _apply(instrumentor, tracer_provider)
         _watch(instrumentor)
+    unguarded.watch(http=True)
     demand.held = True
 
 
