@@ -28,6 +28,9 @@ _log = logging.getLogger("spanrelay")
 
 _REMEDY = 'install a version that SpanRelay supports, or let the program run without: [policy] on_failure = "warn"'
 
+_INSTRUMENTATION = ("opentelemetry", "openinference", "spanrelay")
+"""Whose wrappers are nothing to tell of: they keep nothing for themselves."""
+
 Wrapper: TypeAlias = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 """A wrapt wrapper: `(wrapped, instance, args, kwargs)`."""
 
@@ -71,6 +74,7 @@ class Patches:
         """The names of the modules that were patched by the latest table."""
         self._undo: list[Callable[[], None]] = []
         """Without hold on what it puts back: what was imported before and is used by nobody goes."""
+        self._told: set[str] = set()
         self._hooked = False
         self.enabled = False
 
@@ -183,8 +187,31 @@ class Patches:
         setattr(owner, name, wrapper)
         if remember:
             self._remember(partial(_restore, name), owner, wrapper)
+            self._tell_of_others(owner, present, patch)
+        for kept in _kept_as_it_is(owner, name, present):
+            self._put(kept, name, present, patch)
         for theirs in _kept_by_others(owner, name, present):
-            self._stand_below(theirs, wrapper, patch)
+            if not _holds(theirs, patch.wrapper):
+                self._stand_below(theirs, wrapper, patch)
+
+    def _tell_of_others(self, owner: Any, present: Any, patch: Patch) -> None:
+        """Say once who wrapped a method before: what holds theirs from then passes ours by."""
+        by = _wrapped_by(present)
+        if (
+            by
+            and by.partition(".")[0] not in (*_INSTRUMENTATION, patch.module.partition(".")[0])
+            and by not in self._told
+        ):
+            self._told.add(by)
+            level = logging.WARNING if demand.policy else logging.DEBUG
+            _log.log(
+                level,
+                "%s: %r has wrapped %s before SpanRelay; calls by whatever kept the method from then are not seen; "
+                "instrument with SpanRelay first",
+                self._package,
+                by,
+                patch.attribute,
+            )
 
     def _stand_below(self, theirs: Any, wrapper: Any, patch: Patch) -> None:
         """Put `wrapper` between another's wrapper and the method that it keeps, so that calls do not pass ours by."""
@@ -246,6 +273,18 @@ def _holds(present: Any, wrapper: Wrapper) -> bool:
             return True
         present = present.__wrapped__
     return False
+
+
+def _wrapped_by(present: Any) -> str:
+    """Return the module whose wrapper, or whose function, stands there; `functools.wraps` hides it."""
+    inner = getattr(present, "_self_wrapper", None) or present
+    return str(getattr(inner, "__globals__", {}).get("__name__", ""))
+
+
+def _kept_as_it_is(owner: Any, name: str, present: Any) -> list[type]:
+    """Return the classes that derive from `owner` and hold the very same method as one of their own."""
+    below = derived_from(owner) if isinstance(owner, type) else ()
+    return [derived for derived in below if vars(derived).get(name) is present]
 
 
 def _kept_by_others(owner: Any, name: str, present: Any) -> list[Any]:
