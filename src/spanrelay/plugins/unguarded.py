@@ -65,7 +65,7 @@ def unguarded() -> Iterator[str]:
     """Say of each SDK and framework that is installed that no instrumentor of ours is there for it."""
     for sdk in SDKS:
         version = version_of(sdk.package)
-        if version is not None and (sdk.ours is None or version_of(sdk.ours) is None):
+        if version is not None and not _has_instrumentor(sdk):
             only = f", when it asks a model by {sdk.service}," if sdk.service else ""
             yield f"{sdk.package} {version} is installed, and{only} nothing guards it; {_remedy(sdk)}"
 
@@ -88,6 +88,8 @@ def _met(sdk: SDK, attribute: str, module: ModuleType) -> None:
         return
     if _must_stop(sdk):
         end_now(f"spanrelay: {_unguarded(sdk)}")
+    if demand.policy and _has_instrumentor(sdk):
+        _told.add(sdk.package)  # `coverage` tells of one that is installed and left out
     _put(partial(_at_sending, sdk), attribute, module)
 
 
@@ -100,7 +102,11 @@ def _must_stop(sdk: SDK) -> bool:
     """Whether the import of an SDK is the end. Where an instrumentor is installed, `coverage` sees to that."""
     if not demand.stops_unguarded or sdk.shared or sdk.package in demand.guarded:
         return False
-    return sdk.ours is None or version_of(sdk.ours) is None
+    return not _has_instrumentor(sdk)
+
+
+def _has_instrumentor(sdk: SDK) -> bool:
+    return sdk.ours is not None and version_of(sdk.ours) is not None
 
 
 def _at_sending(sdk: SDK, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
