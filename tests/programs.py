@@ -49,9 +49,9 @@ def environment(server: ModelServer | None, settings: Mapping[str, str]) -> dict
     return {**outside, **model, **settings}
 
 
-def command(*arguments: str) -> list[str]:
-    """`opentelemetry-instrument python …` of this environment."""
-    return [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable, *arguments]
+def command(*arguments: str, python: str = sys.executable) -> list[str]:
+    """`opentelemetry-instrument python …` of this environment, or of that of another `python`."""
+    return [str(Path(python).parent / "opentelemetry-instrument"), python, *arguments]
 
 
 def run(
@@ -61,13 +61,14 @@ def run(
     *,
     launched: bool = True,
     arguments: tuple[str, ...] = (),
+    python: str = sys.executable,
     **settings: str,
 ) -> Run:
     """Run `program` in `folder`, under `opentelemetry-instrument` if it is to be `launched`, and wait for it."""
     path = folder / "program.py"
     path.write_text(program)
     done = subprocess.run(
-        [*(command(str(path)) if launched else [sys.executable, str(path)]), *arguments],
+        [*(command(str(path), python=python) if launched else [python, str(path)]), *arguments],
         cwd=folder,
         env=environment(server, settings),
         capture_output=True,

@@ -11,7 +11,19 @@ FLOORS: list[list[str]] = [
     ["registry", "tracing", "scopes", "propagation"],
     ["pipeline"],
     ["telemetry", "trajectory"],
-    ["config", "installed", "plugins", "instrumentation", "otlp", "atof", "atif", "sdk", "runtime"],
+    [
+        "config",
+        "installed",
+        "imports",
+        "providers",
+        "plugins",
+        "instrumentation",
+        "otlp",
+        "atof",
+        "atif",
+        "sdk",
+        "runtime",
+    ],
     ["distro", "cli", "__main__", "testing"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "trajectory")}

@@ -246,7 +246,13 @@ TABLE: tuple[Setting, ...] = (
         "Span bytes kept in memory while the collector cannot be reached.",
     ),
     Setting("metrics", "SPANRELAY_METRICS", _boolean, "true or false", "Record the GenAI metrics."),
-    Setting("quiet", "SPANRELAY_QUIET", _boolean, "true or false", "Print no line about where trajectories are."),
+    Setting(
+        "quiet",
+        "SPANRELAY_QUIET",
+        _boolean,
+        "true or false",
+        "Print no line about where trajectories are, and none at exit about SDKs that were used and not recorded.",
+    ),
     Setting(
         "propagate",
         "SPANRELAY_PROPAGATE",

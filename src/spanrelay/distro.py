@@ -19,6 +19,7 @@ from spanrelay import config
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
 from spanrelay.errors import ConfigurationError
+from spanrelay.plugins import unguarded
 from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand, end_boot
 from spanrelay.sdk import SpanRelayConfigurator
@@ -59,6 +60,8 @@ def pre_instrument() -> None:
         config.tell(problem)
     config.warn_of_unknown_names()
     _install_policy(settings)
+    if not (demand.policy or settings.disabled or settings.quiet):
+        unguarded.watch()
     if losses.counted() or (demand.policy and not demand.stops):  # what such a file cannot have is told at the end
         atexit.register(_report_losses)
     carrier = config.trace_of_environment()

@@ -25,6 +25,7 @@ from spanrelay.config import Settings
 from spanrelay.instrumentation.foreign import stand_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
 from spanrelay.pipeline.stream import abandon_all
+from spanrelay.plugins import unguarded
 from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand
 from spanrelay.telemetry.front import put_in_front
@@ -163,6 +164,8 @@ def _hold_policy(settings: Settings, tracer_provider: TracerProvider | None) -> 
         from spanrelay.plugins.coverage import cover  # looks through what is installed
 
         cover(tracer_provider)
+    elif not (settings.disabled or settings.quiet):
+        unguarded.watch()
 
 
 def _warn_of_differences(settings: Settings, runtime: Runtime | None) -> None:

@@ -64,6 +64,36 @@ def test_a_wrapper_that_somebody_put_before_us_into_a_class_below_does_not_pass_
     assert (module.Client().ask(), module.Special().ask()) == (1, 3)
 
 
+def test_a_class_below_that_keeps_the_method_itself_does_not_pass_ours_by(package: Patches) -> None:
+    module: Any = sys.modules["patched_by_a_test"]
+    module.Special.ask = kept = module.Client.ask
+    package.apply()
+    assert (module.Client().ask(), module.Special().ask()) == (2, 2)
+    package.undo()
+    assert vars(module.Special)["ask"] is kept
+
+
+@pytest.mark.parametrize("policy", [False, True])
+@pytest.mark.parametrize("kind", ["wrapt", "a function"])
+def test_a_wrapper_that_was_there_before_us_is_told_once(
+    package: Patches, policy: bool, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module: Any = sys.modules["patched_by_a_test"]
+    below = module.Client.ask
+    if kind == "wrapt":
+        wrapt.wrap_function_wrapper(module, "Client.ask", plus_one)
+    else:
+        module.Client.ask = functools.wraps(below)(lambda self: below(self) + 1)
+    monkeypatch.setattr(demand, "policy", policy)
+    caplog.set_level("DEBUG", "spanrelay")
+    for _ in range(2):
+        package.apply()
+        assert module.Client().ask() == 4
+        package.undo()
+    [told] = [record for record in caplog.records if "has wrapped Client.ask before SpanRelay" in record.message]
+    assert told.levelname == ("WARNING" if policy else "DEBUG")
+
+
 @pytest.mark.parametrize("stops", [False, True])
 def test_a_wrapper_below_that_cannot_be_reached_is_told_and_no_policy_is_missed(
     package: Patches, stops: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -143,7 +143,7 @@ def test_a_program_that_no_file_concerns_imports_nothing_of_plugins(tmp_path: Pa
     program = "import sys\nprint([n for n in sys.modules if n.startswith('spanrelay.p') and n.count('.') < 2])\n"
     program += "print('tomllib' in sys.modules, 'spanrelay.plugins.activation' in sys.modules)"
     ran = run(program, tmp_path)
-    assert ran.out.splitlines() == ["['spanrelay.plugins']", "False False"]
+    assert ran.out.splitlines() == ["['spanrelay.plugins', 'spanrelay.providers']", "False False"]
 
 
 def test_an_sdk_that_is_not_instrumented_ends_the_program_on_import(tmp_path: Path, server: ModelServer) -> None:

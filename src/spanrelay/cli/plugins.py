@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from opentelemetry.util._importlib_metadata import EntryPoint
 
@@ -18,6 +18,7 @@ from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Component, Plan, make_plan, without_secrets
 from spanrelay.plugins.files import Layer
 from spanrelay.plugins.loading import Shelf, installed, load
+from spanrelay.plugins.unguarded import unguarded
 
 ACTIONS = {
     "list": "list the installed plugins",
@@ -80,6 +81,7 @@ def judge(plan: Plan, files: list[PolicyFile]) -> int:
     """Print what is wrong, or which files are well."""
     for diagnostic in plan.diagnostics:
         print(f"{diagnostic.level}: {diagnostic}")
+    _warn_of_unguarded(plan, sys.stdout)
     if not plan.errors:
         print(", ".join(f"{file.path}: valid" for file in files) or "no configuration file")
     return 1 if plan.errors else 0
@@ -91,7 +93,14 @@ def show(plan: Plan) -> int:
         print_outline(_tree(layer, plan.components), sys.stdout)
     for diagnostic in plan.diagnostics:
         print(f"{diagnostic.level}: {diagnostic}", file=sys.stderr)
+    _warn_of_unguarded(plan, sys.stderr)
     return 1 if plan.errors else 0
+
+
+def _warn_of_unguarded(plan: Plan, out: TextIO) -> None:
+    """Say which installed SDKs would pass by what the files ask for."""
+    for each in unguarded() if plan.components else ():
+        print(f"warning: {each}", file=out)
 
 
 def _tree(layer: Layer, components: list[Component]) -> Branch:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -111,7 +112,7 @@ class Instrumentor(BaseInstrumentor):
         self._undo_optional()
         provider: TracerProvider | None = kwargs.get("tracer_provider", self._provider)
         self._provider = provider
-        # A table lives as long as the process: hooks and cached bound methods keep the first one.
+        # A table lives as long as the process: hooks and cached bound methods keep it.
         if self._patches is None:
             self._patches = Patches(self.package, self.modules, self._table)
         elif self._tracing is not None:
@@ -149,8 +150,16 @@ class Instrumentor(BaseInstrumentor):
         from spanrelay.tracing import Tracing
 
         open_latches()
-        self._tracing = Tracing(self.name, self.version, self._provider)
+        if self._tracing is None:
+            self._tracing = Tracing(self.name, self.version, self._provider)
+        else:
+            self._forget_own_modules()
         return self.patches(self._tracing)
+
+    def _forget_own_modules(self) -> None:
+        """Let the next table import anew what it needs: the package is another, and these hold classes of the old."""
+        for module in [each for each in sys.modules if each.startswith(f"{self.name}.")]:
+            del sys.modules[module]
 
     def _undo_optional(self) -> None:
         if self._optional is not None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeAlias, cast
 
 import wrapt
 
 from spanrelay._guard import guarded, losses
+from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
 from spanrelay.instrumentation import foreign
 from spanrelay.instrumentation.subclasses import derived_from, method_of, unwrap
@@ -24,6 +27,9 @@ from spanrelay.plugins.demand import demand, end_now
 _log = logging.getLogger("spanrelay")
 
 _REMEDY = 'install a version that SpanRelay supports, or let the program run without: [policy] on_failure = "warn"'
+
+_INSTRUMENTATION = ("opentelemetry", "openinference", "spanrelay")
+"""Whose wrappers are nothing to tell of: they keep nothing for themselves."""
 
 Wrapper: TypeAlias = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 """A wrapt wrapper: `(wrapped, instance, args, kwargs)`."""
@@ -48,12 +54,14 @@ class Patch:
 
 
 class Patches:
-    """A table in force: wraps when each module is imported, or now where it already is.
+    """A table in force: wraps each time a module is executed, or now where it has been.
+
+    A package that is imported anew has other classes, and is given a table of its own; those of before stay wrapped.
 
     Args:
         package: The distribution that is patched.
         modules: The modules whose import asks for the table.
-        table: Makes the table; called with the first of these imports, so that boot pays for nothing of it.
+        table: Makes a table; called with the first of these imports, so that boot pays for nothing of it.
     """
 
     def __init__(self, package: str, modules: tuple[str, ...], table: Callable[[], tuple[Patch, ...]]) -> None:
@@ -61,23 +69,32 @@ class Patches:
         self._modules = modules
         self._make = table
         self._table: tuple[Patch, ...] | None = None
+        """The latest."""
+        self._tables: weakref.WeakKeyDictionary[ModuleType, tuple[Patch, ...]] = weakref.WeakKeyDictionary()
+        """The table that each module was patched by."""
+        self._patched: set[str] = set()
+        """The names of the modules that were patched by the latest table."""
         self._undo: list[Callable[[], None]] = []
+        """Without hold on what it puts back: what was imported before and is used by nobody goes."""
+        self._told: set[str] = set()
         self._hooked = False
         self.enabled = False
 
     def apply(self) -> None:
         """Put the table in force. Hooks cannot be unregistered, so they are set once and read `enabled`."""
         self.enabled = True
-        for module in self._modules:
-            if module in sys.modules:
-                self._on_import(sys.modules[module])
-            elif not self._hooked:
-                wrapt.register_post_import_hook(self._on_import, module)
+        demand.guarded.add(self._package)
+        for name in self._modules:
+            if not self._hooked:
+                on_execution(name, self._on_import)
+            if name in sys.modules:
+                self._on_import(sys.modules[name])
         self._hooked = True
 
     def undo(self) -> None:
         """Put every attribute back, and leave wrappers that somebody still holds without effect."""
         self.enabled = False
+        demand.guarded.discard(self._package)
         foreign.uncover(self._package)
         while self._undo:
             self._undo.pop()()
@@ -101,13 +118,27 @@ class Patches:
             )
 
     def _patch(self, module: ModuleType) -> None:
-        if self._table is None:
-            self._table = self._make()
+        table = self._table_of(module)
         foreign.cover(self._package)
-        here = [patch for patch in self._table if patch.module == module.__name__]
+        here = [patch for patch in table if patch.module == module.__name__]
         missing = [patch for patch in here if not self._wrap(module, patch) and not patch.newer]
         if missing:
             self._report(missing)
+
+    def _table_of(self, module: ModuleType) -> tuple[Patch, ...]:
+        """Return the table that a module was patched by before, as one that is reloaded, or the latest.
+
+        A module that replaces another of its name begins a new one: wrappers know classes of the package.
+        """
+        known = self._tables.get(module)
+        if known is not None:
+            return known
+        if self._table is None or module.__name__ in self._patched:
+            self._patched.clear()
+            self._table = self._make()
+        self._patched.add(module.__name__)
+        self._tables[module] = self._table
+        return self._table
 
     def _wrap(self, module: ModuleType, patch: Patch) -> bool:
         """Put the wrapper in its place; False where there is no such place."""
@@ -136,20 +167,20 @@ class Patches:
             wrapped(*args, **kwargs)
             put_into(derived)
 
-        def put_back() -> None:
+        def put_back(owner: type) -> None:
             for derived in derived_from(owner):
                 unwrap(derived, name, patch.wrapper)
 
         for derived in derived_from(owner):
             put_into(derived)
         # No list of them, which would keep them: a program may make classes without end.
-        self._undo.append(put_back)
+        self._remember(put_back, owner)
         hook = "__init_subclass__"
         present = vars(owner).get(hook)
         if present is None:
             present = _inherited_hook(owner)
             setattr(owner, hook, present)
-            self._undo.append(lambda: _take_away(owner, hook, present))
+            self._remember(partial(_take_away, hook), owner, present.__func__)
         self._put(owner, hook, present, Patch(patch.module, hook, made))
 
     def _put(self, owner: Any, name: str, present: Any, patch: Patch, *, remember: bool = True) -> None:
@@ -158,16 +189,38 @@ class Patches:
         wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
         setattr(owner, name, wrapper)
         if remember:
-            self._undo.append(lambda: _restore(owner, name, wrapper, present))
+            self._remember(partial(_restore, name), owner, wrapper)
+            self._tell_of_others(owner, present, patch)
+        for kept in _kept_as_it_is(owner, name, present):
+            self._put(kept, name, present, patch)
         for theirs in _kept_by_others(owner, name, present):
-            self._stand_below(theirs, wrapper, patch)
+            if not _holds(theirs, patch.wrapper):
+                self._stand_below(theirs, wrapper, patch)
+
+    def _tell_of_others(self, owner: Any, present: Any, patch: Patch) -> None:
+        """Say once who wrapped a method before: what holds theirs from then passes ours by."""
+        by = _wrapped_by(present)
+        if (
+            by
+            and by.partition(".")[0] not in (*_INSTRUMENTATION, patch.module.partition(".")[0])
+            and by not in self._told
+        ):
+            self._told.add(by)
+            level = logging.WARNING if demand.policy else logging.DEBUG
+            _log.log(
+                level,
+                "%s: %r has wrapped %s before SpanRelay; calls by whatever kept the method from then are not seen; "
+                "instrument with SpanRelay first",
+                self._package,
+                by,
+                patch.attribute,
+            )
 
     def _stand_below(self, theirs: Any, wrapper: Any, patch: Patch) -> None:
         """Put `wrapper` between another's wrapper and the method that it keeps, so that calls do not pass ours by."""
-        present = theirs.__wrapped__
         if isinstance(theirs, wrapt.BaseObjectProxy):
             theirs.__wrapped__ = wrapper
-            self._undo.append(lambda: _take_out(theirs, wrapper, present))
+            self._remember(_take_out, theirs, wrapper)
             return
         where = (
             f"{self._package}: {getattr(theirs, '__module__', None)!r} has wrapped {patch.attribute} in a class below"
@@ -177,6 +230,17 @@ class Patches:
                 f"spanrelay: {where}, so the configured policy does not hold for it; instrument with SpanRelay first"
             )
         _log.warning("%s, so its calls are not seen; instrument with SpanRelay first", where)
+
+    def _remember(self, put_back: Callable[..., None], *whom: Any) -> None:
+        """Let `undo` call `put_back` with all of `whom`, if they are still there."""
+        references = [weakref.ref(each) for each in whom]
+
+        def step() -> None:
+            present = [reference() for reference in references]
+            if all(each is not None for each in present):
+                put_back(*present)
+
+        self._undo.append(step)
 
     def _report(self, missing: list[Patch]) -> None:
         places = ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing)
@@ -199,7 +263,7 @@ def is_patched(kind: type, method: str) -> bool:
     present: Any = next((vars(owner)[method] for owner in kind.__mro__ if method in vars(owner)), None)
     while present is not None and hasattr(present, "__wrapped__"):
         wrapper, enabled = getattr(present, "_self_wrapper", None), getattr(present, "_self_enabled", None)
-        if getattr(wrapper, "__module__", "").startswith("spanrelay"):
+        if enabled is not None and getattr(wrapper, "__module__", "").startswith("spanrelay"):
             return bool(enabled() if callable(enabled) else enabled)
         present = present.__wrapped__
     return False
@@ -212,6 +276,18 @@ def _holds(present: Any, wrapper: Wrapper) -> bool:
             return True
         present = present.__wrapped__
     return False
+
+
+def _wrapped_by(present: Any) -> str:
+    """Return the module whose wrapper, or whose function, stands there; `functools.wraps` hides it."""
+    inner = getattr(present, "_self_wrapper", None) or present
+    return str(getattr(inner, "__globals__", {}).get("__name__", ""))
+
+
+def _kept_as_it_is(owner: Any, name: str, present: Any) -> list[type]:
+    """Return the classes that derive from `owner` and hold the very same method as one of their own."""
+    below = derived_from(owner) if isinstance(owner, type) else ()
+    return [derived for derived in below if vars(derived).get(name) is present]
 
 
 def _kept_by_others(owner: Any, name: str, present: Any) -> list[Any]:
@@ -235,19 +311,19 @@ def _inherited_hook(owner: type) -> Any:
     return classmethod(cast("Any", inherited))
 
 
-def _take_out(theirs: Any, wrapper: object, present: Any) -> None:
+def _take_out(theirs: Any, wrapper: Any) -> None:
     if theirs.__wrapped__ is wrapper:
-        theirs.__wrapped__ = present
+        theirs.__wrapped__ = wrapper.__wrapped__
 
 
-def _restore(owner: Any, name: str, wrapper: object, original: object) -> None:
+def _restore(name: str, owner: Any, wrapper: Any) -> None:
     # Somebody may have wrapped the attribute again since; taking their wrapper away is not ours to do.
     if vars(owner).get(name) is wrapper:
-        setattr(owner, name, original)
+        setattr(owner, name, wrapper.__wrapped__)
 
 
-def _take_away(owner: Any, name: str, ours: object) -> None:
-    if vars(owner).get(name) is ours:
+def _take_away(name: str, owner: Any, ours: object) -> None:
+    if getattr(vars(owner).get(name), "__func__", None) is ours:
         delattr(owner, name)
 
 

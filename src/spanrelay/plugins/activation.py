@@ -184,7 +184,7 @@ class Activation:
         """Take everything out of force, the last registered first."""
         with self._lock:
             old, self.contexts = self.contexts, ()
-            demand.policy = demand.stops = demand.held = False
+            demand.policy = demand.stops = demand.stops_unguarded = demand.held = False
             with together():
                 _withdraw(old)
             _close(old)
@@ -202,6 +202,7 @@ class Activation:
         lenient = {layer.file for layer in plan.layers if layer.on_failure == "warn"}
         policy = [context for context in new if _has_policy(context)]
         demand.policy, demand.stops = bool(policy), any(context.file not in lenient for context in policy)
+        demand.stops_unguarded = any(context.stops_unguarded for context in new)
         _close(old)
 
     def _report(self, plan: Plan) -> None:
@@ -251,7 +252,7 @@ def _close(contexts: Sequence[Context]) -> None:
 
 
 def _has_policy(context: Context) -> bool:
-    return any(isinstance(entry, Middleware) for entry in context.entries)
+    return context.stops_unguarded or any(isinstance(entry, Middleware) for entry in context.entries)
 
 
 def _refusal(plan: Plan) -> ConfigurationError:

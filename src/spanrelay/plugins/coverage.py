@@ -14,14 +14,15 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-import wrapt
 from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.trace import TracerProvider
 from opentelemetry.util._importlib_metadata import entry_points
 
 from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
+from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
+from spanrelay.plugins import unguarded
 from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
@@ -35,12 +36,13 @@ def watch() -> None:
 
     Raises:
         ConfigurationError: an instrumentor cannot be imported, so that nobody knows what it is for, or an SDK that
-            has been imported cannot be instrumented.
+            has been imported cannot be instrumented, or has no instrumentor where the files say that this stops.
     """
     for instrumentor in _installed():
         if _imported(instrumentor):
             _apply(instrumentor, None)
         _watch(instrumentor)
+    unguarded.watch(http=True)
     demand.held = True
 
 
@@ -53,6 +55,7 @@ def cover(tracer_provider: TracerProvider | None = None) -> None:
     for instrumentor in _installed():
         _apply(instrumentor, tracer_provider)
         _watch(instrumentor)
+    unguarded.watch(http=True)
     demand.held = True
 
 
@@ -95,9 +98,9 @@ def _apply(instrumentor: Any, tracer_provider: TracerProvider | None) -> None:
 
 def _watch(instrumentor: Any) -> None:
     for module in _own(instrumentor):
-        if module not in _watched and module not in sys.modules:
+        if module not in _watched:
             _watched.add(module)
-            wrapt.register_post_import_hook(partial(_check, instrumentor), module)
+            on_execution(module, partial(_check, instrumentor))
 
 
 def _check(instrumentor: Any, module: ModuleType) -> None:

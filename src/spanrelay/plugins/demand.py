@@ -15,15 +15,18 @@ class Demand:
     """What the program owes to its files.
 
     `policy`: a file has put policy in force. `stops`: and the program must end before a call escapes it.
-    `held`: and every instrumentor is watched, so that none may be taken out again.
+    `held`: and every instrumentor is watched, so that none may be taken out again. `stops_unguarded`: and what no
+    instrumentor guards may not ask a model. `guarded`: the distributions that an instrumentor of ours is in force for.
     """
 
-    __slots__ = ("held", "policy", "stops")
+    __slots__ = ("guarded", "held", "policy", "stops", "stops_unguarded")
 
     def __init__(self) -> None:
         self.policy = False
         self.stops = False
+        self.stops_unguarded = False
         self.held = False
+        self.guarded: set[str] = set()
 
 
 demand = Demand()

@@ -72,12 +72,14 @@ class Context:
         config: The config model, read from the plugin's table.
         name: The plugin's name, with a number where several files configure it; registered names begin with it.
         file: The file that configures the plugin, or an empty string.
+        stops_unguarded: Whether what no instrumentor guards may not ask a model; the plugin may say so.
     """
 
     def __init__(self, config: Any, name: str, file: str = "") -> None:
         self.config = config
         self.name = name
         self.file = file
+        self.stops_unguarded = False
         self.entries: list[Registrable] = []
         self._handles: list[Handle] = []
         self._undo: list[Callable[[], None]] = []

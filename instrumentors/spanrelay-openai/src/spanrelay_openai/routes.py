@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from spanrelay.codecs import openai_chat, openai_compaction, openai_completions, openai_embeddings, openai_responses
 from spanrelay.instrumentation.stainless import Route
+from spanrelay.providers import provider_of_host
 
 ROUTES = {
     "/chat/completions": Route(openai_chat),
@@ -21,24 +22,13 @@ ROUTES = {
 What is posted elsewhere and names a model is a model call too, of which no more than that is read.
 """
 
-_PROVIDERS = {
-    "api.deepseek.com": "deepseek",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai",
-    "api.perplexity.ai": "perplexity",
-    "api.together.xyz": "together",
-    "api.x.ai": "x_ai",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "openrouter.ai": "openrouter",
-}
-"""Other providers that people reach with this SDK, by host; `gen_ai.provider.name` values."""
-
 
 def provider_of(client: Any, host: str) -> str:
     """Return the `gen_ai.provider.name` of a client: by its host, else by its class, else `openai`."""
-    if host in _PROVIDERS:
-        return _PROVIDERS[host]
-    azure = type(client).__name__.endswith("AzureOpenAI") or host.endswith((".openai.azure.com", ".azure-api.net"))
+    found = provider_of_host(host)
+    if found is not None:
+        return found
+    azure = type(client).__name__.endswith("AzureOpenAI") or host.endswith(".azure-api.net")
     return "azure.ai.openai" if azure else "openai"
 
 

@@ -36,6 +36,7 @@ class PolicyPlugin:
     def register(self, context: Context) -> None:
         """Put in force what the config says, and nothing for what it does not say."""
         config: PolicyConfig = context.config
+        context.stops_unguarded = config.on_unguarded == "stop"
         tools, models = Judge("tool", config.tools), Judge("model", config.models)
         if tools.judges:
             use_tools(context, tools, config.tools)

@@ -71,7 +71,10 @@ class Parameters:
 
 @dataclass(slots=True)
 class PolicyConfig:
-    """The keys of `[plugins.policy]`. `parameters` and `prices` are by glob pattern of model; the first counts."""
+    """The keys of `[plugins.policy]`. `parameters` and `prices` are by glob pattern of model; the first counts.
+
+    `on_unguarded`: an SDK that no instrumentor guards is warned of once, or ends the program when it is imported.
+    """
 
     tools: Tools = field(default_factory=Tools)
     models: Names = field(default_factory=Names)
@@ -79,6 +82,7 @@ class PolicyConfig:
     process: Limits = field(default_factory=Limits)
     parameters: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
     prices: dict[str, Price] = field(default_factory=dict[str, Price])
+    on_unguarded: Literal["warn", "stop"] = "warn"
 
 
 def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
@@ -105,7 +109,8 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
 
 def _says_anything(config: PolicyConfig) -> bool:
     lists = any(names.allow is not None or names.deny for names in (config.tools, config.models))
-    return lists or bool(config.parameters) or config.session.are_set() or config.process.are_set()
+    says = lists or bool(config.parameters) or config.on_unguarded == "stop"
+    return says or config.session.are_set() or config.process.are_set()
 
 
 def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:

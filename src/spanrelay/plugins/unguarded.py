@@ -1,0 +1,232 @@
+"""Sees to it that nothing asks a model past SpanRelay in silence: an SDK that no instrumentor is in force for, or HTTP.
+
+While a file's policy is in force it is told once, or refused; else the end of the program says what was not recorded.
+What a framework's call of ours sends is guarded there, by whatever it is sent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import wrapt
+from opentelemetry import trace
+
+from spanrelay._guard import guarded
+from spanrelay.errors import ConfigurationError, GuardrailRejected
+from spanrelay.imports import on_execution
+from spanrelay.installed import version_of
+from spanrelay.plugins.demand import demand, end_now
+from spanrelay.providers import SDK, SDKS, provider_of_host
+
+_log = logging.getLogger("spanrelay")
+
+NAME = "policy.on_unguarded"
+"""What refuses a call, by name."""
+
+_waiting = False
+_waiting_for_http = False
+_told: set[str] = set()
+"""What was told once: distributions, and providers."""
+_used: dict[str, tuple[SDK, int]] = {}
+"""By distribution: the SDKs that asked a model unrecorded, each with the process that it did so in."""
+
+
+def watch(*, http: bool = False) -> None:
+    """Look at every SDK that we know of, imported already or not, and with `http` at HTTP clients too.
+
+    Raises:
+        ConfigurationError: one is imported already that the files say nothing may pass by.
+    """
+    global _waiting, _waiting_for_http
+    for sdk in SDKS:
+        if _must_stop(sdk) and any(_module_of(place) in sys.modules for place in sdk.sends):
+            raise ConfigurationError(_unguarded(sdk))
+    if not _waiting:
+        _waiting = True
+        for sdk in SDKS:
+            for place in sdk.sends:
+                _wait(place, partial(_met, sdk))
+    if http and not _waiting_for_http:
+        _waiting_for_http = True
+        for place, read in _HTTP.items():
+            _wait(place, partial(_put, partial(_at_http, read)))
+
+
+def unguarded() -> Iterator[str]:
+    """Say of each SDK and framework that is installed that no instrumentor of ours is there for it."""
+    for sdk in SDKS:
+        version = version_of(sdk.package)
+        if version is not None and not _has_instrumentor(sdk):
+            only = f", when it asks a model by {sdk.service}," if sdk.service else ""
+            yield f"{sdk.package} {version} is installed, and{only} nothing guards it; {_remedy(sdk)}"
+
+
+def _wait(place: str, meet: Callable[[str, ModuleType], None]) -> None:
+    """Call `meet` with what stands after the colon, and the module, each time that has been executed, or now."""
+    name = _module_of(place)
+    hook = partial(meet, place.partition(":")[2])
+    on_execution(name, hook)
+    if name in sys.modules:
+        hook(sys.modules[name])
+
+
+def _module_of(place: str) -> str:
+    return place.partition(":")[0]
+
+
+def _met(sdk: SDK, attribute: str, module: ModuleType) -> None:
+    if sdk.package in demand.guarded:
+        return
+    if _must_stop(sdk):
+        end_now(f"spanrelay: {_unguarded(sdk)}")
+    if demand.policy and _has_instrumentor(sdk):
+        _told.add(sdk.package)  # `coverage` tells of one that is installed and left out
+    _put(partial(_at_sending, sdk), attribute, module)
+
+
+def _put(wrapper: Callable[..., Any], attribute: str, module: ModuleType) -> None:
+    with guarded("looking for what nothing guards"):
+        wrapt.wrap_function_wrapper(module, attribute, wrapper)
+
+
+def _must_stop(sdk: SDK) -> bool:
+    """Whether the import of an SDK is the end. Where an instrumentor is installed, `coverage` sees to that."""
+    if not demand.stops_unguarded or sdk.shared or sdk.package in demand.guarded:
+        return False
+    return not _has_instrumentor(sdk)
+
+
+def _has_instrumentor(sdk: SDK) -> bool:
+    return sdk.ours is not None and version_of(sdk.ours) is not None
+
+
+def _at_sending(sdk: SDK, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    if sdk.package not in demand.guarded and not _in_a_call() and _is_meant(sdk, instance):
+        if demand.policy:
+            _tell(sdk.package, _unguarded(sdk))
+            _told.add(sdk.provider)
+        else:
+            _remember(sdk)
+    return wrapped(*args, **kwargs)
+
+
+def _is_meant(sdk: SDK, client: Any) -> bool:
+    return not sdk.service or client.meta.service_model.service_name == sdk.service
+
+
+def _in_a_call() -> bool:
+    from spanrelay.pipeline.call import call_in_flight  # the whole pipeline, which most processes never need
+
+    return call_in_flight() is not None
+
+
+def _tell(what: str, message: str) -> None:
+    """Refuse, or warn the first time.
+
+    Raises:
+        GuardrailRejected: the files say that nothing passes by.
+    """
+    if demand.stops_unguarded:
+        raise GuardrailRejected(message, NAME)
+    if what not in _told:
+        _told.add(what)
+        _log.warning("%s", message)
+
+
+def _unguarded(sdk: SDK) -> str:
+    verb = "is used" if sdk.shared or not demand.stops_unguarded else "is imported"
+    return (
+        f"{sdk.package!r} {verb} and nothing guards it, so the configured policy does not hold for it; {_remedy(sdk)}"
+    )
+
+
+def _remedy(sdk: SDK) -> str:
+    if sdk.ours is None:
+        return "SpanRelay has no instrumentor for it yet"
+    if version_of(sdk.ours) is None:
+        return f"pip install {sdk.ours}"
+    return (
+        f"{sdk.ours} is installed and not in force: start the program by opentelemetry-instrument, or call instrument()"
+    )
+
+
+# --- HTTP clients ------------------------------------------------------------------------------------------
+
+
+def _of_connection(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None, Any]:
+    """What `putrequest(method, url)` of the standard library asks for; urllib3, requests and botocore come here."""
+    method, url = (*args, kwargs.get("method"), kwargs.get("url"))[:2] if len(args) < 2 else args[:2]
+    host = urlsplit(url).hostname or getattr(instance, "_tunnel_host", None) or instance.host
+    return method, host, ()
+
+
+def _of_httpx(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None, Any]:
+    request = args[0] if args else kwargs["request"]
+    return request.method, request.url.host, request.headers
+
+
+def _of_aiohttp(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None, Any]:
+    method, url = args[:2]
+    return method, instance._build_url(url).host, kwargs.get("headers") or ()
+
+
+_HTTP = {
+    "http.client:HTTPConnection.putrequest": _of_connection,
+    "httpx._client:Client.send": _of_httpx,
+    "httpx._client:AsyncClient.send": _of_httpx,
+    "httpx2._client:Client.send": _of_httpx,
+    "httpx2._client:AsyncClient.send": _of_httpx,
+    "aiohttp.client:ClientSession._request": _of_aiohttp,
+}
+"""Where requests pass, and what reads method, host and headers there."""
+
+
+def _at_http(read: Callable[..., Any], wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    if demand.policy:
+        host = provider = None
+        with guarded("looking where a request goes"):
+            method, host, headers = read(instance, args, kwargs)
+            # What SDKs ask besides models' answers, by the clients that they are given, is known by this header.
+            if method.upper() == "POST" and "x-stainless-lang" not in headers:
+                provider = provider_of_host(host)
+        if provider is not None and (demand.stops_unguarded or provider not in _told) and not _in_a_call():
+            _tell(
+                provider,
+                f"a request to {host} is made by an HTTP client, which nothing guards, so the configured policy does "
+                "not hold for it; ask by an SDK that SpanRelay instruments, or within spanrelay.run_model",
+            )
+    return wrapped(*args, **kwargs)
+
+
+# --- what was not recorded ---------------------------------------------------------------------------------
+
+
+def _remember(sdk: SDK) -> None:
+    if not _used:
+        atexit.register(_report)
+    _used.setdefault(sdk.package, (sdk, os.getpid()))
+
+
+def _report() -> None:
+    """Say what was used in this process, not in one that it was forked from, and recorded by nobody."""
+    scopes = _scopes()
+    for sdk, process in _used.values():
+        if process == os.getpid() and not any(re.search(sdk.traced, scope) for scope in scopes):
+            print(f"spanrelay: {sdk.package} was used and not recorded; {_remedy(sdk)}", file=sys.stderr)
+
+
+def _scopes() -> list[str]:
+    """Return the names of everybody who asked the tracer provider for a tracer, in lower case."""
+    with guarded("looking for tracers"):
+        tracers = list(getattr(trace.get_tracer_provider(), "_tracers", ()))
+        return [str(getattr(scope, "name", scope)).lower() for scope in tracers]
+    return []

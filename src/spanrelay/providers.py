@@ -1,0 +1,133 @@
+"""Who is asked for models: the SDKs and frameworks there are for Python, and the providers' hosts.
+
+A table, the only one of its kind: nothing here imports an SDK, and every process that boots with us reads it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class SDK(NamedTuple):
+    """A distribution that asks models.
+
+    Attributes:
+        package: Its name.
+        module: The name it is imported by.
+        ours: Our distribution that records it and holds policy for it; None while there is none.
+        provider: The `gen_ai.provider.name` of who answers, where it is only one.
+        sends: Where its requests pass, as `module:Class.method`; empty where they pass through an SDK below it.
+        shared: Whether programs import it that never ask a model.
+        service: The service of AWS that alone is meant.
+        traced: A regular expression that finds the tracers that record it by name, its own or other people's.
+    """
+
+    package: str
+    module: str
+    ours: str | None = None
+    provider: str = ""
+    sends: tuple[str, ...] = ()
+    shared: bool = False
+    service: str = ""
+    traced: str = ""
+
+
+def _stainless(module: str) -> tuple[str, ...]:
+    return tuple(f"{module}._base_client:{colour}APIClient.request" for colour in ("Sync", "Async"))
+
+
+_CLAUDE = ("claude_agent_sdk._internal.transport.subprocess_cli:SubprocessCLITransport.connect",)
+_COHERE = tuple(
+    f"cohere.core.http_client:{kind}.{how}"
+    for kind in ("HttpClient", "AsyncHttpClient")
+    for how in ("request", "stream")
+)
+_GEMINI = tuple(
+    f"google.genai._api_client:BaseApiClient.{how}"
+    for how in ("request", "request_streamed", "async_request", "async_request_streamed")
+)
+_HUGGING_FACE = (
+    "huggingface_hub.inference._client:InferenceClient._inner_post",
+    "huggingface_hub.inference._generated._async_client:AsyncInferenceClient._inner_post",
+)
+_MISTRAL = tuple(
+    f"{module}:BaseSDK.{how}"
+    for module in ("mistralai.client.basesdk", "mistralai.basesdk")
+    for how in ("do_request", "do_request_async")
+)
+
+SDKS = (
+    SDK("openai", "openai", "spanrelay-openai", "openai", _stainless("openai"), traced="openai"),
+    SDK("anthropic", "anthropic", None, "anthropic", _stainless("anthropic"), traced="anthropic"),
+    SDK("google-genai", "google.genai", None, "gcp.gemini", _GEMINI, traced="google"),
+    SDK("mistralai", "mistralai", None, "mistral_ai", _MISTRAL, traced="mistral"),
+    SDK("cohere", "cohere", None, "cohere", _COHERE, traced="cohere"),
+    SDK("groq", "groq", None, "groq", _stainless("groq"), traced="groq"),
+    SDK("together", "together", None, "together", _stainless("together"), traced="together"),
+    SDK(
+        "ollama",
+        "ollama",
+        None,
+        "",
+        ("ollama._client:Client._request", "ollama._client:AsyncClient._request"),
+        traced="ollama",
+    ),
+    SDK("huggingface_hub", "huggingface_hub", None, "", _HUGGING_FACE, shared=True, traced="hugging"),
+    SDK(
+        "boto3",
+        "boto3",
+        None,
+        "aws.bedrock",
+        ("botocore.client:BaseClient._make_api_call",),
+        True,
+        "bedrock-runtime",
+        "bedrock|boto",
+    ),
+    SDK("litellm", "litellm", shared=True, traced="litellm"),
+    SDK("claude-agent-sdk", "claude_agent_sdk", "spanrelay-claude-agent-sdk", "", _CLAUDE, traced="claude"),
+    SDK("deepagents", "deepagents", "spanrelay-deepagents"),
+    SDK("langchain-core", "langchain_core", "spanrelay-langchain"),
+    SDK("langgraph", "langgraph", "spanrelay-langgraph"),
+    SDK("nvidia-nat-core", "nat", "spanrelay-nemo-agent-toolkit"),
+    SDK("nemoguardrails", "nemoguardrails", "spanrelay-nemo-guardrails"),
+    SDK("openai-agents", "agents", "spanrelay-openai-agents"),
+    SDK("pydantic-ai-slim", "pydantic_ai", "spanrelay-pydantic-ai"),
+)
+"""Every SDK and framework that we know of; those without `ours` escape policy and record."""
+
+_HOSTS = {
+    "api.anthropic.com": "anthropic",
+    "api.cerebras.ai": "cerebras",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.deepseek.com": "deepseek",
+    "api.fireworks.ai": "fireworks",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.openai.com": "openai",
+    "api.perplexity.ai": "perplexity",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "api.x.ai": "x_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "openrouter.ai": "openrouter",
+    "router.huggingface.co": "hugging_face",
+}
+"""By host: `gen_ai.provider.name`."""
+
+_DOMAINS = {
+    ".openai.azure.com": "azure.ai.openai",
+    ".services.ai.azure.com": "azure.ai.inference",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+}
+"""By how a host ends."""
+
+
+def provider_of_host(host: str) -> str | None:
+    """Return the `gen_ai.provider.name` of who answers at a host, or None where it is no provider's that we know."""
+    found = _HOSTS.get(host)
+    if found is not None:
+        return found
+    if host.startswith("bedrock-runtime") and host.endswith(".amazonaws.com"):
+        return "aws.bedrock"
+    return next((provider for domain, provider in _DOMAINS.items() if host.endswith(domain)), None)
