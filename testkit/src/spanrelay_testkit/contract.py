@@ -141,9 +141,7 @@ class InstrumentorContract:
 
     def patch_points(self) -> list[Any]:
         """What stands at each patch point now."""
-        patches = self.instrumentor()._patches
-        assert patches is not None
-        return [vars(owner_of(patch))[patch.attribute.rpartition(".")[2]] for patch in patches._table or ()]
+        return [vars(owner_of(patch))[patch.attribute.rpartition(".")[2]] for patch in table_of(self.instrumentor())]
 
     async def test_a_bound_method_kept_from_before_stops_recording(self, half: Half, capture: Capture) -> None:
         async with self.talking(half) as (_, client):
@@ -846,14 +844,19 @@ def owner_of(patch: Any) -> Any:
     return owner
 
 
+def table_of(instrumentor: Instrumentor) -> list[Any]:
+    """The patches in force, but for those of modules that not every version of the SDK has."""
+    patches = instrumentor._patches
+    assert patches is not None and patches._table
+    return [patch for patch in patches._table if not patch.newer]
+
+
 def wrap_on_top(instrumentor: Instrumentor) -> Callable[[], None]:
     """Wrap the first patch point as another instrumentation would; returns what takes everything off again."""
     import wrapt
 
-    patches = instrumentor._patches
-    assert patches is not None and patches._table
     undo: list[Callable[[], None]] = []
-    for patch in patches._table:
+    for patch in table_of(instrumentor):
         owner, name = owner_of(patch), patch.attribute.rpartition(".")[2]
         present = vars(owner)[name]
         original = getattr(present, "__wrapped__", present)
