@@ -25,7 +25,9 @@ from spanrelay import (
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin, Price
-from spanrelay.plugins.policy.counts import Counts, Limits
+from spanrelay.plugins.policy.counts import Counts
+from spanrelay.plugins.policy.limits import Limits
+from spanrelay.plugins.policy.stores import MemoryStore
 from spanrelay.records import Usage
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture
@@ -468,11 +470,12 @@ def _refused(call: Callable[[], Any]) -> bool:
 
 
 def test_sessions_used_longest_ago_are_forgotten() -> None:
-    counts = Counts(lambda: 0.0, max_sessions=3)
+    store = MemoryStore(3)
+    counts = Counts(lambda: 0.0, store)
     limits = Limits(max_calls=1)
     for key in ("a", "b", "c", "a", "d"):
         counts.admit([(key, limits, "this session")], tool=False, tokens=0)
-    assert len(counts) == 3
+    assert len(store) == 3
     assert counts.refusal([("a", limits, "this session")], tool=False) is not None
     assert counts.refusal([("b", limits, "this session")], tool=False) is None
 
