@@ -52,7 +52,9 @@ class PolicyPlugin:
             use_parameters(context, config.parameters)
         if any(limits.are_set() for limits in config.limits()):
             sessions = self._sessions.setdefault(context.file, Sessions())
-            Meter(config, self._counts_for(context), sessions, f"{context.name}.limits").use(context)
+            counts = self._counts_for(context)
+            Meter(config, counts, sessions, f"{context.name}.limits").use(context)
+            context.on_close(counts.store.close)
 
     def _counts_for(self, context: Context) -> Counts:
         """One count for each file, whatever its limits become when it is read again: a reload forgives nothing."""

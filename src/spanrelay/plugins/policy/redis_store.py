@@ -50,7 +50,7 @@ class RedisStore:
         self._place = _without_secrets(url)
         try:
             # It makes connections of its own in each process.
-            self._client: Any = redis.Redis.from_url(
+            self.client: Any = redis.Redis.from_url(
                 url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S, retry=None
             )
         except ValueError:
@@ -62,10 +62,14 @@ class RedisStore:
         """Take a lock that nobody holds."""
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close the connections; they are opened again if they are needed."""
+        self.client.close()
+
     def read(self, keys: Sequence[str]) -> list[Count]:
         """Return the counts of `keys`."""
         try:
-            return [_count(text) for text in self._client.mget(self._keys(keys))]
+            return [_count(text) for text in self.client.mget(self._keys(keys))]
         except (*self._errors, ValueError, TypeError, KeyError) as error:
             raise self._failure(error) from error
 
@@ -82,13 +86,13 @@ class RedisStore:
 
     def _is_changed(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> bool:
         names = self._keys(keys)
-        before: list[bytes | None] = self._client.mget(names)
+        before: list[bytes | None] = self.client.mget(names)
         counts = [_count(text) for text in before]
         if not change(counts):
             return True
         after = [_json.dumps(count.to_json()) for count in counts]
         known = [text or b"" for text in before]
-        return bool(self._client.eval(_COMPARE_AND_SET, len(names), *names, *known, *after, self._keep_s))
+        return bool(self.client.eval(_COMPARE_AND_SET, len(names), *names, *known, *after, self._keep_s))
 
     def _keys(self, keys: Sequence[str]) -> list[str]:
         return [self._prefix + key for key in keys]

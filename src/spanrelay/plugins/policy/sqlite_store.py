@@ -59,6 +59,13 @@ class SqliteStore:
         self._db = None
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close the connection; it is opened again if it is needed."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
     def read(self, keys: Sequence[str]) -> list[Count]:
         """Return the counts of `keys`."""
         try:

@@ -45,6 +45,10 @@ class Store(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of files and connections; they are opened again if they are needed."""
+        ...
+
 
 @dataclass(slots=True)
 class Storage:
@@ -123,6 +127,9 @@ class MemoryStore:
         """Let `change` change the counts of `keys`."""
         with self._lock:
             change([self._count(key) for key in keys])
+
+    def close(self) -> None:
+        """Nothing is open, and what is counted stays."""
 
     def _count(self, key: str) -> Count:
         count = self._counts.get(key)
