@@ -9,6 +9,7 @@ from typing import Any
 from spanrelay.pipeline.middleware import guardrail
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.plugins.policy.counts import Counts
+from spanrelay.plugins.policy.loops import Calls
 from spanrelay.plugins.policy.meter import Meter
 from spanrelay.plugins.policy.names import MODELS, Judge
 from spanrelay.plugins.policy.parameters import use_parameters
@@ -35,6 +36,7 @@ class PolicyPlugin:
         self._clock, self._wall_clock = clock, wall_clock
         self._counts: dict[tuple[Any, ...], Counts] = {}
         self._sessions: dict[str, Sessions] = {}
+        self._calls = Calls()
 
     def validate(self, config: PolicyConfig) -> list[Diagnostic]:
         """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
@@ -45,7 +47,7 @@ class PolicyPlugin:
         config: PolicyConfig = context.config
         tools, models = Judge("tool", config.tools), Judge("model", config.models)
         if tools.judges:
-            use_tools(context, tools, config.tools)
+            use_tools(context, tools, config.tools, self._calls)
         if models.judges:
             context.use(guardrail(name="models", kinds=MODELS)(models.model_refusal))
         if config.parameters:

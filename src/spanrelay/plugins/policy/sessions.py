@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import Any, cast
 from uuid import uuid4
 
-from spanrelay import _json
 from spanrelay.pipeline.middleware import execution_intercept
 from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.history import MESSAGE_FIELDS, WireHistory
 from spanrelay.plugins.policy.order import OUTERMOST
 from spanrelay.plugins.policy.stores import renewed
-from spanrelay.records import Message, ModelRequest, ModelResponse
+from spanrelay.records import ModelRequest, ModelResponse
 from spanrelay.trajectory.conversations import Conversations, Question, question_of
-from spanrelay.trajectory.transcript import SYSTEM_ROLES, Turn, turns_of
 
 MAX_CONVERSATIONS = 10_000
 """Conversations that can still go on."""
-MESSAGE_FIELDS = ("messages", "input")
-"""Where the wire APIs have the messages of a request."""
-FIRST_LOOK = 6
-"""Messages at the end of a request that are read at first: as a rule they hold the last answer."""
 
 
 class Sessions:
@@ -102,54 +97,3 @@ def _question(call: Any) -> Question:
     parameters = {name: value for name, value in wire.items() if name not in (*MESSAGE_FIELDS, "tools")}
     request = cast("ModelRequest", call.codec.decode_request(parameters))
     return question_of(WireHistory(wire, call.codec), request)
-
-
-class WireHistory:
-    """The dialogue of a request that nobody has read, and of which only the end is read here."""
-
-    def __init__(self, wire: Mapping[str, Any], codec: Any) -> None:
-        self._field = next((name for name in MESSAGE_FIELDS if wire.get(name)), "")
-        given: Any = wire.get(self._field)
-        # Anything else than a list may be read once only, by the SDK.
-        self._items: Sequence[Any] = [given] if isinstance(given, str) else given if isinstance(given, list) else ()
-        self._codec = codec
-        self._start = self._end_of_head()
-        self._last: list[Turn] | None = None
-
-    def __len__(self) -> int:
-        return len(self._items) - self._start
-
-    def fingerprint(self, index: int) -> int:
-        """Return the exact fingerprint of one message."""
-        return hash(_json.dumps(self._items[self._start + index]))
-
-    def backward(self) -> Iterator[Turn]:
-        """Yield the turns, the last first."""
-        if self._last is None:
-            self._last = self._read_last()
-        last = self._last
-        yield from reversed(last)
-        if len(self) > FIRST_LOOK:
-            turns = self._turns(self._start)
-            yield from reversed(turns[: len(turns) - len(last)])
-
-    def _read_last(self) -> list[Turn]:
-        if len(self) <= FIRST_LOOK:
-            return self._turns(self._start)
-        turns = self._turns(len(self._items) - FIRST_LOOK)
-        while turns and turns[0].role == "assistant":  # an answer that the cut may have gone through
-            turns.pop(0)
-        return turns
-
-    def _turns(self, start: int) -> list[Turn]:
-        return turns_of(self._read(self._items[start:]))
-
-    def _read(self, items: Sequence[Any]) -> list[Message]:
-        given = items[0] if len(items) == 1 and isinstance(items[0], str) else list(items)
-        return cast("list[Message]", self._codec.decode_request({self._field: given}).messages) if items else []
-
-    def _end_of_head(self) -> int:
-        for index in range(len(self._items)):
-            if any(message.role not in SYSTEM_ROLES for message in self._read(self._items[index : index + 1])):
-                return index
-        return len(self._items)

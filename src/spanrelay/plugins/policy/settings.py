@@ -27,11 +27,13 @@ class Names:
 class Tools(Names):
     """As `Names`; what becomes of a request that offers a refused function to the model, and of its execution.
 
-    `refused`: the execution raises, or answers with the reason, for the model to read.
+    `refused`: the execution raises, or answers with the reason, for the model to read. `unseen`: what becomes of a
+    request with the result of a refused tool whose execution SpanRelay did not see.
     """
 
     offered: Literal["pass", "remove", "refuse"] = "pass"
     refused: Literal["raise", "answer"] = "raise"
+    unseen: Literal["refuse", "warn", "pass"] = "refuse"
 
 
 @dataclass(slots=True)
