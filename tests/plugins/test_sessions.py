@@ -16,6 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from pydantic import SecretStr
+from tests import programs
 
 from spanrelay import GuardrailRejected, execution_intercept, run_tool, scope, use
 from spanrelay.config import PolicyFile
@@ -365,3 +366,35 @@ def test_what_is_not_sampled_is_counted_by_the_same_conversations(world: World, 
             world.chat([user("two")])
             with pytest.raises(GuardrailRejected):
                 world.chat([user("three")])
+
+
+SWITCHED_OFF = """
+import openai, spanrelay
+
+client, sent = openai.OpenAI(max_retries=0), []
+
+
+def ask(*texts):
+    turns = [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(texts)]
+    try:
+        sent.append(client.chat.completions.create(model="m", messages=turns).choices[0].message.content)
+        return sent[-1]
+    except spanrelay.GuardrailRejected:
+        sent.append("refused")
+
+
+first = ask("one")
+second = ask("one", first, "two")
+ask("one", first, "two", second, "three")
+for _ in range(2):
+    with spanrelay.scope("agent"):
+        for _ in range(3):
+            ask("hello")
+print(" ".join(str(text == "refused") for text in sent))
+"""
+
+
+def test_without_opentelemetry_a_conversation_and_a_scope_are_sessions(tmp_path: Path, server: ModelServer) -> None:
+    (tmp_path / "spanrelay.toml").write_text("[plugins.policy]\nsession.max_calls = 2\n")
+    run = programs.run(SWITCHED_OFF, tmp_path, server, OTEL_SDK_DISABLED="true")
+    assert run.out.split() == ["False", "False", "True"] * 3, run.err

@@ -11,12 +11,14 @@ from collections.abc import Generator, Mapping
 from typing import Any, cast
 from uuid import uuid4
 
+from spanrelay._guard import guarded
 from spanrelay.pipeline.middleware import execution_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.history import MESSAGE_FIELDS, WireHistory
 from spanrelay.plugins.policy.order import OUTERMOST
 from spanrelay.plugins.policy.stores import renewed
 from spanrelay.records import ModelRequest, ModelResponse
+from spanrelay.scopes import Scope
 from spanrelay.trajectory.conversations import Conversations, Question, question_of
 
 MAX_CONVERSATIONS = 10_000
@@ -33,7 +35,8 @@ class Sessions:
         renewed.add(self)
 
     def after_fork(self) -> None:
-        """Take a lock that nobody holds."""
+        """Take a lock that nobody holds, and be no more taken for the parent."""
+        self._process = uuid4().hex
         self._lock = threading.Lock()
 
     def use(self, context: Context) -> None:
@@ -48,12 +51,20 @@ class Sessions:
         trace = call.span.get_span_context().trace_id
         if trace and call.beneath:
             return _trace_key(trace)
+        if not trace and call.scope is not None:
+            return self._of_scope(call.scope)
         if call.kind == "tool":
             request = call.request
             with self._lock:
                 known = self._conversations.of_call(request.name, request.arguments, request.call_id)
             return known or _trace_key(trace)
         return self._of_conversation(call, trace) if call.record.kind == "llm" else _trace_key(trace)
+
+    def _of_scope(self, scope: Scope) -> str:
+        """Where OpenTelemetry is switched off there are no traces, and scopes all the same."""
+        while scope.parent is not None:
+            scope = scope.parent
+        return f"scope {self._process} {id(scope)} {scope.started}"
 
     def _of_conversation(self, call: Any, trace: int) -> str:
         with self._lock:
@@ -73,7 +84,9 @@ class Sessions:
             return
         answer: ModelResponse | None = None
         try:
-            answer = (yield call).record
+            response = yield call
+            with guarded("reading an answer for the next request"):
+                answer = response.record
         finally:  # also where the consumer has left a stream
             with self._lock:
                 self._conversations.tell(*asked, answer)
