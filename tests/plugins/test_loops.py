@@ -11,12 +11,17 @@ from typing import Any
 
 import openai
 import pytest
+from langchain.agents import create_agent
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from spanrelay import GuardrailRejected, guardrail, run_tool, use
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin
 from spanrelay.trajectory.exporter import AtifSpanExporter
+from spanrelay_langchain import LangChainInstrumentor
+from spanrelay_langgraph import LangGraphInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Request, reply, tool_call
@@ -244,3 +249,26 @@ def test_the_trajectory_shows_the_call_and_the_refusal(world: World, capture: Ca
     _, asked, refused = json.loads(path.read_text())["steps"]
     assert asked["tool_calls"][0]["extra"]["refused"] == "tool 'get_weather' is denied by 'get_*'"
     assert "ran where SpanRelay did not see it" in refused["extra"]["error"]["message"]
+
+
+@pytest.mark.parametrize("run", ["invoke", "ainvoke"])
+def test_a_framework_that_shows_the_refusal_to_the_model_goes_on(world: World, capture: Capture, run: str) -> None:
+    def get_weather(city: str) -> str:
+        """The weather."""
+        raise AssertionError("a refused tool has run")
+
+    instrumentors = [LangChainInstrumentor(), LangGraphInstrumentor()]
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        world.put(f'{DENY}tools.refused = "answer"\n')
+        agent: Any = create_agent(
+            ChatOpenAI(base_url=world.url, api_key=SecretStr("none"), model="gpt-5"), [get_weather]
+        )
+        asked: Any = {"messages": [("user", "weather?")]}
+        done = agent.invoke(asked) if run == "invoke" else asyncio.run(agent.ainvoke(asked))
+    finally:
+        for instrumentor in instrumentors:
+            instrumentor.uninstrument()
+    assert [message.content for message in done["messages"]][-1] == "it is sunny"
+    assert "is denied by 'get_*'" in str(world.requests[-1].body["messages"][-1])
