@@ -55,12 +55,12 @@ class Storage:
     """`[plugins.policy.counts]`: where counts are kept; in this process unless one of `path` and `url` is set.
 
     `path` is an SQLite file on a local disk, `url` a Redis server (`redis://`, `rediss://`, `unix://`). Counts that
-    nothing has used for `keep_hours` are forgotten there.
+    nothing has used for `keep_hours`, 24 by default, are forgotten there.
     """
 
     path: Path | None = None
     url: Secret | None = None
-    keep_hours: float = 24.0
+    keep_hours: float | None = None
 
     @property
     def shared(self) -> bool:
@@ -77,9 +77,13 @@ def doubts_about_storage(storage: Storage) -> list[Diagnostic]:
         found.append(Diagnostic("is in a folder that is not there", "make the folder", "counts.path"))
     if storage.url is not None and not _REDIS.match(storage.url.reveal()):
         found.append(Diagnostic("is not the URL of a Redis server", "write redis://host:6379/0", "counts.url"))
-    if not (math.isfinite(storage.keep_hours) and storage.keep_hours > 0):
+    if not (math.isfinite(hours := _keep_hours(storage)) and hours > 0):
         found.append(Diagnostic("is not a number above 0", "write hours, such as 24.0", "counts.keep_hours"))
     return found
+
+
+def _keep_hours(storage: Storage) -> float:
+    return 24.0 if storage.keep_hours is None else storage.keep_hours
 
 
 def open_store(storage: Storage, name: str) -> Store:
@@ -88,7 +92,7 @@ def open_store(storage: Storage, name: str) -> Store:
     Raises:
         ConfigurationError: the package or the file for it is missing.
     """
-    keep_s = storage.keep_hours * 3600
+    keep_s = _keep_hours(storage) * 3600
     if storage.path is not None:
         from spanrelay.plugins.policy.sqlite_store import SqliteStore  # only where it is asked for
 
