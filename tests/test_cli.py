@@ -99,6 +99,17 @@ def test_a_trajectory_is_shown_as_a_tree(file: Path, capsys: Any, monkeypatch: p
     assert shown(capsys, "show", file) == (0, [*EXPECTED.splitlines(), str(file)])
 
 
+def test_a_call_that_policy_refuses_says_so_unless_its_result_does(capsys: Any, tmp_path: Path) -> None:
+    told = document()
+    calls = told["steps"][1]["tool_calls"]
+    calls[0]["extra"] = calls[1]["extra"] = {"refused": "tool 'x' is denied by 'x'"}
+    (path := tmp_path / "run.json").write_text(json.dumps(told))
+    _, lines = shown(capsys, "show", path)
+    assert [line for line in lines if "refused by policy" in line] == [
+        "│       ✗ refused by policy: tool 'x' is denied by 'x'"
+    ]
+
+
 def test_without_rich_the_tree_is_the_same(file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(printing, "find_spec", lambda name: None)

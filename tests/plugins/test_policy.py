@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +26,9 @@ from spanrelay import (
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin, Price
-from spanrelay.plugins.policy.counts import Counts, Limits
+from spanrelay.plugins.policy.counts import Counts
+from spanrelay.plugins.policy.limits import Limits
+from spanrelay.plugins.policy.stores import MemoryStore
 from spanrelay.records import Usage
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture
@@ -468,11 +471,12 @@ def _refused(call: Callable[[], Any]) -> bool:
 
 
 def test_sessions_used_longest_ago_are_forgotten() -> None:
-    counts = Counts(lambda: 0.0, max_sessions=3)
+    store = MemoryStore(3)
+    counts = Counts(lambda: 0.0, store)
     limits = Limits(max_calls=1)
     for key in ("a", "b", "c", "a", "d"):
         counts.admit([(key, limits, "this session")], tool=False, tokens=0)
-    assert len(counts) == 3
+    assert len(store) == 3
     assert counts.refusal([("a", limits, "this session")], tool=False) is not None
     assert counts.refusal([("b", limits, "this session")], tool=False) is None
 
@@ -504,3 +508,49 @@ def test_what_makes_no_sense_is_told(policy: Any, text: str, said: str) -> None:
 def test_a_cost_limit_without_prices_is_doubtful(policy: Any) -> None:
     [doubt] = policy("session.max_cost_usd = 1.0").diagnostics
     assert (doubt.level, doubt.key) == ("warning", "plugins.policy.prices")
+
+
+# --- users ---
+
+
+@pytest.mark.parametrize(
+    ("text", "used"),
+    [
+        ("max_calls = 2", "has made 2 of the 2 model calls"),
+        ("max_tokens = 150", "has used 200 of the 150 tokens"),
+        ('max_cost_usd = 0.0002\n[plugins.policy.prices."*"]\ninput = 1.0\noutput = 2', "has cost 0.00028 of the"),
+        ("max_calls_per_minute = 2", "has made the 2 model calls allowed within a minute"),
+    ],
+)
+@pytest.mark.parametrize("whose", ["user", "process"])
+def test_a_user_and_the_process_use_as_much_as_they_may(
+    policy: Any, client: openai.OpenAI, whose: str, text: str, used: str
+) -> None:
+    policy(f"[plugins.policy.{whose}]\n{text}")
+    for session in ("s-1", "s-2"):
+        with scope("agent", session=session, user="ann"):
+            ask(client)
+    with scope("agent", user="ann"), pytest.raises(GuardrailRejected, match=f"this {whose} {re.escape(used)}"):
+        ask(client)
+    with scope("agent", user="bob"):
+        assert _refused(lambda: ask(client)) is (whose == "process")
+
+
+def test_a_user_is_the_scopes_else_the_one_named_to_the_provider(policy: Any, client: openai.OpenAI) -> None:
+    policy("user.max_calls = 1")
+    with scope("agent", user="ann"):
+        ask(client, user="bob")
+    ask(client, user="bob", safety_identifier="carol")
+    ask(client, user="bob")
+    for named in ({"user": "bob"}, {"safety_identifier": "carol"}):
+        with pytest.raises(GuardrailRejected, match="this user has made 1 of the 1"):
+            ask(client, **named)
+
+
+def test_those_who_name_no_user_share_one_budget(policy: Any, client: openai.OpenAI) -> None:
+    policy("user.max_calls = 1\nuser.max_tool_calls = 1")
+    ask(client)
+    tool("x")
+    for call in (lambda: ask(client), lambda: tool("x")):
+        with pytest.raises(GuardrailRejected, match="everybody whose calls name no user has made 1 of the 1"):
+            call()

@@ -197,6 +197,9 @@ def calls_of(step: Step, children: dict[str | None, Trajectory], limits: Limits)
             yield from (outline(child, limits) for child in begun)
             continue
         branch = Branch([signature(call, limits)])
+        refused = (call.extra or {}).get("refused")
+        if refused and not any((result.extra or {}).get("is_error") for result in own):
+            branch.lines += paragraph(f"✗ refused by policy: {refused}", "error", limits)
         for result in own:
             add_result(branch, result, children, limits)
         if not own:

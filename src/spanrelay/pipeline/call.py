@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, get_current_span, set_span_in_context
 
 from spanrelay.records import Kind, SpanRecord
 from spanrelay.scopes import Scope, current_scope, inherit
@@ -153,6 +153,7 @@ class Call:
 
     __slots__ = (
         "__weakref__",
+        "_around",
         "_opened",
         "_root",
         "_tap",
@@ -179,7 +180,7 @@ class Call:
         self._opened = opened
         self.scope: Scope | None = None
         self.span: Span = INVALID_SPAN
-        self.context = NO_CONTEXT
+        self.context = self._around = NO_CONTEXT
         self._tap: weakref.ref[Tap] | None = None
         self.arrived: Arrived | None = None
         """What came of the answer where it is a stream."""
@@ -204,6 +205,13 @@ class Call:
         return self._root or self
 
     @property
+    def beneath(self) -> bool:
+        """Whether a span stands above this call's own, here or in the process that this trace comes from."""
+        if self.span.is_recording():
+            return getattr(self.span, "parent", None) is not None
+        return get_current_span(self._around).get_span_context().is_valid
+
+    @property
     def streams(self) -> bool:
         """Whether the answer is known to come as a stream."""
         return False
@@ -224,6 +232,7 @@ class Call:
         self._opened = None
         self.scope, self.span, self.started = opened.scope, opened.span, opened.started
         self.foreign = opened.foreign
+        self._around = opened.outer if opened.lender is None else opened.lender._around
         inherit(self.record, opened.scope)
         self.observed = self.tracing.reads(self.span)
         self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, opened.outer))
@@ -240,7 +249,7 @@ class Call:
         else:
             self.tracing.close(self.span, self, end)
         # It holds this call: the cycle would keep payloads until the garbage collector comes round.
-        self.context = NO_CONTEXT
+        self.context = self._around = NO_CONTEXT
 
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised `error`."""

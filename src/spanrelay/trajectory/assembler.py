@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 from spanrelay._guard import losses
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
 from spanrelay.trajectory import steps
+from spanrelay.trajectory.conversations import Conversations, Question, RecordedHistory, question_of
 from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place, Run
 from spanrelay.trajectory.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.trajectory.steps import MediaStore
@@ -40,7 +41,7 @@ MAX_HELPERS = 32
 """Side conversations of one document that may still go on."""
 
 MAX_LOOSE = 16
-"""Documents of programs without any root span that may still go on."""
+"""Documents of programs without any root span in which a call may wait for a tool that names none."""
 
 GRACE = 5_000_000_000
 """Nanoseconds that a call without parent waits, at most, for a framework's span of the same call to end."""
@@ -127,7 +128,7 @@ class Assembler:
         self._unknown: dict[Key, Node] = {}
         self._told: OrderedDict[str, _Told] = OrderedDict()
         self._lately: deque[_Told] = deque(maxlen=MAX_LATELY)
-        self._loose: OrderedDict[int, Document] = OrderedDict()
+        self._conversations: Conversations[Document] = Conversations(MAX_SESSIONS)
         self._unsettled: dict[int, Document] = {}
 
     # ── input
@@ -205,7 +206,7 @@ class Assembler:
 
     def _session_of(self, record: SpanRecord, parent: Node | None) -> Session:
         if parent is not None:
-            return _resolve(parent.session)
+            return self._session_beneath(parent, record)
         known = self._by_trace.get(record.trace_id)
         if known is not None and _resolve(known).closed:
             known = None
@@ -222,11 +223,27 @@ class Assembler:
         self._use(session, record.trace_id)
         return session
 
+    def _session_beneath(self, parent: Node, record: SpanRecord) -> Session:
+        """Return the session around a span; its own where it names one, and nothing above it does."""
+        around, name = _resolve(parent.session), _session_name(record)
+        if name is None or name == around.id or any(_session_name(each.record) for each in _lineage(parent)):
+            return around
+        if around.id is None:
+            return self._name_session(around, name)
+        session = self._sessions.get(name)
+        if session is None:
+            session = self._sessions[name] = Session(name, name, record.trace_id)
+        self._touch(session)
+        return session
+
     def _use(self, session: Session, trace_id: int) -> None:
-        self._sessions.move_to_end(session.key)
         self._by_trace[trace_id] = session
         if len(self._by_trace) > MAX_NODES:
             self._by_trace.popitem(last=False)
+        self._touch(session)
+
+    def _touch(self, session: Session) -> None:
+        self._sessions.move_to_end(session.key)
         if len(self._sessions) > MAX_SESSIONS:
             self._close_oldest()
 
@@ -234,19 +251,21 @@ class Assembler:
         """Take over a session that a span names only as it ends."""
         node.session = _resolve(node.session)
         name = _session_name(node.record)
-        if name is None or node.session.id is not None:
-            return
+        if name is not None and node.session.id is None:
+            node.session = self._name_session(node.session, name)
+
+    def _name_session(self, session: Session, name: str) -> Session:
+        """Give a session the name that has become known; return it, or the one that has the name already."""
         known = self._sessions.get(name)
         if known is not None:
-            self._merge_sessions(node.session, known)
-            node.session = _resolve(node.session)
-            return
-        session = node.session
+            self._merge_sessions(session, known)
+            return _resolve(session)
         self._sessions.pop(session.key, None)
         session.key = session.id = name
         self._sessions[name] = session
         for document in session.documents:
             document.name_session(name)
+        return session
 
     def _merge_sessions(self, old: Session, new: Session) -> None:
         """Let what comes go to `new`; documents that stand already stay."""
@@ -268,6 +287,7 @@ class Assembler:
         if session.open:
             losses.add("sessions closed before their end")
         for document in session.documents:
+            self._conversations.forget(document)
             self.settle(document.journal)
             if self._closed is not None:
                 self._closed(document.journal)
@@ -422,8 +442,9 @@ class Assembler:
     def _place(self, node: Node) -> tuple[Document, Place]:
         """Return the document of a model call, and how the call goes on in it."""
         record = node.record
-        loose = self._going_on(node) if node.loose else None
-        document = loose or self._document_of(node)
+        question = _question(record) if node.loose else None
+        going_on = self._conversations.find(question) if question is not None else None
+        document = going_on or self._document_of(node)
         agent = _agent_of(node)
         if agent is None or agent.document is not None:
             found = self._search(document, record)
@@ -435,22 +456,9 @@ class Assembler:
                 agent.document = found[0]
         if found is None or found[1] is None:
             found = self._branch(node, agent, document)
-        if node.loose:
-            self._keep_loose(found[0])
+        if question is not None:
+            self._conversations.tell(found[0], question, record.response)
         return found[0], found[1] or Place(found[0].line.transcript.align([]))
-
-    def _going_on(self, node: Node) -> Document | None:
-        """Return the document whose last answer a root call without a session goes on from."""
-        for document in reversed(self._loose.values()):
-            if document.extends(node.record):
-                return document
-        return None
-
-    def _keep_loose(self, document: Document) -> None:
-        self._loose[id(document)] = document
-        self._loose.move_to_end(id(document))
-        if len(self._loose) > MAX_LOOSE:
-            self._loose.popitem(last=False)
 
     def _search(self, document: Document, record: SpanRecord) -> tuple[Document, Place] | None:
         """Return which of a document and its side conversations a call goes on from: surely, else likely."""
@@ -533,15 +541,14 @@ class Assembler:
 
     def _document_of(self, node: Node) -> Document:
         """Return the document beneath whose agent or tool a span lies, beginning it where there is none."""
-        above = node.parent
-        while above is not None:
+        above, session = node.parent, _resolve(node.session)
+        while above is not None and _resolve(above.session) is session:
             if above.document is not None:
                 return above.document
             if above.kind == "tool" and not _repeats(above, _tool_above(above)):
                 return self._beneath_tool(above, node)
             above = above.parent
-        documents = _resolve(node.session).documents
-        return documents[0] if documents else self._new_root(node)
+        return session.documents[0] if session.documents else self._new_root(node)
 
     def _beneath_tool(self, tool: Node, node: Node) -> Document:
         """Begin the document of what a tool does beneath itself: a sub-agent, as a rule."""
@@ -604,7 +611,7 @@ class Assembler:
     def _tool_document(self, node: Node) -> Document:
         """Return where a tool ran; one outside of every tree goes where a call waits for it."""
         if node.parent is None:
-            documents = [*node.session.documents, *reversed(self._loose.values())]
+            documents = [*node.session.documents, *self._conversations.latest(MAX_LOOSE)]
             for document in documents:
                 for each in (document, *document.helpers):
                     if each.knows(node.record):
@@ -659,6 +666,13 @@ def _session_name(record: SpanRecord) -> str | None:
     return str(record.session_id) if record.session_id else None
 
 
+def _question(record: SpanRecord) -> Question | None:
+    """Return which conversation to look for; None where nothing was recorded of what was said."""
+    if record.request is None or not record.content:
+        return None
+    return question_of(RecordedHistory(record.request.messages), record.request)
+
+
 def _without_content(record: SpanRecord) -> SpanRecord:
     """Return what the tree still needs of a span that has been written."""
     return SpanRecord(
@@ -670,6 +684,7 @@ def _without_content(record: SpanRecord) -> SpanRecord:
         record.kind,
         record.start,
         record.end,
+        session_id=record.session_id,
         agent=record.agent,
         tool=ToolRequest(record.tool.name) if record.tool is not None else None,
         scope_name=record.scope_name,

@@ -279,6 +279,8 @@ class Document:
                 extra["arguments_wrapped"] = True
             if call.server:
                 extra["server_side"] = True
+            if (refusal := steps.refusal_of(record, call)) is not None:
+                extra["refused"] = refusal
             name = call.name or "unknown"
             own = self._own_id(given)
             if own != given:

@@ -25,10 +25,12 @@ from spanrelay.records import (
     Reasoning,
     SpanRecord,
     Text,
+    ToolCall,
     ToolCallResponse,
     ToolDefinition,
     Usage,
 )
+from spanrelay.semconv.names import REFUSED_TOOL_CALL
 from spanrelay.trajectory import atif
 from spanrelay.trajectory.transcript import Turn
 
@@ -313,6 +315,18 @@ def _alternative(parts: list[Part], media: MediaStore | None) -> dict[str, JSON]
     if turn.calls:
         found["tool_calls"] = [{"function_name": c.name, "arguments": c.arguments} for c in turn.calls]
     return found
+
+
+def refusal_of(record: SpanRecord, call: ToolCall) -> str | None:
+    """Return why policy refuses a call that an answer asks for, as the events of its span say."""
+    for mark in record.marks:
+        said = mark.attributes
+        if mark.name == REFUSED_TOOL_CALL and (said.get("call_id") or None, said.get("tool_name")) == (
+            call.id,
+            call.name,
+        ):
+            return str(said.get("reason"))
+    return None
 
 
 def tool_error(record: SpanRecord) -> dict[str, JSON]:

@@ -10,12 +10,16 @@ from spanrelay import _json
 from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.middleware import execution_intercept, guardrail
 from spanrelay.plugins.plugin import Context
-from spanrelay.plugins.policy.counts import Counts, Limits, Share
+from spanrelay.plugins.policy.counts import Counts, Share
+from spanrelay.plugins.policy.limits import Limits
 from spanrelay.plugins.policy.names import MODELS, model_of, pattern_of
 from spanrelay.plugins.policy.order import INNERMOST
+from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.plugins.policy.settings import PolicyConfig
 from spanrelay.records import Kind, ModelResponse, Usage
 
+USER_FIELDS = ("safety_identifier", "user")
+"""Where a request names the user to the provider; the first that is there counts."""
 BYTES_PER_TOKEN = 4
 """What a token is taken for where the provider reports no usage."""
 
@@ -23,12 +27,15 @@ BYTES_PER_TOKEN = 4
 class Meter:
     """Counts what is sent, and refuses what is too much."""
 
-    def __init__(self, config: PolicyConfig, counts: Counts, name: str) -> None:
-        self._limits = (config.session, config.process)
+    def __init__(self, config: PolicyConfig, counts: Counts, sessions: Sessions, name: str) -> None:
+        self._limits = [each for each in (config.session, config.user, config.process) if each.are_set()]
         self._session = config.session if config.session.are_set() else None
-        self._process: tuple[Share, ...] = (("", config.process, "this process"),) if config.process.are_set() else ()
+        self._user = config.user if config.user.are_set() else None
+        whose = "everything that shares these counts" if counts.store.shared else "this process"
+        self._process: tuple[Share, ...] = (("process", config.process, whose),) if config.process.are_set() else ()
         self._prices = [(pattern_of([glob]), price) for glob, price in config.prices.items()]
-        self._reads_usage = config.session.need_usage() or config.process.need_usage()
+        self._reads_usage = any(each.need_usage() for each in self._limits)
+        self._sessions = sessions
         self._counts = counts
         self._name = name
 
@@ -37,6 +44,8 @@ class Meter:
         kinds: list[Kind] = [*MODELS] if any(_limits_models(each) for each in self._limits) else []
         if any(each.max_tool_calls is not None for each in self._limits):
             kinds.append("tool")
+        if self._session is not None:
+            self._sessions.use(context)
         context.use(guardrail(name="limits", kinds=kinds)(self._judge))
         context.use(execution_intercept(name="counts", kinds=kinds, priority=INNERMOST)(self._count))
 
@@ -84,11 +93,22 @@ class Meter:
         return next((price.of(usage) for glob, price in self._prices if glob.match(folded)), None)
 
     def _shares(self, call: Any) -> tuple[Share, ...]:
-        """The session of a call is its conversation, else its trace."""
-        if self._session is None:
-            return self._process
-        session = call.record.session_id or call.span.get_span_context().trace_id
-        return ((session, self._session, "this session"), *self._process)
+        shares = self._process
+        if self._user is not None:
+            user = _user_of(call)
+            whose = "this user" if user is not None else "everybody whose calls name no user"
+            shares = ((f"user {user}" if user is not None else "nobody", self._user, whose), *shares)
+        if self._session is not None:
+            shares = ((self._sessions.of(call), self._session, "this session"), *shares)
+        return shares
+
+
+def _user_of(call: Any) -> str | None:
+    """Whom a call is made for: the user of the scope, else the one that the request names to the provider."""
+    if call.record.user_id:
+        return str(call.record.user_id)
+    named = [call.outgoing().get(key) for key in USER_FIELDS] if call.kind == "llm" else []
+    return next((str(name) for name in named if name), None)
 
 
 def _is_paid(call: Any, meter: Meter, *, take: bool = False) -> bool:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from spanrelay.pipeline.middleware import guardrail
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.plugins.policy.counts import Counts
+from spanrelay.plugins.policy.loops import Calls
 from spanrelay.plugins.policy.meter import Meter
 from spanrelay.plugins.policy.names import MODELS, Judge
 from spanrelay.plugins.policy.parameters import use_parameters
+from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.plugins.policy.settings import PolicyConfig, doubts_about
+from spanrelay.plugins.policy.stores import Storage, open_store
 from spanrelay.plugins.policy.tools import use_tools
 
 
@@ -20,14 +24,19 @@ class PolicyPlugin:
 
     Args:
         clock: Seconds that only grow.
+        wall_clock: Seconds since the epoch, for counts that processes share.
     """
 
     name = "policy"
     config_model = PolicyConfig
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._counts: dict[str, Counts] = {}
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock, self._wall_clock = clock, wall_clock
+        self._counts: dict[tuple[Any, ...], Counts] = {}
+        self._sessions: dict[str, Sessions] = {}
+        self._calls = Calls()
 
     def validate(self, config: PolicyConfig) -> list[Diagnostic]:
         """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
@@ -39,12 +48,22 @@ class PolicyPlugin:
         context.stops_unguarded = config.on_unguarded == "stop"
         tools, models = Judge("tool", config.tools), Judge("model", config.models)
         if tools.judges:
-            use_tools(context, tools, config.tools)
+            use_tools(context, tools, config.tools, self._calls)
         if models.judges:
             context.use(guardrail(name="models", kinds=MODELS)(models.model_refusal))
         if config.parameters:
             use_parameters(context, config.parameters)
-        if config.session.are_set() or config.process.are_set():
-            # One count for each file, whatever its limits become when it is read again: a reload forgives nothing.
-            counts = self._counts.setdefault(context.file, Counts(self._clock))
-            Meter(config, counts, f"{context.name}.limits").use(context)
+        if any(limits.are_set() for limits in config.limits()):
+            sessions = self._sessions.setdefault(context.file, Sessions())
+            counts = self._counts_for(context)
+            Meter(config, counts, sessions, f"{context.name}.limits").use(context)
+            context.on_close(counts.store.close)
+
+    def _counts_for(self, context: Context) -> Counts:
+        """One count for each file, whatever its limits become when it is read again: a reload forgives nothing."""
+        storage: Storage = context.config.counts
+        key = (context.file, storage.path, storage.url, storage.keep_hours)
+        if key not in self._counts:
+            store = open_store(storage, context.name)
+            self._counts[key] = Counts(self._wall_clock if store.shared else self._clock, store)
+        return self._counts[key]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from spanrelay.plugins.plugin import Diagnostic
-from spanrelay.plugins.policy.counts import Limits
+from spanrelay.plugins.policy.limits import Limits
+from spanrelay.plugins.policy.stores import Storage, doubts_about_storage
 from spanrelay.records import JSON, Usage
 
 
@@ -26,11 +27,13 @@ class Names:
 class Tools(Names):
     """As `Names`; what becomes of a request that offers a refused function to the model, and of its execution.
 
-    `refused`: the execution raises, or answers with the reason, for the model to read.
+    `refused`: the execution raises, or answers with the reason, for the model to read. `unseen`: what becomes of a
+    request with the result of a refused tool whose execution SpanRelay did not see.
     """
 
     offered: Literal["pass", "remove", "refuse"] = "pass"
     refused: Literal["raise", "answer"] = "raise"
+    unseen: Literal["refuse", "warn", "pass"] = "refuse"
 
 
 @dataclass(slots=True)
@@ -79,15 +82,23 @@ class PolicyConfig:
     tools: Tools = field(default_factory=Tools)
     models: Names = field(default_factory=Names)
     session: Limits = field(default_factory=Limits)
+    user: Limits = field(default_factory=Limits)
     process: Limits = field(default_factory=Limits)
+    counts: Storage = field(default_factory=Storage)
     parameters: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
     prices: dict[str, Price] = field(default_factory=dict[str, Price])
     on_unguarded: Literal["warn", "stop"] = "warn"
 
+    def limits(self) -> tuple[Limits, ...]:
+        """Return the limits of a session, of a user, and of the process."""
+        return self.session, self.user, self.process
+
 
 def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
-    found = [*_bad_amounts(config.session, "session"), *_bad_amounts(config.process, "process")]
+    found = [*doubts_about_storage(config.counts)]
+    for limits, key in zip(config.limits(), ("session", "user", "process"), strict=True):
+        found += _bad_amounts(limits, key)
     for names, key in ((config.tools, "tools"), (config.models, "models")):
         for list_name in ("allow", "deny"):
             if "" in (getattr(names, list_name) or ()):
@@ -97,8 +108,10 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
             found.append(Diagnostic("sets nothing", "write one, such as temperature", f'parameters."{pattern}"'))
     for pattern, price in config.prices.items():
         found += _bad_amounts(price, f'prices."{pattern}"')
-    limits_cost = config.session.max_cost_usd is not None or config.process.max_cost_usd is not None
-    if limits_cost and not config.prices:
+    if config.counts.shared and not any(limits.are_set() for limits in config.limits()):
+        remedy = "write a limit such as session.max_calls, or remove the table"
+        found.append(Diagnostic("keeps counts, and nothing is limited", remedy, "counts", "warning"))
+    if any(limits.max_cost_usd is not None for limits in config.limits()) and not config.prices:
         remedy = 'write [plugins.policy.prices."<model>"] with input and output, unless the provider reports costs'
         found.append(Diagnostic("is empty while a cost is limited", remedy, "prices", "warning"))
     if not _says_anything(config):
@@ -110,7 +123,7 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
 def _says_anything(config: PolicyConfig) -> bool:
     lists = any(names.allow is not None or names.deny for names in (config.tools, config.models))
     says = lists or bool(config.parameters) or config.on_unguarded == "stop"
-    return says or config.session.are_set() or config.process.are_set()
+    return says or any(limits.are_set() for limits in config.limits())
 
 
 def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:

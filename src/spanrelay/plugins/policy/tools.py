@@ -12,6 +12,7 @@ from typing import Any, cast
 from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept
 from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.loops import Calls, Loops
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.settings import Tools
@@ -21,8 +22,10 @@ _OF_THE_APPLICATION = ("function", "custom")
 """Types of tools that the application runs, so that each execution is judged by itself."""
 
 
-def use_tools(context: Context, judge: Judge, config: Tools) -> None:
+def use_tools(context: Context, judge: Judge, config: Tools, calls: Calls) -> None:
     """Judge tools where they are executed, and where a request offers them."""
+    if config.unseen != "pass":
+        Loops(judge, config, calls, context.name).use(context)
     answers = config.refused == "answer"
     context.use(guardrail(name="tools", kinds=["tool"], answers=answers)(lambda call: judge.refusal(call.request.name)))
     if config.offered == "pass":

@@ -1,0 +1,102 @@
+"""How much may be used, what has been, and why no more is allowed.
+
+A reason is worded here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MINUTE = 60.0
+
+
+@dataclass(slots=True)
+class Limits:
+    """How much one session, one user, or the process may use; None is without limit.
+
+    `max_calls` and `max_calls_per_minute` are of models, `max_tool_calls` of tools. Each sending counts.
+    """
+
+    max_calls: int | None = None
+    max_tool_calls: int | None = None
+    max_calls_per_minute: int | None = None
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+
+    def are_set(self) -> bool:
+        """Whether there is any."""
+        return any(getattr(self, name) is not None for name in Limits.__slots__)
+
+    def need_usage(self) -> bool:
+        """Whether answers must be read to count."""
+        return self.max_tokens is not None or self.max_cost_usd is not None
+
+
+@dataclass(slots=True)
+class Count:
+    """What one of them has used. `unpriced` is a model that was used and whose cost nobody knows."""
+
+    calls: int = 0
+    tool_calls: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: str | None = None
+    times: deque[float] = field(default_factory=lambda: deque[float]())
+
+    def refusal(self, limits: Limits, whose: str, tool: bool, now: float) -> str | None:
+        """Return why another call is not allowed, or None."""
+        if tool:
+            allowed = limits.max_tool_calls
+            return (
+                None if allowed is None or self.tool_calls < allowed else _told(whose, self.tool_calls, allowed, "tool")
+            )
+        allowed = limits.max_calls
+        if allowed is not None and self.calls >= allowed:
+            return _told(whose, self.calls, allowed, "model")
+        allowed = limits.max_tokens
+        if allowed is not None and self.tokens >= allowed:
+            return f"{whose} has used {self.tokens} of the {allowed} tokens allowed"
+        if limits.max_cost_usd is not None and (self.unpriced is not None or self.cost_usd >= limits.max_cost_usd):
+            return self._cost_refusal(limits.max_cost_usd, whose)
+        allowed = limits.max_calls_per_minute
+        if allowed is not None and self._calls_within_a_minute(now) >= allowed:
+            return f"{whose} has made the {allowed} model calls allowed within a minute"
+        return None
+
+    def _cost_refusal(self, allowed: float, whose: str) -> str:
+        if self.unpriced is not None:
+            return f"{whose} has a limit for its cost and has used model {self.unpriced!r}, whose price is not known"
+        return f"{whose} has cost {self.cost_usd:.4g} of the {allowed:.4g} US dollars allowed"
+
+    def _calls_within_a_minute(self, now: float) -> int:
+        while self.times and now - self.times[0] >= MINUTE:
+            self.times.popleft()
+        return len(self.times)
+
+    def add(self, tool: bool, tokens: int, now: float | None) -> None:
+        """Count a call that is being sent; `now` where the rate is limited."""
+        if tool:
+            self.tool_calls += 1
+            return
+        self.calls += 1
+        self.tokens += tokens
+        if now is not None:
+            self.times.append(now)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the count as JSON."""
+        return {**asdict(self), "times": list(self.times)}
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Count:
+        """Return the count that `to_json` wrote."""
+        count = cls(**known)
+        count.times = deque(known["times"])
+        return count
+
+
+def _told(whose: str, used: int, allowed: int, what: str) -> str:
+    return f"{whose} has made {used} of the {allowed} {what} calls allowed"

@@ -1,0 +1,165 @@
+"""Refused tools that ran all the same: in a loop of the application's own, where no execution of ours was judged.
+
+A request is not sent on with the result of such a call. Nothing of an answer is held back or changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Generator, Hashable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.errors import GuardrailRejected
+from spanrelay.pipeline.middleware import execution_intercept, request_intercept
+from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.history import WireHistory
+from spanrelay.plugins.policy.names import Judge
+from spanrelay.plugins.policy.order import OUTERMOST, OUTSIDE_COUNTS
+from spanrelay.plugins.policy.settings import Tools
+from spanrelay.plugins.policy.stores import renewed
+from spanrelay.records import ModelResponse, ToolCallResponse
+from spanrelay.scopes import mark_span
+from spanrelay.semconv.names import REFUSED_TOOL_CALL
+
+MAX_KNOWN = 4096
+"""Calls that are remembered, of each sort."""
+MAX_TURNS = 64
+"""Turns at the end of a request that are looked at."""
+OFFERING = ("tools", "functions", "prompt")
+"""Where a request may offer tools; without, its answer asks for none."""
+
+_log = logging.getLogger(__name__)
+
+
+class Calls:
+    """What a process knows of calls of tools, whatever policy is in force: it outlives a reload. Safe among threads.
+
+    Attributes:
+        refused: The names of refused tools that answers asked for, by the ids of the calls.
+    """
+
+    def __init__(self) -> None:
+        self.refused: OrderedDict[str, str] = OrderedDict()
+        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self.after_fork()
+        renewed.add(self)
+
+    def after_fork(self) -> None:
+        """Take a lock that nobody holds."""
+        self._lock = threading.Lock()
+
+    def see(self, call_id: str | None, name: str) -> None:
+        """Remember an execution that policy is about to judge."""
+        key: Hashable = call_id or ("a call of", name)
+        with self._lock:
+            _remember(self._seen, key, self._seen.get(key, 0) + 1)
+
+    def ask(self, call_id: str, name: str) -> None:
+        """Remember a call of a refused tool that a model has made."""
+        with self._lock:
+            _remember(self.refused, call_id, name)
+
+    def is_seen(self, part: ToolCallResponse, name: str) -> bool:
+        """Whether policy has judged the execution that a result came of, which then is what became of a refusal."""
+        if part.id in self._seen:
+            return True
+        # An execution that named no call: it stands for one result, whenever that is sent again.
+        mine, any_of_it = ("the result", part.id or hash(_json.dumps(part.content))), ("a call of", name)
+        with self._lock:
+            if mine in self._seen:
+                return True
+            if not self._seen.get(any_of_it):
+                return False
+            self._seen[any_of_it] -= 1
+            _remember(self._seen, mine, 1)
+            return True
+
+
+class Loops:
+    """Judges the results that requests bring, and marks the calls that answers ask for."""
+
+    def __init__(self, judge: Judge, config: Tools, calls: Calls, name: str) -> None:
+        self._judge, self._unseen, self._calls, self._name = judge, config.unseen, calls, f"{name}.unseen_tools"
+        self._warned: set[str] = set()
+
+    def use(self, context: Context) -> None:
+        """Register what sees executions before anything may refuse them, and what judges requests."""
+        context.use(request_intercept(name="seen_tools", kinds=["tool"], priority=OUTERMOST)(self._see))
+        context.use(execution_intercept(name="unseen_tools", kinds=["llm"], priority=OUTSIDE_COUNTS)(self._send))
+
+    def _see(self, call: Any) -> None:
+        self._calls.see(call.record.tool.call_id, call.record.tool.name)
+
+    def _send(self, call: Any) -> Generator[Any, Any, None]:
+        wire = call.outgoing()
+        for part, name in _new_results(WireHistory(wire, call.codec), self._calls.refused):
+            reason = self._reason(part, name)
+            if reason is not None:
+                self._tell(reason, name)
+        response = yield call
+        if any(wire.get(key) for key in OFFERING):
+            with guarded("reading which tools an answer asks for"):
+                self._learn(call, response.record)
+
+    def _reason(self, part: ToolCallResponse, name: str) -> str | None:
+        refusal = self._judge.refusal(name)
+        if refusal is None or self._calls.is_seen(part, name):
+            return None
+        which = f" (call {part.id!r})" if part.id else ""
+        return (
+            f"the request has the result of a refused tool that ran where SpanRelay did not see it{which}: {refusal}; "
+            "keep it from being offered (tools.offered), run it by run_tool, or write tools.unseen = 'warn'"
+        )
+
+    def _tell(self, reason: str, name: str) -> None:
+        if self._unseen == "refuse":
+            raise GuardrailRejected(reason, self._name)
+        if name not in self._warned and len(self._warned) < MAX_KNOWN:
+            self._warned.add(name)
+            _log.warning("%s", reason)
+
+    def _learn(self, call: Any, answer: ModelResponse) -> None:
+        """Remember, and mark on the span, what an answer asks for that is refused."""
+        for asked in (each for message in answer.messages for each in message.tool_calls if not each.server):
+            refusal = self._judge.refusal(asked.name)
+            if refusal is not None:
+                self._calls.ask(asked.id or "", asked.name)
+                told = {"tool_name": asked.name, "call_id": asked.id or "", "reason": refusal}
+                mark_span(call.span, call.scope, REFUSED_TOOL_CALL, told)
+
+
+def _remember(table: OrderedDict[Any, Any], key: Hashable, value: Any) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    while len(table) > MAX_KNOWN:
+        table.popitem(last=False)
+
+
+def _new_results(history: WireHistory, known: Mapping[str, str]) -> Iterator[tuple[ToolCallResponse, str]]:
+    """Yield the results that a request brings, each with the name of its tool, as far as that is known.
+
+    New is what stands behind the last answer. Of the rounds before, which an earlier request brought, those alone
+    count whose calls are `known`, so that a conversation from before goes on.
+    """
+    results: list[tuple[ToolCallResponse, bool]] = []
+    asked: dict[str | None, str] = {}
+    begun = answered = False
+    for turn in islice(history.backward(), MAX_TURNS):
+        if turn.role == "tool":
+            results += [(part, not answered) for part in turn.parts if isinstance(part, ToolCallResponse)]
+        elif turn.role == "assistant" and begun:  # what a request ends with is the beginning of its answer
+            asked = {**{call.id: call.name for call in turn.calls}, **asked}
+            answered = True
+        if answered and turn.role != "tool" and not turn.calls:
+            break
+        begun = begun or turn.role != "assistant"
+    for part, new in results:
+        name = asked.get(part.id) if part.id else None
+        name = name or known.get(part.id or "") or part.name
+        if name and (new or part.id in known) and not part.server:
+            yield part, name

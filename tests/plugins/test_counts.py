@@ -1,0 +1,361 @@
+"""Counts that processes share: one budget for all of them, and no call where the counts cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanrelay import ConfigurationError, GuardrailRejected, run_tool
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.activation import Activation
+from spanrelay.plugins.policy import PolicyPlugin
+from spanrelay.plugins.policy.counts import Counts
+from spanrelay.plugins.policy.limits import Count, Limits
+from spanrelay.plugins.policy.redis_store import RedisStore
+from spanrelay.plugins.policy.sqlite_store import SqliteStore
+from spanrelay.plugins.policy.stores import Store, StoreError
+
+WORKERS = 4
+ALLOWED = 50
+
+HAMMER = """
+import sys
+import spanrelay
+from spanrelay.plugins.activation import Activation
+from spanrelay.config import PolicyFile
+
+Activation([PolicyFile(sys.argv[1], "chosen")]).start()
+print("ready", flush=True)
+sys.stdin.readline()
+ran = []
+for _ in range(40):
+    try:
+        with spanrelay.scope("agent", session="one", user="ann"):
+            spanrelay.run_tool("t", lambda: ran.append(1))
+    except spanrelay.GuardrailRejected as refusal:
+        assert "tool calls allowed" in refusal.reason, refusal.reason
+print(len(ran))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RedisServer:
+    """A server of its own on a free port, which keeps nothing on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.folder = free_port(), folder
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            ["redis-server", *options, "--dir", str(self.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+        raise AssertionError("redis-server did not start")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    pytest.importorskip("redis")
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    server = RedisServer(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The key of `[plugins.policy.counts]` that names a store."""
+    if request.param == "sqlite":
+        return f'path = "{tmp_path / "counts.sqlite3"}"'
+    return f'url = "{request.getfixturevalue("redis_server").url}"'
+
+
+@pytest.fixture
+def open_store(place: str) -> Iterator[Callable[[float], Store]]:
+    """Opens the store of `place`, as often as one wants."""
+    opened: list[Any] = []
+    key, _, value = place.partition(" = ")
+
+    def one(keep_s: float = 60.0) -> Store:
+        value_ = value.strip('"')
+        store: Any = SqliteStore(Path(value_), "p", keep_s) if key == "path" else RedisStore(value_, "p", keep_s)
+        opened.append(store)
+        return store
+
+    yield one
+    for store in opened:
+        store.close()
+
+
+@pytest.mark.parametrize("limit", ["session", "user", "process"])
+def test_four_processes_have_one_budget(tmp_path: Path, place: str, limit: str) -> None:
+    path = tmp_path / "spanrelay.toml"
+    path.write_text(f"[plugins.policy]\n{limit}.max_tool_calls = {ALLOWED}\n[plugins.policy.counts]\n{place}\n")
+    command = [sys.executable, "-c", HAMMER, str(path)]
+    workers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(WORKERS)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+    said = [worker.stdin for worker in workers if worker.stdin is not None]
+    for stdin in said:
+        stdin.write("go\n")
+        stdin.flush()
+    ran = [int(worker.communicate()[0]) for worker in workers]
+    assert sum(ran) == ALLOWED
+    assert [worker.returncode for worker in workers] == [0] * WORKERS
+
+
+def _spend(store: Store, times: int) -> int:
+    counts = Counts(time.time, store)
+    limits = Limits(max_calls=ALLOWED)
+    reasons = [counts.admit([("k", limits, "this session")], tool=False, tokens=0) for _ in range(times)]
+    return reasons.count(None)
+
+
+def test_threads_of_one_process_have_one_budget(open_store: Any) -> None:
+    store, passed = open_store(), list[int]()
+    threads = [threading.Thread(target=lambda: passed.append(_spend(store, 20))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(passed) == ALLOWED
+
+
+def test_a_forked_child_goes_on_with_the_same_counts(open_store: Any) -> None:
+    store = open_store()
+    assert _spend(store, 10) == 10
+    read, write = os.pipe()
+    child = get_context("fork").Process(target=lambda: os.write(write, b"%d" % _spend(store, 100)))
+    child.start()
+    child.join()
+    assert (child.exitcode, os.read(read, 10)) == (0, b"40")
+    assert _spend(store, 1) == 0
+    os.close(read)
+    os.close(write)
+
+
+def test_everything_that_is_counted_comes_back(open_store: Any) -> None:
+    one, other = open_store(), open_store()
+    known = Count(calls=3, tool_calls=2, tokens=17, cost_usd=0.25, unpriced="o9")
+    known.times.extend([1.5, 2.5])
+
+    def put(counts: list[Count]) -> bool:
+        for name in ("calls", "tool_calls", "tokens", "cost_usd", "unpriced", "times"):
+            setattr(counts[0], name, getattr(known, name))
+        return True
+
+    one.update(["k"], put)
+    assert other.read(["k", "nobody"]) == [known, Count()]
+
+
+def test_a_minute_is_one_of_all_processes(open_store: Any) -> None:
+    limits = [("k", Limits(max_calls_per_minute=2), "this session")]
+    now = [1000.0]
+    one, other = (Counts(lambda: now[0], open_store()) for _ in range(2))
+    assert one.admit(limits, tool=False, tokens=0) is None
+    now[0] += 30
+    assert other.admit(limits, tool=False, tokens=0) is None
+    assert "within a minute" in (one.admit(limits, tool=False, tokens=0) or "")
+    now[0] += 30
+    assert one.admit(limits, tool=False, tokens=0) is None
+
+
+def test_what_nothing_has_used_for_long_is_forgotten(tmp_path: Path) -> None:
+    now = [1000.0]
+    path = tmp_path / "counts.sqlite3"
+    store = SqliteStore(path, "p", 3600.0, lambda: now[0])
+    counts = Counts(lambda: now[0], store)
+    limits = Limits(max_calls=1)
+    assert counts.admit([("a", limits, "a")], tool=False, tokens=0) is None
+    now[0] += 3599
+    assert counts.admit([("a", limits, "a")], tool=False, tokens=0) is not None
+    now[0] += 1
+    assert counts.admit([("a", limits, "a")], tool=False, tokens=0) is None
+    now[0] += 3600
+    assert counts.admit([("b", limits, "b")], tool=False, tokens=0) is None
+    store.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT key FROM counts").fetchall() == [("p b",)]
+    db.close()
+
+
+def test_what_redis_keeps_has_an_end(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url, "p", 3600.0)
+    _spend(store, 1)
+    assert 0 < store.client.ttl("spanrelay:p:k") <= 3600
+    store.close()
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "counts.sqlite3", "p", 60.0)
+    _spend(store, 1)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    store.close()
+
+
+def test_many_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
+    start = get_context("fork").Barrier(8)
+
+    def make() -> None:
+        start.wait()
+        SqliteStore(tmp_path / "counts.sqlite3", "p", 60.0).close()
+
+    children = [get_context("fork").Process(target=make) for _ in range(8)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * 8
+
+
+# --- where the counts cannot be reached ---
+
+
+class Shelf:
+    def __init__(self) -> None:
+        self._plugin = PolicyPlugin()
+
+    def take(self, name: str) -> Any:
+        return self._plugin, []
+
+
+@pytest.fixture
+def policy(tmp_path: Path, capture: Any) -> Iterator[Callable[..., Activation]]:
+    activations: list[Activation] = []
+
+    def put(text: str, origin: Any = "chosen") -> Activation:
+        path = tmp_path / "spanrelay.toml"
+        path.write_text(text)
+        activation = Activation([PolicyFile(str(path), origin)], Shelf())  # type: ignore[arg-type]
+        activation.start()
+        activations.append(activation)
+        return activation
+
+    yield put
+    for activation in activations:
+        activation.close()
+
+
+def test_without_its_server_no_call_is_made_and_with_it_they_are(policy: Any, redis_server: RedisServer) -> None:
+    url = redis_server.url.replace("redis://", "redis://:hunter2@")
+    policy(f'[plugins.policy]\nprocess.max_tool_calls = 2\ncounts.url = "{url}"\n')
+    redis_server.stop()
+    for _ in range(2):
+        with pytest.raises(GuardrailRejected) as refused:
+            run_tool("t", lambda: "ran")
+        told = f"the counts in 'redis://127.0.0.1:{redis_server.port}/0' cannot be read or written"
+        assert told in refused.value.reason
+        assert "hunter2" not in refused.value.reason
+
+
+def test_a_file_that_is_broken_later_lets_no_call_pass(policy: Any, tmp_path: Path) -> None:
+    path = tmp_path / "counts.sqlite3"
+    policy('[plugins.policy]\nprocess.max_tool_calls = 9\ncounts.path = "counts.sqlite3"\n')
+    assert run_tool("t", lambda: "ran") == "ran"
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE counts")
+    db.close()
+    with pytest.raises(GuardrailRejected, match=r"the counts in '.*counts.sqlite3' cannot be read or written"):
+        run_tool("t", lambda: "ran")
+
+
+class Unreachable:
+    """A store that cannot be reached for a while."""
+
+    shared = True
+
+    def __init__(self) -> None:
+        self.there, self.count = True, Count()
+
+    def read(self, keys: Any) -> list[Count]:
+        return self._counts()
+
+    def update(self, keys: Any, change: Any) -> None:
+        change(self._counts())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _counts(self) -> list[Count]:
+        if not self.there:
+            raise StoreError("gone")
+        return [self.count]
+
+
+@pytest.mark.swallows
+def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next_call() -> None:
+    store = Unreachable()
+    counts, shares = Counts(time.time, store), [("k", Limits(max_tokens=100), "this session")]
+    assert counts.admit(shares, tool=False, tokens=10) is None
+    store.there = False
+    counts.correct(shares, 200, 0.0, "m")
+    assert counts.admit(shares, tool=False, tokens=10) == "gone"
+    store.there = True
+    assert counts.admit(shares, tool=False, tokens=10) == "this session has used 210 of the 100 tokens allowed"
+
+
+# --- what is wrong is told ---
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ('path = "no/where.sqlite3"', "counts.path: is in a folder that is not there; make the folder"),
+        ('url = "http://127.0.0.1"', "counts.url: is not the URL of a Redis server; write redis://"),
+        ('path = "c"\nurl = "redis://h"', "counts: has both path and url; remove one"),
+        ("keep_hours = 0", "counts.keep_hours: is not a number above 0"),
+        ('file = "x"', "counts.file: is not known"),
+    ],
+)
+def test_what_cannot_be_a_place_for_counts_is_told(policy: Any, counts: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        policy(f"[plugins.policy]\nprocess.max_calls = 1\n[plugins.policy.counts]\n{counts}\n")
+    assert said in str(error.value)
+
+
+def test_a_file_that_is_something_else_stops_the_program(policy: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a database, " * 100)
+    with pytest.raises(ConfigurationError, match=r"counts.path '.*notes.txt' cannot be used: file is not a database"):
+        policy('[plugins.policy]\nprocess.max_calls = 1\ncounts.path = "notes.txt"\n')
+
+
+def test_a_file_that_nobody_chose_sends_counts_nowhere(policy: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"counts\.url: sends data somewhere"):
+        policy('[plugins.policy]\nprocess.max_calls = 1\ncounts.url = "redis://h"\n', "directory")
+
+
+def test_counts_of_nothing_are_doubtful(policy: Any) -> None:
+    [doubt] = policy('[plugins.policy]\ntools.deny = ["x"]\ncounts.path = "c.sqlite3"\n').diagnostics
+    assert (doubt.level, doubt.key) == ("warning", "plugins.policy.counts")

@@ -1,0 +1,274 @@
+"""Refused tools in loops that no framework runs: their results go no further, and what was refused properly does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from langchain.agents import create_agent
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from spanrelay import GuardrailRejected, guardrail, run_tool, use
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.activation import Activation
+from spanrelay.plugins.policy import PolicyPlugin
+from spanrelay.trajectory.exporter import AtifSpanExporter
+from spanrelay_langchain import LangChainInstrumentor
+from spanrelay_langgraph import LangGraphInstrumentor
+from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.exchange import Request, reply, tool_call
+from spanrelay_testkit.model_server import ModelServer
+
+DENY = '[plugins.policy]\ntools.deny = ["get_*"]\n'
+TOOLS: Any = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
+ITEMS: Any = [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": False}]
+ASKED = {"role": "user", "content": "weather?"}
+
+
+def answer(request: Request) -> Any:
+    """Ask for the tool first, and then answer."""
+    turns = request.get("messages") or request.get("input")
+    last = turns[-1] if isinstance(turns, list) else {}
+    if last.get("role") in ("tool", "function") or str(last.get("type")).endswith("_output"):
+        return reply("it is sunny")
+    return reply(tool_calls=[tool_call("get_weather", city="Oslo")])
+
+
+class Shelf:
+    def __init__(self) -> None:
+        self._plugin = PolicyPlugin()
+
+    def take(self, name: str) -> Any:
+        return self._plugin, []
+
+
+class World:
+    """A provider, and a policy that can be exchanged."""
+
+    def __init__(self, folder: Path, server: ModelServer) -> None:
+        self._path = folder / "spanrelay.toml"
+        self._path.write_text(DENY)
+        self.url, self.requests = server.url, server.requests
+        self.activation = Activation([PolicyFile(str(self._path), "chosen")], Shelf())  # type: ignore[arg-type]
+        self.client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+
+    def put(self, text: str) -> None:
+        self._path.write_text(text)
+        self.activation.reload()
+
+    def chat(self, messages: list[Any], **options: Any) -> Any:
+        options = {"tools": TOOLS, **options}
+        return self.client.chat.completions.create(model="gpt-5", messages=messages, **options).choices[0].message
+
+    def ask(self) -> list[Any]:
+        """Return a conversation whose last answer asks for the tool."""
+        return [ASKED, self.chat([ASKED]).to_dict()]
+
+
+@pytest.fixture
+def world(tmp_path: Path, capture: Capture) -> Iterator[World]:
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    with ModelServer(answer) as server:
+        made = World(tmp_path, server)
+        made.activation.start()
+        yield made
+        made.activation.close()
+        made.client.close()
+    instrumentor.uninstrument()
+
+
+def result(history: list[Any], content: str = "sunny") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": history[1]["tool_calls"][0]["id"], "content": content}
+
+
+REFUSED = (
+    "result of a refused tool that ran where SpanRelay did not see it \\(call 'call_[^']+'\\): tool 'get_weather' is"
+)
+
+
+def test_the_result_of_a_refused_tool_is_not_sent_on(world: World) -> None:
+    history = world.ask()
+    with pytest.raises(GuardrailRejected, match=f"{REFUSED} denied by 'get_\\*'; keep it") as refused:
+        world.chat([*history, result(history)])
+    assert refused.value.name == "policy.unseen_tools"
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.chat([*history, result(history), {"role": "user", "content": "go on"}])
+    assert len(world.requests) == 1
+
+
+def test_what_is_not_among_those_allowed_is_refused_too(world: World) -> None:
+    world.put('[plugins.policy]\ntools.allow = ["search"]\n')
+    history = world.ask()
+    with pytest.raises(GuardrailRejected, match=f"{REFUSED} not among those allowed"):
+        world.chat([*history, result(history)])
+
+
+@pytest.mark.parametrize("options", [{}, {"tools": openai.omit}])
+def test_streams_are_judged_and_marked_alike(world: World, options: Any) -> None:
+    stream: Any = world.client.chat.completions.create(model="gpt-5", messages=[ASKED], tools=TOOLS, stream=True)
+    calls = [call for chunk in stream for choice in chunk.choices for call in choice.delta.tool_calls or ()]
+    said = {"role": "assistant", "tool_calls": [{"id": calls[0].id, "type": "function", "function": _whole(calls)}]}
+    history = [ASKED, said]
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.chat([*history, result(history)], stream=True, **options)
+
+
+def _whole(calls: list[Any]) -> dict[str, str]:
+    return {"name": calls[0].function.name, "arguments": "".join(call.function.arguments or "" for call in calls)}
+
+
+def test_async_calls_are_judged_alike(world: World) -> None:
+    history = world.ask()
+
+    async def ask() -> None:
+        async with openai.AsyncOpenAI(base_url=world.url, api_key="none", max_retries=0) as client:
+            await client.chat.completions.create(model="gpt-5", messages=[*history, result(history)], tools=TOOLS)
+
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        asyncio.run(ask())
+
+
+def test_the_legacy_role_of_functions_is_judged_by_its_name(world: World) -> None:
+    said = {"role": "assistant", "content": None, "function_call": {"name": "get_weather", "arguments": "{}"}}
+    with pytest.raises(GuardrailRejected, match=r"result of a refused tool .* see it: tool 'get_weather' is denied"):
+        world.chat([ASKED, said, {"role": "function", "name": "get_weather", "content": "sunny"}])
+
+
+@pytest.mark.parametrize("kept", ["items", "previous_response_id"])
+def test_results_of_the_responses_api_are_judged(world: World, kept: str) -> None:
+    options: Any = {"model": "gpt-5", "tools": ITEMS}
+    first = world.client.responses.create(input=[ASKED], **options)
+    call = next(item for item in first.output if item.type == "function_call")
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        if kept == "items":
+            world.client.responses.create(input=[ASKED, call.to_dict(), output], **options)  # type: ignore[list-item]
+        else:
+            world.client.responses.create(input=[output], previous_response_id=first.id, **options)
+
+
+def test_custom_tools_and_interleaved_items_are_judged(world: World) -> None:
+    calls: Any = [
+        {"type": "custom_tool_call", "call_id": "c1", "name": "get_code", "input": "x"},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "y"},
+    ]
+    with pytest.raises(GuardrailRejected, match="\\(call 'c1'\\): tool 'get_code' is denied"):
+        world.client.responses.create(model="gpt-5", input=[ASKED, *calls])  # type: ignore[list-item]
+    first = world.client.responses.create(model="gpt-5", input=[ASKED], tools=ITEMS)  # type: ignore[list-item]
+    call = next(item for item in first.output if item.type == "function_call")
+    mixed: Any = [
+        call.to_dict(),
+        {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"},
+        {"type": "function_call", "call_id": "c2", "name": "search", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c2", "output": "found"},
+    ]
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.client.responses.create(model="gpt-5", input=[ASKED, *mixed])  # type: ignore[list-item]
+
+
+def test_an_allowed_tool_in_the_same_loop_passes(world: World) -> None:
+    world.put('[plugins.policy]\ntools.deny = ["delete_*"]\n')
+    history = world.ask()
+    assert world.chat([*history, result(history)]).content == "it is sunny"
+
+
+def test_a_conversation_from_before_goes_on(world: World) -> None:
+    said = {"id": "old", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    old: list[Any] = [
+        ASKED,
+        {"role": "assistant", "tool_calls": [said]},
+        {"role": "tool", "tool_call_id": "old", "content": "sunny"},
+    ]
+    world.chat([*old, {"role": "assistant", "content": "sunny"}, {"role": "user", "content": "and now?"}])
+    for more in ([], [{"role": "assistant", "content": "It is"}]):
+        with pytest.raises(GuardrailRejected, match="\\(call 'old'\\)"):
+            world.chat([*old, *more])
+
+
+@pytest.mark.parametrize("refused", ["answer", "raise"])
+@pytest.mark.parametrize("named", [True, False])
+def test_what_became_of_a_refusal_is_sent_on(world: World, refused: str, named: bool) -> None:
+    world.put(f'{DENY}tools.refused = "{refused}"\n')
+    history = world.ask()
+    call = history[1]["tool_calls"][0]
+    try:
+        told = run_tool("get_weather", lambda: "sunny", call_id=call["id"] if named else None)
+    except GuardrailRejected as refusal:
+        told = str(refusal)
+    world.put(f'{DENY}tools.refused = "{refused}"\n')  # a reload forgets nothing
+    for _ in range(2):
+        assert world.chat([*history, result(history, told)]).content == "it is sunny"
+    if not named:  # one execution stands for one result
+        history = world.ask()
+        with pytest.raises(GuardrailRejected, match=REFUSED):
+            world.chat([*history, result(history)])
+
+
+def test_an_execution_that_something_else_has_refused_did_not_run(world: World) -> None:
+    @guardrail(kinds=["tool"], priority=-5)
+    def nothing_today(call: Any) -> str:
+        return "not today"
+
+    history = world.ask()
+    with use(nothing_today), pytest.raises(GuardrailRejected):
+        run_tool("get_weather", lambda: "sunny", call_id=history[1]["tool_calls"][0]["id"])
+    assert world.chat([*history, result(history, "not today")]).content == "it is sunny"
+
+
+def test_it_may_warn_once_or_pass(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.put(f'{DENY}tools.unseen = "warn"\n')
+    with caplog.at_level(logging.WARNING, "spanrelay"):
+        for _ in range(2):
+            history = world.ask()
+            assert world.chat([*history, result(history)]).content == "it is sunny"
+    assert len([record for record in caplog.records if "'get_weather' is denied" in record.message]) == 1
+    caplog.clear()
+    world.put(f'{DENY}tools.unseen = "pass"\n')
+    history = world.ask()
+    assert world.chat([*history, result(history)]).content == "it is sunny"
+    assert caplog.records == []
+
+
+def test_the_trajectory_shows_the_call_and_the_refusal(world: World, capture: Capture, tmp_path: Path) -> None:
+    history = world.ask()
+    with pytest.raises(GuardrailRejected):
+        world.chat([*history, result(history)])
+    exporter = AtifSpanExporter(tmp_path / "trajectories")
+    exporter.export(capture.spans)
+    exporter.shutdown()
+    [path] = (tmp_path / "trajectories").glob("*.json")
+    _, asked, refused = json.loads(path.read_text())["steps"]
+    assert asked["tool_calls"][0]["extra"]["refused"] == "tool 'get_weather' is denied by 'get_*'"
+    assert "ran where SpanRelay did not see it" in refused["extra"]["error"]["message"]
+
+
+@pytest.mark.parametrize("run", ["invoke", "ainvoke"])
+def test_a_framework_that_shows_the_refusal_to_the_model_goes_on(world: World, capture: Capture, run: str) -> None:
+    def get_weather(city: str) -> str:
+        """The weather."""
+        raise AssertionError("a refused tool has run")
+
+    instrumentors = [LangChainInstrumentor(), LangGraphInstrumentor()]
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        world.put(f'{DENY}tools.refused = "answer"\n')
+        agent: Any = create_agent(
+            ChatOpenAI(base_url=world.url, api_key=SecretStr("none"), model="gpt-5"), [get_weather]
+        )
+        asked: Any = {"messages": [("user", "weather?")]}
+        done = agent.invoke(asked) if run == "invoke" else asyncio.run(agent.ainvoke(asked))
+    finally:
+        for instrumentor in instrumentors:
+            instrumentor.uninstrument()
+    assert [message.content for message in done["messages"]][-1] == "it is sunny"
+    assert "is denied by 'get_*'" in str(world.requests[-1].body["messages"][-1])
