@@ -13,7 +13,7 @@ import pytest
 from spanrelay.cli import main, printing
 from spanrelay.cli.outline import Limits, outline
 from spanrelay.trajectory.atif import Trajectory
-from spanrelay.trajectory.spool import SUFFIX, Spool
+from spanrelay.trajectory.spool import SUFFIX, Spool, line_of
 
 
 def agent_step(number: int, **fields: Any) -> dict[str, Any]:
@@ -314,7 +314,7 @@ def test_recover_says_that_there_is_no_such_folder(tmp_path: Path, capsys: Any) 
 
 def test_recover_finishes_what_a_killed_process_left(tmp_path: Path, capsys: Any) -> None:
     part = Spool(tmp_path / f"run{SUFFIX}")
-    part.write({"op": "base", "document": {**document(), "trajectory_id": "root"}})
+    part.write(line_of({"op": "base", "document": {**document(), "trajectory_id": "root"}}))
     part.close()
     finished = tmp_path / "run.json"
     assert shown(capsys, "recover", tmp_path) == (0, [str(finished), f"1 recovered in {tmp_path}"])

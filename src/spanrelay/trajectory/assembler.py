@@ -421,6 +421,7 @@ class Assembler:
 
     def _place(self, node: Node) -> tuple[Document, Place]:
         """Return the document of a model call, and how the call goes on in it."""
+        self._leave_gone(node)
         record = node.record
         loose = self._going_on(node) if node.loose else None
         document = loose or self._document_of(node)
@@ -438,6 +439,17 @@ class Assembler:
         if node.loose:
             self._keep_loose(found[0])
         return found[0], found[1] or Place(found[0].line.transcript.align([]))
+
+    def _leave_gone(self, node: Node) -> None:
+        """Let go of documents that somebody has removed, so that what goes on begins anew."""
+        documents = _resolve(node.session).documents
+        if any(document.journal.gone for document in documents):
+            documents[:] = [document for document in documents if not document.journal.gone]
+        for each in _lineage(node):
+            if each.document is not None and each.document.journal.gone:
+                each.document = None
+        if any(document.journal.gone for document in self._loose.values()):
+            self._loose = OrderedDict((n, d) for n, d in self._loose.items() if not d.journal.gone)
 
     def _going_on(self, node: Node) -> Document | None:
         """Return the document whose last answer a root call without a session goes on from."""
@@ -591,6 +603,7 @@ class Assembler:
         above = _tool_above(node)
         if _repeats(node, above) or (above is not None and above.document is None and _is_alike(above, node)):
             return  # a client of the same tool beneath its own span, as MCP has it
+        self._leave_gone(node)
         document = self._tool_document(node)
         if document.count >= MAX_STEPS or document.journal.full:
             losses.add("tool calls beyond the size of a trajectory")

@@ -36,9 +36,17 @@ MAX_SYSTEM = 65_536
 
 
 class Journal(Protocol):
-    """Where a document's operations go. `full` where its bound is reached and no step should be added."""
+    """Where a document's operations go.
+
+    `full` where its bound is reached and no step should be added; `gone` where what was written has been removed.
+    """
 
     full: bool
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be added any more."""
+        ...
 
     def write(self, operation: dict[str, JSON], /) -> None:
         """Append one operation."""
