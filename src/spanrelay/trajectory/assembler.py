@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 
 from spanrelay._guard import losses
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
-from spanrelay.trajectory import steps
+from spanrelay.trajectory import atif, steps
 from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place, Run
 from spanrelay.trajectory.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.trajectory.steps import MediaStore
@@ -107,7 +107,7 @@ class Assembler:
     """Builds documents out of spans.
 
     `journal_for(name)` opens the storage of a new document; `closed(journal)` hears of a session that can no
-    longer grow. Not thread-safe: one thread calls everything.
+    longer grow; `version` is what documents say they are. Not thread-safe: one thread calls everything.
     """
 
     def __init__(
@@ -115,10 +115,12 @@ class Assembler:
         journal_for: Callable[[str], Journal],
         media: MediaStore | None = None,
         closed: Callable[[Journal], None] | None = None,
+        version: str = atif.DEFAULT_VERSION,
     ) -> None:
         self._journal_for = journal_for
         self._media = media
         self._closed = closed
+        self._version = version
         self._nodes: OrderedDict[Key, Node] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._by_trace: OrderedDict[int, Session] = OrderedDict()
@@ -572,6 +574,7 @@ class Assembler:
         journal = self._journal_for(name)
         top = _top(node)
         head: dict[str, Any] = {
+            "schema_version": self._version,
             "session_id": session.id or str(UUID(int=session.trace_id)),
             "trajectory_id": _identity(top.record),
             "agent": self._agent_head(node),

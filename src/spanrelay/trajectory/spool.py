@@ -238,7 +238,7 @@ def _base(drafts: dict[str, _Draft], operation: Operation) -> None:
 
 def _take_apart(drafts: dict[str, _Draft], document: dict[str, Any], parent: str | None) -> None:
     name = document["trajectory_id"]
-    derived = ("steps", "subagent_trajectories", "final_metrics", "notes", "schema_version")
+    derived = ("steps", "subagent_trajectories", "final_metrics", "notes")
     draft = _Draft({k: v for k, v in document.items() if k not in derived}, document["steps"], parent)
     extra = draft.head.get("extra") or {}
     for warning in extra.pop("conversion", {}).get("warnings", []):
@@ -368,7 +368,7 @@ def _finish(draft: _Draft, drafts: dict[str, _Draft]) -> dict[str, Any] | None:
     if not draft.steps:
         return None
     steps = [_ordered(atif.Step, {**step, "step_id": at}) for at, step in enumerate(draft.steps, start=1)]
-    document: dict[str, Any] = {"schema_version": "ATIF-v1.7", **draft.head, "steps": steps}
+    document: dict[str, Any] = {"schema_version": atif.DEFAULT_VERSION, **draft.head, "steps": steps}
     _add_totals(document, children)
     _add_notes(document, draft, bool(children))
     if children:
@@ -482,8 +482,8 @@ def _add_notes(document: dict[str, Any], draft: _Draft, children: bool) -> None:
 
 
 def _set_version(document: dict[str, Any]) -> None:
-    """Declare 1.8 only where sounds need it: some readers know no version above 1.7."""
-    version = "ATIF-v1.8" if _has_audio(document) else "ATIF-v1.7"
+    """Declare 1.8 where it is asked for or sounds need it, in all of a document."""
+    version = "ATIF-v1.8" if _has_audio(document) else document["schema_version"]
     for each in _family(document):
         each["schema_version"] = version
 
