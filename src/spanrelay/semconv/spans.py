@@ -5,6 +5,7 @@ Duck-typed on the SDK's `ReadableSpan`; no SDK is imported here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from spanrelay import semconv
@@ -33,15 +34,21 @@ def describe_span(span: Any, record: SpanRecord) -> None:
     scope = span.instrumentation_scope
     if scope is not None:
         record.scope_name, record.scope_version = scope.name, scope.version or None
-    resource = span.resource.attributes
-    record.service_name = resource.get("service.name")
-    record.service_version = resource.get("service.version")
+    describe_resource(span.resource.attributes, record)
     record.truncated = record.truncated or span.dropped_attributes > 0 if _is_plain(span) else record.truncated
     events = span.events
     if events:
         record.marks = [Mark(event.name, event.timestamp, dict(event.attributes or {})) for event in events]
     if span.status.status_code.value == _ERROR and record.error is None:
         record.error = _error_of(span, record.marks)
+
+
+def describe_resource(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Fill `record` with what runs, and where: `service.*`, and `deployment.environment.name` by either name."""
+    record.service_name = attributes.get("service.name")
+    record.service_version = attributes.get("service.version")
+    environment = attributes.get("deployment.environment.name") or attributes.get("deployment.environment")
+    record.environment = str(environment) if environment else None
 
 
 def _is_plain(span: Any) -> bool:

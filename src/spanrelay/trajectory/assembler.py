@@ -176,6 +176,15 @@ class Assembler:
         self._release()
         if record.incomplete is not None:
             self._give_up(node)
+        if node.parent is None:
+            self._describe(node, record)
+
+    def _describe(self, node: Node, record: SpanRecord) -> None:
+        """Write whom and what a run was for where its outermost span says so only as it ends."""
+        if record.user_id or record.metadata:
+            for document in node.session.documents:
+                if document.line.trace_id == record.trace_id:
+                    document.describe(record)
 
     def _give_up(self, node: Node) -> None:
         """A run that was left is in nobody's way: what comes next need not wait for its calls to have ended."""
@@ -404,8 +413,7 @@ class Assembler:
 
     def _add_duplicate(self, known: _Told, record: SpanRecord) -> None:
         change: dict[str, Any] = {"extra": {"otel": {"duplicates": [f"{record.span_id:016x}"]}}}
-        usage = record.response.usage if record.response else None
-        metrics = steps.metrics_of(usage, record.time_to_first_chunk)
+        metrics = steps.metrics_of(record)
         if metrics is not None and not known.metrics:
             change["metrics"] = metrics.to_json()
             known.metrics = True
@@ -513,7 +521,7 @@ class Assembler:
                 owner.document = found[0]
                 return found
         parent = self._document_of(tool)
-        child = Document(parent.journal, self._child_head(_agent_name(owner), node), parent.id, self._media)
+        child = Document(parent.journal, self._child_head(_agent_name(owner), node), parent, self._media)
         tool.beside.append(child)
         del tool.beside[:-MAX_HELPERS]
         outermost.document = outermost.document or child
@@ -533,7 +541,7 @@ class Assembler:
         if owner is not None and owner.parent is None and owner.record.session_id is not None:
             owner = None  # another turn of the session's agent, and no other agent
         name = _agent_name(owner) if owner is not None else _helper_name(node)
-        child = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
+        child = Document(parent.journal, self._child_head(name, node), parent, self._media)
         call = parent.add_dispatch(record, child, "sub-agent" if owner is not None else "side conversation")
         parent.link(child, call)
         parent.helpers.append(child)
@@ -562,7 +570,7 @@ class Assembler:
         parent = self._document_of(tool)
         agent = _agent_of(node)
         name = _agent_name(agent) if agent is not None else tool.record.name
-        tool.document = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
+        tool.document = Document(parent.journal, self._child_head(name, node), parent, self._media)
         tool.lead = _outermost_agent(node, tool)
         if tool.call is not None:
             parent.link(tool.document, tool.call[1])
@@ -578,11 +586,11 @@ class Assembler:
             "session_id": session.id or str(UUID(int=session.trace_id)),
             "trajectory_id": _identity(top.record),
             "agent": self._agent_head(node),
-            "extra": {"otel": {"trace_id": f"{node.record.trace_id:032x}"}},
+            "extra": {**_about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},
         }
         if top.record.remote_parent and top.record.parent_id:
             head["extra"]["otel"]["remote_parent_span_id"] = f"{top.record.parent_id:016x}"
-        document = Document(journal, head, None, self._media)
+        document = Document(journal, head, None, self._media, node.record.trace_id)
         session.documents.append(document)
         return document
 
@@ -597,7 +605,12 @@ class Assembler:
     def _child_head(self, name: str, node: Node) -> dict[str, Any]:
         record = node.record
         version = (record.agent and record.agent.version) or record.service_version or "unknown"
-        return {"trajectory_id": _identity(record, name), "agent": {"name": name, "version": str(version)}}
+        head: dict[str, Any] = {
+            "trajectory_id": _identity(record, name),
+            "agent": {"name": name, "version": str(version)},
+        }
+        place = steps.place_of(record)
+        return {**head, "extra": place} if place != steps.place_of(_top(node).record) else head
 
     # ── tools
 
@@ -691,6 +704,7 @@ def _without_content(record: SpanRecord) -> SpanRecord:
         scope_name=record.scope_name,
         service_name=record.service_name,
         service_version=record.service_version,
+        environment=record.environment,
     )
 
 
@@ -796,6 +810,14 @@ def _attempt(record: SpanRecord) -> JSON:
 def _identity(record: SpanRecord, name: str = "") -> str:
     """Return a document's id: the same for the same spans, whenever it is written."""
     return str(uuid5(_NAMESPACE, f"{record.trace_id:032x}{record.span_id:016x}{name}"))
+
+
+def _about(node: Node) -> dict[str, JSON]:
+    """Return whom and what a document is for, and what runs where: as the outermost span says that knows it."""
+    about: dict[str, JSON] = {}
+    for each in _lineage(node):
+        about.update(steps.about(each.record))
+    return {**about, **(steps.place_of(_top(node).record) or steps.place_of(node.record))}
 
 
 def _agent_name(node: Node) -> str:

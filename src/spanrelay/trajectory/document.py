@@ -105,10 +105,23 @@ class Place:
 
 
 class Document:
-    """One ATIF document on its way into a journal; `head` is its header as ATIF writes it."""
+    """One ATIF document on its way into a journal; `head` is its header as ATIF writes it.
 
-    def __init__(self, journal: Journal, head: dict[str, Any], parent: str | None, media: MediaStore | None):
+    `trace_id` is the trace that its spans are of where they name none; a child of `parent` has its parent's.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        head: dict[str, Any],
+        parent: Document | None,
+        media: MediaStore | None,
+        trace_id: int = 0,
+    ):
         self.journal = journal
+        self.trace_id: int = parent.trace_id if parent is not None else trace_id
+        self._about: dict[str, Any] = parent._about if parent is not None else dict(head.get("extra", {}))
+        self._parameters: dict[str, JSON] = {}
         self.id: str = head["trajectory_id"]
         self.name: str = head["agent"]["name"]
         self.line = Conversation()
@@ -123,7 +136,7 @@ class Document:
         self._tools: set[str] = set()
         self._tool_sets: set[int] = set()
         self._model: str | None = None
-        journal.write({"op": "open", "doc": self.id, "head": head, "parent": parent})
+        journal.write({"op": "open", "doc": self.id, "head": head, "parent": parent.id if parent else None})
 
     @property
     def call_id(self) -> str:
@@ -237,7 +250,7 @@ class Document:
         agent: str | None,
     ) -> int:
         line = self.line
-        step = steps.agent_step(record, answer, self._media)
+        step = steps.agent_step(record, answer, self._media, self.trace_id)
         extra: dict[str, Any] = step.extra or {}
         extra["otel"].update(origin)
         if found.kind == "retry" and line.last_step:
@@ -246,6 +259,8 @@ class Document:
             extra["forked_after_turns"] = found.kept
         if agent and agent != self.name:
             extra["agent_name"] = agent
+        extra.update(self._differing(record))
+        self._tell_parameters(record, extra)
         self._tell_agent(record, step, extra)
         step.extra = extra
         line.calls = self._add_calls(record, answer, step)
@@ -254,6 +269,31 @@ class Document:
             if isinstance(part, ToolCallResponse):
                 self._tell_result(part, {"server_side": True})
         return number
+
+    def describe(self, record: SpanRecord) -> None:
+        """Write whom and what the document is for, where only the end of its outermost span says so."""
+        known = self._about
+        news = {name: value for name, value in steps.about(record).items() if name not in known}
+        if news:
+            known.update(news)
+            self._patch_head({"extra": news})
+
+    def _differing(self, record: SpanRecord) -> dict[str, JSON]:
+        """Return whom and what a span is for, as far as that is not what its document says."""
+        if not record.metadata and not record.user_id:
+            return {}
+        told = steps.about(record)
+        if told.get("user") == self._about.get("user"):
+            told.pop("user", None)
+        known = self._about.get("metadata", {})
+        told["metadata"] = {n: v for n, v in record.metadata.items() if n not in known or known[n] != v}
+        return _kept(told)
+
+    def _tell_parameters(self, record: SpanRecord, extra: dict[str, JSON]) -> None:
+        """Write a call's parameters, the first time and where they change."""
+        given = steps.parameters_of(record)
+        if given != self._parameters:
+            extra["parameters"] = self._parameters = given
 
     def _tell_agent(self, record: SpanRecord, step: atif.Step, extra: dict[str, Any]) -> None:
         """Put into the header what the first model call that knows it says: the model, and new tools."""
@@ -342,7 +382,7 @@ class Document:
         management.update(kept_turns=found.kept, dropped_turns=found.dropped)
         gone = "1 earlier turn is" if found.dropped == 1 else f"{found.dropped} earlier turns are"
         step = atif.Step(0, "system", f"Context {kind}: {gone} no longer sent.")
-        step.extra = {"context_management": management, "otel": steps.reference_of(record)}
+        step.extra = {"context_management": management, "otel": steps.reference_of(record, self.trace_id)}
         if found.changed:
             text = "\n\n".join(_described(turn) for turn in found.changed)
             result = atif.ObservationResult(content=steps.cut(text))
@@ -368,7 +408,7 @@ class Document:
     def _add_system(self, record: SpanRecord, key: int, turn: Turn, first: bool) -> None:
         line = self.line
         content = steps.content_of(turn.parts, self._media)
-        extra: dict[str, JSON] = {"otel": steps.reference_of(record)}
+        extra: dict[str, JSON] = {"otel": steps.reference_of(record, self.trace_id)}
         if not first:
             extra["context_management"] = {"type": "injection", "boundary": "append"}
         known = line.systems.get(key)
@@ -389,7 +429,7 @@ class Document:
         if turn.role == "tool":
             self._add_tool_turn(record, turn)
             return
-        extra: dict[str, JSON] = {"otel": steps.reference_of(record)}
+        extra: dict[str, JSON] = {"otel": steps.reference_of(record, self.trace_id)}
         if turn.role == "assistant":
             self._add_copied(record, turn, extra)
             return
@@ -505,7 +545,9 @@ class Document:
 
     def _write_run(self, call: Call, record: SpanRecord) -> None:
         extra: dict[str, JSON] = {
-            "otel": steps.origin_of(record),
+            **steps.duration_of(record),
+            "otel": {**steps.origin_of(record, self.trace_id), "start": steps.timestamp(record.start)},
+            **self._differing(record),
             **steps.tool_error(record),
             **steps.annotation_of(record),
         }
@@ -564,11 +606,12 @@ class Document:
         self.line, self.helpers, self.waiting = Conversation(), [], []
         self._used, self._calls, self._wire = set(), OrderedDict(), {}
         self._tools, self._tool_sets = set(), set()
+        self._parameters = {}
 
     def add_unfinished(self, record: SpanRecord) -> None:
         """Write that a tool had not ended when the document was closed."""
         found = self._candidates(record)
-        extra: dict[str, JSON] = {"incomplete": "unfinished", "otel": steps.origin_of(record)}
+        extra: dict[str, JSON] = {"incomplete": "unfinished", "otel": steps.origin_of(record, self.trace_id)}
         if len(found) == 1 and not found[0].executed:
             self._write_result(found[0], None, extra)
         elif not found and record.tool is not None:
@@ -587,7 +630,7 @@ class Document:
     def _dispatch_step(
         self, given: str, name: str, arguments: JSON, record: SpanRecord, begins: atif.Dispatch | None = None
     ) -> atif.Step:
-        step = atif.Step(0, "agent", "", llm_call_count=0, extra={"otel": steps.origin_of(record)})
+        step = atif.Step(0, "agent", "", llm_call_count=0, extra={"otel": steps.origin_of(record, self.trace_id)})
         own = self._own_id(given)
         wrapped, changed = steps.arguments_of(arguments)
         extra: dict[str, JSON] = {"arguments_wrapped": True} if changed else {}
