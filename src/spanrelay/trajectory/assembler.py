@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 from spanrelay._guard import losses
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
 from spanrelay.trajectory import atif, steps
-from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place, Run
+from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Fan, Journal, Place, Run
 from spanrelay.trajectory.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.trajectory.steps import MediaStore
 
@@ -360,6 +360,8 @@ class Assembler:
             return
         self._link_all(document, document.settle_ambiguous())
         step = document.add_call(record, place, origin, _caller(node))
+        if document.opening is not None and document.opening.record is record:
+            document.opening.record = _without_content(record)
         if node.orphaned:
             document.note("missing_parent")
         answered = record.answered_by is not None
@@ -510,7 +512,27 @@ class Assembler:
             outermost = _outermost_agent(node, tool)
             if outermost is not None and outermost is not tool.lead:
                 return self._branch_beside(node, owner, outermost, tool)
-        return self._branch_child(node, owner, document)
+        if document.fans_out(record):
+            self._found_fan(document, node)
+        return self._branch_child(node, owner, document, fan=document.is_of_fan(record))
+
+    def _found_fan(self, document: Document, node: Node) -> None:
+        """Put the conversation that happened to begin first beside those that were begun with it."""
+        opening = document.opening
+        assert opening is not None
+        first = self._nodes.get((opening.record.trace_id, opening.record.span_id)) or node
+        agent = _agent_of(first)
+        own = agent is not None and agent.parent is not None and _agent_of(node) is not agent
+        name = _agent_name(agent) if own and agent is not None else _helper_name(first)
+        head = self._child_head(name, first) | {"trajectory_id": _identity(opening.record, name)}
+        begins: atif.Dispatch = "sub-agent" if own else "side conversation"
+        fan = Fan(opening.shape, opening.record.end or 0)
+        child = document.demote(head, self._agent_head(_top(first)), opening.record, begins, fan)
+        caller = _caller(first)  # said where it is not who the document is of
+        child.patch(opening.count, {"extra": {"agent_name": caller if caller != child.name else None}})
+        for told in (*self._lately, *self._told.values()):
+            if told.document is document:
+                told.document = child
 
     def _branch_beside(self, node: Node, owner: Node, outermost: Node, tool: Node) -> tuple[Document, Place | None]:
         """Go on in, or begin, a document beside those of other agents that the same tool runs."""
@@ -535,14 +557,17 @@ class Assembler:
         owner.document = document
         return document, document.find(node.record)
 
-    def _branch_child(self, node: Node, owner: Node | None, parent: Document) -> tuple[Document, Place | None]:
+    def _branch_child(
+        self, node: Node, owner: Node | None, parent: Document, *, fan: bool = False
+    ) -> tuple[Document, Place | None]:
         """Begin a side document, with a step in its parent that starts it."""
         record = node.record
         if owner is not None and owner.parent is None and owner.record.session_id is not None:
             owner = None  # another turn of the session's agent, and no other agent
         name = _agent_name(owner) if owner is not None else _helper_name(node)
         child = Document(parent.journal, self._child_head(name, node), parent, self._media)
-        call = parent.add_dispatch(record, child, "sub-agent" if owner is not None else "side conversation")
+        begins: atif.Dispatch = "sub-agent" if owner is not None else "side conversation"
+        call = parent.add_dispatch(record, child, begins, fan=fan)
         parent.link(child, call)
         parent.helpers.append(child)
         del parent.helpers[:-MAX_HELPERS]

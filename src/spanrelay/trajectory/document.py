@@ -96,6 +96,31 @@ class Conversation:
     tools: bool = False
 
 
+Shape: TypeAlias = tuple[tuple[int, ...], tuple[str, ...], str | None]
+"""What calls of one fan-out have in common: the system prompt, the tools on offer, and the model."""
+
+
+@dataclass(slots=True)
+class Opening:
+    """The call that a document began with: its span, and how many steps stood there after it."""
+
+    record: SpanRecord
+    shape: Shape
+    count: int
+
+
+@dataclass(slots=True)
+class Fan:
+    """Conversations that one program began beside each other, none before the others.
+
+    `group` counts those that ran at one time, whose order is nobody's choice; `last_end` is when the last ended.
+    """
+
+    shape: Shape
+    last_end: int
+    group: int = 1
+
+
 @dataclass(slots=True)
 class Place:
     """How a model call goes on in a document; `sent_id` where it sent only what is new since that answer."""
@@ -126,6 +151,8 @@ class Document:
         self.name: str = head["agent"]["name"]
         self.line = Conversation()
         self.helpers: list[Document] = []
+        self.opening: Opening | None = None
+        self.fan: Fan | None = None
         self.waiting: list[tuple[SpanRecord, list[Call]]] = []
         self.count = 0
         self._media = media
@@ -150,6 +177,8 @@ class Document:
         request = record.request or ModelRequest()
         if not request.messages or not record.content:
             return Place(Alignment("extension")) if self.line.count or not self.count else None
+        if self.fan is not None and not self.line.count and shape_of(record) == self.fan.shape:
+            return None
         head, start = split_system(request.messages)
         sent_id = request.parameters.get("previous_response_id")
         if sent_id in self.line.response_ids:
@@ -191,6 +220,18 @@ class Document:
             return True
         return self.line.transcript.extends(request.messages, split_system(request.messages)[1])
 
+    def fans_out(self, record: SpanRecord) -> bool:
+        """Whether a call that continues nothing is one of several alike: the first ran here, at the same time."""
+        first = self.opening
+        if first is None or self.fan is not None or self.line.count != 1 or self.waiting or not record.content:
+            return False
+        alone = self.count == first.count and record.start < self.line.last_end
+        return alone and shape_of(record) == first.shape
+
+    def is_of_fan(self, record: SpanRecord) -> bool:
+        """Whether a call that continues nothing is another of those that were begun here beside each other."""
+        return self.fan is not None and record.content and shape_of(record) == self.fan.shape
+
     def resume(self, record: SpanRecord) -> Place | None:
         """Take a request that repeats nothing as the next turn, where it may be: same system, one message.
 
@@ -222,6 +263,8 @@ class Document:
         answer = steps.answer_of(record)
         number = self._add_answer(record, found, answer, origin or {}, agent)
         self._remember(record, place, answer, number)
+        if self.opening is None and self.line.count == 1:
+            self.opening = Opening(record, shape_of(record), self.count)
         return number
 
     def _remember(self, record: SpanRecord, place: Place, answer: Turn | None, number: int) -> None:
@@ -576,37 +619,60 @@ class Document:
         self.note("tool_span_without_llm_call")
         return call
 
-    def add_dispatch(self, record: SpanRecord, child: Document, begins: atif.Dispatch) -> Call:
-        """Write a step that starts another conversation without a tool call of a model."""
+    def add_dispatch(self, record: SpanRecord, child: Document, begins: atif.Dispatch, *, fan: bool = False) -> Call:
+        """Write a step that starts another conversation without a tool call of a model; `fan`: one of several alike."""
         step = self._dispatch_step(child.call_id, child.name, {}, record, begins)
+        if fan and self.fan is not None:
+            self._join(self.fan, record, step)
         call = self._own_call(step, child.call_id)
         self._add(step, record.start)
         if begins == "side conversation":
             self.note("side_conversation")
         return call
 
-    def demote(self, head: dict[str, Any], agent: dict[str, Any], record: SpanRecord) -> Document:
-        """Turn what stands here into a child, since the main conversation begins only now; return the child."""
+    def _join(self, fan: Fan, record: SpanRecord, step: atif.Step) -> None:
+        if record.start >= fan.last_end:
+            fan.group += 1
+        fan.last_end = max(fan.last_end, record.end or 0)
+        for call in step.tool_calls or []:
+            call.extra = {**(call.extra or {}), "fan_out": fan.group}
+
+    def demote(
+        self,
+        head: dict[str, Any],
+        agent: dict[str, Any],
+        record: SpanRecord,
+        begins: atif.Dispatch = "side conversation",
+        fan: Fan | None = None,
+    ) -> Document:
+        """Turn what stands here into a child, and return the child.
+
+        The main conversation begins only now, or, with `fan`, there is none: the child is the first of several alike.
+        """
         child = Document.__new__(Document)
         child.__dict__.update(self.__dict__)
         child.id, child.name = head["trajectory_id"], head["agent"]["name"]
         self._clear(agent)
-        step = self._dispatch_step(child.call_id, child.name, {}, record, "side conversation")
+        step = self._dispatch_step(child.call_id, child.name, {}, record, begins)
+        if fan is not None:
+            self.fan = fan
+            self._join(fan, record, step)
         self.count, step.step_id = 1, 1
         step.timestamp = steps.timestamp(self._last_time)
         change: dict[str, JSON] = {"op": "demote", "doc": self.id, "child": child.id, "head": head}
         change.update(agent=agent, step=step.to_json(), call=child.call_id)
         self.journal.write(change)
-        self.note("side_conversation")
+        if begins == "side conversation":
+            self.note("side_conversation")
         self.helpers.append(child)
         return child
 
     def _clear(self, agent: dict[str, Any]) -> None:
         self.name, self._model = agent["name"], None
-        self.line, self.helpers, self.waiting = Conversation(), [], []
+        self.line, self.helpers, self.waiting = Conversation(trace_id=self.line.trace_id), [], []
         self._used, self._calls, self._wire = set(), OrderedDict(), {}
         self._tools, self._tool_sets = set(), set()
-        self._parameters = {}
+        self._parameters, self.opening = {}, None
 
     def add_unfinished(self, record: SpanRecord) -> None:
         """Write that a tool had not ended when the document was closed."""
@@ -683,6 +749,13 @@ class Document:
         """Write which call started a child document."""
         operation: dict[str, JSON] = {"op": "link", "doc": child.id, "parent": self.id}
         self.journal.write({**operation, "step": call.step, "call": call.id})
+
+
+def shape_of(record: SpanRecord) -> Shape:
+    """Return what a call has in common with others that a program makes beside it."""
+    request = record.request or ModelRequest()
+    head, _ = split_system(request.messages)
+    return _system_key(request, head), tuple(tool.name for tool in request.tools), request.model
 
 
 def _system_turns(request: ModelRequest, head: list[Message]) -> list[Turn]:

@@ -288,10 +288,13 @@ def _patch(drafts: dict[str, _Draft], operation: Operation) -> None:
 
 
 def _merge(target: dict[str, Any], given: dict[str, Any]) -> None:
+    """Set what is given in `target`, and take away what is given as None."""
     for name, value in given.items():
         known = target.get(name)
         if isinstance(known, dict) and isinstance(value, dict):
             _merge(cast("dict[str, Any]", known), cast("dict[str, Any]", value))
+        elif value is None:
+            target.pop(name, None)
         else:
             target[name] = value
 
@@ -329,7 +332,8 @@ def _demote(drafts: dict[str, _Draft], operation: Operation) -> None:
     for other in drafts.values():
         if other.parent == name:
             other.parent = child
-    drafts[child] = _Draft(dict(operation["head"]), draft.steps, name, 1, operation["call"], draft.notes)
+    head = {**operation["head"], "agent": {**draft.head["agent"], **operation["head"]["agent"]}}
+    drafts[child] = _Draft(head, draft.steps, name, 1, operation["call"], draft.notes)
     draft.steps, draft.notes = [operation["step"]], Counter()
     draft.head["agent"] = operation["agent"]
 
@@ -359,12 +363,12 @@ _APPLY: dict[str, Callable[[dict[str, _Draft], Operation], None]] = {
 def _finish(draft: _Draft, drafts: dict[str, _Draft]) -> dict[str, Any] | None:
     """Return a draft as a document with its children, or None where it has no steps."""
     name = draft.head["trajectory_id"]
-    children: list[dict[str, Any]] = []
-    for child in [other for other in drafts.values() if other.parent == name]:
-        finished = _finish(child, drafts)
-        if finished is not None:
-            _refer(draft, child, finished)
-            children.append(finished)
+    below = [other for other in drafts.values() if other.parent == name]
+    found = [(child, finished) for child in below if (finished := _finish(child, drafts)) is not None]
+    _order_fans(draft, found)
+    for child, finished in found:
+        _refer(draft, child, finished)
+    children = [finished for _, finished in found]
     if not draft.steps:
         return None
     steps = [_ordered(atif.Step, {**step, "step_id": at}) for at, step in enumerate(draft.steps, start=1)]
@@ -374,6 +378,36 @@ def _finish(draft: _Draft, drafts: dict[str, _Draft]) -> dict[str, Any] | None:
     if children:
         document["subagent_trajectories"] = children
     return _ordered(atif.Trajectory, document)
+
+
+_Found = list[tuple[_Draft, dict[str, Any]]]
+
+
+def _order_fans(draft: _Draft, found: _Found) -> None:
+    """Put conversations that were begun beside each other in the order of what they say: threads have none."""
+    groups: dict[int, _Found] = {}
+    for child, finished in found:
+        calls: list[dict[str, Any]] = draft.steps[child.step - 1].get("tool_calls", []) if child.step else []
+        group = next((c["extra"]["fan_out"] for c in calls if "fan_out" in c.get("extra", {})), None)
+        if group is not None:
+            groups.setdefault(group, []).append((child, finished))
+    for group in groups.values():
+        places = sorted(cast("int", child.step) for child, _ in group)
+        moved = [
+            (place, draft.steps[cast("int", child.step) - 1], child)
+            for place, (child, _) in zip(places, sorted(group, key=_said), strict=True)
+        ]
+        times = [draft.steps[place - 1].get("timestamp") for place in places]
+        for (place, step, child), time in zip(moved, times, strict=True):
+            draft.steps[place - 1] = step if time is None else {**step, "timestamp": time}
+            child.step = place
+    if groups:
+        found.sort(key=lambda pair: pair[0].step or len(draft.steps))
+
+
+def _said(pair: tuple[_Draft, dict[str, Any]]) -> str:
+    """Return what a conversation says, without ids and times."""
+    return _json.dumps_sorted([[step["source"], step["message"], step.get("model_name")] for step in pair[1]["steps"]])
 
 
 def _ordered(kind: type[atif.Step] | type[atif.Trajectory], given: dict[str, Any]) -> dict[str, Any]:
