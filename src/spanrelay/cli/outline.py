@@ -71,19 +71,20 @@ def title(trajectory: Trajectory) -> list[Piece]:
 def remarks(trajectory: Trajectory, limits: Limits) -> list[list[Piece]]:
     """Whether a document is whole, and what its writer noted."""
     extra = trajectory.extra or {}
-    found = [quietly([*whom(extra)])] if any(whom(extra)) else []
+    told = quietly(whom(extra, limits))
+    found = [told] if told else []
     words = [str(extra["status"])] if "status" in extra else []
     words += ["recovered after a sudden end"] if extra.get("recovered") else []
     found += paragraph(", ".join(words), "error", limits)
     return found + paragraph(trajectory.notes or "", "quiet", limits)
 
 
-def whom(extra: dict[str, JSON]) -> list[str | None]:
+def whom(extra: dict[str, JSON], limits: Limits) -> list[str | None]:
     """Whom and what a run was for, and where it ran."""
-    metadata = extra.get("metadata")
-    told = [f"{name} {value}" for name, value in metadata.items()] if isinstance(metadata, dict) else []
-    user, environment = extra.get("user"), extra.get("environment")
-    return [f"user {user}" if user else None, *told, str(environment) if environment else None]
+    metadata: object = extra.get("metadata")
+    facts = {"user": extra.get("user"), **(metadata if isinstance(metadata, dict) else {})}
+    facts["environment"] = extra.get("environment")
+    return [f"{name} {limits.cut(str(fact))}" for name, fact in facts.items() if isinstance(fact, (str, int, float))]
 
 
 def quietly(facts: list[str | None]) -> list[Piece]:
