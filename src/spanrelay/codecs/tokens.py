@@ -15,6 +15,8 @@ from spanrelay.records import Tokens
 TOLD_BY_TOKEN = ("logprobs", "token_ids")
 """The keys of a streamed choice that say of each chunk what it adds."""
 
+_PROMPT = "prompt_token_ids"
+
 
 def added(known: Any, more: Any) -> Any:
     """Return what a chunk says of its tokens behind what those before it have said: lists, and objects of lists.
@@ -36,7 +38,7 @@ def added(known: Any, more: Any) -> Any:
 def read_tokens(wire: Mapping[str, Any], choice: Mapping[str, Any]) -> Tokens | None:
     """Return the tokens of a chat's or a completion's choice, None where nothing is told of them."""
     message = as_mapping(choice.get("message"))
-    prompt = wire.get("prompt_token_ids") or choice.get("prompt_token_ids") or message.get("prompt_token_ids")
+    prompt = wire.get(_PROMPT) or choice.get(_PROMPT) or message.get(_PROMPT)
     completion = choice.get("token_ids") or message.get("generation_token_ids")
     told = choice.get("logprobs")
     numbers = _of_choice(as_mapping(told)) if told else message.get("generation_log_probs")
@@ -55,7 +57,7 @@ def read_item_tokens(items: list[Any]) -> Tokens | None:
     for item in map(as_mapping, items):
         for part in map(as_mapping, as_list(item.get("content"))):
             numbers += numbers_of(part.get("logprobs"))
-        prompt = prompt or item.get("prompt_token_ids")
+        prompt = prompt or item.get(_PROMPT)
         completion = completion or item.get("generation_token_ids")
         told = told or item.get("generation_log_probs")
     said = numbers or told

@@ -45,10 +45,23 @@ def describe_span(span: Any, record: SpanRecord) -> None:
 
 def describe_resource(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Fill `record` with what runs, and where: `service.*`, and `deployment.environment.name` by either name."""
-    record.service_name = attributes.get("service.name")
-    record.service_version = attributes.get("service.version")
+    known = _places.get(id(attributes))
+    if known is None or known[0] is not attributes:
+        if len(_places) >= _MAX_PLACES:
+            _places.clear()
+        known = _places[id(attributes)] = (attributes, _place_of(attributes))
+    record.service_name, record.service_version, record.environment = known[1]
+
+
+_MAX_PLACES = 64
+
+_places: dict[int, tuple[Mapping[str, Any], tuple[Any, Any, str | None]]] = {}
+"""What the last resources say; nobody changes one, and all spans of a process have the same."""
+
+
+def _place_of(attributes: Mapping[str, Any]) -> tuple[Any, Any, str | None]:
     environment = attributes.get("deployment.environment.name") or attributes.get("deployment.environment")
-    record.environment = str(environment) if environment else None
+    return attributes.get("service.name"), attributes.get("service.version"), str(environment) if environment else None
 
 
 def _is_plain(span: Any) -> bool:

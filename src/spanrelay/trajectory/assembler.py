@@ -455,13 +455,16 @@ class Assembler:
     def _leave_gone(self, node: Node) -> None:
         """Let go of documents that somebody has removed, so that what goes on begins anew."""
         documents = _resolve(node.session).documents
-        if any(document.journal.gone for document in documents):
-            documents[:] = [document for document in documents if not document.journal.gone]
-        for each in _lineage(node):
+        for document in [*documents, *self._loose.values()]:
+            if document.journal.gone:
+                if document in documents:
+                    documents.remove(document)
+                self._loose.pop(id(document), None)
+        each: Node | None = node
+        while each is not None:
             if each.document is not None and each.document.journal.gone:
                 each.document = None
-        if any(document.journal.gone for document in self._loose.values()):
-            self._loose = OrderedDict((n, d) for n, d in self._loose.items() if not d.journal.gone)
+            each = each.parent
 
     def _going_on(self, node: Node) -> Document | None:
         """Return the document whose last answer a root call without a session goes on from."""
