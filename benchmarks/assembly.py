@@ -46,7 +46,7 @@ class _Keeping(SpanExporter):
 class _Lines:
     """A journal that writes each operation as a line and keeps none."""
 
-    full = False
+    full = gone = False
 
     def __init__(self, name: str) -> None:
         self.bytes = len(name)

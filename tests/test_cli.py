@@ -13,7 +13,7 @@ import pytest
 from spanrelay.cli import main, printing
 from spanrelay.cli.outline import Limits, outline
 from spanrelay.trajectory.atif import Trajectory
-from spanrelay.trajectory.spool import SUFFIX, Spool
+from spanrelay.trajectory.spool import SUFFIX, Spool, line_of
 
 
 def agent_step(number: int, **fields: Any) -> dict[str, Any]:
@@ -299,6 +299,20 @@ def test_what_is_not_whole_and_what_was_noted_is_said_at_the_head(file: Path, ca
     assert [line.lstrip("│ ") for line in lines[1:3]] == ["partial, recovered after a sudden end", "Tools ran."]
 
 
+def test_whom_a_run_was_for_and_how_long_each_part_took_is_shown(file: Path, capsys: Any) -> None:
+    whole = document()
+    extra = {"user": "ann", "metadata": {"case": 17, "odd": {"deep": []}}, "environment": "prod"}
+    whole["extra"] = {**whole.get("extra", {}), **extra}
+    step = next(step for step in whole["steps"] if step.get("tool_calls"))
+    step["extra"] = {**step.get("extra", {}), "duration_sec": 1.84}
+    step["observation"]["results"][0]["extra"] = {"duration_sec": 0.21}
+    file.write_text(json.dumps(whole))
+    lines = shown(capsys, "show", file)[1]
+    assert lines[1].lstrip("│ ") == "user ann · case 17 · environment prod"
+    assert any("agent  1.8 s" in line for line in lines)
+    assert any(line.endswith(")  0.2 s") for line in lines)
+
+
 def test_validate_names_each_violation(file: Path, capsys: Any) -> None:
     assert shown(capsys, "validate", file) == (0, [f"{file}: valid"])
     broken = document()
@@ -325,7 +339,7 @@ def test_recover_says_that_there_is_no_such_folder(tmp_path: Path, capsys: Any) 
 
 def test_recover_finishes_what_a_killed_process_left(tmp_path: Path, capsys: Any) -> None:
     part = Spool(tmp_path / f"run{SUFFIX}")
-    part.write({"op": "base", "document": {**document(), "trajectory_id": "root"}})
+    part.write(line_of({"op": "base", "document": {**document(), "trajectory_id": "root"}}))
     part.close()
     finished = tmp_path / "run.json"
     assert shown(capsys, "recover", tmp_path) == (0, [str(finished), f"1 recovered in {tmp_path}"])

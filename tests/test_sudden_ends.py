@@ -1,4 +1,4 @@
-"""What is left when a program is killed: with default settings at most the open turn is missing."""
+"""What is left when a program is killed: all that was written, and where calls wait for it, every finished turn."""
 
 from __future__ import annotations
 
@@ -58,6 +58,55 @@ def test_a_killed_program_leaves_every_finished_turn(tmp_path: Path, how: signal
         wait_for_text(tmp_path / ".spanrelay" / "trajectories", f"answer to question {TURNS - 1}")
         program.send_signal(how)
         program.wait(60)
+        never.set()
+    recover(tmp_path / ".spanrelay" / "trajectories")
+    check_whole(tmp_path)
+
+
+ENDS = {
+    "killed in the next request": signal.SIGKILL,
+    "terminated in the next request": signal.SIGTERM,
+    "_exit at the start of the next turn": "os._exit(7)",
+    "abort at the start of the next turn": "os.abort()",
+    "_exit in another thread": "thread = threading.Thread(target=os._exit, args=(7,)); thread.start(); thread.join()",
+    "kill at the start of the next turn": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("how", ENDS)
+def test_where_calls_wait_for_their_trajectory_no_end_takes_a_finished_turn(
+    tmp_path: Path, how: str, streamed: bool
+) -> None:
+    end, started, never = ENDS[how], threading.Event(), threading.Event()
+
+    def answer(request: Request) -> Answer:
+        question = request.body["messages"][-1]["content"]
+        if question == f"question {TURNS}":
+            assert started.wait(60)
+            program.send_signal(signal.Signals(end))
+            return reply("never read", hold=never)
+        return reply(f"answer to {question}")
+
+    talk = (
+        TALK.replace("    answer =", f"    if turn == {TURNS}: {end}\n    answer =") if isinstance(end, str) else TALK
+    )
+    if streamed:
+        talk = talk.replace('model="m",', 'model="m", stream=True,')
+        talk = talk.replace(
+            "answer.choices[0].message.content", "''.join(c.choices[0].delta.content or '' for c in answer)"
+        )
+    (tmp_path / "program.py").write_text("import os, signal, threading\n" + talk)
+    settings = {"SPANRELAY_TRAJECTORY_SYNC": "true"}
+    with ModelServer(answer) as server:
+        program = subprocess.Popen(
+            command(str(tmp_path / "program.py")),
+            cwd=tmp_path,
+            env=environment(server, settings),
+            stderr=subprocess.DEVNULL,
+        )
+        started.set()
+        assert program.wait(60) != 0
         never.set()
     recover(tmp_path / ".spanrelay" / "trajectories")
     check_whole(tmp_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,6 +17,9 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 _log = logging.getLogger("spanrelay")
+
+MAX_FRAMES = 12
+"""Frames of a traceback that our log shows, counted from where the error was raised."""
 
 
 class Losses:
@@ -89,7 +93,13 @@ def swallow(work: str, error: BaseException) -> None:
     losses.add(f"failures while {work}")
     if work not in _seen:
         _seen.add(work)
-        _log.warning("SpanRelay failed while %s; the application is not affected", work, exc_info=error)
+        _log.warning("SpanRelay failed while %s; the application is not affected\n%s", work, traced(error))
+
+
+def traced(error: BaseException) -> str:
+    """Return the traceback of `error` as text, the last `MAX_FRAMES` frames of each exception in its chain."""
+    short = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES)
+    return "".join(short.format()).rstrip()
 
 
 def pass_on(error: BaseException | None) -> None:

@@ -18,7 +18,11 @@ import orjson
 
 from spanrelay._guard import pass_on
 
-_MAX_DEPTH = 64
+MAX_DEPTH = 100
+"""Levels of nesting that are looked into wherever a value is walked; models and programs nest as deep as they like."""
+
+TOO_DEEP = "[nested too deep]"
+"""What stands in place of what lies deeper."""
 _ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
 _LONG = b"0" * 19
 """As many digits as the smallest number that orjson may read as a float though it is an integer."""
@@ -56,19 +60,32 @@ def dumps_text(value: object) -> str:
     return dumps(value).decode()
 
 
+def dumps_sorted(value: object) -> str:
+    """Return `dumps_text(value)` with the members of each object in the order of their names."""
+    try:
+        return orjson.dumps(value, _plain, orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        pass_on(error)
+        return json.dumps(_rebuild(value, 0, set()), allow_nan=False, sort_keys=True)
+
+
 def loads(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the JSON value in `data`.
 
     Integers keep all their digits, however many.
 
     Raises:
-        ValueError: `data` is not JSON.
+        ValueError: `data` is not JSON, or nested deeper than anything here can read.
     """
     try:
         return loads_strict(data)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError as error:
         # Some servers write NaN, Infinity and lone surrogates: Python's dialect of JSON, not orjson's.
-        return json.loads(bytes(data) if isinstance(data, memoryview) else data)
+        try:
+            return json.loads(bytes(data) if isinstance(data, memoryview) else data)
+        except RecursionError as deep:
+            pass_on(deep)
+            raise ValueError("JSON that is nested too deep to be read") from error
 
 
 def loads_strict(data: bytes | bytearray | memoryview | str) -> Any:
@@ -181,8 +198,8 @@ def _rebuild(value: object, depth: int, above: set[int]) -> object:
         return clean_text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if depth >= _MAX_DEPTH or id(value) in above:
-        return "<cycle>" if id(value) in above else "<too deep>"
+    if depth >= MAX_DEPTH or id(value) in above:
+        return "<cycle>" if id(value) in above else TOO_DEEP
     try:
         return _rebuild_inside(value, depth, above | {id(value)})
     except Exception as error:  # a mapping, model or iterable of somebody else that fails when it is read

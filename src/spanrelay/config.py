@@ -35,6 +35,8 @@ class Settings:
     trajectories: Literal["on", "all", "off"] = "on"
     trajectory_directory: str = "./.spanrelay/trajectories"
     trajectory_bytes: int = 1 << 30
+    trajectory_sync: bool = False
+    atif_version: Literal["1.7", "1.8"] = "1.7"
     content: Content = "trajectories"
     dialect: str = "genai"
     pending_bytes: int = 64 << 20
@@ -223,6 +225,21 @@ TABLE: tuple[Setting, ...] = (
         _positive,
         "a whole number of bytes above 0",
         "The folder's size above which the oldest trajectories are removed.",
+    ),
+    Setting(
+        "trajectory_sync",
+        "SPANRELAY_TRAJECTORY_SYNC",
+        _boolean,
+        "true or false",
+        "Let a call return only when its turn is written, so that a kill never takes a finished turn; that costs each "
+        "call the time of writing it, a fraction of a millisecond.",
+    ),
+    Setting(
+        "atif_version",
+        "SPANRELAY_ATIF_VERSION",
+        _one_of("1.7", "1.8"),
+        "1.7 or 1.8",
+        "The version of ATIF that trajectories are written in; what has audio in it is always 1.8.",
     ),
     Setting(
         "dialect",

@@ -151,6 +151,18 @@ class Usage:
 
 
 @dataclass(slots=True)
+class Tokens:
+    """The tokens of a model call's first choice, where the provider tells them: ids, and log probabilities.
+
+    `prompt_ids` are all that the model was sent, history included; `logprobs` has one number a generated token.
+    """
+
+    prompt_ids: list[int] | None = None
+    completion_ids: list[int] | None = None
+    logprobs: list[float] | None = None
+
+
+@dataclass(slots=True)
 class ErrorInfo:
     """A failure: `type` is the exception's qualified name or the provider's error type."""
 
@@ -195,6 +207,7 @@ class ModelResponse:
     usage: Usage | None = None
     error: ErrorInfo | None = None
     parameters: dict[str, JSON] = field(default_factory=dict)
+    tokens: Tokens | None = None
 
     @property
     def text(self) -> str:
@@ -307,6 +320,7 @@ class SpanRecord:
     scope_version: str | None = None
     service_name: str | None = None
     service_version: str | None = None
+    environment: str | None = None
     dialect: str | None = None
     input: JSON = None
     output: JSON = None

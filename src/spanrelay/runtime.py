@@ -229,10 +229,14 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
         with guarded("finishing trajectories of processes that were killed"):
             recover(Path(settings.trajectory_directory))
         return TrajectoryWriter(
-            settings.trajectory_directory, max_bytes=settings.trajectory_bytes, mask=mask_bytes, on_first=announce
+            settings.trajectory_directory,
+            max_bytes=settings.trajectory_bytes,
+            mask=mask_bytes,
+            on_first=announce,
+            version=settings.atif_version,
         )
 
-    return Worker(writer, measure, unsampled=settings.trajectories == "all")
+    return Worker(writer, measure, unsampled=settings.trajectories == "all", sync=settings.trajectory_sync)
 
 
 def _metrics_are_recorded() -> bool:

@@ -6,19 +6,20 @@ from pathlib import Path
 import pytest
 from tests.shared_data import SHARED
 from tests.trajectory.harbor import complaints, needs_harbor
-from tests.trajectory.program import Program, answers, calls, run, says, system, user
+from tests.trajectory.program import Program, answers, call, calls, run, says, system, user
 from tests.trajectory.spans import load
 
-from spanrelay.records import ErrorInfo, Media, Message, Text
+from spanrelay.records import ErrorInfo, Media, Message, Text, Tokens
 from spanrelay.trajectory.exporter import AtifSpanExporter
 
 pytestmark = needs_harbor
 
 
-def everything(directory: Path) -> None:
+def everything(directory: Path, version: str) -> None:
     """Write a document with most of what a document can have."""
-    program = Program(directory)
-    root = program.agent("boss", session_id="s")
+    program = Program(directory, version=version)
+    known = {"user_id": "ann", "metadata": {"case": 1}, "service_name": "shop", "environment": "prod"}
+    root = program.agent("boss", session_id="s", **known)
     program.use(root, "setup", {}, "ready")
     picture = Media("image", "image/png", data=base64.b64encode(b"picture").decode())
     wanted = calls(("c1", "delegate", {"topic": "x"}), ("c2", "list", [1]))
@@ -32,13 +33,16 @@ def everything(directory: Path) -> None:
     program.use(root, "list", [1], None, "c2", ErrorInfo("ValueError", "boom"))
     program.ask(root, [*asked, wanted, answers("c1", "summary"), answers("c2", "boom")], None, error=ErrorInfo("Busy"))
     program.ask(root, [user("summary of all"), answers("c2", "boom"), user("go on")], says("done"))
-    program.ask(root, [system("judge"), user("done?")], says("yes"))
+    judged = call([system("judge"), user("done?")], says("yes"), parameters={"temperature": 0.3})
+    judged["response"].tokens = Tokens([1, 2], [3], [-0.5])
+    program.end(program.begin("llm", root, metadata={"case": 2}), **judged)
     program.end(root)
     program.documents()
 
 
-def test_harbor_accepts_a_document_with_everything(tmp_path: Path) -> None:
-    everything(tmp_path)
+@pytest.mark.parametrize("version", ["1.7", "1.8"])
+def test_harbor_accepts_a_document_with_everything(tmp_path: Path, version: str) -> None:
+    everything(tmp_path, version)
     assert complaints(sorted(tmp_path.glob("*.json"))) == ""
 
 

@@ -959,7 +959,9 @@ def test_a_mcp_client_span_beneath_its_tools_span_is_the_same_run(program: Progr
     program.end(root)
     document = program.document()
     assert len(document["steps"]) == 3
-    assert document["steps"][0]["timestamp"] < document["steps"][2]["observation"]["results"][0]["extra"]["otel"]["end"]
+    told = document["steps"][2]["observation"]["results"][0]["extra"]
+    assert document["steps"][0]["timestamp"] < told["otel"]["start"]
+    assert told["duration_sec"] == 3.0
 
 
 def test_an_agent_behind_a_mcp_server_is_embedded_below_the_tool_of_its_client(program: Program) -> None:

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from tests.trajectory.program import Program, answers, calls, outline, read, results, says, system, user
@@ -59,7 +59,7 @@ def test_a_killed_process_loses_the_open_turn_only(tmp_path: Path) -> None:
     killed_after(20, tmp_path)
     (part,) = orphans(tmp_path)
     assert part.name == f"doomed{SUFFIX}"
-    (path,) = recover(tmp_path)
+    (path,) = recover(tmp_path).finished
     document = json.loads(path.read_text())
     assert violations(document) == []
     asked = [step for step in document["steps"] if "tool_calls" in step]
@@ -85,7 +85,7 @@ def test_a_part_of_a_live_process_is_left_alone(tmp_path: Path) -> None:
     program = Program(tmp_path)
     program.ask(program.agent(session_id="alive"), [user("hi")], says("hi"))
     script = "import sys; from pathlib import Path; from spanrelay.trajectory.sinks import recover; "
-    script += "sys.exit(len(recover(Path(sys.argv[1]))))"
+    script += "sys.exit(len(recover(Path(sys.argv[1])).finished))"
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 0
     assert len(list(tmp_path.glob(f"*{SUFFIX}"))) == 1
     program.documents()
@@ -170,14 +170,14 @@ def test_a_part_removed_by_another_process_before_it_was_locked_is_begun_again(
 ) -> None:
     path, lock, removals = tmp_path / f"a{SUFFIX}", spool._lock, [1, 2]
 
-    def lock_too_late(file: BinaryIO, *, wait: bool = False) -> bool:
+    def lock_too_late(file: FileIO, *, wait: bool = False) -> bool:
         if removals and removals.pop():
             path.unlink()
         return lock(file, wait=wait)
 
     monkeypatch.setattr(spool, "_lock", lock_too_late)
     part = Spool(path)
-    part.write({"op": "note"})
+    part.write(b"{}\n")
     assert path.read_bytes()
     assert list(orphans(tmp_path)) == []
     part.close(remove=True)
@@ -186,7 +186,7 @@ def test_a_part_removed_by_another_process_before_it_was_locked_is_begun_again(
 def test_where_files_cannot_be_locked_parts_are_written_and_none_is_taken_for_abandoned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(file: BinaryIO, flags: int) -> None:
+    def refuse(file: FileIO, flags: int) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr("spanrelay.trajectory.spool.fcntl.flock", refuse)

@@ -71,9 +71,20 @@ def title(trajectory: Trajectory) -> list[Piece]:
 def remarks(trajectory: Trajectory, limits: Limits) -> list[list[Piece]]:
     """Whether a document is whole, and what its writer noted."""
     extra = trajectory.extra or {}
+    told = quietly(whom(extra, limits))
+    found = [told] if told else []
     words = [str(extra["status"])] if "status" in extra else []
     words += ["recovered after a sudden end"] if extra.get("recovered") else []
-    return paragraph(", ".join(words), "error", limits) + paragraph(trajectory.notes or "", "quiet", limits)
+    found += paragraph(", ".join(words), "error", limits)
+    return found + paragraph(trajectory.notes or "", "quiet", limits)
+
+
+def whom(extra: dict[str, JSON], limits: Limits) -> list[str | None]:
+    """Whom and what a run was for, and where it ran."""
+    metadata: object = extra.get("metadata")
+    facts = {"user": extra.get("user"), **(metadata if isinstance(metadata, dict) else {})}
+    facts["environment"] = extra.get("environment")
+    return [f"{name} {limits.cut(str(fact))}" for name, fact in facts.items() if isinstance(fact, (str, int, float))]
 
 
 def quietly(facts: list[str | None]) -> list[Piece]:
@@ -104,11 +115,18 @@ def facts_of(step: Step, trajectory: Trajectory) -> list[str | None]:
     model = step.model_name if step.model_name != trajectory.agent.model_name else None
     return [
         model,
+        took(step.extra),
         tokens(step.metrics) if step.metrics else None,
         called(step),
         "copied from an earlier part" if step.is_copied_context else None,
         incomplete(step.extra),
     ]
+
+
+def took(extra: dict[str, JSON] | None) -> str | None:
+    """How long a model or a tool took; None where nobody has measured it."""
+    seconds = (extra or {}).get("duration_sec")
+    return f"{seconds:.1f} s" if isinstance(seconds, (int, float)) else None
 
 
 def called(step: Step) -> str | None:
@@ -196,7 +214,8 @@ def calls_of(step: Step, children: dict[str | None, Trajectory], limits: Limits)
         if begun:
             yield from (outline(child, limits) for child in begun)
             continue
-        branch = Branch([signature(call, limits)])
+        lasted = next((word for word in (took(result.extra) for result in own) if word), None)
+        branch = Branch([[*signature(call, limits), *quietly([lasted])]])
         refused = (call.extra or {}).get("refused")
         if refused and not any((result.extra or {}).get("is_error") for result in own):
             branch.lines += paragraph(f"✗ refused by policy: {refused}", "error", limits)

@@ -26,7 +26,9 @@ def run(options: argparse.Namespace) -> int:
     if not directory.is_dir():
         raise files.NoTrajectory(f"there is no folder {str(directory)!r}; name the one that the program wrote to")
     recovered = sinks.recover(directory)
-    for path in recovered:
+    for path in recovered.finished:
         print(path)
-    print(f"{len(recovered)} recovered in {directory}")
+    for path in recovered.whole:
+        print(f"{path}: nothing was missing")
+    print(f"{len(recovered.finished)} recovered in {directory}")
     return 0

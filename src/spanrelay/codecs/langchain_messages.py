@@ -19,6 +19,7 @@ from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_shapes import decode_usage, patch_counts
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import overlay, patch_sequence, put, same_role, same_tool
+from spanrelay.codecs.tokens import read_tokens
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     JSON,
@@ -280,6 +281,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         _read_usage(first) or decode_usage(said.get("token_usage")) or decode_usage(output.get("token_usage")),
         None,
         {key: said[key] for key in ("service_tier", "system_fingerprint") if said.get(key) is not None},
+        read_tokens({}, said),
     )
 
 

@@ -25,6 +25,7 @@ from spanrelay.codecs.openai_shapes import (
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put, same_role, same_tool
+from spanrelay.codecs.tokens import read_tokens
 from spanrelay.records import (
     JSON,
     Message,
@@ -146,6 +147,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         decode_usage(get("usage") or _usage_elsewhere(wire)),
         decode_error(wire),
         {key: wire[key] for key in _RESPONSE_PARAMETERS if get(key) is not None},
+        read_tokens(wire, as_mapping(as_list(get("choices"))[0])) if messages else None,
     )
 
 

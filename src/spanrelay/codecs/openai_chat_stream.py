@@ -11,6 +11,7 @@ from typing import Any, cast
 from spanrelay._json import loads_object
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping
 from spanrelay.codecs.texts import Slot, Texts
+from spanrelay.codecs.tokens import TOLD_BY_TOKEN, added
 
 _JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
 """Fields of a delta whose texts are fragments of one text."""
@@ -114,16 +115,12 @@ class _Choice:
             if key == "delta":
                 if isinstance(value, Mapping):
                     self._add_delta(cast("Mapping[str, Any]", value))
-            elif key == "logprobs" and isinstance(value, Mapping):
-                self._add_logprobs(cast("Mapping[str, Any]", value))
-            elif key != "message" and value is not None:
+            elif value is None or key == "message":
+                continue
+            elif key in TOLD_BY_TOKEN:
+                self.fields[key] = added(self.fields.get(key), value)
+            else:
                 self.fields[key] = value
-
-    def _add_logprobs(self, logprobs: Mapping[str, Any]) -> None:
-        known = dict(as_mapping(self.fields.get("logprobs")))
-        for key, tokens in logprobs.items():
-            known[key] = [*as_list(known.get(key)), *tokens] if isinstance(tokens, list) else known.get(key)
-        self.fields["logprobs"] = known
 
     def _add_delta(self, delta: Mapping[str, Any]) -> None:
         for key, value in delta.items():
@@ -201,7 +198,9 @@ class ChatAccumulator:
         try:
             [choice] = event["choices"]
             delta = choice["delta"]
-            if len(delta) != 1 or choice["finish_reason"] is not None or choice.get("logprobs") is not None:
+            if len(delta) != 1 or choice["finish_reason"] is not None:
+                return False
+            if choice.get("logprobs") is not None or choice.get("token_ids") is not None:
                 return False
             fragment = delta["content"]
             fragments = self._choices[choice["index"]].fragments["content"]

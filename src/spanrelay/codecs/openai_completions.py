@@ -15,6 +15,7 @@ from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_er
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put
 from spanrelay.codecs.texts import Slot, Texts
+from spanrelay.codecs.tokens import TOLD_BY_TOKEN, added, read_tokens
 from spanrelay.errors import CodecError
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque, Part, Text
 
@@ -115,7 +116,8 @@ def _write_prompt(message: Message) -> Any:
 
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
     """Read the body of a completion answer; see `Codec.decode_response`."""
-    messages = [_read_choice(choice) for choice in as_list(wire.get("choices"))]
+    choices = as_list(wire.get("choices"))
+    messages = [_read_choice(choice) for choice in choices]
     return ModelResponse(
         as_str(wire.get("id")),
         as_str(wire.get("model")),
@@ -124,6 +126,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         decode_usage(wire.get("usage")),
         decode_error(wire),
         {key: wire[key] for key in _RESPONSE_PARAMETERS if wire.get(key) is not None},
+        read_tokens(wire, as_mapping(choices[0])) if choices else None,
     )
 
 
@@ -206,7 +209,9 @@ class CompletionsAccumulator:
             number = choice.get("index", 0)
             index = number if isinstance(number, int) else 0
             fields = self._choices.setdefault(index, {"index": index, "finish_reason": None})
-            fields.update((key, value) for key, value in choice.items() if value is not None and key != "index")
+            for key, value in choice.items():
+                if value is not None and key != "index":
+                    fields[key] = added(fields.get(key), value) if key in TOLD_BY_TOKEN else value
             if isinstance(choice.get("text"), str):
                 self._texts.setdefault(index, []).append(choice["text"])
 

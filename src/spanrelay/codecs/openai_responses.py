@@ -35,6 +35,7 @@ from spanrelay.codecs.openai_shapes import (
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put
+from spanrelay.codecs.tokens import read_item_tokens
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     JSON,
@@ -164,6 +165,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         _read_usage(get("usage")),
         decode_error(wire),
         read_parameters(wire, _RESPONSE_PARAMETERS),
+        read_item_tokens(as_list(get("output"))),
     )
 
 

@@ -5,6 +5,7 @@ Duck-typed on the SDK's `ReadableSpan`; no SDK is imported here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from spanrelay import semconv
@@ -33,15 +34,34 @@ def describe_span(span: Any, record: SpanRecord) -> None:
     scope = span.instrumentation_scope
     if scope is not None:
         record.scope_name, record.scope_version = scope.name, scope.version or None
-    resource = span.resource.attributes
-    record.service_name = resource.get("service.name")
-    record.service_version = resource.get("service.version")
+    describe_resource(span.resource.attributes, record)
     record.truncated = record.truncated or span.dropped_attributes > 0 if _is_plain(span) else record.truncated
     events = span.events
     if events:
         record.marks = [Mark(event.name, event.timestamp, dict(event.attributes or {})) for event in events]
     if span.status.status_code.value == _ERROR and record.error is None:
         record.error = _error_of(span, record.marks)
+
+
+def describe_resource(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Fill `record` with what runs, and where: `service.*`, and `deployment.environment.name` by either name."""
+    known = _places.get(id(attributes))
+    if known is None or known[0] is not attributes:
+        if len(_places) >= _MAX_PLACES:
+            _places.clear()
+        known = _places[id(attributes)] = (attributes, _place_of(attributes))
+    record.service_name, record.service_version, record.environment = known[1]
+
+
+_MAX_PLACES = 64
+
+_places: dict[int, tuple[Mapping[str, Any], tuple[Any, Any, str | None]]] = {}
+"""What the last resources say; nobody changes one, and all spans of a process have the same."""
+
+
+def _place_of(attributes: Mapping[str, Any]) -> tuple[Any, Any, str | None]:
+    environment = attributes.get("deployment.environment.name") or attributes.get("deployment.environment")
+    return attributes.get("service.name"), attributes.get("service.version"), str(environment) if environment else None
 
 
 def _is_plain(span: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from spanrelay._guard import pass_on
-from spanrelay._json import clean_text, dumps_text, loads, loads_or_text
+from spanrelay._json import MAX_DEPTH, TOO_DEEP, clean_text, dumps_text, loads, loads_or_text
 from spanrelay.records import JSON
 from spanrelay.semconv.names import JSON_MIME, TEXT_MIME, AttributeValue
 
@@ -87,12 +87,14 @@ def first(attributes: Mapping[str, Any], names: Sequence[str]) -> Any:
 # --- reading JSON ------------------------------------------------------------------------------------------
 
 
-def structure(value: object) -> JSON:
+def structure(value: object, depth: int = 0) -> JSON:
     """Return a structured attribute value (mappings, sequences, bytes) as dicts, lists and base64 text."""
+    if depth > MAX_DEPTH:
+        return TOO_DEEP
     if isinstance(value, Mapping):
-        return {str(key): structure(item) for key, item in cast("Mapping[Any, object]", value).items()}
+        return {str(key): structure(item, depth + 1) for key, item in cast("Mapping[Any, object]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [structure(item) for item in cast("Sequence[object]", value)]
+        return [structure(item, depth + 1) for item in cast("Sequence[object]", value)]
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 

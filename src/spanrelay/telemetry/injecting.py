@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from spanrelay._guard import losses, pass_on
+from spanrelay._guard import losses, pass_on, traced
 from spanrelay.records import JSON, SpanRecord
 from spanrelay.telemetry.observers import Observer, Watchers
 
@@ -67,4 +67,5 @@ def _report(injector: Observer, error: Exception) -> None:
     losses.add(f"failures of the metadata injector {injector.name!r}")
     if injector not in _reported:
         _reported.add(injector)
-        _log.warning("metadata injector %r failed; it adds nothing to this span", injector.name, exc_info=error)
+        told = "metadata injector %r failed; it adds nothing to this span\n%s"
+        _log.warning(told, injector.name, traced(error))

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from spanrelay._guard import losses
+from spanrelay._guard import losses, traced
 
 LIMIT = 10_000
 """Occasions that may wait for one subscriber."""
@@ -158,7 +158,8 @@ class Mailbox:
         losses.add(f"failures of the subscriber {self._name!r}")
         if not self._failed:
             self._failed = True
-            _log.warning("subscriber %r failed; it will be told of what comes next", self._name, exc_info=error)
+            told = "subscriber %r failed; it will be told of what comes next\n%s"
+            _log.warning(told, self._name, traced(error))
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything put in so far has been delivered; False when `timeout` seconds do not suffice."""

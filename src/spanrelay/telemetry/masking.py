@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from spanrelay._json import MAX_DEPTH, TOO_DEEP
 from spanrelay.records import JSON
 
 # Each with its rarest letter: looking for one byte costs a tenth of looking for several.
@@ -48,11 +49,11 @@ def mask_bytes(data: bytes) -> bytes:
 _SCALARS = frozenset((int, float, bool, type(None)))
 
 
-def mask_value(value: JSON) -> JSON:
+def mask_value(value: JSON, depth: int = 0) -> JSON:
     """Return `value`, JSON or an attribute, with every provider key in its texts replaced by `MASK`.
 
-    Lists, tuples and objects are looked into, at any depth; the names of an object stay. What holds no key is
-    returned as the same object, and nothing is changed in place.
+    Lists, tuples and objects are looked into, and what is nested too deep for that is left out; the names of an
+    object stay. What holds no key is returned as the same object, and nothing is changed in place.
     """
     if type(value) in _SCALARS:
         return value
@@ -60,27 +61,29 @@ def mask_value(value: JSON) -> JSON:
         return mask_text(value)
     if isinstance(value, bytes):
         return mask_bytes(value)
+    if isinstance(value, (list, tuple, dict)) and depth > MAX_DEPTH:
+        return TOO_DEEP
     if isinstance(value, (list, tuple)):
-        return _masked_items(cast("list[Any] | tuple[Any, ...]", value))
-    return _masked_object(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        return _masked_items(cast("list[Any] | tuple[Any, ...]", value), depth + 1)
+    return _masked_object(cast("dict[str, Any]", value), depth + 1) if isinstance(value, dict) else value
 
 
-def _masked_items(items: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
-    masked = [mask_value(item) for item in items]
+def _masked_items(items: list[Any] | tuple[Any, ...], depth: int) -> list[Any] | tuple[Any, ...]:
+    masked = [mask_value(item, depth) for item in items]
     if all(map(operator.is_, masked, items)):
         return items
     return tuple(masked) if isinstance(items, tuple) else masked
 
 
-def _masked_object(items: dict[str, Any]) -> dict[str, Any]:
-    masked = mask_values(items)
+def _masked_object(items: dict[str, Any], depth: int) -> dict[str, Any]:
+    masked = mask_values(items, depth)
     return items if all(map(operator.is_, masked.values(), items.values())) else masked
 
 
-def mask_values(items: Mapping[str, Any]) -> dict[str, Any]:
+def mask_values(items: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return a copy of `items` with each value as `mask_value` leaves it."""
     # Attributes are texts and figures as a rule, and this runs for every span: no call where none is needed.
     return {
-        name: mask_text(item) if type(item) is str else item if type(item) in _SCALARS else mask_value(item)
+        name: mask_text(item) if type(item) is str else item if type(item) in _SCALARS else mask_value(item, depth)
         for name, item in items.items()
     }

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.trace import Link, SpanContext, Status
 
 from spanrelay import _json
-from spanrelay._guard import guarded, losses, pass_on
+from spanrelay._guard import guarded, losses, pass_on, traced
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
@@ -228,7 +228,7 @@ def _report(processor: SpanProcessor, method: str, error: Exception) -> None:
     losses.add(f"failures of the span processor {name}")
     if (name, method) not in _reported:
         _reported.add((name, method))
-        _log.warning("span processor %r failed in %s", name, method, exc_info=error)
+        _log.warning("span processor %r failed in %s\n%s", name, method, traced(error))
 
 
 def _is_ours(span: ReadableSpan) -> bool:

@@ -19,7 +19,7 @@ from spanrelay import semconv
 from spanrelay._guard import guarded, losses, swallow
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import kind_of
-from spanrelay.semconv.spans import describe_span
+from spanrelay.semconv.spans import describe_resource, describe_span
 from spanrelay.telemetry import sanitizing
 from spanrelay.telemetry.attributes import extra_attributes, sanitized_attributes, sanitized_links
 from spanrelay.telemetry.masking import mask_text, mask_values
@@ -149,8 +149,7 @@ class Ended:
         except Exception as error:
             self.attributes = {}
             swallow("sanitizing a span", error)
-        result.service_name = face.resource.attributes.get("service.name")  # pyright: ignore[reportAttributeAccessIssue] - text
-        result.service_version = face.resource.attributes.get("service.version")  # pyright: ignore[reportAttributeAccessIssue] - text
+        describe_resource(face.resource.attributes, result)
         return result
 
     def _release(self) -> None:
@@ -227,8 +226,7 @@ def record_of_start(span: Span, name: str, attributes: Mapping[str, Any], resour
     describe_span(span, record)
     record.end, record.error, record.marks = None, None, []
     record.name = name
-    record.service_name = resource.attributes.get("service.name")  # pyright: ignore[reportAttributeAccessIssue] - text
-    record.service_version = resource.attributes.get("service.version")  # pyright: ignore[reportAttributeAccessIssue] - text
+    describe_resource(resource.attributes, record)
     semconv.read(attributes, record)
     return record
 

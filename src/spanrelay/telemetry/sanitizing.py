@@ -65,6 +65,8 @@ def _sanitize(record: SpanRecord, sieve: Sieve) -> None:
         record.request = _request(record.request, sieve)
     if record.response is not None:
         record.response = _response(record.response, sieve)
+        if sieve.wants("request") or sieve.wants("response"):
+            record.response = replace(record.response, tokens=None)  # the same words once more, as numbers
     if record.tool is not None:
         name = sieve.keep("name", record.tool.name) or "tool"
         record.tool = replace(record.tool, name=name, arguments=sieve.keep("arguments", record.tool.arguments))

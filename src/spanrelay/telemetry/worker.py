@@ -22,6 +22,9 @@ from spanrelay.tracing import Recorded, complete
 
 _IDLE_SECONDS = 0.2
 
+_SYNC_SECONDS = 30.0
+"""How long an application waits, at most, for a disk that hangs."""
+
 
 class Sink(Protocol):
     """What is fed with spans: the trajectory writer."""
@@ -53,7 +56,10 @@ class Sink(Protocol):
 
 
 class Worker:
-    """Feeds `sink` and `measure` from a queue. Starts its thread with the first span; a fork starts anew."""
+    """Feeds `sink` and `measure` from a queue. Starts its thread with the first span; a fork starts anew.
+
+    With `sync` a span's end is told only once the sink has taken it in: it is the operating system's then.
+    """
 
     def __init__(
         self,
@@ -61,10 +67,12 @@ class Worker:
         measure: Callable[[SpanRecord], None] | None,
         *,
         unsampled: bool = False,
+        sync: bool = False,
     ) -> None:
         self._make_sink = make_sink
         self._measure = measure
         self._unsampled = unsampled
+        self._sync = sync
         self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)
@@ -83,6 +91,10 @@ class Worker:
     def ended(self, ended: Ended) -> None:
         """A span has ended."""
         self._put(ended)
+        if self._sync and not self._closed and threading.current_thread() is not self._thread:
+            taken = threading.Event()
+            self._put(taken)
+            taken.wait(_SYNC_SECONDS)
 
     def unrecorded(self, recorded: Recorded) -> None:
         """A call has ended whose span was not recorded: it counts in metrics."""
@@ -126,6 +138,8 @@ class Worker:
     def _handle(self, item: Any) -> None:
         if isinstance(item, Ended):
             self._end(item)
+        elif isinstance(item, threading.Event):
+            item.set()
         elif isinstance(item, _Flush):
             self._feed("flushing trajectories", lambda sink: sink.flush(item.timeout))
             item.done.set()

@@ -14,9 +14,9 @@ from uuid import UUID, uuid5
 
 from spanrelay._guard import losses
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
-from spanrelay.trajectory import steps
+from spanrelay.trajectory import atif, steps
 from spanrelay.trajectory.conversations import Conversations, Question, RecordedHistory, question_of
-from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Journal, Place, Run
+from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Fan, Journal, Place, Run
 from spanrelay.trajectory.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.trajectory.steps import MediaStore
 
@@ -108,7 +108,7 @@ class Assembler:
     """Builds documents out of spans.
 
     `journal_for(name)` opens the storage of a new document; `closed(journal)` hears of a session that can no
-    longer grow. Not thread-safe: one thread calls everything.
+    longer grow; `version` is what documents say they are. Not thread-safe: one thread calls everything.
     """
 
     def __init__(
@@ -116,10 +116,12 @@ class Assembler:
         journal_for: Callable[[str], Journal],
         media: MediaStore | None = None,
         closed: Callable[[Journal], None] | None = None,
+        version: str = atif.DEFAULT_VERSION,
     ) -> None:
         self._journal_for = journal_for
         self._media = media
         self._closed = closed
+        self._version = version
         self._nodes: OrderedDict[Key, Node] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._by_trace: OrderedDict[int, Session] = OrderedDict()
@@ -175,6 +177,15 @@ class Assembler:
         self._release()
         if record.incomplete is not None:
             self._give_up(node)
+        if node.parent is None:
+            self._describe(node, record)
+
+    def _describe(self, node: Node, record: SpanRecord) -> None:
+        """Write whom and what a run was for where its outermost span says so only as it ends."""
+        if record.user_id or record.metadata:
+            for document in node.session.documents:
+                if document.line.trace_id == record.trace_id:
+                    document.describe(record)
 
     def _give_up(self, node: Node) -> None:
         """A run that was left is in nobody's way: what comes next need not wait for its calls to have ended."""
@@ -369,6 +380,8 @@ class Assembler:
             return
         self._link_all(document, document.settle_ambiguous())
         step = document.add_call(record, place, origin, _caller(node))
+        if document.opening is not None and document.opening.record is record:
+            document.opening.record = _without_content(record)
         if node.orphaned:
             document.note("missing_parent")
         answered = record.answered_by is not None
@@ -422,8 +435,7 @@ class Assembler:
 
     def _add_duplicate(self, known: _Told, record: SpanRecord) -> None:
         change: dict[str, Any] = {"extra": {"otel": {"duplicates": [f"{record.span_id:016x}"]}}}
-        usage = record.response.usage if record.response else None
-        metrics = steps.metrics_of(usage, record.time_to_first_chunk)
+        metrics = steps.metrics_of(record)
         if metrics is not None and not known.metrics:
             change["metrics"] = metrics.to_json()
             known.metrics = True
@@ -441,9 +453,12 @@ class Assembler:
 
     def _place(self, node: Node) -> tuple[Document, Place]:
         """Return the document of a model call, and how the call goes on in it."""
+        self._leave_gone(node)
         record = node.record
         question = _question(record) if node.loose else None
         going_on = self._conversations.find(question) if question is not None else None
+        if going_on is not None and self._is_gone(going_on):
+            going_on = None
         document = going_on or self._document_of(node)
         agent = _agent_of(node)
         if agent is None or agent.document is not None:
@@ -459,6 +474,21 @@ class Assembler:
         if question is not None:
             self._conversations.tell(found[0], question, record.response)
         return found[0], found[1] or Place(found[0].line.transcript.align([]))
+
+    def _leave_gone(self, node: Node) -> None:
+        """Let go of documents that somebody has removed, so that what goes on begins anew."""
+        documents = _resolve(node.session).documents
+        documents[:] = [document for document in documents if not self._is_gone(document)]
+        each: Node | None = node
+        while each is not None:
+            if each.document is not None and each.document.journal.gone:
+                each.document = None
+            each = each.parent
+
+    def _is_gone(self, document: Document) -> bool:
+        if document.journal.gone:
+            self._conversations.forget(document)
+        return document.journal.gone
 
     def _search(self, document: Document, record: SpanRecord) -> tuple[Document, Place] | None:
         """Return which of a document and its side conversations a call goes on from: surely, else likely."""
@@ -496,7 +526,27 @@ class Assembler:
             outermost = _outermost_agent(node, tool)
             if outermost is not None and outermost is not tool.lead:
                 return self._branch_beside(node, owner, outermost, tool)
-        return self._branch_child(node, owner, document)
+        if document.fans_out(record):
+            self._found_fan(document, node)
+        return self._branch_child(node, owner, document, fan=document.is_of_fan(record))
+
+    def _found_fan(self, document: Document, node: Node) -> None:
+        """Put the conversation that happened to begin first beside those that were begun with it."""
+        opening = document.opening
+        assert opening is not None
+        first = self._nodes.get((opening.record.trace_id, opening.record.span_id)) or node
+        agent = _agent_of(first)
+        own = agent is not None and agent.parent is not None and _agent_of(node) is not agent
+        name = _agent_name(agent) if own and agent is not None else _helper_name(first)
+        head = self._child_head(name, first) | {"trajectory_id": _identity(opening.record, name)}
+        begins: atif.Dispatch = "sub-agent" if own else "side conversation"
+        fan = Fan(opening.shape, opening.record.end or 0)
+        child = document.demote(head, self._agent_head(_top(first)), opening.record, begins, fan)
+        caller = _caller(first)  # said where it is not who the document is of
+        child.patch(opening.count, {"extra": {"agent_name": caller if caller != child.name else None}})
+        for told in (*self._lately, *self._told.values()):
+            if told.document is document:
+                told.document = child
 
     def _branch_beside(self, node: Node, owner: Node, outermost: Node, tool: Node) -> tuple[Document, Place | None]:
         """Go on in, or begin, a document beside those of other agents that the same tool runs."""
@@ -507,7 +557,7 @@ class Assembler:
                 owner.document = found[0]
                 return found
         parent = self._document_of(tool)
-        child = Document(parent.journal, self._child_head(_agent_name(owner), node), parent.id, self._media)
+        child = Document(parent.journal, self._child_head(_agent_name(owner), node), parent, self._media)
         tool.beside.append(child)
         del tool.beside[:-MAX_HELPERS]
         outermost.document = outermost.document or child
@@ -521,14 +571,17 @@ class Assembler:
         owner.document = document
         return document, document.find(node.record)
 
-    def _branch_child(self, node: Node, owner: Node | None, parent: Document) -> tuple[Document, Place | None]:
+    def _branch_child(
+        self, node: Node, owner: Node | None, parent: Document, *, fan: bool = False
+    ) -> tuple[Document, Place | None]:
         """Begin a side document, with a step in its parent that starts it."""
         record = node.record
         if owner is not None and owner.parent is None and owner.record.session_id is not None:
             owner = None  # another turn of the session's agent, and no other agent
         name = _agent_name(owner) if owner is not None else _helper_name(node)
-        child = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
-        call = parent.add_dispatch(record, child, "sub-agent" if owner is not None else "side conversation")
+        child = Document(parent.journal, self._child_head(name, node), parent, self._media)
+        begins: atif.Dispatch = "sub-agent" if owner is not None else "side conversation"
+        call = parent.add_dispatch(record, child, begins, fan=fan)
         parent.link(child, call)
         parent.helpers.append(child)
         del parent.helpers[:-MAX_HELPERS]
@@ -555,7 +608,7 @@ class Assembler:
         parent = self._document_of(tool)
         agent = _agent_of(node)
         name = _agent_name(agent) if agent is not None else tool.record.name
-        tool.document = Document(parent.journal, self._child_head(name, node), parent.id, self._media)
+        tool.document = Document(parent.journal, self._child_head(name, node), parent, self._media)
         tool.lead = _outermost_agent(node, tool)
         if tool.call is not None:
             parent.link(tool.document, tool.call[1])
@@ -567,14 +620,15 @@ class Assembler:
         journal = self._journal_for(name)
         top = _top(node)
         head: dict[str, Any] = {
+            "schema_version": self._version,
             "session_id": session.id or str(UUID(int=session.trace_id)),
             "trajectory_id": _identity(top.record),
             "agent": self._agent_head(node),
-            "extra": {"otel": {"trace_id": f"{node.record.trace_id:032x}"}},
+            "extra": {**_about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},
         }
         if top.record.remote_parent and top.record.parent_id:
             head["extra"]["otel"]["remote_parent_span_id"] = f"{top.record.parent_id:016x}"
-        document = Document(journal, head, None, self._media)
+        document = Document(journal, head, None, self._media, node.record.trace_id)
         session.documents.append(document)
         return document
 
@@ -589,7 +643,12 @@ class Assembler:
     def _child_head(self, name: str, node: Node) -> dict[str, Any]:
         record = node.record
         version = (record.agent and record.agent.version) or record.service_version or "unknown"
-        return {"trajectory_id": _identity(record, name), "agent": {"name": name, "version": str(version)}}
+        head: dict[str, Any] = {
+            "trajectory_id": _identity(record, name),
+            "agent": {"name": name, "version": str(version)},
+        }
+        place = steps.place_of(record)
+        return {**head, "extra": place} if place != steps.place_of(_top(node).record) else head
 
     # ── tools
 
@@ -598,6 +657,7 @@ class Assembler:
         above = _tool_above(node)
         if _repeats(node, above) or (above is not None and above.document is None and _is_alike(above, node)):
             return  # a client of the same tool beneath its own span, as MCP has it
+        self._leave_gone(node)
         document = self._tool_document(node)
         if document.count >= MAX_STEPS or document.journal.full:
             losses.add("tool calls beyond the size of a trajectory")
@@ -690,6 +750,7 @@ def _without_content(record: SpanRecord) -> SpanRecord:
         scope_name=record.scope_name,
         service_name=record.service_name,
         service_version=record.service_version,
+        environment=record.environment,
     )
 
 
@@ -795,6 +856,14 @@ def _attempt(record: SpanRecord) -> JSON:
 def _identity(record: SpanRecord, name: str = "") -> str:
     """Return a document's id: the same for the same spans, whenever it is written."""
     return str(uuid5(_NAMESPACE, f"{record.trace_id:032x}{record.span_id:016x}{name}"))
+
+
+def _about(node: Node) -> dict[str, JSON]:
+    """Return whom and what a document is for, and what runs where: as the outermost span says that knows it."""
+    about: dict[str, JSON] = {}
+    for each in _lineage(node):
+        about.update(steps.about(each.record))
+    return {**about, **(steps.place_of(_top(node).record) or steps.place_of(node.record))}
 
 
 def _agent_name(node: Node) -> str:

@@ -18,6 +18,9 @@ from spanrelay.records import JSON
 VERSIONS = tuple(f"ATIF-v1.{minor}" for minor in range(9))
 """Every published value of `schema_version`."""
 
+DEFAULT_VERSION = "ATIF-v1.7"
+"""What is written where nobody asks for another: some readers know none above."""
+
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 AUDIO_TYPES = tuple(f"audio/{kind}" for kind in ("wav", "mpeg", "mp4", "aac", "ogg", "flac", "webm", "aiff"))
 AUDIO_ALIASES = {

@@ -36,9 +36,17 @@ MAX_SYSTEM = 65_536
 
 
 class Journal(Protocol):
-    """Where a document's operations go. `full` where its bound is reached and no step should be added."""
+    """Where a document's operations go.
+
+    `full` where its bound is reached and no step should be added; `gone` where what was written has been removed.
+    """
 
     full: bool
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be added any more."""
+        ...
 
     def write(self, operation: dict[str, JSON], /) -> None:
         """Append one operation."""
@@ -88,6 +96,31 @@ class Conversation:
     tools: bool = False
 
 
+Shape: TypeAlias = tuple[tuple[int, ...], tuple[str, ...], str | None]
+"""What calls of one fan-out have in common: the system prompt, the tools on offer, and the model."""
+
+
+@dataclass(slots=True)
+class Opening:
+    """The call that a document began with: its span, and how many steps stood there after it."""
+
+    record: SpanRecord
+    shape: Shape
+    count: int
+
+
+@dataclass(slots=True)
+class Fan:
+    """Conversations that one program began beside each other, none before the others.
+
+    `group` counts those that ran at one time, whose order is nobody's choice; `last_end` is when the last ended.
+    """
+
+    shape: Shape
+    last_end: int
+    group: int = 1
+
+
 @dataclass(slots=True)
 class Place:
     """How a model call goes on in a document; `sent_id` where it sent only what is new since that answer."""
@@ -97,14 +130,29 @@ class Place:
 
 
 class Document:
-    """One ATIF document on its way into a journal; `head` is its header as ATIF writes it."""
+    """One ATIF document on its way into a journal; `head` is its header as ATIF writes it.
 
-    def __init__(self, journal: Journal, head: dict[str, Any], parent: str | None, media: MediaStore | None):
+    `trace_id` is the trace that its spans are of where they name none; a child of `parent` has its parent's.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        head: dict[str, Any],
+        parent: Document | None,
+        media: MediaStore | None,
+        trace_id: int = 0,
+    ):
         self.journal = journal
+        self.trace_id: int = parent.trace_id if parent is not None else trace_id
+        self._about: dict[str, Any] = parent._about if parent is not None else dict(head.get("extra", {}))
+        self._parameters: dict[str, JSON] = {}
         self.id: str = head["trajectory_id"]
         self.name: str = head["agent"]["name"]
         self.line = Conversation()
         self.helpers: list[Document] = []
+        self.opening: Opening | None = None
+        self.fan: Fan | None = None
         self.waiting: list[tuple[SpanRecord, list[Call]]] = []
         self.count = 0
         self._media = media
@@ -115,7 +163,7 @@ class Document:
         self._tools: set[str] = set()
         self._tool_sets: set[int] = set()
         self._model: str | None = None
-        journal.write({"op": "open", "doc": self.id, "head": head, "parent": parent})
+        journal.write({"op": "open", "doc": self.id, "head": head, "parent": parent.id if parent else None})
 
     @property
     def call_id(self) -> str:
@@ -129,6 +177,8 @@ class Document:
         request = record.request or ModelRequest()
         if not request.messages or not record.content:
             return Place(Alignment("extension")) if self.line.count or not self.count else None
+        if self.fan is not None and not self.line.count and shape_of(record) == self.fan.shape:
+            return None
         head, start = split_system(request.messages)
         sent_id = request.parameters.get("previous_response_id")
         if sent_id in self.line.response_ids:
@@ -170,6 +220,18 @@ class Document:
             return True
         return self.line.transcript.extends(request.messages, split_system(request.messages)[1])
 
+    def fans_out(self, record: SpanRecord) -> bool:
+        """Whether a call that continues nothing is one of several alike: the first ran here, at the same time."""
+        first = self.opening
+        if first is None or self.fan is not None or self.line.count != 1 or self.waiting or not record.content:
+            return False
+        alone = self.count == first.count and record.start < self.line.last_end
+        return alone and shape_of(record) == first.shape
+
+    def is_of_fan(self, record: SpanRecord) -> bool:
+        """Whether a call that continues nothing is another of those that were begun here beside each other."""
+        return self.fan is not None and record.content and shape_of(record) == self.fan.shape
+
     def resume(self, record: SpanRecord) -> Place | None:
         """Take a request that repeats nothing as the next turn, where it may be: same system, one message.
 
@@ -201,6 +263,8 @@ class Document:
         answer = steps.answer_of(record)
         number = self._add_answer(record, found, answer, origin or {}, agent)
         self._remember(record, place, answer, number)
+        if self.opening is None and self.line.count == 1:
+            self.opening = Opening(record, shape_of(record), self.count)
         return number
 
     def _remember(self, record: SpanRecord, place: Place, answer: Turn | None, number: int) -> None:
@@ -229,7 +293,7 @@ class Document:
         agent: str | None,
     ) -> int:
         line = self.line
-        step = steps.agent_step(record, answer, self._media)
+        step = steps.agent_step(record, answer, self._media, self.trace_id)
         extra: dict[str, Any] = step.extra or {}
         extra["otel"].update(origin)
         if found.kind == "retry" and line.last_step:
@@ -238,6 +302,8 @@ class Document:
             extra["forked_after_turns"] = found.kept
         if agent and agent != self.name:
             extra["agent_name"] = agent
+        extra.update(self._differing(record))
+        self._tell_parameters(record, extra)
         self._tell_agent(record, step, extra)
         step.extra = extra
         line.calls = self._add_calls(record, answer, step)
@@ -246,6 +312,31 @@ class Document:
             if isinstance(part, ToolCallResponse):
                 self._tell_result(part, {"server_side": True})
         return number
+
+    def describe(self, record: SpanRecord) -> None:
+        """Write whom and what the document is for, where only the end of its outermost span says so."""
+        known = self._about
+        news = {name: value for name, value in steps.about(record).items() if name not in known}
+        if news:
+            known.update(news)
+            self._patch_head({"extra": news})
+
+    def _differing(self, record: SpanRecord) -> dict[str, JSON]:
+        """Return whom and what a span is for, as far as that is not what its document says."""
+        if not record.metadata and not record.user_id:
+            return {}
+        told = steps.about(record)
+        if told.get("user") == self._about.get("user"):
+            told.pop("user", None)
+        known = self._about.get("metadata", {})
+        told["metadata"] = {n: v for n, v in record.metadata.items() if n not in known or known[n] != v}
+        return _kept(told)
+
+    def _tell_parameters(self, record: SpanRecord, extra: dict[str, JSON]) -> None:
+        """Write a call's parameters, the first time and where they change."""
+        given = steps.parameters_of(record)
+        if given != self._parameters:
+            extra["parameters"] = self._parameters = given
 
     def _tell_agent(self, record: SpanRecord, step: atif.Step, extra: dict[str, Any]) -> None:
         """Put into the header what the first model call that knows it says: the model, and new tools."""
@@ -336,7 +427,7 @@ class Document:
         management.update(kept_turns=found.kept, dropped_turns=found.dropped)
         gone = "1 earlier turn is" if found.dropped == 1 else f"{found.dropped} earlier turns are"
         step = atif.Step(0, "system", f"Context {kind}: {gone} no longer sent.")
-        step.extra = {"context_management": management, "otel": steps.reference_of(record)}
+        step.extra = {"context_management": management, "otel": steps.reference_of(record, self.trace_id)}
         if found.changed:
             text = "\n\n".join(_described(turn) for turn in found.changed)
             result = atif.ObservationResult(content=steps.cut(text))
@@ -362,7 +453,7 @@ class Document:
     def _add_system(self, record: SpanRecord, key: int, turn: Turn, first: bool) -> None:
         line = self.line
         content = steps.content_of(turn.parts, self._media)
-        extra: dict[str, JSON] = {"otel": steps.reference_of(record)}
+        extra: dict[str, JSON] = {"otel": steps.reference_of(record, self.trace_id)}
         if not first:
             extra["context_management"] = {"type": "injection", "boundary": "append"}
         known = line.systems.get(key)
@@ -383,7 +474,7 @@ class Document:
         if turn.role == "tool":
             self._add_tool_turn(record, turn)
             return
-        extra: dict[str, JSON] = {"otel": steps.reference_of(record)}
+        extra: dict[str, JSON] = {"otel": steps.reference_of(record, self.trace_id)}
         if turn.role == "assistant":
             self._add_copied(record, turn, extra)
             return
@@ -499,7 +590,9 @@ class Document:
 
     def _write_run(self, call: Call, record: SpanRecord) -> None:
         extra: dict[str, JSON] = {
-            "otel": steps.origin_of(record),
+            **steps.duration_of(record),
+            "otel": {**steps.origin_of(record, self.trace_id), "start": steps.timestamp(record.start)},
+            **self._differing(record),
             **steps.tool_error(record),
             **steps.annotation_of(record),
         }
@@ -528,41 +621,65 @@ class Document:
         self.note("tool_span_without_llm_call")
         return call
 
-    def add_dispatch(self, record: SpanRecord, child: Document, begins: atif.Dispatch) -> Call:
-        """Write a step that starts another conversation without a tool call of a model."""
+    def add_dispatch(self, record: SpanRecord, child: Document, begins: atif.Dispatch, *, fan: bool = False) -> Call:
+        """Write a step that starts another conversation without a tool call of a model; `fan`: one of several alike."""
         step = self._dispatch_step(child.call_id, child.name, {}, record, begins)
+        if fan and self.fan is not None:
+            self._join(self.fan, record, step)
         call = self._own_call(step, child.call_id)
         self._add(step, record.start)
         if begins == "side conversation":
             self.note("side_conversation")
         return call
 
-    def demote(self, head: dict[str, Any], agent: dict[str, Any], record: SpanRecord) -> Document:
-        """Turn what stands here into a child, since the main conversation begins only now; return the child."""
+    def _join(self, fan: Fan, record: SpanRecord, step: atif.Step) -> None:
+        if record.start >= fan.last_end:
+            fan.group += 1
+        fan.last_end = max(fan.last_end, record.end or 0)
+        for call in step.tool_calls or []:
+            call.extra = {**(call.extra or {}), "fan_out": fan.group}
+
+    def demote(
+        self,
+        head: dict[str, Any],
+        agent: dict[str, Any],
+        record: SpanRecord,
+        begins: atif.Dispatch = "side conversation",
+        fan: Fan | None = None,
+    ) -> Document:
+        """Turn what stands here into a child, and return the child.
+
+        The main conversation begins only now, or, with `fan`, there is none: the child is the first of several alike.
+        """
         child = Document.__new__(Document)
         child.__dict__.update(self.__dict__)
         child.id, child.name = head["trajectory_id"], head["agent"]["name"]
         self._clear(agent)
-        step = self._dispatch_step(child.call_id, child.name, {}, record, "side conversation")
+        step = self._dispatch_step(child.call_id, child.name, {}, record, begins)
+        if fan is not None:
+            self.fan = fan
+            self._join(fan, record, step)
         self.count, step.step_id = 1, 1
         step.timestamp = steps.timestamp(self._last_time)
         change: dict[str, JSON] = {"op": "demote", "doc": self.id, "child": child.id, "head": head}
         change.update(agent=agent, step=step.to_json(), call=child.call_id)
         self.journal.write(change)
-        self.note("side_conversation")
+        if begins == "side conversation":
+            self.note("side_conversation")
         self.helpers.append(child)
         return child
 
     def _clear(self, agent: dict[str, Any]) -> None:
         self.name, self._model = agent["name"], None
-        self.line, self.helpers, self.waiting = Conversation(), [], []
+        self.line, self.helpers, self.waiting = Conversation(trace_id=self.line.trace_id), [], []
         self._used, self._calls, self._wire = set(), OrderedDict(), {}
         self._tools, self._tool_sets = set(), set()
+        self._parameters, self.opening = {}, None
 
     def add_unfinished(self, record: SpanRecord) -> None:
         """Write that a tool had not ended when the document was closed."""
         found = self._candidates(record)
-        extra: dict[str, JSON] = {"incomplete": "unfinished", "otel": steps.origin_of(record)}
+        extra: dict[str, JSON] = {"incomplete": "unfinished", "otel": steps.origin_of(record, self.trace_id)}
         if len(found) == 1 and not found[0].executed:
             self._write_result(found[0], None, extra)
         elif not found and record.tool is not None:
@@ -581,7 +698,7 @@ class Document:
     def _dispatch_step(
         self, given: str, name: str, arguments: JSON, record: SpanRecord, begins: atif.Dispatch | None = None
     ) -> atif.Step:
-        step = atif.Step(0, "agent", "", llm_call_count=0, extra={"otel": steps.origin_of(record)})
+        step = atif.Step(0, "agent", "", llm_call_count=0, extra={"otel": steps.origin_of(record, self.trace_id)})
         own = self._own_id(given)
         wrapped, changed = steps.arguments_of(arguments)
         extra: dict[str, JSON] = {"arguments_wrapped": True} if changed else {}
@@ -634,6 +751,13 @@ class Document:
         """Write which call started a child document."""
         operation: dict[str, JSON] = {"op": "link", "doc": child.id, "parent": self.id}
         self.journal.write({**operation, "step": call.step, "call": call.id})
+
+
+def shape_of(record: SpanRecord) -> Shape:
+    """Return what a call has in common with others that a program makes beside it."""
+    request = record.request or ModelRequest()
+    head, _ = split_system(request.messages)
+    return _system_key(request, head), tuple(tool.name for tool in request.tools), request.model
 
 
 def _system_turns(request: ModelRequest, head: list[Message]) -> list[Turn]:

@@ -94,6 +94,7 @@ def merged_response(winner: ModelResponse | None, other: ModelResponse | None) -
         messages=winner.messages or other.messages,
         finish_reasons=winner.finish_reasons or other.finish_reasons,
         usage=_merged_usage(winner.usage, other.usage),
+        tokens=winner.tokens or other.tokens,
     )
 
 

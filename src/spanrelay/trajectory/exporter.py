@@ -43,7 +43,7 @@ class TrajectoryWriter:
     """Writes trajectories of this process into `directory`; one thread calls everything.
 
     `max_bytes` bounds the whole directory; `mask` is applied to every line that is written; `on_first` is called
-    when the first document has been written.
+    when the first document has been written; `version` is ATIF's, 1.7 or 1.8.
     """
 
     def __init__(
@@ -53,10 +53,12 @@ class TrajectoryWriter:
         max_bytes: int = 1 << 30,
         mask: Callable[[bytes], bytes] | None = None,
         on_first: Callable[[], None] | None = None,
+        version: str = "1.7",
     ) -> None:
         self.directory = TrajectoryDirectory(Path(directory), max_bytes, mask, on_first)
         self._journals: dict[int, DirectoryJournal] = {}
-        self._assembler = Assembler(self._open, self.directory, self._closed)
+        self._changes: list[DirectoryJournal] = []
+        self._assembler = Assembler(self._open, self.directory, self._closed, f"ATIF-v{version}")
         self._rest_until = 0.0
         self._done = False
 
@@ -68,34 +70,47 @@ class TrajectoryWriter:
         if len(self._journals) >= MAX_PARTS:
             self._make_room()
         self._journals[id(journal)] = journal
+        self._changes.append(journal)
 
     def _make_room(self) -> None:
         """Finish the document whose session has been quiet for longest: each part is an open file."""
-        for journal in self._journals.values():
+        for journal in list(self._journals.values()):
             if self._assembler.complete(journal):
                 self._assembler.settle(journal)
-                self._finish(journal)
-                return
+                if self._finish(journal):
+                    return
 
     def _closed(self, journal: Journal) -> None:
         """Finish the document of a session that is closed to make room."""
         if id(journal) in self._journals:
             self._finish(self._journals[id(journal)])
 
-    def _finish(self, journal: DirectoryJournal) -> None:
+    def _finish(self, journal: DirectoryJournal, *, last: bool = False) -> bool:
         """Write a document as finished; until it changes again there is nothing to keep up to date."""
-        journal.finish()
-        self._journals.pop(id(journal), None)
+        finished = journal.finish(last=last)
+        if finished:
+            self._journals.pop(id(journal), None)
+        return finished
 
     def start(self, record: SpanRecord) -> None:
         """Take in the start of a span."""
         with guarded("taking in the start of a span"):
             self._assembler.start(record)
+        self._hand_over()
 
     def end(self, record: SpanRecord) -> None:
-        """Take in a complete span."""
+        """Take in a complete span; what it adds is the operating system's when this returns."""
         with guarded("building a trajectory"):
             self._assembler.end(record)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._changes:
+            changes, self._changes = self._changes, []
+            for journal in changes:
+                with guarded("writing a trajectory"):
+                    if not journal.hand_over():
+                        self._changes.append(journal)
 
     @property
     def dirty(self) -> bool:
@@ -106,23 +121,29 @@ class TrajectoryWriter:
         """Bring one document up to date if there is time: call this whenever there is nothing else to do."""
         with guarded("building a trajectory"):
             self._assembler.pass_time(time.time_ns())
+        self._hand_over()
         now = time.monotonic()
         if now < self._rest_until:
             return
         for journal in self._journals.values():
             if journal.dirty:
                 with guarded("rendering a trajectory"):
-                    journal.render()
+                    whole = self._assembler.complete(journal)
+                    if whole:
+                        self._assembler.settle(journal)
+                    journal.bring_up_to_date(whole=whole)
+                if journal.dirty:  # it could not be written: the others come first
+                    self._journals[id(journal)] = self._journals.pop(id(journal))
                 done = time.monotonic()
                 self._rest_until = done + REST * (done - now)
                 return
 
     def flush(self, timeout_s: float = 30.0) -> bool:
-        """Bring all documents up to date; False where time did not suffice for all.
+        """Bring all documents up to date; False where time did not suffice for all, or one could not be written.
 
         Documents whose spans have all ended need their parts no more; they are taken up again if more comes.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline, written = time.monotonic() + timeout_s, True
         with guarded("building a trajectory"):
             self._assembler.pass_time(time.time_ns() + GRACE)
         for journal in list(self._journals.values()):
@@ -131,10 +152,10 @@ class TrajectoryWriter:
             with guarded("rendering a trajectory"):
                 if self._assembler.complete(journal):
                     self._assembler.settle(journal)
-                    self._finish(journal)
+                    written = self._finish(journal) and written
                 else:
-                    journal.render()
-        return True
+                    written = journal.render() and written
+        return written
 
     def shutdown(self) -> None:
         """Write everything, what has not ended included. Nothing comes after."""
@@ -145,14 +166,15 @@ class TrajectoryWriter:
             self._assembler.close()
         for journal in list(self._journals.values()):
             with guarded("rendering a trajectory"):
-                self._finish(journal)
+                self._finish(journal, last=True)
 
 
 class AtifSpanExporter(SpanExporter):
     """Exports any spans, of whatever instrumentation, as ATIF trajectories into `directory`.
 
     Traces wait until their root has ended, since only then their shape is known; `force_flush` and `shutdown`
-    write what is there. `max_bytes` bounds the whole directory; `mask` is applied to every line that is written.
+    write what is there. `max_bytes` bounds the whole directory; `mask` is applied to every line that is written;
+    `version` is ATIF's, 1.7 or 1.8.
     """
 
     def __init__(
@@ -160,13 +182,16 @@ class AtifSpanExporter(SpanExporter):
         directory: str | os.PathLike[str] = DIRECTORY,
         max_bytes: int = 1 << 30,
         mask: Callable[[bytes], bytes] | None = None,
+        version: str = "1.7",
     ) -> None:
-        self._directory, self._max_bytes, self._mask = directory, max_bytes, mask
+        self._directory, self._max_bytes, self._mask, self._version = directory, max_bytes, mask, version
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._writer = TrajectoryWriter(self._directory, max_bytes=self._max_bytes, mask=self._mask)
+        self._writer = TrajectoryWriter(
+            self._directory, max_bytes=self._max_bytes, mask=self._mask, version=self._version
+        )
         self._waiting: OrderedDict[int, list[SpanRecord]] = OrderedDict()
         self._rooted: OrderedDict[int, None] = OrderedDict()
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()

@@ -6,6 +6,7 @@ touched. What the file system refuses costs one warning and is counted; the appl
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -13,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from spanrelay import _guard, _json
 from spanrelay._guard import losses
@@ -25,10 +27,19 @@ _log = logging.getLogger("spanrelay")
 MAX_PART = 512 * 1024 * 1024
 """Bytes that one growing document may have."""
 
+MAX_BACKLOG = 8 * 1024 * 1024
+"""Bytes of a document that wait while they cannot be written; beyond them no step is added."""
+
+MAX_PAUSE = 256
+"""Starts and ends of spans, at most, that are let pass before what failed is tried again."""
+
 MEDIA = ("images", "audio", "assets")
 """The folders of media."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE)
+"""Names that Windows keeps for devices, whatever follows their first dot."""
+
 _BEGINS = ("step", "demote")
 
 
@@ -58,15 +69,14 @@ class TrajectoryDirectory:
 
     def prepare(self) -> None:
         """Make the directory, and finish what processes that died have left in it. Raises `OSError`."""
-        if self._ready:
+        if self._ready and self.path.is_dir():
             return
         # A directory that exists keeps its mode: its owner may share it on purpose.
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ignore = self.path / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
+        _hide(self.path / ".gitignore")
+        if not self._ready:
+            recover(self.path)
         self._ready = True
-        recover(self.path)
 
     def claim(self, name: str) -> tuple[Spool, Path]:
         """Open a part under a name that nobody uses, near `name`; return it and its document's path.
@@ -75,7 +85,7 @@ class TrajectoryDirectory:
             OSError: the directory cannot be written.
         """
         self.prepare()
-        for stem in _stems(name):
+        for stem in _stems(self._masked(name.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")):
             path = self.path / f"{stem}.json"
             if path.exists():
                 continue
@@ -88,10 +98,17 @@ class TrajectoryDirectory:
 
     def open_part(self, path: Path) -> Spool:
         """Open the part of the document at `path`. Raises `FileExistsError` where another process has it."""
-        name = path.with_name(path.stem + spool.SUFFIX)
-        part = Spool(name, self._mask) if self._mask is not None else Spool(name)
+        self.prepare()
+        part = Spool(path.with_name(path.stem + spool.SUFFIX))
         self._growing.add(path)
         return part
+
+    def line_of(self, operation: Operation) -> bytes:
+        """Return an operation as the line that is written of it."""
+        return self._masked(spool.line_of(operation))
+
+    def _masked(self, data: bytes) -> bytes:
+        return data if self._mask is None else self._mask(data)
 
     def put(self, data: bytes, folder: str, extension: str) -> str:
         """Write media under the name of its hash, once, and return its path within the directory."""
@@ -100,7 +117,7 @@ class TrajectoryDirectory:
         try:
             self.prepare()
             if path.exists():
-                os.utime(path)  # used again, so not old
+                os.utime(path, follow_symlinks=False)  # used again, so not old
             else:
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 write_whole(path, data)
@@ -119,6 +136,7 @@ class TrajectoryDirectory:
 
     def write(self, path: Path, document: dict[str, JSON]) -> None:
         """Write a document in one piece, and make room for it. Raises `OSError`."""
+        self.prepare()
         data = _json.dumps(document)
         write_whole(path, data)
         if self._on_first is not None:
@@ -136,14 +154,19 @@ class TrajectoryDirectory:
     def _trim(self) -> None:
         """Remove the oldest files while all together are too large, and what dead processes were writing."""
         _remove_unwritten(self.path)
-        files = [(entry.stat(), entry) for entry in self._files()]
-        total = sum(stat.st_size for stat, _ in files)
-        for stat, entry in sorted(files, key=lambda file: file[0].st_mtime_ns):
+        files: list[tuple[int, int, Path]] = []
+        for entry in self._files():
+            with contextlib.suppress(FileNotFoundError):  # other processes make room too
+                stat = entry.lstat()
+                files.append((stat.st_mtime_ns, stat.st_size, entry))
+        total = sum(size for _, size, _ in files)
+        for _, size, entry in sorted(files):
             if total <= self._max_bytes:
                 return
             if entry not in self._growing:
-                entry.unlink(missing_ok=True)
-                total -= stat.st_size
+                with contextlib.suppress(OSError):  # not ours to remove, in a folder that others share
+                    entry.unlink(missing_ok=True)
+                    total -= size
 
     def _files(self) -> Iterator[Path]:
         yield from self.path.glob("*.json")
@@ -153,7 +176,9 @@ class TrajectoryDirectory:
 
 def _stems(name: str) -> Iterator[str]:
     """Yield file names for `name`: itself made safe, then with numbers."""
-    safe = _UNSAFE.sub("_", name).strip("._")[:100]
+    safe = _UNSAFE.sub("_", name).lstrip("-._").rstrip("._")[:100]
+    if _RESERVED.match(safe):
+        safe = f"session-{safe}"
     if safe != name or not safe:
         safe = f"{safe or 'session'}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
     yield safe
@@ -161,6 +186,16 @@ def _stems(name: str) -> Iterator[str]:
     while True:
         yield f"{safe}-{number}"
         number += 1
+
+
+def _hide(path: Path) -> None:
+    """Make the file that keeps a directory out of git, unless something of that name, be it a link, is there."""
+    with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, _ANEW, 0o644), "wb") as file:
+        file.write(b"*\n")
+
+
+_ANEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+"""Make a file, and never follow a link to do so."""
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -189,34 +224,50 @@ def _remove_unwritten(directory: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def recover(directory: Path) -> list[Path]:
-    """Finish the documents whose writing process died: render each part, remove it, return the documents.
+class Recovery(NamedTuple):
+    """The documents of dead processes: those that were finished now, and those that nothing was missing from."""
+
+    finished: list[Path]
+    whole: list[Path]
+
+
+def recover(directory: Path) -> Recovery:
+    """Finish the documents whose writing process died: render each part, and remove it.
 
     What such a process was writing at that moment is removed: the part says the same.
     """
     _remove_unwritten(directory)
-    finished: list[Path] = []
+    found = Recovery([], [])
     for part in spool.orphans(directory):
         path = part.with_name(part.name.removesuffix(spool.SUFFIX) + ".json")
         with _guard.guarded("recovering a trajectory"):
-            document = spool.render(part)
-            if document is not None:
+            if path.exists() and spool.is_whole(part):
+                found.whole.append(path)
+            elif (document := spool.render(part)) is not None:
                 _mark_recovered(document)
                 write_whole(path, _json.dumps(document))
-                finished.append(path)
+                found.finished.append(path)
             part.unlink()
-    return finished
+    return found
 
 
 def _mark_recovered(document: dict[str, JSON]) -> None:
     document["extra"] = {**(document.get("extra") or {}), "status": "partial", "recovered": True}
 
 
+def _read(path: Path) -> JSON:
+    try:
+        return _json.loads(path.read_bytes())
+    except ValueError as error:
+        raise OSError(f"{path.name} is no longer JSON") from error
+
+
 class DirectoryJournal:
     """The storage of one document in a directory: nothing until its first step, then a part, then a document.
 
+    What cannot be written waits, and is tried again when two spans have started or ended, then four, then eight.
     After `finish`, a further operation takes the finished document up again. `changed` hears of the first
-    operation after each time that the document was up to date.
+    operation after each `hand_over`.
     """
 
     def __init__(self, directory: TrajectoryDirectory, name: str, changed: Callable[[DirectoryJournal], None]) -> None:
@@ -226,60 +277,122 @@ class DirectoryJournal:
         self._directory = directory
         self._name = name
         self._changed = changed
-        self._early: list[Operation] = []
         self._part: Spool | None = None
-        self._broken = False
+        self._begun = False
+        self._told = False
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._failures = self._pause = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether the finished document has been removed, so that it cannot be taken up again."""
+        return self._part is None and self.path is not None and not self.path.exists()
 
     def write(self, operation: Operation) -> None:
-        """Append one operation, or count it as lost where the directory cannot be written."""
-        if self._broken:
-            losses.add("trajectory operations not written")
-            return
-        if self._part is None and self.path is None and operation["op"] not in _BEGINS:
-            self._early.append(operation)
-            return
+        """Take in one operation; `hand_over` writes it."""
+        line = self._directory.line_of(operation)
+        self._lines.append(line)
+        self._size += len(line)
+        self.full = self.full or self._size > MAX_BACKLOG
+        self._begun = self._begun or operation["op"] in _BEGINS
+        if self._begun and not self._told:
+            self.dirty = self._told = True
+            self._changed(self)
+
+    def hand_over(self) -> bool:
+        """Write what has been taken in: it is the operating system's then, and outlives this process.
+
+        False where it waits still; then this is to be called again with each span that comes.
+        """
+        self._told = self._rests() or not self._write_out()
+        return not self._told
+
+    def _rests(self) -> bool:
+        self._pause -= self._pause > 0
+        return self._pause > 0
+
+    def _write_out(self) -> bool:
+        if not self._begun or not self._lines:
+            return True
+        if self.gone:
+            self._give_up()
+            return True
         try:
             part = self._part or self._begin()
-            part.write(operation)
-            if not self.dirty:
-                self.dirty = True
-                self._changed(self)
-            self.full = part.size > MAX_PART
+            part.write(b"".join(self._lines))
         except OSError as error:
-            self._broken = True
-            losses.add("trajectory operations not written")
-            self._directory.refuse(error)
+            return self._put_off(error)
+        self._lines.clear()
+        self._size = self._failures = self._pause = 0
+        self.full = part.size > MAX_PART
+        return True
+
+    def _put_off(self, error: OSError) -> bool:
+        self._failures += 1
+        self._pause = min(1 << self._failures, MAX_PAUSE)
+        self._directory.refuse(error)
+        return False
 
     def _begin(self) -> Spool:
         if self.path is None:
             self._part, self.path = self._directory.claim(self._name)
-            early, self._early = self._early, []
-        else:
-            self._part = self._directory.open_part(self.path)
-            early = [{"op": "base", "document": _json.loads(self.path.read_bytes())}]
-        for operation in early:
-            self._part.write(operation)
-        return self._part
-
-    def render(self) -> None:
-        """Write the document as it is now."""
-        if self._part is None or self.path is None or not self.dirty:
-            return
-        self.dirty = False
+            return self._part
+        base = self._directory.line_of({"op": "base", "document": _read(self.path)})
+        part = self._directory.open_part(self.path)
         try:
+            part.write(base)
+        except OSError:
+            part.close(remove=True)
+            raise
+        self._part = part
+        return part
+
+    def _give_up(self) -> None:
+        if self._lines:
+            losses.add("trajectory operations not written", len(self._lines))
+        self._lines.clear()
+        self._size, self.dirty = 0, False
+
+    def bring_up_to_date(self, *, whole: bool) -> None:
+        """Write the document as it is now, unless it is too early to try again."""
+        if not self._rests():
+            self.render(whole=whole)
+
+    def render(self, *, whole: bool = False) -> bool:
+        """Write the document as it is now, and in its part whether it is `whole`; False where that failed."""
+        if not self._write_out():
+            return False
+        if self._part is None or self.path is None or not self.dirty:
+            return True
+        try:
+            if self._part.gone:
+                self._directory.prepare()
+                self._part = self._part.again()
             document = self._part.render()
             if document is not None:
                 self._directory.write(self.path, document)
+            if whole:
+                self._part.write(spool.WHOLE)
         except OSError as error:
-            losses.add("trajectories not rendered")
-            self._directory.refuse(error)
-            self._broken = True
+            return self._put_off(error)
+        self.dirty = False
+        return True
 
-    def finish(self) -> None:
-        """Write the document; its part is then needed no more, unless the document could not be written."""
-        self.render()
+    def finish(self, *, last: bool = False) -> bool:
+        """Write the document, and remove its part; False, and nothing is given up, where that failed.
+
+        With `last` nothing is tried again: the part stays for `recover`, and what it does not hold is lost.
+        """
+        done = self.render()
+        if not done and not last:
+            return False
         if self._part is not None:
-            self._part.close(remove=not self._broken)
+            self._part.close(remove=done or not self._part.size)
             self._part = None
+        if not done:
+            losses.add("trajectories not rendered")
+            self._give_up()
         if self.path is not None:
             self._directory.release(self.path)
+        return True

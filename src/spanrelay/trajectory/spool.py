@@ -6,12 +6,16 @@ open turn and nothing else; totals and notes are worked out on replay, never sto
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from spanrelay import _guard, _json
 from spanrelay.records import JSON
@@ -25,6 +29,9 @@ except ImportError:  # Windows: parts are then told apart by name only
 SUFFIX = ".atif.part"
 TEMPORARY = ".atif.tmp"
 """How the names of files end that appear under their own names once they are whole."""
+
+WHOLE = b'{"op":"whole"}\n'
+"""The line behind everything that a finished document says: nothing is missing where it is the last."""
 
 Operation = dict[str, JSON]
 
@@ -42,35 +49,76 @@ NOTES = {
 """What the codes of `note` operations say in a document's notes."""
 
 
-def _unchanged(line: bytes) -> bytes:
-    return line
+def line_of(operation: Operation) -> bytes:
+    """Return an operation as a line of a part."""
+    return _json.dumps(operation) + b"\n"
 
 
 class Spool:
     """One open part file, locked for as long as this process writes it.
 
-    `mask` is applied to each line as bytes. Errors of the file system are the caller's to handle.
+    Errors of the file system are the caller's to handle; what could not be written can be written again.
     """
 
-    __slots__ = ("_file", "_mask", "path", "size")
+    __slots__ = ("_file", "_torn", "path", "size")
 
-    def __init__(self, path: Path, mask: Callable[[bytes], bytes] = _unchanged) -> None:
+    def __init__(self, path: Path) -> None:
         self._file = create(path)
-        self._mask = mask
+        self._torn = False
         self.path = path
         self.size = 0
         """Bytes written."""
 
-    def write(self, operation: Operation) -> None:
-        """Append one operation."""
-        line = memoryview(self._mask(_json.dumps(operation)) + b"\n")
-        self.size += len(line)
-        while line:
-            line = line[self._file.write(line) :]
+    def write(self, lines: bytes) -> None:
+        """Append whole lines, all of them or none."""
+        left = memoryview(b"\n" + lines if self._torn else lines)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            self._take_back()
+            raise
+        self.size += len(lines)
+        self._torn = False
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self._file.fileno(), self.size)
+        except OSError:
+            self._torn = True  # what stands there is no line: the next one must not go on in it
+
+    @property
+    def gone(self) -> bool:
+        """Whether somebody has removed the file: what is written to it is lost once it is closed."""
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
+    def again(self) -> Spool:
+        """Return a new file under the same name with all that has been written, in place of one that is gone."""
+        other = Spool(self.path)
+        try:
+            with self._reading() as lines:
+                for line in lines:
+                    other.write(line)
+        except OSError:
+            other.close(remove=True)
+            raise
+        self.close()
+        return other
+
+    @contextmanager
+    def _reading(self) -> Generator[io.BufferedReader[io.FileIO]]:
+        """Read what has been written, also where the file is gone; writing goes to its end all the same."""
+        self._file.seek(0)
+        reader = io.BufferedReader(self._file)
+        try:
+            yield reader
+        finally:
+            reader.detach()
 
     def render(self) -> dict[str, JSON] | None:
         """Return the document so far, or None while it has no steps."""
-        return render(self.path)
+        with self._reading() as lines:
+            return replay(_operations(lines))
 
     def close(self, *, remove: bool = False) -> None:
         """Let the file go; `remove` where its document stands elsewhere now."""
@@ -79,7 +127,7 @@ class Spool:
         self._file.close()
 
 
-def create(path: Path) -> BinaryIO:
+def create(path: Path) -> io.FileIO:
     """Create a file for its owner alone, locked until it is closed or this process ends.
 
     Raises:
@@ -87,14 +135,14 @@ def create(path: Path) -> BinaryIO:
     """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        file = os.fdopen(handle, "r+b", buffering=0)
+        file = io.FileIO(handle, "r+")
         _lock(file, wait=True)  # where files cannot be locked, nobody takes it for abandoned either
         if os.fstat(handle).st_nlink:
             return file
         file.close()  # somebody who tidies up found it before it was locked, and has removed it
 
 
-def _lock(file: BinaryIO, *, wait: bool = False) -> bool:
+def _lock(file: io.FileIO, *, wait: bool = False) -> bool:
     """Take the lock that says a live process writes this file; False where another holds it, or none can."""
     if fcntl is None:
         return True
@@ -114,6 +162,13 @@ def render(part: Path) -> dict[str, JSON] | None:
         return replay(_operations(lines))
 
 
+def is_whole(part: Path) -> bool:
+    """Whether a part's document said all that there was to say when it was last written."""
+    with part.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(WHOLE)))
+        return file.read() == WHOLE
+
+
 def _operations(lines: Iterable[bytes]) -> Iterator[Operation]:
     for line in lines:
         try:
@@ -131,13 +186,16 @@ def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
         return
     for path in sorted(directory.glob(pattern)):
         try:
-            with path.open("r+b") as file:
-                if _lock(file):
+            # Never through a link, nor waiting for the other end of a pipe: the folder may be shared.
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with io.FileIO(handle, "r+") as file:
+                if stat.S_ISREG(os.fstat(handle).st_mode) and _lock(file):
                     yield path
         except FileNotFoundError:
             continue
         except OSError as error:
-            _guard.swallow("looking for unfinished trajectories", error)
+            if error.errno != errno.ELOOP:
+                _guard.swallow("looking for unfinished trajectories", error)
 
 
 # ── replay
@@ -180,7 +238,7 @@ def _base(drafts: dict[str, _Draft], operation: Operation) -> None:
 
 def _take_apart(drafts: dict[str, _Draft], document: dict[str, Any], parent: str | None) -> None:
     name = document["trajectory_id"]
-    derived = ("steps", "subagent_trajectories", "final_metrics", "notes", "schema_version")
+    derived = ("steps", "subagent_trajectories", "final_metrics", "notes")
     draft = _Draft({k: v for k, v in document.items() if k not in derived}, document["steps"], parent)
     extra = draft.head.get("extra") or {}
     for warning in extra.pop("conversion", {}).get("warnings", []):
@@ -230,10 +288,13 @@ def _patch(drafts: dict[str, _Draft], operation: Operation) -> None:
 
 
 def _merge(target: dict[str, Any], given: dict[str, Any]) -> None:
+    """Set what is given in `target`, and take away what is given as None."""
     for name, value in given.items():
         known = target.get(name)
         if isinstance(known, dict) and isinstance(value, dict):
             _merge(cast("dict[str, Any]", known), cast("dict[str, Any]", value))
+        elif value is None:
+            target.pop(name, None)
         else:
             target[name] = value
 
@@ -271,7 +332,8 @@ def _demote(drafts: dict[str, _Draft], operation: Operation) -> None:
     for other in drafts.values():
         if other.parent == name:
             other.parent = child
-    drafts[child] = _Draft(dict(operation["head"]), draft.steps, name, 1, operation["call"], draft.notes)
+    head = {**operation["head"], "agent": {**draft.head["agent"], **operation["head"]["agent"]}}
+    drafts[child] = _Draft(head, draft.steps, name, 1, operation["call"], draft.notes)
     draft.steps, draft.notes = [operation["step"]], Counter()
     draft.head["agent"] = operation["agent"]
 
@@ -291,6 +353,7 @@ _APPLY: dict[str, Callable[[dict[str, _Draft], Operation], None]] = {
     "rename": _rename,
     "demote": _demote,
     "note": _note,
+    "whole": lambda drafts, operation: None,
 }
 
 
@@ -300,21 +363,51 @@ _APPLY: dict[str, Callable[[dict[str, _Draft], Operation], None]] = {
 def _finish(draft: _Draft, drafts: dict[str, _Draft]) -> dict[str, Any] | None:
     """Return a draft as a document with its children, or None where it has no steps."""
     name = draft.head["trajectory_id"]
-    children: list[dict[str, Any]] = []
-    for child in [other for other in drafts.values() if other.parent == name]:
-        finished = _finish(child, drafts)
-        if finished is not None:
-            _refer(draft, child, finished)
-            children.append(finished)
+    below = [other for other in drafts.values() if other.parent == name]
+    found = [(child, finished) for child in below if (finished := _finish(child, drafts)) is not None]
+    _order_fans(draft, found)
+    for child, finished in found:
+        _refer(draft, child, finished)
+    children = [finished for _, finished in found]
     if not draft.steps:
         return None
     steps = [_ordered(atif.Step, {**step, "step_id": at}) for at, step in enumerate(draft.steps, start=1)]
-    document: dict[str, Any] = {"schema_version": "ATIF-v1.7", **draft.head, "steps": steps}
+    document: dict[str, Any] = {"schema_version": atif.DEFAULT_VERSION, **draft.head, "steps": steps}
     _add_totals(document, children)
     _add_notes(document, draft, bool(children))
     if children:
         document["subagent_trajectories"] = children
     return _ordered(atif.Trajectory, document)
+
+
+_Found = list[tuple[_Draft, dict[str, Any]]]
+
+
+def _order_fans(draft: _Draft, found: _Found) -> None:
+    """Put conversations that were begun beside each other in the order of what they say: threads have none."""
+    groups: dict[int, _Found] = {}
+    for child, finished in found:
+        calls: list[dict[str, Any]] = draft.steps[child.step - 1].get("tool_calls", []) if child.step else []
+        group = next((c["extra"]["fan_out"] for c in calls if "fan_out" in c.get("extra", {})), None)
+        if group is not None:
+            groups.setdefault(group, []).append((child, finished))
+    for group in groups.values():
+        places = sorted(cast("int", child.step) for child, _ in group)
+        moved = [
+            (place, draft.steps[cast("int", child.step) - 1], child)
+            for place, (child, _) in zip(places, sorted(group, key=_said), strict=True)
+        ]
+        times = [draft.steps[place - 1].get("timestamp") for place in places]
+        for (place, step, child), time in zip(moved, times, strict=True):
+            draft.steps[place - 1] = step if time is None else {**step, "timestamp": time}
+            child.step = place
+    if groups:
+        found.sort(key=lambda pair: pair[0].step or len(draft.steps))
+
+
+def _said(pair: tuple[_Draft, dict[str, Any]]) -> str:
+    """Return what a conversation says, without ids and times."""
+    return _json.dumps_sorted([[step["source"], step["message"], step.get("model_name")] for step in pair[1]["steps"]])
 
 
 def _ordered(kind: type[atif.Step] | type[atif.Trajectory], given: dict[str, Any]) -> dict[str, Any]:
@@ -423,8 +516,8 @@ def _add_notes(document: dict[str, Any], draft: _Draft, children: bool) -> None:
 
 
 def _set_version(document: dict[str, Any]) -> None:
-    """Declare 1.8 only where sounds need it: some readers know no version above 1.7."""
-    version = "ATIF-v1.8" if _has_audio(document) else "ATIF-v1.7"
+    """Declare 1.8 where it is asked for or sounds need it, in all of a document."""
+    version = "ATIF-v1.8" if _has_audio(document) else document["schema_version"]
     for each in _family(document):
         each["schema_version"] = version
 

@@ -186,8 +186,23 @@ def definition_of(tool: ToolDefinition) -> dict[str, JSON]:
 # ── metrics and errors
 
 
-def metrics_of(usage: Usage | None, first_chunk: float | None = None) -> atif.Metrics | None:
-    """Return usage as ATIF counts it: cached tokens are reads only, never more than the prompt's."""
+def metrics_of(record: SpanRecord) -> atif.Metrics | None:
+    """Return the metrics of a model call, None where nothing is known: its usage, and its tokens if it tells them."""
+    response = record.response
+    metrics = _usage_metrics(response.usage if response else None, record.time_to_first_chunk)
+    tokens = response.tokens if response is not None and record.content else None
+    if tokens is not None:
+        metrics = metrics or atif.Metrics()
+        metrics.prompt_token_ids, metrics.completion_token_ids = tokens.prompt_ids, tokens.completion_ids
+        metrics.logprobs = tokens.logprobs
+    return metrics
+
+
+def _usage_metrics(usage: Usage | None, first_chunk: float | None) -> atif.Metrics | None:
+    """Return usage as ATIF counts it: cached tokens are reads only, never more than the prompt's.
+
+    What ATIF has no field for is left out where it is 0: few models think or speak.
+    """
     extra: dict[str, JSON] = {}
     if first_chunk is not None:
         extra["time_to_first_token_ms"] = round(first_chunk * 1000, 3)
@@ -199,7 +214,7 @@ def metrics_of(usage: Usage | None, first_chunk: float | None = None) -> atif.Me
         ("input_audio_tokens", usage.input_audio_tokens),
         ("output_audio_tokens", usage.output_audio_tokens),
     ):
-        if value is not None:
+        if value:
             extra[name] = value
     metrics = atif.Metrics(
         _natural(usage.input_tokens), _natural(usage.output_tokens), _natural(usage.cache_read_tokens)
@@ -226,26 +241,55 @@ def error_of(error: ErrorInfo) -> dict[str, JSON]:
     return found
 
 
-def origin_of(record: SpanRecord) -> dict[str, JSON]:
-    """Return which span a step, a call or a result comes from: the `otel` object of its `extra`."""
-    found: dict[str, JSON] = {
-        "trace_id": f"{record.trace_id:032x}",
-        "span_id": f"{record.span_id:016x}",
-        "start": timestamp(record.start),
-    }
+def origin_of(record: SpanRecord, trace_id: int) -> dict[str, JSON]:
+    """Return which span a step, a call or a result comes from: the `otel` object of its `extra`.
+
+    The trace is named where it is not `trace_id`, the document's.
+    """
+    found = reference_of(record, trace_id)
     if record.parent_id is not None:
         found["parent_span_id"] = f"{record.parent_id:016x}"
-    if record.end is not None:
-        found["end"] = timestamp(record.end)
     for name, value in (("scope", record.scope_name), ("dialect", record.dialect)):
         if value:
             found[name] = value
     return found
 
 
-def reference_of(record: SpanRecord) -> dict[str, JSON]:
+def reference_of(record: SpanRecord, trace_id: int) -> dict[str, JSON]:
     """Return which span told of a step that is not its own: a short `otel` object."""
-    return {"trace_id": f"{record.trace_id:032x}", "span_id": f"{record.span_id:016x}"}
+    trace = {} if record.trace_id == trace_id else {"trace_id": f"{record.trace_id:032x}"}
+    return {**trace, "span_id": f"{record.span_id:016x}"}
+
+
+def duration_of(record: SpanRecord) -> dict[str, JSON]:
+    """Return how long a span took, in seconds, as a member of an `extra`; empty while it is open."""
+    return {} if record.end is None else {"duration_sec": round((record.end - record.start) / 1e9, 6)}
+
+
+_SAID_ELSEWHERE = ("reasoning_effort", "previous_response_id", "conversation_id", "encoding_formats")
+"""Parameters that a step has a field for, or that only say where a request goes on."""
+
+
+def parameters_of(record: SpanRecord) -> dict[str, JSON]:
+    """Return the parameters that a model call was made with."""
+    given = record.request.parameters if record.request is not None else {}
+    return {name: value for name, value in given.items() if name not in _SAID_ELSEWHERE}
+
+
+def about(record: SpanRecord) -> dict[str, JSON]:
+    """Return whom and what a span says it is for: user and metadata, as members of an `extra`."""
+    user: dict[str, JSON] = {"user": str(record.user_id)} if record.user_id else {}
+    return {**user, "metadata": dict(record.metadata)} if record.metadata else user
+
+
+def place_of(record: SpanRecord) -> dict[str, JSON]:
+    """Return what ran, and where, as members of an `extra`: `service` and `environment`."""
+    named = {"name": record.service_name, "version": record.service_version}
+    service = {key: str(value) for key, value in named.items() if value}
+    if str(service.get("name", "")).startswith("unknown_service"):
+        del service["name"]
+    found: dict[str, JSON] = {"service": service} if service else {}
+    return {**found, "environment": record.environment} if record.environment else found
 
 
 # ── the answer of a model
@@ -260,7 +304,7 @@ def answer_of(record: SpanRecord) -> Turn | None:
     return Turn("assistant", message.parts, message.name)
 
 
-def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None) -> atif.Step:
+def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None, trace_id: int) -> atif.Step:
     """Return the step of one model call, without its tool calls.
 
     Where a middleware answered no model was called: the step then counts none and has no metrics.
@@ -273,8 +317,8 @@ def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None
     step.reasoning_content = cut("\n\n".join(thoughts)) if thoughts else None
     effort = request.parameters.get("reasoning_effort") if request else None
     step.reasoning_effort = effort if isinstance(effort, (str, float, int)) else None
-    step.metrics = metrics_of(response.usage if response else None, record.time_to_first_chunk)
-    step.extra = _step_extra(record, media)
+    step.metrics = metrics_of(record)
+    step.extra = _step_extra(record, media, trace_id)
     if record.answered_by is not None:
         step.llm_call_count, step.metrics = 0, None
         if step.reasoning_content is not None:  # the schema lets it stand beside a call only
@@ -285,8 +329,8 @@ def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None
 _ORDINARY = {"stop", "end_turn", "tool_calls", "tool_call", "tool_use", "completed", "function_call", "STOP"}
 
 
-def _step_extra(record: SpanRecord, media: MediaStore | None) -> dict[str, JSON]:
-    extra: dict[str, JSON] = {"otel": origin_of(record)}
+def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> dict[str, JSON]:
+    extra: dict[str, JSON] = {**duration_of(record), "otel": origin_of(record, trace_id)}
     response = record.response
     error = record.error or (response.error if response else None)
     if error is not None:

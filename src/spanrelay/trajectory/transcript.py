@@ -123,13 +123,7 @@ def canonical(value: JSON) -> str:
         value = _json.loads_or_text(value)
     if value is None or value == {}:
         return ""
-    return _json.dumps_text(_sorted(value)) if isinstance(value, (dict, list)) else str(value)
-
-
-def _sorted(value: JSON) -> JSON:
-    if isinstance(value, dict):
-        return {str(name): _sorted(value[name]) for name in sorted(value, key=str)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
+    return _json.dumps_sorted(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def result_key(content: object) -> str:

@@ -11,12 +11,11 @@ from itertools import groupby
 from typing import Any
 
 from spanrelay import _json
+from spanrelay._json import MAX_DEPTH, TOO_DEEP
 from spanrelay.plugins.pii.pointers import Node, index_of, pointer_tree
 from spanrelay.plugins.pii.rules import GONE, Rule, Step, prepare
 from spanrelay.records import JSON
 
-MAX_DEPTH = 100
-TOO_DEEP = "[nested too deep]"
 _NO_TEXT = object()
 
 
