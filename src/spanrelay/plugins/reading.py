@@ -209,7 +209,8 @@ def meaning(name: str, known: Iterable[str]) -> str | None:
 def choose(name: str, known: Iterable[str]) -> str:
     """What to write in place of an unknown value."""
     known = list(known)
-    return meaning(name, known) or f"expected one of {', '.join(known)}"
+    meant = meaning(name, known)
+    return (f"{meant} " if meant else "") + f"expected one of {', '.join(known)}"
 
 
 def advice(name: str, known: Mapping[str, Any]) -> str:
