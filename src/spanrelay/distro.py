@@ -24,6 +24,7 @@ from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand, end_boot
 from spanrelay.sdk import SpanRelayConfigurator
 from spanrelay.telemetry.front import Latch
+from spanrelay.telemetry.signals import signals
 
 __all__ = ["SpanRelayConfigurator", "SpanRelayDistro", "pre_instrument"]
 
@@ -70,6 +71,8 @@ def pre_instrument() -> None:
 
         join(carrier)
     if not settings.disabled:
+        with guarded("standing in front of logs and metrics"):
+            signals.cover()
         with guarded("standing in front of the tracer provider"):
             Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())
 

@@ -33,6 +33,7 @@ from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
+from spanrelay.telemetry.signals import signals
 from spanrelay.telemetry.worker import Sink, Worker
 
 _log = logging.getLogger("spanrelay")
@@ -67,6 +68,7 @@ class Runtime:
         tracing.recording.content = self.settings.content == "spans"
         tracing.recording.propagate = self.settings.propagate
         tracing.recording.chains, tracing.recording.checkpoints = self.settings.chains, self.settings.checkpoints
+        signals.cover()
         self._undo = put_in_front(self.processor, self.provider)
         if self._undo is None:
             _log.warning(
@@ -111,6 +113,8 @@ class Runtime:
 
     def deactivate(self) -> None:
         """Step aside without finishing the provider."""
+        if _runtimes.get(id(self.provider)) is self:
+            signals.uncover()
         if self._undo is not None:
             self._undo()
             self._undo = None

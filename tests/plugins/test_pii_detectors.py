@@ -19,7 +19,8 @@ MASKED = [
     ("phone", "(415) 555-1234", "***-***-1234"),
     ("phone", "+1 415 555 1234", "***-***-1234"),
     ("phone", "1-415-555-1234", "***-***-1234"),
-    ("phone", "4155551234", "***-***-1234"),
+    ("phone", "phone 4155551234", "phone ***-***-1234"),
+    ("phone", "+49/30/1234567", "***-***-4567"),
     ("phone", "+49 30 1234567", "***-***-4567"),
     ("api_key", "sk-abcdefghijklmnopqrstuvwx1234", "sk-" + "*" * 24 + "1234"),
     ("api_key", "sk_" + "live_abcdefghij1234", "sk_live_" + "*" * 10 + "1234"),
@@ -39,7 +40,10 @@ MASKED = [
     ("credit_card", "4111 1111 1111 1111", "**** **** **** 1111"),
     ("credit_card", "3782-822463-10005", "****-******-*0005"),
     ("aws_access_key_id", "AKIAIOSFODNN7EXAMPLE", "AKIA" + "*" * 12 + "MPLE"),
-    ("aws_secret_access_key", KEY, "*" * 36 + "EKEY"),
+    ("aws_secret_access_key", f"secret {KEY}", "secret " + "*" * 36 + "EKEY"),
+    ("iban", "DE89 3704 0044 0532 0130 00", "DE89" + "*" * 19 + "0 00"),
+    ("us_ssn", "219-09-9999", "***-**-9999"),
+    ("api_key", "password=hunter2", "password=*******"),
     ("gcp_api_key", "AIza" + "a1B2" * 8 + "abc", "AIzaa1" + "*" * 29 + "2abc"),
     ("azure_storage_account_key", AZURE, "*" * 84 + "ab=="),
     ("azure_storage_account_key", f"AccountKey={AZURE}", "AccountKey=" + "*" * 84 + "ab=="),
@@ -47,7 +51,17 @@ MASKED = [
 
 INNOCENT = {
     "email": ["a @ b", "user@host", "@decorated", "5 @ 3.50", "@example.com"],
-    "phone": ["1700000000", "2024-05-06", "1234", "12345678901234567890", "call_4155551234", "0.4155551234"],
+    "iban": ["DE89370400440532013001", "XX89370400440532013000", "DE89"],
+    "us_ssn": ["666-12-1234", "000-12-1234", "219-00-9999", "219-09-0000", "219099999", "12-34-5678"],
+    "phone": [
+        "4155551234",
+        "1700000000",
+        "2024-05-06",
+        "1234",
+        "12345678901234567890",
+        "call_4155551234",
+        "0.4155551234",
+    ],
     "api_key": ["sk-short", "risk-management-framework-2024", "an api key", "sk_live_x"],
     "ip_address": ["1.2.3", "v1.2.3.4", "1.2.3.4.5", "999.1.1.1", "3.14"],
     "ipv6": ["12:34:56", "std::vector", "a::b", "::", "key: value: other", "crate::io::Read"],
@@ -57,7 +71,7 @@ INNOCENT = {
     "jwt": ["eyJ", "eyJhbGciOiJIUzI1NiJ9", "eyJa.b", "a.b.c"],
     "credit_card": ["4111111111111112", "1234567890123456", "0.4111111111111111", "4111"],
     "aws_access_key_id": ["AKIA", "akiaiosfodnn7example", "AKIAIOSFODNN7"],
-    "aws_secret_access_key": ["da39a3ee5e6b4b0d3255bfef95601890afd80709", "a" * 40, KEY + "x"],
+    "aws_secret_access_key": ["da39a3ee5e6b4b0d3255bfef95601890afd80709", "a" * 40, KEY, f"secret {KEY}x"],
     "gcp_api_key": ["AIza", "AIzashort"],
     "azure_storage_account_key": ["a == b", "AccountKey=", "QUJD=="],
 }
@@ -67,8 +81,8 @@ def redacted(detector: str, text: str) -> str:
     return Redactor([Rule("redact", detector=detector)]).redact(text)
 
 
-def test_there_are_fourteen_detectors_and_each_is_tested() -> None:
-    assert len(DETECTORS) == 14
+def test_there_are_sixteen_detectors_and_each_is_tested() -> None:
+    assert len(DETECTORS) == 16
     assert {name for name, _, _ in MASKED} == set(INNOCENT) == set(DETECTORS)
 
 
@@ -155,6 +169,22 @@ HARD = {
     "escapes": '"\\',
     "accents": "é",
     "blanks": " ",
+    "backslashes": "\\",
+    "spelled": "\\u0040",
+    "percents": "%4",
+    "entities": "&#64;",
+    "no-break": "4\u00a0",
+    "words": "phone ",
+    "secrets": "secret:",
+    "passwords": "password=",
+    "keys of PEM": "-----BEGIN PRIVATE KEY-----",
+    "accounts": "DE89 ",
+    "four and four": "4242 ",
+    "words behind hosts": "www.",
+    "quotes": "'",
+    "quoted": '"a ',
+    "slices": "a[1::",
+    "basic": "basic ",
 }
 
 

@@ -195,6 +195,13 @@ def test_a_file_with_a_wrong_rule_puts_nothing_in_force(put: Put, capture: Captu
     assert EMAIL in told(capture)
 
 
+def test_an_unknown_action_and_an_unknown_detector_are_told_at_once_with_what_was_meant(put: Put) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        put('[plugins.pii_redaction.builtin]\naction = "masc"\ndetector = "emial"\n')
+    assert "builtin.action: unknown action 'masc'; did you mean 'mask'?" in str(refused.value)
+    assert "builtin.detector: unknown detector 'emial'; did you mean 'email'?" in str(refused.value)
+
+
 def test_no_diagnostic_holds_the_key() -> None:
     config = PiiRedactionConfig(Profile("hash", "mail"), hash_key=Secret("too short"))
     found: list[Diagnostic] = PiiRedactionPlugin().validate(config)

@@ -19,6 +19,21 @@ KEYS = [
     "Bearer " + "a1B2" * 8,
     "bearer " + "a1B2" * 8,
     "?key=" + "a1B2" * 8,
+    "ghp_" + "a1B2" * 9,
+    "github_pat_" + "a1B2" * 9,
+    "glpat-" + "a1B2" * 5,
+    "xoxb-" + "a1B2" * 9,
+    "sk_" + "live_" + "a1B2" * 6,
+    "rk_" + "test_" + "a1B2" * 6,
+    "whsec_" + "a1B2" * 8,
+    "pypi-" + "a1B2" * 20,
+    "hf_" + "a1B2" * 9,
+    "npm_" + "a1B2" * 9,
+    "r8_" + "a1B2" * 9,
+    "dop_v1_" + "a1b2" * 16,
+    "lsv2_pt_" + "a1b2" * 10,
+    "pk-lf-" + "a1b2" * 8,
+    "Basic Ym9iOmh1bnRlcjI=",
 ]
 
 
@@ -64,12 +79,53 @@ def test_objects_are_masked_value_by_value() -> None:
     assert mask_values(plain := {"a": ["x"], "b": 1}) == plain
 
 
+def test_names_in_objects_are_masked_and_none_of_them_is_lost() -> None:
+    assert mask_values({f"a {KEYS[0]}": 1, f"a {KEYS[1]}": 2, "b": 3}) == {f"a {MASK}": 1, f"a {MASK}#2": 2, "b": 3}
+    assert mask_value({"outer": {KEYS[0]: 1}}) == {"outer": {MASK: 1}}
+
+
+@pytest.mark.parametrize(
+    "text", ["aws_secret_access_key={}", 'AWS_SECRET_ACCESS_KEY="{}"', '{{"aws_secret_access_key": "{}"}}']
+)
+def test_a_secret_of_aws_is_told_by_its_name(text: str) -> None:
+    assert "wJalr" not in mask_text(text.format("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"))
+
+
+@pytest.mark.parametrize("end", ["", "\n-----END EC PRIVATE KEY-----"])
+def test_a_private_key_is_masked_also_in_json_and_also_when_it_is_cut(end: str) -> None:
+    key = f"-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMHQCAQEEIA+/=\nMHQC{end}"
+    for text in (f"before {key}", json.dumps({"key": key, "after": "kept"})):
+        assert "MHQC" not in mask_text(text)
+        assert b"MHQC" not in mask_bytes(text.encode())
+    assert "kept" in mask_text(json.dumps({"key": key, "after": "kept"}))
+
+
+@pytest.mark.parametrize(
+    "unit", ["sk-", "-----BEGIN PRIVATE KEY-----", "gh_", "xoxa-", "Basic ", "_secret_access_key=", "-a"]
+)
+def test_half_a_megabyte_of_beginnings_comes_to_an_end(unit: str) -> None:
+    assert mask_bytes(unit.encode() * (500_000 // len(unit)))
+
+
 def test_bytes_are_masked_as_text_is() -> None:
     assert mask_value({"raw": KEYS[0].encode()}) == {"raw": MASK.encode()}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "plain", "a risk-averse key = value", "sk-short", "the bearer of news", "AKIA", "task-" + "a" * 20]
+    "text",
+    [
+        "",
+        "plain",
+        "Basic authentication",
+        "a gh_" + "a" * 30,
+        "the-basic-rules-of-a-task",
+        "hf_hub_download_of_it",
+        "a risk-averse key = value",
+        "sk-short",
+        "the bearer of news",
+        "AKIA",
+        "task-" + "a" * 20,
+    ],
 )
 def test_what_is_no_key_stays_the_same_object(text: str) -> None:
     assert mask_text(text) is text

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import cast
 
-from spanrelay.plugins.pii import DETECTORS, Redactor, Rule, problems
+from spanrelay.plugins.pii import DETECTORS, Action, Redactor, Rule, problems
 from spanrelay.plugins.plugin import Context, Diagnostic, Secret
 from spanrelay.records import JSON
 from spanrelay.telemetry.observers import Field, FieldName, Observer, sanitizer
 
-ALWAYS: tuple[FieldName, ...] = ("error", "name", "attribute")
+ALWAYS: tuple[FieldName, ...] = ("error", "name", "attribute", "identifiers", "resource", "body")
 """Fields without a switch: what they say may come from any of the others."""
 SWITCHES: dict[str, tuple[FieldName, ...]] = {
     "input": ("request", "input"),
@@ -30,10 +30,10 @@ SWITCHES: dict[str, tuple[FieldName, ...]] = {
 class Profile:
     """What to look for, where, and what to put in its place; the fields are those of `pii.Rule`.
 
-    `detector` takes one name, a list of names, or `all`.
+    `detector` takes one name, a list of names, or `all`. Names are looked at by `validate`, all of them at once.
     """
 
-    action: Literal["remove", "redact", "regex_replace", "hash", "mask"]
+    action: str
     detector: str | list[str] | None = None
     pattern: str | None = None
     target_paths: list[str] = field(default_factory=list[str])
@@ -92,10 +92,12 @@ def sanitizers(config: PiiRedactionConfig) -> list[Observer]:
     """
     rules = [rule for _, profile in _profiles(config) for rule in _rules(profile, config.hash_key)]
     redactor = Redactor(rules)
+    # What takes whole strings would leave no model its name.
+    finder = Redactor(rule for rule in rules if rule.detector or rule.pattern or rule.targets)
 
     @sanitizer(name="redaction", fields=_fields(config), priority=config.priority)
     def redact(given: Field) -> JSON:
-        return _redacted(redactor, given)
+        return _redacted(finder if given.name in ("identifiers", "resource") else redactor, given)
 
     return [redact]
 
@@ -119,7 +121,7 @@ def _profiles(config: PiiRedactionConfig) -> Iterator[tuple[str, Profile]]:
 def _rules(profile: Profile, hash_key: Secret | None) -> Iterator[Rule]:
     for detector in _detectors(profile):
         yield Rule(
-            profile.action,
+            cast("Action", profile.action),
             detector,
             profile.pattern,
             tuple(profile.target_paths),

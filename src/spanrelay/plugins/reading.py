@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -105,7 +105,9 @@ class _Reader:
         for choice in get_args(kind):
             if choice == value and type(choice) is type(_plain(value)):
                 return choice
-        self._say(key, "is not one of the choices", f"write {_described(kind)}")
+        texts = [choice for choice in get_args(kind) if isinstance(choice, str)]
+        meant = meaning(value, texts) if isinstance(value, str) else None
+        self._say(key, "is not one of the choices", meant or f"write {_described(kind)}")
         return None
 
     def _collection(self, container: Any, kind: Any, value: Any, key: str) -> Any:
@@ -196,11 +198,24 @@ def _either(choices: list[str]) -> str:
     return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
 
 
-def advice(name: str, known: Mapping[str, Any]) -> str:
-    """What may have been meant by an unknown key."""
+def meaning(name: str, known: Iterable[str]) -> str | None:
+    """Ask whether the name most like an unknown one was meant; None where none is like it."""
     from difflib import get_close_matches  # only where something is wrong
 
-    near = get_close_matches(name, known, 1)
-    if near:
-        return f"did you mean {near[0]!r}?"
+    near = get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else None
+
+
+def choose(name: str, known: Iterable[str]) -> str:
+    """What to write in place of an unknown value."""
+    known = list(known)
+    meant = meaning(name, known)
+    return (f"{meant} " if meant else "") + f"expected one of {', '.join(known)}"
+
+
+def advice(name: str, known: Mapping[str, Any]) -> str:
+    """What may have been meant by an unknown key."""
+    meant = meaning(name, known)
+    if meant is not None:
+        return meant
     return f"remove it; known are {', '.join(sorted(known))}" if known else "remove it; nothing can be set here"

@@ -44,6 +44,8 @@ CONVERSATION_ID = "gen_ai.conversation.id"
 ALL_MESSAGES = "pydantic_ai.all_messages"
 """An agent's whole conversation, the answer included, as pydantic-ai writes it; read only."""
 
+SCOPE_NAME = "otel.scope.name"
+SCOPE_VERSION = "otel.scope.version"
 ERROR_TYPE = "error.type"
 HTTP_STATUS_CODE = "http.response.status_code"
 SERVER_ADDRESS = "server.address"
@@ -423,3 +425,6 @@ def provider_name(provider: str, system: str | None = None) -> str:
 
 GUARDRAIL_TARGETS: dict[Kind, str] = {"tool": "tool_call", "retriever": "retrieval"}
 """Kinds of call to the proposal's words for a guardrail's target; every other kind is itself."""
+
+KNOWN = frozenset(name for name in globals().copy().values() if isinstance(name, str))
+"""The attributes of conventions: their names say nothing of anybody."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from spanrelay._guard import pass_on
@@ -18,6 +18,11 @@ from spanrelay.semconv.names import JSON_MIME, TEXT_MIME, AttributeValue
 _MAX_LITERAL = 100_000  # ast.literal_eval takes memory many times the size of its input
 _INT64 = 1 << 63
 _OPENING = frozenset(("{", "["))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
 
 # --- writing -----------------------------------------------------------------------------------------------
 
@@ -87,15 +92,28 @@ def first(attributes: Mapping[str, Any], names: Sequence[str]) -> Any:
 # --- reading JSON ------------------------------------------------------------------------------------------
 
 
-def structure(value: object, depth: int = 0) -> JSON:
+def structure(value: object, write_bytes: Callable[[bytes], str] = _base64, depth: int = 0) -> JSON:
     """Return a structured attribute value (mappings, sequences, bytes) as dicts, lists and base64 text."""
     if depth > MAX_DEPTH:
         return TOO_DEEP
     if isinstance(value, Mapping):
-        return {str(key): structure(item, depth + 1) for key, item in cast("Mapping[Any, object]", value).items()}
+        items = cast("Mapping[Any, object]", value).items()
+        return {str(key): structure(item, write_bytes, depth + 1) for key, item in items}
     if isinstance(value, (list, tuple)):
-        return [structure(item, depth + 1) for item in cast("Sequence[object]", value)]
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        return [structure(item, write_bytes, depth + 1) for item in cast("Sequence[object]", value)]
+    return write_bytes(value) if isinstance(value, bytes) else value
+
+
+def readable(value: object) -> JSON:
+    """Return a structured attribute value as `structure` does, but bytes that are a text as that text."""
+    return structure(value, _text_or_base64)
+
+
+def _text_or_base64(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _base64(data)
 
 
 def decode(value: object) -> JSON:

@@ -25,10 +25,11 @@ from spanrelay.semconv.messages import (
     write_parts,
 )
 from spanrelay.semconv.spans import record_of
-from spanrelay.semconv.values import decode
+from spanrelay.semconv.values import decode, readable
 from spanrelay.telemetry.injecting import injected
+from spanrelay.telemetry.masking import next_name
 from spanrelay.telemetry.observers import FieldName, Watchers, apart
-from spanrelay.telemetry.sanitizing import sanitized_resource, sanitized_status
+from spanrelay.telemetry.sanitizing import sanitized_context, sanitized_resource, sanitized_scope, sanitized_status
 from spanrelay.telemetry.sieve import DROPPED, Sieve, put_error, put_mark, put_name
 
 _PLAIN = frozenset(
@@ -106,7 +107,15 @@ _SPREAD: tuple[tuple[str, FieldName], ...] = (
 )
 """Conversations that are spread over attributes, one for each text."""
 
+_SPREAD_PREFIXES = tuple(prefix for prefix, _ in _SPREAD)
+
 _PLAIN_LEAVES = ("role", "name", "id", "type", "finish_reason", "mime_type", "tool_call_id")
+
+_TIES = frozenset((names.TOOL_CALL_ID, names.OI_TOOL_ID))
+"""What ties a tool's result to the model's call; no sanitizer is given it."""
+
+_LONG = 10**12
+"""Numbers from here on are shown to sanitizers."""
 
 _IDENTITY = {
     names.OI_SESSION: names.OI_SESSION,
@@ -133,45 +142,80 @@ def sanitized_attributes(
 def _attributes(
     items: Mapping[str, Any], sieve: Sieve, kind: Kind | None, settled: Mapping[str, Any]
 ) -> dict[str, Any]:
+    identifiers = sieve.identify({key: _decoded(value) for key, value in items.items() if _identifies(key, value)})
     result: dict[str, Any] = {}
     for key, value in items.items():
-        if value is None or isinstance(value, (bool, int, float)) or key in _PLAIN or settled.get(key) is value:
-            result[key] = value
-            continue
-        changed = _attribute(key, value, sieve, kind)
-        if changed is not DROPPED:
-            result[key] = changed
+        if key in identifiers:
+            said = identifiers[key]
+            pair = sieve.rename(key), DROPPED if said is None else _like(value, said)
+        elif key in settled and settled[key] is value:
+            pair = key, value
+        else:
+            pair = _attribute(key, value, sieve, kind)
+        if pair[0] is not None and pair[1] is not DROPPED:
+            result[pair[0] if pair[0] not in result else next_name(pair[0], result)] = pair[1]
     return result
 
 
-def _attribute(key: str, value: Any, sieve: Sieve, kind: Kind | None) -> Any:
+def _decoded(value: Any) -> JSON:
+    return decode(value) if isinstance(value, str) else readable(value)
+
+
+def _identifies(key: str, value: Any) -> bool:
+    if key in _PLAIN:
+        return key not in _TIES and isinstance(value, (str, tuple, list))
+    return isinstance(value, str) and key.rpartition(".")[2] in _PLAIN_LEAVES and key.startswith(_SPREAD_PREFIXES)
+
+
+_Pair = tuple[str | None, Any]
+"""The key and the value that are recorded; the one None, or the other `DROPPED`, where the attribute is left out."""
+
+
+def _attribute(key: str, value: Any, sieve: Sieve, kind: Kind | None) -> _Pair:
     field, part = _FIELDS.get(key, (None, None))
+    if isinstance(value, (bool, int, float)):
+        return _figure(key, value, sieve)
+    if value is None or key in _TIES:
+        return key, value
     if field is None:
         return _other_attribute(key, value, sieve)
     if kind == "tool":
         field = _TOOL_FIELDS.get(key, field)
     if not sieve.wants(field):
-        return value
+        return key, value
     if part is not None:
-        return _conversation(field, part, value, sieve)
-    changed = sieve.put(field, value if field == "name" else decode(value))
-    return changed if changed is DROPPED else _like(value, changed)
+        return key, _conversation(field, part, value, sieve)
+    changed = sieve.put(field, value if field == "name" else _decoded(value))
+    return key, changed if changed is DROPPED else _like(value, changed)
 
 
-def _other_attribute(key: str, value: Any, sieve: Sieve) -> Any:
+def _figure(key: str, value: float, sieve: Sieve) -> _Pair:
+    """Return what is recorded of an attribute that is no text: the number of a card may be a number."""
+    if type(value) is not int or value < _LONG or key in names.KNOWN:
+        return sieve.rename(key), value
+    left: dict[str, JSON] = sieve.keep("identifiers", {key: str(value)}) or {}
+    new_key, text = next(iter(left.items()), (None, None))
+    return new_key, value if text == str(value) else text
+
+
+def _other_attribute(key: str, value: Any, sieve: Sieve) -> _Pair:
     for prefix, field in _SPREAD:
         if key.startswith(prefix):
-            if key.rpartition(".")[2] in _PLAIN_LEAVES:
-                return value
-            return _leaf(field, value, sieve) if isinstance(value, str) else _pair(key, value, sieve)
+            if not isinstance(value, str):
+                return _pair(key, value, sieve)
+            return sieve.rename(key), _leaf(field, value, sieve) if sieve.wants(field) else value
     return _pair(key, value, sieve)
 
 
-def _pair(key: str, value: Any, sieve: Sieve) -> Any:
+def _pair(key: str, value: Any, sieve: Sieve) -> _Pair:
     if not sieve.wants("attribute"):
-        return value
-    changed = sieve.put("attribute", {"key": _IDENTITY.get(key, key), "value": decode(value)})
-    return changed if changed is DROPPED else _like(value, changed["value"])
+        return key, value
+    shown = _IDENTITY.get(key, key)
+    changed = sieve.put("attribute", {"key": shown, "value": _decoded(value)})
+    if changed is DROPPED:
+        return key, DROPPED
+    new_key = changed.get("key", shown)
+    return key if new_key == shown else str(new_key), _like(value, changed["value"])
 
 
 def _conversation(field: FieldName, part: str, value: Any, sieve: Sieve) -> Any:
@@ -216,7 +260,12 @@ def extra_attributes(items: Mapping[str, Any], watchers: Watchers, record: SpanR
 def sanitized_links(links: Iterable[Link], watchers: Watchers, record: SpanRecord) -> list[Link]:
     """Return the links of a span with their texts sanitized."""
     sieve = Sieve(watchers, record.name, record.kind)
-    return [Link(link.context, _attributes(link.attributes or {}, sieve, record.kind, {})) for link in links]
+    return [_link(link, sieve, record.kind, watchers) for link in links]
+
+
+def _link(link: Link, sieve: Sieve, kind: Kind | None, watchers: Watchers) -> Link:
+    attributes = _attributes(link.attributes or {}, sieve, kind, {})
+    return Link(sanitized_context(link.context, watchers), attributes)
 
 
 # --- spans of other instrumentation ------------------------------------------------------------------------
@@ -258,13 +307,15 @@ class LiveSpan:
         sieve = Sieve(self._watchers, span._name, kind)
         kept = _attributes(items, sieve, kind, self._settled)
         marks = [_event(event, sieve) for event in span._events]
-        links = [Link(link.context, _attributes(link.attributes or {}, sieve, kind, {})) for link in span._links]
+        links = [_link(link, sieve, kind, self._watchers) for link in span._links]
         items.clear()
         items.update(kept)
         span._events = bounded(span._events, [mark for mark in marks if mark is not None])
         span._links = bounded(span._links, links)
         span._status = self._status(sieve)
         span._resource = sanitized_resource(span._resource, self._watchers)
+        if span._instrumentation_scope is not None:
+            span._instrumentation_scope = sanitized_scope(span._instrumentation_scope, self._watchers)
         span._name = put_name(sieve, span._name, kind)
 
     def _status(self, sieve: Sieve) -> Status:
@@ -308,7 +359,7 @@ def settle_identity(span: Span, watchers: Watchers) -> dict[str, Any]:
     settled: dict[str, Any] = {}
     with apart():
         for key in found:
-            value = _attribute(key, items.pop(key), sieve, kind)
+            _, value = _attribute(key, items.pop(key), sieve, kind)
             if value is not DROPPED:
                 items[key] = settled[key] = value
     return settled

@@ -1,6 +1,7 @@
 """Puts a span processor in front of all others of a provider, at once or when the first span starts.
 
-The only file that touches the two private names of the SDK which that takes. Imports nothing heavy.
+The only file that touches the private names of the SDK which that takes, and those of log records and metrics.
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -48,6 +49,96 @@ def put_in_front(front: Front, provider: Any) -> Callable[[], None] | None:
         if multi._span_processors == (front,):
             multi._span_processors = front.behind
             del multi.add_span_processor
+
+    return undo
+
+
+def is_of_sdk(provider: Any) -> bool:
+    """Whether a logger or meter provider is built like the SDK's."""
+    return hasattr(provider, "_multi_log_record_processor") or hasattr(provider, "_measurement_consumer")
+
+
+def put_in_front_of_logs(front: Any, provider: Any) -> Callable[[], None] | None:
+    """Put `front` before all log record processors of `provider`, present and future; see `put_in_front`."""
+    multi: Any = getattr(provider, "_multi_log_record_processor", None)
+    present: Any = getattr(multi, "_log_record_processors", None)
+    if not isinstance(present, tuple):
+        return None
+    front.behind = present
+    multi._log_record_processors = (front,)
+    multi.add_log_record_processor = front.add_log_record_processor
+
+    def undo() -> None:
+        if multi._log_record_processors == (front,):
+            multi._log_record_processors = front.behind
+            del multi.add_log_record_processor
+
+    return undo
+
+
+def put_in_front_of_metrics(
+    hide: Callable[[Any], bool], shown: Callable[[Any], Any], provider: Any
+) -> Callable[[], None] | None:
+    """Let `hide` see each measurement before it is added up, and hand on what `shown` makes of what was collected.
+
+    Returns what takes them out again, or None where the provider is not built like the SDK's.
+    """
+    consumer: Any = getattr(provider, "_measurement_consumer", None)
+    if not hasattr(consumer, "_reader_storages") or not hasattr(consumer, "add_metric_reader"):
+        return None
+    add, collect = consumer.add_metric_reader, consumer.collect
+    storages: list[Any] = []
+
+    def guard_storages() -> None:
+        for storage in consumer._reader_storages.values():
+            if storage not in storages:
+                storages.append(storage)
+                storage.consume_measurement = _hiding(hide, storage.consume_measurement)
+
+    def collect_shown(*args: Any, **kwargs: Any) -> Any:
+        return shown(collect(*args, **kwargs))
+
+    def add_guarded(reader: Any) -> None:
+        add(reader)
+        guard_storages()
+
+    def undo() -> None:
+        for storage in storages:
+            del storage.consume_measurement
+        del consumer.add_metric_reader, consumer.collect
+        for reader in consumer._reader_storages:
+            reader._set_collect_callback(consumer.collect)
+
+    guard_storages()
+    consumer.add_metric_reader, consumer.collect = add_guarded, collect_shown
+    for reader in consumer._reader_storages:
+        reader._set_collect_callback(collect_shown)
+    return undo
+
+
+def _hiding(hide: Callable[[Any], bool], consume: Callable[..., None]) -> Callable[..., None]:
+    def consume_hidden(measurement: Any, *args: Any, **kwargs: Any) -> None:
+        if hide(measurement):
+            consume(measurement, *args, **kwargs)
+
+    return consume_hidden
+
+
+def hear_of(module: Any, setter: str, then: Callable[[], None]) -> Callable[[], None]:
+    """Call `then` whenever a global provider has been set; return what ends that."""
+    original: Any = getattr(module, setter, None)
+    if original is None:
+        return lambda: None
+
+    def set_and_tell(*args: Any, **kwargs: Any) -> None:
+        original(*args, **kwargs)
+        then()
+
+    setattr(module, setter, set_and_tell)
+
+    def undo() -> None:
+        if getattr(module, setter) is set_and_tell:
+            setattr(module, setter, original)
 
     return undo
 

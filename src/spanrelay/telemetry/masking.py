@@ -1,48 +1,126 @@
-"""Masks provider keys in what is recorded: `sk-…`, `AIza…`, `AKIA…`, `ASIA…`, `Bearer …`, `?key=…`.
+"""Masks credentials of a known form in what is recorded: `sk-…`, `ghp_…`, `AKIA…`, `Bearer …`, `?key=…`, PEM keys.
 
-A plain substring search decides first, so text without keys costs next to nothing.
+A plain substring search decides first, so text without credentials costs next to nothing.
 """
 
 from __future__ import annotations
 
+import base64
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from spanrelay._json import MAX_DEPTH, TOO_DEEP
 from spanrelay.records import JSON
 
-# Each with its rarest letter: looking for one byte costs a tenth of looking for several.
-_HINTS = (("-", "sk-"), ("z", "AIza"), ("K", "AKIA"), ("S", "ASIA"), ("e", "earer "), ("=", "key="))
+MASK = "[masked key]"
+
 # A key begins where no word goes on; in JSON text that is also behind `\n` and its like, whose last letter is no word.
 _BEGIN = r"(?:(?<![A-Za-z0-9_])|(?<=\\[bfnrt])|(?<=\\u00[01][0-9a-f]))"
+
+TOKENS = (
+    r"sk-[A-Za-z0-9_-]{16,}"
+    r"|pk-lf-[A-Za-z0-9_-]{16,}"
+    r"|xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{20,}"
+    r"|glpat-[A-Za-z0-9_-]{16,}|nvapi-[A-Za-z0-9_-]{20,}|xai-[A-Za-z0-9]{20,}|pypi-[A-Za-z0-9_-]{32,}"
+    r"|gh[a-z]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
+    r"|[sr]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/]{16,}=*"
+    r"|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}"
+    r"|dop_v1_[A-Za-z0-9]{20,}|lsv2_[a-z]{2}_[A-Za-z0-9_]{20,}"
+)
+"""Credentials that their first letters give away; each is to stand where a word begins."""
+PRIVATE_KEY = (
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[^\"])*"
+    r"(?:-----END [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----)?"
+)
+"""A private key as PEM, also one that is cut off."""
+
 _PATTERN = (
-    _BEGIN + r"(?:sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{20,}|A[KS]IA[A-Z0-9]{16}\b)"
+    _BEGIN + rf"(?:{TOKENS}|AIza[A-Za-z0-9_-]{{20,}}|A[KS]IA[A-Z0-9]{{16}}\b)"
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}=*"
     r"|(?<=[?&]key=)[A-Za-z0-9._~-]{8,}"
     r"|(?<=[?&]api_key=)[A-Za-z0-9._~-]{8,}"
+    r"|(?<=Basic )(?P<basic>[A-Za-z0-9+/]{8,}={0,2})"
+    r"|(?:(?<=secret_access_key)|(?<=SECRET_ACCESS_KEY))[\\\"' ]{0,4}[:=][\\\"' ]{0,4}"
+    r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
+    rf"|{PRIVATE_KEY}"
 )
 _TEXT = re.compile(_PATTERN)
 _BYTES = re.compile(_PATTERN.encode())
-_BYTE_HINTS = tuple((rare.encode(), hint.encode()) for rare, hint in _HINTS)
 
-MASK = "[masked key]"
+_SHORTEST = 13
+# What credentials have in them, behind the rarest of its letters: looking for one costs a tenth of looking for several.
+_HINTS = (
+    ("z", "AIza"),
+    ("K", "AKIA"),
+    ("S", "ASIA"),
+    ("e", "earer "),
+    ("=", "key="),
+    ("B", "Basic "),
+    ("V", "PRIVATE KEY"),
+)
+_BYTE_HINTS = tuple((rare.encode(), hint.encode()) for rare, hint in _HINTS)
+# The others end their prefix with one of two signs: one search for the sign, with a word behind it, does for them all.
+_SIGNS = (
+    r"-(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-))",
+    r"_(?=[A-Za-z0-9_+/]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
+    r"|(?<=gsk_)|(?<=r8_)|(?<=p_v1_)|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY)",
+)
+_TEXT_SIGNS = tuple((sign[0], re.compile(sign).search) for sign in _SIGNS)
+_BYTE_SIGNS = tuple((sign[0].encode(), re.compile(sign.encode()).search) for sign in _SIGNS)
+
+
+def is_basic(found: bytes) -> bool:
+    """Whether `found`, a word behind `Basic`, is what HTTP sends there: a name and a password in base64."""
+    try:
+        decoded = base64.b64decode(found + b"=" * (-len(found) % 4), validate=True)
+    except ValueError:
+        return False
+    return b":" in decoded and decoded.isascii() and decoded.decode().isprintable()
+
+
+def _mask_match(match: re.Match[str]) -> str:
+    return match.group() if match.lastgroup == "basic" and not is_basic(match["basic"].encode()) else MASK
+
+
+def _mask_match_in_bytes(match: re.Match[bytes]) -> bytes:
+    return match.group() if match.lastgroup == "basic" and not is_basic(match["basic"]) else MASK.encode()
+
+
+def _masked_text(text: str) -> str:
+    masked = _TEXT.sub(_mask_match, text)
+    return text if masked == text else masked
+
+
+def _masked_bytes(data: bytes) -> bytes:
+    masked = _BYTES.sub(_mask_match_in_bytes, data)
+    return data if masked == data else masked
 
 
 def mask_text(text: str) -> str:
-    """Return `text` with every provider key in it replaced by `MASK`."""
+    """Return `text` with every credential in it replaced by `MASK`."""
+    if len(text) < _SHORTEST:
+        return text
     for rare, hint in _HINTS:
         if rare in text and hint in text:
-            return _TEXT.sub(MASK, text)
+            return _masked_text(text)
+    for sign, has_prefix in _TEXT_SIGNS:
+        if sign in text and has_prefix(text):
+            return _masked_text(text)
     return text
 
 
 def mask_bytes(data: bytes) -> bytes:
-    """Return `data` with every provider key in it replaced by `MASK`."""
+    """Return `data` with every credential in it replaced by `MASK`."""
+    if len(data) < _SHORTEST:
+        return data
     for rare, hint in _BYTE_HINTS:
         if rare in data and hint in data:
-            return _BYTES.sub(MASK.encode(), data)
+            return _masked_bytes(data)
+    for sign, has_prefix in _BYTE_SIGNS:
+        if sign in data and has_prefix(data):
+            return _masked_bytes(data)
     return data
 
 
@@ -50,10 +128,10 @@ _SCALARS = frozenset((int, float, bool, type(None)))
 
 
 def mask_value(value: JSON, depth: int = 0) -> JSON:
-    """Return `value`, JSON or an attribute, with every provider key in its texts replaced by `MASK`.
+    """Return `value`, JSON or an attribute, with every credential in its texts replaced by `MASK`.
 
-    Lists, tuples and objects are looked into, and what is nested too deep for that is left out; the names of an
-    object stay. What holds no key is returned as the same object, and nothing is changed in place.
+    Lists, tuples and objects are looked into, and so are the names of an object; what is nested too deep for that is
+    left out. What holds no credential is returned as the same object, and nothing is changed in place.
     """
     if type(value) in _SCALARS:
         return value
@@ -61,11 +139,11 @@ def mask_value(value: JSON, depth: int = 0) -> JSON:
         return mask_text(value)
     if isinstance(value, bytes):
         return mask_bytes(value)
-    if isinstance(value, (list, tuple, dict)) and depth > MAX_DEPTH:
+    if isinstance(value, (list, tuple, Mapping)) and depth > MAX_DEPTH:
         return TOO_DEEP
     if isinstance(value, (list, tuple)):
         return _masked_items(cast("list[Any] | tuple[Any, ...]", value), depth + 1)
-    return _masked_object(cast("dict[str, Any]", value), depth + 1) if isinstance(value, dict) else value
+    return masked_mapping(cast("Mapping[str, Any]", value), depth + 1) if isinstance(value, Mapping) else value
 
 
 def _masked_items(items: list[Any] | tuple[Any, ...], depth: int) -> list[Any] | tuple[Any, ...]:
@@ -75,15 +153,49 @@ def _masked_items(items: list[Any] | tuple[Any, ...], depth: int) -> list[Any] |
     return tuple(masked) if isinstance(items, tuple) else masked
 
 
-def _masked_object(items: dict[str, Any], depth: int) -> dict[str, Any]:
+def masked_mapping(items: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any]:
+    """Return `items` as `mask_values` leaves them, and the same object where nothing is masked."""
     masked = mask_values(items, depth)
-    return items if all(map(operator.is_, masked.values(), items.values())) else masked
+    same = masked.keys() == items.keys() and all(map(operator.is_, masked.values(), items.values()))
+    return items if same else masked
 
 
 def mask_values(items: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return a copy of `items` with each value as `mask_value` leaves it."""
+    """Return a copy of `items` with each value as `mask_value` leaves it, and credentials in names masked."""
     # Attributes are texts and figures as a rule, and this runs for every span: no call where none is needed.
-    return {
+    masked = {
         name: mask_text(item) if type(item) is str else item if type(item) in _SCALARS else mask_value(item, depth)
         for name, item in items.items()
     }
+    return masked if masked.keys() <= _names else renamed(masked, _masked_name)
+
+
+_names: set[str] = set()
+"""Names of attributes that are known to hold nothing: programs use few, and the same again and again."""
+_NAMES_KEPT = 4096
+
+
+def _masked_name(name: str) -> str:
+    masked = mask_text(name) if type(name) is str else name
+    if masked is name:
+        if len(_names) >= _NAMES_KEPT:
+            _names.clear()
+        _names.add(name)
+    return masked
+
+
+def renamed(items: Mapping[str, Any], new_name: Callable[[str], str]) -> dict[str, Any]:
+    """Return `items` under new names; where two become one, the later has a number behind it."""
+    result: dict[str, Any] = {}
+    for name, item in items.items():
+        wanted = new_name(name)
+        result[wanted if wanted not in result else next_name(wanted, result)] = item
+    return result
+
+
+def next_name(name: str, items: Mapping[str, Any]) -> str:
+    """Return `name` with the first number behind it, from 2, under which `items` has nothing."""
+    number = 2
+    while f"{name}#{number}" in items:
+        number += 1
+    return f"{name}#{number}"

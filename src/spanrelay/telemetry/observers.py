@@ -18,8 +18,9 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from spanrelay.records import JSON, Kind
 from spanrelay.registry import Handle, Registry, check_options, kinds_of, name_of, visible
-from spanrelay.scopes import Scope
+from spanrelay.scopes import Scope, current_scope
 from spanrelay.telemetry.mailbox import Mailbox, inside
+from spanrelay.telemetry.surroundings import Once
 from spanrelay.tracing import recording
 
 Family: TypeAlias = Literal["sanitizer", "injector", "subscriber"]
@@ -35,6 +36,8 @@ FieldName: TypeAlias = Literal[
     "error",
     "resource",
     "name",
+    "identifiers",
+    "body",
     "attribute",
 ]
 Step: TypeAlias = Callable[[Any], Any]
@@ -55,7 +58,12 @@ class Field:
     | `error` | `{"type", "message"}` |
     | `resource` | the attributes of what is running |
     | `name` | the span's name |
-    | `attribute` | `{"key", "value"}`: session and user, and any other text on a span of other instrumentation |
+    | `body` | what a log record says, JSON or text |
+    | `attribute` | `{"key", "value"}`: session and user, and any other text on what other instrumentation records |
+    | `identifiers` | `{key: text}`: names and ids of models, responses, providers, agents; error codes; numbers |
+
+    `identifiers` tie records together, so only sanitizers that name this field in `fields` are given it; numbers
+    are the text of their digits there, and empty where they are short. A changed key is what is recorded.
 
     `span_name` and `kind` say what span it is on; `kind` is None where nobody knows, and for a resource.
     """
@@ -308,7 +316,17 @@ class Frozen:
 class Watchers:
     """The observers that see one span, by family and in running order."""
 
-    __slots__ = ("_chains", "changes", "injectors", "resources", "sanitizers", "still", "subscribers")
+    __slots__ = (
+        "_chains",
+        "changes",
+        "injectors",
+        "keys",
+        "measured",
+        "sanitizers",
+        "still",
+        "subscribers",
+        "surroundings",
+    )
 
     def __init__(self, entries: Iterable[Observer]) -> None:
         entries = tuple(entries)
@@ -316,8 +334,12 @@ class Watchers:
         self.injectors = tuple(entry for entry in entries if entry.family == "injector")
         self.subscribers = tuple(entry for entry in entries if entry.family == "subscriber")
         self._chains: dict[tuple[FieldName, Kind | None], tuple[Observer, ...]] = {}
-        self.resources: dict[int, tuple[Any, Any]] = {}
-        """By identity: a resource and what the sanitizers made of it."""
+        self.surroundings = Once()
+        """What the sanitizers made of resources and instrumentation scopes."""
+        self.keys: dict[tuple[str, Kind | None], str | None] = {}
+        """What they made of the keys of attributes whose values are shown elsewhere, or are figures."""
+        self.measured: dict[Any, dict[str, Any]] = {}
+        """What they made of the attributes of measurements."""
         self.changes = bool(self.sanitizers or self.injectors)
         """Whether anything here changes records."""
         self.still = Frozen(self)
@@ -330,7 +352,8 @@ class Watchers:
         """Return the sanitizers of one field on spans of one kind."""
         chain = self._chains.get((field, kind))
         if chain is None:
-            chosen = (s for s in self.sanitizers if (s.fields is None or field in s.fields) and s.sees(kind))
+            named = field == "identifiers"
+            chosen = (s for s in self.sanitizers if _takes(s, field, named=named) and s.sees(kind))
             chain = self._chains[field, kind] = tuple(chosen)
         return chain
 
@@ -343,6 +366,10 @@ class Watchers:
             return self
         both = sorted((*self.sanitizers, *lapsed), key=lambda entry: entry.priority)
         return Watchers((*both, *self.injectors, *self.subscribers))
+
+
+def _takes(sanitizer: Observer, field: FieldName, *, named: bool) -> bool:
+    return field in sanitizer.fields if sanitizer.fields is not None else not named
 
 
 NOBODY = Watchers(())
@@ -361,6 +388,11 @@ def watching(scope: Scope | None) -> Watchers | None:
     # The outer registries' snapshots are part of the key: the cache of the innermost one dies with its scope.
     outer = (observers.entries, *(registry.entries for registry in owned[:-1]))
     return owned[-1].derived(outer, lambda _: _compile(visible((observers, *owned))))
+
+
+def watching_here() -> Watchers | None:
+    """Return who sees what is recorded where this runs; None where nobody does, or where observers' code runs."""
+    return None if inside.value else watching(current_scope())
 
 
 def _apart(function: Callable[..., Any], *arguments: Any) -> Any:

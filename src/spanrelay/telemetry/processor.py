@@ -26,9 +26,11 @@ from spanrelay.semconv import names
 from spanrelay.telemetry import mailbox
 from spanrelay.telemetry.attributes import LiveSpan, bounded, settle_identity
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
-from spanrelay.telemetry.masking import mask_text, mask_value, mask_values
+from spanrelay.telemetry.masking import mask_text, mask_values, masked_mapping
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
+from spanrelay.telemetry.sanitizing import sanitized_context
+from spanrelay.telemetry.surroundings import masked_context, masked_resource, masked_scope
 from spanrelay.telemetry.worker import Worker
 from spanrelay.tracing import hand_over_filling, handed_over, offer
 
@@ -128,7 +130,8 @@ class RelaySpanProcessor(SpanProcessor):
         if observation.active:
             with guarded("fixing who observes a span"):
                 self._freeze(span, ours)
-        if not ours:
+        # Of a call of ours the attributes are made when they are read; our guardrails are spans like any other.
+        if not ours or span.get_span_context().span_id not in handed_over:
             with guarded("masking a span"):
                 _mask_in_place(span)
         if self._told_of_endings:
@@ -153,6 +156,8 @@ class RelaySpanProcessor(SpanProcessor):
             frozen, watch = self._ending.pop(span_id, (None, None)) if self._ending else (None, None)
             recorded = handed_over.pop(span_id, None)
             watchers = frozen.watchers if frozen is not None else NOBODY
+            if watchers.sanitizers:
+                _sanitize_contexts(span, watchers)
             if recorded is not None or self.worker is not None or watchers.subscribers:
                 ended = Ended(span, recorded, self.pending, frozen)
                 if recorded is not None:
@@ -261,10 +266,10 @@ def _mask_in_place(span: Span) -> None:
     # The SDK has frozen the attributes by now; its own dict is the only place that every processor will read.
     attributes: Any = span._attributes
     items: dict[str, Any] = attributes._dict
-    for key, value in list(items.items()):
-        masked = mask_value(value)
-        if masked is not value:
-            items[key] = masked
+    masked = masked_mapping(items)
+    if masked is not items:
+        items.clear()
+        items.update(masked)
 
 
 # Spans have few names.
@@ -272,7 +277,14 @@ _masked_name = lru_cache(maxsize=1024)(mask_text)
 
 
 def _mask_around(span: ReadableSpan) -> None:
-    """Mask what stands beside the attributes: name, status text, events and links."""
+    """Mask what stands beside the attributes: name, status text, events, links, and what it comes from."""
+    span._resource = masked_resource(span._resource)
+    if span._instrumentation_scope is not None:
+        span._instrumentation_scope = masked_scope(span._instrumentation_scope)
+    for context in ("_context", "_parent"):
+        known: SpanContext | None = getattr(span, context)
+        if known is not None and known.trace_state:
+            setattr(span, context, masked_context(known))
     span._name = _masked_name(span._name)
     description = span._status.description
     if description:
@@ -298,6 +310,14 @@ def _masked_event(event: Event) -> Event:
 
 
 def _masked_link(link: Link) -> Link:
-    attributes = link.attributes or {}
+    attributes, context = link.attributes or {}, masked_context(link.context)
     masked = mask_values(attributes)
-    return link if masked == attributes else Link(link.context, masked)
+    return link if masked == attributes and context is link.context else Link(context, masked)
+
+
+def _sanitize_contexts(span: ReadableSpan, watchers: Watchers) -> None:
+    """Leave out of trace states what sanitizers would change."""
+    if span._context is not None and span._context.trace_state:
+        span._context = sanitized_context(span._context, watchers)
+    if span._parent is not None and span._parent.trace_state:
+        span._parent = sanitized_context(span._parent, watchers)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Status
 
 from spanrelay import semconv
@@ -57,7 +58,7 @@ class Pending:
 class Face:
     """What a sanitized span shows beside its attributes."""
 
-    __slots__ = ("events", "links", "name", "resource", "status")
+    __slots__ = ("events", "links", "name", "resource", "scope", "status")
 
     def __init__(self, span: ReadableSpan) -> None:
         """Show nothing of `span` but its status and its resource's absence: what follows fills in the rest."""
@@ -66,6 +67,7 @@ class Face:
         self.events: Sequence[Event] = ()
         self.links: Sequence[Link] = ()
         self.resource = Resource({})
+        self.scope: InstrumentationScope | None = None
 
 
 class Ended:
@@ -144,11 +146,15 @@ class Ended:
         face.status = sanitizing.sanitized_status(span._status, record.error, result.error)
         try:
             face.resource = sanitizing.sanitized_resource(span.resource, watchers)
+            scope = span.instrumentation_scope
+            face.scope = sanitizing.sanitized_scope(scope, watchers) if scope is not None else None
             face.links = sanitized_links(span.links, watchers, record)
             self.attributes = extra_attributes(self.attributes, watchers, record)
         except Exception as error:
             self.attributes = {}
             swallow("sanitizing a span", error)
+        result.scope_name = face.scope.name if face.scope is not None else None
+        result.scope_version = face.scope.version if face.scope is not None else None
         describe_resource(face.resource.attributes, result)
         return result
 
@@ -261,6 +267,10 @@ class SanitizedView(ReadableSpan):
     @property
     def _resource(self) -> Resource:
         return self._ended.face.resource
+
+    @property
+    def _instrumentation_scope(self) -> InstrumentationScope | None:
+        return self._ended.face.scope
 
 
 class LazyAttributes(BoundedAttributes):

@@ -6,10 +6,13 @@ The record that was made at the call stays as it is: the application may hold pa
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import Status
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, Status
 
 from spanrelay._guard import swallow
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark, ModelRequest, ModelResponse, SpanRecord
@@ -22,10 +25,11 @@ from spanrelay.semconv.messages import (
     write_messages,
     write_parts,
 )
-from spanrelay.semconv.values import structure
+from spanrelay.semconv.values import readable
 from spanrelay.telemetry.injecting import injected
 from spanrelay.telemetry.observers import Watchers, apart, watching
 from spanrelay.telemetry.sieve import DROPPED, Sieve, put_error, put_mark, put_name
+from spanrelay.telemetry.surroundings import is_published, without_entries
 from spanrelay.tracing import Recorded
 
 
@@ -69,18 +73,22 @@ def _sanitize(record: SpanRecord, sieve: Sieve) -> None:
             record.response = replace(record.response, tokens=None)  # the same words once more, as numbers
     if record.tool is not None:
         name = sieve.keep("name", record.tool.name) or "tool"
-        record.tool = replace(record.tool, name=name, arguments=sieve.keep("arguments", record.tool.arguments))
+        described = _said(sieve, names.TOOL_DESCRIPTION, record.tool.description)
+        arguments = sieve.keep("arguments", record.tool.arguments)
+        record.tool = replace(record.tool, name=name, arguments=arguments, description=described)
     if record.agent is not None:
-        record.agent = replace(record.agent, name=sieve.keep("name", record.agent.name))
+        described = _said(sieve, names.AGENT_DESCRIPTION, record.agent.description)
+        record.agent = replace(record.agent, name=sieve.keep("name", record.agent.name), description=described)
     if record.result is not None:
         result = record.result
         record.result = replace(result, content=sieve.keep("result", result.content))
         if result.annotation is not None:
             record.result.annotation = sieve.keep("result", result.annotation)
+    _identify(record, sieve)
     record.input, record.output = sieve.keep("input", record.input), sieve.keep("output", record.output)
     record.metadata = sieve.keep("metadata", record.metadata or None) or {}
-    record.session_id = _identity(sieve, names.OI_SESSION, record.session_id)
-    record.user_id = _identity(sieve, names.USER_ID, record.user_id)
+    record.session_id = _said(sieve, names.OI_SESSION, record.session_id)
+    record.user_id = _said(sieve, names.USER_ID, record.user_id)
     record.error = put_error(record.error, sieve)
     record.marks = [mark for mark in (put_mark(mark, sieve) for mark in record.marks) if mark is not None]
     record.name = put_name(sieve, record.name, record.kind, record.operation)
@@ -121,7 +129,43 @@ def _response(response: ModelResponse, sieve: Sieve) -> ModelResponse:
     return replace(response, messages=messages, parameters=value.get("parameters", {}), error=error)
 
 
-def _identity(sieve: Sieve, key: str, value: str | None) -> str | None:
+def _identify(record: SpanRecord, sieve: Sieve) -> None:
+    """Put the names and ids of what took part through the sieve, all at once."""
+    if not sieve.wants("identifiers"):
+        return
+    request, response, agent, tool = record.request, record.response, record.agent, record.tool
+    given: dict[str, JSON] = {
+        names.OPERATION: record.operation,
+        names.PROVIDER: record.provider,
+        names.SERVER_ADDRESS: record.server_address,
+        names.ANSWERED_BY: record.answered_by,
+        names.REQUEST_MODEL: request and request.model,
+        names.RESPONSE_MODEL: response and response.model,
+        names.RESPONSE_ID: response and response.id,
+        names.FINISH_REASONS: response and response.finish_reasons,
+        names.AGENT_ID: agent and agent.id,
+        names.AGENT_VERSION: agent and agent.version,
+        names.TOOL_TYPE: tool and tool.type,
+    }
+    left = sieve.identify(given)
+    record.operation, record.provider = left[names.OPERATION], left[names.PROVIDER]
+    record.server_address, record.answered_by = left[names.SERVER_ADDRESS], left[names.ANSWERED_BY]
+    if request is not None:
+        record.request = replace(request, model=left[names.REQUEST_MODEL])
+    if response is not None:
+        record.response = replace(
+            response,
+            id=left[names.RESPONSE_ID],
+            model=left[names.RESPONSE_MODEL],
+            finish_reasons=left[names.FINISH_REASONS] or [],
+        )
+    if agent is not None:
+        record.agent = replace(agent, id=left[names.AGENT_ID], version=left[names.AGENT_VERSION])
+    if tool is not None:
+        record.tool = replace(tool, type=left[names.TOOL_TYPE])
+
+
+def _said(sieve: Sieve, key: str, value: str | None) -> str | None:
     pair = sieve.keep("attribute", {"key": key, "value": value}) if value else None
     return str(pair["value"]) if pair is not None else None
 
@@ -159,15 +203,54 @@ def finish_elsewhere(recorded: Recorded) -> SpanRecord:
 
 def sanitized_resource(resource: Resource, watchers: Watchers) -> Resource:
     """Return what is recorded of what is running; made once for each resource."""
-    known = watchers.resources.get(id(resource))
-    if known is None:
-        known = watchers.resources[id(resource)] = (resource, _resource(resource, watchers))
-        watchers.resources[id(known[1])] = (known[1], known[1])
-    return known[1]
+    return watchers.surroundings.made(resource, lambda resource: _resource(resource, watchers))
+
+
+def sanitized_scope(scope: InstrumentationScope, watchers: Watchers) -> InstrumentationScope:
+    """Return what is recorded of the instrumentation that tells; made once for each scope."""
+    return watchers.surroundings.made(scope, lambda scope: _scope(scope, watchers))
+
+
+def sanitized_context(context: SpanContext, watchers: Watchers) -> SpanContext:
+    """Return `context` without the entries of its trace state that sanitizers would change."""
+    if not context.trace_state:
+        return context
+    sieve = Sieve(watchers, "", None)
+
+    def is_changed(key: str, value: str) -> bool:
+        pair = {"key": key, "value": value}
+        left = sieve.put("attribute", pair)
+        return left is DROPPED or {**pair, **left} != pair
+
+    with apart():
+        return without_entries(context, is_changed)
 
 
 def _resource(resource: Resource, watchers: Watchers) -> Resource:
-    value = Sieve(watchers, "", None).put("resource", structure(resource.attributes))
-    if not watchers.chain("resource", None):
-        return resource
-    return Resource({} if value is DROPPED else value, resource.schema_url)
+    sieve = Sieve(watchers, "", None)
+    attributes, schema = _attributes_of(resource, sieve), _schema(resource.schema_url, sieve)
+    same = attributes is resource.attributes and schema == resource.schema_url
+    return resource if same else Resource(attributes, schema)
+
+
+def _scope(scope: InstrumentationScope, watchers: Watchers) -> InstrumentationScope:
+    sieve = Sieve(watchers, "", None)
+    given = {names.SCOPE_NAME: scope.name, names.SCOPE_VERSION: scope.version}
+    left = sieve.identify(given)
+    attributes, schema = _attributes_of(scope, sieve), _schema(scope.schema_url, sieve)
+    if left == given and schema == scope.schema_url and attributes is scope.attributes:
+        return scope
+    return InstrumentationScope(left[names.SCOPE_NAME] or "removed", left[names.SCOPE_VERSION], schema, attributes)
+
+
+def _attributes_of(thing: Resource | InstrumentationScope, sieve: Sieve) -> Mapping[str, Any]:
+    if not thing.attributes or not sieve.wants("resource"):
+        return thing.attributes or {}
+    value = sieve.put("resource", readable(thing.attributes))
+    return {} if value is DROPPED else value
+
+
+def _schema(url: str | None, sieve: Sieve) -> str:
+    if not url or is_published(url):
+        return url or ""
+    return str(sieve.identify({"schema_url": url})["schema_url"] or "")

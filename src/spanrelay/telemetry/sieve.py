@@ -6,7 +6,7 @@ Fails closed: where a sanitizer breaks the field is left out, and nothing of wha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeGuard, cast
 
@@ -16,11 +16,12 @@ from spanrelay import _json
 from spanrelay._guard import losses, pass_on
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark
 from spanrelay.semconv import names
-from spanrelay.semconv.values import structure
+from spanrelay.semconv.values import readable
 from spanrelay.telemetry.observers import Field, FieldName, Observer, Watchers
 
 _log = logging.getLogger("spanrelay")
 _reported: set[tuple[Observer, str]] = set()
+_KEYS_KEPT = 4096
 
 
 class Dropped:
@@ -90,6 +91,8 @@ _FITS: dict[FieldName, tuple[Callable[[object], bool], str]] = {
     "error": (_is_error, "a dict of the str 'type' and the str 'message'"),
     "resource": _OBJECT,
     "name": (_is_text, "a str"),
+    "identifiers": _OBJECT,
+    "body": _JSON,
     "attribute": (_is_pair, "a dict of 'key' and 'value'"),
 }
 """What a sanitizer may answer, and that in words."""
@@ -146,6 +149,26 @@ class Sieve:
                 return DROPPED
         return value
 
+    def identify(self, given: Mapping[str, JSON]) -> dict[str, JSON]:
+        """Return what is recorded of names and ids; those that are left out are None."""
+        if not self.wants("identifiers"):
+            return dict(given)
+        said = {key: value for key, value in given.items() if value}
+        left = (self.keep("identifiers", said) if said else None) or {}
+        return {key: left.get(key) if value else value for key, value in given.items()}
+
+    def rename(self, key: str) -> str | None:
+        """Return what is recorded of the key of an attribute whose value is shown elsewhere; None: it is left out."""
+        if key in names.KNOWN or not self.wants("identifiers"):
+            return key
+        known = self._watchers.keys
+        if (key, self._kind) not in known:
+            if len(known) >= _KEYS_KEPT:
+                known.clear()
+            left = self.put("identifiers", {key: ""})
+            known[key, self._kind] = None if left is DROPPED else next(iter(left), None)
+        return known[key, self._kind]
+
     def keep(self, field: FieldName, value: JSON) -> JSON:
         """As `put`, with None in place of `DROPPED`."""
         value = self.put(field, value)
@@ -176,7 +199,11 @@ def _place_of(error: Exception) -> str:
 
 def put_error(error: ErrorInfo | None, sieve: Sieve) -> ErrorInfo | None:
     """Return what is recorded of a failure; that there was one always is."""
-    if error is None or not sieve.wants("error"):
+    if error is None:
+        return error
+    if error.code is not None:
+        error = replace(error, code=sieve.identify({names.ERROR_CODE: error.code})[names.ERROR_CODE])
+    if not sieve.wants("error"):
         return error
     value = sieve.put("error", {"type": error.type, "message": error.message})
     if value is DROPPED:
@@ -187,7 +214,7 @@ def put_error(error: ErrorInfo | None, sieve: Sieve) -> ErrorInfo | None:
 def put_mark(mark: Mark, sieve: Sieve) -> Mark | None:
     """Return what is recorded of a mark; None where it is left out."""
     attributes = _exception(mark.attributes, sieve) if mark.name == names.EXCEPTION_EVENT else mark.attributes
-    value = sieve.put("mark", {"name": mark.name, "attributes": structure(attributes)})
+    value = sieve.put("mark", {"name": mark.name, "attributes": readable(attributes)})
     return None if value is DROPPED else Mark(value["name"], mark.time, value["attributes"])
 
 

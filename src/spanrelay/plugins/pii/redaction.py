@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from spanrelay import _json
 from spanrelay._json import MAX_DEPTH, TOO_DEEP
 from spanrelay.plugins.pii.pointers import Node, index_of, pointer_tree
 from spanrelay.plugins.pii.rules import GONE, Rule, Step, prepare
+from spanrelay.plugins.pii.spelling import may_differ, plain
 from spanrelay.records import JSON
 
+SHORTEST_OBJECT = 12
+"""Characters of the shortest object with a member that its key tells: `{"pan":4111…}`, `{"ssn":…}`."""
 _NO_TEXT = object()
 
 
@@ -50,7 +53,8 @@ class _Pass:
         self._tree = pointer_tree(targets) if targets else None
         self._steps = steps
         self._whole = steps[0].whole
-        self._shortest = min(step.shortest for step in steps)
+        # A short value that its key tells may stand in JSON that is short, too.
+        self._shortest = min(min(step.shortest, SHORTEST_OBJECT) if step.members else step.shortest for step in steps)
         self._members = tuple({name for step in steps for name in step.members})
         self._numbers = [step for step in steps if step.numbers]
 
@@ -99,10 +103,12 @@ class _Pass:
         kind = type(value)
         if kind is str:
             return self._text(value, depth)
-        if value is None or kind is bool or kind is float:
+        if value is None or kind is bool:
             return value
-        if kind is int:
+        if kind is int or (kind is float and value.is_integer()):
             return self._number(value)
+        if kind is float:
+            return value
         if depth > MAX_DEPTH:
             return TOO_DEEP
         if kind is dict:
@@ -135,27 +141,40 @@ class _Pass:
         return text if self._whole or len(text) < self._shortest else self._apply(text)
 
     def _apply(self, text: str) -> str:
+        spelled = plain(text)
         for step in self._steps:
-            text = step.apply(text)
+            changed = step.apply(text, spelled)
+            if changed is not text:
+                text, spelled = changed, plain(changed)
         return text
 
     def _member(self, key: Any, item: JSON, depth: int) -> JSON:
         """Redact a member that may be told by its key."""
-        if type(item) is str and type(key) is str and len(item) >= 8 and not item.isspace() and " " not in item:
-            name = key.lower().replace("-", "_")
-            if name.endswith(self._members):
-                step = next(step for step in self._steps if name.endswith(step.members or ("\0",)))
-                written = step.write(item)
-                return item if written == item else written
+        name = key.lower().replace("-", "").replace("_", "") if type(key) is str else ""
+        if not name.endswith(self._members):
+            return self._anywhere(item, depth)
+        return self._told(name, item, depth)
+
+    def _told(self, name: str, item: JSON, depth: int) -> JSON:
+        """Redact a value, or the values of a list, whose key says what it is."""
+        if type(item) is list:
+            changed = [self._told(name, each, depth + 1) for each in item] if depth <= MAX_DEPTH else TOO_DEEP
+            return item if changed is not TOO_DEEP and not _differ(cast("list[JSON]", changed), item) else changed
+        if type(item) is str or type(item) is int:
+            text = str(item)
+            step = next((s for s in self._steps if s.members and name.endswith(s.members) and s.fits(text)), None)
+            if step is not None:
+                written = step.write(text)
+                return item if written == text else written
         return self._anywhere(item, depth)
 
-    def _number(self, value: int) -> JSON:
+    def _number(self, value: float) -> JSON:
         if not self._numbers or not 10**12 <= value < 10**19:
             return value
-        text = str(value)
+        text = str(int(value))
         for step in self._numbers:
-            text = step.apply(text)
-        return value if text == str(value) else text
+            text = step.apply(text, (text, None))
+        return value if text == str(int(value)) else text
 
     def _text(self, text: str, depth: int) -> JSON:
         if len(text) < self._shortest:
@@ -170,11 +189,11 @@ class _Pass:
         return self._apply(text)
 
     def _may_change(self, text: str) -> bool:
-        # A loop, not `any`, as in `Step.may_change`. JSON in the text may write any character with a backslash.
+        # A loop, not `any`, as in `Step.may_change`.
         for step in self._steps:
             if step.may_change(text):
                 return True
-        return "\\" in text
+        return may_differ(text) or (bool(self._members) and '":' in text)
 
 
 # --- JSON in strings ---------------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
-from spanrelay.plugins.pii.detectors import DETECTORS, Detector, keep_ends
+from spanrelay.plugins.pii.detectors import DETECTORS, Detector, is_word, keep_ends
 from spanrelay.plugins.pii.patterns import compile_pattern, compile_template
 from spanrelay.plugins.pii.pointers import parse_pointer
+from spanrelay.plugins.pii.spelling import Spelled
+from spanrelay.plugins.reading import choose
 
 Action: TypeAlias = Literal["remove", "redact", "regex_replace", "hash", "mask"]
 
@@ -64,8 +66,7 @@ class Problem:
 def problems(rule: Rule) -> Iterator[Problem]:
     """Yield what is wrong in `rule`; it can be applied where there is nothing."""
     if rule.action not in ACTIONS:
-        yield Problem("action", f"unknown action {rule.action!r}", f"expected one of {', '.join(ACTIONS)}")
-        return
+        yield Problem("action", f"unknown action {rule.action!r}", choose(rule.action, ACTIONS))
     yield from _finding_problems(rule)
     yield from _writing_problems(rule)
     for pointer in rule.targets:
@@ -76,7 +77,7 @@ def _finding_problems(rule: Rule) -> Iterator[Problem]:
     if rule.detector is not None and rule.pattern is not None:
         yield Problem("pattern", "both a detector and a pattern are given", "take one, or write two rules")
     elif rule.detector is not None and rule.detector not in DETECTORS:
-        yield Problem("detector", f"unknown detector {rule.detector!r}", f"expected one of {', '.join(DETECTORS)}")
+        yield Problem("detector", f"unknown detector {rule.detector!r}", choose(rule.detector, DETECTORS))
     elif rule.pattern is not None:
         yield from _refusal("pattern", lambda: compile_pattern(rule.pattern or ""))
     elif rule.detector is None and rule.action == "regex_replace":
@@ -131,19 +132,21 @@ class Step:
         shortest: Characters of the shortest string that it may change.
         whole: Whether it takes whole strings, whatever they hold.
         removes: Whether what it takes whole is removed.
-        members: Endings of object keys whose values it takes whole, unless they are no single word.
+        members: Endings of object keys, in small letters alone, whose values it takes whole where they `fits`.
+        fits: Whether a value under such a key is what it looks for.
         numbers: Whether it looks at integers.
         write: What stands in the place of one match.
     """
 
-    __slots__ = ("_hints", "_rewrite", "members", "numbers", "removes", "shortest", "whole", "write")
+    __slots__ = ("_hints", "_rewrite", "fits", "members", "numbers", "removes", "shortest", "whole", "write")
 
     def __init__(self, rule: Rule) -> None:
         detector = DETECTORS[rule.detector] if rule.detector is not None else None
         self.write = _writer(rule, detector)
         self.whole = detector is None and rule.pattern is None
         self.removes = self.whole and rule.action == "remove"
-        self.members = detector.members if detector is not None else ()
+        self.members = tuple(name.replace("_", "") for name in detector.members) if detector is not None else ()
+        self.fits = detector.fits if detector is not None else is_word
         self.numbers = detector is not None and detector.numbers
         self.shortest = detector.shortest if detector is not None else 0
         self._hints = detector.hints if detector is not None else ()
@@ -159,11 +162,11 @@ class Step:
                 return True
         return not self._hints
 
-    def apply(self, text: str) -> str:
-        """Return `text` with each match replaced; the same object where there is none."""
-        if not self.may_change(text):
+    def apply(self, text: str, spelled: Spelled) -> str:
+        """Return `text`, which `plain` has `spelled`, with each match replaced; the same object where there is none."""
+        if not self.may_change(spelled[0]):
             return text
-        changed = self._rewrite(text)
+        changed = self._rewrite(text, spelled)
         return text if changed == text else changed
 
 
@@ -191,25 +194,27 @@ def _writer(rule: Rule, detector: Detector | None) -> Writer:
     return lambda found: replacement
 
 
-def _rewriter(rule: Rule, detector: Detector | None, write: Writer) -> Callable[[str], str]:
+def _rewriter(rule: Rule, detector: Detector | None, write: Writer) -> Callable[[str, Spelled], str]:
     if detector is not None:
-        return lambda text: _rewrite_matches(text, detector, write)
+        return lambda text, spelled: _rewrite_matches(text, spelled, detector, write)
     if rule.pattern is None:
-        return write
+        return lambda text, spelled: write(text)
     pattern = compile_pattern(rule.pattern)
     is_template = rule.action == "regex_replace"
     written = compile_template(rule.replacement, pattern) if is_template else _of_match(write)
-    return lambda text: pattern.sub(written, _json.clean_text(text))
+    return lambda text, spelled: pattern.sub(written, _json.clean_text(text))
 
 
 def _of_match(write: Writer) -> Callable[[Any], str]:
     return lambda match: write(match.group())
 
 
-def _rewrite_matches(text: str, detector: Detector, write: Writer) -> str:
+def _rewrite_matches(text: str, spelled: Spelled, detector: Detector, write: Writer) -> str:
+    plainly, place = spelled
     pieces: list[str] = []
     end = 0
-    for start, stop in detector.find(text):
-        pieces += (text[end:start], write(text[start:stop]))
-        end = stop
+    for start, stop in detector.find(plainly):
+        first, last = (start, stop) if place is None else (place(start), place(stop))
+        pieces += (text[end:first], write(plainly[start:stop]))
+        end = last
     return "".join((*pieces, text[end:])) if pieces else text

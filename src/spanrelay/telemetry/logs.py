@@ -1,0 +1,121 @@
+"""RelayLogProcessor: stands in front of a logger provider's processors and hands each log record on, sanitized.
+
+What cannot be made fit for others to read is not handed on, and the application's own record stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+from opentelemetry._logs import LogRecord
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
+
+from spanrelay._guard import guarded
+from spanrelay.semconv.values import readable
+from spanrelay.telemetry.masking import mask_text, mask_value, masked_mapping
+from spanrelay.telemetry.observers import Watchers, apart, observation, watching_here
+from spanrelay.telemetry.surroundings import masked_resource, masked_scope
+
+
+class RelayLogProcessor(LogRecordProcessor):
+    """Masks credentials in log records, and puts them through the sanitizers that are in force where they are made."""
+
+    def __init__(self) -> None:
+        self.behind: tuple[LogRecordProcessor, ...] = ()
+
+    def add_log_record_processor(self, log_record_processor: LogRecordProcessor) -> None:
+        """Add a processor behind the others; a provider's `add_log_record_processor` comes here."""
+        self.behind = (*self.behind, log_record_processor)
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Hand the record on as others may read it."""
+        shown: ReadWriteLogRecord | None = None
+        with guarded("masking log records"):
+            watchers = watching_here() if observation.active else None
+            if watchers is not None and watchers.sanitizers:
+                with apart():
+                    log_record = _sanitized(log_record, watchers)
+            shown = _masked(log_record)
+        if shown is not None:
+            for processor in self.behind:
+                processor.on_emit(shown)
+
+    def enabled(self, **arguments: Any) -> bool:
+        """Whether any processor behind would take such a record."""
+        return any(processor.enabled(**arguments) for processor in self.behind)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the processors behind."""
+        flushed = True
+        for processor in self.behind:
+            flushed = processor.force_flush(timeout_millis) is not False and flushed
+        return flushed
+
+    def shutdown(self) -> None:
+        """Shut the processors behind down."""
+        for processor in self.behind:
+            processor.shutdown()
+
+
+def _masked(given: ReadWriteLogRecord) -> ReadWriteLogRecord:
+    record = given.log_record
+    attributes = record.attributes or {}
+    texts = record.severity_text, record.event_name
+    changed = {
+        "body": mask_value(record.body),
+        "attributes": masked_mapping(attributes) if attributes else record.attributes,
+        "severity_text": mask_text(texts[0]) if texts[0] else texts[0],
+        "event_name": mask_text(texts[1]) if texts[1] else texts[1],
+    }
+    made = _with(given, changed)
+    resource, scope = given.resource, given.instrumentation_scope
+    return _around(
+        made,
+        masked_resource(resource) if resource is not None else None,
+        masked_scope(scope) if scope is not None else None,
+    )
+
+
+def _sanitized(given: ReadWriteLogRecord, watchers: Watchers) -> ReadWriteLogRecord:
+    from spanrelay.telemetry.attributes import sanitized_attributes  # not small, and few programs have sanitizers
+    from spanrelay.telemetry.sanitizing import sanitized_resource, sanitized_scope
+    from spanrelay.telemetry.sieve import Sieve
+
+    record, sieve = given.log_record, Sieve(watchers, "", None)
+    left = sieve.identify({"event_name": record.event_name, "severity_text": record.severity_text})
+    changed = {"body": sieve.keep("body", readable(record.body)), **left}
+    if record.attributes:
+        changed["attributes"] = sanitized_attributes(record.attributes, watchers, "", {})
+    resource, scope = given.resource, given.instrumentation_scope
+    return _around(
+        _with(given, changed),
+        sanitized_resource(resource, watchers) if resource is not None else None,
+        sanitized_scope(scope, watchers) if scope is not None else None,
+    )
+
+
+def _with(given: ReadWriteLogRecord, changed: dict[str, Any]) -> ReadWriteLogRecord:
+    """Return the record with other contents: the one that is given may be the application's."""
+    record = given.log_record
+    if all(getattr(record, name) is value for name, value in changed.items()):
+        return given
+    made: LogRecord = copy.copy(record)
+    for name, value in changed.items():
+        setattr(made, name, value)
+    if changed.get("attributes", record.attributes) is not record.attributes:
+        # The SDK's own mapping, with its count of what was dropped.
+        bounded: Any = copy.copy(cast("Any", record.attributes))
+        bounded._dict = dict(changed["attributes"])
+        made.attributes = bounded
+    shown = copy.copy(given)
+    shown.log_record = made
+    return shown
+
+
+def _around(given: ReadWriteLogRecord, resource: Any, scope: Any) -> ReadWriteLogRecord:
+    if resource is given.resource and scope is given.instrumentation_scope:
+        return given
+    shown = copy.copy(given)
+    shown.resource, shown.instrumentation_scope = resource, scope
+    return shown
