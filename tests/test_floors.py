@@ -6,12 +6,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "src" / "spanrelay"
 
 FLOORS: list[list[str]] = [
-    ["records", "errors", "_guard", "_json"],
+    ["_voice", "records", "errors", "_guard", "_json"],
     ["codecs", "semconv"],
     ["registry", "tracing", "scopes", "propagation"],
     ["pipeline"],
     ["telemetry", "trajectory"],
-    ["config", "installed", "plugins", "instrumentation", "otlp", "atof", "atif", "sdk", "runtime"],
+    ["config", "installed", "plugins", "instrumentation", "otlp", "atof", "atif", "sdk", "termination", "runtime"],
     ["distro", "cli", "__main__", "testing"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "trajectory")}

@@ -25,7 +25,7 @@ BATCH_BYTES = 256 * 1024
 """A sink writes when nothing more is waiting, or when this much is."""
 
 POST_SECONDS = 3.0
-EXIT_SECONDS = 10.0
+EXIT_SECONDS = 4.0
 
 
 class Sink(Protocol):
