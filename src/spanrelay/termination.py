@@ -22,6 +22,9 @@ from spanrelay.config import Settings
 SECONDS = 6.0
 """The longest that the end of the process is put off; finishing takes no more than about 5 s by itself."""
 
+_SECONDS_FOR_CHILDREN = 1.0
+"""What the trajectories of children that were killed may add to that."""
+
 _AGAIN = 0.05
 """Seconds after which a thread that has not heard a signal is sent it again."""
 
@@ -189,7 +192,7 @@ def finish_children(settings: Settings) -> None:
         with guarded("finishing trajectories of processes that were killed"):
             recover(folder)
 
-    _within(SECONDS, work)  # what is too much is left to the next run
+    _within(_SECONDS_FOR_CHILDREN, work)  # what is too much is left to the next run
 
 
 def is_worker() -> bool:
