@@ -141,7 +141,7 @@ def test_a_broken_setting_is_one_error_and_the_program_runs(tmp_path: Path, serv
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
     assert (
         ran.err.strip()
-        == "SPANRELAY_TRAJECTORIES='sometimes' is not valid; use on, all or off; no trajectories are written"
+        == "spanrelay: SPANRELAY_TRAJECTORIES='sometimes' is not valid; use on, all or off; no trajectories are written"
     )
     assert ran.trajectories == []
 
@@ -151,7 +151,7 @@ def test_an_unknown_name_is_one_warning(tmp_path: Path) -> None:
     for launched in (True, False):
         ran = run(program, tmp_path, launched=launched, SPANRELAY_TRAJECTORY="off")
         told = "did you mean SPANRELAY_TRAJECTORY_DIR or SPANRELAY_TRAJECTORIES?"
-        assert ran.err == f"SPANRELAY_TRAJECTORY is not a setting; {told}\n"
+        assert ran.err == f"spanrelay: SPANRELAY_TRAJECTORY is not a setting; {told}\n"
 
 
 def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
     program += "activate(Settings(dialect='openinference', quiet=True))\n"
     assert run(program, tmp_path).err == ""
     program += "activate(Settings(quiet=True, disabled=True))\n"
-    told = "SpanRelay is active already, with other settings, which stay; not used: disabled, dialect\n"
+    told = "spanrelay: SpanRelay is active already, with other settings, which stay; not used: disabled, dialect\n"
     assert run(program, tmp_path).err == told
 
 
@@ -176,6 +176,11 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
             "foo",
             " cannot be used: ValueError: .*; what .* had not set up by then is off",
         ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "127.0.0.1:4318",
+            " has no http:// or https://; 'otlp' is left out",
+        ),
         ("OTEL_CONFIG_FILE", "/nope.yaml", " cannot be used: .*not found.*; nothing is exported"),
     ],
 )
@@ -185,14 +190,14 @@ def test_a_mistyped_variable_of_opentelemetry_is_one_error_and_stops_nothing_els
     ran = run(ASK, tmp_path, server, SPANRELAY_QUIET="true", **{variable: value})
     check_recorded(ran)
     [line] = ran.err.splitlines()
-    assert re.fullmatch(re.escape(f"{variable}={value!r}") + told, line)
+    assert re.fullmatch(re.escape(f"spanrelay: {variable}={value!r}") + told, line)
 
 
 def test_of_several_exporters_the_unknown_one_is_left_out(tmp_path: Path, server: ModelServer) -> None:
     ran = run(ASK, tmp_path, server, SPANRELAY_QUIET="true", OTEL_TRACES_EXPORTER="otpl,console")
     check_recorded(ran)
     assert '"name": "chat m"' in ran.out
-    assert ran.err.startswith("OTEL_TRACES_EXPORTER='otpl,console' is not valid; ")
+    assert ran.err.startswith("spanrelay: OTEL_TRACES_EXPORTER='otpl,console' is not valid; ")
     assert ran.err.endswith("; 'otpl' is left out\n")
 
 
@@ -210,8 +215,25 @@ def test_an_unknown_protocol_is_one_error_and_http_is_used(tmp_path: Path, serve
     )
     assert ran.code == 0
     assert "opentelemetry.exporter.otlp.proto.http" in ran.out
-    told = "OTEL_EXPORTER_OTLP_PROTOCOL='grcp' is not valid; use http/protobuf or grpc; http/protobuf is used"
+    told = (
+        "spanrelay: OTEL_EXPORTER_OTLP_PROTOCOL='grcp' is not valid; use http/protobuf or grpc; http/protobuf is used"
+    )
     assert ran.err.splitlines().count(told) == 1
+
+
+LOGS = """
+import logging, sys
+logging.basicConfig(stream=sys.stderr, format="%(name)s says: %(message)s")
+"""
+
+
+@pytest.mark.parametrize(("setup", "begins"), [("", "spanrelay: "), (LOGS, "spanrelay says: ")])
+def test_a_line_of_ours_says_whose_it_is_also_where_no_logging_is_set_up(
+    tmp_path: Path, setup: str, begins: str
+) -> None:
+    program = f"{setup}import spanrelay\nspanrelay.activate()\nspanrelay.activate(spanrelay.Settings(quiet=True))\n"
+    told = "SpanRelay is active already, with other settings, which stay; not used: quiet\n"
+    assert run(program, tmp_path, launched=False).err == begins + told
 
 
 def test_activate_refuses_a_mistyped_variable_of_opentelemetry(tmp_path: Path) -> None:
@@ -227,7 +249,9 @@ def test_a_broken_setting_that_two_parts_read_is_told_once(tmp_path: Path, serve
     settings = {"OTEL_TRACES_EXPORTER": "atof", "SPANRELAY_ATOF_MODE": "never", "SPANRELAY_QUIET": "true"}
     ran = run(ASK, tmp_path, server, **settings)
     check_recorded(ran)
-    assert ran.err == "SPANRELAY_ATOF_MODE='never' is not valid; use append or overwrite; no events are written\n"
+    assert ran.err == (
+        "spanrelay: SPANRELAY_ATOF_MODE='never' is not valid; use append or overwrite; no events are written\n"
+    )
 
 
 def test_a_broken_content_setting_gives_nothing_away(tmp_path: Path, server: ModelServer) -> None:
@@ -284,8 +308,9 @@ def test_a_folder_that_cannot_be_written_is_said_and_harms_nobody(tmp_path: Path
     ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORY_DIR=str(blocked))
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
     refusal, loss = ran.err.splitlines()
-    assert refusal == f"trajectories cannot be written to {blocked}: a file is in the way"
-    assert re.fullmatch(r"spanrelay: lost or left out: \d+ trajectory operations not written", loss)
+    assert refusal == f"spanrelay: trajectories cannot be written to {blocked}: a file is in the way"
+    lost = r"spanrelay: lost or left out: 1 trajectory not rendered, \d+ trajectory operations not written"
+    assert re.fullmatch(lost, loss)
 
 
 def test_the_line_about_trajectories_says_where_spans_go_and_shows_no_credentials(

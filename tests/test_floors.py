@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "src" / "spanrelay"
 
 FLOORS: list[list[str]] = [
-    ["records", "errors", "_guard", "_json"],
+    ["_voice", "records", "errors", "_guard", "_json"],
     ["codecs", "semconv"],
     ["registry", "tracing", "scopes", "propagation"],
     ["pipeline"],
@@ -22,6 +22,7 @@ FLOORS: list[list[str]] = [
         "atof",
         "atif",
         "sdk",
+        "termination",
         "runtime",
     ],
     ["distro", "cli", "__main__", "testing"],

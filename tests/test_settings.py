@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from spanrelay import config
 from spanrelay.config import TABLE, Settings, load, load_strictly, unknown_names
 from spanrelay.errors import ConfigurationError
 from spanrelay.runtime import activate
@@ -159,3 +160,20 @@ def test_activate_takes_settings_and_no_dict() -> None:
         TypeError, match=r"activate\(\) takes a spanrelay.Settings, not what is of type 'dict': activate\("
     ):
         activate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        ("http://collector:4318", None),
+        ("HTTPS://me:word@collector", None),
+        ("me:word@collector:4318/in?key=1", "'collector:4318/in' has no http:// or https://"),
+        ("htp://collector", "'htp://collector' is no http:// or https:// address"),
+        ("http://", "'http://' is no http:// or https:// address"),
+    ],
+)
+def test_an_address_without_a_scheme_is_refused_and_shows_no_password(endpoint: str, told: str | None) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        said = config.refusal_of_endpoint("traces", {name: endpoint})
+        assert said == (told and f"{name}={told}")
+    assert config.refusal_of_endpoint("traces", {}) is None

@@ -43,6 +43,7 @@ class Settings:
     delivery_bytes: int = 64 << 20
     metrics: bool = True
     quiet: bool = False
+    sigterm: Literal["auto", "on", "off"] = "auto"
     propagate: bool = False
     foreign_spans: Literal["stand_down", "keep"] = "stand_down"
     chains: bool = False
@@ -269,6 +270,14 @@ TABLE: tuple[Setting, ...] = (
         _boolean,
         "true or false",
         "Print no line about where trajectories are, and none at exit about SDKs that were used and not recorded.",
+    ),
+    Setting(
+        "sigterm",
+        "SPANRELAY_SIGTERM",
+        _one_of("auto", "on", "off"),
+        "auto, on or off",
+        "Whether SIGTERM, where the program does not handle it, sends and writes what was recorded before it ends the "
+        "program. `auto`: under `opentelemetry-instrument` only.",
     ),
     Setting(
         "propagate",
@@ -543,8 +552,13 @@ def exporters_of(signal: str, environment: Mapping[str, str] | None = None) -> l
 def otlp_endpoint(signal: str = "traces", environment: Mapping[str, str] | None = None) -> str | None:
     """Return where OTLP goes for `signal`, or None where no endpoint is set."""
     environment = os.environ if environment is None else environment
+    name = _endpoint_variable(signal, environment)
+    return environment[name] if name is not None else None
+
+
+def _endpoint_variable(signal: str, environment: Mapping[str, str]) -> str | None:
     names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    return next((environment[name] for name in names if environment.get(name)), None)
+    return next((name for name in names if environment.get(name)), None)
 
 
 def destination(protocol: str, environment: Mapping[str, str] | None = None) -> str:
@@ -572,6 +586,20 @@ def refusal_of_protocol(signal: str, environment: Mapping[str, str] | None = Non
     if chosen is None or chosen[1] in PROTOCOLS:
         return None
     return f"{chosen[0]}={chosen[1]!r} is not valid; use {' or '.join(PROTOCOLS)}"
+
+
+def refusal_of_endpoint(signal: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """Say what is wrong with where OTLP over HTTP is to go for `signal`; None where nothing is."""
+    environment = os.environ if environment is None else environment
+    name = _endpoint_variable(signal, environment)
+    if name is None:
+        return None
+    scheme, separator, address = environment[name].strip().rpartition("://")
+    given = scheme + separator + address.rpartition("@")[2].partition("?")[0]
+    if scheme.lower() in ("http", "https") and not given.endswith("://"):
+        return None
+    wanted = "has no http:// or https://" if not separator else "is no http:// or https:// address"
+    return f"{name}={given!r} {wanted}"
 
 
 def _chosen_protocol(signal: str, environment: Mapping[str, str] | None) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 from typing import Any
 
 from opentelemetry import trace
@@ -15,7 +16,7 @@ from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.util._importlib_metadata import EntryPoint
 
-from spanrelay import config
+from spanrelay import config, termination
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
 from spanrelay.errors import ConfigurationError
@@ -73,6 +74,9 @@ def pre_instrument() -> None:
     if not settings.disabled:
         with guarded("standing in front of logs and metrics"):
             signals.cover()
+        if settings.sigterm != "off":
+            termination.handle()
+        atexit.register(_finish_children, settings)
         with guarded("standing in front of the tracer provider"):
             Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())
 
@@ -96,6 +100,12 @@ def _report_losses() -> None:
     from spanrelay.runtime import report_losses  # a process that made no span has not imported it
 
     report_losses()
+
+
+def _finish_children(settings: Settings) -> None:
+    """Finish what killed children of multiprocessing left, where this process has recorded nothing itself."""
+    if "multiprocessing.process" in sys.modules and "spanrelay.runtime" not in sys.modules:
+        termination.finish_children(settings)
 
 
 def _open(settings: Settings) -> SpanProcessor | None:

@@ -19,7 +19,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import ProxyTracerProvider
 
-from spanrelay import config, propagation, tracing
+from spanrelay import config, propagation, termination, tracing
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
 from spanrelay.instrumentation.foreign import stand_down, tells_again
@@ -31,7 +31,7 @@ from spanrelay.plugins.demand import demand
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
-from spanrelay.telemetry.processor import RelaySpanProcessor
+from spanrelay.telemetry.processor import EXIT_SECONDS, RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.telemetry.signals import signals
 from spanrelay.telemetry.worker import Sink, Worker
@@ -94,7 +94,7 @@ class Runtime:
         if self.settings.quiet or folder in _announced:
             return
         _announced.add(folder)
-        if _is_worker() and len(list(Path(folder).glob("*.json"))) > 1:
+        if termination.is_worker() and len(list(Path(folder).glob("*.json"))) > 1:
             return  # one of a pool is enough
         content = "with message content" if self.settings.content == "spans" else "without message content"
         exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
@@ -122,7 +122,7 @@ class Runtime:
             self._let_foreign_spans_back()
             self._let_foreign_spans_back = None
         if self.worker is not None:
-            self.worker.shutdown(timeout=30.0)
+            self.worker.shutdown(EXIT_SECONDS)
         tracing.abandon(self.provider)
         tracing.recording.unrecorded = tracing.recording.tells_again = None
         _runtimes.pop(id(self.provider), None)
@@ -198,6 +198,8 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
             _runtimes[id(provider)] = runtime
             runtime.start()
             _at_exit()
+            if settings.sigterm == "on" and not termination.handle():
+                _log.warning("SIGTERM is not handled: activate() was not called on the main thread")
             carry_context_into_threads()
         return _runtimes[id(provider)]
 
@@ -224,7 +226,7 @@ def build_sdk() -> None:
 def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
     measure = CallMetrics().record if settings.metrics and _metrics_are_recorded() else None
     if settings.trajectories == "off" or settings.content == "off":
-        return Worker(lambda: None, measure) if measure is not None else None
+        return Worker(lambda: None, measure, pending_limit=settings.pending_bytes) if measure is not None else None
     # Here and not on the worker's thread: a fork in the middle of an import would leave the child half of it.
     from spanrelay.trajectory.exporter import TrajectoryWriter
     from spanrelay.trajectory.sinks import recover
@@ -240,7 +242,13 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
             version=settings.atif_version,
         )
 
-    return Worker(writer, measure, unsampled=settings.trajectories == "all", sync=settings.trajectory_sync)
+    return Worker(
+        writer,
+        measure,
+        unsampled=settings.trajectories == "all",
+        sync=settings.trajectory_sync,
+        pending_limit=settings.pending_bytes,
+    )
 
 
 def _metrics_are_recorded() -> bool:
@@ -281,6 +289,7 @@ def _at_exit() -> None:
     if not _exit_registered:
         _exit_registered = True
         atexit.register(finish)
+        termination.does(finish, _flush_all)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_end_with_multiprocessing)
         if "--multiprocessing-fork" not in sys.orig_argv:  # a child that is spawned ends as other programs do
@@ -307,29 +316,31 @@ def _end_last(util: Any) -> None:
 
 
 def _finish_child() -> None:
-    if _is_worker():  # known only now: a fork server imports the program before it says so
+    if termination.is_worker():  # known only now: a fork server imports the program before it says so
         finish()
-
-
-def _is_worker() -> bool:
-    """Whether multiprocessing started this process."""
-    process: Any = sys.modules.get("multiprocessing.process")
-    return process is not None and process.parent_process() is not None
 
 
 def finish() -> None:
     """Finish every provider, then say what was lost, if anything was. Runs at exit."""
-    with guarded("ending streams at exit"):
-        abandon_all()
+    with termination.finishing():
+        with guarded("ending streams at exit"):
+            abandon_all()
+        for runtime in list(_runtimes.values()):
+            with guarded("finishing at exit"):
+                runtime.provider.shutdown()
+        # Left to itself the meter provider would end after the report, and its last collection be lost unsaid.
+        end_metrics = getattr(metrics.get_meter_provider(), "_atexit_handler", None)
+        if end_metrics is not None:
+            with guarded("finishing metrics at exit"):
+                end_metrics()
+        for settings in {runtime.settings for runtime in _runtimes.values()}:
+            termination.finish_children(settings)
+        report_losses()
+
+
+def _flush_all() -> None:
     for runtime in list(_runtimes.values()):
-        with guarded("finishing at exit"):
-            runtime.provider.shutdown()
-    # Left to itself the meter provider would end after the report, and its last collection be lost unsaid.
-    end_metrics = getattr(metrics.get_meter_provider(), "_atexit_handler", None)
-    if end_metrics is not None:
-        with guarded("finishing metrics at exit"):
-            end_metrics()
-    report_losses()
+        runtime.flush(termination.SECONDS)
 
 
 def report_losses() -> None:

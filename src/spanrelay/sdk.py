@@ -108,6 +108,9 @@ def _exporters(signal: str) -> tuple[list[str], list[_Problem]]:
     for name in config.chosen_exporters(signal):
         if name == "otlp" and (what := config.refusal_of_protocol(signal)) is not None:
             problems.append(_Problem(what, f"{config.PROTOCOLS[0]} is used"))
+        if _is_http(name, signal) and (what := config.refusal_of_endpoint(signal)) is not None:
+            problems.append(_Problem(what, f"{name!r} is left out"))
+            continue
         ours = (_stock_for_logs() if signal == "logs" else _OURS).get(name, name)
         what = _refusal(f"OTEL_{signal.upper()}_EXPORTER", ours, f"opentelemetry_{signal}_exporter")
         if what is None:
@@ -115,6 +118,11 @@ def _exporters(signal: str) -> tuple[list[str], list[_Problem]]:
         else:
             problems.append(_Problem(what, f"{name!r} is left out"))
     return usable, problems
+
+
+def _is_http(name: str, signal: str) -> bool:
+    """Whether an exporter speaks OTLP over HTTP, which needs an address; gRPC takes a host and a port."""
+    return name == "otlp_proto_http" or (name == "otlp" and config.otlp_protocol(signal) != "grpc")
 
 
 def _stock_for_logs() -> dict[str, str]:

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-Script = Callable[[bytes], "int | tuple[int, dict[str, str]]"]
+Reply = int | tuple[int, dict[str, str]] | tuple[int, dict[str, str], bytes]
+Script = Callable[[bytes], Reply]
 
 
 def free_port() -> int:
@@ -21,11 +22,16 @@ def free_port() -> int:
 
 
 class OtlpServer:
-    """Accepts OTLP over HTTP at `url`; `script` gets each body and returns a status, with headers if need be."""
+    """Accepts OTLP over HTTP at `url`; `script` gets each body and returns a status, perhaps headers and a body.
+
+    `asked` are the paths of all requests, and `headers` those of the last one.
+    """
 
     def __init__(self, script: Script = lambda body: 200, port: int = 0) -> None:
         self.script = script
         self.bodies: list[bytes] = []
+        self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
         self.accepted: list[tuple[str, bytes]] = []
         outer = self
 
@@ -34,6 +40,12 @@ class OtlpServer:
 
             def do_POST(self) -> None:
                 outer._serve(self)
+
+            def do_GET(self) -> None:
+                """Show a page, as places do that redirects lead to."""
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
@@ -49,14 +61,17 @@ class OtlpServer:
         if handler.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         self.bodies.append(body)
+        self.asked.append(handler.path)
+        self.headers = {name.lower(): value for name, value in handler.headers.items()}
         answer = self.script(body)
-        status, headers = answer if isinstance(answer, tuple) else (answer, {})
+        status, headers, text = (*answer, b"")[:3] if isinstance(answer, tuple) else (answer, {}, b"")
         if status == 200:
             self.accepted.append((handler.path, body))
         handler.send_response(status)
-        for name, value in {"Content-Length": "0", "Connection": "close", **headers}.items():
+        for name, value in {"Content-Length": str(len(text)), "Connection": "close", **headers}.items():
             handler.send_header(name, value)
         handler.end_headers()
+        handler.wfile.write(text)
 
     @property
     def url(self) -> str:

@@ -105,13 +105,25 @@ def test_content_is_not_posted_unless_it_may_leave_the_machine(capture: Capture)
     assert b"secret" not in b"".join(server.bodies)
 
 
+def test_a_redirect_that_keeps_the_body_is_followed(capture: Capture) -> None:
+    server = OtlpServer(lambda body: 200 if server.asked[-1] == "/moved" else (308, {"Location": "/moved"}))
+    exporter = JsonlSpanExporter([HttpSink(server.url)])
+    try:
+        run_tool("t", lambda x: x, {"x": 1})
+        exporter.shutdown()
+    finally:
+        server.close()
+    assert server.asked[:2] == ["/", "/moved"]
+    assert len(b"".join(body for _, body in server.accepted).splitlines()) == 2
+
+
 @pytest.mark.swallows
-@pytest.mark.parametrize("status", [500, None])
+@pytest.mark.parametrize("status", [500, 302, None])
 def test_a_server_that_refuses_or_is_not_there_harms_neither_the_call_nor_the_file(
     status: int | None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     capture: Capture = request.getfixturevalue("capture")
-    server = OtlpServer(lambda body: 500) if status else None
+    server = OtlpServer(lambda body: (status, {"Location": "/login"})) if status else None
     url = server.url if server else f"http://127.0.0.1:{free_port()}"
     exporter = JsonlSpanExporter([HttpSink(f"{url}/?token=secret"), FileSink(tmp_path / "events.jsonl")])
     assert run_tool("t", lambda: "done") == "done"

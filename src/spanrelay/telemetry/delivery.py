@@ -5,9 +5,7 @@ They never encode or speak OTLP themselves, and `export` never waits for a colle
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,7 +17,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded
-from spanrelay.telemetry.outbox import Answer, Limits, Outbox, Outcome, Pace
+from spanrelay.telemetry.answers import Hearing
+from spanrelay.telemetry.outbox import Answer, Limits, Outbox, Pace
 
 T = TypeVar("T")
 
@@ -48,65 +47,6 @@ class Grace:
             self._left -= self._clock() - start
 
 
-# Why an export failed
-
-
-class _Ear(logging.Filter):
-    """Hears what a stock exporter logs on the sending thread, and keeps it out of the log.
-
-    The return value of `export` says only that it failed. The log says why, and would say it for every attempt.
-    """
-
-    def __init__(self, owner: type) -> None:
-        super().__init__()
-        self._names = {kind.__module__ for kind in owner.__mro__ if kind.__module__ != "builtins"}
-        self._thread: int | None = None
-        self.heard: list[logging.LogRecord] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if threading.get_ident() != self._thread:
-            return True
-        self.heard.append(record)
-        return False
-
-    def listen(self) -> None:
-        """Hear the calling thread from now on, and forget what was heard."""
-        self._thread = threading.get_ident()
-        self.heard.clear()
-
-    def attach(self) -> None:
-        for name in self._names:
-            # In front: the gRPC exporter's own filter hides repetitions.
-            logging.getLogger(name).filters.insert(0, self)
-
-    def detach(self) -> None:
-        for name in self._names:
-            logging.getLogger(name).removeFilter(self)
-
-
-_REFUSING_STATUS = frozenset({400, 413, 422, "INVALID_ARGUMENT"})
-"""HTTP and gRPC status for content that is never taken. Wrong addresses and keys (404, 401) may be put right."""
-_REFUSING_PHRASES = ("larger than max", "exceeds max_request_size", "Failed to encode")
-
-
-def _why(heard: Sequence[logging.LogRecord]) -> Answer:
-    """Read from the records of one failed export whether it may be repeated."""
-    if not heard:
-        return Answer(Outcome.RETRY, "no reason given")
-    # The first attempt's record names the cause, before it tells of the next attempt; the last one is the verdict.
-    reason, last = heard[0].getMessage().partition(" encountered while ")[0][:300], heard[-1]
-    arguments = last.args if isinstance(last.args, tuple) else ()
-    refused = not _REFUSING_STATUS.isdisjoint(map(_status, arguments)) or any(
-        phrase in last.getMessage() for phrase in _REFUSING_PHRASES
-    )
-    return Answer(Outcome.REFUSED if refused else Outcome.RETRY, reason)
-
-
-def _status(argument: object) -> object:
-    """Return an argument of a log record as HTTP status or as name of a gRPC status; None if it is neither."""
-    return int(argument) if isinstance(argument, int) else getattr(argument, "name", None)
-
-
 # The part that both exporters share
 
 
@@ -125,6 +65,7 @@ class _Delivery(Generic[E, T]):
         build: Callable[[], E],
         export: Callable[[E, list[T]], bool],
         name: str,
+        parts: str,
         limits: Limits | None,
         pace: Pace | None,
         grace: Grace | None,
@@ -135,9 +76,8 @@ class _Delivery(Generic[E, T]):
         self.exporter = build()
         self._useless = False
         self._inherited: list[E] = []
-        self._ear = _Ear(type(self.exporter))
-        self._ear.attach()
-        self.outbox = Outbox(self._send, name, limits, pace)
+        self._hearing = Hearing(self.exporter)
+        self.outbox = Outbox(self._send, name, limits, pace, parts=parts)
         if hasattr(os, "register_at_fork"):
             method = weakref.WeakMethod(self._start_over)
             os.register_at_fork(after_in_child=lambda: (start_over := method()) and start_over())
@@ -151,11 +91,10 @@ class _Delivery(Generic[E, T]):
     def _send(self, items: list[T]) -> Answer:
         if self._useless:
             self.exporter = self._build()
+            self._hearing.attach(self.exporter)
             self._useless = False
-        self._ear.listen()
-        if self._export(self.exporter, items):
-            return Answer(Outcome.DELIVERED)
-        return _why(self._ear.heard)
+        self._hearing.listen()
+        return self._hearing.answer(success=self._export(self.exporter, items))
 
     def _interrupt(self) -> None:
         """End a pause that the stock exporter makes between attempts of its own; it cannot be used after."""
@@ -173,7 +112,7 @@ class _Delivery(Generic[E, T]):
                 self._interrupt()
                 self.outbox.flush(left - soon)
         if self.outbox.abandon():
-            self._ear.detach()
+            self._hearing.detach()
         if not self._useless:
             self._useless = True
             self.exporter.shutdown()
@@ -261,7 +200,7 @@ class ReliableSpanExporter(SpanExporter):
         grace: Grace | None = None,
     ) -> None:
         self._delivery: _Delivery[SpanExporter, ReadableSpan] = _Delivery(
-            build, _export_spans, "spans", limits, pace, grace
+            build, _export_spans, "spans", "spans", limits, pace, grace
         )
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -307,7 +246,7 @@ class ReliableMetricExporter(MetricExporter):
         grace: Grace | None = None,
     ) -> None:
         self._delivery: _Delivery[MetricExporter, MetricsData] = _Delivery(
-            build, _export_metrics, "metric collections", limits or _METRIC_LIMITS, pace, grace
+            build, _export_metrics, "metric collections", "data points", limits or _METRIC_LIMITS, pace, grace
         )
         inner = self._delivery.exporter
         # Readers read these from the exporter; there is no public name for them.

@@ -26,7 +26,7 @@ from spanrelay.semconv.messages import write_definition, write_messages, write_p
 from spanrelay.semconv.spans import record_of
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
-from spanrelay.telemetry.projection import Ended, Started, lock_of
+from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Started, lock_of, size_of_texts
 from spanrelay.telemetry.sanitizing import sanitized_mark
 from spanrelay.tracing import default_tracing
 
@@ -336,10 +336,11 @@ Told = tuple[type[Event], bytes]
 class _Told:
     """One occasion: read once for all subscribers, each of which is given events of its own."""
 
-    __slots__ = ("_told", "content", "sampled")
+    __slots__ = ("_told", "content", "sampled", "weight")
 
-    def __init__(self, content: bool, *, sampled: bool) -> None:
+    def __init__(self, content: bool, *, sampled: bool, weight: int = ITEM_BYTES) -> None:
         self.content = content
+        self.weight = weight
         self.sampled = sampled
         self._told: list[Told] | None = None
 
@@ -388,7 +389,8 @@ class SpanEnd(_Told):
 
     def __init__(self, ended: Ended, told: Iterable[int], content: bool) -> None:
         context = ended.span.context
-        super().__init__(content, sampled=context is not None and context.trace_flags.sampled)
+        sampled = context is not None and context.trace_flags.sampled
+        super().__init__(content, sampled=sampled, weight=ended.weight + ended.payload)
         self._ended: Ended | None = ended
         self._times = tuple(told)
 
@@ -407,7 +409,8 @@ class WholeSpan(_Told):
 
     def __init__(self, span: ReadableSpan) -> None:
         context = span.get_span_context()
-        super().__init__(True, sampled=context is not None and context.trace_flags.sampled)
+        sampled = context is not None and context.trace_flags.sampled
+        super().__init__(True, sampled=sampled, weight=2 * ITEM_BYTES + size_of_texts(span.attributes or {}))
         self._span: ReadableSpan | None = span
 
     def _fields(self) -> Iterable[Fields]:

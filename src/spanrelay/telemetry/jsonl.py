@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from spanrelay._guard import guarded, losses
 from spanrelay.telemetry.events import TOLD, Event, WholeSpan
 from spanrelay.telemetry.observers import Observer, subscriber
+from spanrelay.telemetry.redirects import Reply, Route
 
 Mode: TypeAlias = Literal["append", "overwrite"]
 
@@ -24,7 +25,7 @@ BATCH_BYTES = 256 * 1024
 """A sink writes when nothing more is waiting, or when this much is."""
 
 POST_SECONDS = 3.0
-EXIT_SECONDS = 10.0
+EXIT_SECONDS = 4.0
 
 
 class Sink(Protocol):
@@ -130,7 +131,7 @@ class FileSink(_Lines):
 
 
 class HttpSink(_Lines):
-    """Posts lines to a server as `application/x-ndjson`; any 2xx is accepted.
+    """Posts lines to a server as `application/x-ndjson`; any 2xx is accepted, and redirects as `redirects` has it.
 
     Args:
         url: Where to.
@@ -143,6 +144,7 @@ class HttpSink(_Lines):
         self._url = url
         self._headers = {**(headers or {}), "Content-Type": "application/x-ndjson"}
         self._session: Any = None
+        self._route = Route()
 
     @property
     def name(self) -> str:
@@ -152,10 +154,17 @@ class HttpSink(_Lines):
     def _write(self, data: bytes) -> None:
         import requests  # with the first event, and only where there is a server
 
-        self._session = self._session or requests.Session()
-        answer = self._session.post(self._url, data=data, headers=self._headers, timeout=POST_SECONDS)
-        if not answer.ok:
-            raise ConnectionError(f"{self.name} answered {answer.status_code}")
+        session = self._session = self._session or requests.Session()
+
+        def post(url: str) -> requests.Response:
+            # Left to itself the session asks on with GET and without the lines, and sends headers to other hosts.
+            return session.post(url, data=data, headers=self._headers, timeout=POST_SECONDS, allow_redirects=False)
+
+        answer, refusal = self._route.send(
+            self._url, post, lambda answer: Reply(answer.status_code, answer.headers.get("location"))
+        )
+        if refusal or not answer.ok:
+            raise ConnectionError(refusal or f"{self.name} answered {answer.status_code}")
 
     def close(self) -> None:
         """Post what is left and hang up."""

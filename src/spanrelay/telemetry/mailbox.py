@@ -25,6 +25,9 @@ from spanrelay._guard import losses, traced
 LIMIT = 10_000
 """Occasions that may wait for one subscriber."""
 
+LIMIT_BYTES = 64 << 20
+"""What they may take in memory, about."""
+
 GATHER_SECONDS = 0.001
 """A subscriber's thread that was idle lets so much time pass before it works: waking it for each event would cost
 the thread that makes the call more than the event does."""
@@ -36,7 +39,9 @@ _log = logging.getLogger("spanrelay")
 
 
 class Occasion(Protocol):
-    """Something that happened, told as one event or several."""
+    """Something that happened, told as one event or several; `weight` is about how many bytes it takes."""
+
+    weight: int
 
     def events(self) -> Iterable[Any]:
         """The events, read when they are asked for."""
@@ -68,8 +73,10 @@ class Mailbox:
         settle: Callable[[], None] | None = None,
         *,
         limit: int = LIMIT,
+        limit_bytes: int = LIMIT_BYTES,
     ) -> None:
-        self._name, self._function, self._settle, self._limit = name, function, settle, limit
+        self._name, self._function, self._settle = name, function, settle
+        self._limit, self._limit_bytes = limit, limit_bytes
         self._failed = False
         self._begin()
         _mailboxes.add(self)
@@ -77,7 +84,7 @@ class Mailbox:
     def _begin(self) -> None:
         self._queue: queue.SimpleQueue[tuple[int, Occasion]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._put = self._delivered = 0
+        self._put = self._delivered = self._bytes = 0
         self._waiting: list[tuple[int, threading.Event]] = []
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
@@ -87,13 +94,21 @@ class Mailbox:
         waiting = self._queue
         with self._lock:
             self._put += 1
+            self._bytes += occasion.weight
             waiting.put((self._put, occasion))
             if self._thread is None:
                 self._start()
-        if waiting.qsize() > self._limit:
-            with contextlib.suppress(queue.Empty):
-                waiting.get_nowait()
-                losses.add(f"events that the subscriber {self._name!r} was too slow for")
+        while waiting.qsize() > self._limit or self._bytes > self._limit_bytes:
+            try:
+                oldest = waiting.get_nowait()[1]
+            except queue.Empty:
+                break  # what is being told is all there is
+            self._lighten(oldest)
+            losses.add(f"events that the subscriber {self._name!r} was too slow for")
+
+    def _lighten(self, occasion: Occasion) -> None:
+        with self._lock:
+            self._bytes -= occasion.weight
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name=f"spanrelay-{self._name}", daemon=True)
@@ -106,6 +121,7 @@ class Mailbox:
         loop: asyncio.AbstractEventLoop | None = None
         while (item := self._next()) is not None:
             number, occasion = item
+            self._lighten(occasion)
             for event in occasion.events():
                 loop = self._tell(event, loop)
             self._settled(number)

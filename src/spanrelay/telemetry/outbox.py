@@ -38,10 +38,19 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An outcome and, in a few words, why."""
+    """An outcome and, in a few words, why.
+
+    Attributes:
+        outcome: What became of the attempt.
+        reason: Why; of what was delivered, what the collector says about it.
+        retry_after: Seconds that the collector asks to be left in peace for.
+        rejected: How much of what was delivered the collector did not keep.
+    """
 
     outcome: Outcome
     reason: str = ""
+    retry_after: float | None = None
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,8 @@ class Pace:
 
     Attributes:
         first: Pause after the first failure; it doubles with each further one.
-        longest: The pause grows no longer.
+        longest: The pause grows no longer, unless the collector asks for more.
+        longest_asked: What the collector may ask for at most.
         jitter: Each pause is changed by up to this share of it, so that many programs do not return together.
         hopeless_failures: A parcel that failed this often …
         hopeless_after: … over this time, while others were delivered, counts as refused.
@@ -77,15 +87,16 @@ class Pace:
 
     first: float = 0.5
     longest: float = 5.0
+    longest_asked: float = 300.0
     jitter: float = 0.25
     hopeless_failures: int = 5
     hopeless_after: float = 120.0
     patience: float = 0.5
 
-    def pause(self, failures: int) -> float:
-        """Return the seconds to wait after this many failures in a row."""
+    def pause(self, failures: int, asked: float | None = None) -> float:
+        """Return the seconds to wait after this many failures in a row, and no less than the collector asked for."""
         pause = min(self.longest, self.first * 2.0 ** min(failures - 1, 16))
-        return pause * random.uniform(1 - self.jitter, 1 + self.jitter)
+        return max(pause * random.uniform(1 - self.jitter, 1 + self.jitter), min(self.longest_asked, asked or 0.0))
 
 
 _REFUSALS_BELIEVED = 16
@@ -127,12 +138,14 @@ class Outbox(Generic[T]):
 
     Items are cut into parcels by encoded size. A parcel that fails is kept and tried again after a pause; one that
     is refused is halved until the items at fault are alone, and those are dropped. Whatever is dropped is counted
-    in `losses` as `<name> not delivered to the collector`. The log gets one line when delivery starts to fail and
-    one when it works again.
+    in `losses` as `<name> not delivered to the collector`, and what the collector takes and does not keep as
+    `<parts> rejected by the collector`. The log gets one line when delivery starts to fail and one when it works
+    again.
 
     Args:
         send: Sends items; called on the thread of the outbox only, may block, may raise (counts as a failure).
         name: What the items are, in the plural, for the log and for `losses`.
+        parts: What collectors count when they reject a part of what they take; the items unless given.
         limits: Sizes of parcels and of the queue.
         pace: Pauses between attempts.
         clock: Monotonic seconds.
@@ -145,9 +158,12 @@ class Outbox(Generic[T]):
         limits: Limits | None = None,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        parts: str | None = None,
     ) -> None:
         self._send = send
         self._name = name
+        self._parts = parts or name
         self._limits = limits or Limits()
         self._pace = pace or Pace()
         self._clock = clock
@@ -165,6 +181,7 @@ class Outbox(Generic[T]):
         self._deliveries = 0
         self._retry_at = 0.0
         self._closing = False
+        self._last_try = False
         self._abandoned = False
         self._said: set[str] = set()
         self._thread: threading.Thread | None = None
@@ -232,11 +249,17 @@ class Outbox(Generic[T]):
             self._say("full", "too many %s wait for the collector; the oldest are lost", self._name)
 
     def flush(self, seconds: float) -> bool:
-        """Try again at once and wait until everything is delivered or dropped; False when time ran out."""
+        """Try again at once and wait until everything is delivered or dropped; False when time ran out.
+
+        When closed it does not wait for an attempt that would come too late.
+        """
         with self._changed:
-            self._retry_at = 0.0
+            if not self._closing:  # then it has been tried, or is about to be
+                self._retry_at = 0.0
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._items, seconds)
+            end = self._clock() + seconds
+            self._changed.wait_for(lambda: not self._items or (self._closing and self._retry_at > end), seconds)
+            return not self._items
 
     def close(self) -> None:
         """Take nothing more, and try again at once what waits. Does not wait."""
@@ -278,6 +301,7 @@ class Outbox(Generic[T]):
             # One that keeps failing must not hold up the others. `min` takes the oldest of equals.
             parcel = min(self._waiting, key=lambda parcel: parcel.failures)
             self._waiting.remove(parcel)
+            self._last_try = self._closing
             return parcel
 
     def _attempt(self, parcel: _Parcel[T]) -> Answer:
@@ -289,31 +313,38 @@ class Outbox(Generic[T]):
 
     def _settle(self, parcel: _Parcel[T], answer: Answer) -> None:
         if answer.outcome is Outcome.DELIVERED:
-            self._delivered(parcel)
+            self._delivered(parcel, answer)
         elif answer.outcome is Outcome.REFUSED or self._is_hopeless(parcel):
             self._refused(parcel, answer.reason)
         else:
-            self._failed(parcel, answer.reason)
+            self._failed(parcel, answer)
 
-    def _delivered(self, parcel: _Parcel[T]) -> None:
+    def _delivered(self, parcel: _Parcel[T], answer: Answer) -> None:
         self._forget(parcel)
         self._deliveries += 1
         self._failures = self._refusals = 0
         if "failing" in self._said:
             _log.warning("the collector takes %s again", self._name)
         self._said -= {"failing", "full"}
+        if answer.rejected:
+            most = len(parcel.entries) if self._parts == self._name else answer.rejected
+            losses.add(f"{self._parts} rejected by the collector", min(answer.rejected, most))
+            self._say("rejected", "the collector rejects some %s: %s", self._parts, answer.reason or "no reason given")
+        elif answer.reason:
+            self._say("warned", "the collector takes %s and says: %s", self._name, answer.reason)
 
-    def _failed(self, parcel: _Parcel[T], reason: str) -> None:
+    def _failed(self, parcel: _Parcel[T], answer: Answer) -> None:
         now = self._clock()
         self._failures += 1
-        # There is no time for a long pause when the process ends.
-        self._retry_at = now + self._pace.pause(1 if self._closing else self._failures)
+        # There is no time for a long pause when the process ends; what the collector asked for before counts no more.
+        asked = answer.retry_after if self._last_try or not self._closing else None
+        self._retry_at = now + self._pace.pause(1 if self._closing else self._failures, asked)
         parcel.failed_since = parcel.failed_since if parcel.failures else now
         parcel.failures += 1
         parcel.deliveries_seen = self._deliveries
         self._put_back(parcel)
         self._drop_above_limits()
-        self._say("failing", "the collector does not take %s, they wait in memory: %s", self._name, reason)
+        self._say("failing", "the collector does not take %s, they wait in memory: %s", self._name, answer.reason)
 
     def _is_hopeless(self, parcel: _Parcel[T]) -> bool:
         return (

@@ -35,7 +35,9 @@ from spanrelay.telemetry.worker import Worker
 from spanrelay.tracing import hand_over_filling, handed_over, offer
 
 _OWN = "spanrelay"
-_EXIT_SECONDS = 10.0
+EXIT_SECONDS = 4.5
+"""What the end of a process may take for all that waits, and what exporters and subscribers take of it."""
+
 T = TypeVar("T")
 _log = logging.getLogger("spanrelay")
 
@@ -47,7 +49,7 @@ class RelaySpanProcessor(SpanProcessor):
         worker: Reads finished spans for metrics and trajectories; None where neither is on.
         dialect: Attribute dialect of what is handed on.
         content: Whether messages, arguments and results are part of it.
-        pending_limit: Bytes of payload that may wait to be read.
+        pending_limit: Bytes of payload that may wait to be read; with a worker its own counts.
         told_content: Whether subscribers are told of messages, arguments and results.
     """
 
@@ -63,7 +65,7 @@ class RelaySpanProcessor(SpanProcessor):
         self.worker = worker
         self.dialect = dialect
         self.content = content
-        self.pending = Pending(pending_limit)
+        self.pending = worker.pending if worker is not None else Pending(pending_limit)
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
@@ -196,11 +198,15 @@ class RelaySpanProcessor(SpanProcessor):
 
     def shutdown(self) -> None:
         """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
+        # All at the same time: the worker writes, and subscribers are told, while exporters wait for a collector.
+        deadline = time.monotonic() + EXIT_SECONDS
         if self.worker is not None:
-            self.worker.shutdown(timeout=30.0)
-        if not mailbox.flush(_EXIT_SECONDS):
-            losses.add("waits for subscribers that did not keep up")
+            self.worker.close()
         _each(self._behind, "shutdown")
+        if not mailbox.flush(max(0.0, deadline - time.monotonic())):
+            losses.add("waits for subscribers that did not keep up")
+        if self.worker is not None:
+            self.worker.shutdown(max(0.0, deadline - time.monotonic()))
 
 
 _SILENT = frozenset(

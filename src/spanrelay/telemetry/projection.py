@@ -27,12 +27,22 @@ from spanrelay.telemetry.masking import mask_text, mask_values
 from spanrelay.telemetry.observers import Frozen, Watchers
 from spanrelay.tracing import Recorded, complete, price
 
+ITEM_BYTES = 4096
+"""What the start or the end of a span takes in memory while it waits, about, without its payload."""
+
+LEAST_BYTES = 4 << 20
+"""So much may wait whatever the limit is: spans without payload, so that their figures are recorded."""
+
 
 class Pending:
-    """How many bytes of payload wait to be read; beyond `limit` a span keeps its figures and loses its content."""
+    """How many bytes wait to be read, payloads and the rest of spans.
+
+    Beyond `limit` a span keeps its figures and loses its content; a quarter above that, it is not recorded at all.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._most = max(limit + limit // 4, LEAST_BYTES)
         self._lock = threading.Lock()
         self.size = 0
 
@@ -48,6 +58,19 @@ class Pending:
         losses.add("payloads not recorded because too many were waiting")
         recorded.forget_content()
         return 0
+
+    def admit(self, size: int) -> bool:
+        """Count `size` bytes, if there is room for them."""
+        with self._lock:
+            if self.size + size > self._most:
+                return False
+            self.size += size
+            return True
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes, whether there is room or not."""
+        with self._lock:
+            self.size += size
 
     def give_back(self, size: int) -> None:
         """Take `size` bytes off the count."""
@@ -81,7 +104,18 @@ class Ended:
             instrumentation have been sanitized by now.
     """
 
-    __slots__ = ("_face", "_frozen", "_pending", "_record", "_recorded", "_size", "attributes", "lock", "span")
+    __slots__ = (
+        "_face",
+        "_frozen",
+        "_pending",
+        "_record",
+        "_recorded",
+        "_size",
+        "attributes",
+        "lock",
+        "span",
+        "weight",
+    )
 
     def __init__(
         self, span: ReadableSpan, recorded: Recorded | None, pending: Pending, frozen: Frozen | None = None
@@ -92,10 +126,17 @@ class Ended:
         self._pending = pending
         self._size = pending.take(recorded) if recorded is not None else 0
         self.attributes: Mapping[str, Any] = span._attributes or {}
+        self.weight = ITEM_BYTES + (0 if recorded is not None else size_of_texts(self.attributes))
+        """Bytes of memory that the end takes while it waits, about, without the payload that `pending` counts."""
         self.lock = threading.RLock()
         """Held by whoever reads the record, or the attributes that are made of it."""
         self._record: SpanRecord | None = None
         self._face: Face | None = None
+
+    @property
+    def payload(self) -> int:
+        """Bytes of payload that have not been read yet."""
+        return self._size
 
     @property
     def changed(self) -> bool:
@@ -166,6 +207,11 @@ class Ended:
     def __del__(self) -> None:
         # A span that nobody read, dropped from a full queue, must not count against the limit for ever.
         self._release()
+
+
+def size_of_texts(attributes: Mapping[str, Any]) -> int:
+    """Return about how many bytes the texts among `attributes` take."""
+    return sum(len(value) for value in attributes.values() if type(value) is str)
 
 
 _locks = [threading.Lock() for _ in range(64)]

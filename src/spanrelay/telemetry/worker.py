@@ -1,10 +1,12 @@
 """The one thread that reads finished spans for metrics and trajectories, off the caller's thread.
 
-It takes spans in the order in which they start and end, and never blocks the thread that ended them.
+It takes spans in the order in which they start and end, and never blocks the thread that ended them. What waits is
+bounded in bytes: a span whose start finds no room is lost as a whole, and counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -16,7 +18,7 @@ from opentelemetry.sdk.trace import Span
 from spanrelay._guard import guarded, losses
 from spanrelay.records import SpanRecord
 from spanrelay.telemetry.observers import observation, watching
-from spanrelay.telemetry.projection import Ended, Started, record_of_start
+from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Pending, Started, record_of_start
 from spanrelay.telemetry.sanitizing import finished
 from spanrelay.tracing import Recorded, complete
 
@@ -58,7 +60,12 @@ class Sink(Protocol):
 class Worker:
     """Feeds `sink` and `measure` from a queue. Starts its thread with the first span; a fork starts anew.
 
-    With `sync` a span's end is told only once the sink has taken it in: it is the operating system's then.
+    Args:
+        make_sink: Makes the sink, on the thread; None for none.
+        measure: Called with the record of each span that has ended.
+        sync: Whether a span's end is told only once the sink has taken it in: it is the operating system's then.
+        unsampled: Whether the sink gets spans that are not sampled.
+        pending_limit: Bytes that may wait to be read; `pending` counts them.
     """
 
     def __init__(
@@ -68,7 +75,9 @@ class Worker:
         *,
         unsampled: bool = False,
         sync: bool = False,
+        pending_limit: int = 64 << 20,
     ) -> None:
+        self.pending = Pending(pending_limit)
         self._make_sink = make_sink
         self._measure = measure
         self._unsampled = unsampled
@@ -78,7 +87,8 @@ class Worker:
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
+        self._refused: set[int] = set()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -86,29 +96,48 @@ class Worker:
 
     def started(self, span: Span | Started) -> None:
         """A span has started; it is read on the worker's thread."""
-        self._put(span)
+        if self._closed:
+            return
+        if self.pending.admit(ITEM_BYTES):
+            self._put(span, ITEM_BYTES)
+        else:
+            self._refused.add(_id_of(span))
 
     def ended(self, ended: Ended) -> None:
-        """A span has ended."""
-        self._put(ended)
-        if self._sync and not self._closed and threading.current_thread() is not self._thread:
-            taken = threading.Event()
-            self._put(taken)
-            taken.wait(_SYNC_SECONDS)
+        """A span has ended. One that was there when it started has room, so that none is thought to go on for ever."""
+        identity = ended.span.context
+        if self._closed:
+            losses.add("spans ended after shutdown")
+        elif self._refused and identity is not None and identity.span_id in self._refused:
+            self._refused.discard(identity.span_id)
+            losses.add("spans not recorded because too many were waiting")
+        else:
+            self.pending.add(ended.weight)
+            self._put(ended, ended.weight)
+            if self._sync and threading.current_thread() is not self._thread:
+                self._wait()
+
+    def _wait(self) -> None:
+        """Return when all that was put so far has been handled."""
+        taken = threading.Event()
+        self._queue.put((taken, 0))
+        taken.wait(_SYNC_SECONDS)
 
     def unrecorded(self, recorded: Recorded) -> None:
         """A call has ended whose span was not recorded: it counts in metrics."""
-        if self._measure is not None:
-            self._put(_Unrecorded(recorded))
-
-    def _put(self, item: Any) -> None:
-        if self._closed:
-            if not isinstance(item, (Span, Started)):
-                losses.add("spans ended after shutdown")
+        if self._measure is None:
             return
+        if self._closed:
+            losses.add("spans ended after shutdown")
+        elif self.pending.admit(ITEM_BYTES):
+            self._put(_Unrecorded(recorded), ITEM_BYTES)
+        else:
+            losses.add("calls not measured because too many were waiting")
+
+    def _put(self, item: Any, size: int) -> None:
         if self._thread is None:
             self._start()
-        self._queue.put(item)
+        self._queue.put((item, size))
 
     def _start(self) -> None:
         with self._lock:
@@ -128,7 +157,9 @@ class Worker:
                 continue
             if item is None:
                 return
-            self._handle(item)
+            self._handle(item[0])
+            self.pending.give_back(item[1])
+            item = None  # what has been read takes no room while nothing comes
 
     def _is_dirty(self) -> bool:
         with guarded("asking for idle work"):
@@ -172,23 +203,42 @@ class Worker:
         if self._thread is None:
             return True
         flush = _Flush(timeout)
-        self._queue.put(flush)
+        self._queue.put((flush, 0))
         return flush.done.wait(timeout)
 
+    def close(self) -> None:
+        """Take nothing more, and end once everything that waits is written. Does not wait."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+
     def shutdown(self, timeout: float) -> None:
-        """Flush, stop the thread and finish the sink."""
-        if self._closed:
-            return
-        self._closed = True
-        thread = self._thread
+        """Write everything that waits, for `timeout` seconds at most, and finish the sink; count the rest as lost."""
+        self.close()
+        thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._queue.put(None)
         thread.join(timeout)
         if thread.is_alive():
-            losses.add("spans not written before exit", self._queue.qsize())
+            losses.add("spans not written before exit", self._drain())
         else:
             self._feed("finishing trajectories", lambda sink: sink.shutdown())
+
+    def _drain(self) -> int:
+        """Throw away what waits, and return how many spans have ended among it."""
+        spans = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                spans += item is not None and isinstance(item[0], Ended)
+                if item is not None and isinstance(item[0], threading.Event):
+                    item[0].set()
+        self._queue.put(None)
+        return spans
+
+
+def _id_of(span: Span | Started) -> int:
+    return (span.span if isinstance(span, Started) else span).get_span_context().span_id
 
 
 class _Unrecorded:

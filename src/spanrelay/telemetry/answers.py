@@ -1,0 +1,303 @@
+"""What collectors answer to OpenTelemetry's own OTLP exporters, which keep only whether it was a success.
+
+The one module that knows private names of those exporters; of any other exporter only the log is heard.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from spanrelay.telemetry.outbox import Answer, Outcome
+from spanrelay.telemetry.redirects import Reply, Route, shown, status_text
+
+_LONGEST = 300
+"""Characters of a collector's own words that are repeated."""
+
+_REFUSING_STATUS = frozenset({400, 413, 422, "INVALID_ARGUMENT"})
+"""HTTP and gRPC status for content that is never taken. Wrong addresses and keys (404, 401) may be put right."""
+
+_REFUSING_PHRASES = ("larger than max", "exceeds max_request_size", "Failed to encode")
+
+
+class Hearing:
+    """Hears what is answered to one stock exporter, on the thread that exports.
+
+    Args:
+        exporter: The exporter, which is changed so that its answers pass here.
+    """
+
+    def __init__(self, exporter: object) -> None:
+        self._ear = _Ear(type(exporter))
+        self._answers: list[Answer] = []
+        self._ear.attach()
+        self.attach(exporter)
+
+    def attach(self, exporter: Any) -> None:
+        """Hear another exporter of the same kind, which takes the first one's place."""
+        client: Any = getattr(exporter, "_client", None)
+        if hasattr(client, "_transport"):
+            client._transport = _Transport(client._transport, self._answers.append)
+        elif hasattr(exporter, "_stub") and client is not None:
+            stub, place = exporter._stub, shown(str(exporter._endpoint))
+            # The exporter makes a new one when the connection is lost.
+            exporter._stub = lambda channel: _Stub(stub(channel), place, self._answers.append)  # pyright: ignore[reportUnknownLambdaType]
+            exporter._client = _Stub(client, place, self._answers.append)
+
+    def listen(self) -> None:
+        """Hear the calling thread from now on, and forget what was heard."""
+        self._ear.listen()
+        self._answers.clear()
+
+    def answer(self, *, success: bool) -> Answer:
+        """Return what came of an export, given what the exporter itself says of it."""
+        taken = [answer for answer in self._answers if answer.outcome is Outcome.DELIVERED]
+        if success:
+            words = next((answer.reason for answer in taken if answer.reason), "")
+            return Answer(Outcome.DELIVERED, words, rejected=sum(answer.rejected for answer in taken))
+        if self._answers and self._answers[-1].outcome is not Outcome.DELIVERED:
+            return self._answers[-1]
+        return _why(self._ear.heard)
+
+    def detach(self) -> None:
+        """Let the log be."""
+        self._ear.detach()
+
+
+# HTTP
+
+
+class _Transport:
+    """The transport of a stock HTTP exporter: follows redirects, and tells of each answer."""
+
+    def __init__(self, inner: Any, tell: Callable[[Answer], None]) -> None:
+        self._inner = inner
+        self._tell = tell
+        self._route = Route()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float | None = None,
+        data: bytes | None = None,
+    ) -> Any:
+        """Send, and return the stock transport's result, or one that the exporter takes for a failure."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def send(target: str) -> Any:
+            left = None if deadline is None else max(0.001, deadline - time.monotonic())
+            return self._inner.request(method, target, headers=headers, timeout=left, data=data)
+
+        result, refusal = self._route.send(url, send, _reply_of)
+        answer = _heard(url, result, refusal)
+        self._tell(answer)
+        looks_taken = result.status_code is not None and 200 <= result.status_code < 400
+        return _NotTaken(answer.reason) if looks_taken and answer.outcome is not Outcome.DELIVERED else result
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def is_connection_error(self, exception: Exception | None) -> bool:
+        return self._inner.is_connection_error(exception)
+
+
+class _NotTaken:
+    """The result of a request whose status the exporter would take for success."""
+
+    status_code = None
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.error = ConnectionError(reason)
+
+    def headers(self) -> Mapping[str, str]:
+        return {}
+
+
+def _reply_of(result: Any) -> Reply:
+    return Reply(result.status_code, result.headers().get("location") if result.error is None else None)
+
+
+def _heard(url: str, result: Any, refusal: str) -> Answer:
+    """Return what the result of one request over HTTP says."""
+    if refusal:
+        return Answer(Outcome.RETRY, refusal)
+    if result.error is not None:
+        return Answer(Outcome.RETRY, f"{shown(url)} cannot be reached: {_innermost(result.error)}")
+    status, headers = int(result.status_code), result.headers()
+    answered = f"{shown(url)} answered {status_text(status)}"
+    if not 200 <= status < 300:
+        outcome = Outcome.REFUSED if status in _REFUSING_STATUS else Outcome.RETRY
+        return Answer(outcome, answered, retry_after=_retry_after(headers.get("retry-after")))
+    body, kind = result.content(), headers.get("content-type", "")
+    if "html" in kind.lower() or body.lstrip()[:1] == b"<":
+        return Answer(Outcome.RETRY, f"{answered} with a page for people, not with what a collector answers")
+    rejected, words = _partial_success(body, kind)
+    return Answer(Outcome.DELIVERED, words, rejected=rejected)
+
+
+def _innermost(error: BaseException) -> str:
+    """Return what the system or TLS said; what libraries wrap around it names the same again and again."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__ or error
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return _one_line(str(words))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Return the seconds of a `Retry-After`, given as such or as a date; None where there are none."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except (TypeError, ValueError):
+            return None
+        seconds = (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - time.time()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _partial_success(body: bytes, kind: str) -> tuple[int, str]:
+    """Return how many items the collector rejected, and its words; 0 and "" where the answer says nothing of it."""
+    if "json" in kind.lower() or body.lstrip()[:1] == b"{":
+        return _partial_success_of_json(body)
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    try:
+        # The answers of all signals have the same fields under the same numbers.
+        partial = ExportTraceServiceResponse.FromString(body).partial_success
+    except DecodeError:
+        return 0, ""  # words of a proxy, perhaps; the status says that it was taken
+    return max(0, partial.rejected_spans), _one_line(partial.error_message)
+
+
+def _partial_success_of_json(body: bytes) -> tuple[int, str]:
+    try:
+        said: Any = json.loads(body)
+        partial = said.get("partialSuccess") or said.get("partial_success") or {}
+        words = partial.get("errorMessage") or partial.get("error_message") or ""
+        counts = [int(value) for name, value in partial.items() if name.lower().startswith("rejected")]
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return 0, ""
+    return max([0, *counts]), _one_line(str(words))
+
+
+# gRPC
+
+
+class _Stub:
+    """The stub of a stock gRPC exporter: tells of each answer."""
+
+    def __init__(self, inner: Any, place: str, tell: Callable[[Answer], None]) -> None:
+        self._inner = inner
+        self._place = place
+        self._tell = tell
+
+    def Export(self, **arguments: Any) -> Any:
+        import grpc
+
+        try:
+            response = self._inner.Export(**arguments)
+        except grpc.RpcError as error:
+            self._tell(_heard_of_call(self._place, error))
+            raise
+        partial = response.partial_success
+        counts = [value for field, value in partial.ListFields() if field.name.startswith("rejected")]
+        self._tell(Answer(Outcome.DELIVERED, _one_line(partial.error_message), rejected=max([0, *counts])))
+        return response
+
+
+def _heard_of_call(place: str, error: Any) -> Answer:
+    """Return what a call over gRPC says that failed."""
+    name, details = error.code().name, _one_line(error.details() or "")
+    refused = name in _REFUSING_STATUS or any(phrase in details for phrase in _REFUSING_PHRASES)
+    reason = f"{place} answered {name}: {details}" if details else f"{place} answered {name}"
+    return Answer(Outcome.REFUSED if refused else Outcome.RETRY, reason, retry_after=_retry_info(error))
+
+
+def _retry_info(error: Any) -> float | None:
+    """Return the seconds of the `RetryInfo` that a server sends with its status; None where it sends none."""
+    from google.protobuf.message import DecodeError
+    from google.rpc.error_details_pb2 import RetryInfo
+    from google.rpc.status_pb2 import Status
+
+    info = RetryInfo()
+    for name, value in error.trailing_metadata() or ():
+        try:
+            # Servers send details of any kind in a status; a key of its own is what the stock exporter looks for.
+            if name == "google.rpc.retryinfo-bin" and info.MergeFromString(value):
+                return _seconds(info)
+            details = Status.FromString(value).details if name == "grpc-status-details-bin" else ()
+            if any(detail.Unpack(info) for detail in details):
+                return _seconds(info)
+        except (DecodeError, OverflowError, ValueError):
+            continue
+    return None
+
+
+def _seconds(info: Any) -> float:
+    return max(0.0, info.retry_delay.ToTimedelta().total_seconds())
+
+
+# What is only in the log
+
+
+class _Ear(logging.Filter):
+    """Hears what a stock exporter logs on the sending thread, and keeps it out of the log.
+
+    What fails before anything is sent is told nowhere else; and the log would tell of every attempt.
+    """
+
+    def __init__(self, owner: type) -> None:
+        super().__init__()
+        self._names = {kind.__module__ for kind in owner.__mro__ if kind.__module__ != "builtins"}
+        self._thread: int | None = None
+        self.heard: list[logging.LogRecord] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if threading.get_ident() != self._thread:
+            return True
+        self.heard.append(record)
+        return False
+
+    def listen(self) -> None:
+        self._thread = threading.get_ident()
+        self.heard.clear()
+
+    def attach(self) -> None:
+        for name in self._names:
+            # In front: the gRPC exporter's own filter hides repetitions.
+            logging.getLogger(name).filters.insert(0, self)
+
+    def detach(self) -> None:
+        for name in self._names:
+            logging.getLogger(name).removeFilter(self)
+
+
+def _why(heard: Sequence[logging.LogRecord]) -> Answer:
+    """Read from the records of one failed export whether it may be repeated."""
+    if not heard:
+        return Answer(Outcome.RETRY, "no reason given")
+    # The first attempt's record names the cause, before it tells of the next attempt; the last one is the verdict.
+    reason, last = heard[0].getMessage().partition(" encountered while ")[0], heard[-1]
+    refused = any(phrase in last.getMessage() for phrase in _REFUSING_PHRASES)
+    return Answer(Outcome.REFUSED if refused else Outcome.RETRY, _one_line(reason))
+
+
+def _one_line(words: str) -> str:
+    return " ".join(words.split())[:_LONGEST]

@@ -1,0 +1,201 @@
+"""Ends that Python's own exit does not see: by SIGTERM, where nobody else handles it, and of children that were killed.
+
+The work is done on a thread of its own and for a limited time, because what a signal interrupts may hold locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from spanrelay._guard import guarded
+from spanrelay.config import Settings
+
+SECONDS = 6.0
+"""The longest that the end of the process is put off; finishing takes no more than about 5 s by itself."""
+
+_SECONDS_FOR_CHILDREN = 1.0
+"""What the trajectories of children that were killed may add to that."""
+
+_AGAIN = 0.05
+"""Seconds after which a thread that has not heard a signal is sent it again."""
+
+_FIRST_PROCESS = 1
+"""The process that a container starts with; no signal that it does not handle ends it, not even one of its own."""
+
+
+class _Forking(threading.local):
+    """What a thread that forks remembers of its signals."""
+
+    mask: set[int] | None = None
+
+
+class _End:
+    """What there is to do: `finish` at the end, and `flush` where the process goes on; and how far it is."""
+
+    def __init__(self) -> None:
+        self.finish: Callable[[], object] = bool
+        self.flush: Callable[[], object] = bool
+        self.handled = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Know nothing: a child begins so."""
+        self.finishing = self.watched = self.begun = False
+        self.asked: int | None = None
+
+
+_end = _End()
+_forking = _Forking()
+
+
+def does(finish: Callable[[], object], flush: Callable[[], object]) -> None:
+    """Say what SIGTERM is to do before it ends the process, and what where it does not end it."""
+    _end.finish, _end.flush = finish, flush
+
+
+def handle() -> bool:
+    """Handle SIGTERM from now on, unless somebody does already; False off the main thread, where none can be."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and hasattr(os, "fork"):
+        signal.signal(signal.SIGTERM, _on_signal)
+        if not _end.handled:
+            _end.handled = True
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+        if "--multiprocessing-fork" in sys.orig_argv:
+            _watch()
+    return True
+
+
+@contextlib.contextmanager
+def finishing() -> Generator[None]:
+    """Let a SIGTERM that comes within the block, in which everything is finished, end the process after it."""
+    _end.finishing = True
+    try:
+        yield
+    finally:
+        _end.finishing = False
+        if _end.asked is not None:
+            _kill(_end.asked)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    chained = signal.getsignal(number) is not _on_signal
+    if chained or os.getpid() == _FIRST_PROCESS:
+        _do(_end.flush)  # somebody else handles it and passed it on, or nothing would come of it
+        return
+    if _end.begun:
+        return  # the watcher was too eager
+    _end.begun = True
+    if not _end.watched:
+        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
+    if _end.finishing:
+        _end.asked = number
+        return
+    _do(_end.finish)
+    _kill(number)
+
+
+def _kill(number: int) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+# Forks. Pools end their workers as soon as the last result is there, and wait for ever for one that has not heard.
+
+
+def _before_fork() -> None:
+    # Python forgets a signal that the child gets before it knows that it is one.
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _after_fork() -> None:
+    if _forking.mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+        _forking.mask = None
+
+
+def _in_child() -> None:
+    if _end.watched:
+        signal.set_wakeup_fd(-1)  # its other end is the parent's
+    _end.begin()
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.register_after_fork(util, _watch)
+    _after_fork()
+
+
+def _watch(_: object = None) -> None:
+    """Make sure that a worker of multiprocessing hears SIGTERM.
+
+    A signal that comes just before a system call that waits does not interrupt it, and Python handles it after that:
+    in a worker without work, never.
+    """
+    if _end.watched or signal.getsignal(signal.SIGTERM) is not _on_signal:
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    if before != -1:
+        signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        os.close(reader)
+        os.close(writer)
+        return
+    _end.watched = True
+    threading.Thread(target=_wake, args=(reader,), name="spanrelay-watcher", daemon=True).start()
+
+
+def _wake(reader: int) -> None:
+    while (heard := os.read(reader, 1)) and heard[0] != signal.SIGTERM:
+        pass
+    main = threading.main_thread().ident
+    while main is not None and not _end.begun and signal.getsignal(signal.SIGTERM) is _on_signal:
+        signal.pthread_kill(main, signal.SIGTERM)
+        time.sleep(_AGAIN)
+
+
+def _do(work: Callable[[], object]) -> None:
+    if not _within(SECONDS, work):
+        # Not through sys.stderr, whose lock may be held by what was interrupted.
+        os.write(2, b"spanrelay: SIGTERM ended the program before everything could be sent and written\n")
+
+
+def _within(seconds: float, work: Callable[[], object]) -> bool:
+    """Do `work` on a thread of its own; False where it takes longer than `seconds`."""
+    thread = threading.Thread(target=work, name="spanrelay-end", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending, and everything has been done
+        return True
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def finish_children(settings: Settings) -> None:
+    """Finish the trajectories whose process has died, children of this one that were killed for instance."""
+    folder = Path(settings.trajectory_directory)
+    if "off" in (settings.trajectories, settings.content) or is_worker() or not any(folder.glob("*.atif.part")):
+        return
+    from spanrelay.trajectory.sinks import recover
+
+    def work() -> None:
+        with guarded("finishing trajectories of processes that were killed"):
+            recover(folder)
+
+    _within(_SECONDS_FOR_CHILDREN, work)  # what is too much is left to the next run
+
+
+def is_worker() -> bool:
+    """Whether multiprocessing started this process."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None

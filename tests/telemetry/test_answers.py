@@ -1,0 +1,399 @@
+"""What a collector answers is believed word for word: redirects, pages for people, partial success, and pauses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from email.utils import formatdate
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from tests.telemetry.otlp_server import OtlpServer, Reply, Script, free_port
+from tests.telemetry.test_delivery import BRISK, LOST, await_failure, spans
+
+from spanrelay._guard import losses
+from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.telemetry.outbox import Pace
+from spanrelay.telemetry.redirects import MOST, Route
+from spanrelay.telemetry.redirects import Reply as Head
+
+REJECTED = "spans rejected by the collector"
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+JSON = {"Content-Type": "application/json"}
+
+Serve = Callable[[Script], OtlpServer]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    servers: list[OtlpServer] = []
+
+    def make(script: Script) -> OtlpServer:
+        servers.append(OtlpServer(script))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def exporter_to(url: str, *, pace: Pace = BRISK, grace: float = 0.2, **options: object) -> ReliableSpanExporter:
+    def build() -> OTLPSpanExporter:
+        return OTLPSpanExporter(f"{url}/v1/traces", timeout=0.5, **options)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    return ReliableSpanExporter(build, pace=pace, grace=Grace(grace))
+
+
+# Redirects
+
+
+def moving(status: int, location: Callable[[OtlpServer], str]) -> tuple[Script, list[OtlpServer]]:
+    """A script that redirects from `/v1/traces`, and the list in which it looks for its server."""
+    servers: list[OtlpServer] = []
+
+    def script(body: bytes) -> Reply:
+        if servers[0].asked[-1] != "/v1/traces":
+            return 200
+        return status, {"Location": location(servers[0])}
+
+    return script, servers
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_keeps_the_body_is_followed_on_the_same_host(serve: Serve, status: int) -> None:
+    script, servers = moving(status, lambda server: f"{server.url}/moved")
+    servers.append(serve(script))
+    exporter = exporter_to(servers[0].url, headers={"x-key": "secret"})
+    for _ in range(2):
+        exporter.export(spans(300))
+        assert exporter.force_flush()
+    exporter.shutdown()
+    assert [path for path, _ in servers[0].accepted] == ["/moved"] * 2
+    assert servers[0].headers["x-key"] == "secret"
+    again = ["/moved"] if status == 308 else ["/v1/traces", "/moved"]
+    assert servers[0].asked == ["/v1/traces", "/moved", *again]
+    assert losses.take() == {}
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_that_is_not_followed_is_said_and_its_spans_are_counted(
+    serve: Serve, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = serve(lambda body: 200)
+    server = serve(lambda body: (status, {"Location": f"http://user:word@localhost:{other.port}/v1/traces?key=1"}))
+    exporter = exporter_to(server.url)
+    exporter.export(spans(300))
+    await_failure(exporter)
+    exporter.shutdown()
+    assert other.asked == []
+    assert losses.take() == {LOST: 300}
+    [said] = caplog.messages
+    assert f"{server.url}/v1/traces answered {status} " in said
+    assert f"a redirect to http://localhost:{other.port}/v1/traces, " in said
+    assert "word" not in said
+    assert "key=1" not in said
+
+
+@pytest.mark.parametrize("reply", [300, 304, 307, (308, {"Location": "http://["}), (307, {"Location": "ftp://x/"})])
+def test_a_redirect_to_nowhere_is_no_delivery(serve: Serve, reply: Reply) -> None:
+    exporter = exporter_to(serve(lambda body: reply).url)
+    exporter.export(spans(3))
+    await_failure(exporter)
+    exporter.shutdown()
+    assert losses.take() == {LOST: 3}
+
+
+def test_a_redirect_in_a_circle_ends(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(lambda body: (307, {"Location": "/v1/traces"}))
+    exporter = exporter_to(server.url, pace=Pace(first=3600, longest=3600))
+    exporter.export(spans(3))
+    await_failure(exporter)
+    assert len(server.asked) == MOST + 1
+    assert f"redirects more than {MOST} times" in caplog.text
+    exporter.shutdown()
+    assert losses.take() == {LOST: 3}
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "then"),
+    [
+        ("http://c:4318/v1/traces", "https://c/v1/traces", "https://c/v1/traces"),
+        ("https://me:word@c/v1", "https://you@c/v2", "https://me:word@c/v2"),
+        ("https://c/v1/traces", "traces/", "https://c/v1/traces/"),
+        ("https://c/v1/traces", "http://c/v1/traces", None),
+        ("https://c/v1/traces", "https://d/v1/traces", None),
+    ],
+)
+def test_a_redirect_leads_to_the_same_host_and_never_out_of_encryption(
+    url: str, location: str, then: str | None
+) -> None:
+    asked: list[str] = []
+
+    def request(target: str) -> Head:
+        asked.append(target)
+        return Head(307, location) if len(asked) == 1 else Head(200, None)
+
+    _, refusal = Route().send(url, request, lambda head: head)
+    assert asked == ([url, then] if then else [url])
+    assert bool(refusal) is (then is None)
+
+
+def test_what_has_moved_for_good_is_asked_at_its_old_place_again_when_the_new_one_fails(serve: Serve) -> None:
+    replies = iter([(308, {"Location": "/moved"}), 200, 503, 200])
+    server = serve(lambda body: next(replies))
+    exporter = exporter_to(server.url)
+    for _ in range(2):
+        exporter.export(spans(3))
+        assert exporter.force_flush()
+    exporter.shutdown()
+    assert server.asked[:3] == ["/v1/traces", "/moved", "/moved"]
+
+
+# Answers that are none
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "text/plain"])
+def test_a_page_for_people_is_no_delivery(serve: Serve, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve(lambda body: (200, {"Content-Type": kind}, b"\n<!doctype html><title>Log in</title>"))
+    exporter = exporter_to(server.url)
+    exporter.export(spans(3))
+    await_failure(exporter)
+    exporter.shutdown()
+    assert losses.take() == {LOST: 3}
+    assert "answered 200 OK with a page for people, not with what a collector answers" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(201, 202, 203, 204),
+        (200, JSON, b"{}"),
+        (200, JSON, b"[1, {"),
+        (200, JSON, b'{"partialSuccess": {"rejectedSpans": "many"}}'),
+        (200, {"Content-Type": "text/plain"}, b"OK, thank you"),
+        (200, PROTOBUF, trace_service_pb2.ExportTraceServiceResponse().SerializeToString()),
+    ],
+)
+def test_what_says_success_in_other_words_is_a_delivery(serve: Serve, reply: Reply) -> None:
+    server = serve(lambda body: reply)
+    exporter = exporter_to(server.url)
+    exporter.export(spans(3))
+    assert exporter.force_flush()
+    exporter.shutdown()
+    assert len(server.asked) == 1
+    assert losses.take() == {}
+
+
+def test_a_collector_that_is_away_is_told_of_in_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    exporter = exporter_to(f"http://user:word@127.0.0.1:{port}")
+    exporter.export(spans(1))
+    await_failure(exporter)
+    exporter.shutdown()
+    assert caplog.messages == [
+        "the collector does not take spans, they wait in memory: "
+        f"http://127.0.0.1:{port}/v1/traces cannot be reached: Connection refused"
+    ]
+    assert losses.take() == {LOST: 1}
+
+
+# Partial success
+
+
+def response(rejected: int, words: str) -> trace_service_pb2.ExportTraceServiceResponse:
+    partial = trace_service_pb2.ExportTracePartialSuccess(rejected_spans=rejected, error_message=words)
+    return trace_service_pb2.ExportTraceServiceResponse(partial_success=partial)
+
+
+def in_protobuf(rejected: int, words: str) -> Reply:
+    return 200, PROTOBUF, response(rejected, words).SerializeToString()
+
+
+def in_json(rejected: int, words: str) -> Reply:
+    partial = {"rejectedSpans": str(rejected), "errorMessage": words}
+    return 200, JSON, json.dumps({"partialSuccess": partial}).encode()
+
+
+def in_gzip(rejected: int, words: str) -> Reply:
+    body = gzip.compress(response(rejected, words).SerializeToString())
+    return 200, {**PROTOBUF, "Content-Encoding": "gzip"}, body
+
+
+@pytest.mark.parametrize("answer", [in_protobuf, in_json, in_gzip])
+def test_what_the_collector_rejects_is_counted_and_said_once(
+    serve: Serve, answer: Callable[[int, str], Reply], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda body: answer(5, "too\nold"))
+    exporter = exporter_to(server.url)
+    for _ in range(2):
+        exporter.export(spans(300))
+        assert exporter.force_flush()
+    exporter.shutdown()
+    assert len(server.asked) == 2
+    assert losses.take() == {REJECTED: 10}
+    assert caplog.messages == ["the collector rejects some spans: too old"]
+
+
+def test_a_warning_of_a_collector_that_keeps_everything_is_said_once(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda body: in_protobuf(0, "use a newer protocol"))
+    exporter = exporter_to(server.url)
+    for _ in range(2):
+        exporter.export(spans(3))
+        assert exporter.force_flush()
+    exporter.shutdown()
+    assert losses.take() == {}
+    assert caplog.messages == ["the collector takes spans and says: use a newer protocol"]
+
+
+def measured(build: Callable[[], OTLPMetricExporter | GrpcMetricExporter]) -> None:
+    """Export one sum."""
+    exporter = ReliableMetricExporter(build, pace=BRISK, grace=Grace(20))
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=float("inf"))
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    provider.get_meter("test").create_counter("calls").add(1)
+    reader.collect()
+    assert exporter.force_flush()
+    provider.shutdown()
+
+
+def test_data_points_that_the_collector_rejects_are_counted(serve: Serve) -> None:
+    server = serve(lambda body: in_protobuf(1, "no such metric"))
+    measured(lambda: OTLPMetricExporter(f"{server.url}/v1/metrics"))
+    assert losses.take() == {"data points rejected by the collector": 1}
+
+
+class GrpcCollector(trace_service_pb2_grpc.TraceServiceServicer, metrics_service_pb2_grpc.MetricsServiceServicer):
+    """Rejects five spans and a data point of each request, after refusing the first with `trailer`."""
+
+    def __init__(self, trailer: tuple[str, bytes] | None = None) -> None:
+        self._trailer = trailer
+        self.asked = 0
+        self._server = grpc.server(futures.ThreadPoolExecutor(2))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self, self._server)
+        self.place = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def Export(self, request: object, context: grpc.ServicerContext) -> object:
+        self.asked += 1
+        if self._trailer is not None and self.asked == 1:
+            context.set_trailing_metadata((self._trailer,))
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
+            return response(5, "too old")
+        partial = metrics_service_pb2.ExportMetricsPartialSuccess(rejected_data_points=1)
+        return metrics_service_pb2.ExportMetricsServiceResponse(partial_success=partial)
+
+    def close(self) -> None:
+        self._server.stop(None).wait()
+
+
+def test_what_is_rejected_over_grpc_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    collector = GrpcCollector()
+    exporter = ReliableSpanExporter(lambda: GrpcSpanExporter(collector.place, insecure=True), pace=BRISK)
+    exporter.export(spans(300))
+    assert exporter.force_flush()
+    exporter.shutdown()
+    measured(lambda: GrpcMetricExporter(collector.place, insecure=True))
+    collector.close()
+    assert losses.take() == {REJECTED: 5, "data points rejected by the collector": 1}
+    assert caplog.messages == [
+        "the collector rejects some spans: too old",
+        "the collector rejects some data points: no reason given",
+    ]
+
+
+# Pauses that the collector asks for
+
+
+def retry_at(exporter: ReliableSpanExporter) -> float:
+    """The seconds from now to the next attempt."""
+    return exporter._delivery.outbox._retry_at - time.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("after", "least", "most"),
+    [
+        ("100", 90, 100),
+        (formatdate(time.time() + 200, usegmt=True), 20, 200),
+        ("86400", 290, 300),
+        ("soon", 0, 1),
+        ("-5", 0, 1),
+        ("nan", 0, 1),
+    ],
+    ids=["seconds", "date", "a day", "a word", "the past", "no number"],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_pause_that_a_collector_asks_for_is_made(
+    serve: Serve, status: int, after: str, least: float, most: float
+) -> None:
+    server = serve(lambda body: (status, {"Retry-After": after}))
+    exporter = exporter_to(server.url)
+    exporter.export(spans(3))
+    await_failure(exporter)
+    assert retry_at(exporter) <= most
+    assert retry_at(exporter) >= least - 1 if least else True
+    exporter.shutdown()
+    assert losses.take() == {LOST: 3}
+
+
+def test_the_end_tries_once_more_and_does_not_wait_for_a_pause_that_is_too_long(serve: Serve) -> None:
+    server = serve(lambda body: (429, {"Retry-After": "100"}))
+    exporter = exporter_to(server.url, grace=90)
+    exporter.export(spans(3))
+    await_failure(exporter)
+    done = threading.Event()
+    threading.Thread(target=lambda: (exporter.shutdown(), done.set())).start()
+    assert done.wait(60)
+    assert len(server.asked) == 2
+    assert losses.take() == {LOST: 3}
+
+
+def info(seconds: int) -> RetryInfo:
+    return RetryInfo(retry_delay=Duration(seconds=seconds))
+
+
+def in_status(seconds: int) -> tuple[str, bytes]:
+    detail = AnyMessage()
+    detail.Pack(info(seconds))
+    return "grpc-status-details-bin", Status(code=8, message="busy", details=[detail]).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "trailer", [in_status(100), ("google.rpc.retryinfo-bin", info(100).SerializeToString())], ids=["details", "own key"]
+)
+def test_the_pause_that_a_grpc_collector_asks_for_is_made(
+    trailer: tuple[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = GrpcCollector(trailer)
+    exporter = ReliableSpanExporter(
+        lambda: GrpcSpanExporter(collector.place, insecure=True, timeout=0.5), pace=BRISK, grace=Grace(20)
+    )
+    with caplog.at_level(logging.WARNING):
+        exporter.export(spans(3))
+        await_failure(exporter)
+    assert 90 < retry_at(exporter) <= 100
+    assert f"{collector.place} answered RESOURCE_EXHAUSTED: busy" in caplog.messages[0]
+    assert exporter.force_flush()
+    exporter.shutdown()
+    collector.close()
+    assert losses.take() == {REJECTED: 3}

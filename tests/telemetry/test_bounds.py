@@ -1,0 +1,120 @@
+"""What waits is bounded in bytes, what finds no room is counted in spans, and the end does not wait for a slow disk."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from spanrelay._guard import losses
+from spanrelay.records import SpanRecord
+from spanrelay.telemetry import processor as processors
+from spanrelay.telemetry.mailbox import Mailbox
+from spanrelay.telemetry.processor import RelaySpanProcessor
+from spanrelay.telemetry.projection import ITEM_BYTES, LEAST_BYTES, Pending
+from spanrelay.telemetry.worker import Worker
+
+ROOM = LEAST_BYTES // ITEM_BYTES
+
+
+class Slow:
+    """A sink that takes nothing in before it is let go."""
+
+    dirty = False
+
+    def __init__(self) -> None:
+        self.busy, self.go = threading.Event(), threading.Event()
+        self.open: set[int] = set()
+        self.ended = 0
+
+    def start(self, record: SpanRecord) -> None:
+        self.busy.set()
+        self.go.wait(60)
+        self.open.add(record.span_id)
+
+    def end(self, record: SpanRecord) -> None:
+        self.open.remove(record.span_id)
+        self.ended += 1
+
+    def idle(self) -> None: ...
+
+    def flush(self, timeout: float, /) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+
+def recorded(sink: Slow, count: int, **attributes: str) -> tuple[Worker, RelaySpanProcessor, InMemorySpanExporter]:
+    """Make spans that a worker with little room is fed with while its sink is slow."""
+    worker = Worker(lambda: sink, None, pending_limit=1)
+    relay, exported = RelaySpanProcessor(worker), InMemorySpanExporter()
+    relay.add_span_processor(SimpleSpanProcessor(exported))
+    provider = TracerProvider()
+    provider.add_span_processor(relay)
+    tracer = provider.get_tracer("somebody")
+    for _ in range(count):
+        tracer.start_span("s", attributes=attributes).end()
+    assert sink.busy.wait(60)
+    return worker, relay, exported
+
+
+@pytest.mark.parametrize(("text", "taken"), [("", ROOM // 2), ("x" * 2 * ITEM_BYTES, ROOM // 4)])
+def test_spans_that_find_no_room_are_lost_as_a_whole_and_exported_all_the_same(text: str, taken: int) -> None:
+    sink = Slow()
+    worker, _, exported = recorded(sink, 5000, text=text)
+    assert abs(worker.pending.size - LEAST_BYTES) <= 4 * ITEM_BYTES
+    sink.go.set()
+    worker.shutdown(60)
+    lost = losses.take()["spans not recorded because too many were waiting"]
+    assert (sink.ended + lost, sink.open) == (5000, set())
+    assert abs(sink.ended - taken) <= 2
+    assert worker.pending.size == 0
+    assert len(exported.get_finished_spans()) == 5000
+
+
+def test_what_is_not_written_before_the_end_is_counted_in_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors, "EXIT_SECONDS", 0.05)
+    sink = Slow()
+    _, relay, _ = recorded(sink, 100)
+    relay.shutdown()
+    assert losses.take() == {"spans not written before exit": 100}
+    sink.go.set()
+
+
+def test_room_is_there_again_once_something_has_been_read() -> None:
+    pending = Pending(LEAST_BYTES * 4)
+    most = LEAST_BYTES * 5
+    assert pending.admit(most)
+    assert not pending.admit(1)
+    pending.give_back(1)
+    assert pending.admit(1)
+
+
+class Heavy:
+    """An occasion without events that takes some bytes."""
+
+    weight = 100
+
+    def events(self) -> list[Any]:
+        return ["event"]
+
+
+def test_a_slow_subscriber_loses_the_oldest_beyond_a_number_of_bytes() -> None:
+    busy, go = threading.Event(), threading.Event()
+
+    def hang(event: object) -> None:
+        busy.set()
+        go.wait(60)
+
+    box = Mailbox("slow", hang, limit_bytes=1000)
+    box.put(Heavy())
+    assert busy.wait(60)
+    for _ in range(15):
+        box.put(Heavy())
+    assert losses.take() == {"events that the subscriber 'slow' was too slow for": 5}
+    go.set()
+    assert box.flush(60)
+    assert box._bytes == 0
