@@ -108,6 +108,7 @@ def test_what_is_put_in_force_is_shown_in_order_and_without_secrets(capsys: Any)
         "    ├── tools.deny = ['delete_*']",
         "    ├── tools.offered = 'pass'",
         "    ├── tools.refused = 'raise'",
+        "    ├── tools.unnamed = 'refuse'",
         "    └── on_unguarded = 'warn'",
         "mine.toml  on failure: warn",
         "└── words",

@@ -16,7 +16,7 @@ from spanrelay.records import JSON, Usage
 
 @dataclass(slots=True)
 class Names:
-    """Glob patterns of names, compared without regard to case. Without `allow`, all names are allowed."""
+    """Glob patterns of names, compared as people mean them. Without `allow`, all names are allowed."""
 
     allow: list[str] | None = None
     deny: list[str] = field(default_factory=list[str])
@@ -26,11 +26,13 @@ class Names:
 class Tools(Names):
     """As `Names`; what becomes of a request that offers a refused function to the model, and of its execution.
 
-    `refused`: the execution raises, or answers with the reason, for the model to read.
+    `refused`: the execution raises, or answers with the reason, for the model to read. `unnamed`: what becomes of
+    an offer of tools by names that the request does not say (MCP servers without `allowed_tools`, stored prompts).
     """
 
     offered: Literal["pass", "remove", "refuse"] = "pass"
     refused: Literal["raise", "answer"] = "raise"
+    unnamed: Literal["refuse", "pass"] = "refuse"
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     found = [*_bad_amounts(config.session, "session"), *_bad_amounts(config.process, "process")]
     for names, key in ((config.tools, "tools"), (config.models, "models")):
         for list_name in ("allow", "deny"):
-            if "" in (getattr(names, list_name) or ()):
+            if any(not glob.strip() for glob in getattr(names, list_name) or ()):
                 found.append(Diagnostic("has an empty pattern", "remove it, or write '*'", f"{key}.{list_name}"))
     for pattern, parameters in config.parameters.items():
         if not parameters.told():
