@@ -14,9 +14,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
 from spanrelay._guard import broke_in
-from spanrelay.errors import GuardrailRejected, MiddlewareError
+from spanrelay.errors import GuardrailRejected, MiddlewareError, SpanRelayError
 from spanrelay.pipeline.call import Call, Response
-from spanrelay.pipeline.middleware import Chain, Frame, Middleware, policy_context
+from spanrelay.pipeline.middleware import CALLED, Chain, Frame, Middleware, policy_context
 from spanrelay.pipeline.rewriting import rewriting
 from spanrelay.pipeline.stream import Tap
 from spanrelay.records import SpanRecord, ToolResult
@@ -144,19 +144,14 @@ def _refusal(call: Call, refusal: GuardrailRejected) -> ToolResult:
 def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
     for entry in chain.requests:
         edited = yield from _ask(entry, call, frame)
-        if isinstance(edited, dict):
-            cast("Any", call).wire = edited
-        elif edited is not None:
-            _replace_request(entry, call, edited)
+        try:
+            if edited is not None:
+                call.edit(edited)
+            call.check_whole()
+        except MiddlewareError as error:
+            raise MiddlewareError(f"request intercept {entry.name!r}: {error}") from None
         if entry.stop:
             return
-
-
-def _replace_request(entry: Middleware, call: Call, edited: Any) -> None:
-    try:
-        cast("Any", call).request = edited
-    except MiddlewareError as error:
-        raise MiddlewareError(f"request intercept {entry.name!r}: {error}") from None
 
 
 def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -181,7 +176,7 @@ def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
             if reason is not None:
                 span.set_attribute(names.GUARDRAIL_VERDICT_REASON, reason)
     except BaseException as error:
-        told = describe_error(error)
+        told = describe_error(error.__cause__ if isinstance(error, MiddlewareError) and error.__cause__ else error)
         span.set_status(StatusCode.ERROR, told.message or told.type)
         span.set_attribute(names.ERROR_TYPE, told.type)
         raise
@@ -204,17 +199,24 @@ def _guardrail_span(entry: Middleware, call: Call) -> Span:
 
 
 def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
-    """Run a function that answers at once or with an awaitable."""
+    """Run a function that answers at once or with an awaitable.
+
+    It has other words for a refusal, so what it raises is a fault of its own. Running out of stack or memory is not.
+    """
     frame.running = entry
     try:
         answer = entry.function(call)
         if inspect.isawaitable(answer):
             answer = yield Wait(answer, entry, policy_context(call, frame))
-    except Exception as error:
-        add_note = getattr(error, "add_note", None)  # from Python 3.11 on
-        if add_note is not None and not isinstance(error, (GuardrailRejected, MiddlewareError)) and not broke_in(error):
-            add_note(f"raised by the {entry.family} middleware {entry.name!r} of SpanRelay, so the call is refused")
+    except (SpanRelayError, RecursionError, MemoryError):
         raise
+    except Exception as error:
+        if broke_in(error):
+            raise
+        whose, told = f"{CALLED[entry.family]} {entry.name!r}", describe_error(error)
+        raise MiddlewareError(
+            f"{whose} raised {type(error).__name__}, so the call is refused: {told.message}"
+        ) from error
     finally:
         frame.running = None
     return answer
@@ -239,6 +241,10 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             effect = steps.send(value) if error is None else steps.throw(error)
         except StopIteration as stop:
             return _answer_of(entry, stop.value, last, call)
+        except Exception as raised:
+            if raised is not error and not broke_in(raised):
+                _note(entry, raised)
+            raise
         finally:
             frame.running = None
         value, error = None, None
@@ -252,6 +258,14 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             raise
         except BaseException as raised:
             error = raised
+
+
+def _note(entry: Middleware, error: Exception) -> None:
+    """Say whose exception it is that an execution intercept raises, which is its way to refuse; it stays what it is."""
+    note = f"raised by the execution intercept {entry.name!r} of SpanRelay"
+    add_note = getattr(error, "add_note", None)  # from Python 3.11 on
+    if add_note is not None and not isinstance(error, SpanRelayError) and note not in getattr(error, "__notes__", ()):
+        add_note(note)
 
 
 def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
@@ -305,6 +319,7 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         yield from _judge(call, chain, frame)
     if call.beside and call.streams and not chain.buffered:
         raise MiddlewareError(_TOGETHER)
+    call.check_whole()
     call.root.sends += 1
     if chain.streams:
         call.rewriting = rewriting(chain.streams, policy_context(call, frame))

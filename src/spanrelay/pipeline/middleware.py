@@ -63,13 +63,14 @@ class Middleware:
         return registered.add(self) if scope is None else scope.own(self)
 
 
-_CALLED: dict[Family, str] = {
+CALLED: dict[Family, str] = {
     "request": "request intercept",
     "guardrail": "guardrail",
     "execution": "execution intercept",
     "stream": "stream intercept",
     "gate": "gate",
 }
+"""What each family is called in what people read."""
 _OPTIONS: dict[Family, frozenset[str]] = {
     "request": frozenset({"name", "kinds", "priority", "timeout", "stop"}),
     "guardrail": frozenset({"name", "kinds", "priority", "timeout", "answers"}),
@@ -81,7 +82,7 @@ _OPTIONS: dict[Family, frozenset[str]] = {
 
 def _check_options(family: Family, options: dict[str, Any]) -> None:
     """Refuse at the declaration what would else bite at the first call, or never."""
-    called = _CALLED[family]
+    called = CALLED[family]
     for name, value in options.items():
         if name not in _OPTIONS[family]:
             near = difflib.get_close_matches(name, _OPTIONS[family], 1)
@@ -97,7 +98,7 @@ def _check_options(family: Family, options: dict[str, Any]) -> None:
 
 
 def _check_step(family: Family, step: Any) -> None:
-    called = _CALLED[family]
+    called = CALLED[family]
     if not callable(step):
         raise TypeError(f"a {called} is a function, not {step!r}; options are given by name, as in kinds=['llm']")
     generates = inspect.isgeneratorfunction(step) or inspect.isasyncgenfunction(step)

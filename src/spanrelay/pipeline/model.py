@@ -211,6 +211,27 @@ class ModelCall(Call):
         self._wire = value
         self._request = None
 
+    def edit(self, request: Any) -> None:
+        """Take a `ModelRequest`, or the provider's JSON as a mapping."""
+        if isinstance(request, Mapping):
+            self.wire = cast("Mapping[str, Any]", request)
+        else:
+            self.request = request
+
+    def check_whole(self) -> None:
+        """Look whether the JSON that policy made has what the application's had and the API requires."""
+        wire = self._wire
+        if wire is None:
+            return
+        for keys in self.codec.required:
+            if not any(wire.get(key) is not None for key in keys) and any(
+                self.original.get(key) is not None for key in keys
+            ):
+                raise MiddlewareError(
+                    f"policy left a request without {' or '.join(map(repr, keys))}, which its API requires; "
+                    "return the changed record, or `call.wire` whole"
+                )
+
     @property
     def streams(self) -> bool:
         """Whether the answer is known to come as a stream."""
