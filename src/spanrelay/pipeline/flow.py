@@ -19,6 +19,7 @@ from spanrelay.pipeline.call import Call, Response
 from spanrelay.pipeline.middleware import CALLED, Chain, Frame, Middleware, policy_context
 from spanrelay.pipeline.rewriting import rewriting
 from spanrelay.pipeline.stream import Tap
+from spanrelay.pipeline.trial import would_change, would_fail, would_refuse
 from spanrelay.records import SpanRecord, ToolResult
 from spanrelay.semconv import names
 from spanrelay.tracing import describe_error
@@ -143,6 +144,9 @@ def _refusal(call: Call, refusal: GuardrailRejected) -> ToolResult:
 
 def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
     for entry in chain.requests:
+        if entry.on_trial:
+            yield from _try_edit(entry, call, frame)
+            continue
         edited = yield from _ask(entry, call, frame)
         try:
             if edited is not None:
@@ -152,6 +156,27 @@ def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
             raise MiddlewareError(f"request intercept {entry.name!r}: {error}") from None
         if entry.stop:
             return
+
+
+def _copy_of(call: Call) -> Call:
+    """Return a copy for policy on trial, which says afterwards whether it was changed."""
+    shown = call.branch()
+    shown.judge()
+    return shown
+
+
+def _try_edit(entry: Middleware, call: Call, frame: Frame) -> Flow:
+    """Run a request intercept on trial."""
+    shown = _copy_of(call)
+    try:
+        edited = yield from _ask(entry, shown, frame)
+        if edited is not None:
+            shown.edit(edited)
+        shown.check_whole()
+        if shown.changed():
+            would_change(call, entry, "the request")
+    except Exception as error:
+        would_fail(call, entry, error)
 
 
 def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -165,24 +190,33 @@ def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
 def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
     span = _guardrail_span(entry, call)
     try:
-        reason = yield from _ask(entry, call, frame)
+        shown = _copy_of(call) if entry.on_trial else call
+        reason = yield from _ask(entry, shown, frame)
         if reason is not None and not isinstance(reason, str):
             raise MiddlewareError(
                 f"guardrail {entry.name!r} must return None or the reason to refuse, not {type(reason).__name__!r}"
             )
         if span.is_recording():
             span.set_attribute(names.GUARDRAIL_VERDICT_TYPE, "allow" if reason is None else "deny")
-            span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None else "block")
+            span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None or entry.on_trial else "block")
             if reason is not None:
                 span.set_attribute(names.GUARDRAIL_VERDICT_REASON, reason)
     except BaseException as error:
         told = describe_error(error.__cause__ if isinstance(error, MiddlewareError) and error.__cause__ else error)
         span.set_status(StatusCode.ERROR, told.message or told.type)
         span.set_attribute(names.ERROR_TYPE, told.type)
-        raise
+        if not (entry.on_trial and isinstance(error, Exception)):
+            raise
+        would_fail(call, entry, error)
+        return
     finally:
         span.end()
-    if reason is not None:
+    if shown is not call:
+        if reason is not None:
+            would_refuse(call, entry, reason)
+        elif shown.changed():
+            would_change(call, entry, "the request")
+    elif reason is not None:
         raise GuardrailRejected(reason, entry.name)
 
 
@@ -194,6 +228,8 @@ def _guardrail_span(entry: Middleware, call: Call) -> Span:
     span = call.tracing.open(record, call.context)
     if span.is_recording():
         span.set_attribute(names.GUARDRAIL_COMPONENT_NAME, entry.name)
+        if entry.on_trial:
+            span.set_attribute(names.POLICY_MODE, "observe")
         span.set_attribute(names.GUARDRAIL_TARGET_SUBTYPE, names.GUARDRAIL_TARGETS.get(call.kind, call.kind))
     return span
 
@@ -227,6 +263,8 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
     if index == len(chain.executions):
         return (yield from _send(call, chain, frame))
     entry = chain.executions[index]
+    if entry.on_trial:
+        return (yield from _try_around(call, chain, frame, index))
     frame.running = entry
     body: Any = entry.function(call)
     if type(body) is not GeneratorType:
@@ -258,6 +296,81 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             raise
         except BaseException as raised:
             error = raised
+
+
+def _try_around(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
+    """Send the call once, with an execution intercept on trial around it, which cannot change what comes of it."""
+    entry, sending = chain.executions[index], _Sending()
+    try:
+        yield from _tried(entry, call, chain, frame, index, sending)
+    except _GivenUp:
+        raise
+    except Exception as error:
+        if error is not sending.error:
+            would_fail(call, entry, error)
+    if sending.error is not None:
+        raise sending.error
+    return sending.response or (yield from _layer(call, chain, frame, index + 1))
+
+
+def _tried(entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int, sending: _Sending) -> Flow:
+    """Run the intercept with a copy of the call; it is told what came of the one sending however often it asks."""
+    shown = _copy_of(call)
+    steps = cast("Generator[Any, Any, Any]", entry.function(shown))
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        frame.running = entry
+        try:
+            effect = steps.send(value) if error is None else steps.throw(error)
+        except StopIteration as stop:
+            if stop.value is not None and stop.value is not value:
+                would_change(call, entry, "the answer")
+            return
+        finally:
+            frame.running = None
+        value, error = None, None
+        try:
+            if inspect.isawaitable(effect):
+                value = yield from _perform(effect, entry, shown, chain, frame, index)
+                continue
+            if any(isinstance(each, Call) and each.changed() for each in _calls_of(effect)):
+                would_change(call, entry, "the request")
+            response = yield from _sent_once(call, chain, frame, index, sending)
+            value = [response] * len(effect) if isinstance(effect, list) else response
+        except (GeneratorExit, _GivenUp):
+            steps.close()
+            raise
+        except BaseException as raised:
+            error = raised
+
+
+def _calls_of(effect: Any) -> list[Any]:
+    return cast("list[Any]", effect) if isinstance(effect, list) else [effect]
+
+
+class _Sending:
+    """What came of the one sending that an execution intercept on trial stands around."""
+
+    __slots__ = ("error", "response")
+
+    def __init__(self) -> None:
+        self.response: Response | None = None
+        self.error: BaseException | None = None
+
+
+def _sent_once(call: Call, chain: Chain, frame: Frame, index: int, sending: _Sending) -> Flow:
+    if sending.error is not None:
+        raise sending.error
+    if sending.response is None:
+        try:
+            sending.response = yield from _layer(call, chain, frame, index + 1)
+        except _GivenUp:
+            raise
+        except Exception as error:
+            sending.error = error
+            raise
+    return sending.response
 
 
 def _note(entry: Middleware, error: Exception) -> None:

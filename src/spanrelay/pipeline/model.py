@@ -270,7 +270,9 @@ class ModelCall(Call):
 
     def judge(self) -> None:
         """Remember the wire that guardrails are about to judge."""
-        self._judged = self.outgoing()
+        outgoing = self.outgoing()
+        # Policy may go on editing its own copy in place.
+        self._judged = outgoing if outgoing is self.original else _json.loads_object(_json.dumps(outgoing))
 
     def branch(self) -> ModelCall:
         """Return a copy with a request of its own, to be sent beside this call."""
@@ -358,6 +360,8 @@ class ModelCall(Call):
         record, theirs = self.record, provider.record
         record.request = theirs.request or record.request
         record.provider = theirs.provider
+        record.would_refuse += theirs.would_refuse
+        record.would_change += theirs.would_change
         record.server_address, record.server_port = theirs.server_address, theirs.server_port
         if theirs.error is None or record.response is None:
             record.response = theirs.response or record.response

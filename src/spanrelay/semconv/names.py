@@ -138,6 +138,12 @@ RESPONSE_PARAMETER_ALIASES: dict[str, str] = {
 INCOMPLETE = "spanrelay.incomplete"
 ANSWERED_BY = "spanrelay.answered_by"
 """The name of the middleware that answered in the place of the provider or the tool."""
+POLICY_MODE = "spanrelay.policy.mode"
+"""`observe` on the span of a guardrail that is on trial: its verdict stands, and nothing comes of it."""
+WOULD_REFUSE = "spanrelay.policy.would_refuse"
+WOULD_CHANGE = "spanrelay.policy.would_change"
+"""On a call: what each policy on trial would have refused it for, or changed of it, as `name: reason`. Also the names
+of the counters of such calls, by `GUARDRAIL_COMPONENT_NAME`."""
 ERROR_CODE = "spanrelay.error.code"
 TOOL_IS_ERROR = "spanrelay.tool.is_error"
 TOOL_ANNOTATION = "spanrelay.tool.result.annotation"

@@ -500,6 +500,7 @@ class Document:
             "otel": steps.origin_of(record),
             **steps.tool_error(record),
             **steps.annotation_of(record),
+            **steps.trial_of(record),
         }
         if record.incomplete:
             extra["incomplete"] = record.incomplete

@@ -41,7 +41,7 @@ class PolicyPlugin:
         if tools.judges:
             use_tools(context, tools, config.tools)
         if models.judges:
-            context.use(guardrail(name="models", kinds=MODELS)(models.model_refusal))
+            context.use(guardrail(name="models", kinds=MODELS, mode=config.models.mode)(models.model_refusal))
         if config.parameters:
             use_parameters(context, config.parameters)
         if config.session.are_set() or config.process.are_set():

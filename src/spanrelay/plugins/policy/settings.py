@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from spanrelay.pipeline.middleware import Mode
 from spanrelay.plugins.plugin import Diagnostic
 from spanrelay.plugins.policy.counts import Limits
 from spanrelay.records import JSON, Usage
@@ -16,10 +17,14 @@ from spanrelay.records import JSON, Usage
 
 @dataclass(slots=True)
 class Names:
-    """Glob patterns of names, compared as people mean them. Without `allow`, all names are allowed."""
+    """Glob patterns of names, compared as people mean them. Without `allow`, all names are allowed.
+
+    `mode`: `observe` puts them on trial, whatever the plugin is.
+    """
 
     allow: list[str] | None = None
     deny: list[str] = field(default_factory=list[str])
+    mode: Mode | None = None
 
 
 @dataclass(slots=True)

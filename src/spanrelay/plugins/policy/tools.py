@@ -10,7 +10,7 @@ from typing import Any
 
 from spanrelay.codecs.offers import BY_APPLICATION, Offer, offers_of
 from spanrelay.errors import GuardrailRejected
-from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept
+from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail, request_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
@@ -20,24 +20,29 @@ from spanrelay.plugins.policy.settings import Tools
 def use_tools(context: Context, judge: Judge, config: Tools) -> None:
     """Judge tools where they are executed, and where a request offers them."""
     answers = config.refused == "answer"
-    context.use(guardrail(name="tools", kinds=["tool"], answers=answers)(lambda call: judge.refusal(call.request.name)))
-    offers = Offers(judge, config)
+    tools = guardrail(name="tools", kinds=["tool"], answers=answers, mode=config.mode)
+    context.use(tools(lambda call: judge.refusal(call.request.name)))
+    offers = Offers(judge, config, on_trial=(config.mode or context.mode) == "observe")
     if config.offered == "pass":
         # Only a provider's own tools can be refused here, which few requests offer: no guardrail's span for each.
         offers.use_for_provider(context)
         return
-    context.use(guardrail(name="offered_tools", kinds=["llm"])(offers.refusal))
+    context.use(guardrail(name="offered_tools", kinds=["llm"], mode=config.mode)(offers.refusal))
     if config.offered == "remove":
-        context.use(request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST)(offers.remove))
+        removes = request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST, mode=config.mode)
+        context.use(removes(offers.remove))
 
 
 class Offers:
     """Judges the tools that a request names or offers."""
 
-    def __init__(self, judge: Judge, config: Tools) -> None:
+    def __init__(self, judge: Judge, config: Tools, *, on_trial: bool) -> None:
         self._judge = judge
         self._unnamed = config.unnamed == "refuse"
         self._all = config.offered != "pass"
+        self._mode: Mode | None = config.mode
+        # On trial nothing has been removed before a request is judged.
+        self._sifts = on_trial and config.offered == "remove"
 
     def use_for_provider(self, context: Context) -> None:
         """Refuse what offers a tool that the provider runs, and let pass what the application will run."""
@@ -48,11 +53,15 @@ class Offers:
                 raise GuardrailRejected(reason, f"{context.name}.offered_tools")
             yield call
 
-        context.use(execution_intercept(name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS)(send))
+        offered = execution_intercept(name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode)
+        context.use(offered(send))
 
     def refusal(self, call: Any) -> str | None:
         """Return why a request may not be sent with the tools that it offers, or None."""
-        for offer in offers_of(call.codec, call.outgoing()):
+        asked = call.outgoing()
+        if self._sifts:
+            asked = call.codec.sift_tools(asked, self._keeps)
+        for offer in offers_of(call.codec, asked):
             reason = self._refusal(offer)
             if reason is not None:
                 return f"the request offers a tool to the model: {reason} ({offer.place})"
