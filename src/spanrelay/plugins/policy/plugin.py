@@ -11,8 +11,9 @@ from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.meter import Meter
 from spanrelay.plugins.policy.names import MODELS, Judge
 from spanrelay.plugins.policy.parameters import use_parameters
+from spanrelay.plugins.policy.rules import doubts_about_rules
 from spanrelay.plugins.policy.settings import PolicyConfig, doubts_about
-from spanrelay.plugins.policy.tools import use_tools
+from spanrelay.plugins.policy.tools import use_rules, use_tools
 
 
 class PolicyPlugin:
@@ -31,7 +32,7 @@ class PolicyPlugin:
 
     def validate(self, config: PolicyConfig) -> list[Diagnostic]:
         """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
-        return doubts_about(config)
+        return [*doubts_about(config), *doubts_about_rules(config.tools.rules)]
 
     def register(self, context: Context) -> None:
         """Put in force what the config says, and nothing for what it does not say."""
@@ -40,6 +41,7 @@ class PolicyPlugin:
         tools, models = Judge("tool", config.tools), Judge("model", config.models)
         if tools.judges:
             use_tools(context, tools, config.tools)
+        use_rules(context, config.tools)
         if models.judges:
             context.use(guardrail(name="models", kinds=MODELS, mode=config.models.mode)(models.model_refusal))
         if config.parameters:

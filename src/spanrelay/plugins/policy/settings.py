@@ -27,6 +27,38 @@ class Names:
     mode: Mode | None = None
 
 
+ORDERED = ("lt", "le", "gt", "ge")
+"""Comparisons of what has an order: numbers with numbers, texts with texts."""
+
+
+@dataclass(slots=True)
+class Rule:
+    """What keeps a tool from being executed: every comparison of one argument holds; without any, its name does.
+
+    `tool` is a glob pattern, `argument` a JSON pointer into what the tool is given. `matches` is a pattern of RE2 that
+    is found in a text, or in the JSON of anything else. `missing` says what becomes of a call without the argument.
+    """
+
+    tool: str
+    argument: str = ""
+    eq: Any = None
+    ne: Any = None
+    lt: Any = None
+    le: Any = None
+    gt: Any = None
+    ge: Any = None
+    in_: list[Any] | None = None
+    matches: str | None = None
+    missing: Literal["refuse", "pass"] = "refuse"
+    mode: Mode | None = None
+
+    def comparisons(self) -> dict[str, Any]:
+        """Return what the argument is compared with, by comparison."""
+        named = {"eq": self.eq, "ne": self.ne, "in": self.in_, "matches": self.matches}
+        named |= {name: getattr(self, name) for name in ORDERED}
+        return {name: wanted for name, wanted in named.items() if wanted is not None}
+
+
 @dataclass(slots=True)
 class Tools(Names):
     """As `Names`; what becomes of a request that offers a refused function to the model, and of its execution.
@@ -38,6 +70,7 @@ class Tools(Names):
     offered: Literal["pass", "remove", "refuse"] = "pass"
     refused: Literal["raise", "answer"] = "raise"
     unnamed: Literal["refuse", "pass"] = "refuse"
+    rules: list[Rule] = field(default_factory=list[Rule])
 
 
 @dataclass(slots=True)
@@ -116,8 +149,9 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
 
 def _says_anything(config: PolicyConfig) -> bool:
     lists = any(names.allow is not None or names.deny for names in (config.tools, config.models))
-    says = lists or bool(config.parameters) or config.on_unguarded == "stop"
-    return says or config.session.are_set() or config.process.are_set()
+    limits = config.session.are_set() or config.process.are_set()
+    others = bool(config.tools.rules) or bool(config.parameters) or config.on_unguarded == "stop"
+    return lists or limits or others
 
 
 def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:

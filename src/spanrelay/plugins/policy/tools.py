@@ -6,7 +6,7 @@ Where a request names or offers a tool, its codec says; nothing of a request is 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 from spanrelay.codecs.offers import BY_APPLICATION, Offer, offers_of
 from spanrelay.errors import GuardrailRejected
@@ -14,6 +14,7 @@ from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail, 
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
+from spanrelay.plugins.policy.rules import ArgumentRule, refusal_by
 from spanrelay.plugins.policy.settings import Tools
 
 
@@ -31,6 +32,17 @@ def use_tools(context: Context, judge: Judge, config: Tools) -> None:
     if config.offered == "remove":
         removes = request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST, mode=config.mode)
         context.use(removes(offers.remove))
+
+
+def use_rules(context: Context, config: Tools) -> None:
+    """Judge what tools are given; rules of one mode are one guardrail."""
+    rules = [ArgumentRule(rule, number) for number, rule in enumerate(config.rules)]
+    for mode, name in ((None, "rules"), ("enforce", "rules_in_force"), ("observe", "rules_on_trial")):
+        chosen = [each for each in rules if (each.rule.mode or config.mode) == mode]
+        if chosen:
+            answers = config.refused == "answer"
+            judges = guardrail(name=name, kinds=["tool"], answers=answers, mode=cast("Mode | None", mode))
+            context.use(judges(refusal_by(chosen)))
 
 
 class Offers:
