@@ -140,6 +140,8 @@ ANSWERED_BY = "spanrelay.answered_by"
 """The name of the middleware that answered in the place of the provider or the tool."""
 POLICY_MODE = "spanrelay.policy.mode"
 """`observe` on the span of a guardrail that is on trial: its verdict stands, and nothing comes of it."""
+APPROVED_EVENT = "spanrelay.policy.approved"
+"""The event of a call that policy would have refused and an approver let pass."""
 WOULD_REFUSE = "spanrelay.policy.would_refuse"
 WOULD_CHANGE = "spanrelay.policy.would_change"
 """On a call: what each policy on trial would have refused it for, or changed of it, as `name: reason`. Also the names

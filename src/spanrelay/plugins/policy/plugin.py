@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from spanrelay.pipeline.middleware import guardrail
 from spanrelay.plugins.plugin import Context, Diagnostic
+from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.meter import Meter
 from spanrelay.plugins.policy.names import MODELS, Judge
@@ -39,11 +40,14 @@ class PolicyPlugin:
         config: PolicyConfig = context.config
         context.stops_unguarded = config.on_unguarded == "stop"
         tools, models = Judge("tool", config.tools), Judge("model", config.models)
+        approvals = Approvals(context, config)
         if tools.judges:
-            use_tools(context, tools, config.tools)
-        use_rules(context, config.tools)
+            use_tools(context, tools, config.tools, approvals)
+        use_rules(context, config.tools, approvals)
         if models.judges:
-            context.use(guardrail(name="models", kinds=MODELS, mode=config.models.mode)(models.model_refusal))
+            judged = guardrail(name="models", kinds=MODELS, mode=config.models.mode, timeout=approvals.patience)
+            asks = approvals.around(models.model_refusal, "models", config.models.on_refusal, config.models.mode)
+            context.use(judged(asks))
         if config.parameters:
             use_parameters(context, config.parameters)
         if config.session.are_set() or config.process.are_set():

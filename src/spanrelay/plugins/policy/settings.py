@@ -7,24 +7,41 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from spanrelay.pipeline.middleware import Mode
-from spanrelay.plugins.plugin import Diagnostic
+from spanrelay.plugins.plugin import Diagnostic, Secret
 from spanrelay.plugins.policy.counts import Limits
 from spanrelay.records import JSON, Usage
+
+OnRefusal: TypeAlias = Literal["refuse", "ask"]
+"""What becomes of what is refused: that, or an approver decides."""
+
+
+@dataclass(slots=True)
+class Approval:
+    """Who is asked: `url` is sent a POST with a JSON description, else a terminal is used where there is one.
+
+    `timeout` is in seconds. A function that the program registers is asked before either.
+    """
+
+    url: str | None = None
+    headers: dict[str, Secret] = field(default_factory=dict[str, Secret])
+    terminal: bool = True
+    timeout: float = 60.0
 
 
 @dataclass(slots=True)
 class Names:
     """Glob patterns of names, compared as people mean them. Without `allow`, all names are allowed.
 
-    `mode`: `observe` puts them on trial, whatever the plugin is.
+    `mode`: `observe` puts them on trial, whatever the plugin is. `on_refusal`: `ask` lets an approver decide.
     """
 
     allow: list[str] | None = None
     deny: list[str] = field(default_factory=list[str])
     mode: Mode | None = None
+    on_refusal: OnRefusal | None = None
 
 
 ORDERED = ("lt", "le", "gt", "ge")
@@ -51,6 +68,7 @@ class Rule:
     matches: str | None = None
     missing: Literal["refuse", "pass"] = "refuse"
     mode: Mode | None = None
+    on_refusal: OnRefusal | None = None
 
     def comparisons(self) -> dict[str, Any]:
         """Return what the argument is compared with, by comparison."""
@@ -123,11 +141,14 @@ class PolicyConfig:
     parameters: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
     prices: dict[str, Price] = field(default_factory=dict[str, Price])
     on_unguarded: Literal["warn", "stop"] = "warn"
+    on_refusal: OnRefusal | None = None
+    approval: Approval | None = None
 
 
 def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
     found = [*_bad_amounts(config.session, "session"), *_bad_amounts(config.process, "process")]
+    found += _bad_approval(config.approval) if config.approval is not None else []
     for names, key in ((config.tools, "tools"), (config.models, "models")):
         for list_name in ("allow", "deny"):
             if any(not glob.strip() for glob in getattr(names, list_name) or ()):
@@ -144,6 +165,15 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     if not _says_anything(config):
         remedy = "write a list such as tools.deny or a limit such as session.max_calls, or remove the table"
         found.append(Diagnostic("allows everything, so nothing is in force", remedy, "", "warning"))
+    return found
+
+
+def _bad_approval(approval: Approval) -> list[Diagnostic]:
+    found: list[Diagnostic] = []
+    if approval.url is not None and not approval.url.startswith(("http://", "https://")):
+        found.append(Diagnostic("is no URL that can be asked", "write one with http:// or https://", "approval.url"))
+    if not (math.isfinite(approval.timeout) and approval.timeout > 0):
+        found.append(Diagnostic("is no time to wait", "write seconds, above 0", "approval.timeout"))
     return found
 
 

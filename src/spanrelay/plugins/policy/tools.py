@@ -5,44 +5,67 @@ Where a request names or offers a tool, its codec says; nothing of a request is 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator
-from typing import Any, cast
+from typing import Any
 
 from spanrelay.codecs.offers import BY_APPLICATION, Offer, offers_of
 from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail, request_intercept
 from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.rules import ArgumentRule, refusal_by
-from spanrelay.plugins.policy.settings import Tools
+from spanrelay.plugins.policy.settings import OnRefusal, Tools
 
 
-def use_tools(context: Context, judge: Judge, config: Tools) -> None:
+def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approvals) -> None:
     """Judge tools where they are executed, and where a request offers them."""
-    answers = config.refused == "answer"
-    tools = guardrail(name="tools", kinds=["tool"], answers=answers, mode=config.mode)
-    context.use(tools(lambda call: judge.refusal(call.request.name)))
+    answers, patience = config.refused == "answer", approvals.patience
+    executed = guardrail(name="tools", kinds=["tool"], answers=answers, mode=config.mode, timeout=patience)
+    asks = approvals.around(lambda call: judge.refusal(call.request.name), "tools", config.on_refusal, config.mode)
+    context.use(executed(asks))
     offers = Offers(judge, config, on_trial=(config.mode or context.mode) == "observe")
+    asks = approvals.around(offers.refusal, "offered_tools", config.on_refusal, config.mode)
     if config.offered == "pass":
         # Only a provider's own tools can be refused here, which few requests offer: no guardrail's span for each.
-        offers.use_for_provider(context)
+        _use_for_provider(context, asks, config.mode, patience)
         return
-    context.use(guardrail(name="offered_tools", kinds=["llm"], mode=config.mode)(offers.refusal))
+    context.use(guardrail(name="offered_tools", kinds=["llm"], mode=config.mode, timeout=patience)(asks))
     if config.offered == "remove":
         removes = request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST, mode=config.mode)
         context.use(removes(offers.remove))
 
 
-def use_rules(context: Context, config: Tools) -> None:
-    """Judge what tools are given; rules of one mode are one guardrail."""
-    rules = [ArgumentRule(rule, number) for number, rule in enumerate(config.rules)]
-    for mode, name in ((None, "rules"), ("enforce", "rules_in_force"), ("observe", "rules_on_trial")):
-        chosen = [each for each in rules if (each.rule.mode or config.mode) == mode]
-        if chosen:
-            answers = config.refused == "answer"
-            judges = guardrail(name=name, kinds=["tool"], answers=answers, mode=cast("Mode | None", mode))
-            context.use(judges(refusal_by(chosen)))
+def _use_for_provider(context: Context, asks: Any, mode: Mode | None, patience: float) -> None:
+    """Refuse what offers a tool that the provider runs, and let pass what the application will run."""
+
+    def send(call: Any) -> Generator[Any, Any, None]:
+        reason = asks(call)
+        if inspect.isawaitable(reason):
+            reason = yield reason
+        if reason is not None:
+            raise GuardrailRejected(reason, f"{context.name}.offered_tools")
+        yield call
+
+    offered = execution_intercept(
+        name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS, mode=mode, timeout=patience
+    )
+    context.use(offered(send))
+
+
+def use_rules(context: Context, config: Tools, approvals: Approvals) -> None:
+    """Judge what tools are given; rules of one mode, and of one way to refuse, are one guardrail."""
+    alike: dict[tuple[Mode | None, OnRefusal | None], list[ArgumentRule]] = {}
+    for number, rule in enumerate(config.rules):
+        key = (rule.mode or config.mode, rule.on_refusal or config.on_refusal)
+        alike.setdefault(key, []).append(ArgumentRule(rule, number))
+    for (mode, on_refusal), rules in alike.items():
+        name = "_".join(["rules", *filter(None, (mode, on_refusal))])
+        answers = config.refused == "answer"
+        judges = guardrail(name=name, kinds=["tool"], answers=answers, mode=mode, timeout=approvals.patience)
+        context.use(judges(approvals.around(refusal_by(rules), name, on_refusal, mode)))
 
 
 class Offers:
@@ -52,21 +75,8 @@ class Offers:
         self._judge = judge
         self._unnamed = config.unnamed == "refuse"
         self._all = config.offered != "pass"
-        self._mode: Mode | None = config.mode
         # On trial nothing has been removed before a request is judged.
         self._sifts = on_trial and config.offered == "remove"
-
-    def use_for_provider(self, context: Context) -> None:
-        """Refuse what offers a tool that the provider runs, and let pass what the application will run."""
-
-        def send(call: Any) -> Generator[Any, Any, None]:
-            reason = self.refusal(call)
-            if reason is not None:
-                raise GuardrailRejected(reason, f"{context.name}.offered_tools")
-            yield call
-
-        offered = execution_intercept(name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode)
-        context.use(offered(send))
 
     def refusal(self, call: Any) -> str | None:
         """Return why a request may not be sent with the tools that it offers, or None."""
