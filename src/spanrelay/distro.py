@@ -64,7 +64,7 @@ def pre_instrument() -> None:
     _install_policy(settings)
     if not (demand.policy or settings.disabled or settings.quiet):
         unguarded.watch()
-    if losses.counted() or (demand.policy and not demand.stops):  # what such a file cannot have is told at the end
+    if losses.counted() or demand.policy:  # what a file cannot have, or has on trial, is told at the end
         atexit.register(_report_losses)
     carrier = config.trace_of_environment()
     if carrier and not settings.disabled:

@@ -287,7 +287,7 @@ class SpanRecord:
     and `result` on tool calls, `input` and `output` on the other kinds. `incomplete` says why a call has only
     part of its answer: `cancelled`, `closed` (by its consumer), `abandoned`, `error`. `content` is false where
     messages, arguments and results were not recorded. `answered_by` names the middleware that answered a call
-    instead of the provider.
+    instead of the provider. `would_refuse` and `would_change` say what policy on trial would have done, and why.
     """
 
     trace_id: int
@@ -325,3 +325,5 @@ class SpanRecord:
     input: JSON = None
     output: JSON = None
     answered_by: str | None = None
+    would_refuse: tuple[str, ...] = ()
+    would_change: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from spanrelay.config import Settings
 from spanrelay.instrumentation.foreign import stand_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
 from spanrelay.pipeline.stream import abandon_all
+from spanrelay.pipeline.trial import take_report
 from spanrelay.plugins import unguarded
 from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand
@@ -344,11 +345,14 @@ def _flush_all() -> None:
 
 
 def report_losses() -> None:
-    """Print what was lost since the last report to stderr, one line in all; nothing when nothing was."""
+    """Print to stderr, one line each, what was lost since the last report and what policy on trial would have done."""
     lost = losses.take()
     if lost:
         told = ", ".join(counted(count, reason) for reason, count in sorted(lost.items()))
         print(f"spanrelay: lost or left out: {told}", file=sys.stderr)
+    tried = take_report()
+    if tried is not None:
+        print(f"spanrelay: {tried}", file=sys.stderr)
 
 
 def counted(count: int, reason: str) -> str:

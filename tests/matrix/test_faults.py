@@ -112,6 +112,23 @@ def unserializable_request(call: Any) -> None:
     call.wire["x_unknown"] = object()
 
 
+@request_intercept(kinds=["llm"])
+def half_a_request(call: Any) -> Any:
+    return {"model": "gpt-5"}
+
+
+@request_intercept(kinds=["llm"])
+def deleting_request(call: Any) -> None:
+    for key in ("messages", "input", "prompt"):
+        call.wire.pop(key, None)
+
+
+@execution_intercept(kinds=["llm"])
+def half_a_sending(call: Any) -> Iterator[Any]:
+    call.wire = {"model": "gpt-5"}
+    return (yield call)
+
+
 @execution_intercept
 def raising_before(call: Any) -> Iterator[Any]:
     raise LookupError("no such rule")
@@ -176,12 +193,25 @@ def confused_stream(call: Any, text: str) -> Any:
 
 OWN = (LookupError, "no such rule")
 FAULTS = [
-    Fault("guardrail raises", raising_guardrail, *OWN),
+    Fault(
+        "guardrail raises",
+        raising_guardrail,
+        MiddlewareError,
+        "guardrail 'raising_guardrail' raised LookupError, so the call is refused: no such rule",
+    ),
     Fault("guardrail returns no reason", yes_man, MiddlewareError, "must return None or the reason"),
     Fault("guardrail blocks", slow_guardrail, MiddlewareError, "did not answer within 0.02 s"),
     Fault("guardrail blocks and cannot be cancelled", stubborn_guardrail, MiddlewareError, "did not answer within"),
-    Fault("guardrail raises TimeoutError of its own", impatient_guardrail, TimeoutError, "the rules' server is slow"),
-    Fault("request intercept raises", raising_request, *OWN),
+    Fault("guardrail raises TimeoutError of its own", impatient_guardrail, MiddlewareError, "raised TimeoutError"),
+    Fault(
+        "request intercept raises",
+        raising_request,
+        MiddlewareError,
+        "request intercept 'raising_request' raised LookupError, so the call is refused: no such rule",
+    ),
+    Fault("request intercept returns half a request", half_a_request, MiddlewareError, "left a request without"),
+    Fault("request intercept deletes half of it", deleting_request, MiddlewareError, "'deleting_request': policy left"),
+    Fault("execution intercept sends half a request", half_a_sending, MiddlewareError, "left a request without"),
     Fault("request intercept returns no request", confused_request, MiddlewareError, "must be a ModelRequest"),
     Fault("request intercept blocks", slow_request, MiddlewareError, "did not answer within 0.02 s"),
     Fault("request intercept leaves no JSON", unserializable_request, TypeError, "serializable"),
@@ -315,7 +345,7 @@ def test_registering_the_same_twice_is_refused_and_the_first_stays(capture: Capt
         try:
             use(raising_guardrail)
         finally:
-            with pytest.raises(LookupError):
+            with pytest.raises(MiddlewareError):
                 run_tool("t", lambda: called.append(1))
     assert called == []
 

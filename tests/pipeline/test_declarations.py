@@ -124,10 +124,54 @@ def test_an_error_says_whose_it_is(capture: Capture) -> None:
     def broken(call: Any) -> None:
         raise ValueError("boom")
 
-    with use(broken), pytest.raises(ValueError, match="boom") as raised:
+    with use(broken), pytest.raises(MiddlewareError, match=r"guardrail 'broken' raised ValueError.*: boom") as raised:
         run_tool("t", lambda: 1)
-    notes = getattr(raised.value, "__notes__", ["raised by the guardrail middleware 'broken'"])  # Python 3.10 has none
-    assert "guardrail middleware 'broken'" in notes[0]
+    assert isinstance(raised.value.__cause__, ValueError)
+
+    @request_intercept
+    def half(call: Any) -> Any:
+        return {"name": "t"}
+
+    with use(half), pytest.raises(MiddlewareError, match=r"intercept 'half': .* must be a ToolRequest, not 'dict'"):
+        run_tool("t", lambda: 1)
+
+
+def test_what_an_execution_intercept_raises_stays_itself_and_says_whose_it_is(capture: Capture) -> None:
+    mine, tools = PermissionError("not today"), ValueError("boom")
+
+    def fail() -> None:
+        raise tools
+
+    @execution_intercept
+    def refuses(call: Any) -> Any:
+        raise mine
+        yield call
+
+    @execution_intercept
+    def lets_through(call: Any) -> Any:
+        return (yield call)
+
+    with use(lets_through), pytest.raises(ValueError, match="boom") as through:
+        run_tool("t", fail)
+    assert through.value is tools
+    assert getattr(tools, "__notes__", []) == []
+    for _ in range(2):
+        with use(refuses), use(lets_through), pytest.raises(PermissionError) as raised:
+            run_tool("t", fail)
+        assert raised.value is mine
+    told = ["raised by the execution intercept 'refuses' of SpanRelay"]
+    assert getattr(mine, "__notes__", told) == told  # Python 3.10 has none
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GuardrailRejected("no", "g"), RecursionError()])
+def test_what_is_no_fault_of_a_guardrail_leaves_as_it_is(capture: Capture, error: BaseException) -> None:
+    @guardrail
+    def passes_on(call: Any) -> None:
+        raise error
+
+    with use(passes_on), pytest.raises(type(error)) as raised:
+        run_tool("t", lambda: 1)
+    assert raised.value is error
 
 
 def test_a_refusal_without_a_reason_says_so(capture: Capture) -> None:

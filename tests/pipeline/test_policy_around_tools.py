@@ -98,8 +98,12 @@ def test_a_guardrail_that_raises_refuses(capture: Capture, run: Any) -> None:
         raise LookupError("no such rule")
 
     tool = Tool()
-    with use(broken), pytest.raises(LookupError, match="no such rule"):
+    with (
+        use(broken),
+        pytest.raises(MiddlewareError, match=r"broken' raised LookupError.*: no such rule") as raised,
+    ):
         run(tool)
+    assert isinstance(raised.value.__cause__, LookupError)
     assert tool.given == []
 
 

@@ -200,7 +200,7 @@ def test_a_time_limit_refuses(loop: Any, capture: Capture) -> None:
     assert ended == ["cancelled"]
 
 
-def test_what_policy_raises_is_the_same_object(loop: Any, capture: Capture) -> None:
+def test_what_a_guardrail_raises_is_the_cause_of_the_error(loop: Any, capture: Capture) -> None:
     error = LookupError("no such rule")
 
     @guardrail
@@ -209,9 +209,9 @@ def test_what_policy_raises_is_the_same_object(loop: Any, capture: Capture) -> N
         raise error
 
     async def main() -> None:
-        with use(breaks), pytest.raises(LookupError) as raised:
+        with use(breaks), pytest.raises(MiddlewareError, match="guardrail 'breaks' raised LookupError") as raised:
             await arun_tool("t", later, {"value": 1})
-        assert raised.value is error
+        assert raised.value.__cause__ is error
 
     loop(main)
 

@@ -109,6 +109,7 @@ def test_what_is_put_in_force_is_shown_in_order_and_without_secrets(capsys: Any)
         "    ├── tools.offered = 'pass'",
         "    ├── tools.refused = 'raise'",
         "    ├── tools.unseen = 'refuse'",
+        "    ├── tools.unnamed = 'refuse'",
         "    └── on_unguarded = 'warn'",
         "mine.toml  on failure: warn",
         "└── words",

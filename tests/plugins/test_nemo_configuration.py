@@ -41,7 +41,7 @@ def complaints(tmp_path: Path) -> Any:
         ('config_path = "a"\ninput = false\noutput = false', "input: is off, as output is; switch one on, or write "),
         ('config_path = "a"\nkinds = []', "kinds: is an empty list; name a kind of call, or remove the key"),
         ('config_path = "a"\nkinds = ["tool"]', "kinds[0]: is not one of the choices; write 'llm' or 'embedder'"),
-        ('config_path = "a"\nmode = "remote"', "mode: is not known; "),
+        ('config_path = "a"\nmethod = "remote"', "method: is not known; "),
     ],
 )
 def test_a_configuration_that_names_no_rails_or_two_is_refused(complaints: Any, text: str, said: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import openai
 import pytest
+from tests.plugins.conftest import Shelf
 
 from spanrelay import (
     CodecError,
@@ -23,9 +25,8 @@ from spanrelay import (
     scope,
     use,
 )
-from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
-from spanrelay.plugins.policy import PolicyPlugin, Price
+from spanrelay.plugins.policy import Price
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.limits import Limits
 from spanrelay.plugins.policy.stores import MemoryStore
@@ -38,57 +39,6 @@ from spanrelay_testkit.model_server import Usage as Reported
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 ANSWER = reply("ok", usage=Reported(60, 40))
-
-
-class Shelf:
-    """Holds the plugin with a clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self._plugin = PolicyPlugin(lambda: self.now)
-
-    def take(self, name: str) -> Any:
-        return self._plugin, []
-
-
-@pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
-
-
-@pytest.fixture
-def policy(tmp_path: Any, shelf: Shelf, capture: Capture) -> Iterator[Callable[[str], Activation]]:
-    """Puts `[plugins.policy]` with the given lines in force; a second time it is a reload."""
-    activations: list[Activation] = []
-    path = tmp_path / "spanrelay.toml"
-
-    def put(text: str) -> Activation:
-        path.write_text(f"[plugins.policy]\n{text}")
-        if activations:
-            activations[0].reload()
-        else:
-            activations.append(Activation([PolicyFile(str(path), "chosen")], shelf))  # type: ignore[arg-type]
-            activations[0].start()
-        return activations[0]
-
-    yield put
-    for activation in activations:
-        activation.close()
-
-
-@pytest.fixture
-def server() -> Iterator[ModelServer]:
-    with ModelServer(lambda request: ANSWER) as running:
-        yield running
-
-
-@pytest.fixture
-def client(capture: Capture, server: ModelServer) -> Iterator[openai.OpenAI]:
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(tracer_provider=capture.provider)
-    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
-        yield client
-    instrumentor.uninstrument()
 
 
 def ask(client: openai.OpenAI, model: str = "gpt-5", **options: Any) -> Any:
@@ -304,6 +254,92 @@ def test_a_refusal_is_a_guardrail_span(policy: Any, capture: Capture) -> None:
         tool("x")
     verdict = next(span for span in capture.spans if "gen_ai.guardrail.verdict.type" in (span.attributes or {}))
     assert (verdict.attributes or {})["gen_ai.guardrail.verdict.reason"] == "tool 'x' is denied by 'x'"
+
+
+# --- names as people mean them ---
+
+
+class Liar(str):
+    """A text that says of itself what is not so."""
+
+    def casefold(self) -> str:
+        return "ok"
+
+    def __eq__(self, other: object) -> bool:
+        return other == "ok"
+
+    def __hash__(self) -> int:
+        return hash("ok")
+
+    def __str__(self) -> str:
+        return "ok"
+
+
+class Spoken(str, enum.Enum):
+    SECRET = "secret-1"
+
+
+class Model(enum.Enum):
+    SECRET = "secret-1"
+
+
+SAME = [
+    "\uff53ecret-1",
+    "secret\uff0d1",
+    "s\u200becret-1",
+    "secret-1\ufeff",
+    "\u2060secret-1\ufe0f",
+    " secret-1",
+    "secret-1\u3000\n",
+    "SECRET-1",
+    "\u017fecret-1",
+    Liar("secret-1"),
+    Spoken.SECRET,
+]
+
+
+@pytest.mark.parametrize("name", SAME, ids=ascii)
+def test_what_people_take_for_one_name_is_one(
+    policy: Any, client: openai.OpenAI, server: ModelServer, name: Any
+) -> None:
+    policy('models.deny = ["Secret-*"]\ntools.deny = ["\uff33ecret-1 "]')
+    with pytest.raises(GuardrailRejected, match="is denied by 'Secret-") as refused:
+        ask(client, name)
+    assert repr(str.__str__(name)) in refused.value.reason
+    assert server.requests == []
+    with pytest.raises(GuardrailRejected, match="is denied by"):
+        tool(name)
+
+
+@pytest.mark.parametrize("lists", ['models.deny = ["secret-*"]', 'models.allow = ["*"]'])
+@pytest.mark.parametrize("model", [["secret-1"], 7, True, {"id": "secret-1"}, Model.SECRET])
+def test_a_name_that_is_no_text_is_refused_while_there_is_a_list(
+    policy: Any, client: openai.OpenAI, server: ModelServer, lists: str, model: Any
+) -> None:
+    policy(lists)
+    with pytest.raises(GuardrailRejected, match=r"the name of a model is no text but a '\w+'"):
+        ask(client, model)
+    assert server.requests == []
+
+
+def test_a_letter_of_another_script_is_another_letter(policy: Any, client: openai.OpenAI, server: ModelServer) -> None:
+    policy('models.deny = ["secret-*"]')
+    ask(client, "s\u0435cret-1")
+    policy('models.allow = ["secret-*"]')
+    with pytest.raises(GuardrailRejected, match="is not among those allowed"):
+        ask(client, "s\u0435cret-1")
+
+
+def test_parameters_and_prices_are_found_by_such_names(policy: Any, client: Any, server: ModelServer) -> None:
+    policy(
+        'session.max_cost_usd = 0.0001\nprices."\uff4f4" = { input = 1.0, output = 1.0 }\n'
+        '[plugins.policy.parameters."O4"]\nseed = 3'
+    )
+    with scope("agent", session="s"):
+        ask(client, "o\uff14")
+        with pytest.raises(GuardrailRejected, match=r"has cost 0\.0001 of the 0\.0001 US dollars"):
+            ask(client, "o\uff14")
+    assert server.requests[0].body["seed"] == 3
 
 
 # --- budgets ---

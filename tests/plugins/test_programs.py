@@ -84,6 +84,20 @@ def test_a_refused_call_is_in_the_trajectory(tmp_path: Path, server: ModelServer
     assert server.requests == []
 
 
+@pytest.mark.parametrize("settings", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_SAMPLER": "always_off"}])
+def test_what_is_on_trial_is_sent_in_every_form_and_told_at_the_end(
+    tmp_path: Path, server: ModelServer, settings: dict[str, str]
+) -> None:
+    configure(tmp_path, '[policy]\nmode = "observe"\n' + DENY + 'tools.deny = ["delete_*"]')
+    ran = run(EVERY_WAY, tmp_path, server, **settings)
+    assert ran.err.count("Traceback") == 0
+    assert ran.out.splitlines() == [*["sent"] * 8, "deleted", "sent"]
+    assert len(server.requests) == 8
+    assert "spanrelay: policy on trial would have refused 9 calls\n" in ran.err
+    if not settings:
+        assert str(ran.trajectories).count(f"policy.models: {REFUSED}") == 7  # embeddings are in no trajectory
+
+
 def test_a_budget_stops_the_third_call(tmp_path: Path, server: ModelServer) -> None:
     configure(tmp_path, "[plugins.policy.session]\nmax_calls = 2")
     program = "import spanrelay\nwith spanrelay.scope('agent', session='s'):\n"

@@ -113,7 +113,8 @@ def _branch(component: Component) -> Branch:
         f"{key} = {without_secrets(_written(value), component.layer, component.config)}"
         for key, value in _settings(component.config)
     ]
-    return Branch([[(component.name, "tool")]], [Branch([[(setting, "")]]) for setting in settings])
+    title = [(component.name, "tool"), *([("  on trial", "")] if component.mode == "observe" else [])]
+    return Branch([title], [Branch([[(setting, "")]]) for setting in settings])
 
 
 def _written(value: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from spanrelay.codecs.offers import Keeps
 from spanrelay.errors import ConfigurationError
 from spanrelay.records import ModelRequest, ModelResponse
 
@@ -31,6 +32,8 @@ class Codec(Protocol):
 
     operation: str
     """The `gen_ai.operation.name` of the API: `chat`, `text_completion`, `embeddings`."""
+    required: tuple[tuple[str, ...], ...]
+    """What a request must have: of each tuple of keys, one."""
 
     def decode_request(self, wire: Mapping[str, Any], /) -> ModelRequest:
         """Read a request body. Never raises on JSON; what it cannot place becomes `Opaque` or is left out."""
@@ -43,6 +46,14 @@ class Codec(Protocol):
 
         Raises:
             CodecError: the record holds something that this API has no form for.
+        """
+        ...
+
+    def sift_tools(self, wire: Mapping[str, Any], keeps: Keeps, /) -> Mapping[str, Any]:
+        """Return `wire` without the tools that `keeps` says no to; `wire` itself where there are none.
+
+        `keeps` is asked about every place that names or offers a tool. What is left is a request that the API
+        takes; what cannot be taken out of one, such as what a stored prompt holds, stays.
         """
         ...
 

@@ -16,6 +16,8 @@ from spanrelay._json import dumps_text
 from spanrelay.codecs import openai_chat
 from spanrelay.codecs.langchain_stream import ChunkAccumulator, stream_events, stream_texts
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.codecs.offers import GONE, Keeps, Offer, Reader, Sieve, each
+from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_shapes import decode_usage, patch_counts
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import overlay, patch_sequence, put, same_role, same_tool
@@ -45,11 +47,14 @@ __all__ = [
     "encode_request",
     "encode_response",
     "operation",
+    "required",
+    "sift_tools",
     "stream_events",
     "stream_texts",
 ]
 
 operation = "chat"
+required = (("messages",),)
 
 # --- reading content ---------------------------------------------------------------------------------------
 
@@ -250,6 +255,62 @@ def _read_tool(tool: Any) -> ToolDefinition:
             fields["name"], as_str(fields.get("description")), fields["input_schema"], "function", tool
         )
     return openai_chat.decode_request({"tools": [tool]}).tools[0]
+
+
+# --- tools in requests -------------------------------------------------------------------------------------
+
+
+def _read_tools(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read what a model was bound to, in the form of whichever provider it is of."""
+    return _read_list(sieve, value, place, _read_bound)
+
+
+def _read_list(sieve: Sieve, value: Any, place: str, read: Reader) -> Any:
+    if not isinstance(value, (list, tuple)) or not value:
+        return sieve.tools(value, place)
+    return each(value, place, lambda item, here: read(sieve, item, here)) or GONE
+
+
+def _read_bound(sieve: Sieve, tool: Any, place: str) -> Any:
+    fields = as_mapping(tool)
+    if not fields or not fields.keys().isdisjoint(("type", "name", "function")):
+        return sieve.tool(tool, place)
+    # Google's tools and Amazon's: an object for each kind, without a type.
+    left = {key: now for key, value in fields.items() if (now := _read_keyed(sieve, key, value, place)) is not GONE}
+    return tool if all(left.get(key) is value for key, value in fields.items()) else left or GONE
+
+
+def _read_keyed(sieve: Sieve, key: str, value: Any, place: str) -> Any:
+    if key in ("function_declarations", "functionDeclarations"):
+        return sieve.tools(value, f"{place}.{key}")
+    if key == "toolSpec":
+        return sieve.tool(value, f"{place}.{key}")
+    return value if sieve.keeps(Offer((key,), key, place)) else GONE
+
+
+def _read_servers(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read MCP servers as Anthropic's API has them, beside the tools."""
+    return _read_list(sieve, value, place, _read_server)
+
+
+def _read_server(sieve: Sieve, server: Any, place: str) -> Any:
+    fields = as_mapping(server)
+    told = as_mapping(fields.get("tool_configuration"))
+    offer = {"type": "mcp", "server_label": fields.get("name"), "allowed_tools": told.get("allowed_tools")}
+    left = sieve.tool(offer, place)
+    if left is GONE or left is offer:
+        return GONE if left is GONE else server
+    return {**fields, "tool_configuration": {**told, "allowed_tools": left["allowed_tools"]}}
+
+
+_OTHER_OFFERS = {key: read for key, read in openai_chat.OFFERS.items() if key != "tools"}
+OFFERS: Offers = {"tools": _read_tools, "mcp_servers": _read_servers, **_OTHER_OFFERS}
+"""Every keyword argument that names or offers a tool."""
+
+
+def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
+    """Return `wire` without the tools that are not kept; see `Codec.sift_tools`."""
+    return openai_chat.without_leftovers(Sieve(keeps).request(wire, OFFERS), wire)
 
 
 # --- reading responses -------------------------------------------------------------------------------------

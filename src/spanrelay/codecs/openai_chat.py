@@ -15,6 +15,8 @@ from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.codecs.offers import Keeps, Offer, Sieve, drop_without, read_choice, read_tools
+from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_chat_messages import patch_message, read_assistant, read_message, write_message
 from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
@@ -41,11 +43,14 @@ __all__ = [
     "encode_request",
     "encode_response",
     "operation",
+    "required",
+    "sift_tools",
     "stream_events",
     "stream_texts",
 ]
 
 operation = "chat"
+required = (("model",), ("messages",))
 
 # --- reading requests and responses ------------------------------------------------------------------------
 
@@ -235,6 +240,35 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
     if request.parameters != old.parameters:
         write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
     return out
+
+
+# --- tools in requests -------------------------------------------------------------------------------------
+
+
+def _read_search(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read the options of a web search, which are what asks for one."""
+    return value if sieve.keeps(Offer(("web_search", place), "web_search", place)) else None
+
+
+OFFERS: Offers = {
+    "tools": read_tools,
+    "functions": read_tools,
+    "web_search_options": _read_search,
+    "tool_choice": read_choice,
+    "function_call": read_choice,
+}
+"""Every key of a request that names or offers a tool."""
+
+
+def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
+    """Return `wire` without the tools that are not kept; see `Codec.sift_tools`."""
+    return without_leftovers(Sieve(keeps).request(wire, OFFERS), wire)
+
+
+def without_leftovers(out: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `out`, from which tools were taken, without what the API does not take without any."""
+    out = drop_without(out, before, ("tools",), "tool_choice", "parallel_tool_calls")
+    return drop_without(out, before, ("functions",), "function_call")
 
 
 # --- writing responses -------------------------------------------------------------------------------------

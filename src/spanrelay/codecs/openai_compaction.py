@@ -11,7 +11,7 @@ from typing import Any
 from spanrelay.codecs import openai_responses
 from spanrelay.codecs.narrowing import as_list, as_mapping
 from spanrelay.codecs.openai_embeddings import WholeBody
-from spanrelay.codecs.openai_responses import decode_request, encode_request
+from spanrelay.codecs.openai_responses import decode_request, encode_request, sift_tools
 from spanrelay.codecs.openai_shapes import encode_error
 from spanrelay.errors import CodecError
 from spanrelay.records import ModelResponse
@@ -23,10 +23,13 @@ __all__ = [
     "encode_request",
     "encode_response",
     "operation",
+    "required",
+    "sift_tools",
     "stream_events",
 ]
 
 operation = "chat"
+required = (("model",), ("input", "previous_response_id"))
 
 
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.codecs.offers import sift_no_tools
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error, patch_outcome
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put
@@ -20,6 +21,8 @@ from spanrelay.errors import CodecError
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque, Part, Text
 
 operation = "text_completion"
+required = (("model",), ("prompt",))
+sift_tools = sift_no_tools
 
 
 def _read_stop(stop: JSON) -> JSON:

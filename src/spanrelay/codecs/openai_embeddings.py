@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.codecs.offers import sift_no_tools
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error, encode_usage
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put
@@ -16,6 +17,8 @@ from spanrelay.errors import CodecError
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque, Part, Text
 
 operation = "embeddings"
+required = (("model",), ("input",))
+sift_tools = sift_no_tools
 
 
 def _read_formats(value: JSON) -> JSON:

@@ -11,12 +11,25 @@ reason, `failed` and `cancelled` are themselves, and an answer still running has
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str
+from spanrelay.codecs.offers import (
+    GONE,
+    Keeps,
+    Offer,
+    Sieve,
+    drop_without,
+    each,
+    read_choice,
+    read_tools,
+)
+from spanrelay.codecs.offers import (
+    Table as Offers,
+)
 from spanrelay.codecs.openai_responses_items import (
     ITEM_PATCHES,
     PART_WRITERS,
@@ -57,11 +70,14 @@ __all__ = [
     "encode_request",
     "encode_response",
     "operation",
+    "required",
+    "sift_tools",
     "stream_events",
     "stream_texts",
 ]
 
 operation = "chat"
+required = (("model", "prompt"), ("input", "prompt", "previous_response_id", "conversation"))
 
 # --- reading requests and responses ------------------------------------------------------------------------
 
@@ -348,6 +364,66 @@ def _patch_tool_definition(old: ToolDefinition, new: ToolDefinition, wire: Any) 
         if getattr(new, key) != getattr(old, key):
             put(out, key, getattr(new, key))
     return [out]
+
+
+# --- tools in requests -------------------------------------------------------------------------------------
+
+
+def _read_item_tools(sieve: Sieve, item: Mapping[str, Any], place: str) -> Any:
+    """Read an item that brings tools; one without any left is no item."""
+    value = item.get("tools")
+    left = value if value is None else sieve.tools(value, f"{place}.tools")
+    return item if left is value else GONE if left is GONE else {**item, "tools": left}
+
+
+def _read_found_tools(sieve: Sieve, item: Mapping[str, Any], place: str) -> Any:
+    """Read the answer to a search for tools, which must stay, and may have found none."""
+    left = _read_item_tools(sieve, item, place)
+    return {**item, "tools": []} if left is GONE else left
+
+
+_ITEM_OFFERS: dict[str, Callable[[Sieve, Mapping[str, Any], str], Any]] = {
+    "additional_tools": _read_item_tools,
+    "tool_search_output": _read_found_tools,
+    "mcp_list_tools": Sieve.listing,
+}
+"""Items of the input that name or offer tools, by type."""
+
+
+def _read_input_tools(sieve: Sieve, value: Any, place: str) -> Any:
+    if not isinstance(value, (list, tuple)):
+        return value
+    return each(value, place, lambda item, here: _read_input_item(sieve, item, here))
+
+
+def _read_input_item(sieve: Sieve, item: Any, place: str) -> Any:
+    kind = as_str(as_mapping(item).get("type"))
+    read = None if kind is None else _ITEM_OFFERS.get(str.__str__(kind))
+    return item if read is None else read(sieve, item, place)
+
+
+def _read_prompt(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read a reference to a stored prompt: the tools in it are the provider's secret, and cannot be taken out."""
+    sieve.keeps(Offer((), "prompt", place, unnamed=True))
+    return value
+
+
+OFFERS: Offers = {
+    "tools": read_tools,
+    "input": _read_input_tools,
+    "prompt": _read_prompt,
+    "tool_choice": read_choice,
+}
+"""Every key of a request that names or offers a tool."""
+
+
+def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
+    """Return `wire` without the tools that are not kept; see `Codec.sift_tools`."""
+    out = Sieve(keeps).request(wire, OFFERS)
+    items = as_list(out.get("input"))
+    if any(as_mapping(item).get("type") in ("additional_tools", "tool_search_output") for item in items):
+        return out
+    return drop_without(out, wire, ("tools", "prompt"), "tool_choice", "parallel_tool_calls", "max_tool_calls")
 
 
 # --- writing responses -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.codecs.openai_chat import sift_tools as sift_chat_tools
 from spanrelay.codecs.openai_embeddings import WholeBody
 from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error
@@ -18,6 +19,9 @@ from spanrelay.errors import CodecError
 from spanrelay.records import Message, ModelRequest, ModelResponse, Text, Usage
 
 operation = "generate_content"
+required = (("model",),)
+# Who offers tools on a route that nobody knows does so as elsewhere.
+sift_tools = sift_chat_tools
 _TEXTS = ("prompt", "input")
 """Where the text of a request stands, if it is one text."""
 

@@ -272,6 +272,21 @@ class Call:
             MiddlewareError: nobody could say what would be sent.
         """
 
+    def edit(self, request: Any) -> None:
+        """Take what a request intercept returned for the request.
+
+        Raises:
+            MiddlewareError: it is none.
+        """
+        cast("Any", self).request = request
+
+    def check_whole(self) -> None:
+        """Look whether policy left the request with what it must have.
+
+        Raises:
+            MiddlewareError: something is missing.
+        """
+
     def changed(self) -> bool:
         """Whether the request differs from what guardrails judged last."""
         return False

@@ -14,11 +14,12 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
 from spanrelay._guard import broke_in
-from spanrelay.errors import GuardrailRejected, MiddlewareError
+from spanrelay.errors import GuardrailRejected, MiddlewareError, SpanRelayError
 from spanrelay.pipeline.call import Call, Response
-from spanrelay.pipeline.middleware import Chain, Frame, Middleware, policy_context
+from spanrelay.pipeline.middleware import CALLED, Chain, Frame, Middleware, policy_context
 from spanrelay.pipeline.rewriting import rewriting
 from spanrelay.pipeline.stream import Tap
+from spanrelay.pipeline.trial import would_change, would_fail, would_refuse
 from spanrelay.records import SpanRecord, ToolResult
 from spanrelay.semconv import names
 from spanrelay.tracing import describe_error
@@ -143,20 +144,39 @@ def _refusal(call: Call, refusal: GuardrailRejected) -> ToolResult:
 
 def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
     for entry in chain.requests:
+        if entry.on_trial:
+            yield from _try_edit(entry, call, frame)
+            continue
         edited = yield from _ask(entry, call, frame)
-        if isinstance(edited, dict):
-            cast("Any", call).wire = edited
-        elif edited is not None:
-            _replace_request(entry, call, edited)
+        try:
+            if edited is not None:
+                call.edit(edited)
+            call.check_whole()
+        except MiddlewareError as error:
+            raise MiddlewareError(f"request intercept {entry.name!r}: {error}") from None
         if entry.stop:
             return
 
 
-def _replace_request(entry: Middleware, call: Call, edited: Any) -> None:
+def _copy_of(call: Call) -> Call:
+    """Return a copy for policy on trial, which says afterwards whether it was changed."""
+    shown = call.branch()
+    shown.judge()
+    return shown
+
+
+def _try_edit(entry: Middleware, call: Call, frame: Frame) -> Flow:
+    """Run a request intercept on trial."""
+    shown = _copy_of(call)
     try:
-        cast("Any", call).request = edited
-    except MiddlewareError as error:
-        raise MiddlewareError(f"request intercept {entry.name!r}: {error}") from None
+        edited = yield from _ask(entry, shown, frame)
+        if edited is not None:
+            shown.edit(edited)
+        shown.check_whole()
+        if shown.changed():
+            would_change(call, entry, "the request")
+    except Exception as error:
+        would_fail(call, entry, error)
 
 
 def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -170,24 +190,33 @@ def _judge(call: Call, chain: Chain, frame: Frame) -> Flow:
 def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
     span = _guardrail_span(entry, call)
     try:
-        reason = yield from _ask(entry, call, frame)
+        shown = _copy_of(call) if entry.on_trial else call
+        reason = yield from _ask(entry, shown, frame)
         if reason is not None and not isinstance(reason, str):
             raise MiddlewareError(
                 f"guardrail {entry.name!r} must return None or the reason to refuse, not {type(reason).__name__!r}"
             )
         if span.is_recording():
             span.set_attribute(names.GUARDRAIL_VERDICT_TYPE, "allow" if reason is None else "deny")
-            span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None else "block")
+            span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None or entry.on_trial else "block")
             if reason is not None:
                 span.set_attribute(names.GUARDRAIL_VERDICT_REASON, reason)
     except BaseException as error:
-        told = describe_error(error)
+        told = describe_error(error.__cause__ if isinstance(error, MiddlewareError) and error.__cause__ else error)
         span.set_status(StatusCode.ERROR, told.message or told.type)
         span.set_attribute(names.ERROR_TYPE, told.type)
-        raise
+        if not (entry.on_trial and isinstance(error, Exception)):
+            raise
+        would_fail(call, entry, error)
+        return
     finally:
         span.end()
-    if reason is not None:
+    if shown is not call:
+        if reason is not None:
+            would_refuse(call, entry, reason)
+        elif shown.changed():
+            would_change(call, entry, "the request")
+    elif reason is not None:
         raise GuardrailRejected(reason, entry.name)
 
 
@@ -199,22 +228,31 @@ def _guardrail_span(entry: Middleware, call: Call) -> Span:
     span = call.tracing.open(record, call.context)
     if span.is_recording():
         span.set_attribute(names.GUARDRAIL_COMPONENT_NAME, entry.name)
+        if entry.on_trial:
+            span.set_attribute(names.POLICY_MODE, "observe")
         span.set_attribute(names.GUARDRAIL_TARGET_SUBTYPE, names.GUARDRAIL_TARGETS.get(call.kind, call.kind))
     return span
 
 
 def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
-    """Run a function that answers at once or with an awaitable."""
+    """Run a function that answers at once or with an awaitable.
+
+    It has other words for a refusal, so what it raises is a fault of its own. Running out of stack or memory is not.
+    """
     frame.running = entry
     try:
         answer = entry.function(call)
         if inspect.isawaitable(answer):
             answer = yield Wait(answer, entry, policy_context(call, frame))
-    except Exception as error:
-        add_note = getattr(error, "add_note", None)  # from Python 3.11 on
-        if add_note is not None and not isinstance(error, (GuardrailRejected, MiddlewareError)) and not broke_in(error):
-            add_note(f"raised by the {entry.family} middleware {entry.name!r} of SpanRelay, so the call is refused")
+    except (SpanRelayError, RecursionError, MemoryError):
         raise
+    except Exception as error:
+        if broke_in(error):
+            raise
+        whose, told = f"{CALLED[entry.family]} {entry.name!r}", describe_error(error)
+        raise MiddlewareError(
+            f"{whose} raised {type(error).__name__}, so the call is refused: {told.message}"
+        ) from error
     finally:
         frame.running = None
     return answer
@@ -225,6 +263,8 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
     if index == len(chain.executions):
         return (yield from _send(call, chain, frame))
     entry = chain.executions[index]
+    if entry.on_trial:
+        return (yield from _try_around(call, chain, frame, index))
     frame.running = entry
     body: Any = entry.function(call)
     if type(body) is not GeneratorType:
@@ -239,6 +279,10 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             effect = steps.send(value) if error is None else steps.throw(error)
         except StopIteration as stop:
             return _answer_of(entry, stop.value, last, call)
+        except Exception as raised:
+            if raised is not error and not broke_in(raised):
+                _note(entry, raised)
+            raise
         finally:
             frame.running = None
         value, error = None, None
@@ -252,6 +296,89 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             raise
         except BaseException as raised:
             error = raised
+
+
+def _try_around(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
+    """Send the call once, with an execution intercept on trial around it, which cannot change what comes of it."""
+    entry, sending = chain.executions[index], _Sending()
+    try:
+        yield from _tried(entry, call, chain, frame, index, sending)
+    except _GivenUp:
+        raise
+    except Exception as error:
+        if error is not sending.error:
+            would_fail(call, entry, error)
+    if sending.error is not None:
+        raise sending.error
+    return sending.response or (yield from _layer(call, chain, frame, index + 1))
+
+
+def _tried(entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int, sending: _Sending) -> Flow:
+    """Run the intercept with a copy of the call; it is told what came of the one sending however often it asks."""
+    shown = _copy_of(call)
+    steps = cast("Generator[Any, Any, Any]", entry.function(shown))
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        frame.running = entry
+        try:
+            effect = steps.send(value) if error is None else steps.throw(error)
+        except StopIteration as stop:
+            if stop.value is not None and stop.value is not value:
+                would_change(call, entry, "the answer")
+            return
+        finally:
+            frame.running = None
+        value, error = None, None
+        try:
+            if inspect.isawaitable(effect):
+                value = yield from _perform(effect, entry, shown, chain, frame, index)
+                continue
+            if any(isinstance(each, Call) and each.changed() for each in _calls_of(effect)):
+                would_change(call, entry, "the request")
+            response = yield from _sent_once(call, chain, frame, index, sending)
+            value = [response] * len(effect) if isinstance(effect, list) else response
+        except (GeneratorExit, _GivenUp):
+            steps.close()
+            raise
+        except BaseException as raised:
+            error = raised
+
+
+def _calls_of(effect: Any) -> list[Any]:
+    return cast("list[Any]", effect) if isinstance(effect, list) else [effect]
+
+
+class _Sending:
+    """What came of the one sending that an execution intercept on trial stands around."""
+
+    __slots__ = ("error", "response")
+
+    def __init__(self) -> None:
+        self.response: Response | None = None
+        self.error: BaseException | None = None
+
+
+def _sent_once(call: Call, chain: Chain, frame: Frame, index: int, sending: _Sending) -> Flow:
+    if sending.error is not None:
+        raise sending.error
+    if sending.response is None:
+        try:
+            sending.response = yield from _layer(call, chain, frame, index + 1)
+        except _GivenUp:
+            raise
+        except Exception as error:
+            sending.error = error
+            raise
+    return sending.response
+
+
+def _note(entry: Middleware, error: Exception) -> None:
+    """Say whose exception it is that an execution intercept raises, which is its way to refuse; it stays what it is."""
+    note = f"raised by the execution intercept {entry.name!r} of SpanRelay"
+    add_note = getattr(error, "add_note", None)  # from Python 3.11 on
+    if add_note is not None and not isinstance(error, SpanRelayError) and note not in getattr(error, "__notes__", ()):
+        add_note(note)
 
 
 def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
@@ -305,6 +432,7 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         yield from _judge(call, chain, frame)
     if call.beside and call.streams and not chain.buffered:
         raise MiddlewareError(_TOGETHER)
+    call.check_whole()
     call.root.sends += 1
     if chain.streams:
         call.rewriting = rewriting(chain.streams, policy_context(call, frame))

@@ -23,6 +23,7 @@ from spanrelay.records import Kind
 from spanrelay.registry import Handle, Registry, kinds_of, name_of, visible
 from spanrelay.scopes import Registrable, Scope
 
+Mode: TypeAlias = Literal["enforce", "observe"]
 Family: TypeAlias = Literal["request", "guardrail", "execution", "stream", "gate"]
 Step: TypeAlias = Callable[[Any], Any]
 Step2: TypeAlias = Callable[[Any, Any], Any]
@@ -40,6 +41,8 @@ class Middleware:
     `stop` (request intercepts): those after it do not run. `answers` (guardrails): a refused tool call answers
     with the reason instead of raising. `hold_back` (stream intercepts): characters of text kept back; None for
     intercepts of events. `targets` (gates): the names of what they switch off.
+    `mode`: `observe` puts on trial: what it would have refused or changed is told, and nothing comes of it. Stream
+    intercepts and gates on trial do not run. None is `enforce`, unless the plugin that registers it is on trial.
     """
 
     name: str
@@ -53,6 +56,12 @@ class Middleware:
     answers: bool = False
     hold_back: int | None = None
     targets: frozenset[str] = frozenset()
+    mode: Mode | None = None
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether nothing comes of what it does."""
+        return self.mode == "observe"
 
     def __call__(self, *args: Any) -> Any:
         """Run the function itself, for tests of it."""
@@ -63,17 +72,18 @@ class Middleware:
         return registered.add(self) if scope is None else scope.own(self)
 
 
-_CALLED: dict[Family, str] = {
+CALLED: dict[Family, str] = {
     "request": "request intercept",
     "guardrail": "guardrail",
     "execution": "execution intercept",
     "stream": "stream intercept",
     "gate": "gate",
 }
+"""What each family is called in what people read."""
 _OPTIONS: dict[Family, frozenset[str]] = {
-    "request": frozenset({"name", "kinds", "priority", "timeout", "stop"}),
-    "guardrail": frozenset({"name", "kinds", "priority", "timeout", "answers"}),
-    "execution": frozenset({"name", "kinds", "priority", "timeout", "buffered"}),
+    "request": frozenset({"name", "kinds", "priority", "timeout", "stop", "mode"}),
+    "guardrail": frozenset({"name", "kinds", "priority", "timeout", "answers", "mode"}),
+    "execution": frozenset({"name", "kinds", "priority", "timeout", "buffered", "mode"}),
     "stream": frozenset({"name", "kinds", "priority", "hold_back"}),
     "gate": frozenset({"name", "kinds", "priority", "targets"}),
 }
@@ -81,7 +91,7 @@ _OPTIONS: dict[Family, frozenset[str]] = {
 
 def _check_options(family: Family, options: dict[str, Any]) -> None:
     """Refuse at the declaration what would else bite at the first call, or never."""
-    called = _CALLED[family]
+    called = CALLED[family]
     for name, value in options.items():
         if name not in _OPTIONS[family]:
             near = difflib.get_close_matches(name, _OPTIONS[family], 1)
@@ -92,12 +102,14 @@ def _check_options(family: Family, options: dict[str, Any]) -> None:
             raise TypeError(f"priority={value!r} of a {called} must be a whole number; lower runs first")
         if name == "timeout" and not (number and value > 0):
             raise TypeError(f"timeout={value!r} of a {called} must be seconds, above 0")
+        if name == "mode" and value not in (None, "enforce", "observe"):
+            raise TypeError(f"mode={value!r} of a {called} must be 'enforce' or 'observe'")
         if name == "hold_back" and value is not None and not (isinstance(value, int) and value >= 0):
             raise TypeError(f"hold_back={value!r} of a {called} must be a number of characters, 0 or more, or None")
 
 
 def _check_step(family: Family, step: Any) -> None:
-    called = _CALLED[family]
+    called = CALLED[family]
     if not callable(step):
         raise TypeError(f"a {called} is a function, not {step!r}; options are given by name, as in kinds=['llm']")
     generates = inspect.isgeneratorfunction(step) or inspect.isasyncgenfunction(step)
@@ -138,6 +150,7 @@ def guardrail(
     priority: int = 100,
     timeout: float = 30.0,
     answers: bool = False,
+    mode: Mode | None = None,
 ) -> Callable[[Step], Middleware]: ...
 def guardrail(function: Step | None = None, /, **options: Any) -> Any:
     """Declare a guardrail: `(call) -> None` lets the call pass, a string is the reason to refuse it.
@@ -158,6 +171,7 @@ def request_intercept(
     priority: int = 100,
     timeout: float = 30.0,
     stop: bool = False,
+    mode: Mode | None = None,
 ) -> Callable[[Step], Middleware]: ...
 def request_intercept(function: Step | None = None, /, **options: Any) -> Any:
     """Declare a request intercept: `(call) ->` the changed request record, or None to leave it.
@@ -178,6 +192,7 @@ def execution_intercept(
     priority: int = 100,
     buffered: bool = False,
     timeout: float = 30.0,
+    mode: Mode | None = None,
 ) -> Callable[[Step], Middleware]: ...
 def execution_intercept(function: Step | None = None, /, **options: Any) -> Any:
     """Declare an execution intercept, a generator function around the real call.
@@ -257,13 +272,14 @@ class Chain:
     __slots__ = ("buffered", "entries", "executions", "gates", "guardrails", "requests", "streams")
 
     def __init__(self, entries: list[Middleware]) -> None:
+        entries = [e for e in entries if not (e.on_trial and e.family in ("stream", "gate"))]
         self.entries = entries
         self.gates = tuple(entry for entry in entries if entry.family == "gate")
         self.streams = tuple(entry for entry in entries if entry.family == "stream")
         self.requests = tuple(entry for entry in entries if entry.family == "request")
         self.guardrails = tuple(entry for entry in entries if entry.family == "guardrail")
         self.executions = tuple(entry for entry in entries if entry.family == "execution")
-        self.buffered = any(entry.buffered for entry in self.executions)
+        self.buffered = any(entry.buffered and not entry.on_trial for entry in self.executions)
 
     def past_gates(self, call: Call) -> Chain | None:
         """Return this chain without what its gates switch off for `call`; None when nothing is left."""

@@ -211,6 +211,27 @@ class ModelCall(Call):
         self._wire = value
         self._request = None
 
+    def edit(self, request: Any) -> None:
+        """Take a `ModelRequest`, or the provider's JSON as a mapping."""
+        if isinstance(request, Mapping):
+            self.wire = cast("Mapping[str, Any]", request)
+        else:
+            self.request = request
+
+    def check_whole(self) -> None:
+        """Look whether the JSON that policy made has what the application's had and the API requires."""
+        wire = self._wire
+        if wire is None:
+            return
+        for keys in self.codec.required:
+            if not any(wire.get(key) is not None for key in keys) and any(
+                self.original.get(key) is not None for key in keys
+            ):
+                raise MiddlewareError(
+                    f"policy left a request without {' or '.join(map(repr, keys))}, which its API requires; "
+                    "return the changed record, or `call.wire` whole"
+                )
+
     @property
     def streams(self) -> bool:
         """Whether the answer is known to come as a stream."""
@@ -249,7 +270,9 @@ class ModelCall(Call):
 
     def judge(self) -> None:
         """Remember the wire that guardrails are about to judge."""
-        self._judged = self.outgoing()
+        outgoing = self.outgoing()
+        # Policy may go on editing its own copy in place.
+        self._judged = outgoing if outgoing is self.original else _json.loads_object(_json.dumps(outgoing))
 
     def branch(self) -> ModelCall:
         """Return a copy with a request of its own, to be sent beside this call."""
@@ -337,6 +360,8 @@ class ModelCall(Call):
         record, theirs = self.record, provider.record
         record.request = theirs.request or record.request
         record.provider = theirs.provider
+        record.would_refuse += theirs.would_refuse
+        record.would_change += theirs.would_change
         record.server_address, record.server_port = theirs.server_address, theirs.server_port
         if theirs.error is None or record.response is None:
             record.response = theirs.response or record.response

@@ -17,7 +17,7 @@ from spanrelay.config import PolicyFile
 from spanrelay.errors import ConfigurationError
 from spanrelay.pipeline.middleware import Middleware
 from spanrelay.plugins.demand import demand
-from spanrelay.plugins.files import Layer, read_layers
+from spanrelay.plugins.files import Layer, Mode, read_layers
 from spanrelay.plugins.loading import Shelf
 from spanrelay.plugins.plugin import Context, Diagnostic, Plugin, Secret
 from spanrelay.plugins.reading import joined, read_model
@@ -35,6 +35,7 @@ class Component:
     layer: Layer
     config: Any
     enabled: bool = True
+    mode: Mode = "enforce"
 
 
 @dataclass(slots=True)
@@ -76,8 +77,9 @@ def _component(
     plugin, found = shelf.take(name)
     if plugin is None:
         return None, [replace(found[0], file=layer.file, key=key)]
-    rest = {field: value for field, value in table.items() if field != "enabled"}
-    switch, found = read_model(_Switch, {"enabled": table["enabled"]} if "enabled" in table else {}, key)
+    ours = _KEYS - getattr(plugin.config_model, "__dataclass_fields__", {}).keys()
+    rest = {field: value for field, value in table.items() if field not in ours}
+    switch, found = read_model(_Switch, {field: table[field] for field in ours & table.keys()}, key)
     config, misread = read_model(plugin.config_model, rest, key, os.path.dirname(layer.file))
     found += misread
     if config is not None:
@@ -87,14 +89,18 @@ def _component(
     found = [replace(diagnostic, file=layer.file) for diagnostic in found]
     if switch is None or config is None or any(diagnostic.level == "error" for diagnostic in found):
         return None, found
-    return Component(plugin, name, layer, config, switch.enabled), found
+    return Component(plugin, name, layer, config, switch.enabled, switch.mode or layer.mode), found
 
 
 @dataclass(slots=True)
 class _Switch:
-    """The key that every plugin's table may have."""
+    """The keys that every plugin's table may have, unless they are the plugin's own."""
 
     enabled: bool = True
+    mode: Mode | None = None
+
+
+_KEYS = frozenset(field.name for field in fields(_Switch))
 
 
 def _validated(plugin: Plugin, config: Any, layer: Layer, key: str) -> list[Diagnostic]:
@@ -201,7 +207,7 @@ class Activation:
         self.contexts, self.diagnostics = tuple(new), tuple(plan.diagnostics)
         lenient = {layer.file for layer in plan.layers if layer.on_failure == "warn"}
         policy = [context for context in new if _has_policy(context)]
-        demand.policy, demand.stops = bool(policy), any(context.file not in lenient for context in policy)
+        demand.policy, demand.stops = bool(policy), any(_must_hold(context, lenient) for context in policy)
         demand.stops_unguarded = any(context.stops_unguarded for context in new)
         _close(old)
 
@@ -216,7 +222,7 @@ def _install(plan: Plan) -> list[Context]:
     """Register every component; one that fails is taken back, and told in the plan."""
     installed: list[Context] = []
     for component in plan.components:
-        context = Context(component.config, component.name, component.layer.file)
+        context = Context(component.config, component.name, component.layer.file, component.mode)
         try:
             component.plugin.register(context)
         except Exception as error:
@@ -253,6 +259,14 @@ def _close(contexts: Sequence[Context]) -> None:
 
 def _has_policy(context: Context) -> bool:
     return context.stops_unguarded or any(isinstance(entry, Middleware) for entry in context.entries)
+
+
+def _must_hold(context: Context, lenient: set[str]) -> bool:
+    """Whether no call may escape what `context` has put in force: not where all of that is on trial."""
+    enforced = context.stops_unguarded or any(
+        isinstance(entry, Middleware) and not entry.on_trial for entry in context.entries
+    )
+    return enforced and context.file not in lenient
 
 
 def _refusal(plan: Plan) -> ConfigurationError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from spanrelay import config
+from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.plugin import Diagnostic
 from spanrelay.plugins.reading import FromEnvironment, advice, joined
@@ -26,6 +27,7 @@ else:
     import tomli as tomllib
 
 OnFailure: TypeAlias = Literal["stop", "warn"]
+Mode: TypeAlias = Literal["enforce", "observe"]
 
 TOP = ("include", "plugins", "policy")
 """The tables and keys at the top of a file."""
@@ -42,6 +44,7 @@ class Layer:
 
     file: str
     on_failure: OnFailure
+    mode: Mode = "enforce"
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     """What the environment put in: kept out of every message."""
@@ -106,6 +109,7 @@ class _Reading:
         for name in document:
             if name not in TOP:
                 self._say(path, name, "is not known", advice(name, dict.fromkeys(TOP)))
+        layer.mode = self._mode(path, as_mapping(document.get("policy")).get("mode", "enforce"))
         layer.on_failure = self._on_failure(path, document.get("policy", {}), inherited)
         self._includes(path, document.get("include", []), layer.on_failure, chosen)
         layer.plugins = self._plugins(path, document["plugins"]) if "plugins" in document else {}
@@ -134,7 +138,7 @@ class _Reading:
             self._say(path, "policy", "is not a table", 'write [policy] and on_failure = "stop" below it')
             return "stop"
         policy = cast("dict[str, Any]", policy)
-        for name in policy.keys() - {"on_failure"}:
+        for name in policy.keys() - {"on_failure", "mode"}:
             self._say(path, f"policy.{name}", "is not known", f"did you mean [plugins.policy] {name}?")
         own: Any = policy.get("on_failure", inherited)
         if own not in ("stop", "warn"):
@@ -146,6 +150,12 @@ class _Reading:
             return "stop"
         self._stop_demanded = self._stop_demanded or policy.get("on_failure") == "stop"
         return own
+
+    def _mode(self, path: str, mode: Any) -> Mode:
+        if mode in ("enforce", "observe"):
+            return mode
+        self._say(path, "policy.mode", "is not one of the choices", "write 'enforce' or 'observe'")
+        return "enforce"
 
     def _includes(self, path: str, names: Any, on_failure: OnFailure, chosen: bool) -> None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[Any]", names)):

@@ -14,6 +14,7 @@ from spanrelay._guard import guarded
 from spanrelay.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from spanrelay.pipeline.middleware import Mode
     from spanrelay.registry import Handle
     from spanrelay.scopes import Registrable
 
@@ -73,13 +74,15 @@ class Context:
         name: The plugin's name, with a number where several files configure it; registered names begin with it.
         file: The file that configures the plugin, or an empty string.
         stops_unguarded: Whether what no instrumentor guards may not ask a model; the plugin may say so.
+        mode: `observe` puts on trial what is registered, unless the middleware says a mode itself.
     """
 
-    def __init__(self, config: Any, name: str, file: str = "") -> None:
+    def __init__(self, config: Any, name: str, file: str = "", mode: Mode = "enforce") -> None:
         self.config = config
         self.name = name
         self.file = file
         self.stops_unguarded = False
+        self.mode: Mode = mode
         self.entries: list[Registrable] = []
         self._handles: list[Handle] = []
         self._undo: list[Callable[[], None]] = []
@@ -92,7 +95,7 @@ class Context:
             ConfigurationError: one of that name is there already, or the plugin has been taken out of force.
         """
         self._check_open()
-        entry = named(entry, f"{self.name}.{getattr(entry, 'name', type(entry).__name__)}")
+        entry = named(entry, f"{self.name}.{getattr(entry, 'name', type(entry).__name__)}", self.mode)
         handle = entry.register(None)
         self.entries.append(entry)
         self._handles.append(handle)
@@ -123,10 +126,12 @@ class Context:
             )
 
 
-def named(entry: R, name: str) -> R:
-    """Return a copy of `entry`, middleware or an observer, that is called `name`."""
+def named(entry: R, name: str, mode: Mode) -> R:
+    """Return a copy of `entry`, middleware or an observer, that is called `name`, and has `mode` if it has none."""
     from dataclasses import replace
 
+    if getattr(entry, "mode", mode) is None:
+        return replace(entry, name=name, mode=mode)  # pyright: ignore[reportArgumentType] - as below
     return replace(entry, name=name)  # pyright: ignore[reportArgumentType] - both are dataclasses
 
 

@@ -57,17 +57,21 @@ class _Reader:
         self._folder = folder
 
     def model(self, model: type[T], table: Mapping[str, Any], key: str) -> T | None:
-        known = {field.name: field for field in fields(cast("Any", model)) if field.init}
+        # A key that is a word of Python's is a field with `_` at its end.
+        known = {field.name.removesuffix("_"): field for field in fields(cast("Any", model)) if field.init}
         for name in table:
             if name not in known:
                 self._say(joined(key, name), "is not known", advice(name, known))
         kinds = get_type_hints(model)
-        for field in known.values():
-            if field.name not in table and _is_required(field):
-                self._say(joined(key, field.name), "is missing", f"write {_described(kinds[field.name])}")
+        missing = [name for name, field in known.items() if name not in table and _is_required(field)]
+        for name in missing:
+            self._say(joined(key, name), "is missing", f"write {_described(kinds[known[name].name])}")
         before = len(self.found)
-        values = {name: self.value(kinds[name], table[name], joined(key, name)) for name in known if name in table}
-        missing = any(_is_required(field) and field.name not in table for field in known.values())
+        values = {
+            field.name: self.value(kinds[field.name], table[name], joined(key, name))
+            for name, field in known.items()
+            if name in table
+        }
         return None if missing or len(self.found) > before else model(**values)
 
     def value(self, kind: Any, value: Any, key: str) -> Any:

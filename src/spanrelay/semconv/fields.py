@@ -113,6 +113,10 @@ def write_call_facts(record: SpanRecord, attributes: dict[str, AttributeValue]) 
         attributes[names.INCOMPLETE] = record.incomplete
     if record.answered_by is not None:
         attributes[names.ANSWERED_BY] = record.answered_by
+    if record.would_refuse:
+        attributes[names.WOULD_REFUSE] = list(record.would_refuse)
+    if record.would_change:
+        attributes[names.WOULD_CHANGE] = list(record.would_change)
     if record.metadata:
         attributes[names.OI_METADATA] = dumps_text(record.metadata)
     if record.result is not None and record.result.is_error:
@@ -297,11 +301,17 @@ def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     record.user_id = record.user_id or text(get(names.USER_ID))
     record.incomplete = record.incomplete or text(get(names.INCOMPLETE))
     record.answered_by = record.answered_by or text(get(names.ANSWERED_BY))
+    record.would_refuse = record.would_refuse or _texts(get(names.WOULD_REFUSE))
+    record.would_change = record.would_change or _texts(get(names.WOULD_CHANGE))
     if record.time_to_first_chunk is None:
         record.time_to_first_chunk = number(get(names.TIME_TO_FIRST_CHUNK))
     if names.OI_METADATA in attributes and not record.metadata:
         metadata = decode(attributes[names.OI_METADATA])
         record.metadata = cast("dict[str, JSON]", metadata) if isinstance(metadata, dict) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, cast("list[Any]", value))) if isinstance(value, (list, tuple)) else ()
 
 
 def read_agent(attributes: Mapping[str, Any], record: SpanRecord) -> None:

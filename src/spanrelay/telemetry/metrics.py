@@ -31,9 +31,15 @@ class CallMetrics:
         self._first_chunk = histogram(names.CLIENT_TIME_TO_FIRST_CHUNK, names.SECONDS)
         self._tool = histogram(names.EXECUTE_TOOL_DURATION, names.SECONDS)
         self._agent = histogram(names.INVOKE_AGENT_DURATION, names.SECONDS)
+        self._would_refuse = meter.create_counter(names.WOULD_REFUSE, "{call}")
+        self._would_change = meter.create_counter(names.WOULD_CHANGE, "{call}")
 
     def record(self, record: SpanRecord) -> None:
         """Record what a finished span says."""
+        for counter, verdicts in ((self._would_refuse, record.would_refuse), (self._would_change, record.would_change)):
+            for verdict in verdicts:
+                name = verdict.partition(": ")[0]
+                counter.add(1, {names.OPERATION: record.operation or "", names.GUARDRAIL_COMPONENT_NAME: name})
         seconds = ((record.end or record.start) - record.start) / 1e9
         if record.kind in _MODEL_KINDS:
             self._record_model_call(record, seconds)

@@ -595,6 +595,7 @@ class Document:
             **self._differing(record),
             **steps.tool_error(record),
             **steps.annotation_of(record),
+            **steps.trial_of(record),
         }
         if record.incomplete:
             extra["incomplete"] = record.incomplete

@@ -339,6 +339,7 @@ def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> 
         extra["incomplete"] = record.incomplete
     if record.answered_by is not None:
         extra["answered_by"] = str(record.answered_by)
+    extra |= trial_of(record)
     if not record.content:
         extra["content_captured"] = False
     if record.truncated:
@@ -350,6 +351,12 @@ def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> 
         if len(response.messages) > 1:
             extra["alternatives"] = [_alternative(m.parts, media) for m in response.messages[1:]]
     return extra
+
+
+def trial_of(record: SpanRecord) -> dict[str, JSON]:
+    """Return what policy on trial would have done to a call."""
+    told = {"would_refuse": record.would_refuse, "would_change": record.would_change}
+    return {key: list(verdicts) for key, verdicts in told.items() if verdicts}
 
 
 def _alternative(parts: list[Part], media: MediaStore | None) -> dict[str, JSON]:

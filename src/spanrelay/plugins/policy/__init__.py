@@ -4,7 +4,8 @@ It judges what is sent, also after an intercept or a fallback has changed it, an
 cannot judge it refuses.
 """
 
+from spanrelay.plugins.policy.approval import ApprovalRequest, approve_with
 from spanrelay.plugins.policy.plugin import PolicyPlugin
 from spanrelay.plugins.policy.settings import PolicyConfig, Price
 
-__all__ = ["PolicyConfig", "PolicyPlugin", "Price"]
+__all__ = ["ApprovalRequest", "PolicyConfig", "PolicyPlugin", "Price", "approve_with"]

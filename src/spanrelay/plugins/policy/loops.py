@@ -15,7 +15,7 @@ from typing import Any
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.errors import GuardrailRejected
-from spanrelay.pipeline.middleware import execution_intercept, request_intercept
+from spanrelay.pipeline.middleware import Mode, execution_intercept, request_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.history import WireHistory
 from spanrelay.plugins.policy.names import Judge
@@ -85,12 +85,15 @@ class Loops:
 
     def __init__(self, judge: Judge, config: Tools, calls: Calls, name: str) -> None:
         self._judge, self._unseen, self._calls, self._name = judge, config.unseen, calls, f"{name}.unseen_tools"
+        self._mode: Mode | None = config.mode
         self._warned: set[str] = set()
 
     def use(self, context: Context) -> None:
         """Register what sees executions before anything may refuse them, and what judges requests."""
-        context.use(request_intercept(name="seen_tools", kinds=["tool"], priority=OUTERMOST)(self._see))
-        context.use(execution_intercept(name="unseen_tools", kinds=["llm"], priority=OUTSIDE_COUNTS)(self._send))
+        sees = request_intercept(name="seen_tools", kinds=["tool"], priority=OUTERMOST, mode=self._mode)
+        sends = execution_intercept(name="unseen_tools", kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode)
+        context.use(sees(self._see))
+        context.use(sends(self._send))
 
     def _see(self, call: Any) -> None:
         self._calls.see(call.record.tool.call_id, call.record.tool.name)

@@ -12,7 +12,7 @@ from spanrelay.pipeline.middleware import execution_intercept, guardrail
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.counts import Counts, Share
 from spanrelay.plugins.policy.limits import Limits
-from spanrelay.plugins.policy.names import MODELS, model_of, pattern_of
+from spanrelay.plugins.policy.names import MODELS, model_of, normal, pattern_of, plain_text
 from spanrelay.plugins.policy.order import INNERMOST
 from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.plugins.policy.settings import PolicyConfig
@@ -82,15 +82,15 @@ class Meter:
         if usage.input_tokens is None and usage.output_tokens is None:
             usage = replace(usage, input_tokens=estimate, output_tokens=_tokens(_said(answer)))
         tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        model = model_of(call) or ""
+        model = plain_text(model_of(call)) or ""
         self._counts.correct(shares, tokens - estimate, self._cost(model, usage), model)
 
     def _cost(self, model: str, usage: Usage) -> float | None:
         """What an answer has cost; None where neither the provider nor the configuration says."""
         if usage.cost_usd is not None:
             return usage.cost_usd
-        folded = model.casefold()
-        return next((price.of(usage) for glob, price in self._prices if glob.match(folded)), None)
+        name = normal(model)
+        return next((price.of(usage) for glob, price in self._prices if glob.match(name)), None)
 
     def _shares(self, call: Any) -> tuple[Share, ...]:
         shares = self._process

@@ -1,12 +1,13 @@
 """Which names the lists allow: of models, of tools.
 
-A name is compared here and nowhere else.
+A name is compared here and nowhere else, as people mean it: `normal` says what is the same name.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Any
 
@@ -24,24 +25,41 @@ class Judge:
         self._what = what
         self._allow = None if names.allow is None else pattern_of(names.allow)
         self._deny = [(pattern, pattern_of([pattern])) for pattern in names.deny]
-        self.judges = names.allow is not None or bool(names.deny)
-        self.refusal = lru_cache(maxsize=1024)(self._refusal)
-        """Returns why what goes by any of the names given may not be used, or None."""
+        self.allows = names.allow is not None
+        self.denies = bool(names.deny)
+        self.judges = self.allows or self.denies
+        # By plain texts alone: a subclass of text may say that it equals another.
+        self._denial = lru_cache(maxsize=1024)(self._find_denial)
+        self._refusal = lru_cache(maxsize=1024)(self._find_refusal)
 
-    def _refusal(self, *names: str) -> str | None:
+    def refusal(self, *names: object) -> str | None:
+        """Return why what goes by all of the names given, its own first, may not be used, or None."""
+        plain = [plain_text(name) for name in names]
+        return self._unreadable(names, plain) or self._refusal(*plain)
+
+    def denial(self, *names: object) -> str | None:
+        """Return why what goes by the names is denied, or None; whether it is among those allowed is not asked."""
+        plain = [plain_text(name) for name in names]
+        return self._unreadable(names, plain) or self._denial(*plain)
+
+    def _unreadable(self, names: tuple[object, ...], plain: list[str | None]) -> str | None:
+        kind = next((type(name).__name__ for name, text in zip(names, plain, strict=True) if text is None), None)
+        if kind is None:
+            return None
+        return f"the name of a {self._what} is no text but a {kind!r}, which no list can judge"
+
+    def _find_denial(self, *names: Any) -> str | None:
         for name in names:
-            denial = self._denial(name)
-            if denial is not None:
-                return denial
-        if self._allow is not None and not any(self._allow.match(name.casefold()) for name in names):
-            return f"{self._what} {names[0]!r} is not among those allowed"
+            for pattern, compiled in self._deny:
+                if compiled.match(normal(name)):
+                    return f"{self._what} {name!r} is denied by {pattern!r}"
         return None
 
-    def _denial(self, name: str) -> str | None:
-        for pattern, compiled in self._deny:
-            if compiled.match(name.casefold()):
-                return f"{self._what} {name!r} is denied by {pattern!r}"
-        return None
+    def _find_refusal(self, *names: Any) -> str | None:
+        reason = self._find_denial(*names)
+        if reason is None and self._allow is not None and not any(self._allow.match(normal(name)) for name in names):
+            reason = f"{self._what} {names[0]!r} is not among those allowed"
+        return reason
 
     def model_refusal(self, call: Any) -> str | None:
         """Return why the model that `call` is about to be sent to may not be used, or None."""
@@ -53,18 +71,58 @@ class Judge:
         reasons = (self.refusal(name) for name in runs if name is not None)
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None and model is not None:
-            reason = self._denial(model)
-        if reason is None and runs == [None] and self._allow is not None:
-            reason = "the request names no model, and only some are allowed"
+            reason = self.denial(model)
+        if reason is None and runs == [None]:
+            reason = self._refusal_without_a_name(call)
         return reason
+
+    def _refusal_without_a_name(self, call: Any) -> str | None:
+        if self.allows:
+            return "the request names no model, and only some are allowed"
+        return _UNSEEN if call.outgoing().get("prompt") and call.kind == "llm" and _stores_prompts(call) else None
+
+
+_UNSEEN = "the request leaves its model to a stored prompt, where no list can judge it; name it in the request"
+
+
+def _stores_prompts(call: Any) -> bool:
+    """Whether a request without a model may take it from a prompt that the provider has stored."""
+    return any("prompt" in group and "model" in group for group in call.codec.required)
+
+
+def plain_text(name: object) -> str | None:
+    """Return the text that `name` is sent as, whatever a subclass makes of it; None where it is no text."""
+    return str.__str__(name) if isinstance(name, str) else None
+
+
+def normal(name: str) -> str:
+    """Return `name` so that what people take for the same is equal.
+
+    Compatibility forms (full-width letters), characters that nobody sees, blanks around and case make no
+    difference. Letters of other scripts that look alike do.
+    """
+    if not name.isascii():
+        seen = "".join(character for character in name if not _is_invisible(character))
+        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    return name.strip().casefold()
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or character in _INVISIBLE
+
+
+_INVISIBLE = frozenset(
+    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0))
+) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+"""What Unicode calls ignorable by default and has outside of the category of format characters."""
 
 
 def pattern_of(globs: list[str]) -> re.Pattern[str]:
-    """Compile patterns into one, which matches nothing where there are none."""
-    return re.compile("|".join(fnmatch.translate(glob.casefold()) for glob in globs) or r"(?!)")
+    """Compile patterns for names that are `normal` into one, which matches nothing where there are none."""
+    return re.compile("|".join(fnmatch.translate(normal(glob)) for glob in globs) or r"(?!)")
 
 
-def model_of(call: Any) -> str | None:
-    """The model that a call is about to be sent to."""
+def model_of(call: Any) -> Any:
+    """The name of the model that a call is about to be sent to, which may be no text; None where it has none."""
     model = call.outgoing().get("model")
-    return model if isinstance(model, str) else call.request.model
+    return call.request.model if model is None else model

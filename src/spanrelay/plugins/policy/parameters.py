@@ -8,7 +8,7 @@ from typing import Any
 
 from spanrelay.pipeline.middleware import request_intercept
 from spanrelay.plugins.plugin import Context
-from spanrelay.plugins.policy.names import model_of, pattern_of
+from spanrelay.plugins.policy.names import model_of, normal, pattern_of, plain_text
 from spanrelay.plugins.policy.order import INNERMOST
 from spanrelay.plugins.policy.settings import Parameters
 from spanrelay.records import ModelRequest
@@ -19,7 +19,7 @@ def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
     known = [(pattern_of([glob]), each.told()) for glob, each in parameters.items()]
 
     def set_parameters(call: Any) -> ModelRequest | None:
-        model = (model_of(call) or "").casefold()
+        model = normal(plain_text(model_of(call)) or "")
         told = next((told for glob, told in known if glob.match(model)), None)
         # A copy: what one request holds, another intercept may change.
         return replace(call.request, parameters={**call.request.parameters, **copy.deepcopy(told)}) if told else None

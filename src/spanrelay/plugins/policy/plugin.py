@@ -8,15 +8,17 @@ from typing import Any
 
 from spanrelay.pipeline.middleware import guardrail
 from spanrelay.plugins.plugin import Context, Diagnostic
+from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.loops import Calls
 from spanrelay.plugins.policy.meter import Meter
 from spanrelay.plugins.policy.names import MODELS, Judge
 from spanrelay.plugins.policy.parameters import use_parameters
+from spanrelay.plugins.policy.rules import doubts_about_rules
 from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.plugins.policy.settings import PolicyConfig, doubts_about
 from spanrelay.plugins.policy.stores import Storage, open_store
-from spanrelay.plugins.policy.tools import use_tools
+from spanrelay.plugins.policy.tools import use_rules, use_tools
 
 
 class PolicyPlugin:
@@ -40,17 +42,21 @@ class PolicyPlugin:
 
     def validate(self, config: PolicyConfig) -> list[Diagnostic]:
         """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
-        return doubts_about(config)
+        return [*doubts_about(config), *doubts_about_rules(config.tools.rules)]
 
     def register(self, context: Context) -> None:
         """Put in force what the config says, and nothing for what it does not say."""
         config: PolicyConfig = context.config
         context.stops_unguarded = config.on_unguarded == "stop"
         tools, models = Judge("tool", config.tools), Judge("model", config.models)
+        approvals = Approvals(context, config)
         if tools.judges:
-            use_tools(context, tools, config.tools, self._calls)
+            use_tools(context, tools, config.tools, approvals, self._calls)
+        use_rules(context, config.tools, approvals)
         if models.judges:
-            context.use(guardrail(name="models", kinds=MODELS)(models.model_refusal))
+            judged = guardrail(name="models", kinds=MODELS, mode=config.models.mode, timeout=approvals.patience)
+            asks = approvals.around(models.model_refusal, "models", config.models.on_refusal, config.models.mode)
+            context.use(judged(asks))
         if config.parameters:
             use_parameters(context, config.parameters)
         if any(limits.are_set() for limits in config.limits()):

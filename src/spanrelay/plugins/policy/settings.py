@@ -7,20 +7,75 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from spanrelay.plugins.plugin import Diagnostic
+from spanrelay.pipeline.middleware import Mode
+from spanrelay.plugins.plugin import Diagnostic, Secret
 from spanrelay.plugins.policy.limits import Limits
 from spanrelay.plugins.policy.stores import Storage, doubts_about_storage
 from spanrelay.records import JSON, Usage
 
+OnRefusal: TypeAlias = Literal["refuse", "ask"]
+"""What becomes of what is refused: that, or an approver decides."""
+
+
+@dataclass(slots=True)
+class Approval:
+    """Who is asked: `url` is sent a POST with a JSON description, else a terminal is used where there is one.
+
+    `timeout` is in seconds. A function that the program registers is asked before either.
+    """
+
+    url: str | None = None
+    headers: dict[str, Secret] = field(default_factory=dict[str, Secret])
+    terminal: bool = True
+    timeout: float = 60.0
+
 
 @dataclass(slots=True)
 class Names:
-    """Glob patterns of names, compared without regard to case. Without `allow`, all names are allowed."""
+    """Glob patterns of names, compared as people mean them. Without `allow`, all names are allowed.
+
+    `mode`: `observe` puts them on trial, whatever the plugin is. `on_refusal`: `ask` lets an approver decide.
+    """
 
     allow: list[str] | None = None
     deny: list[str] = field(default_factory=list[str])
+    mode: Mode | None = None
+    on_refusal: OnRefusal | None = None
+
+
+ORDERED = ("lt", "le", "gt", "ge")
+"""Comparisons of what has an order: numbers with numbers, texts with texts."""
+
+
+@dataclass(slots=True)
+class Rule:
+    """What keeps a tool from being executed: every comparison of one argument holds; without any, its name does.
+
+    `tool` is a glob pattern, `argument` a JSON pointer into what the tool is given. `matches` is a pattern of RE2 that
+    is found in a text, or in the JSON of anything else. `missing` says what becomes of a call without the argument.
+    """
+
+    tool: str
+    argument: str = ""
+    eq: Any = None
+    ne: Any = None
+    lt: Any = None
+    le: Any = None
+    gt: Any = None
+    ge: Any = None
+    in_: list[Any] | None = None
+    matches: str | None = None
+    missing: Literal["refuse", "pass"] = "refuse"
+    mode: Mode | None = None
+    on_refusal: OnRefusal | None = None
+
+    def comparisons(self) -> dict[str, Any]:
+        """Return what the argument is compared with, by comparison."""
+        named = {"eq": self.eq, "ne": self.ne, "in": self.in_, "matches": self.matches}
+        named |= {name: getattr(self, name) for name in ORDERED}
+        return {name: wanted for name, wanted in named.items() if wanted is not None}
 
 
 @dataclass(slots=True)
@@ -28,12 +83,15 @@ class Tools(Names):
     """As `Names`; what becomes of a request that offers a refused function to the model, and of its execution.
 
     `refused`: the execution raises, or answers with the reason, for the model to read. `unseen`: what becomes of a
-    request with the result of a refused tool whose execution SpanRelay did not see.
+    request with the result of a refused tool whose execution SpanRelay did not see. `unnamed`: what becomes of an offer
+    of tools by names that the request does not say (MCP servers without `allowed_tools`, stored prompts).
     """
 
     offered: Literal["pass", "remove", "refuse"] = "pass"
     refused: Literal["raise", "answer"] = "raise"
     unseen: Literal["refuse", "warn", "pass"] = "refuse"
+    unnamed: Literal["refuse", "pass"] = "refuse"
+    rules: list[Rule] = field(default_factory=list[Rule])
 
 
 @dataclass(slots=True)
@@ -88,6 +146,8 @@ class PolicyConfig:
     parameters: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
     prices: dict[str, Price] = field(default_factory=dict[str, Price])
     on_unguarded: Literal["warn", "stop"] = "warn"
+    on_refusal: OnRefusal | None = None
+    approval: Approval | None = None
 
     def limits(self) -> tuple[Limits, ...]:
         """Return the limits of a session, of a user, and of the process."""
@@ -99,9 +159,10 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     found = [*doubts_about_storage(config.counts)]
     for limits, key in zip(config.limits(), ("session", "user", "process"), strict=True):
         found += _bad_amounts(limits, key)
+    found += _bad_approval(config.approval) if config.approval is not None else []
     for names, key in ((config.tools, "tools"), (config.models, "models")):
         for list_name in ("allow", "deny"):
-            if "" in (getattr(names, list_name) or ()):
+            if any(not glob.strip() for glob in getattr(names, list_name) or ()):
                 found.append(Diagnostic("has an empty pattern", "remove it, or write '*'", f"{key}.{list_name}"))
     for pattern, parameters in config.parameters.items():
         if not parameters.told():
@@ -120,10 +181,19 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     return found
 
 
+def _bad_approval(approval: Approval) -> list[Diagnostic]:
+    found: list[Diagnostic] = []
+    if approval.url is not None and not approval.url.startswith(("http://", "https://")):
+        found.append(Diagnostic("is no URL that can be asked", "write one with http:// or https://", "approval.url"))
+    if not (math.isfinite(approval.timeout) and approval.timeout > 0):
+        found.append(Diagnostic("is no time to wait", "write seconds, above 0", "approval.timeout"))
+    return found
+
+
 def _says_anything(config: PolicyConfig) -> bool:
     lists = any(names.allow is not None or names.deny for names in (config.tools, config.models))
-    says = lists or bool(config.parameters) or config.on_unguarded == "stop"
-    return says or any(limits.are_set() for limits in config.limits())
+    others = bool(config.tools.rules) or bool(config.parameters) or config.on_unguarded == "stop"
+    return lists or others or any(limits.are_set() for limits in config.limits())
 
 
 def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:

@@ -1,74 +1,123 @@
 """Which tools are executed, and which are offered to a model.
 
-Every place of a request that offers a tool is read by `_tools_of`.
+Where a request names or offers a tool, its codec says; nothing of a request is read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from dataclasses import replace
-from typing import Any, cast
+import inspect
+from collections.abc import Generator
+from typing import Any
 
+from spanrelay.codecs.offers import BY_APPLICATION, Offer, offers_of
 from spanrelay.errors import GuardrailRejected
-from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept
+from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail, request_intercept
 from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.loops import Calls, Loops
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
-from spanrelay.plugins.policy.settings import Tools
-from spanrelay.records import ModelRequest, ToolDefinition
-
-_OF_THE_APPLICATION = ("function", "custom")
-"""Types of tools that the application runs, so that each execution is judged by itself."""
+from spanrelay.plugins.policy.rules import ArgumentRule, refusal_by
+from spanrelay.plugins.policy.settings import OnRefusal, Tools
 
 
-def use_tools(context: Context, judge: Judge, config: Tools, calls: Calls) -> None:
+def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approvals, calls: Calls) -> None:
     """Judge tools where they are executed, and where a request offers them."""
     if config.unseen != "pass":
         Loops(judge, config, calls, context.name).use(context)
-    answers = config.refused == "answer"
-    context.use(guardrail(name="tools", kinds=["tool"], answers=answers)(lambda call: judge.refusal(call.request.name)))
+    answers, patience = config.refused == "answer", approvals.patience
+    executed = guardrail(name="tools", kinds=["tool"], answers=answers, mode=config.mode, timeout=patience)
+    asks = approvals.around(lambda call: judge.refusal(call.request.name), "tools", config.on_refusal, config.mode)
+    context.use(executed(asks))
+    offers = Offers(judge, config, on_trial=(config.mode or context.mode) == "observe")
+    asks = approvals.around(offers.refusal, "offered_tools", config.on_refusal, config.mode)
     if config.offered == "pass":
         # Only a provider's own tools can be refused here, which few requests offer: no guardrail's span for each.
-        _use_provider_tools(context, judge)
-    else:
-        _use_offers(context, judge, remove=config.offered == "remove")
+        _use_for_provider(context, asks, config.mode, patience)
+        return
+    context.use(guardrail(name="offered_tools", kinds=["llm"], mode=config.mode, timeout=patience)(asks))
+    if config.offered == "remove":
+        removes = request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST, mode=config.mode)
+        context.use(removes(offers.remove))
 
 
-def _use_provider_tools(context: Context, judge: Judge) -> None:
+def _use_for_provider(context: Context, asks: Any, mode: Mode | None, patience: float) -> None:
+    """Refuse what offers a tool that the provider runs, and let pass what the application will run."""
+
     def send(call: Any) -> Generator[Any, Any, None]:
-        reason = _refusal_of_offers(judge, (tool for tool in _tools_of(call) if tool.type not in _OF_THE_APPLICATION))
+        reason = asks(call)
+        if inspect.isawaitable(reason):
+            reason = yield reason
         if reason is not None:
             raise GuardrailRejected(reason, f"{context.name}.offered_tools")
         yield call
 
-    context.use(execution_intercept(name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS)(send))
+    offered = execution_intercept(
+        name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS, mode=mode, timeout=patience
+    )
+    context.use(offered(send))
 
 
-def _use_offers(context: Context, judge: Judge, *, remove: bool) -> None:
-    def remove_offers(call: Any) -> ModelRequest | None:
-        kept = [tool for tool in call.request.tools if _offer_refusal(judge, tool) is None]
-        refused = any(_offer_refusal(judge, tool) is not None for tool in _tools_of(call))
-        return replace(call.request, tools=kept) if refused else None
-
-    offers = guardrail(name="offered_tools", kinds=["llm"])
-    context.use(offers(lambda call: _refusal_of_offers(judge, _tools_of(call))))
-    if remove:
-        context.use(request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST)(remove_offers))
-
-
-def _refusal_of_offers(judge: Judge, tools: Iterable[ToolDefinition]) -> str | None:
-    reasons = (reason for tool in tools if (reason := _offer_refusal(judge, tool)) is not None)
-    reason = next(reasons, None)
-    return None if reason is None else f"the request offers a tool to the model: {reason}"
+def use_rules(context: Context, config: Tools, approvals: Approvals) -> None:
+    """Judge what tools are given; rules of one mode, and of one way to refuse, are one guardrail."""
+    alike: dict[tuple[Mode | None, OnRefusal | None], list[ArgumentRule]] = {}
+    for number, rule in enumerate(config.rules):
+        key = (rule.mode or config.mode, rule.on_refusal or config.on_refusal)
+        alike.setdefault(key, []).append(ArgumentRule(rule, number))
+    for (mode, on_refusal), rules in alike.items():
+        name = "_".join(["rules", *filter(None, (mode, on_refusal))])
+        answers = config.refused == "answer"
+        judges = guardrail(name=name, kinds=["tool"], answers=answers, mode=mode, timeout=approvals.patience)
+        context.use(judges(approvals.around(refusal_by(rules), name, on_refusal, mode)))
 
 
-def _offer_refusal(judge: Judge, tool: ToolDefinition) -> str | None:
-    """A tool that the provider runs goes by its type too, since its name may be the application's choice."""
-    return judge.refusal(tool.name) if tool.type in _OF_THE_APPLICATION else judge.refusal(tool.name, tool.type)
+class Offers:
+    """Judges the tools that a request names or offers."""
+
+    def __init__(self, judge: Judge, config: Tools, *, on_trial: bool) -> None:
+        self._judge = judge
+        self._unnamed = config.unnamed == "refuse"
+        self._all = config.offered != "pass"
+        # On trial nothing has been removed before a request is judged.
+        self._sifts = on_trial and config.offered == "remove"
+
+    def refusal(self, call: Any) -> str | None:
+        """Return why a request may not be sent with the tools that it offers, or None."""
+        asked = call.outgoing()
+        if self._sifts:
+            asked = call.codec.sift_tools(asked, self._keeps)
+        for offer in offers_of(call.codec, asked):
+            reason = self._refusal(offer)
+            if reason is not None:
+                return f"the request offers a tool to the model: {reason} ({offer.place})"
+        return None
+
+    def remove(self, call: Any) -> None:
+        """Take refused tools out of the request."""
+        asked = call.outgoing()
+        if call.codec.sift_tools(asked, self._keeps) is not asked:
+            # A copy: what is left goes to other intercepts, which may change it.
+            copied = call.wire if asked is call.original else asked
+            call.wire = dict(call.codec.sift_tools(copied, self._keeps))
+
+    def _keeps(self, offer: Offer) -> bool:
+        return self._refusal(offer) is None
+
+    def _refusal(self, offer: Offer) -> str | None:
+        if offer.kind in BY_APPLICATION and not self._all:
+            return None
+        reason = None
+        if offer.names:
+            reason = (self._judge.denial if offer.group else self._judge.refusal)(*offer.names)
+        if reason is None and offer.unnamed and self._unnamed and (self._judge.denies or not offer.names):
+            reason = _UNNAMED.get(offer.kind, _UNNAMED["mcp"]).format(*offer.names)
+        return reason
 
 
-def _tools_of(call: Any) -> list[ToolDefinition]:
-    """The tools that a request offers; nothing else of it is read."""
-    tools = call.outgoing().get("tools")
-    return cast("list[ToolDefinition]", call.codec.decode_request({"tools": tools}).tools) if tools else []
+_UNNAMED = {
+    "mcp": (
+        "the tools of MCP server {0!r} go by names that the request does not say; "
+        "say them in its `allowed_tools`, or write tools.unnamed = 'pass'"
+    ),
+    "prompt": ("what a stored prompt offers the request does not say; write tools.unnamed = 'pass' to let it"),
+}

@@ -1,0 +1,209 @@
+"""Decisions by people: what policy would refuse is put before an approver, who may let this one call pass.
+
+Whatever goes wrong refuses: nobody to ask, an error, an answer that is none, and time that runs out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import json
+import select
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias, cast
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+
+from spanrelay import _json
+from spanrelay.pipeline.middleware import Middleware, Mode, without
+from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.settings import Approval, OnRefusal, PolicyConfig
+from spanrelay.records import JSON
+from spanrelay.registry import Handle
+from spanrelay.semconv import names
+
+Judges: TypeAlias = Callable[[Any], "str | None"]
+MARGIN_S = 5.0
+"""What a guardrail waits for longer than the approver has, so that it is the approver's time that runs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """What an approver is asked: the call, and why policy would refuse it.
+
+    `kind` is that of the call (`tool`, `llm`), `name` of the tool or the model, `arguments` what a tool is given.
+    """
+
+    kind: str
+    name: str | None
+    reason: str
+    guardrail: str
+    arguments: JSON
+    session: str | None
+    user: str | None
+    trace_id: str
+
+
+Approver: TypeAlias = Callable[[ApprovalRequest], Any]
+"""Answers true or false, or `{"decision": "allow" or "deny", "reason": text}`, at once or awaited."""
+
+_approvers: list[Approver] = []
+
+
+def approve_with(approver: Approver) -> Handle:
+    """Ask `approver` for this process, in the place of what files say; the handle takes it out again.
+
+    A plain function is called in a thread of its own. Neither policy of the plugin nor recording concerns the calls
+    that an approver makes.
+    """
+    if not callable(approver):
+        raise TypeError(f"an approver is a function of an ApprovalRequest, not {approver!r}")
+    _approvers.append(approver)
+    return Handle(lambda: _approvers.remove(approver) if approver in _approvers else None)
+
+
+class _Denied(Exception):
+    """Why an approver did not allow a call."""
+
+
+class Approvals:
+    """Puts what is refused before the approver that a configuration names."""
+
+    def __init__(self, context: Context, config: PolicyConfig) -> None:
+        self._context = context
+        self._config = config.approval or Approval()
+        self._default = config.on_refusal
+        self.patience = self._config.timeout + MARGIN_S
+
+    def around(
+        self, judge: Callable[[Any], str | None], guardrail: str, wanted: OnRefusal | None, mode: Mode | None
+    ) -> Any:
+        """Return `judge`, or what asks where it would refuse; nobody is asked about what is on trial."""
+        if (wanted or self._default) != "ask" or (mode or self._context.mode) == "observe":
+            return judge
+
+        def ask(call: Any) -> Awaitable[str | None] | None:
+            reason = judge(call)
+            return None if reason is None else self._decide(call, reason, f"{self._context.name}.{guardrail}")
+
+        return ask
+
+    async def _decide(self, call: Any, reason: str, guardrail: str) -> str | None:
+        """Return None where somebody allows the call, else why it is refused."""
+        request = _request_of(call, reason, guardrail)
+        entries = [entry for entry in self._context.entries if isinstance(entry, Middleware)]
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, without(entries)))
+        try:
+            answer = await asyncio.wait_for(self._asked(request), self._config.timeout)
+            _check(answer)
+        except asyncio.TimeoutError:
+            return f"{reason}; nobody allowed it within {self._config.timeout:g} s"
+        except _Denied as denied:
+            return f"{reason}; {denied}"
+        except Exception as error:
+            return f"{reason}; the approver could not be asked: {type(error).__name__}"
+        finally:
+            detach(token)
+        told = {names.GUARDRAIL_COMPONENT_NAME: guardrail, names.GUARDRAIL_VERDICT_REASON: reason}
+        call.span.add_event(names.APPROVED_EVENT, told)
+        return None
+
+    async def _asked(self, request: ApprovalRequest) -> Any:
+        if _approvers:
+            answer: Any = _approvers[-1]
+            if inspect.iscoroutinefunction(answer):
+                return await answer(request)
+            answer = await _in_thread(answer, request)
+            return await answer if inspect.isawaitable(answer) else answer
+        if self._config.url is not None:
+            return await _in_thread(self._posted, request)
+        if self._config.terminal and sys.stdin is not None and sys.stdin.isatty():
+            return await _in_thread(_prompted, request, self._config.timeout)
+        raise _Denied("there is nobody to ask; name an approver")
+
+    def _posted(self, request: ApprovalRequest) -> Any:
+        import urllib.error  # only where somebody is asked
+        import urllib.request
+
+        class Here(urllib.request.HTTPRedirectHandler):
+            """An answer from elsewhere is none: whoever is asked was named."""
+
+            def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+                return None
+
+        headers = {name: secret.reveal() for name, secret in self._config.headers.items()}
+        asked = urllib.request.Request(
+            cast("str", self._config.url),
+            _json.dumps(asdict(request)),
+            {"content-type": "application/json", **headers},
+        )
+        try:
+            with urllib.request.build_opener(Here).open(asked, timeout=self._config.timeout) as response:
+                return _json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            error.close()  # it is the open response
+            raise
+
+
+def _check(answer: Any) -> None:
+    """Raise `_Denied` unless `answer` allows."""
+    if answer is True:
+        return
+    if answer is False:
+        raise _Denied("the approver denies it")
+    told = cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
+    decision, reason = told.get("decision"), told.get("reason")
+    if decision not in ("allow", "deny"):
+        raise _Denied("the approver's answer is neither 'allow' nor 'deny'")
+    if decision == "deny":
+        raise _Denied(f"the approver denies it: {reason}" if reason else "the approver denies it")
+
+
+def _request_of(call: Any, reason: str, guardrail: str) -> ApprovalRequest:
+    asked, record = call.request, call.record
+    name = asked.name if call.kind == "tool" else asked.model
+    trace_id = format(call.span.get_span_context().trace_id, "032x")
+    given = asked.arguments if call.kind == "tool" else None
+    return ApprovalRequest(call.kind, name, reason, guardrail, given, record.session_id, record.user_id, trace_id)
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `function` in a thread that keeps no program from ending, as those of an executor do."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result(result) if error is None else future.set_exception(error)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = context.run(function, *arguments)
+        except Exception as raised:
+            error = raised
+        # The loop may be closed: nobody waits any more.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="spanrelay-approver", daemon=True).start()
+    return await future
+
+
+_terminal = threading.Lock()
+
+
+def _prompted(request: ApprovalRequest, timeout: float) -> bool:
+    """Ask at the terminal; what a model chose is shown as ASCII, so that it moves no cursor."""
+    shown = json.dumps(request.arguments)
+    with _terminal:
+        told = f"spanrelay: {request.kind} {request.name!a}: {request.reason!a}\n"
+        print(f"{told}  given {shown}\n  allow this call? [y/N] ", end="", file=sys.stderr, flush=True)
+        if not select.select([sys.stdin], [], [], timeout)[0]:
+            raise asyncio.TimeoutError
+        return sys.stdin.readline().strip().lower() in ("y", "yes")

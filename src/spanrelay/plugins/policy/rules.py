@@ -1,0 +1,155 @@
+"""Rules about what tools are given: which values of an argument keep a tool from being executed.
+
+What a rule cannot judge it refuses: arguments that nobody can read, and values that cannot be compared.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from spanrelay import _json
+from spanrelay.errors import ConfigurationError
+from spanrelay.plugins.pii.patterns import compile_pattern
+from spanrelay.plugins.pii.pointers import index_of, parse_pointer
+from spanrelay.plugins.plugin import Diagnostic
+from spanrelay.plugins.policy.names import normal, pattern_of, plain_text
+from spanrelay.plugins.policy.settings import ORDERED, Rule
+
+
+class Unjudged(Exception):
+    """A value is not there, or is not one that can be compared."""
+
+
+class ArgumentRule:
+    """One rule, compiled; `number` is its place in the list, from 0."""
+
+    def __init__(self, rule: Rule, number: int) -> None:
+        self.rule = rule
+        self._place = f"tools.rules[{number}]"
+        self._tools = pattern_of([rule.tool])
+        self._tokens = parse_pointer(rule.argument)
+        pattern = None if rule.matches is None else compile_pattern(rule.matches)
+        self._tests: list[tuple[str, Any, Callable[[Any, Any], bool]]] = [
+            (name, wanted, _TESTS[name]) for name, wanted in rule.comparisons().items() if name != "matches"
+        ]
+        if pattern is not None:
+            self._tests.append(("matches", rule.matches, lambda value, _wanted: _matches(pattern, value)))
+
+    def refusal(self, request: Any) -> str | None:
+        """Return why a tool may not be executed with what it is given, or None."""
+        name = plain_text(request.name)
+        if name is None or not self._tools.match(normal(name)):
+            return None
+        told = f"tool {name!r} is refused by {self._place}"
+        where = f"{self.rule.argument!r}" if self.rule.argument else "what it is given"
+        if not self._tests:
+            return told
+        try:
+            value = _value_at(_read(request.arguments), self._tokens)
+        except Unjudged:
+            return None if self.rule.missing == "pass" else f"{told}: it is given no {where} that could be judged"
+        try:
+            if not all(test(value, wanted) for _, wanted, test in self._tests):
+                return None
+        except Unjudged:
+            return f"{told}: {where} cannot be compared"
+        return f"{told}: {where} {' and '.join(f'{name} {wanted!r}' for name, wanted, _ in self._tests)}"
+
+
+def refusal_by(rules: Iterable[ArgumentRule]) -> Callable[[Any], str | None]:
+    """Return what asks each of `rules` about a call of a tool."""
+    known = tuple(rules)
+
+    def judge(call: Any) -> str | None:
+        request = call.request
+        return next((reason for rule in known if (reason := rule.refusal(request)) is not None), None)
+
+    return judge
+
+
+def _read(arguments: Any) -> Any:
+    """Return arguments as JSON, which they may be the text of."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return _json.loads(arguments.encode())
+    except ValueError:
+        return arguments
+
+
+def _value_at(value: Any, tokens: tuple[str, ...]) -> Any:
+    for token in tokens:
+        if isinstance(value, Mapping) and token in value:
+            value = cast("Any", value)[token]
+            continue
+        items = cast("list[Any]", value) if isinstance(value, list) else []
+        index = index_of(token, len(items))
+        if index is None:
+            raise Unjudged
+        value = items[index]
+    return value
+
+
+def _equals(value: Any, wanted: Any) -> bool:
+    # Python takes true for 1.
+    return isinstance(value, bool) == isinstance(wanted, bool) and value == wanted
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def test(value: Any, wanted: Any) -> bool:
+        texts = isinstance(value, str) and isinstance(wanted, str)
+        if not texts and not (_is_number(value) and _is_number(wanted)):
+            raise Unjudged
+        return compare(value, wanted)
+
+    return test
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _matches(pattern: Any, value: Any) -> bool:
+    return pattern.search(value if isinstance(value, str) else _json.dumps_text(value)) is not None
+
+
+_TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": _equals,
+    "ne": lambda value, wanted: not _equals(value, wanted),
+    "in": lambda value, wanted: any(_equals(value, each) for each in wanted),
+    "lt": _ordered(operator.lt),
+    "le": _ordered(operator.le),
+    "gt": _ordered(operator.gt),
+    "ge": _ordered(operator.ge),
+}
+
+
+def doubts_about_rules(rules: list[Rule]) -> list[Diagnostic]:
+    """Find rules that match nothing, whose pointers or patterns are none, and that compare with what has no order."""
+    found: list[Diagnostic] = []
+    for number, rule in enumerate(rules):
+        key = f"tools.rules[{number}]"
+        if not rule.tool.strip():
+            found.append(Diagnostic("is empty", "write a pattern of tools' names, such as '*'", f"{key}.tool"))
+        found += _error(f"{key}.argument", lambda rule=rule: parse_pointer(rule.argument))
+        if rule.matches is not None:
+            found += _error(f"{key}.matches", lambda source=rule.matches: compile_pattern(source))
+        if rule.argument and not rule.comparisons():
+            remedy = "write one of eq, ne, lt, le, gt, ge, in and matches, or remove argument"
+            found.append(Diagnostic("names an argument and compares it with nothing", remedy, key))
+        for name in ORDERED:
+            wanted = getattr(rule, name)
+            if wanted is not None and not isinstance(wanted, str) and not _is_number(wanted):
+                found.append(Diagnostic("has no order", "write a number or a text", f"{key}.{name}"))
+    return found
+
+
+def _error(key: str, make: Callable[[], Any]) -> list[Diagnostic]:
+    try:
+        make()
+    except ConfigurationError as error:
+        return [Diagnostic(f"cannot be used: {error}", "", key)]
+    return []

@@ -1,0 +1,76 @@
+"""What holds for the tools in requests of every API, whatever stands where they do."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spanrelay._json import dumps
+from spanrelay.codecs import (
+    langchain_messages,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+)
+from spanrelay.codecs.offers import Offer, offers_of
+
+CODECS = [langchain_messages, openai_chat, openai_completions, openai_embeddings, openai_responses]
+KEYS = st.sampled_from(
+    [
+        *("type", "name", "tools", "function", "functions", "custom", "tool_choice", "function_call", "server_label"),
+        *("allowed_tools", "tool_names", "require_approval", "connector_id", "input", "prompt", "web_search_options"),
+        *("function_declarations", "toolSpec", "mcp_servers", "tool_configuration", "parallel_tool_calls"),
+    ]
+)
+WORDS = st.sampled_from(
+    [
+        *("function", "custom", "namespace", "mcp", "allowed_tools", "web_search", "tool_search_output", "good", "bad"),
+        *("additional_tools", "mcp_list_tools", "auto", "required"),
+    ]
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 2) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=20,
+)
+requests = st.dictionaries(KEYS, anything, max_size=6)
+many = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+each_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.__name__.split(".")[-1])
+
+
+def is_bad(offer: Offer) -> bool:
+    return offer.names[:1] == ("bad",)
+
+
+@each_codec
+@many
+@given(wire=requests)
+def test_a_request_all_of_whose_tools_are_kept_is_the_very_same(codec: ModuleType, wire: dict[str, Any]) -> None:
+    before = dumps(wire)
+    assert codec.sift_tools(wire, lambda offer: True) is wire
+    codec.sift_tools(wire, lambda offer: False)
+    assert dumps(wire) == before
+
+
+@each_codec
+@many
+@given(wire=requests)
+def test_what_is_taken_away_is_not_there_any_more_and_the_rest_is(codec: ModuleType, wire: dict[str, Any]) -> None:
+    left = codec.sift_tools(wire, lambda offer: not is_bad(offer))
+    assert not any(is_bad(offer) for offer in offers_of(codec, left))
+    nothing = codec.sift_tools(wire, lambda offer: False)
+    assert [offer for offer in offers_of(codec, nothing) if offer.kind != "prompt"] == []
+
+
+@pytest.mark.parametrize("codec", [openai_chat, openai_responses, langchain_messages])
+def test_every_key_of_the_table_is_read(codec: Any) -> None:
+    offering = [{"type": "function", "name": "bad", "function": {"name": "bad"}}]
+    for key in codec.OFFERS:
+        value: Any = [{"type": "additional_tools", "tools": offering}] if key == "input" else offering
+        value = {"id": "p"} if key == "prompt" else value
+        assert offers_of(codec, {key: value}), key

@@ -1,0 +1,248 @@
+"""What policy would refuse is put before an approver; whatever goes wrong with that refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import openai
+import pytest
+
+from spanrelay import ConfigurationError, GuardrailRejected, arun_tool, run_tool, scope
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.activation import make_plan
+from spanrelay.plugins.loading import Shelf
+from spanrelay.plugins.policy import ApprovalRequest, approve_with
+from spanrelay.semconv import names
+from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.model_server import ModelServer
+
+ASK = 'on_refusal = "ask"\nmodels.deny = ["secret-*"]\ntools.deny = ["delete_*"]\n'
+DENIED = "tool 'delete_x' is denied by 'delete_*'"
+HELLO: Any = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture
+def approver() -> Iterator[Callable[[Any], list[ApprovalRequest]]]:
+    """Registers an approver that gives the answer; returns what it was asked."""
+    handles: list[Any] = []
+
+    def register(answer: Any) -> list[ApprovalRequest]:
+        asked: list[ApprovalRequest] = []
+
+        def decide(request: ApprovalRequest) -> Any:
+            asked.append(request)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        handles.append(approve_with(decide))
+        return asked
+
+    yield register
+    for handle in handles:
+        handle.remove()
+
+
+async def later() -> str:
+    return "ran"
+
+
+CALLS: list[Any] = [
+    lambda: run_tool("delete_x", lambda **given: "ran", {"path": "/a"}),
+    lambda: asyncio.run(arun_tool("delete_x", later)),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (True, None),
+        ({"decision": "allow", "reason": "fine"}, None),
+        (False, "the approver denies it"),
+        ({"decision": "deny", "reason": "not on a Friday"}, "the approver denies it: not on a Friday"),
+        ({"decision": "maybe"}, "the approver's answer is neither 'allow' nor 'deny'"),
+        (1, "the approver's answer is neither 'allow' nor 'deny'"),
+        (LookupError("no such person"), "the approver could not be asked: LookupError"),
+    ],
+)
+def test_an_approver_decides_in_every_colour(
+    capture: Capture, policy: Any, approver: Any, call: Any, answer: Any, told: str | None
+) -> None:
+    policy(ASK)
+    asked = approver(answer)
+    if told is None:
+        assert call() == "ran"
+        [event] = [event for span in capture.spans for event in span.events if event.name == names.APPROVED_EVENT]
+        assert (event.attributes or {})[names.GUARDRAIL_VERDICT_REASON] == DENIED
+    else:
+        with pytest.raises(GuardrailRejected) as refused:
+            call()
+        assert refused.value.reason == f"{DENIED}; {told}"
+    [request] = asked
+    assert (request.kind, request.name, request.guardrail) == ("tool", "delete_x", "policy.tools")
+
+
+def test_an_approver_is_told_what_the_call_is(capture: Capture, policy: Any, approver: Any) -> None:
+    policy(ASK)
+    asked = approver(True)
+    with scope("agent", session="s-1", user="u-1"):
+        CALLS[0]()
+    [request] = asked
+    assert (request.reason, request.arguments, request.session, request.user) == (DENIED, {"path": "/a"}, "s-1", "u-1")
+    assert run_tool("get_x", lambda: 1) == 1
+    assert len(asked) == 1
+
+
+def test_time_that_runs_out_refuses(capture: Capture, policy: Any) -> None:
+    over = threading.Event()
+    policy(ASK + "approval.timeout = 0.05")
+    with approve_with(lambda request: over.wait(30)), pytest.raises(GuardrailRejected, match=r"within 0\.05 s"):
+        CALLS[0]()
+    over.set()
+
+
+def test_with_nobody_to_ask_a_call_is_refused(capture: Capture, policy: Any, client: Any, server: ModelServer) -> None:
+    policy(ASK + "approval.terminal = false")
+    with pytest.raises(GuardrailRejected, match="there is nobody to ask"):
+        client.chat.completions.create(model="secret-1", messages=HELLO)
+    with pytest.raises(GuardrailRejected, match="there is nobody to ask"):
+        client.responses.create(model="m", input="x", tools=[{"type": "delete_all"}])
+    assert server.requests == []
+
+
+def test_the_calls_of_an_approver_are_neither_judged_nor_recorded(
+    capture: Capture, policy: Any, client: openai.OpenAI, server: ModelServer
+) -> None:
+    def ask_a_model(request: ApprovalRequest) -> bool:
+        answer = client.chat.completions.create(model="secret-1", messages=HELLO)
+        return answer.choices[0].message.content == "ok"
+
+    policy(ASK)
+    with approve_with(ask_a_model):
+        assert CALLS[0]() == "ran"
+    assert len(server.requests) == 1
+    assert [span.name for span in capture.spans if span.name.startswith("chat")] == []
+
+
+def test_nobody_is_asked_about_what_is_on_trial(capture: Capture, policy: Any, approver: Any) -> None:
+    policy('mode = "observe"\n' + ASK)
+    asked = approver(False)
+    assert CALLS[0]() == "ran"
+    assert asked == []
+
+
+def test_one_rule_may_ask(capture: Capture, policy: Any, approver: Any) -> None:
+    rules = "[[plugins.policy.tools.rules]]\ntool = 'pay'\nargument = '/amount'\ngt = {}\n"
+    policy(rules.format(100) + rules.format(10) + "on_refusal = 'ask'")
+    asked = approver(True)
+    assert run_tool("pay", lambda amount: "paid", {"amount": 50}) == "paid"
+    with pytest.raises(GuardrailRejected, match=r"rules\[0\]"):
+        run_tool("pay", lambda amount: "paid", {"amount": 500})
+    assert "'/amount' gt 10" in asked[0].reason
+
+
+# --- by HTTP ---
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Any]:
+    """A server that gives `.answer`, a status and a body, and keeps what it was asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            server.asked.append((self.path, self.headers["x-key"], json.loads(body)))
+            status, answer = server.answer
+            self.send_response(status)
+            if status == 302:
+                self.send_header("location", "/elsewhere")
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server: Any = HTTPServer(("127.0.0.1", 0), Handler)
+    server.asked, server.answer = [], (200, b'{"decision": "allow"}')
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def by_http(endpoint: Any) -> str:
+    url = f"http://127.0.0.1:{endpoint.server_port}/ask"
+    return f'{ASK}approval = {{ url = "{url}", headers = {{ x-key = "k" }} }}'
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["sync", "async"])
+def test_an_endpoint_is_posted_a_description_and_decides(
+    capture: Capture, policy: Any, endpoint: Any, call: Any
+) -> None:
+    policy(by_http(endpoint))
+    assert call() == "ran"
+    [(path, key, asked)] = endpoint.asked
+    assert (path, key, asked["name"], asked["reason"]) == ("/ask", "k", "delete_x", DENIED)
+    endpoint.answer = (200, b'{"decision": "deny", "reason": "no"}')
+    with pytest.raises(GuardrailRejected, match="the approver denies it: no"):
+        call()
+
+
+@pytest.mark.parametrize("answer", [(500, b""), (302, b""), (200, b"yes"), (200, b"[]"), (200, b'{"decision": 1}')])
+def test_an_endpoint_that_does_not_answer_as_it_must_refuses(
+    capture: Capture, policy: Any, endpoint: Any, answer: Any
+) -> None:
+    policy(by_http(endpoint))
+    endpoint.answer = answer
+    with pytest.raises(GuardrailRejected, match="; the approver"):
+        CALLS[0]()
+    assert len(endpoint.asked) == 1
+
+
+def test_an_endpoint_in_a_file_that_nobody_chose_is_not_trusted(tmp_path: Any) -> None:
+    path = tmp_path / "spanrelay.toml"
+    path.write_text(f'[plugins.policy]\n{ASK}approval = {{ url = "http://x", headers = {{ a = "b" }} }}')
+    told = [str(error) for error in make_plan([PolicyFile(str(path), "directory")], Shelf()).errors]
+    assert ["approval.url" in each or "approval.headers" in each for each in told] == [True, True]
+    assert make_plan([PolicyFile(str(path), "chosen")], Shelf()).errors == []
+
+
+def test_what_is_no_way_to_ask_is_told(capture: Capture, policy: Any) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        policy(ASK + 'approval = { url = "ftp://x", timeout = 0.0 }')
+    assert "approval.url: is no URL that can be asked" in str(error.value)
+    assert "approval.timeout: is no time to wait" in str(error.value)
+
+
+# --- at a terminal ---
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals of this system are others")
+@pytest.mark.parametrize(("typed", "allows"), [("y\n", True), ("no\n", False), ("", False)])
+def test_a_person_at_the_terminal_decides(
+    capture: Capture, policy: Any, monkeypatch: Any, capsys: Any, typed: str, allows: bool
+) -> None:
+    policy(ASK + f"approval.timeout = {30.0 if typed else 0.05}")
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        os.write(ours, typed.encode())
+        if allows:
+            assert CALLS[0]() == "ran"
+        else:
+            with pytest.raises(GuardrailRejected, match="denies it" if typed else "nobody allowed it within"):
+                CALLS[0]()
+    os.close(ours)
+    told = capsys.readouterr().err
+    assert "spanrelay: tool 'delete_x': " in told
+    assert 'given {"path": "/a"}\n  allow this call? [y/N] ' in told

@@ -1,0 +1,124 @@
+"""Rules about what tools are given: alike in every form of arguments, and closed where they cannot judge."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from spanrelay import ConfigurationError, GuardrailRejected, run_tool, tool
+from spanrelay.pipeline.trial import take_report
+from spanrelay_testkit.capture import Capture
+
+
+def refused(name: str, *given: Any) -> str | None:
+    """The reason for which a tool is not executed, or None."""
+    try:
+        assert run_tool(name, lambda *values, **named: "ran", *given) == "ran"
+    except GuardrailRejected as refusal:
+        assert refusal.name.startswith("policy.rules")
+        return refusal.reason
+    return None
+
+
+def rule(text: str) -> str:
+    return f'[[plugins.policy.tools.rules]]\ntool = "pay_*"\nargument = "/order/amount"\n{text}'
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "holds"),
+    [
+        ("gt = 1000", 1001, True),
+        ("gt = 1000", 1000, False),
+        ("ge = 1000", 1000.0, True),
+        ("lt = 0", -1, True),
+        ("le = 0", 1, False),
+        ("gt = 10\nlt = 20", 15, True),
+        ("gt = 10\nlt = 20", 25, False),
+        ("gt = 1000", "9999", True),
+        ("gt = 1000", True, True),
+        ("gt = 1000", None, True),
+        ("gt = 1000", float("nan"), True),
+        ('gt = "m"', "n", True),
+        ("eq = 1", 1.0, True),
+        ("eq = 1", True, False),
+        ('ne = "EUR"', "USD", True),
+        ('ne = "EUR"', "EUR", False),
+        ('in = ["a", 2]', 2, True),
+        ('in = ["a", 2]', "b", False),
+        ('matches = "^/etc/"', "/etc/passwd", True),
+        ('matches = "^/etc/"', "/home", False),
+        ('matches = "secret"', {"in": ["a secret"]}, True),
+    ],
+)
+def test_a_rule_compares_an_argument(capture: Capture, policy: Any, text: str, amount: Any, holds: bool) -> None:
+    policy(rule(text))
+    reason = refused("PAY_now", {"order": {"amount": amount}})
+    assert (reason is not None) is holds
+    assert reason is None or reason.startswith("tool 'PAY_now' is refused by tools.rules[0]: '/order/amount' ")
+    assert refused("show", {"order": {"amount": amount}}) is None
+
+
+def test_arguments_are_read_alike_in_every_form(capture: Capture, policy: Any) -> None:
+    policy('[[plugins.policy.tools.rules]]\ntool = "pay"\nargument = "/amount"\ngt = 10')
+
+    @tool(name="pay")
+    def pay(amount: int) -> str:
+        return "paid"
+
+    assert pay(5) == pay(amount=5) == "paid"
+    for call in (lambda: pay(50), lambda: pay(amount=50)):
+        with pytest.raises(GuardrailRejected, match="'/amount' gt 10"):
+            call()
+    assert refused("pay", '{"amount": 50}') == refused("pay", {"amount": 50})
+    assert refused("pay", '{"amount": 5}') is None
+
+
+@pytest.mark.parametrize("given", [{}, {"order": 7}, "no JSON", [1], {"order": [{"amount": 1}]}])
+def test_what_cannot_be_judged_is_refused(capture: Capture, policy: Any, given: Any) -> None:
+    policy(rule("gt = 1000"))
+    assert refused("pay_now", given) == (
+        "tool 'pay_now' is refused by tools.rules[0]: it is given no '/order/amount' that could be judged"
+    )
+    policy(rule('gt = 1000\nmissing = "pass"'))
+    assert refused("pay_now", given) is None
+
+
+def test_a_rule_without_a_comparison_is_about_the_name_alone(capture: Capture, policy: Any) -> None:
+    policy('[[plugins.policy.tools.rules]]\ntool = "pay_*"')
+    assert refused("pay_now", {}) == "tool 'pay_now' is refused by tools.rules[0]"
+
+
+def test_each_rule_may_be_on_trial(capture: Capture, policy: Any) -> None:
+    take_report()
+    policy(rule('gt = 1000\nmode = "observe"') + "\n" + rule("gt = 5000"))
+    assert refused("pay_now", {"order": {"amount": 2000}}) is None
+    assert take_report() == "policy on trial would have refused 1 call"
+    assert "tools.rules[1]" in str(refused("pay_now", {"order": {"amount": 9000}}))
+
+
+def test_a_refused_tool_answers_with_the_reason_of_its_rule(capture: Capture, policy: Any) -> None:
+    policy('tools.refused = "answer"\n' + rule("gt = 1000"))
+    assert "'/order/amount' gt 1000" in run_tool("pay_now", lambda order: "ran", {"order": {"amount": 2000}})
+
+
+def test_all_that_is_wrong_with_rules_is_told_at_once(capture: Capture, policy: Any) -> None:
+    rules = ["argument = 'amount'\ngt = [1]", "matches = '(?=x)'\nargument = ''", "argument = '/a'", "gte = 1"]
+    with pytest.raises(ConfigurationError) as error:
+        policy("\n".join(f"[[plugins.policy.tools.rules]]\ntool = 'x'\n{each}" for each in rules[:3]))
+    for told in (
+        "tools.rules[0].argument: cannot be used: 'amount' is no JSON pointer",
+        "tools.rules[0].gt: has no order; write a number or a text",
+        "tools.rules[1].matches: cannot be used: RE2 cannot run it",
+        "tools.rules[2]: names an argument and compares it with nothing; write one of eq,",
+    ):
+        assert told in str(error.value)
+    with pytest.raises(ConfigurationError, match=r"tools.rules\[0\].gte: is not known; did you mean 'g[et]'"):
+        policy(f"[[plugins.policy.tools.rules]]\ntool = 'x'\n{rules[3]}")
+
+
+def test_a_pattern_needs_its_engine(capture: Capture, policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(ConfigurationError, match=r"tools.rules\[0\].matches: .* pip install 'spanrelay\[pii\]'"):
+        policy(rule('matches = "x"'))
