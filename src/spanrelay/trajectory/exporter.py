@@ -9,6 +9,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -18,6 +19,7 @@ from spanrelay._guard import guarded
 from spanrelay.records import SpanRecord
 from spanrelay.semconv.spans import record_of
 from spanrelay.trajectory.assembler import GRACE, Assembler
+from spanrelay.trajectory.crew import Crew
 from spanrelay.trajectory.document import Journal
 from spanrelay.trajectory.duplicates import contains
 from spanrelay.trajectory.sinks import DirectoryJournal, TrajectoryDirectory
@@ -29,6 +31,9 @@ REST = 20
 
 MAX_PARTS = 64
 """Growing documents that a writer keeps files open for, unless more have open spans."""
+
+MADE_ROOM = 32
+"""Quiet documents that are finished together, where there would be more than that."""
 
 MAX_WAITING = 8192
 """Spans that an exporter holds back until the root of their trace has come."""
@@ -59,6 +64,7 @@ class TrajectoryWriter:
         self._journals: dict[int, DirectoryJournal] = {}
         self._changes: list[DirectoryJournal] = []
         self._assembler = Assembler(self._open, self.directory, self._closed, f"ATIF-v{version}")
+        self._crew = Crew()
         self._rest_until = 0.0
         self._done = False
 
@@ -73,17 +79,30 @@ class TrajectoryWriter:
         self._changes.append(journal)
 
     def _make_room(self) -> None:
-        """Finish the document whose session has been quiet for longest: each part is an open file."""
-        for journal in list(self._journals.values()):
+        """Finish documents whose sessions have been quiet for longest, several at once: each part is an open file."""
+        quiet: list[DirectoryJournal] = []
+        for journal in self._journals.values():
             if self._assembler.complete(journal):
-                self._assembler.settle(journal)
-                if self._finish(journal):
-                    return
+                quiet.append(journal)
+            if len(quiet) == MADE_ROOM:
+                break
+        self._finish_all(quiet)
 
     def _closed(self, journal: Journal) -> None:
         """Finish the document of a session that is closed to make room."""
         if id(journal) in self._journals:
             self._finish(self._journals[id(journal)])
+
+    def _finish_all(self, journals: list[DirectoryJournal], *, last: bool = False) -> bool:
+        """Write documents as finished; False where one could not be."""
+        for journal in journals if not last else ():
+            with guarded("building a trajectory"):
+                self._assembler.settle(journal)
+        finished = self._crew.all_of([partial(_finished, journal, last) for journal in journals])
+        for journal, is_finished in zip(journals, finished, strict=True):
+            if is_finished:
+                self._journals.pop(id(journal), None)
+        return all(finished)
 
     def _finish(self, journal: DirectoryJournal, *, last: bool = False) -> bool:
         """Write a document as finished; until it changes again there is nothing to keep up to date."""
@@ -143,18 +162,15 @@ class TrajectoryWriter:
 
         Documents whose spans have all ended need their parts no more; they are taken up again if more comes.
         """
-        deadline, written = time.monotonic() + timeout_s, True
+        deadline = time.monotonic() + timeout_s
         with guarded("building a trajectory"):
             self._assembler.pass_time(time.time_ns() + GRACE)
+        written = self._finish_all([each for each in self._journals.values() if self._assembler.complete(each)])
         for journal in list(self._journals.values()):
             if time.monotonic() > deadline:
                 return False
             with guarded("rendering a trajectory"):
-                if self._assembler.complete(journal):
-                    self._assembler.settle(journal)
-                    written = self._finish(journal) and written
-                else:
-                    written = journal.render() and written
+                written = journal.render() and written
         return written
 
     def shutdown(self) -> None:
@@ -164,9 +180,13 @@ class TrajectoryWriter:
         self._done = True
         with guarded("closing trajectories"):
             self._assembler.close()
-        for journal in list(self._journals.values()):
-            with guarded("rendering a trajectory"):
-                self._finish(journal, last=True)
+        self._finish_all(list(self._journals.values()), last=True)
+
+
+def _finished(journal: DirectoryJournal, last: bool) -> bool:
+    with guarded("rendering a trajectory"):
+        return journal.finish(last=last)
+    return False
 
 
 class AtifSpanExporter(SpanExporter):

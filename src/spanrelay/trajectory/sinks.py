@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -66,17 +67,20 @@ class TrajectoryDirectory:
         self._unchecked = max_bytes
         """Bytes written since files were last counted; at first, whatever stands there counts as written."""
         self._ready = False
+        self._lock = threading.RLock()
+        """Documents are written by several threads; what they share is this directory's."""
 
     def prepare(self) -> None:
         """Make the directory, and finish what processes that died have left in it. Raises `OSError`."""
-        if self._ready and self.path.is_dir():
-            return
-        # A directory that exists keeps its mode: its owner may share it on purpose.
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _hide(self.path / ".gitignore")
-        if not self._ready:
-            recover(self.path)
-        self._ready = True
+        with self._lock:
+            if self._ready and self.path.is_dir():
+                return
+            # A directory that exists keeps its mode: its owner may share it on purpose.
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _hide(self.path / ".gitignore")
+            if not self._ready:
+                recover(self.path)
+            self._ready = True
 
     def claim(self, name: str) -> tuple[Spool, Path]:
         """Open a part under a name that nobody uses, near `name`; return it and its document's path.
@@ -139,13 +143,14 @@ class TrajectoryDirectory:
         self.prepare()
         data = _json.dumps(document)
         write_whole(path, data)
-        if self._on_first is not None:
-            tell, self._on_first = self._on_first, None
-            tell()
-        self._unchecked += len(data)
-        if self._unchecked > self._max_bytes // 64:
-            self._unchecked = 0
-            self._trim()
+        with self._lock:
+            if self._on_first is not None:
+                tell, self._on_first = self._on_first, None
+                tell()
+            self._unchecked += len(data)
+            if self._unchecked > self._max_bytes // 64:
+                self._unchecked = 0
+                self._trim()
 
     def release(self, path: Path) -> None:
         """Let the document at `path` grow old: it is finished."""
