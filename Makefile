@@ -36,6 +36,7 @@ test-all: export SPANRELAY_TEST_NEMO = 1
 test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
 test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1
 test-all: export SPANRELAY_TEST_UNGUARDED = 1
+test-all: export SPANRELAY_TEST_WEB_SERVERS = 1
 test-all: test  ## Run the tests, also those that need environments of their own
 
 lint: $(INSTALLED)  ## Check style and layout
