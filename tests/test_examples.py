@@ -51,7 +51,7 @@ def without_ids_and_times(value: Any, seen: dict[str, dict[str, str]] | None = N
         if name in ("session_id", "trajectory_id", "trace_id", "span_id"):
             known = seen[name]
             found[name] = known.setdefault(item, f"{name} {len(known) + 1}")
-        elif name not in ("timestamp", "start", "end", "time_to_first_token_ms"):
+        elif name not in ("timestamp", "start", "end", "time_to_first_token_ms", "duration_sec"):
             found[name] = without_ids_and_times(item, seen)
     return found
 

@@ -16,6 +16,8 @@ from itertools import pairwise
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
+from spanrelay import _voice as _voice  # whoever logs anything of ours has imported this
+
 _log = logging.getLogger("spanrelay")
 
 MAX_FRAMES = 12

@@ -36,9 +36,9 @@ SITUATIONS = {
     "a fake": Situation(lambda server: fake(), 1, 1, 0),
     "a fallback to a second provider": Situation(lambda server: unreachable().with_fallbacks([chat(server)]), 2, 2, 1),
     "a fallback from a fake": Situation(lambda server: fake(fails=True).with_fallbacks([chat(server)]), 2, 2, 1),
-    "a router over providers": Situation(lambda server: Router(models=[chat(server), chat(server)]), 2, 2, 2),
-    "a router over fakes": Situation(lambda server: Router(models=[fake(), fake()]), 2, 2, 0),
-    "a router over both": Situation(lambda server: Router(models=[fake(), chat(server)]), 2, 2, 1),
+    "a router over providers": Situation(lambda server: Router(models=[chat(server), chat(server)]), 2, 3, 2),
+    "a router over fakes": Situation(lambda server: Router(models=[fake(), fake()]), 2, 3, 0),
+    "a router over both": Situation(lambda server: Router(models=[fake(), chat(server)]), 2, 3, 1),
 }
 
 

@@ -21,8 +21,10 @@ from pydantic import SecretStr
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
 from spanrelay.errors import MiddlewareError
 from spanrelay.plugins.policy import PolicyConfig
-from spanrelay.plugins.policy.counts import Counts, Limits
+from spanrelay.plugins.policy.counts import Counts
+from spanrelay.plugins.policy.limits import Limits
 from spanrelay.plugins.policy.meter import Meter
+from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.records import Message, ModelResponse, Text, ToolCall, ToolDefinition
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langchain.clients import leaves_policy_to_client
@@ -473,7 +475,7 @@ def test_each_sending_beneath_a_model_counts_once(
             return super()._generate(messages, stop, run_manager, **kwargs)
 
     counts, used = Counts(lambda: 0.0), []
-    Meter(PolicyConfig(process=Limits(max_calls=len(models))), counts, "limits").use(Recorder(used))  # type: ignore[arg-type] - `use` is all it needs
+    Meter(PolicyConfig(process=Limits(max_calls=len(models))), counts, Sessions(), "limits").use(Recorder(used))  # type: ignore[arg-type] - `use` is all it needs
     for entry in used:
         policy(entry)
     with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:

@@ -372,15 +372,17 @@ async def test_the_time_that_a_streamed_response_took_is_there(half: Half, instr
 
 
 def test_a_policy_of_files_counts_a_compaction(server: ModelServer, instrumented: Capture) -> None:
-    from spanrelay.plugins.policy.counts import Counts, Limits
+    from spanrelay.plugins.policy.counts import Counts
+    from spanrelay.plugins.policy.limits import Limits
     from spanrelay.plugins.policy.meter import Meter
+    from spanrelay.plugins.policy.sessions import Sessions
 
     used: list[Any] = []
 
     class Context:
         use = staticmethod(used.append)
 
-    Meter(PolicyConfig(process=Limits(max_calls=1)), Counts(lambda: 0.0), "limits").use(Context())  # type: ignore[arg-type] - all that it uses
+    Meter(PolicyConfig(process=Limits(max_calls=1)), Counts(lambda: 0.0), Sessions(), "limits").use(Context())  # type: ignore[arg-type] - all that it uses
     client = client_of(SYNC, server)
     with use(used[0]), use(used[1]), spanrelay.scope("s"):
         client.responses.compact(model="gpt-5", input="hi")

@@ -90,6 +90,8 @@ def _sanitize(record: SpanRecord, sieve: Sieve) -> None:
     record.session_id = _said(sieve, names.OI_SESSION, record.session_id)
     record.user_id = _said(sieve, names.USER_ID, record.user_id)
     record.error = put_error(record.error, sieve)
+    record.would_refuse = _verdicts(record.would_refuse, sieve)
+    record.would_change = _verdicts(record.would_change, sieve)
     record.marks = [mark for mark in (put_mark(mark, sieve) for mark in record.marks) if mark is not None]
     record.name = put_name(sieve, record.name, record.kind, record.operation)
 
@@ -163,6 +165,12 @@ def _identify(record: SpanRecord, sieve: Sieve) -> None:
         record.agent = replace(agent, id=left[names.AGENT_ID], version=left[names.AGENT_VERSION])
     if tool is not None:
         record.tool = replace(tool, type=left[names.TOOL_TYPE])
+
+
+def _verdicts(verdicts: tuple[str, ...], sieve: Sieve) -> tuple[str, ...]:
+    """Put what policy on trial said through the sieve, as the error that it would have been; their number stays."""
+    said = (sieve.keep("error", {"type": "GuardrailRejected", "message": verdict}) for verdict in verdicts)
+    return tuple(str(each["message"]) if each is not None else "policy" for each in said)
 
 
 def _said(sieve: Sieve, key: str, value: str | None) -> str | None:
