@@ -17,6 +17,8 @@ DONE = b"data: [DONE]\n\n"
 
 _END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _BEGUN = re.compile(rb"(?:^|[\r\n])data:[^\r\n]*\{")
+_ONE_BODY = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
+_NOTHING_YET = re.compile(rb"(?:\xef(?:\xbb(?:\xbf\s*)?)?|\s*)\Z")
 # Lines end in LF, CR or both, and a stream may mix them. An LF that comes late after its CR begins the next frame.
 _BORDER = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 
@@ -79,6 +81,16 @@ def _lenient(payload: bytes) -> object:
     except (ValueError, RecursionError) as error:
         pass_on(error)
         return None
+
+
+def is_one_body(data: bytes | bytearray) -> bool:
+    """Whether `data` begins as one JSON body does: no line of an event stream that anybody reads begins so."""
+    return _ONE_BODY.match(data) is not None
+
+
+def says_nothing_yet(data: bytes | bytearray) -> bool:
+    """Whether what follows `data` decides if it is one JSON body."""
+    return _NOTHING_YET.match(data) is not None
 
 
 def frame(event: Mapping[str, Any]) -> bytes:

@@ -275,7 +275,7 @@ class StainlessBoundary:
         if call.original.get("stream"):
             frames = [sse.frame(event) for event in call.codec.stream_events(body)]
             content = b"".join((*frames, sse.DONE if self._route.ends_with_done else b""))
-            kind = "text/event-stream"
+            kind = _EVENTS
         response = _http_module(type(request)).Response
         return response(200, headers={"content-type": kind}, content=content, request=request)
 
@@ -283,19 +283,37 @@ class StainlessBoundary:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
         if self._answering or not _is_same_request(options, self._sending):
             return
-        if self._route is PLAIN and not _is_readable(response.headers.get("content-type", "")):
+        content_type = response.headers.get("content-type", "")
+        # Of a stream the SDK reads events, whatever the provider calls it.
+        streams = call.streams or bool(self._kwargs.get("stream"))
+        if self._route is PLAIN and not streams and not _is_readable(content_type):
             return  # sound, images, films: nobody reads them, and they are large
         # A body that was streamed has not been kept, and `content` refuses.
         with suppress(RuntimeError):
             call.sent = response.request.content
         if response.is_stream_consumed:
+            if streams and call.rewriting is not None:
+                raise MiddlewareError(_READ_ALREADY)
             call.body = response.content
         else:
-            response.stream = call.tap = _tap(call, response)
+            response.stream = call.tap = _tap(
+                call, response, "frames" if streams or _is_events(content_type) else "body"
+            )
+
+
+_EVENTS = "text/event-stream"
+_READ_ALREADY = (
+    "stream intercepts cannot stand in a stream that has been read before the SDK gets it, so the call is refused: "
+    "let no event hook or transport of the HTTP client read the answers to requests with stream=True"
+)
 
 
 def _is_readable(content_type: str) -> bool:
-    return "json" in content_type or content_type.startswith("text/event-stream")
+    return "json" in content_type or _is_events(content_type)
+
+
+def _is_events(content_type: str) -> bool:
+    return content_type.startswith(_EVENTS)
 
 
 def _is_same_request(options: Any, sending: Any) -> bool:
@@ -320,10 +338,9 @@ def _http_module(kind: type) -> ModuleType:
     return sys.modules[kind.__module__.partition(".")[0]]
 
 
-def _tap(call: ModelCall, response: Any) -> Any:
+def _tap(call: ModelCall, response: Any, form: Form) -> Any:
     module = _http_module(type(response))
     stream = response.stream
-    form: Form = "frames" if _holds_events(call, response.headers.get("content-type", "")) else "body"
     encoding = response.headers.get("content-encoding")
     decode = _decoder(module, encoding) if encoding else None
     if encoding and form == "frames" and call.rewriting is not None:
@@ -337,11 +354,6 @@ def _tap(call: ModelCall, response: Any) -> Any:
         tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
     tap.stands_for = response.stream
     return tap
-
-
-def _holds_events(call: ModelCall, content_type: str) -> bool:
-    """Whether the SDK will read events: of a stream it does, whatever the provider calls it."""
-    return content_type.startswith("text/event-stream") or (call.streams and "json" not in content_type)
 
 
 class _StandIn:

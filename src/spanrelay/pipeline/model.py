@@ -19,6 +19,7 @@ from spanrelay.codecs.narrowing import as_list
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
 from spanrelay.pipeline.middleware import is_covered
+from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, leave_out, take
@@ -317,7 +318,10 @@ class ModelCall(Call):
     def _json_of(self, kept: bytes | None, arrived: Arrived | None) -> Mapping[str, Any]:
         if arrived is not None:
             return arrived.body(self.codec)
-        return _json.loads_object(kept) if kept else {}
+        if not kept:
+            return {}
+        # A stream that was read before the SDK got it is kept as its bytes.
+        return read_frames(kept, self.codec) if self.streams else _json.loads_object(kept)
 
     def finish(self, end: int | None = None) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Literal, TypeAlias, cast
 
 from opentelemetry.context import attach, detach
@@ -27,6 +27,23 @@ _NOTHING = object()
 Form: TypeAlias = Literal["frames", "body", "events", "unkept"]
 """What a stream's chunks are: bytes of server-sent events, bytes of one JSON body, the events themselves, or
 objects that pass unkept, because the boundary knows the answer another way."""
+
+
+def read_frames(data: bytes, codec: Codec) -> dict[str, Any]:
+    """Return the response body that the events in `data` add up to.
+
+    Some gateways answer a request for a stream with one JSON body, an error or the whole answer: that is it then.
+    """
+    if sse.is_one_body(data):
+        return _json.loads_object(data)
+    return _sum(sse.events(data), codec)
+
+
+def _sum(events: Iterable[Any], codec: Codec) -> dict[str, Any]:
+    accumulator = codec.accumulator()
+    for event in events:
+        accumulator.add(event)
+    return accumulator.result()
 
 
 class Arrived:
@@ -54,17 +71,14 @@ class Arrived:
     def body(self, codec: Codec) -> dict[str, Any]:
         """Return the response body that the chunks so far add up to."""
         if self.form == "events":
-            events: Any = [event for event in self.items() if isinstance(event, dict)]
+            events = [event for event in self.items() if isinstance(event, dict)]
         else:
             data = b"".join(self.chunks)
             data = data if self._decode is None else self._decode(data)
             if self.form == "body":
                 return _json.loads_object(data)
-            events = sse.events(data)
-        accumulator = codec.accumulator()
-        for event in events:
-            accumulator.add(event)
-        return accumulator.result()
+            return read_frames(data, codec)
+        return _sum(events, codec)
 
     def tail(self) -> bytes:
         """The last bytes that came, enough to hold an end marker."""
