@@ -392,6 +392,6 @@ def describe_error(error: BaseException) -> ErrorInfo:
     return ErrorInfo(
         name,
         message,
-        code if isinstance(code, str) else None,
+        str(code) if type(code) in (str, int) else None,
         status if isinstance(status, int) else None,
     )

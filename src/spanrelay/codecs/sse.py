@@ -16,6 +16,9 @@ DONE = b"data: [DONE]\n\n"
 """The frame that ends a stream of the OpenAI family."""
 
 _END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_LAST_EVENT = re.compile(
+    rb'(?:^|[\r\n])(?:event: ?|data: ?\{"type": ?")response\.(?:completed|incomplete|failed)["\r\n]'
+)
 _BEGUN = re.compile(rb"(?:^|[\r\n])data:[^\r\n]*\{")
 _ONE_BODY = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
 _NOTHING_YET = re.compile(rb"(?:\xef(?:\xbb(?:\xbf\s*)?)?|\s*)\Z")
@@ -99,6 +102,11 @@ def frame(event: Mapping[str, Any]) -> bytes:
     # Only the Responses API types its events like this; a chat chunk has no type of its own.
     name = f"event: {kind}\n".encode() if isinstance(kind, str) and "\n" not in kind else b""
     return name + b"data: " + dumps(event) + b"\n\n"
+
+
+def says_end(data: bytes) -> bool:
+    """Whether `data`, the last of a stream, holds what ends one: `[DONE]`, or the Responses API's last event."""
+    return find_end(data) >= 0 or _LAST_EVENT.search(data) is not None
 
 
 def find_end(data: bytes, *, begins_line: bool = True) -> int:

@@ -241,6 +241,11 @@ class StainlessBoundary:
         self._sending: Any = None
         self._answering = False
 
+    @property
+    def sdk(self) -> str:
+        """The package of the SDK."""
+        return self._wrapped.__module__.partition(".")[0]
+
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""
         options = self._options
@@ -283,6 +288,7 @@ class StainlessBoundary:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
         if self._answering or not _is_same_request(options, self._sending):
             return
+        call.http_status = response.status_code
         content_type = response.headers.get("content-type", "")
         # Of a stream the SDK reads events, whatever the provider calls it.
         streams = call.streams or bool(self._kwargs.get("stream"))
@@ -353,16 +359,33 @@ def _tap(call: ModelCall, response: Any, form: Form) -> Any:
     else:
         tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
     tap.stands_for = response.stream
+    tap.sdk = cast("StainlessBoundary", call.boundary).sdk
     return tap
 
 
 class _StandIn:
-    """Has what it stands for has, as the time that the HTTP package takes of its streams."""
+    """Has what it stands for has, as the time that the HTTP package takes of its streams; knows who reads it."""
 
     stands_for: Any = None
+    sdk = ""
+    """The package of the SDK."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stands_for, name)
+
+    def raised_by_reader(self, error: Exception) -> bool:
+        """Whether `error` passed code of the SDK's that was reading this stream."""
+        trace = error.__traceback__
+        while trace is not None:
+            frame, trace = trace.tb_frame, trace.tb_next
+            if frame.f_globals.get("__name__", "").partition(".")[0] == self.sdk and self._is_read_in(frame.f_locals):
+                return True
+        return False
+
+    def _is_read_in(self, known: Mapping[str, Any]) -> bool:
+        reader = known.get("self")
+        held = (known.get("response"), getattr(reader, "response", None), getattr(reader, "_response", None))
+        return any(getattr(response, "stream", None) is self for response in held)
 
 
 class _Plain:
@@ -389,9 +412,9 @@ def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:
 @lru_cache(maxsize=4)
 def _sync_tap(module: ModuleType) -> type[SyncTap]:
     # The HTTP package asks `isinstance(stream, SyncByteStream)`, and the core must not import it.
-    return type("StainlessTap", (SyncTap, _StandIn, module.SyncByteStream), {})
+    return type("StainlessTap", (_StandIn, SyncTap, module.SyncByteStream), {})
 
 
 @lru_cache(maxsize=4)
 def _async_tap(module: ModuleType) -> type[AsyncTap]:
-    return type("AsyncStainlessTap", (AsyncTap, _StandIn, module.AsyncByteStream), {})
+    return type("AsyncStainlessTap", (_StandIn, AsyncTap, module.AsyncByteStream), {})

@@ -434,6 +434,7 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         raise MiddlewareError(_TOGETHER)
     call.check_whole()
     call.root.sends += 1
+    call.record.incomplete = None  # of the answer before this one
     if chain.streams:
         call.rewriting = rewriting(chain.streams, policy_context(call, frame))
     native = yield Send(call)
