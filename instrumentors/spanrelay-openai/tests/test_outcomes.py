@@ -142,7 +142,7 @@ async def test_a_stream_is_recorded_whatever_type_it_is_given(
     ask, events = STREAMS[api]
     assert await asking(half, raw(events, content_type), reading(half, ask)) == "the secret"
     assert said(capture.span) == "the secret"
-    assert (capture.span.attributes or {})["gen_ai.response.finish_reasons"] == ["stop"]
+    assert (capture.span.attributes or {})["gen_ai.response.finish_reasons"] == ("stop",)
     assert "spanrelay.incomplete" not in (capture.span.attributes or {})
 
 

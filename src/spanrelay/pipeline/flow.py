@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
 from spanrelay._guard import broke_in
+from spanrelay._json import clean_text
 from spanrelay.errors import GuardrailRejected, MiddlewareError, SpanRelayError
 from spanrelay.pipeline.call import Call, Response
 from spanrelay.pipeline.middleware import CALLED, Chain, Frame, Middleware, policy_context
@@ -200,10 +201,10 @@ def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
             span.set_attribute(names.GUARDRAIL_VERDICT_TYPE, "allow" if reason is None else "deny")
             span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None or entry.on_trial else "block")
             if reason is not None:
-                span.set_attribute(names.GUARDRAIL_VERDICT_REASON, reason)
+                span.set_attribute(names.GUARDRAIL_VERDICT_REASON, clean_text(reason))
     except BaseException as error:
         told = describe_error(error.__cause__ if isinstance(error, MiddlewareError) and error.__cause__ else error)
-        span.set_status(StatusCode.ERROR, told.message or told.type)
+        span.set_status(StatusCode.ERROR, clean_text(told.message or told.type))
         span.set_attribute(names.ERROR_TYPE, told.type)
         if not (entry.on_trial and isinstance(error, Exception)):
             raise
@@ -227,7 +228,7 @@ def _guardrail_span(entry: Middleware, call: Call) -> Span:
     record.session_id, record.user_id = call.record.session_id, call.record.user_id
     span = call.tracing.open(record, call.context)
     if span.is_recording():
-        span.set_attribute(names.GUARDRAIL_COMPONENT_NAME, entry.name)
+        span.set_attribute(names.GUARDRAIL_COMPONENT_NAME, clean_text(entry.name))
         if entry.on_trial:
             span.set_attribute(names.POLICY_MODE, "observe")
         span.set_attribute(names.GUARDRAIL_TARGET_SUBTYPE, names.GUARDRAIL_TARGETS.get(call.kind, call.kind))

@@ -14,6 +14,7 @@ from opentelemetry.context import get_current
 
 from spanrelay import _json
 from spanrelay._guard import guarded, pass_on
+from spanrelay._json import clean_text
 from spanrelay.codecs import Codec, may_say_failed
 from spanrelay.codecs.narrowing import as_list
 from spanrelay.errors import MiddlewareError
@@ -385,7 +386,7 @@ class ModelCall(Call):
         started = self.record.request
         if isinstance(model, str) and started is not None and model != started.model:
             self.record.name = span_name(self.record.kind or "llm", self.record.operation, model)
-            self.span.update_name(self.record.name)
+            self.span.update_name(clean_text(self.record.name))
 
     @property
     def size(self) -> int:

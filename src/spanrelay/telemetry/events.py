@@ -19,11 +19,13 @@ from opentelemetry.trace import Span
 
 from spanrelay import _json
 from spanrelay._guard import guarded
+from spanrelay._json import clean_text
 from spanrelay.records import JSON, Kind, Mark, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.scopes import Scope
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.messages import write_definition, write_messages, write_parts
 from spanrelay.semconv.spans import record_of
+from spanrelay.semconv.values import clean_attributes
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
 from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Started, lock_of, size_of_texts
@@ -523,7 +525,7 @@ def add_mark(span: Span, scope: Scope | None, name: str, attributes: Mapping[str
         with apart():
             recorded = sanitized_mark(mark, watchers, getattr(span, "name", ""), kind)
     if recorded is not None:
-        span.add_event(recorded.name, dict(recorded.attributes), recorded.time)
+        span.add_event(clean_text(recorded.name), clean_attributes(recorded.attributes), recorded.time)
     if watchers.subscribers and isinstance(span, SdkSpan) and span.is_recording():
         watch = watch or Watch.of(span, scope, NOBODY)
         watch.told.append(mark.time)
