@@ -166,13 +166,15 @@ class Tokens:
 class ErrorInfo:
     """A failure: `type` is the exception's qualified name or the provider's error type.
 
-    `status_code` is the HTTP status; in the error of a `ModelResponse`, what its body calls the status.
+    `status_code` is the HTTP status; in the error of a `ModelResponse`, what its body calls the status. `stacktrace` is
+    that of an exception, empty where message content leaves the process nowhere, and None where nothing was raised.
     """
 
     type: str
     message: str = ""
     code: str | None = None
     status_code: int | None = None
+    stacktrace: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from spanrelay.records import ErrorInfo, Kind, SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import clean_attributes
+from spanrelay.stacktraces import cut, stacktrace_of
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 
@@ -331,7 +332,7 @@ class Tracing:
             record = _project_now(span, recorded)
         error = record.error
         if error is not None:
-            span.set_status(Status(StatusCode.ERROR, clean_text(error.message or error.type)))
+            fail(span, error)
         # A processor of somebody else's may raise here where none of ours stands in front of it.
         with guarded("ending a span"):
             span.end(end)
@@ -380,6 +381,20 @@ def _project_now(span: Span, recorded: Recorded) -> SpanRecord:
     return record
 
 
+def fail(span: Span, error: ErrorInfo) -> None:
+    """Give `span` the status of `error`, and where it is an exception the event of it that OpenTelemetry has for it."""
+    span.set_status(Status(StatusCode.ERROR, clean_text(error.message or error.type)))
+    if error.stacktrace is None:
+        return
+    told = {names.EXCEPTION_TYPE: clean_text(error.type)}
+    if recording.content:
+        told[names.EXCEPTION_MESSAGE] = clean_text(cut(error.message))
+        if error.stacktrace:
+            told[names.EXCEPTION_STACKTRACE] = clean_text(error.stacktrace)
+    error.stacktrace = ""  # the event has it, and sanitizers see it there
+    span.add_event(names.EXCEPTION_EVENT, told)
+
+
 def describe_error(error: BaseException) -> ErrorInfo:
     """Return what is recorded of an exception: qualified type, message, HTTP status where it has one."""
     kind = type(error)
@@ -396,4 +411,5 @@ def describe_error(error: BaseException) -> ErrorInfo:
         message,
         str(code) if type(code) in (str, int) else None,
         status if isinstance(status, int) else None,
+        stacktrace_of(error, name, message) if recording.content else "",
     )

@@ -128,7 +128,7 @@ def expected(name: str, attributes: dict[str, Any]) -> dict[str, Any]:
         "status": failed if name == "error" else ("UNSET", None),
         "ids": (1, 1, None),
         "scope": ("spanrelay_openai", __version__, "https://opentelemetry.io/schemas/1.41.0"),
-        "events": [],
+        "events": ["exception"] if name == "error" else [],
         "links": [],
         "attributes": attributes,
     }

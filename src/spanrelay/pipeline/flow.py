@@ -11,7 +11,7 @@ from types import GeneratorType
 from typing import Any, TypeAlias, cast
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace import Span
 
 from spanrelay._guard import broke_in
 from spanrelay._json import clean_text
@@ -23,7 +23,7 @@ from spanrelay.pipeline.stream import Tap
 from spanrelay.pipeline.trial import would_change, would_fail, would_refuse
 from spanrelay.records import SpanRecord, ToolResult
 from spanrelay.semconv import names
-from spanrelay.tracing import describe_error
+from spanrelay.tracing import describe_error, fail
 
 
 class Send:
@@ -204,8 +204,8 @@ def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
                 span.set_attribute(names.GUARDRAIL_VERDICT_REASON, clean_text(reason))
     except BaseException as error:
         told = describe_error(error.__cause__ if isinstance(error, MiddlewareError) and error.__cause__ else error)
-        span.set_status(StatusCode.ERROR, clean_text(told.message or told.type))
-        span.set_attribute(names.ERROR_TYPE, told.type)
+        fail(span, told)
+        span.set_attribute(names.ERROR_TYPE, clean_text(told.type))
         if not (entry.on_trial and isinstance(error, Exception)):
             raise
         would_fail(call, entry, error)

@@ -424,10 +424,15 @@ class WholeSpan(_Told):
 
 
 def mark_events(record: SpanRecord, told: Iterable[int] = ()) -> list[Fields]:
-    """Return the events of a span's marks, in the order of their times, without those at the times of `told`."""
+    """Return the events of a span's marks, in the order of their times, without those at the times of `told`.
+
+    The exception of a span of ours is no mark: the event of its end tells of it.
+    """
     left, seen = Counter(told), Counter[int]()
     found: list[Fields] = []
-    for mark in sorted(record.marks, key=lambda mark: mark.time):
+    ours = (record.scope_name or "").startswith("spanrelay")
+    marks = [mark for mark in record.marks if not (ours and mark.name == names.EXCEPTION_EVENT)]
+    for mark in sorted(marks, key=lambda mark: mark.time):
         number = seen[mark.time]
         seen[mark.time] += 1
         if number >= left[mark.time]:
