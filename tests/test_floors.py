@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent / "src" / "spanrelay"
 FLOORS: list[list[str]] = [
     ["_voice", "records", "errors", "_guard", "_json"],
     ["codecs", "semconv"],
-    ["registry", "tracing", "scopes", "propagation"],
+    ["registry", "stacktraces", "tracing", "scopes", "propagation"],
     ["pipeline"],
     ["telemetry", "trajectory"],
     [

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import marshal
 import math
+import re
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ MAX_DEPTH = 100
 
 TOO_DEEP = "[nested too deep]"
 """What stands in place of what lies deeper."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ZEROS = bytes.maketrans(b"0123456789", b"0" * 10)
 _LONG = b"0" * 19
 """As many digits as the smallest number that orjson may read as a float though it is an integer."""
@@ -150,8 +152,14 @@ def same(one: Any, other: Any) -> bool:
 
 
 def clean_text(text: str) -> str:
-    """Return `text` with lone surrogates replaced, so that it can be UTF-8."""
-    return text.encode("utf-8", "replace").decode() if not text.isascii() else text
+    """Return `text` with lone surrogates as U+FFFD, so that it can be UTF-8; the same object where it has none."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
 
 
 def _plain(value: object) -> object:

@@ -164,12 +164,17 @@ class Tokens:
 
 @dataclass(slots=True)
 class ErrorInfo:
-    """A failure: `type` is the exception's qualified name or the provider's error type."""
+    """A failure: `type` is the exception's qualified name or the provider's error type.
+
+    `status_code` is the HTTP status; in the error of a `ModelResponse`, what its body calls the status. `stacktrace` is
+    that of an exception, empty where message content leaves the process nowhere, and None where nothing was raised.
+    """
 
     type: str
     message: str = ""
     code: str | None = None
     status_code: int | None = None
+    stacktrace: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -285,7 +290,8 @@ class SpanRecord:
     span is open. `kind` is None where no dialect recognises the span. `request` and `response` are set on
     model calls (and on agents, without usage, where an instrumentor records the agent's conversation), `tool`
     and `result` on tool calls, `input` and `output` on the other kinds. `incomplete` says why a call has only
-    part of its answer: `cancelled`, `closed` (by its consumer), `abandoned`, `error`. `content` is false where
+    part of its answer: `cancelled`, `closed` (by its consumer), `abandoned`, `error`, `cut` (the connection of a stream
+    ended in good order before the answer did). `content` is false where
     messages, arguments and results were not recorded. `answered_by` names the middleware that answered a call
     instead of the provider. `would_refuse` and `would_change` say what policy on trial would have done, and why.
     """

@@ -21,10 +21,12 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, set_span_in_context
 
 from spanrelay import semconv
+from spanrelay._json import clean_text
 from spanrelay.errors import MiddlewareError
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, AttributeValue, span_name
+from spanrelay.semconv.values import clean_attributes
 from spanrelay.tracing import Tracing, default_tracing, describe_error, recording
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -175,7 +177,7 @@ class Scope:
         known = place._handed
         if known is None or not _is_of_one(record, known[0]):
             identity = inherit(SpanRecord(0, 0), place)
-            known = place._handed = identity, semconv.write_start(identity, recording.dialect)
+            known = place._handed = identity, clean_attributes(semconv.write_start(identity, recording.dialect))
         return known[1]
 
     @property
@@ -521,6 +523,6 @@ def mark(name: str, attributes: Mapping[str, JSON] | None = None) -> None:
 def mark_span(span: Span, inner: Scope | None, name: str, attributes: Mapping[str, JSON] | None) -> None:
     """Add a span event to `span`, which belongs to the scope `inner`; subscribers are told at once."""
     if recording.mark is None:
-        span.add_event(name, dict(attributes or {}))
+        span.add_event(clean_text(name), clean_attributes(attributes or {}))
     else:
         recording.mark(span, inner, name, attributes or {})

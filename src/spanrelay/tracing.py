@@ -15,9 +15,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 
 from spanrelay import semconv
 from spanrelay._guard import guarded, losses, pass_on, swallow
+from spanrelay._json import clean_text
 from spanrelay.records import ErrorInfo, Kind, SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.names import AttributeValue
+from spanrelay.semconv.values import clean_attributes
+from spanrelay.stacktraces import cut, stacktrace_of
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 
@@ -255,14 +258,14 @@ class Start:
     __slots__ = ("attributes", "kind", "name")
 
     def __init__(self, record: SpanRecord) -> None:
-        self.name = record.name
+        self.name = clean_text(record.name)
         self.kind = SpanKind.CLIENT if record.kind in _CLIENT_KINDS else SpanKind.INTERNAL
         attributes = semconv.write_start(record, recording.dialect)
         if record.server_address is not None:
             attributes[names.SERVER_ADDRESS] = record.server_address
             if record.server_port is not None:
                 attributes[names.SERVER_PORT] = record.server_port
-        self.attributes: Mapping[str, AttributeValue] = attributes
+        self.attributes: Mapping[str, AttributeValue] = clean_attributes(attributes)
 
     def within(self, handed: Mapping[str, AttributeValue]) -> Start:
         """Return this start with what the scope around hands down."""
@@ -329,7 +332,7 @@ class Tracing:
             record = _project_now(span, recorded)
         error = record.error
         if error is not None:
-            span.set_status(Status(StatusCode.ERROR, error.message or error.type))
+            fail(span, error)
         # A processor of somebody else's may raise here where none of ours stands in front of it.
         with guarded("ending a span"):
             span.end(end)
@@ -370,12 +373,26 @@ def _project_now(span: Span, recorded: Recorded) -> SpanRecord:
         complete(recorded)
         record = recorded.record if recording.finish is None else recording.finish(recorded)
         if record is not recorded.record:
-            span.update_name(record.name)
+            span.update_name(clean_text(record.name))
             gone = semconv.write_start(recorded.record, recording.dialect).keys()
             span.set_attributes(dict.fromkeys(gone - semconv.write_start(record, recording.dialect).keys(), ""))
-            span.set_attributes(semconv.write_start(record, recording.dialect))
-        span.set_attributes(semconv.write(record, recording.dialect, content=recording.content))
+            span.set_attributes(clean_attributes(semconv.write_start(record, recording.dialect)))
+        span.set_attributes(clean_attributes(semconv.write(record, recording.dialect, content=recording.content)))
     return record
+
+
+def fail(span: Span, error: ErrorInfo) -> None:
+    """Give `span` the status of `error`, and where it is an exception the event of it that OpenTelemetry has for it."""
+    span.set_status(Status(StatusCode.ERROR, clean_text(error.message or error.type)))
+    if error.stacktrace is None:
+        return
+    told = {names.EXCEPTION_TYPE: clean_text(error.type)}
+    if recording.content:
+        told[names.EXCEPTION_MESSAGE] = clean_text(cut(error.message))
+        if error.stacktrace:
+            told[names.EXCEPTION_STACKTRACE] = clean_text(error.stacktrace)
+    error.stacktrace = ""  # the event has it, and sanitizers see it there
+    span.add_event(names.EXCEPTION_EVENT, told)
 
 
 def describe_error(error: BaseException) -> ErrorInfo:
@@ -392,6 +409,7 @@ def describe_error(error: BaseException) -> ErrorInfo:
     return ErrorInfo(
         name,
         message,
-        code if isinstance(code, str) else None,
+        str(code) if type(code) in (str, int) else None,
         status if isinstance(status, int) else None,
+        stacktrace_of(error, name, message) if recording.content else "",
     )

@@ -83,4 +83,4 @@ def test_a_refused_call_loads_nothing(capture: Capture) -> None:
 
     with use(never), pytest.raises(GuardrailRejected):
         run_tool("read_file", lambda path: "…", {"path": "skills/pdf/SKILL.md"})
-    assert capture.spans[-1].events == ()
+    assert [event.name for event in capture.spans[-1].events] == ["exception"]

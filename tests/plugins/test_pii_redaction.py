@@ -206,7 +206,7 @@ def test_a_pattern_applies_to_keys_and_json_in_strings() -> None:
 
 
 def test_a_pattern_bears_text_that_is_no_unicode() -> None:
-    assert apply("\ud800 EMP-1", Rule("redact", pattern=r"EMP-\d")) == "? [REDACTED]"
+    assert apply("\ud800 EMP-1", Rule("redact", pattern=r"EMP-\d")) == "\ufffd [REDACTED]"
 
 
 # --- what is refused ---------------------------------------------------------------------------------------

@@ -132,8 +132,8 @@ def test_a_providers_error_body_is_the_spans_error() -> None:
     record.response = ModelResponse(error=ErrorInfo("rate_limit_error", "slow down", "rate_limit", 429))
     attributes = semconv.write(record, content=True)
     assert attributes["error.type"] == "rate_limit_error"
-    assert attributes["http.response.status_code"] == 429
-    assert read(attributes).error == ErrorInfo("rate_limit_error", code="rate_limit", status_code=429)
+    assert "http.response.status_code" not in attributes  # HTTP may have said 200
+    assert read(attributes).error == ErrorInfo("rate_limit_error", code="rate_limit")
 
 
 def test_what_the_span_says_of_its_exception_is_kept() -> None:

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanContext
 
-from spanrelay import _guard, run_tool, scope, tracing
+from spanrelay import _guard, run_model, run_tool, scope, tracing
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.projection import LazyAttributes
@@ -53,6 +53,16 @@ def test_readers_on_many_threads_get_one_projection(capture: Capture) -> None:
         found = list(pool.map(read, range(8)))
     assert all(items == found[0] for items in found)
     assert len({id(view._items)}) == 1
+
+
+@pytest.mark.parametrize("adopted", [True, False], ids=["adopted", "not adopted"])
+def test_sequences_are_tuples_as_the_sdks_are(adopted: bool) -> None:
+    answer = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}]}
+    with captured(adopted=adopted) as capture:
+        run_model(lambda _: answer, {"model": "m", "messages": [], "stop": ["END"]})
+        attributes = capture.span.attributes or {}
+        assert attributes["gen_ai.response.finish_reasons"] == ("stop",)
+        assert attributes["gen_ai.request.stop_sequences"] == ("END",)
 
 
 def test_a_view_can_be_copied_and_pickled(capture: Capture) -> None:

@@ -81,7 +81,7 @@ def test_what_a_model_says_of_its_answer_is_recorded(instrumented: Capture) -> N
     assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (7, 4)
     assert told["gen_ai.response.model"] == "fake-1-2026"
     assert told["gen_ai.request.temperature"] == 0.5
-    assert told["gen_ai.request.stop_sequences"] == ["END"]
+    assert told["gen_ai.request.stop_sequences"] == ("END",)
     assert asked(instrumented.span) == f"Be brief.{QUESTION}"
 
 

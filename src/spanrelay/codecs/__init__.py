@@ -6,6 +6,7 @@ Pure: no I/O, no OpenTelemetry, no SDK. A codec never mutates the wire it is giv
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -72,6 +73,27 @@ class Codec(Protocol):
     def stream_events(self, wire: Mapping[str, Any], /) -> Iterator[dict[str, Any]]:
         """Yield the stream events that add up to the body `wire`, for answers not from the provider."""
         ...
+
+    # A codec of an API whose streams say when they are over also has `is_whole(wire)`: whether an answer, as far as its
+    # events have come, is at its end. One whose streams hold text has `stream_texts(event)`.
+
+
+def may_say_failed(data: bytes) -> bool:
+    """Whether the JSON in `data`, a body or the events of a stream, may say that the call failed.
+
+    A search of bytes, since it is made for each answer before its span ends; a codec then has the last word.
+    """
+    at = data.find(_ERROR)
+    while at >= 0:
+        at += len(_ERROR)
+        if _NO_ERROR.match(data, at) is None:
+            return True
+        at = data.find(_ERROR, at)
+    return _FAILED in data
+
+
+_ERROR, _FAILED = b'"error"', b'"failed"'
+_NO_ERROR = re.compile(rb'\s*:\s*(?:null|""|\{\s*\}|false)')
 
 
 def load(name: str) -> Codec:

@@ -20,9 +20,11 @@ from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_chat_messages import patch_message, read_assistant, read_message, write_message
 from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
+    decode_choice_error,
     decode_error,
     decode_usage,
     encode_error,
+    finished,
     patch_outcome,
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
@@ -42,6 +44,7 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "is_whole",
     "operation",
     "required",
     "sift_tools",
@@ -150,7 +153,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         messages,
         reasons,
         decode_usage(get("usage") or _usage_elsewhere(wire)),
-        decode_error(wire),
+        decode_error(wire) or decode_choice_error(as_list(get("choices"))),
         {key: wire[key] for key in _RESPONSE_PARAMETERS if get(key) is not None},
         read_tokens(wire, as_mapping(as_list(get("choices"))[0])) if messages else None,
     )
@@ -337,6 +340,9 @@ def _set_finish_reasons(choices: list[Any], reasons: list[str]) -> list[Any]:
     if len(choices) != len(reasons):
         return choices
     return [{**as_mapping(choice), "finish_reason": reason} for choice, reason in zip(choices, reasons, strict=True)]
+
+
+is_whole = finished
 
 
 def accumulator() -> ChatAccumulator:

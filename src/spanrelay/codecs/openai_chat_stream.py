@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from spanrelay._json import loads_object
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping
+from spanrelay.codecs.openai_shapes import error_event
 from spanrelay.codecs.texts import Slot, Texts
 from spanrelay.codecs.tokens import TOLD_BY_TOKEN, added
 
@@ -185,7 +186,10 @@ class ChatAccumulator:
         """Take in one chunk."""
         if self._add_text(event):
             return
-        body = self._body
+        body, failure = self._body, error_event(event)
+        if failure is not None:
+            body["error"] = dict(failure)
+            return
         for key, value in event.items():
             if key == "choices":
                 for choice in as_list(value):

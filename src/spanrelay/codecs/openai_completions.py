@@ -12,7 +12,15 @@ from uuid import uuid4
 
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import sift_no_tools
-from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error, patch_outcome
+from spanrelay.codecs.openai_shapes import (
+    decode_choice_error,
+    decode_error,
+    decode_usage,
+    encode_error,
+    error_event,
+    finished,
+    patch_outcome,
+)
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put
 from spanrelay.codecs.texts import Slot, Texts
@@ -127,7 +135,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         messages,
         [message.finish_reason for message in messages if message.finish_reason is not None],
         decode_usage(wire.get("usage")),
-        decode_error(wire),
+        decode_error(wire) or decode_choice_error(as_list(wire.get("choices"))),
         {key: wire[key] for key in _RESPONSE_PARAMETERS if wire.get(key) is not None},
         read_tokens(wire, as_mapping(choices[0])) if choices else None,
     )
@@ -205,6 +213,10 @@ class CompletionsAccumulator:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one chunk."""
+        failure = error_event(event)
+        if failure is not None:
+            self._body["error"] = dict(failure)
+            return
         for key, value in event.items():
             if key != "choices" and (value or key not in self._body):
                 self._body[key] = value
@@ -224,6 +236,9 @@ class CompletionsAccumulator:
             {**fields, "text": "".join(self._texts.get(index, []))} for index, fields in sorted(self._choices.items())
         ]
         return {**self._body, "choices": choices}
+
+
+is_whole = finished
 
 
 def accumulator() -> CompletionsAccumulator:

@@ -52,6 +52,7 @@ from spanrelay.codecs.tokens import read_item_tokens
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     JSON,
+    ErrorInfo,
     Message,
     ModelRequest,
     ModelResponse,
@@ -69,6 +70,7 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "is_whole",
     "operation",
     "required",
     "sift_tools",
@@ -179,10 +181,15 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         [Message("assistant", parts, None, reason)] if parts else [],
         [] if reason is None else [reason],
         _read_usage(get("usage")),
-        decode_error(wire),
+        decode_error(wire) or (ErrorInfo("failed", "the response failed") if get("status") == "failed" else None),
         read_parameters(wire, _RESPONSE_PARAMETERS),
         read_item_tokens(as_list(get("output"))),
     )
+
+
+def is_whole(wire: Mapping[str, Any]) -> bool:
+    """Whether an answer has come to its end; see `Codec.is_whole`."""
+    return wire.get("status") in ("completed", "incomplete", "failed", "cancelled")
 
 
 _RESPONSE_PARAMETERS: Table = {

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, cast
 
 from spanrelay.codecs.narrowing import as_list, as_mapping
+from spanrelay.codecs.openai_shapes import error_event
 from spanrelay.codecs.texts import Slot, Texts
 
 _FINAL = {
@@ -66,8 +67,8 @@ class ResponsesAccumulator:
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one event."""
         kind = event.get("type")
-        if not isinstance(kind, str):
-            self._error = event.get("error") or self._error
+        if not isinstance(kind, str) or event.get("object") == "error":
+            self._error = event.get("error") or error_event(event) or self._error
             return
         place = _DELTAS.get(kind)
         if place is not None:

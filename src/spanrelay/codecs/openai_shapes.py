@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spanrelay.codecs.narrowing import as_float, as_int, as_mapping, as_str
+from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str
 from spanrelay.codecs.patching import put
 from spanrelay.records import ErrorInfo, Media, ModelResponse, Usage
 
@@ -139,6 +139,25 @@ def _decode_flat_error(wire: Mapping[str, Any]) -> ErrorInfo | None:
         None if code is None else str(code),
         as_int(code),
     )
+
+
+def decode_choice_error(choices: Iterable[Any]) -> ErrorInfo | None:
+    """Read the error of the first choice that failed: OpenRouter's has one, and Mistral's finish reason says so."""
+    for choice in map(as_mapping, choices):
+        if choice.get("error") or choice.get("finish_reason") == "error":
+            return decode_error(choice) or ErrorInfo("error", "the provider ended the answer with an error")
+    return None
+
+
+def finished(wire: Mapping[str, Any]) -> bool:
+    """Whether each choice of an answer has its finish reason, and none failed."""
+    reasons = [as_mapping(choice).get("finish_reason") for choice in as_list(wire.get("choices"))]
+    return bool(reasons) and all(reason and reason != "error" for reason in reasons)
+
+
+def error_event(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the error that an event of a stream is where it is one as a whole: older vLLM's, which no SDK raises."""
+    return event if event.get("object") == "error" and not event.get("error") else None
 
 
 def encode_error(error: ErrorInfo, wire: object) -> dict[str, Any]:

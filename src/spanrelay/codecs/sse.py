@@ -16,7 +16,12 @@ DONE = b"data: [DONE]\n\n"
 """The frame that ends a stream of the OpenAI family."""
 
 _END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_LAST_EVENT = re.compile(
+    rb'(?:^|[\r\n])(?:event: ?|data: ?\{"type": ?")response\.(?:completed|incomplete|failed)["\r\n]'
+)
 _BEGUN = re.compile(rb"(?:^|[\r\n])data:[^\r\n]*\{")
+_ONE_BODY = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
+_NOTHING_YET = re.compile(rb"(?:\xef(?:\xbb(?:\xbf\s*)?)?|\s*)\Z")
 # Lines end in LF, CR or both, and a stream may mix them. An LF that comes late after its CR begins the next frame.
 _BORDER = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 
@@ -81,12 +86,27 @@ def _lenient(payload: bytes) -> object:
         return None
 
 
+def is_one_body(data: bytes | bytearray) -> bool:
+    """Whether `data` begins as one JSON body does: no line of an event stream that anybody reads begins so."""
+    return _ONE_BODY.match(data) is not None
+
+
+def says_nothing_yet(data: bytes | bytearray) -> bool:
+    """Whether what follows `data` decides if it is one JSON body."""
+    return _NOTHING_YET.match(data) is not None
+
+
 def frame(event: Mapping[str, Any]) -> bytes:
     """Return `event` as one frame; an event of the Responses API names its `type` in an `event:` line."""
     kind = event.get("type")
     # Only the Responses API types its events like this; a chat chunk has no type of its own.
     name = f"event: {kind}\n".encode() if isinstance(kind, str) and "\n" not in kind else b""
     return name + b"data: " + dumps(event) + b"\n\n"
+
+
+def says_end(data: bytes) -> bool:
+    """Whether `data`, the last of a stream, holds what ends one: `[DONE]`, or the Responses API's last event."""
+    return find_end(data) >= 0 or _LAST_EVENT.search(data) is not None
 
 
 def find_end(data: bytes, *, begins_line: bool = True) -> int:

@@ -241,6 +241,11 @@ class StainlessBoundary:
         self._sending: Any = None
         self._answering = False
 
+    @property
+    def sdk(self) -> str:
+        """The package of the SDK."""
+        return self._wrapped.__module__.partition(".")[0]
+
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""
         options = self._options
@@ -275,7 +280,7 @@ class StainlessBoundary:
         if call.original.get("stream"):
             frames = [sse.frame(event) for event in call.codec.stream_events(body)]
             content = b"".join((*frames, sse.DONE if self._route.ends_with_done else b""))
-            kind = "text/event-stream"
+            kind = _EVENTS
         response = _http_module(type(request)).Response
         return response(200, headers={"content-type": kind}, content=content, request=request)
 
@@ -283,19 +288,38 @@ class StainlessBoundary:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
         if self._answering or not _is_same_request(options, self._sending):
             return
-        if self._route is PLAIN and not _is_readable(response.headers.get("content-type", "")):
+        call.http_status = response.status_code
+        content_type = response.headers.get("content-type", "")
+        # Of a stream the SDK reads events, whatever the provider calls it.
+        streams = call.streams or bool(self._kwargs.get("stream"))
+        if self._route is PLAIN and not streams and not _is_readable(content_type):
             return  # sound, images, films: nobody reads them, and they are large
         # A body that was streamed has not been kept, and `content` refuses.
         with suppress(RuntimeError):
             call.sent = response.request.content
         if response.is_stream_consumed:
+            if streams and call.rewriting is not None:
+                raise MiddlewareError(_READ_ALREADY)
             call.body = response.content
         else:
-            response.stream = call.tap = _tap(call, response)
+            response.stream = call.tap = _tap(
+                call, response, "frames" if streams or _is_events(content_type) else "body"
+            )
+
+
+_EVENTS = "text/event-stream"
+_READ_ALREADY = (
+    "stream intercepts cannot stand in a stream that has been read before the SDK gets it, so the call is refused: "
+    "let no event hook or transport of the HTTP client read the answers to requests with stream=True"
+)
 
 
 def _is_readable(content_type: str) -> bool:
-    return "json" in content_type or content_type.startswith("text/event-stream")
+    return "json" in content_type or _is_events(content_type)
+
+
+def _is_events(content_type: str) -> bool:
+    return content_type.startswith(_EVENTS)
 
 
 def _is_same_request(options: Any, sending: Any) -> bool:
@@ -320,10 +344,9 @@ def _http_module(kind: type) -> ModuleType:
     return sys.modules[kind.__module__.partition(".")[0]]
 
 
-def _tap(call: ModelCall, response: Any) -> Any:
+def _tap(call: ModelCall, response: Any, form: Form) -> Any:
     module = _http_module(type(response))
     stream = response.stream
-    form: Form = "frames" if _holds_events(call, response.headers.get("content-type", "")) else "body"
     encoding = response.headers.get("content-encoding")
     decode = _decoder(module, encoding) if encoding else None
     if encoding and form == "frames" and call.rewriting is not None:
@@ -336,21 +359,33 @@ def _tap(call: ModelCall, response: Any) -> Any:
     else:
         tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
     tap.stands_for = response.stream
+    tap.sdk = cast("StainlessBoundary", call.boundary).sdk
     return tap
 
 
-def _holds_events(call: ModelCall, content_type: str) -> bool:
-    """Whether the SDK will read events: of a stream it does, whatever the provider calls it."""
-    return content_type.startswith("text/event-stream") or (call.streams and "json" not in content_type)
-
-
 class _StandIn:
-    """Has what it stands for has, as the time that the HTTP package takes of its streams."""
+    """Has what it stands for has, as the time that the HTTP package takes of its streams; knows who reads it."""
 
     stands_for: Any = None
+    sdk = ""
+    """The package of the SDK."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stands_for, name)
+
+    def raised_by_reader(self, error: Exception) -> bool:
+        """Whether `error` passed code of the SDK's that was reading this stream."""
+        trace = error.__traceback__
+        while trace is not None:
+            frame, trace = trace.tb_frame, trace.tb_next
+            if frame.f_globals.get("__name__", "").partition(".")[0] == self.sdk and self._is_read_in(frame.f_locals):
+                return True
+        return False
+
+    def _is_read_in(self, known: Mapping[str, Any]) -> bool:
+        reader = known.get("self")
+        held = (known.get("response"), getattr(reader, "response", None), getattr(reader, "_response", None))
+        return any(getattr(response, "stream", None) is self for response in held)
 
 
 class _Plain:
@@ -377,9 +412,9 @@ def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:
 @lru_cache(maxsize=4)
 def _sync_tap(module: ModuleType) -> type[SyncTap]:
     # The HTTP package asks `isinstance(stream, SyncByteStream)`, and the core must not import it.
-    return type("StainlessTap", (SyncTap, _StandIn, module.SyncByteStream), {})
+    return type("StainlessTap", (_StandIn, SyncTap, module.SyncByteStream), {})
 
 
 @lru_cache(maxsize=4)
 def _async_tap(module: ModuleType) -> type[AsyncTap]:
-    return type("AsyncStainlessTap", (AsyncTap, _StandIn, module.AsyncByteStream), {})
+    return type("AsyncStainlessTap", (_StandIn, AsyncTap, module.AsyncByteStream), {})

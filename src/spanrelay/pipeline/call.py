@@ -137,7 +137,7 @@ class Response:
 
     @property
     def incomplete(self) -> str | None:
-        """Why the answer is partial: `closed`, `cancelled`, `abandoned`, `error`; None when it is whole."""
+        """Why the answer is partial: `closed`, `cancelled`, `abandoned`, `error`, `cut`; None when it is whole."""
         return self.call.record.incomplete
 
 

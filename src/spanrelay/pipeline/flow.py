@@ -11,9 +11,10 @@ from types import GeneratorType
 from typing import Any, TypeAlias, cast
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace import Span
 
 from spanrelay._guard import broke_in
+from spanrelay._json import clean_text
 from spanrelay.errors import GuardrailRejected, MiddlewareError, SpanRelayError
 from spanrelay.pipeline.call import Call, Response
 from spanrelay.pipeline.middleware import CALLED, Chain, Frame, Middleware, policy_context
@@ -22,7 +23,7 @@ from spanrelay.pipeline.stream import Tap
 from spanrelay.pipeline.trial import would_change, would_fail, would_refuse
 from spanrelay.records import SpanRecord, ToolResult
 from spanrelay.semconv import names
-from spanrelay.tracing import describe_error
+from spanrelay.tracing import describe_error, fail
 
 
 class Send:
@@ -200,11 +201,11 @@ def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
             span.set_attribute(names.GUARDRAIL_VERDICT_TYPE, "allow" if reason is None else "deny")
             span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None or entry.on_trial else "block")
             if reason is not None:
-                span.set_attribute(names.GUARDRAIL_VERDICT_REASON, reason)
+                span.set_attribute(names.GUARDRAIL_VERDICT_REASON, clean_text(reason))
     except BaseException as error:
         told = describe_error(error.__cause__ if isinstance(error, MiddlewareError) and error.__cause__ else error)
-        span.set_status(StatusCode.ERROR, told.message or told.type)
-        span.set_attribute(names.ERROR_TYPE, told.type)
+        fail(span, told)
+        span.set_attribute(names.ERROR_TYPE, clean_text(told.type))
         if not (entry.on_trial and isinstance(error, Exception)):
             raise
         would_fail(call, entry, error)
@@ -227,7 +228,7 @@ def _guardrail_span(entry: Middleware, call: Call) -> Span:
     record.session_id, record.user_id = call.record.session_id, call.record.user_id
     span = call.tracing.open(record, call.context)
     if span.is_recording():
-        span.set_attribute(names.GUARDRAIL_COMPONENT_NAME, entry.name)
+        span.set_attribute(names.GUARDRAIL_COMPONENT_NAME, clean_text(entry.name))
         if entry.on_trial:
             span.set_attribute(names.POLICY_MODE, "observe")
         span.set_attribute(names.GUARDRAIL_TARGET_SUBTYPE, names.GUARDRAIL_TARGETS.get(call.kind, call.kind))
@@ -434,6 +435,7 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         raise MiddlewareError(_TOGETHER)
     call.check_whole()
     call.root.sends += 1
+    call.record.incomplete = None  # of the answer before this one
     if chain.streams:
         call.rewriting = rewriting(chain.streams, policy_context(call, frame))
     native = yield Send(call)

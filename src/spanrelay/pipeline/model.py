@@ -14,11 +14,13 @@ from opentelemetry.context import get_current
 
 from spanrelay import _json
 from spanrelay._guard import guarded, pass_on
-from spanrelay.codecs import Codec
+from spanrelay._json import clean_text
+from spanrelay.codecs import Codec, may_say_failed
 from spanrelay.codecs.narrowing import as_list
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
 from spanrelay.pipeline.middleware import is_covered
+from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, leave_out, take
@@ -43,6 +45,8 @@ class ModelCall(Call):
 
     __slots__ = (
         "_above",
+        "_answered_failure",
+        "_asked_again",
         "_copied",
         "_judged",
         "_judged_above",
@@ -54,6 +58,7 @@ class ModelCall(Call):
         "_wire",
         "body",
         "codec",
+        "http_status",
         "named_beside",
         "original",
         "sent",
@@ -84,6 +89,9 @@ class ModelCall(Call):
         self._lender = cast("ModelCall | None", opened.lender if opened is not None else None)
         self._above = cast("ModelCall | None", opened.above if opened is not None else None)
         self._judged_above = False
+        self._answered_failure = False
+        self._asked_again = False
+        """Whether another provider call was made for the same call of a framework after the one that fills its span."""
         self.codec = codec
         self.original = wire
         self.named_beside: tuple[str, ...] = ()
@@ -97,8 +105,12 @@ class ModelCall(Call):
             self.exempt = self._judged_above = self._lender.governed and self._is_what_was_judged(self._lender)
             if self._judged_above:
                 self._paid, self._lender._paid = self._lender._paid, None
+        elif self._above is not None:
+            self._above._asked_again = True
         self.sent: bytes | None = None
         self.body: bytes | None = None
+        self.http_status: int | None = None
+        """The status of the HTTP answer, where it was seen."""
         self._wire: Mapping[str, Any] | None = None
         self._copied: bytes | None = None
         self._request: ModelRequest | None = None
@@ -313,17 +325,23 @@ class ModelCall(Call):
             self.sent, self.body, self.tap, self.arrived = other.sent, response.body, other.tap, response.arrived
             self.original, self._wire, self._request = other.original, other._wire, other._request
             self._provider = other._provider
+            self.http_status = other.http_status
 
     def _json_of(self, kept: bytes | None, arrived: Arrived | None) -> Mapping[str, Any]:
         if arrived is not None:
             return arrived.body(self.codec)
-        return _json.loads_object(kept) if kept else {}
+        if not kept:
+            return {}
+        # A stream that was read before the SDK got it is kept as its bytes.
+        return read_frames(kept, self.codec) if self.streams else _json.loads_object(kept)
 
     def finish(self, end: int | None = None) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
         if self.sent is None and self._provider is None and self.span.is_recording():
             self.sent = _json.dumps(self._asked())
         self._copied = None
+        if self.span.is_recording():
+            self._note_failure()
         if self._lender is not None:
             # The framework's call ends the span, and reads what was kept here.
             self.context = NO_CONTEXT
@@ -332,13 +350,43 @@ class ModelCall(Call):
             self._rename()
         super().finish(end)
 
+    def _note_failure(self) -> None:
+        """Record that the call failed though HTTP said that it went well: the span's status is set when it ends."""
+        error, provider = self.record.error, self._provider
+        if error is None and not self.foreign:
+            if provider is not None and provider._answered_failure and not self._asked_again:
+                self.record.error, self._answered_failure = provider.record.error, True
+                return
+            with guarded("looking for a failure in an answer"):
+                data = self.body if self.arrived is None else self.arrived.data()
+                if data and may_say_failed(data):
+                    self._fail_by(self.codec.decode_response(self._json_of(self.body, self.arrived)))
+                    self._note_part()
+
+    def _note_part(self) -> None:
+        """Record that a failure ended a stream before its answer was whole."""
+        arrived = self.arrived
+        if (
+            self._answered_failure
+            and arrived is not None
+            and arrived.form != "body"
+            and not arrived.is_whole(self.codec)
+        ):
+            self.record.incomplete = "error"
+
+    def _fail_by(self, response: ModelResponse) -> None:
+        """Take over the failure that an answer tells of, with the status that HTTP had, whatever the body says."""
+        if response.error is not None and self.record.error is None and not self.foreign:
+            self.record.error = replace(response.error, status_code=self.http_status)
+            self._answered_failure = True
+
     def _rename(self) -> None:
         """Name the span after the model that policy put there."""
         model = self._asked().get("model")
         started = self.record.request
         if isinstance(model, str) and started is not None and model != started.model:
             self.record.name = span_name(self.record.kind or "llm", self.record.operation, model)
-            self.span.update_name(self.record.name)
+            self.span.update_name(clean_text(self.record.name))
 
     @property
     def size(self) -> int:
@@ -363,11 +411,13 @@ class ModelCall(Call):
         record.would_refuse += theirs.would_refuse
         record.would_change += theirs.would_change
         record.server_address, record.server_port = theirs.server_address, theirs.server_port
-        if theirs.error is None or record.response is None:
+        if theirs.error is None or record.response is None or self._answered_failure:
             record.response = theirs.response or record.response
             record.answered_by = record.answered_by or theirs.answered_by
         if record.time_to_first_chunk is None:
             record.time_to_first_chunk = theirs.time_to_first_chunk
+        if theirs.incomplete == "cut":
+            record.incomplete = record.incomplete or theirs.incomplete
         self._provider = None
 
     def _decode(self) -> None:
@@ -379,6 +429,7 @@ class ModelCall(Call):
             body = self._json_of(self.body, self.arrived)
             if body:
                 record.response = self.codec.decode_response(body)
+                self._fail_by(record.response)
         self.sent = self.body = self.arrived = None
         self.original = {}
 

@@ -133,10 +133,14 @@ class Rewriter:
     """
 
     def __init__(self, call: Call, entries: Iterable[Middleware], context: Context, *, frames: bool) -> None:
-        codec = getattr(call, "codec", None)
+        codec: Any = getattr(call, "codec", None)
         self._stages = [_stage(entry, call, codec) for entry in entries]
         self._context = context
         self._splitter = sse.Splitter() if frames else None
+        self._codec = codec
+        self._body = bytearray()
+        """The beginning of the answer, and all of it where it is one JSON body in place of a stream of events."""
+        self._begun = not frames
 
     def feed(self, chunk: Any) -> list[Any]:
         """Return the chunks that `chunk` becomes.
@@ -148,6 +152,8 @@ class Rewriter:
         try:
             if self._splitter is None:
                 return self._managed(chunk)
+            if not self._begun:
+                chunk = self._beginning(chunk)
             out = b"".join([self._frame(frame) for frame in self._splitter.feed(chunk)])
             return [out] if out else []
         finally:
@@ -159,11 +165,35 @@ class Rewriter:
         try:
             if self._splitter is None:
                 return self._left()
-            rest, self._splitter.rest = self._splitter.rest, b""
-            out = self._ended(rest)
+            self._splitter.rest, rest = b"", self._splitter.rest
+            out = self._ended(rest) if self._begun else self._body_that_may_pass()
             return [out] if out else []
         finally:
             detach(token)
+
+    def _beginning(self, chunk: bytes) -> bytes:
+        """Return what has come once it is known to be a stream of events; nothing of a JSON body."""
+        self._body += chunk
+        if sse.is_one_body(self._body) or sse.says_nothing_yet(self._body):
+            return b""
+        self._begun = True
+        return bytes(self._body)
+
+    def _body_that_may_pass(self) -> bytes:
+        """Return the one JSON body that came in place of a stream, where it says nothing but that the call failed.
+
+        Raises:
+            MiddlewareError: it is an answer that no stream intercept has seen.
+        """
+        body = bytes(self._body)
+        if sse.is_one_body(body):
+            told = self._codec.decode_response(_json.loads_object(body))
+            if told.error is None or told.messages:
+                raise MiddlewareError(
+                    "the provider answered a request for a stream with one JSON body, which stream intercepts cannot "
+                    "work on, so the call is refused: ask for this answer without stream=True"
+                )
+        return body
 
     def _ended(self, rest: bytes) -> bytes:
         """Return the bytes that `rest` becomes, a frame without its blank line, and all that is held."""

@@ -6,10 +6,11 @@ for each advance and detached after it, never held in between.
 
 from __future__ import annotations
 
+import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Literal, TypeAlias, cast
 
 from opentelemetry.context import attach, detach
@@ -20,13 +21,29 @@ from spanrelay.codecs import Codec, sse
 from spanrelay.pipeline.call import Call, is_cancellation
 from spanrelay.tracing import describe_error
 
-_FAILURES = (b'data: {"error"', b"event: error", b'"type":"response.failed"', b'"type": "response.failed"')
 _NOTHING = object()
 
 
 Form: TypeAlias = Literal["frames", "body", "events", "unkept"]
 """What a stream's chunks are: bytes of server-sent events, bytes of one JSON body, the events themselves, or
 objects that pass unkept, because the boundary knows the answer another way."""
+
+
+def read_frames(data: bytes, codec: Codec) -> dict[str, Any]:
+    """Return the response body that the events in `data` add up to.
+
+    Some gateways answer a request for a stream with one JSON body, an error or the whole answer: that is it then.
+    """
+    if sse.is_one_body(data):
+        return _json.loads_object(data)
+    return _sum(sse.events(data), codec)
+
+
+def _sum(events: Iterable[Any], codec: Codec) -> dict[str, Any]:
+    accumulator = codec.accumulator()
+    for event in events:
+        accumulator.add(event)
+    return accumulator.result()
 
 
 class Arrived:
@@ -47,6 +64,11 @@ class Arrived:
         """Bytes that came."""
         return sum(map(len, self.chunks))
 
+    def data(self) -> bytes:
+        """Return all that came, readable."""
+        data = (b"\n" if self.form == "events" else b"").join(self.chunks)
+        return data if self._decode is None else self._decode(data)
+
     def items(self) -> list[Any]:
         """Return the events of a stream of events."""
         return [_json.loads(chunk) for chunk in self.chunks]
@@ -54,17 +76,13 @@ class Arrived:
     def body(self, codec: Codec) -> dict[str, Any]:
         """Return the response body that the chunks so far add up to."""
         if self.form == "events":
-            events: Any = [event for event in self.items() if isinstance(event, dict)]
-        else:
-            data = b"".join(self.chunks)
-            data = data if self._decode is None else self._decode(data)
-            if self.form == "body":
-                return _json.loads_object(data)
-            events = sse.events(data)
-        accumulator = codec.accumulator()
-        for event in events:
-            accumulator.add(event)
-        return accumulator.result()
+            return _sum([event for event in self.items() if isinstance(event, dict)], codec)
+        return _json.loads_object(self.data()) if self.form == "body" else read_frames(self.data(), codec)
+
+    def is_whole(self, codec: Codec) -> bool | None:
+        """Whether the answer is at its end, by what its API says of that; None where it says nothing."""
+        is_whole = getattr(codec, "is_whole", None)
+        return None if is_whole is None else is_whole(self.body(codec))
 
     def tail(self) -> bytes:
         """The last bytes that came, enough to hold an end marker."""
@@ -72,7 +90,7 @@ class Arrived:
             return b""
         if self._decode is not None:
             with guarded("decompressing a stream"):
-                return self._decode(b"".join(self.chunks))
+                return self.data()
             return b""
         return b"".join(self.chunks[-2:])
 
@@ -212,25 +230,48 @@ class Tap:
         self._held = chunk[at:]
         return chunk[:at] if at else _NOTHING
 
-    def _saw_end(self) -> bool:
-        return sse.find_end(self.arrived.tail()) >= 0
+    def _is_whole(self, *, failed: bool = False) -> bool | None:
+        """Whether the answer has come to its end; None where nobody can say. An end marker comes after failures too."""
+        if not self._frames:
+            return None
+        if not failed and sse.says_end(self.arrived.tail()):
+            return True
+        with guarded("looking for the end of an answer"):
+            return self.arrived.is_whole(cast("Any", self.call).codec)
+        return None
 
     def _note(self, error: BaseException) -> None:
         self.failure = error
         self.call.record.incomplete = "cancelled" if is_cancellation(error) else "error"
         self.call.record.error = describe_error(error)
 
-    def _note_error_event(self) -> None:
-        """A stream may end well and still say that the call failed; the span's status must know."""
-        tail = self.arrived.tail()
-        if any(marker in tail for marker in _FAILURES):
-            with guarded("reading the end of a stream"):
-                codec = cast("Any", self.call).codec
-                self.call.record.error = codec.decode_response(self.arrived.body(codec)).error
+    def raised_by_reader(self, error: Exception) -> bool:
+        """Whether `error` came out of reading this very stream, and not out of what the application does with it."""
+        return False
+
+    def _reading_error(self) -> Exception | None:
+        """Return what is on its way while the stream is closed, where its reader raised it of what it had read."""
+        error = sys.exc_info()[1]
+        with guarded("looking for the reader of a stream"):
+            return error if isinstance(error, Exception) and self.raised_by_reader(error) else None
+        return None
+
+    def _note_left(self, how: str, error: Exception | None = None) -> None:
+        """Record why the stream is not read on: because of `error`, or of its consumer."""
+        record = self.call.record
+        if error is not None:
+            record.error = describe_error(error)
+            record.error.status_code = cast("Any", self.call).http_status
+            how = "error"
+        record.incomplete = None if self._is_whole(failed=error is not None) else how
+
+    def _note_exhausted(self) -> None:
+        """Record that the connection ended, in good order, before the answer did."""
+        if self.call.record.incomplete is None and self._is_whole() is False:
+            self.call.record.incomplete = "cut"
 
     def _end(self) -> None:
         _passing.discard(self)
-        self._note_error_event()
         self.call.finish()
 
 
@@ -283,6 +324,7 @@ class SyncTap(Tap):
                 self._fail(error)
                 raise error
             if self._over:
+                self._note_exhausted()
                 self._finish()
                 raise StopIteration
             taken = self._pull()
@@ -345,6 +387,7 @@ class SyncTap(Tap):
                 self._shut()
             raise
         self._shut()
+        self._note_exhausted()
         self._ready = ready
 
     def leave(self) -> None:
@@ -360,11 +403,12 @@ class SyncTap(Tap):
 
     def close(self) -> None:
         """Close the source; a stream closed before its end says so."""
+        error = None if self._done else self._reading_error()
         try:
             self._shut()
         finally:
             if not self._done:
-                self.call.record.incomplete = None if self._saw_end() else "closed"
+                self._note_left("closed", error)
                 self._finish()
 
     def _finish(self) -> None:
@@ -400,7 +444,7 @@ class SyncTap(Tap):
         """End the call: nobody reads on. What had arrived is kept."""
         if self._done:
             return
-        self.call.record.incomplete = None if self._saw_end() else "abandoned"
+        self._note_left("abandoned")
         try:
             self._finish()
         except BaseException as error:
@@ -439,6 +483,7 @@ class AsyncTap(Tap):
                 await self._fail(error)
                 raise error
             if self._over:
+                self._note_exhausted()
                 await self._finish()
                 raise StopAsyncIteration
             taken = await self._pull()
@@ -502,6 +547,7 @@ class AsyncTap(Tap):
                 _begin(self._shut()) if isinstance(error, GeneratorExit) else await self._shut()
             raise
         await self._shut()
+        self._note_exhausted()
         self._ready = ready
 
     async def leave(self) -> None:
@@ -517,11 +563,12 @@ class AsyncTap(Tap):
 
     async def aclose(self) -> None:
         """Close the source; a stream closed before its end says so."""
+        error = None if self._done else self._reading_error()
         try:
             await self._shut()
         finally:
             if not self._done:
-                self.call.record.incomplete = None if self._saw_end() else "closed"
+                self._note_left("closed", error)
                 await self._finish()
 
     async def _finish(self) -> None:
@@ -558,6 +605,6 @@ class AsyncTap(Tap):
         # Nothing can be awaited here, so policy that waits for the end is closed instead of resumed.
         if not self._done:
             self._done = True
-            self.call.record.incomplete = None if self._saw_end() else "abandoned"
+            self._note_left("abandoned")
             with guarded("ending an abandoned stream"):
                 self._end()

@@ -132,7 +132,8 @@ def _write_error(record: SpanRecord, attributes: dict[str, AttributeValue]) -> N
         attributes[names.ERROR_TYPE] = error.type
         if error.code is not None:
             attributes[names.ERROR_CODE] = error.code
-        if error.status_code is not None:
+        # An error body may name a status of its own, which is not HTTP's.
+        if error is record.error and error.status_code is not None:
             attributes[names.HTTP_STATUS_CODE] = error.status_code
     elif record.result is not None and record.result.is_error:
         attributes[names.ERROR_TYPE] = names.TOOL_ERROR

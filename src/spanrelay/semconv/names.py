@@ -377,6 +377,7 @@ BUCKETS: dict[str, tuple[float, ...]] = {
 EXCEPTION_EVENT = "exception"
 EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACKTRACE = "exception.stacktrace"
 
 # Guardrails: the vocabulary proposed for OpenTelemetry.
 GUARDRAIL_TARGET_SUBTYPE = "gen_ai.guardrail.target.subtype"

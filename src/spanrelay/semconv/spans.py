@@ -74,5 +74,5 @@ def _error_of(span: Any, marks: list[Mark]) -> ErrorInfo:
     for mark in reversed(marks):
         if mark.name == names.EXCEPTION_EVENT:
             kind = str(mark.attributes.get(names.EXCEPTION_TYPE) or "error")
-            return ErrorInfo(kind, str(mark.attributes.get(names.EXCEPTION_MESSAGE) or ""))
+            return ErrorInfo(kind, str(mark.attributes.get(names.EXCEPTION_MESSAGE) or span.status.description or ""))
     return ErrorInfo("error", span.status.description or "")

@@ -17,6 +17,7 @@ from spanrelay.semconv.names import JSON_MIME, TEXT_MIME, AttributeValue
 
 _MAX_LITERAL = 100_000  # ast.literal_eval takes memory many times the size of its input
 _INT64 = 1 << 63
+_SCALARS = frozenset((int, float, bool))
 _OPENING = frozenset(("{", "["))
 
 
@@ -54,6 +55,20 @@ def write_value(attributes: dict[str, AttributeValue], key: str, mime_key: str, 
     else:
         attributes[key] = dumps_text(value)
         attributes[mime_key] = JSON_MIME
+
+
+def clean_attributes(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Return attributes that OTLP can carry: names and texts without lone surrogates."""
+    return {
+        key if key.isascii() else clean_text(key): value if type(value) in _SCALARS else _clean(value)
+        for key, value in attributes.items()
+    }
+
+
+def _clean(value: AttributeValue) -> AttributeValue:
+    if isinstance(value, str):
+        return clean_text(value)
+    return [_clean(item) for item in value] if isinstance(value, (list, tuple)) else value  # pyright: ignore[reportReturnType] - of the same kind as before
 
 
 # --- reading scalars ---------------------------------------------------------------------------------------

@@ -19,11 +19,13 @@ from opentelemetry.trace import Span
 
 from spanrelay import _json
 from spanrelay._guard import guarded
+from spanrelay._json import clean_text
 from spanrelay.records import JSON, Kind, Mark, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.scopes import Scope
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.messages import write_definition, write_messages, write_parts
 from spanrelay.semconv.spans import record_of
+from spanrelay.semconv.values import clean_attributes
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
 from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Started, lock_of, size_of_texts
@@ -422,10 +424,15 @@ class WholeSpan(_Told):
 
 
 def mark_events(record: SpanRecord, told: Iterable[int] = ()) -> list[Fields]:
-    """Return the events of a span's marks, in the order of their times, without those at the times of `told`."""
+    """Return the events of a span's marks, in the order of their times, without those at the times of `told`.
+
+    The exception of a span of ours is no mark: the event of its end tells of it.
+    """
     left, seen = Counter(told), Counter[int]()
     found: list[Fields] = []
-    for mark in sorted(record.marks, key=lambda mark: mark.time):
+    ours = (record.scope_name or "").startswith("spanrelay")
+    marks = [mark for mark in record.marks if not (ours and mark.name == names.EXCEPTION_EVENT)]
+    for mark in sorted(marks, key=lambda mark: mark.time):
         number = seen[mark.time]
         seen[mark.time] += 1
         if number >= left[mark.time]:
@@ -523,7 +530,7 @@ def add_mark(span: Span, scope: Scope | None, name: str, attributes: Mapping[str
         with apart():
             recorded = sanitized_mark(mark, watchers, getattr(span, "name", ""), kind)
     if recorded is not None:
-        span.add_event(recorded.name, dict(recorded.attributes), recorded.time)
+        span.add_event(clean_text(recorded.name), clean_attributes(recorded.attributes), recorded.time)
     if watchers.subscribers and isinstance(span, SdkSpan) and span.is_recording():
         watch = watch or Watch.of(span, scope, NOBODY)
         watch.told.append(mark.time)

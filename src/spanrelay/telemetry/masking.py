@@ -1,6 +1,7 @@
 """Masks credentials of a known form in what is recorded: `sk-…`, `ghp_…`, `AKIA…`, `Bearer …`, `?key=…`, PEM keys.
 
-A plain substring search decides first, so text without credentials costs next to nothing.
+Every text that a span shows comes by here, so this is also where lone surrogates go, which no exporter can carry. A
+plain substring search decides first, so text without credentials costs next to nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from spanrelay._json import MAX_DEPTH, TOO_DEEP
+from spanrelay._json import MAX_DEPTH, TOO_DEEP, clean_text
 from spanrelay.records import JSON
 
 MASK = "[masked key]"
@@ -99,7 +100,9 @@ def _masked_bytes(data: bytes) -> bytes:
 
 
 def mask_text(text: str) -> str:
-    """Return `text` with every credential in it replaced by `MASK`."""
+    """Return `text` as valid UTF-8, with every credential in it replaced by `MASK`."""
+    if not text.isascii():
+        text = clean_text(text)
     if len(text) < _SHORTEST:
         return text
     for rare, hint in _HINTS:

@@ -10,8 +10,10 @@ from typing import Any
 from opentelemetry import metrics
 from opentelemetry.metrics import Histogram, MeterProvider
 
+from spanrelay._json import clean_text
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import names
+from spanrelay.semconv.values import clean_attributes
 
 _MODEL_KINDS = frozenset({"llm", "embedder"})
 
@@ -44,7 +46,7 @@ class CallMetrics:
         if record.kind in _MODEL_KINDS:
             self._record_model_call(record, seconds)
         elif record.kind == "tool" and record.tool is not None:
-            self._tool.record(seconds, {**_common(record), names.TOOL_NAME: record.tool.name})
+            self._tool.record(seconds, {**_common(record), names.TOOL_NAME: clean_text(record.tool.name)})
         elif record.kind == "agent":
             self._agent.record(seconds, _common(record))
 
@@ -73,4 +75,4 @@ def _common(record: SpanRecord) -> dict[str, Any]:
         attributes[names.AGENT_NAME] = record.agent.name
     if record.error is not None:
         attributes[names.ERROR_TYPE] = record.error.type
-    return attributes
+    return clean_attributes(attributes)

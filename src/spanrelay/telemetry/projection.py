@@ -350,7 +350,11 @@ class LazyAttributes(BoundedAttributes):
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
-        return self._limit(mask_values(items), ended.attributes)
+        items = mask_values(items)
+        for key, value in items.items():
+            if type(value) is list:
+                items[key] = tuple(cast("list[Any]", value))  # as the SDK has sequences: nobody changes them
+        return self._limit(items, ended.attributes)
 
     def _limit(self, items: dict[str, Any], given: Any) -> dict[str, Any]:
         self.maxlen, length = getattr(given, "maxlen", None), getattr(given, "max_value_len", None)

@@ -207,8 +207,17 @@ def put_error(error: ErrorInfo | None, sieve: Sieve) -> ErrorInfo | None:
         return error
     value = sieve.put("error", {"type": error.type, "message": error.message})
     if value is DROPPED:
-        return ErrorInfo("error", status_code=error.status_code)
-    return replace(error, type=value["type"], message=value["message"])
+        return ErrorInfo("error", status_code=error.status_code, stacktrace=error.stacktrace and "")
+    stacktrace = error.stacktrace
+    if stacktrace:
+        stacktrace = _stacktrace(stacktrace, sieve) if value["message"] == error.message else ""
+    return replace(error, type=value["type"], message=value["message"], stacktrace=stacktrace)
+
+
+def _stacktrace(text: str, sieve: Sieve) -> str:
+    """Return what is recorded of a stack trace that nobody will see as part of an event before it leaves."""
+    value = sieve.keep("mark", {"name": names.EXCEPTION_EVENT, "attributes": {names.EXCEPTION_STACKTRACE: text}})
+    return "" if value is None else str(value["attributes"].get(names.EXCEPTION_STACKTRACE) or "")
 
 
 def put_mark(mark: Mark, sieve: Sieve) -> Mark | None:
