@@ -17,7 +17,7 @@ from spanrelay.records import SpanRecord
 from spanrelay.telemetry import processor as processors
 from spanrelay.telemetry.mailbox import Mailbox
 from spanrelay.telemetry.processor import RelaySpanProcessor
-from spanrelay.telemetry.projection import ITEM_BYTES, LEAST_BYTES, Ended, Pending
+from spanrelay.telemetry.projection import ITEM_BYTES, LEAST_BYTES, Ended, Pending, Share
 from spanrelay.telemetry.worker import Worker
 
 ROOM = LEAST_BYTES // ITEM_BYTES
@@ -133,6 +133,11 @@ def test_no_code_of_ours_runs_when_a_span_that_was_read_is_collected() -> None:
     del ended
     sys.setprofile(None)
     assert entered == []
+
+
+def test_a_share_whose_making_was_broken_off_goes_quietly() -> None:
+    share = Share.__new__(Share)
+    del share
 
 
 class Heavy:

@@ -92,7 +92,8 @@ class Share:
         self.size = size
 
     def __del__(self) -> None:
-        self._pending.give_back(self.size)
+        if hasattr(self, "size"):  # else a signal handler broke off its making
+            self._pending.give_back(self.size)
 
 
 class Face:
