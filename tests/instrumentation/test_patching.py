@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import wrapt
+from typing_extensions import deprecated
 
 from spanrelay._guard import losses
 from spanrelay.instrumentation import patching
@@ -48,8 +49,8 @@ def plus_one(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
 def package(monkeypatch: pytest.MonkeyPatch) -> Patches:
     """A table for `Client.ask`, not in force yet."""
     module = ModuleType("patched_by_a_test")
-    module.Client = type("Client", (), {"ask": lambda self: 1})
-    module.Special = type("Special", (module.Client,), {})
+    module.Client = type("Client", (), {"ask": lambda self: 1, "__module__": module.__name__})
+    module.Special = type("Special", (module.Client,), {"__module__": module.__name__})
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return Patches("a package", (module.__name__,), lambda: (Patch(module.__name__, "Client.ask", twice),))
 
@@ -92,6 +93,20 @@ def test_a_wrapper_that_was_there_before_us_is_told_once(
         package.undo()
     [told] = [record for record in caplog.records if "has wrapped Client.ask before SpanRelay" in record.message]
     assert told.levelname == ("WARNING" if policy else "DEBUG")
+
+
+@pytest.mark.parametrize("imported", [deprecated, sys.modules[deprecated.__module__]], ids=["from", "import"])
+def test_a_decorator_that_the_module_itself_uses_is_nobody_elses(
+    package: Patches, imported: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module: Any = sys.modules["patched_by_a_test"]
+    monkeypatch.setattr(module.Client, "ask", deprecated("ask another")(module.Client.ask))
+    monkeypatch.setattr(module, "imported", imported, raising=False)
+    monkeypatch.setattr(demand, "policy", True)
+    package.apply()
+    with pytest.deprecated_call(match="ask another"):
+        assert module.Client().ask() == 2
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("stops", [False, True])

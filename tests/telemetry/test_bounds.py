@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext
 
 from spanrelay._guard import losses
 from spanrelay.records import SpanRecord
 from spanrelay.telemetry import processor as processors
 from spanrelay.telemetry.mailbox import Mailbox
 from spanrelay.telemetry.processor import RelaySpanProcessor
-from spanrelay.telemetry.projection import ITEM_BYTES, LEAST_BYTES, Pending
+from spanrelay.telemetry.projection import ITEM_BYTES, LEAST_BYTES, Ended, Pending, Share
 from spanrelay.telemetry.worker import Worker
 
 ROOM = LEAST_BYTES // ITEM_BYTES
@@ -91,6 +93,51 @@ def test_room_is_there_again_once_something_has_been_read() -> None:
     assert not pending.admit(1)
     pending.give_back(1)
     assert pending.admit(1)
+
+
+class Payload:
+    """What a call with some bytes of content hands over."""
+
+    scope = None
+    size = 100
+
+    def __init__(self) -> None:
+        self.record = SpanRecord(0, 0)
+
+    def elapsed(self) -> int:
+        return 0
+
+    def complete(self) -> None: ...
+
+    def forget_content(self) -> None: ...
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_the_room_of_a_payload_is_there_again_once_it_is_read_or_dropped(read: bool) -> None:
+    pending = Pending(1000)
+    ended = Ended(ReadableSpan("s", SpanContext(1, 2, is_remote=False)), Payload(), pending)
+    assert (pending.size, ended.payload) == (100, 100)
+    if read:
+        assert ended.record
+        assert (pending.size, ended.payload) == (0, 0)
+    del ended
+    assert pending.size == 0
+
+
+def test_no_code_of_ours_runs_when_a_span_that_was_read_is_collected() -> None:
+    """What a signal handler raises while it does, such as KeyboardInterrupt, would be thrown away."""
+    ended = Ended(ReadableSpan("s", SpanContext(1, 2, is_remote=False)), Payload(), Pending(1000))
+    assert ended.record
+    entered: list[str] = []
+    sys.setprofile(lambda frame, event, _: entered.append(frame.f_code.co_name) if event == "call" else None)
+    del ended
+    sys.setprofile(None)
+    assert entered == []
+
+
+def test_a_share_whose_making_was_broken_off_goes_quietly() -> None:
+    share = Share.__new__(Share)
+    del share
 
 
 class Heavy:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeAlias, cast
 
 import wrapt
@@ -204,6 +204,7 @@ class Patches:
             by
             and by.partition(".")[0] not in (*_INSTRUMENTATION, patch.module.partition(".")[0])
             and by not in self._told
+            and not _decorates(_home(present, patch), by)
         ):
             self._told.add(by)
             level = logging.WARNING if demand.policy else logging.DEBUG
@@ -282,6 +283,21 @@ def _wrapped_by(present: Any) -> str:
     """Return the module whose wrapper, or whose function, stands there; `functools.wraps` hides it."""
     inner = getattr(present, "_self_wrapper", None) or present
     return str(getattr(inner, "__globals__", {}).get("__name__", ""))
+
+
+def _home(present: Any, patch: Patch) -> str:
+    """Return the module of the package that defines what stands there: a patch may name one that only shows it."""
+    module = str(getattr(present, "__module__", ""))
+    return module if module.partition(".")[0] == patch.module.partition(".")[0] else patch.module
+
+
+def _decorates(module: str, by: str) -> bool:
+    """Whether a module has a name of `by`: then it has decorated its function itself, as with `deprecated`."""
+    return any(
+        (isinstance(value, ModuleType) and value.__name__ == by)
+        or (isinstance(value, type | FunctionType) and value.__module__ == by)
+        for value in list(getattr(sys.modules.get(module), "__dict__", {}).values())
+    )
 
 
 def _kept_as_it_is(owner: Any, name: str, present: Any) -> list[type]:

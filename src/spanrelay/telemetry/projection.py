@@ -78,6 +78,24 @@ class Pending:
             self.size -= size
 
 
+class Share:
+    """The bytes of one payload that waits: given back once nobody holds this any more.
+
+    An object of its own, so that a span which nobody read, dropped from a full queue, does not count for ever, and yet
+    no code of ours runs when garbage is collected that was read: what a signal handler raises there Python throws away.
+    """
+
+    __slots__ = ("_pending", "size")
+
+    def __init__(self, pending: Pending, size: int) -> None:
+        self._pending = pending
+        self.size = size
+
+    def __del__(self) -> None:
+        if hasattr(self, "size"):  # else a signal handler broke off its making
+            self._pending.give_back(self.size)
+
+
 class Face:
     """What a sanitized span shows beside its attributes."""
 
@@ -107,10 +125,9 @@ class Ended:
     __slots__ = (
         "_face",
         "_frozen",
-        "_pending",
         "_record",
         "_recorded",
-        "_size",
+        "_share",
         "attributes",
         "lock",
         "span",
@@ -123,8 +140,8 @@ class Ended:
         self.span = span
         self._recorded = recorded
         self._frozen = frozen if frozen is not None and frozen.watchers.changes and recorded is not None else None
-        self._pending = pending
-        self._size = pending.take(recorded) if recorded is not None else 0
+        size = pending.take(recorded) if recorded is not None else 0
+        self._share = Share(pending, size) if size else None
         self.attributes: Mapping[str, Any] = span._attributes or {}
         self.weight = ITEM_BYTES + (0 if recorded is not None else size_of_texts(self.attributes))
         """Bytes of memory that the end takes while it waits, about, without the payload that `pending` counts."""
@@ -136,7 +153,7 @@ class Ended:
     @property
     def payload(self) -> int:
         """Bytes of payload that have not been read yet."""
-        return self._size
+        return self._share.size if self._share is not None else 0
 
     @property
     def changed(self) -> bool:
@@ -174,7 +191,7 @@ class Ended:
             record = self._frozen.run(self._finish, record, self._frozen.watchers)
             # What was recorded holds the raw content, and nobody is to find it through us.
             self._recorded = None
-        self._release()
+        self._share = None
         return record
 
     def _finish(self, record: SpanRecord, watchers: Watchers) -> SpanRecord:
@@ -198,15 +215,6 @@ class Ended:
         result.scope_version = face.scope.version if face.scope is not None else None
         describe_resource(face.resource.attributes, result)
         return result
-
-    def _release(self) -> None:
-        size, self._size = self._size, 0
-        if size:
-            self._pending.give_back(size)
-
-    def __del__(self) -> None:
-        # A span that nobody read, dropped from a full queue, must not count against the limit for ever.
-        self._release()
 
 
 def size_of_texts(attributes: Mapping[str, Any]) -> int:
