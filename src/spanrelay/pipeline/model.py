@@ -357,11 +357,13 @@ class ModelCall(Call):
             if provider is not None and provider._answered_failure and not self._asked_again:
                 self.record.error, self._answered_failure = provider.record.error, True
                 return
-            with guarded("looking for a failure in an answer"):
+            try:
                 data = self.body if self.arrived is None else self.arrived.data()
                 if data and may_say_failed(data):
                     self._fail_by(self.codec.decode_response(self._json_of(self.body, self.arrived)))
                     self._note_part()
+            except Exception as failure:  # whoever reads the record finds the same, and tells of it
+                pass_on(failure)
 
     def _note_part(self) -> None:
         """Record that a failure ended a stream before its answer was whole."""
