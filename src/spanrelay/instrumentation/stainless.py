@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec, plain, sse
+from spanrelay.codecs.naming import models_within
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Place, body_of, named_in_query, place_of
@@ -152,7 +153,9 @@ class StainlessAPI:
         # An object of the application's may refuse to be true or false.
         named = place.named if options.params == {} else place.named + named_in_query(options)
         if target.route is PLAIN and not (model is not None or place.deployment or named or names_model):
-            return None
+            names_model = any(True for _ in models_within(wire))
+            if not names_model:
+                return None
         return target, wire, unreadable, named
 
     def _target(self, client: Any, url: str, model: str | None, *, stream: bool) -> Target:
@@ -283,7 +286,7 @@ class StainlessBoundary:
         """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
         if self._answering or not _is_same_request(options, self._sending):
             return
-        if self._route is PLAIN and not _is_readable(response.headers.get("content-type", "")):
+        if self._route.codec is plain and not _is_readable(response.headers.get("content-type", "")):
             return  # sound, images, films: nobody reads them, and they are large
         # A body that was streamed has not been kept, and `content` refuses.
         with suppress(RuntimeError):

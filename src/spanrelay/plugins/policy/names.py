@@ -11,6 +11,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Any
 
+from spanrelay.codecs.naming import models_within
 from spanrelay.plugins.policy.settings import Names
 from spanrelay.records import Kind
 
@@ -63,16 +64,18 @@ class Judge:
 
     def model_refusal(self, call: Any) -> str | None:
         """Return why the model that `call` is about to be sent to may not be used, or None."""
-        model, deployment, beside = model_of(call), call.deployment, call.named_beside
+        model, deployment = model_of(call), call.deployment
+        beside = (*call.named_beside, *models_within(call.outgoing()))
         if deployment is None and not beside and model is not None:
             return self.refusal(model)
         # What the URL names is what runs; the body's name must not be denied, and need not be allowed.
-        runs = [deployment if deployment is not None else model, *beside]
+        named = deployment if deployment is not None else model
+        runs = [named, *beside]
         reasons = (self.refusal(name) for name in runs if name is not None)
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None and model is not None:
             reason = self.denial(model)
-        if reason is None and runs == [None]:
+        if reason is None and named is None and not call.named_beside:
             reason = self._refusal_without_a_name(call)
         return reason
 
