@@ -62,10 +62,10 @@ CALLS: list[Any] = [
 ]
 
 
-COLOURS = ["sync", "asyncio", "trio"]
+SPELT = ["sync", "asyncio", "trio"]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=COLOURS)
+@pytest.mark.parametrize("call", CALLS, ids=SPELT)
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -111,7 +111,7 @@ def too_slow_itself(_: ApprovalRequest) -> Any:
     raise TimeoutError("the directory of people")
 
 
-@pytest.mark.parametrize("call", CALLS[:2], ids=COLOURS[:2])
+@pytest.mark.parametrize("call", CALLS[:2], ids=SPELT[:2])
 @pytest.mark.parametrize(
     ("fails", "told"),
     [

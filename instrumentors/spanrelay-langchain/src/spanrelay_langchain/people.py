@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.answered import note_answered
 from spanrelay.scopes import nearest_scope
 
 INTERRUPT = "human_in_the_loop.interrupt"
@@ -20,8 +21,19 @@ DECISIONS = "human_in_the_loop.decisions"
 
 
 def patches() -> tuple[Patch, ...]:
-    """Where `HumanInTheLoopMiddleware` asks people."""
-    return (Patch("langchain.agents.middleware.human_in_the_loop", "interrupt", _asked, required=False),)
+    """Where `HumanInTheLoopMiddleware` asks people, and where they answer in place of a tool."""
+    module = "langchain.agents.middleware.human_in_the_loop"
+    return (
+        Patch(module, "interrupt", _asked, required=False),
+        Patch(module, "_answer_message", _answered, required=False, newer=True),
+    )
+
+
+def _answered(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    message = wrapped(*args, **kwargs)
+    with guarded("noting which call people have answered"):
+        note_answered(message.tool_call_id)
+    return message
 
 
 def _asked(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
