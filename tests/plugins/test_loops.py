@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.agents.middleware import HumanInTheLoopMiddleware, ToolCallLimitMiddleware
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
@@ -363,4 +363,18 @@ def test_an_agent_goes_on_where_a_person_answers_in_place_of_a_tool(world: World
     thread: Any = {"configurable": {"thread_id": "1"}}
     agent.invoke({"messages": [("user", "weather?")]}, thread)
     done = agent.invoke(Command(resume={"decisions": [decision]}), thread)
+    assert done["messages"][-1].content == "it is sunny"
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("run", ["invoke", "ainvoke"])
+def test_an_agent_goes_on_where_a_limit_answers_in_place_of_a_tool(world: World, run: str) -> None:
+    def get_weather(city: str) -> str:
+        """The weather."""
+        raise AssertionError("a refused tool has run")
+
+    model = ChatOpenAI(base_url=world.url, api_key=SecretStr("none"), model="gpt-5")
+    agent: Any = create_agent(model, [get_weather], middleware=[ToolCallLimitMiddleware(run_limit=0)])
+    asked: Any = {"messages": [("user", "weather?")]}
+    done = agent.invoke(asked) if run == "invoke" else asyncio.run(agent.ainvoke(asked))
     assert done["messages"][-1].content == "it is sunny"

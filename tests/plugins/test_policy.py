@@ -357,6 +357,8 @@ SAME = [
     "\u2060secret-1\ufe0f",
     " secret-1",
     "secret-1\u3000\n",
+    "secret\x00-1",
+    "\x07secret\u0085-1",
     "SECRET-1",
     "\u017fecret-1",
     Liar("secret-1"),

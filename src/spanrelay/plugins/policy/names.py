@@ -104,20 +104,20 @@ def normal(name: str) -> str:
     Compatibility forms (full-width letters), characters that nobody sees, blanks around and case make no
     difference. Letters of other scripts that look alike do.
     """
-    if not name.isascii():
+    if not (name.isascii() and name.isprintable()):
         seen = "".join(character for character in name if not _is_invisible(character))
         name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
     return name.strip().casefold()
 
 
 def _is_invisible(character: str) -> bool:
-    return unicodedata.category(character) == "Cf" or character in _INVISIBLE
+    return unicodedata.category(character) in ("Cf", "Cc") or character in _INVISIBLE
 
 
 _INVISIBLE = frozenset(
     map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0))
 ) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
-"""What Unicode calls ignorable by default and has outside of the category of format characters."""
+"""What Unicode calls ignorable by default and has outside of the categories of format and control characters."""
 
 
 def pattern_of(globs: list[str]) -> re.Pattern[str]:
