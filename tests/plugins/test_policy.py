@@ -193,6 +193,16 @@ def test_a_model_that_is_named_within_a_request_is_judged(
     assert not server.requests
 
 
+@pytest.mark.parametrize("models", ["gpt-4", ["gpt-4"], [{"model": "gpt-4"}], [4], ("gpt-4",)])
+def test_what_to_fall_back_on_is_judged_in_every_form(
+    policy: Any, client: openai.OpenAI, server: ModelServer, models: Any
+) -> None:
+    policy('models.deny = ["gpt-4*"]')
+    with pytest.raises(GuardrailRejected, match=r"model 'gpt-4' is denied|the name of a model is no text but a 'int'"):
+        ask(client, extra_body={"models": models})
+    assert not server.requests
+
+
 def test_data_of_the_applications_that_is_called_model_names_none(
     policy: Any, client: openai.OpenAI, server: ModelServer
 ) -> None:

@@ -64,7 +64,9 @@ def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]
                 yield from _models_in(each, depth + 1)
     elif isinstance(value, (list, tuple)):
         for each in cast("list[Any]", value):
-            if listed and isinstance(each, str):
+            if listed and not isinstance(each, Mapping):
                 yield each
             else:
                 yield from _models_in(each, depth + 1)
+    elif listed:
+        yield value
