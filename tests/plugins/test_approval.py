@@ -13,6 +13,7 @@ from typing import Any
 
 import openai
 import pytest
+import trio
 
 from spanrelay import ConfigurationError, GuardrailRejected, arun_tool, run_tool, scope
 from spanrelay.config import PolicyFile
@@ -57,10 +58,14 @@ async def later() -> str:
 CALLS: list[Any] = [
     lambda: run_tool("delete_x", lambda **given: "ran", {"path": "/a"}),
     lambda: asyncio.run(arun_tool("delete_x", later)),
+    lambda: trio.run(arun_tool, "delete_x", later),
 ]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=["sync", "async"])
+SPELT = ["sync", "asyncio", "trio"]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=SPELT)
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -88,6 +93,60 @@ def test_an_approver_decides_in_every_colour(
         assert refused.value.reason == f"{DENIED}; {told}"
     [request] = asked
     assert (request.kind, request.name, request.guardrail) == ("tool", "delete_x", "policy.tools")
+
+
+async def interrupted(_: ApprovalRequest) -> Any:
+    raise asyncio.CancelledError
+
+
+def leaves(_: ApprovalRequest) -> Any:
+    raise SystemExit(3)
+
+
+def exhausted(_: ApprovalRequest) -> Any:
+    return next(iter(()))
+
+
+def too_slow_itself(_: ApprovalRequest) -> Any:
+    raise TimeoutError("the directory of people")
+
+
+@pytest.mark.parametrize("call", CALLS[:2], ids=SPELT[:2])
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [
+        (interrupted, "CancelledError"),
+        (leaves, "SystemExit"),
+        (exhausted, "StopIteration"),
+        (too_slow_itself, "TimeoutError"),
+    ],
+)
+def test_whatever_an_approver_raises_refuses_at_once_and_says_so(
+    capture: Capture, policy: Any, call: Any, fails: Any, told: str
+) -> None:
+    policy(ASK + "approval.timeout = 600.0\n")
+    handle = approve_with(fails)
+    with pytest.raises(GuardrailRejected) as refused:
+        call()
+    handle.remove()
+    assert refused.value.reason == f"{DENIED}; the approver could not be asked: {told}"
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.01])
+def test_an_approver_of_trio_is_awaited_on_trio(capture: Capture, policy: Any, seconds: float) -> None:
+    policy(f"{ASK}approval.timeout = {seconds}\n")
+
+    async def decide(_: ApprovalRequest) -> bool:
+        await (trio.lowlevel.checkpoint() if seconds > 1 else trio.sleep_forever())
+        return True
+
+    handle = approve_with(decide)
+    if seconds > 1:
+        assert CALLS[2]() == "ran"
+    else:
+        with pytest.raises(GuardrailRejected, match="nobody allowed it within 0\\.01 s"):
+            CALLS[2]()
+    handle.remove()
 
 
 def test_an_approver_is_told_what_the_call_is(capture: Capture, policy: Any, approver: Any) -> None:
@@ -185,7 +244,10 @@ def by_http(endpoint: Any) -> str:
     return f'{ASK}approval = {{ url = "{url}", headers = {{ x-key = "k" }} }}'
 
 
-@pytest.mark.parametrize("call", CALLS, ids=["sync", "async"])
+COLOURS = ["sync", "asyncio", "trio"]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=COLOURS)
 def test_an_endpoint_is_posted_a_description_and_decides(
     capture: Capture, policy: Any, endpoint: Any, call: Any
 ) -> None:

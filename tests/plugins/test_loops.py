@@ -12,7 +12,10 @@ from typing import Any
 import openai
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware, ToolCallLimitMiddleware
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from pydantic import SecretStr
 
 from spanrelay import GuardrailRejected, guardrail, run_tool, use
@@ -24,7 +27,7 @@ from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langgraph import LangGraphInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture
-from spanrelay_testkit.exchange import Request, reply, tool_call
+from spanrelay_testkit.exchange import Request, raw, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
 DENY = '[plugins.policy]\ntools.deny = ["get_*"]\n'
@@ -141,6 +144,48 @@ def test_the_legacy_role_of_functions_is_judged_by_its_name(world: World) -> Non
     said = {"role": "assistant", "content": None, "function_call": {"name": "get_weather", "arguments": "{}"}}
     with pytest.raises(GuardrailRejected, match=r"result of a refused tool .* see it: tool 'get_weather' is denied"):
         world.chat([ASKED, said, {"role": "function", "name": "get_weather", "content": "sunny"}])
+
+
+def without_ids(*names: str) -> list[dict[str, Any]]:
+    """A conversation with a provider that gives calls no ids."""
+    calls = [{"type": "function", "function": {"name": name, "arguments": "{}"}} for name in names]
+    said = {"role": "assistant", "content": None, "tool_calls": [{"id": "", **call} for call in calls]}
+    return [ASKED, said, *({"role": "tool", "tool_call_id": "", "content": f"of {name}"} for name in names)]
+
+
+def test_results_without_ids_are_those_of_the_calls_in_their_order(world: World) -> None:
+    for names in (("get_weather",), ("search", "get_weather")):
+        with pytest.raises(
+            GuardrailRejected, match=r"result of a refused tool .* see it: tool 'get_weather' is denied"
+        ):
+            world.chat(without_ids(*names))
+    world.chat(without_ids("search", "look"))
+    # Only the first has its result yet.
+    world.chat(without_ids("search", "get_weather")[:3])
+
+
+def test_a_refused_call_without_an_id_is_taken_for_no_other(world: World) -> None:
+    message = without_ids("get_weather")[1]
+    body = {"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": message}]}
+    said = [raw(json.dumps(body).encode()), reply("done")]
+    with ModelServer(said) as server, openai.OpenAI(base_url=server.url, api_key="none") as client:
+        client.chat.completions.create(model="gpt-5", messages=[ASKED], tools=TOOLS)  # type: ignore[list-item]
+        history: Any = without_ids("search")
+        client.chat.completions.create(model="gpt-5", messages=history, tools=TOOLS)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("offered", ["in the input", "before"])
+def test_calls_of_tools_that_are_offered_elsewhere_are_known(world: World, offered: str) -> None:
+    more: Any = {"type": "additional_tools", "role": "developer", "tools": ITEMS}
+    create: Any = world.client.responses.create
+    first = create(model="gpt-5", input=[ASKED, more])
+    if offered == "before":
+        first = create(model="gpt-5", input=[ASKED], previous_response_id=first.id)
+    call = next(item for item in first.output if item.type == "function_call")
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        create(model="gpt-5", input=[output], previous_response_id=first.id)
 
 
 @pytest.mark.parametrize("kept", ["items", "previous_response_id"])
@@ -272,3 +317,64 @@ def test_a_framework_that_shows_the_refusal_to_the_model_goes_on(world: World, c
             instrumentor.uninstrument()
     assert [message.content for message in done["messages"]][-1] == "it is sunny"
     assert "is denied by 'get_*'" in str(world.requests[-1].body["messages"][-1])
+
+
+@pytest.fixture
+def frameworks(capture: Capture) -> Iterator[None]:
+    instrumentors = [LangChainInstrumentor(), LangGraphInstrumentor()]
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=capture.provider)
+    yield
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("run", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("lists", [DENY, '[plugins.policy]\ntools.allow = ["search"]\n'])
+def test_an_agent_whose_model_asks_for_a_tool_that_it_has_not_goes_on(world: World, run: str, lists: str) -> None:
+    def search(query: str) -> str:
+        """Search."""
+        raise AssertionError("nobody asked for it")
+
+    world.put(lists)
+    agent: Any = create_agent(ChatOpenAI(base_url=world.url, api_key=SecretStr("none"), model="gpt-5"), [search])
+    asked: Any = {"messages": [("user", "weather?")]}
+    done = agent.invoke(asked) if run == "invoke" else asyncio.run(agent.ainvoke(asked))
+    assert done["messages"][-1].content == "it is sunny"
+    assert "get_weather is not a valid tool" in str(world.requests[-1].body["messages"][-1])
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("decision", [{"type": "reject"}, {"type": "respond", "message": "look outside"}])
+def test_an_agent_goes_on_where_a_person_answers_in_place_of_a_tool(world: World, decision: Any) -> None:
+    def get_weather(city: str) -> str:
+        """The weather."""
+        raise AssertionError("a refused tool has run")
+
+    rule: Any = {"allowed_decisions": ["reject", "respond"]}
+    people = HumanInTheLoopMiddleware(interrupt_on={"get_weather": rule})
+    agent: Any = create_agent(
+        ChatOpenAI(base_url=world.url, api_key=SecretStr("none"), model="gpt-5"),
+        [get_weather],
+        middleware=[people],
+        checkpointer=InMemorySaver(),
+    )
+    thread: Any = {"configurable": {"thread_id": "1"}}
+    agent.invoke({"messages": [("user", "weather?")]}, thread)
+    done = agent.invoke(Command(resume={"decisions": [decision]}), thread)
+    assert done["messages"][-1].content == "it is sunny"
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("run", ["invoke", "ainvoke"])
+def test_an_agent_goes_on_where_a_limit_answers_in_place_of_a_tool(world: World, run: str) -> None:
+    def get_weather(city: str) -> str:
+        """The weather."""
+        raise AssertionError("a refused tool has run")
+
+    model = ChatOpenAI(base_url=world.url, api_key=SecretStr("none"), model="gpt-5")
+    agent: Any = create_agent(model, [get_weather], middleware=[ToolCallLimitMiddleware(run_limit=0)])
+    asked: Any = {"messages": [("user", "weather?")]}
+    done = agent.invoke(asked) if run == "invoke" else asyncio.run(agent.ainvoke(asked))
+    assert done["messages"][-1].content == "it is sunny"

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
@@ -165,6 +165,82 @@ def test_a_denied_model_is_never_reached(policy: Any, client: openai.OpenAI, ser
     assert [request.body["model"] for request in server.requests] == ["gpt-5"]
 
 
+IMAGES: Any = [{"type": "image_generation", "model": "gpt-4-image"}]
+GRADER: Any = {"type": "score_model", "name": "a", "model": "gpt-4", "input": []}
+NAMING_WITHIN: dict[str, Callable[[openai.OpenAI], Any]] = {
+    "a tool": lambda client: client.responses.create(model="gpt-5", input="hi", tools=IMAGES),
+    "a tool in the input": lambda client: client.responses.create(
+        model="gpt-5", input=[cast("Any", {"type": "additional_tools", "role": "developer", "tools": IMAGES})]
+    ),
+    "what to fall back on": lambda client: ask(client, extra_body={"models": ["gpt-5", "gpt-4"]}),
+    "a session": lambda client: client.realtime.client_secrets.create(session={"type": "realtime", "model": "gpt-4"}),
+    "a grader": lambda client: client.fine_tuning.alpha.graders.run(grader=GRADER, model_sample="x"),
+    "an evaluation": lambda client: client.evals.create(data_source_config={"type": "logs"}, testing_criteria=[GRADER]),
+    "a run of one": lambda client: client.evals.runs.create(
+        "e", data_source={"type": "completions", "source": {"type": "file_id", "id": "f"}, "model": "gpt-4"}
+    ),
+}
+
+
+@pytest.mark.parametrize("place", NAMING_WITHIN)
+def test_a_model_that_is_named_within_a_request_is_judged(
+    policy: Any, client: openai.OpenAI, server: ModelServer, place: str
+) -> None:
+    for lists in ('models.deny = ["gpt-4*"]', 'models.allow = ["gpt-5"]'):
+        policy(lists)
+        with pytest.raises(GuardrailRejected, match="model 'gpt-4"):
+            NAMING_WITHIN[place](client)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("models", ["gpt-4", ["gpt-4"], [{"model": "gpt-4"}], [4], ("gpt-4",)])
+def test_what_to_fall_back_on_is_judged_in_every_form(
+    policy: Any, client: openai.OpenAI, server: ModelServer, models: Any
+) -> None:
+    policy('models.deny = ["gpt-4*"]')
+    with pytest.raises(GuardrailRejected, match=r"model 'gpt-4' is denied|the name of a model is no text but a 'int'"):
+        ask(client, extra_body={"models": models})
+    assert not server.requests
+
+
+def test_data_of_the_applications_that_is_called_model_names_none(
+    policy: Any, client: openai.OpenAI, server: ModelServer
+) -> None:
+    policy('models.deny = ["gpt-4*"]')
+    schema = {"type": "object", "properties": {"car": {"default": {"model": "gpt-4"}}}}
+    ask(
+        client,
+        metadata={"model": "gpt-4"},
+        tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}],
+    )
+    tool: Any = {"type": "function", "name": "f", "parameters": schema, "strict": False}
+    client.responses.create(model="gpt-5", input="hi", tools=[tool], metadata={"model": "gpt-4"})
+    assert len(server.requests) == 2
+
+
+WITHOUT_A_MODEL: dict[str, Callable[[openai.OpenAI], Any]] = {
+    "images.generate": lambda client: client.images.generate(prompt="a sky"),
+    "images.edit": lambda client: client.images.edit(prompt="a sky", image=b"abc"),
+    "images/variations": lambda client: client.post("/images/variations", cast_to=object, body={"n": 1}),
+    "moderations.create": lambda client: client.moderations.create(input="hi"),
+    "videos": lambda client: client.post("/videos", cast_to=object, body={"prompt": "a sky"}),
+}
+
+
+@pytest.mark.parametrize("way", WITHOUT_A_MODEL)
+def test_a_model_of_the_providers_choice_is_not_among_those_allowed(
+    policy: Any, client: openai.OpenAI, server: ModelServer, way: str
+) -> None:
+    policy('models.allow = ["gpt-5*"]')
+    with pytest.raises(GuardrailRejected, match="the request names no model, and only some are allowed"):
+        WITHOUT_A_MODEL[way](client)
+    assert not server.requests
+    policy('models.deny = ["gpt-4*"]')
+    with pytest.raises(openai.NotFoundError):
+        WITHOUT_A_MODEL[way](client)
+    assert len(server.requests) == 1
+
+
 def test_a_model_that_an_intercept_or_a_fallback_puts_there_is_judged_too(
     policy: Any, client: openai.OpenAI, server: ModelServer
 ) -> None:
@@ -291,6 +367,8 @@ SAME = [
     "\u2060secret-1\ufe0f",
     " secret-1",
     "secret-1\u3000\n",
+    "secret\x00-1",
+    "\x07secret\u0085-1",
     "SECRET-1",
     "\u017fecret-1",
     Liar("secret-1"),

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec, plain, sse
+from spanrelay.codecs.naming import models_within
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Place, body_of, named_in_query, place_of
@@ -152,7 +153,9 @@ class StainlessAPI:
         # An object of the application's may refuse to be true or false.
         named = place.named if options.params == {} else place.named + named_in_query(options)
         if target.route is PLAIN and not (model is not None or place.deployment or named or names_model):
-            return None
+            names_model = any(True for _ in models_within(wire))
+            if not names_model:
+                return None
         return target, wire, unreadable, named
 
     def _target(self, client: Any, url: str, model: str | None, *, stream: bool) -> Target:
@@ -292,7 +295,7 @@ class StainlessBoundary:
         content_type = response.headers.get("content-type", "")
         # Of a stream the SDK reads events, whatever the provider calls it.
         streams = call.streams or bool(self._kwargs.get("stream"))
-        if self._route is PLAIN and not streams and not _is_readable(content_type):
+        if self._route.codec is plain and not streams and not _is_readable(content_type):
             return  # sound, images, films: nobody reads them, and they are large
         # A body that was streamed has not been kept, and `content` refuses.
         with suppress(RuntimeError):

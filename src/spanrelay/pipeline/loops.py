@@ -52,15 +52,15 @@ async def _wait_on_asyncio(effect: Wait) -> Any:
         # Not `wait_for`: that waits without end for what will not be cancelled.
         await asyncio.wait({task}, timeout=effect.timeout)
     except BaseException:
-        _leave(task)
+        leave(task)
         raise
     if not task.done():
-        _leave(task)
+        leave(task)
         raise _late(effect)
     return task.result()
 
 
-def _leave(task: asyncio.Future[Any]) -> None:
+def leave(task: asyncio.Future[Any]) -> None:
     """Cancel what nobody waits for any more, and let no complaint come of what it still raises."""
     task.cancel()
     task.add_done_callback(lambda done: done.cancelled() or done.exception())

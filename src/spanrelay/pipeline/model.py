@@ -152,7 +152,7 @@ class ModelCall(Call):
         if not is_covered(above.scope):
             return True
         try:
-            return _asked_for(self.original) == _asked_for(above.outgoing()) and not _offers_within(self.original)
+            return _asked_for(self.original) == _asked_for(above.outgoing()) and not offers_within(self.original)
         except Exception:  # objects of the application's, compared by code of its own
             return False
 
@@ -472,6 +472,6 @@ def _asked_for(wire: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in wire.items() if value is not None and key not in _SAID_OTHERWISE}
 
 
-def _offers_within(wire: Mapping[str, Any]) -> bool:
+def offers_within(wire: Mapping[str, Any]) -> bool:
     """Whether items of the input offer tools, as those of the Responses API may."""
     return any(isinstance(item, Mapping) and "tools" in item for item in as_list(wire.get("input")))

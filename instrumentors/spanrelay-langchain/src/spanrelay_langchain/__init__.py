@@ -32,6 +32,8 @@ class LangChainInstrumentor(Instrumentor):
         "langchain_core.tools.base",
         "langchain_core.retrievers",
         "langchain.agents.middleware.human_in_the_loop",
+        "langchain.agents.middleware.tool_call_limit",
+        "langchain.agents.middleware.todo",
         "langchain.agents.factory",
         "langchain.agents",
         "langgraph.pregel.main",

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.answered import note_answered
 from spanrelay.scopes import nearest_scope
 
 INTERRUPT = "human_in_the_loop.interrupt"
@@ -20,8 +21,37 @@ DECISIONS = "human_in_the_loop.decisions"
 
 
 def patches() -> tuple[Patch, ...]:
-    """Where `HumanInTheLoopMiddleware` asks people."""
-    return (Patch("langchain.agents.middleware.human_in_the_loop", "interrupt", _asked, required=False),)
+    """Where `HumanInTheLoopMiddleware` asks people, and where they or LangChain answer in place of a tool."""
+    module = "langchain.agents.middleware.human_in_the_loop"
+    return (
+        Patch(module, "interrupt", _asked, required=False),
+        Patch(module, "_answer_message", _answered, required=False, newer=True),
+        Patch(
+            "langchain.agents.middleware.tool_call_limit",
+            "ToolCallLimitMiddleware.after_model",
+            _limited,
+            required=False,
+        ),
+        Patch(
+            "langchain.agents.middleware.todo", "TodoListMiddleware.after_model", _limited, required=False, newer=True
+        ),
+    )
+
+
+def _limited(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """LangChain answers calls that it lets nobody execute; the method of the other colour asks this one."""
+    update = wrapped(*args, **kwargs)
+    with guarded("noting which calls LangChain has answered"):
+        for message in (update or {}).get("messages", ()):
+            note_answered(getattr(message, "tool_call_id", None))
+    return update
+
+
+def _answered(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    message = wrapped(*args, **kwargs)
+    with guarded("noting which call people have answered"):
+        note_answered(message.tool_call_id)
+    return message
 
 
 def _asked(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:

@@ -32,6 +32,7 @@ class LangGraphInstrumentor(Instrumentor):
         "langgraph.pregel.main",
         "langgraph.graph.state",
         "langgraph.prebuilt.chat_agent_executor",
+        "langgraph.prebuilt.tool_node",
         "langgraph.prebuilt",
     )
     name = "spanrelay_langgraph"

@@ -11,6 +11,7 @@ from opentelemetry.context import attach, detach, get_current
 
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.answered import note_answered
 from spanrelay.scopes import current_scope
 from spanrelay.tracing import Tracing
 from spanrelay_langgraph.marks import commands_in, mark_handoff, mark_retry
@@ -90,6 +91,24 @@ def _branched(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     return targets
 
 
+def _ran_one(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """A node of tools executes them where policy judges that, or answers in their place: that there is no such tool."""
+    answer = wrapped(*args, **kwargs)
+    _note(args, kwargs)
+    return answer
+
+
+async def _aran_one(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    answer = await wrapped(*args, **kwargs)
+    _note(args, kwargs)
+    return answer
+
+
+def _note(args: Any, kwargs: Any) -> None:
+    with guarded("noting which call a node of tools has answered"):
+        note_answered((args[0] if args else kwargs["call"]).get("id"))
+
+
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
     """The runner of nodes where it is called, and where LangGraph decides on retries and commands."""
     nodes = Nodes(tracing)
@@ -98,4 +117,6 @@ def patches(tracing: Tracing) -> tuple[Patch, ...]:
         Patch("langgraph.pregel._runner", "arun_with_retry", nodes.arun),
         Patch("langgraph.pregel._retry", "_should_retry_on", _judged, required=False),
         Patch("langgraph.graph.state", "_control_branch", _branched, required=False),
+        Patch("langgraph.prebuilt.tool_node", "ToolNode._run_one", _ran_one, required=False),
+        Patch("langgraph.prebuilt.tool_node", "ToolNode._arun_one", _aran_one, required=False),
     )

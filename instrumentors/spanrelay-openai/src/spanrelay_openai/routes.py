@@ -6,7 +6,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any, cast
 
-from spanrelay.codecs import openai_chat, openai_compaction, openai_completions, openai_embeddings, openai_responses
+from spanrelay.codecs import (
+    openai_chat,
+    openai_compaction,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+    plain,
+)
 from spanrelay.instrumentation.stainless import Route
 from spanrelay.providers import provider_of_host
 
@@ -16,8 +23,14 @@ ROUTES = {
     "/responses/compact": Route(openai_compaction, ends_with_done=False, answers=False),
     "/embeddings": Route(openai_embeddings, "embedder"),
     "/completions": Route(openai_completions),
+    **dict.fromkeys(
+        ("/images/generations", "/images/edits", "/images/variations", "/moderations", "/videos"),
+        Route(plain, answers=False),
+    ),
 }
-"""The inference routes. A longer path that ends like a shorter one stands before it.
+"""The inference routes, the last where a request without a model is answered by one of the provider's choice.
+
+A longer path that ends like a shorter one stands before it.
 
 What is posted elsewhere and names a model is a model call too, of which no more than that is read.
 """

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, cast
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
 from spanrelay import _json
+from spanrelay.pipeline.loops import leave, on_own_loop, running_trio
 from spanrelay.pipeline.middleware import Middleware, Mode, without
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.settings import Approval, OnRefusal, PolicyConfig
@@ -70,6 +71,10 @@ class _Denied(Exception):
     """Why an approver did not allow a call."""
 
 
+class _Late(Exception):
+    """Nobody answered in time."""
+
+
 class Approvals:
     """Puts what is refused before the approver that a configuration names."""
 
@@ -98,9 +103,8 @@ class Approvals:
         entries = [entry for entry in self._context.entries if isinstance(entry, Middleware)]
         token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, without(entries)))
         try:
-            answer = await asyncio.wait_for(self._asked(request), self._config.timeout)
-            _check(answer)
-        except asyncio.TimeoutError:
+            _check(await self._answer(request))
+        except _Late:
             return f"{reason}; nobody allowed it within {self._config.timeout:g} s"
         except _Denied as denied:
             return f"{reason}; {denied}"
@@ -111,6 +115,30 @@ class Approvals:
         told = {names.GUARDRAIL_COMPONENT_NAME: guardrail, names.GUARDRAIL_VERDICT_REASON: reason}
         call.span.add_event(names.APPROVED_EVENT, told)
         return None
+
+    async def _answer(self, request: ApprovalRequest) -> Any:
+        """Return what is answered, on the loop of the caller where that is the approver's own too."""
+        trio = running_trio()
+        if trio is None:
+            return await self._answer_in_time(request)
+        if not (_approvers and inspect.iscoroutinefunction(_approvers[-1])):
+            return await on_own_loop(self._answer_in_time(request))
+        with trio.move_on_after(self._config.timeout):
+            return await _approvers[-1](request)
+        raise _Late
+
+    async def _answer_in_time(self, request: ApprovalRequest) -> Any:
+        # A task of its own: an approver that is cancelled cancels no call.
+        asked = asyncio.ensure_future(self._asked(request))
+        try:
+            await asyncio.wait({asked}, timeout=self._config.timeout)
+            if not asked.done():
+                raise _Late
+        finally:
+            leave(asked)
+        if asked.cancelled():
+            raise _Denied("the approver could not be asked: CancelledError")
+        return asked.result()
 
     async def _asked(self, request: ApprovalRequest) -> Any:
         if _approvers:
@@ -144,6 +172,8 @@ class Approvals:
         try:
             with urllib.request.build_opener(Here).open(asked, timeout=self._config.timeout) as response:
                 return _json.loads(response.read())
+        except TimeoutError:
+            raise _Late from None
         except urllib.error.HTTPError as error:
             error.close()  # it is the open response
             raise
@@ -185,8 +215,11 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
         result, error = None, None
         try:
             result = context.run(function, *arguments)
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
+            # What would end the thread, or what no future takes, has no other place to go.
+            if not isinstance(raised, Exception) or isinstance(raised, StopIteration):
+                error = _Denied(f"the approver could not be asked: {type(raised).__name__}")
         # The loop may be closed: nobody waits any more.
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
@@ -205,5 +238,5 @@ def _prompted(request: ApprovalRequest, timeout: float) -> bool:
         told = f"spanrelay: {request.kind} {request.name!a}: {request.reason!a}\n"
         print(f"{told}  given {shown}\n  allow this call? [y/N] ", end="", file=sys.stderr, flush=True)
         if not select.select([sys.stdin], [], [], timeout)[0]:
-            raise asyncio.TimeoutError
+            raise _Late
         return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -15,7 +15,9 @@ from typing import Any
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.errors import GuardrailRejected
+from spanrelay.pipeline.answered import is_answered
 from spanrelay.pipeline.middleware import Mode, execution_intercept, request_intercept
+from spanrelay.pipeline.model import offers_within
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.history import WireHistory
 from spanrelay.plugins.policy.names import Judge
@@ -30,8 +32,8 @@ MAX_KNOWN = 4096
 """Calls that are remembered, of each sort."""
 MAX_TURNS = 64
 """Turns at the end of a request that are looked at."""
-OFFERING = ("tools", "functions", "prompt")
-"""Where a request may offer tools; without, its answer asks for none."""
+OFFERING = ("tools", "functions", "prompt", "previous_response_id", "conversation")
+"""Where a request may offer tools, or go on where some were offered; without, its answer asks for none."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,13 +107,13 @@ class Loops:
             if reason is not None:
                 self._tell(reason, name)
         response = yield call
-        if any(wire.get(key) for key in OFFERING):
+        if any(wire.get(key) for key in OFFERING) or offers_within(wire):
             with guarded("reading which tools an answer asks for"):
                 self._learn(call, response.record)
 
     def _reason(self, part: ToolCallResponse, name: str) -> str | None:
         refusal = self._judge.refusal(name)
-        if refusal is None or self._calls.is_seen(part, name):
+        if refusal is None or self._calls.is_seen(part, name) or is_answered(part.id):
             return None
         which = f" (call {part.id!r})" if part.id else ""
         return (
@@ -131,7 +133,8 @@ class Loops:
         for asked in (each for message in answer.messages for each in message.tool_calls if not each.server):
             refusal = self._judge.refusal(asked.name)
             if refusal is not None:
-                self._calls.ask(asked.id or "", asked.name)
+                if asked.id:
+                    self._calls.ask(asked.id, asked.name)
                 told = {"tool_name": asked.name, "call_id": asked.id or "", "reason": refusal}
                 mark_span(call.span, call.scope, REFUSED_TOOL_CALL, told)
 
@@ -151,18 +154,25 @@ def _new_results(history: WireHistory, known: Mapping[str, str]) -> Iterator[tup
     """
     results: list[tuple[ToolCallResponse, bool]] = []
     asked: dict[str | None, str] = {}
+    nameless: list[ToolCallResponse] = []
+    by_place: dict[int, str] = {}
     begun = answered = False
     for turn in islice(history.backward(), MAX_TURNS):
         if turn.role == "tool":
-            results += [(part, not answered) for part in turn.parts if isinstance(part, ToolCallResponse)]
+            parts = [part for part in turn.parts if isinstance(part, ToolCallResponse)]
+            results += [(part, not answered) for part in parts]
+            nameless += [part for part in reversed(parts) if not part.id]
         elif turn.role == "assistant" and begun:  # what a request ends with is the beginning of its answer
             asked = {**{call.id: call.name for call in turn.calls}, **asked}
-            answered = True
+            # Some providers give no ids: then the first result is that of the first call.
+            without = (call.name for call in turn.calls if not call.id)
+            by_place |= {id(part): name for part, name in zip(reversed(nameless), without, strict=False)}
+            nameless, answered = [], True
         if answered and turn.role != "tool" and not turn.calls:
             break
         begun = begun or turn.role != "assistant"
     for part, new in results:
-        name = asked.get(part.id) if part.id else None
-        name = name or known.get(part.id or "") or part.name
+        name = (asked.get(part.id) or known.get(part.id)) if part.id else by_place.get(id(part))
+        name = name or part.name
         if name and (new or part.id in known) and not part.server:
             yield part, name

@@ -11,6 +11,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Any
 
+from spanrelay.codecs.naming import models_within
 from spanrelay.plugins.policy.settings import Names
 from spanrelay.records import Kind
 
@@ -63,16 +64,18 @@ class Judge:
 
     def model_refusal(self, call: Any) -> str | None:
         """Return why the model that `call` is about to be sent to may not be used, or None."""
-        model, deployment, beside = model_of(call), call.deployment, call.named_beside
+        model, deployment = model_of(call), call.deployment
+        beside = (*call.named_beside, *models_within(call.outgoing()))
         if deployment is None and not beside and model is not None:
             return self.refusal(model)
         # What the URL names is what runs; the body's name must not be denied, and need not be allowed.
-        runs = [deployment if deployment is not None else model, *beside]
+        named = deployment if deployment is not None else model
+        runs = [named, *beside]
         reasons = (self.refusal(name) for name in runs if name is not None)
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None and model is not None:
             reason = self.denial(model)
-        if reason is None and runs == [None]:
+        if reason is None and named is None and not call.named_beside:
             reason = self._refusal_without_a_name(call)
         return reason
 
@@ -101,20 +104,20 @@ def normal(name: str) -> str:
     Compatibility forms (full-width letters), characters that nobody sees, blanks around and case make no
     difference. Letters of other scripts that look alike do.
     """
-    if not name.isascii():
+    if not (name.isascii() and name.isprintable()):
         seen = "".join(character for character in name if not _is_invisible(character))
         name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
     return name.strip().casefold()
 
 
 def _is_invisible(character: str) -> bool:
-    return unicodedata.category(character) == "Cf" or character in _INVISIBLE
+    return unicodedata.category(character) in ("Cf", "Cc") or character in _INVISIBLE
 
 
 _INVISIBLE = frozenset(
     map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0))
 ) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
-"""What Unicode calls ignorable by default and has outside of the category of format characters."""
+"""What Unicode calls ignorable by default and has outside of the categories of format and control characters."""
 
 
 def pattern_of(globs: list[str]) -> re.Pattern[str]:

@@ -95,7 +95,57 @@ def _value_at(value: Any, tokens: tuple[str, ...]) -> Any:
 
 def _equals(value: Any, wanted: Any) -> bool:
     # Python takes true for 1.
-    return isinstance(value, bool) == isinstance(wanted, bool) and value == wanted
+    if isinstance(value, bool) == isinstance(wanted, bool) and value == wanted:
+        return True
+    if _sort(value) != _sort(wanted) and not _readings(value).isdisjoint(_readings(wanted)):
+        raise Unjudged
+    return False
+
+
+def _is_among(value: Any, wanted: Any) -> bool:
+    doubtful = False
+    for each in wanted:
+        try:
+            if _equals(value, each):
+                return True
+        except Unjudged:
+            doubtful = True
+    if doubtful:
+        raise Unjudged
+    return False
+
+
+def _sort(value: Any) -> type:
+    return float if _is_number(value) else type(value)
+
+
+def _readings(value: Any) -> set[float]:
+    """Return the numbers that a tool may take `value` for where it wants another type; true is 1.
+
+    What validates arguments turns "5" into 5 and "yes" into true before the tool sees them.
+    """
+    if isinstance(value, str):
+        word = value.strip().casefold()
+        if word in _WORDS:
+            return {_WORDS[word]}
+    try:
+        return {float(value)}
+    except (TypeError, ValueError, OverflowError):
+        return set()
+
+
+_WORDS = {
+    "true": 1.0,
+    "yes": 1.0,
+    "y": 1.0,
+    "t": 1.0,
+    "on": 1.0,
+    "false": 0.0,
+    "no": 0.0,
+    "n": 0.0,
+    "f": 0.0,
+    "off": 0.0,
+}
 
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
@@ -119,7 +169,7 @@ def _matches(pattern: Any, value: Any) -> bool:
 _TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": _equals,
     "ne": lambda value, wanted: not _equals(value, wanted),
-    "in": lambda value, wanted: any(_equals(value, each) for each in wanted),
+    "in": _is_among,
     "lt": _ordered(operator.lt),
     "le": _ordered(operator.le),
     "gt": _ordered(operator.gt),

@@ -1,0 +1,72 @@
+"""Models that a request names elsewhere than in its `model`: of a tool, of a session, of a grader, or to fall back on.
+
+Only places that are known to hold a model are looked into: what the application calls `model` in data of its own,
+such as metadata, names none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from spanrelay._json import MAX_DEPTH
+
+_HOLDERS = (
+    "tools",
+    "models",
+    "session",
+    "input_audio_transcription",
+    "data_source",
+    "testing_criteria",
+    "grader",
+    "method",
+    "moderation",
+)
+"""Keys of requests under which models are named; `models` is what gateways fall back on."""
+_DATA = frozenset(
+    {
+        "metadata",
+        "parameters",
+        "function",
+        "input_schema",
+        "schema",
+        "format",
+        "item",
+        "source",
+        "input",
+        "input_messages",
+        "variables",
+        "headers",
+    }
+)
+"""Keys beneath those that hold the application's own data."""
+
+
+def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the models that `wire` names beneath its first level; one may be no text."""
+    for key in _HOLDERS:
+        if wire.get(key) is not None:
+            yield from _models_in(wire[key], 0, listed=key == "models")
+    items = wire.get("input")
+    for item in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():
+        if isinstance(item, Mapping) and "tools" in item:
+            yield from _models_in(cast("Mapping[str, Any]", item)["tools"], 0)
+
+
+def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]:
+    if depth > MAX_DEPTH:
+        return
+    if isinstance(value, Mapping):
+        for key, each in cast("Mapping[str, Any]", value).items():
+            if key == "model" and not isinstance(each, Mapping):
+                yield from () if each is None else (each,)
+            elif key not in _DATA:
+                yield from _models_in(each, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for each in cast("list[Any]", value):
+            if listed and not isinstance(each, Mapping):
+                yield each
+            else:
+                yield from _models_in(each, depth + 1)
+    elif listed:
+        yield value
