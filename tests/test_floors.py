@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "src" / "spanrelay"
 
 FLOORS: list[list[str]] = [
-    ["_voice", "records", "errors", "_guard", "_json"],
+    ["_exit", "_voice", "records", "errors", "_guard", "_json"],
     ["codecs", "semconv"],
     ["registry", "stacktraces", "tracing", "scopes", "propagation"],
     ["pipeline"],

@@ -6,6 +6,8 @@ use, because every Python process under `opentelemetry-instrument` imports this 
 
 from typing import TYPE_CHECKING, Any
 
+from spanrelay import _exit as _exit
+
 if TYPE_CHECKING:
     from spanrelay.config import Settings
     from spanrelay.errors import CodecError, ConfigurationError, GuardrailRejected, MiddlewareError, SpanRelayError

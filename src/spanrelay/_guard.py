@@ -7,11 +7,12 @@ signal handler of the application raises while our code runs is not ours: it pas
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -28,8 +29,13 @@ class Losses:
     """Counts what was lost and why, so that the end of the process can say so. Thread-safe."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Know of nothing: a child begins so, since what its parent lost is its parent's to say."""
         self._counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may lose something while we count
+        self._late: Callable[[str], object] | None = None
 
     def add(self, reason: str, count: int = 1) -> None:
         """Count `count` losses for `reason`, a phrase in the plural such as `open spans forgotten`.
@@ -37,7 +43,14 @@ class Losses:
         Its noun is the first word that ends in -s, so that one loss can be told in the singular.
         """
         with self._lock:
+            first = reason not in self._counts
             self._counts[reason] += count
+        if first and self._late is not None:
+            self._late(reason)
+
+    def tell_late(self, tell: Callable[[str], object]) -> None:
+        """From now on call `tell` with each reason once: nobody asks for the counts any more."""
+        self._late = tell
 
     def counted(self) -> bool:
         """Whether anything is lost so far."""
@@ -53,6 +66,9 @@ class Losses:
 
 losses = Losses()
 """The losses of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=losses.begin)
 
 strict = False
 """Tests set this: a swallowed error is then raised, so that swallowing can never hide a fault of ours."""

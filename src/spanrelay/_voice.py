@@ -1,12 +1,14 @@
-"""How the log reads where a program has not set up any: each line on stderr begins with whose it is.
+"""How we speak: the log where a program has not set up any, whose lines begin with whose they are, and stderr.
 
 Where anybody handles records, of the root or of ours, they are left as they are: they carry the logger's name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
+import sys
 
 
 class _Voice(logging.Handler):
@@ -24,3 +26,10 @@ class _Voice(logging.Handler):
 
 _log = logging.getLogger("spanrelay")
 _log.addHandler(_Voice())
+
+
+def say(line: str) -> None:
+    """Print a line to stderr; nowhere where there is none, and above all not among what the program prints."""
+    if sys.stderr is not None:  # None where the program began without
+        with contextlib.suppress(OSError, ValueError):  # full, or closed by now
+            print(line, file=sys.stderr, flush=True)

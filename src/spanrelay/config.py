@@ -620,6 +620,12 @@ def chosen_exporters(signal: str, environment: Mapping[str, str] | None = None) 
     return [name for name in names if name.lower() != "none"]
 
 
+def queue_of_batches(environment: Mapping[str, str] | None = None) -> str:
+    """Return how many spans may wait for the next batch: by default as many as may wait for the collector."""
+    environment = os.environ if environment is None else environment
+    return environment.get("OTEL_BSP_MAX_QUEUE_SIZE", "").strip() or "20000"
+
+
 def id_generator(environment: Mapping[str, str] | None = None) -> str:
     """Return the name in `OTEL_PYTHON_ID_GENERATOR`, `random` where it is not set."""
     environment = os.environ if environment is None else environment

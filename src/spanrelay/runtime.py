@@ -20,7 +20,9 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import ProxyTracerProvider
 
 from spanrelay import config, propagation, termination, tracing
+from spanrelay._exit import at_exit
 from spanrelay._guard import guarded, losses
+from spanrelay._voice import say
 from spanrelay.config import Settings
 from spanrelay.instrumentation.foreign import stand_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
@@ -32,6 +34,7 @@ from spanrelay.plugins.demand import demand
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
+from spanrelay.telemetry.outbox import abandon_deliveries
 from spanrelay.telemetry.processor import EXIT_SECONDS, RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.telemetry.signals import signals
@@ -79,6 +82,7 @@ class Runtime:
             )
             return
         tracing.adopt(self.provider)
+        _take_over(self.provider)
         _raise_limits(self.provider)
         if self.settings.foreign_spans == "stand_down":
             self._let_foreign_spans_back = stand_down(self.provider)
@@ -101,7 +105,7 @@ class Runtime:
         exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
         spans = "".join(f"; spans go to {to} {content}" for e in exporters if (to := getattr(e, "destination", None)))
         with guarded("saying where trajectories are"):
-            print(f"spanrelay: trajectories, with message content, are written to {folder}{spans}", file=sys.stderr)
+            say(f"spanrelay: trajectories, with message content, are written to {folder}{spans}")
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Write out everything recorded so far; False when that takes longer than `timeout` seconds."""
@@ -119,6 +123,7 @@ class Runtime:
         if self._undo is not None:
             self._undo()
             self._undo = None
+            _give_back(self.provider)
         if self._let_foreign_spans_back is not None:
             self._let_foreign_spans_back()
             self._let_foreign_spans_back = None
@@ -282,6 +287,19 @@ def _unrecorded(worker: Worker) -> Callable[[tracing.Recorded], None]:
     return count
 
 
+def _take_over(provider: object) -> None:
+    """Leave a provider's end to `finish`: left to itself it ends before handlers of the program that make spans."""
+    handler = getattr(provider, "_atexit_handler", None)
+    if handler is not None:
+        atexit.unregister(handler)
+
+
+def _give_back(provider: object) -> None:
+    handler = getattr(provider, "_atexit_handler", None)
+    if handler is not None:  # it has not ended yet
+        atexit.register(handler)
+
+
 _exit_registered = False
 
 
@@ -289,7 +307,8 @@ def _at_exit() -> None:
     global _exit_registered
     if not _exit_registered:
         _exit_registered = True
-        atexit.register(finish)
+        at_exit(finish)
+        _take_over(metrics.get_meter_provider())
         termination.does(finish, _flush_all)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_end_with_multiprocessing)
@@ -324,19 +343,43 @@ def _finish_child() -> None:
 def finish() -> None:
     """Finish every provider, then say what was lost, if anything was. Runs at exit."""
     with termination.finishing():
-        with guarded("ending streams at exit"):
-            abandon_all()
-        for runtime in list(_runtimes.values()):
+        try:
+            _finish_all()
+        except BaseException as error:
+            _give_up()
+            if not isinstance(error, KeyboardInterrupt):  # which asks for the end that this is
+                raise
+        finally:
+            report_losses()
+            losses.tell_late(_tell_late)
+
+
+def _finish_all() -> None:
+    with guarded("ending streams at exit"):
+        abandon_all()
+    for runtime in list(_runtimes.values()):
+        with guarded("finishing at exit"):
+            runtime.provider.shutdown()
+    # Left to itself the meter provider would end after the report, and its last collection be lost unsaid.
+    end_metrics = getattr(metrics.get_meter_provider(), "_atexit_handler", None)
+    if end_metrics is not None:
+        with guarded("finishing metrics at exit"):
+            end_metrics()
+    for settings in {runtime.settings for runtime in _runtimes.values()}:
+        termination.finish_children(settings)
+
+
+def _tell_late(reason: str) -> None:
+    say(f"spanrelay: lost or left out after the end of recording: {reason}")
+
+
+def _give_up() -> None:
+    """Count what waits as lost: whoever interrupts the end does not wait for it."""
+    abandon_deliveries()
+    for runtime in list(_runtimes.values()):
+        if runtime.worker is not None:
             with guarded("finishing at exit"):
-                runtime.provider.shutdown()
-        # Left to itself the meter provider would end after the report, and its last collection be lost unsaid.
-        end_metrics = getattr(metrics.get_meter_provider(), "_atexit_handler", None)
-        if end_metrics is not None:
-            with guarded("finishing metrics at exit"):
-                end_metrics()
-        for settings in {runtime.settings for runtime in _runtimes.values()}:
-            termination.finish_children(settings)
-        report_losses()
+                runtime.worker.shutdown(0.0)
 
 
 def _flush_all() -> None:
@@ -349,10 +392,10 @@ def report_losses() -> None:
     lost = losses.take()
     if lost:
         told = ", ".join(counted(count, reason) for reason, count in sorted(lost.items()))
-        print(f"spanrelay: lost or left out: {told}", file=sys.stderr)
+        say(f"spanrelay: lost or left out: {told}")
     tried = take_report()
     if tried is not None:
-        print(f"spanrelay: {tried}", file=sys.stderr)
+        say(f"spanrelay: {tried}")
 
 
 def counted(count: int, reason: str) -> str:

@@ -167,7 +167,8 @@ def _wake(reader: int) -> None:
 def _do(work: Callable[[], object]) -> None:
     if not _within(SECONDS, work):
         # Not through sys.stderr, whose lock may be held by what was interrupted.
-        os.write(2, b"spanrelay: SIGTERM ended the program before everything could be sent and written\n")
+        with contextlib.suppress(OSError):
+            os.write(2, b"spanrelay: SIGTERM ended the program before everything could be sent and written\n")
 
 
 def _within(seconds: float, work: Callable[[], object]) -> bool:

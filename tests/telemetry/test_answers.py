@@ -251,6 +251,20 @@ def test_what_the_collector_rejects_is_counted_and_said_once(
     assert caplog.messages == ["the collector rejects some spans: too old"]
 
 
+@pytest.mark.parametrize("kind", [PROTOBUF, {"Content-Type": "application/octet-stream"}, {}])
+@pytest.mark.parametrize("length", [*b"\t\n\r <[{"])
+def test_an_answer_is_not_taken_for_a_page_or_json_by_how_long_its_words_are(
+    serve: Serve, length: int, kind: dict[str, str]
+) -> None:
+    body = response(5, "x" * (length - 4)).SerializeToString()
+    assert body[:2] == bytes([10, length])
+    exporter = exporter_to(serve(lambda _: (200, kind, body)).url)
+    exporter.export(spans(300))
+    assert exporter.force_flush()
+    exporter.shutdown()
+    assert losses.take() == {REJECTED: 5}
+
+
 def test_a_warning_of_a_collector_that_keeps_everything_is_said_once(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:

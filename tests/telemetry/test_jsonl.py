@@ -150,6 +150,41 @@ def test_what_is_recorded_but_not_sampled_is_not_written(tmp_path: Path) -> None
     assert not (tmp_path / "events.jsonl").exists()
 
 
+FULL = """
+import resource, signal, spanrelay
+from spanrelay.telemetry.jsonl import FileSink, JsonlSpanExporter
+spanrelay.activate(spanrelay.Settings(trajectories="off", quiet=True))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+exporter = JsonlSpanExporter([FileSink("events.jsonl")])
+for size in (3000, -1):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))
+    for _ in range(5):
+        with spanrelay.scope("w"):
+            pass
+    exporter.force_flush()
+exporter.shutdown()
+"""
+
+
+def test_what_a_full_disk_takes_a_part_of_is_counted_and_the_next_line_begins_one(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FULL)
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    whole, torn = 0, 0
+    for line in (tmp_path / "events.jsonl").read_text().splitlines():
+        try:
+            json.loads(line)
+            whole += 1
+        except ValueError:
+            torn += 1
+    assert (tmp_path / "events.jsonl").stat().st_size > 3000
+    assert torn <= 1
+    assert 10 < whole < 20
+    assert f"lost or left out: {20 - whole} events not written to {tmp_path / 'events.jsonl'}" in done.stderr
+
+
 def test_settings_say_where_events_go() -> None:
     settings, problems = load(
         {

@@ -43,7 +43,21 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from spanrelay import GuardrailRejected, guardrail, records, run_tool, sanitizer, scope, semconv, subscribe, use
+from spanrelay import (
+    GuardrailRejected,
+    flush,
+    guardrail,
+    metadata_injector,
+    records,
+    run_tool,
+    sanitizer,
+    scope,
+    semconv,
+    subscribe,
+    subscriber,
+    use,
+)
+from spanrelay._guard import losses
 from spanrelay.pipeline.managed import run_model
 from spanrelay.plugins.pii_redaction import PiiRedactionConfig, Profile, sanitizers
 from spanrelay.records import SpanRecord
@@ -492,3 +506,48 @@ def test_what_cannot_be_redacted_is_left_out_and_the_program_goes_on() -> None:
     assert (log.log_record.body, dict(log.log_record.attributes or {})) == (None, {"n": 1})
     data: Any = reader.get_metrics_data()
     assert '"a": "b"' not in data.to_json()
+
+
+def logged_by(capture: Capture, kind: Any, answer: Callable[[Any], Any]) -> list[str]:
+    """What is exported of the log records that an observer of this kind makes of a tool's span."""
+    exporter = InMemoryLogRecordExporter()
+    provider = LoggerProvider(resource=resource_with(EMAIL), shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    undo = put_in_front_of_logs(RelayLogProcessor(), provider)
+    assert undo is not None
+
+    def say(given: Any) -> Any:
+        provider.get_logger("app").emit(LogRecord(body=f"for {EMAIL}"))
+        return answer(given)
+
+    [redact] = redaction()
+    with use(redact), use(kind(say)):
+        run_tool("t", str, {})
+        assert flush()
+        assert capture.span.attributes  # read now, and injected and sanitized before
+    undo()
+    return [record.to_json() for record in exporter.get_finished_logs()]
+
+
+@pytest.mark.parametrize(("kind", "answer"), [(subscriber, None), (metadata_injector, {})])
+def test_what_observers_log_is_redacted_like_the_rest(kind: Any, answer: Any, capture: Capture) -> None:
+    said = logged_by(capture, kind, lambda _: answer)
+    assert said
+    assert not [line for line in said if EMAIL in line]
+
+
+def test_what_a_sanitizer_logs_is_left_out_and_counted(capture: Capture) -> None:
+    assert logged_by(capture, sanitizer, lambda field: field.value) == []
+    assert set(losses.take()) == {"log records left out because a sanitizer made them"}
+
+
+def test_our_own_log_holds_no_credential(caplog: pytest.LogCaptureFixture, capture: Capture) -> None:
+    def fail(event: Any) -> None:
+        raise ValueError(f"told with {KEY}")
+
+    with subscribe(fail):
+        run_tool("t", str, {})
+        assert flush()
+    assert KEY not in caplog.text
+    assert "ValueError: told with [masked key]" in caplog.text
+    losses.take()

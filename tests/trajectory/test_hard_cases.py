@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.programs import run as run_apart
 from tests.trajectory.program import (
     Program,
     answers,
@@ -36,6 +37,7 @@ from spanrelay.records import (
     ToolRequest,
     Usage,
 )
+from spanrelay.trajectory.atif import violations
 
 ASK = [system("be kind"), user("weather?")]
 CALL = calls(("c1", "weather", {"city": "SF"}))
@@ -1016,3 +1018,32 @@ def test_a_flush_writes_a_lone_call_that_still_waits(program: Program) -> None:
     program.writer.flush()
     assert outline(next(iter(read(program.directory).values())))[-1] == "agent: hi"
     program.documents()
+
+
+NAMED_LATE = """
+import spanrelay
+spanrelay.activate(spanrelay.Settings(content="spans"))
+with spanrelay.scope("main", session="a"):
+    spanrelay.run_tool("x", str, {})
+with spanrelay.scope("outer", kind="tool"):
+    with spanrelay.scope("agent"):
+        spanrelay.run_tool("u", str, {})
+        spanrelay.run_tool("w", str, {})
+    with spanrelay.scope("named", session="a"):
+        spanrelay.run_tool("v", str, {})
+"""
+
+
+def test_a_session_that_is_named_when_another_file_has_begun_leaves_both_files_whole(tmp_path: Path) -> None:
+    done = run_apart(NAMED_LATE, tmp_path, launched=False)
+    assert "lost or left out" not in done.err
+    called = [
+        call["function_name"]
+        for document in done.trajectories
+        for step in (*document["steps"], *document.get("subagent_trajectories", [{"steps": []}])[0]["steps"])
+        for call in step.get("tool_calls", [])
+        if "dispatch" not in call.get("extra", {})
+    ]
+    assert sorted(called) == ["outer", "u", "v", "w", "x"]
+    assert [violations(document) for document in done.trajectories] == [[], []]
+    assert list((tmp_path / ".spanrelay" / "trajectories").glob("*.part")) == []

@@ -5,6 +5,7 @@ What it is shown is a copy of the call, so that whatever it does there is lost.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,20 @@ if TYPE_CHECKING:
     from spanrelay.pipeline.call import Call
     from spanrelay.pipeline.middleware import Middleware
 
-_calls = {"refused": 0, "changed": 0}
+_calls: dict[str, int] = {}
 _lock = threading.Lock()
+
+
+def _begin() -> None:
+    """Know of nothing: what was judged before a fork is the parent's to tell."""
+    global _lock
+    _lock = threading.Lock()
+    _calls.update(refused=0, changed=0)
+
+
+_begin()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin)
 
 
 def would_refuse(call: Call, entry: Middleware, reason: str) -> None:

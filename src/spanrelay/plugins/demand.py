@@ -10,6 +10,8 @@ import os
 import sys
 from typing import NoReturn
 
+from spanrelay._voice import say
+
 
 class Demand:
     """What the program owes to its files.
@@ -49,8 +51,7 @@ def end_now(message: str) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    with contextlib.suppress(Exception):
-        print(message, file=sys.stderr, flush=True)
+    say(message)
     os._exit(1)
 
 

@@ -21,6 +21,7 @@ import wrapt
 from opentelemetry import trace
 
 from spanrelay._guard import guarded
+from spanrelay._voice import say
 from spanrelay.errors import ConfigurationError, GuardrailRejected
 from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
@@ -221,7 +222,7 @@ def _report() -> None:
     scopes = _scopes()
     for sdk, process in _used.values():
         if process == os.getpid() and not any(re.search(sdk.traced, scope) for scope in scopes):
-            print(f"spanrelay: {sdk.package} was used and not recorded; {_remedy(sdk)}", file=sys.stderr)
+            say(f"spanrelay: {sdk.package} was used and not recorded; {_remedy(sdk)}")
 
 
 def _scopes() -> list[str]:

@@ -139,10 +139,10 @@ def _heard(url: str, result: Any, refusal: str) -> Answer:
     if not 200 <= status < 300:
         outcome = Outcome.REFUSED if status in _REFUSING_STATUS else Outcome.RETRY
         return Answer(outcome, answered, retry_after=_retry_after(headers.get("retry-after")))
-    body, kind = result.content(), headers.get("content-type", "")
-    if "html" in kind.lower() or body.lstrip()[:1] == b"<":
+    partial = _partial_success(result.content(), headers.get("content-type", "").lower())
+    if partial is None:
         return Answer(Outcome.RETRY, f"{answered} with a page for people, not with what a collector answers")
-    rejected, words = _partial_success(body, kind)
+    rejected, words = partial
     return Answer(Outcome.DELIVERED, words, rejected=rejected)
 
 
@@ -171,18 +171,26 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _partial_success(body: bytes, kind: str) -> tuple[int, str]:
-    """Return how many items the collector rejected, and its words; 0 and "" where the answer says nothing of it."""
-    if "json" in kind.lower() or body.lstrip()[:1] == b"{":
-        return _partial_success_of_json(body)
+def _partial_success(body: bytes, kind: str) -> tuple[int, str] | None:
+    """Return how many items the collector rejected, and its words; None where it is no collector that answers.
+
+    0 and "" where the answer says nothing of it. What it looks like counts only where it is no protobuf: a length that
+    happens to be `<` or `{`, behind a tag that is the end of a line, looks like a page or like JSON.
+    """
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+    if "html" in kind:
+        return None
+    if "json" in kind:
+        return _partial_success_of_json(body)
     try:
         # The answers of all signals have the same fields under the same numbers.
         partial = ExportTraceServiceResponse.FromString(body).partial_success
     except DecodeError:
-        return 0, ""  # words of a proxy, perhaps; the status says that it was taken
+        if body.lstrip()[:1] == b"<":
+            return None
+        return _partial_success_of_json(body)  # or the words of a proxy; the status says that it was taken
     return max(0, partial.rejected_spans), _one_line(partial.error_message)
 
 

@@ -7,11 +7,14 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from spanrelay._guard import losses
 
 
 class Front(Protocol):
@@ -51,6 +54,41 @@ def put_in_front(front: Front, provider: Any) -> Callable[[], None] | None:
             del multi.add_span_processor
 
     return undo
+
+
+class _Queue(deque[Any]):
+    """What waits in a batch processor, which loses the oldest in silence where there is no room: here it is counted.
+
+    The lock may be taken again by a signal handler, and is made anew where a forked child clears the queue.
+    """
+
+    def __init__(self, waiting: deque[Any]) -> None:
+        super().__init__(waiting, waiting.maxlen)
+        self._lock = threading.RLock()
+
+    def appendleft(self, item: Any, /) -> None:
+        with self._lock:
+            if len(self) == self.maxlen:
+                losses.add("spans not exported because too many were waiting")
+            super().appendleft(item)
+
+    def pop(self) -> Any:
+        with self._lock:
+            return super().pop()
+
+    def clear(self) -> None:
+        self._lock = threading.RLock()
+        super().clear()
+
+
+def count_overflow(processor: SpanProcessor) -> None:
+    """Count what a batch processor of the SDK drops before it comes to an exporter."""
+    batch: Any = getattr(processor, "_batch_processor", None)
+    waiting: Any = getattr(batch, "_queue", None)
+    if type(waiting) is deque:
+        lock: Any = batch._export_lock
+        with lock:  # nothing is taken out meanwhile
+            batch._queue = _Queue(waiting)
 
 
 def is_of_sdk(provider: Any) -> bool:

@@ -60,6 +60,8 @@ class _Lines:
         self._process = os.getpid()
         self._lines: list[bytes] = []
         self._size = 0
+        self._written = 0
+        """Of the lines that were last to be written, those that were."""
 
     @property
     def name(self) -> str:
@@ -79,12 +81,12 @@ class _Lines:
 
     def settle(self) -> None:
         """Write what has been taken in; what cannot be written is counted and given up."""
-        lines, self._lines, self._size = self._lines, [], 0
+        lines, self._lines, self._size, self._written = self._lines, [], 0, 0
         if lines:
             try:
                 self._write(b"".join(lines))
             except Exception:
-                losses.add(f"events not written to {self.name}", len(lines))
+                losses.add(f"events not written to {self.name}", len(lines) - self._written)
                 raise
 
     def _write(self, data: bytes) -> None:
@@ -108,6 +110,7 @@ class FileSink(_Lines):
         super().__init__(content=content)
         self._path = Path(path).absolute()
         self._anew = mode == "overwrite"
+        self._torn = False
 
     @property
     def name(self) -> str:
@@ -121,7 +124,16 @@ class FileSink(_Lines):
         file = os.open(self._path, flags, 0o600)
         self._anew = False
         with os.fdopen(file, "ab", buffering=0) as opened:
-            opened.write(data)
+            if self._torn:
+                opened.write(b"\n")
+            rest = memoryview(data)
+            try:
+                while rest:  # a disk that is nearly full takes a part of it
+                    rest = rest[opened.write(rest) :]
+            finally:
+                written = data[: len(data) - len(rest)]
+                self._written = written.count(b"\n")
+                self._torn = written[-1:] not in (b"", b"\n")  # the next line is to begin one all the same
 
     def _make_folder(self) -> None:
         folder = self._path.parent

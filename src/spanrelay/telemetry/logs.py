@@ -11,10 +11,10 @@ from typing import Any, cast
 from opentelemetry._logs import LogRecord
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 
-from spanrelay._guard import guarded
+from spanrelay._guard import guarded, losses
 from spanrelay.semconv.values import readable
 from spanrelay.telemetry.masking import mask_text, mask_value, masked_mapping
-from spanrelay.telemetry.observers import Watchers, apart, observation, watching_here
+from spanrelay.telemetry.observers import Watchers, apart, observation, sanitizing, watching_here
 from spanrelay.telemetry.surroundings import masked_resource, masked_scope
 
 
@@ -33,7 +33,11 @@ class RelayLogProcessor(LogRecordProcessor):
         shown: ReadWriteLogRecord | None = None
         with guarded("masking log records"):
             watchers = watching_here() if observation.active else None
-            if watchers is not None and watchers.sanitizers:
+            if sanitizing.value:
+                if not _is_ours(log_record):
+                    losses.add("log records left out because a sanitizer made them")
+                    return
+            elif watchers is not None and watchers.sanitizers:
                 with apart():
                     log_record = _sanitized(log_record, watchers)
             shown = _masked(log_record)
@@ -56,6 +60,12 @@ class RelayLogProcessor(LogRecordProcessor):
         """Shut the processors behind down."""
         for processor in self.behind:
             processor.shutdown()
+
+
+def _is_ours(given: ReadWriteLogRecord) -> bool:
+    """Whether this is of our own log, which says nothing of what is sanitized."""
+    scope = given.instrumentation_scope
+    return scope is not None and scope.name == "spanrelay"
 
 
 def _masked(given: ReadWriteLogRecord) -> ReadWriteLogRecord:

@@ -7,6 +7,7 @@ plain substring search decides first, so text without credentials costs next to 
 from __future__ import annotations
 
 import base64
+import logging
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -202,3 +203,15 @@ def next_name(name: str, items: Mapping[str, Any]) -> str:
     while f"{name}#{number}" in items:
         number += 1
     return f"{name}#{number}"
+
+
+def _mask_our_log(record: logging.LogRecord) -> bool:
+    """Mask what we say ourselves: the words of a collector or of the program's own exception may hold a credential."""
+    said = record.getMessage()
+    masked = mask_text(said)
+    if masked is not said:
+        record.msg, record.args = masked, None
+    return True
+
+
+logging.getLogger("spanrelay").addFilter(_mask_our_log)

@@ -11,9 +11,9 @@ from typing import Any
 
 from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 
-from spanrelay._guard import guarded
+from spanrelay._guard import guarded, losses
 from spanrelay.telemetry.masking import mask_text, masked_mapping
-from spanrelay.telemetry.observers import Watchers, apart, observation, watching_here
+from spanrelay.telemetry.observers import Watchers, apart, observation, sanitizing, watching_here
 from spanrelay.telemetry.surroundings import masked_resource, masked_scope
 
 _OWN = "spanrelay"
@@ -25,6 +25,9 @@ def hide(measurement: Any) -> bool:
         return True
     with guarded("masking measurements"):
         attributes = measurement.attributes
+        if sanitizing.value and not _is_ours(measurement):
+            losses.add("data points left out because a sanitizer measured them")
+            return False
         watchers = _watchers()
         # What we measure is read from records that are sanitized already.
         if watchers is not None and not _is_ours(measurement):
@@ -69,7 +72,7 @@ def shown(data: MetricsData | None) -> MetricsData | None:
     """Return what was collected as others may read it; None where that cannot be made."""
     if data is None:
         return None
-    watchers = _watchers()  # within `apart` there is nobody
+    watchers = _watchers()  # within `apart` the scope is nobody's
     with guarded("masking metrics"), apart():
         return replace(data, resource_metrics=[_of_resource(each, watchers) for each in data.resource_metrics])
     return None

@@ -7,6 +7,7 @@ it, a subscriber is told of it. Where nothing is registered nothing here costs a
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
@@ -391,8 +392,16 @@ def watching(scope: Scope | None) -> Watchers | None:
 
 
 def watching_here() -> Watchers | None:
-    """Return who sees what is recorded where this runs; None where nobody does, or where observers' code runs."""
-    return None if inside.value else watching(current_scope())
+    """Return who sees what is recorded where this runs, in observers' code too; None where nobody does."""
+    return watching(current_scope())
+
+
+class _Sanitizing(threading.local):
+    value = False
+
+
+sanitizing = _Sanitizing()
+"""`value` is true on a thread that is running sanitizers: what they say themselves cannot be put through them."""
 
 
 def _apart(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,11 +10,12 @@ import logging
 import random
 import threading
 import time
+import weakref
 from bisect import insort_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from opentelemetry import context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the key that the SDK's own processors set
@@ -169,6 +170,7 @@ class Outbox(Generic[T]):
         self._clock = clock
         self._start_empty()
         self._start_thread()
+        _outboxes.add(self)
 
     def _start_empty(self) -> None:
         self._changed = threading.Condition()
@@ -269,7 +271,7 @@ class Outbox(Generic[T]):
             self._changed.notify_all()
 
     def abandon(self) -> bool:
-        """Give up what is not delivered yet, and count it; True when there is nothing."""
+        """Give up what is not delivered yet, and count it; True when there is nothing. It takes nothing more."""
         with self._changed:
             done = not self._items
             self._closing = self._abandoned = True
@@ -380,3 +382,12 @@ class Outbox(Generic[T]):
         if topic not in self._said:
             self._said.add(topic)
             _log.warning(message, *arguments)
+
+
+_outboxes: weakref.WeakSet[Outbox[Any]] = weakref.WeakSet()
+
+
+def abandon_deliveries() -> None:
+    """Give up what waits in any outbox, and count it."""
+    for outbox in list(_outboxes):
+        outbox.abandon()

@@ -26,6 +26,7 @@ from spanrelay.semconv import names
 from spanrelay.telemetry import mailbox
 from spanrelay.telemetry.attributes import LiveSpan, bounded, settle_identity
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
+from spanrelay.telemetry.front import count_overflow
 from spanrelay.telemetry.masking import mask_text, mask_values, masked_mapping
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
@@ -69,6 +70,7 @@ class RelaySpanProcessor(SpanProcessor):
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
+        self._closed = False
         self.behind = ()
 
     @property
@@ -78,6 +80,8 @@ class RelaySpanProcessor(SpanProcessor):
 
     @behind.setter
     def behind(self, processors: tuple[SpanProcessor, ...]) -> None:
+        for processor in processors:
+            count_overflow(processor)
         self._behind = processors
         self._told_of_starts = tuple(each for each in processors if _listens(each, "on_start"))
         self._told_of_endings = tuple(each for each in processors if _listens(each, "_on_ending"))
@@ -155,6 +159,8 @@ class RelaySpanProcessor(SpanProcessor):
         with guarded("making the view of a span"):
             _mask_around(span)
             span_id = span.context.span_id if span.context is not None else 0
+            if self._closed:
+                losses.add("spans ended after shutdown")
             frozen, watch = self._ending.pop(span_id, (None, None)) if self._ending else (None, None)
             recorded = handed_over.pop(span_id, None)
             watchers = frozen.watchers if frozen is not None else NOBODY
@@ -200,6 +206,7 @@ class RelaySpanProcessor(SpanProcessor):
         """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
         # All at the same time: the worker writes, and subscribers are told, while exporters wait for a collector.
         deadline = time.monotonic() + EXIT_SECONDS
+        self._closed = True
         if self.worker is not None:
             self.worker.close()
         _each(self._behind, "shutdown")

@@ -17,7 +17,7 @@ from spanrelay._guard import losses, pass_on
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark
 from spanrelay.semconv import names
 from spanrelay.semconv.values import readable
-from spanrelay.telemetry.observers import Field, FieldName, Observer, Watchers
+from spanrelay.telemetry.observers import Field, FieldName, Observer, Watchers, sanitizing
 
 _log = logging.getLogger("spanrelay")
 _reported: set[tuple[Observer, str]] = set()
@@ -141,12 +141,16 @@ class Sieve:
         if not chain or value is None:
             return value
         value = _json.loads(_json.dumps(value))
-        for sanitizer in chain:
-            try:
-                value = _answer(sanitizer, Field(field, value, self._span_name, self._kind))
-            except Exception as error:
-                _report(sanitizer, field, error)
-                return DROPPED
+        outer, sanitizing.value = sanitizing.value, True
+        try:
+            for sanitizer in chain:
+                try:
+                    value = _answer(sanitizer, Field(field, value, self._span_name, self._kind))
+                except Exception as error:
+                    _report(sanitizer, field, error)
+                    return DROPPED
+        finally:
+            sanitizing.value = outer
         return value
 
     def identify(self, given: Mapping[str, JSON]) -> dict[str, JSON]:

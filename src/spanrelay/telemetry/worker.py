@@ -107,8 +107,8 @@ class Worker:
         """A span has ended. One that was there when it started has room, so that none is thought to go on for ever."""
         identity = ended.span.context
         if self._closed:
-            losses.add("spans ended after shutdown")
-        elif self._refused and identity is not None and identity.span_id in self._refused:
+            return  # counted where it came in
+        if self._refused and identity is not None and identity.span_id in self._refused:
             self._refused.discard(identity.span_id)
             losses.add("spans not recorded because too many were waiting")
         else:

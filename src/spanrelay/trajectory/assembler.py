@@ -562,7 +562,7 @@ class Assembler:
         del tool.beside[:-MAX_HELPERS]
         outermost.document = outermost.document or child
         if tool.call is not None:
-            parent.link(child, tool.call[1])
+            tool.call[0].link(child, tool.call[1])
         return self._own(owner, child, node.record)
 
     def _branch_apart(self, node: Node, owner: Node) -> tuple[Document, Place | None]:
@@ -611,7 +611,7 @@ class Assembler:
         tool.document = Document(parent.journal, self._child_head(name, node), parent, self._media)
         tool.lead = _outermost_agent(node, tool)
         if tool.call is not None:
-            parent.link(tool.document, tool.call[1])
+            tool.call[0].link(tool.document, tool.call[1])
         return tool.document
 
     def _new_root(self, node: Node) -> Document:

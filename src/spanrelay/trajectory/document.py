@@ -749,7 +749,9 @@ class Document:
         self.journal.write({"op": "note", "doc": self.id, "code": code})
 
     def link(self, child: Document, call: Call) -> None:
-        """Write which call started a child document."""
+        """Write which call started a child document, unless that was begun in a file that is not this one's."""
+        if child.journal is not self.journal:
+            return
         operation: dict[str, JSON] = {"op": "link", "doc": child.id, "parent": self.id}
         self.journal.write({**operation, "step": call.step, "call": call.id})
 

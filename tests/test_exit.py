@@ -1,0 +1,174 @@
+"""The end of a program: what was made by then is sent, what was not is said once, and only on stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from tests.programs import environment, run
+from tests.telemetry.otlp_server import OtlpServer, free_port
+
+from spanrelay._guard import losses
+from spanrelay.telemetry.front import put_in_front
+from spanrelay.telemetry.processor import RelaySpanProcessor
+
+LATE = """
+import atexit, spanrelay
+
+@atexit.register
+def say_goodbye():
+    spanrelay.run_tool("late", str, {})
+
+spanrelay.activate()
+spanrelay.run_tool("early", str, {})
+"""
+
+TOO_LATE = """
+import atexit
+
+@atexit.register
+def say_goodbye():
+    for _ in range(2):
+        spanrelay.run_tool("late", str, {})
+
+import spanrelay
+spanrelay.activate()
+spanrelay.run_tool("early", str, {})
+"""
+
+FORKED = """
+import os, sys, spanrelay
+from spanrelay._guard import losses
+from spanrelay.pipeline.trial import _count
+spanrelay.activate()
+losses.add("things lost", 3)
+_count("refused")
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+else:
+    losses.add("things lost in the child")
+"""
+
+
+@pytest.fixture
+def collector() -> Iterator[OtlpServer]:
+    server = OtlpServer()
+    yield server
+    server.close()
+
+
+def said(err: str) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith("spanrelay: ") and "trajectories, with" not in line]
+
+
+@pytest.mark.parametrize("launched", [True, False])
+@pytest.mark.parametrize("trajectories", ["on", "off"])
+def test_what_the_programs_own_exit_handlers_record_is_sent(
+    collector: OtlpServer, tmp_path: Path, trajectories: str, *, launched: bool
+) -> None:
+    to, kept = collector.url, trajectories
+    done = run(LATE, tmp_path, launched=launched, OTEL_EXPORTER_OTLP_ENDPOINT=to, SPANRELAY_TRAJECTORIES=kept)
+    assert collector.span_names() == ["execute_tool early", "execute_tool late"]
+    assert said(done.err) == []
+
+
+@pytest.mark.parametrize("trajectories", ["on", "off"])
+def test_what_is_recorded_after_the_end_is_said_to_be_lost(
+    collector: OtlpServer, tmp_path: Path, trajectories: str
+) -> None:
+    done = run(
+        TOO_LATE,
+        tmp_path,
+        launched=False,
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        SPANRELAY_TRAJECTORIES=trajectories,
+    )
+    assert collector.span_names() == ["execute_tool early"]
+    assert said(done.err) == ["spanrelay: lost or left out after the end of recording: spans ended after shutdown"]
+
+
+def test_a_forked_child_does_not_say_again_what_its_parent_lost(tmp_path: Path) -> None:
+    assert said(run(FORKED, tmp_path, launched=False).err) == [
+        "spanrelay: lost or left out: 1 thing lost in the child",
+        "spanrelay: lost or left out: 3 things lost",
+        "spanrelay: policy on trial would have refused 1 call",
+    ]
+
+
+ENDED = """
+import spanrelay
+spanrelay.activate()
+spanrelay.run_tool("t", str, {})
+print("out", flush=True)
+"""
+
+
+def started(tmp_path: Path, close_stderr: str = "") -> subprocess.Popen[str]:
+    (tmp_path / "program.py").write_text(ENDED)
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    return subprocess.Popen(
+        ["sh", "-c", f'exec "{sys.executable}" program.py {close_stderr}'],
+        cwd=tmp_path,
+        env=environment(None, settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("close_stderr", ["2>&-", "2>/dev/full"])
+def test_without_stderr_nothing_is_said_among_what_the_program_prints(tmp_path: Path, close_stderr: str) -> None:
+    program = started(tmp_path, close_stderr)
+    assert program.communicate(timeout=60) == ("out\n", "")
+    assert program.returncode == 0
+
+
+def test_who_interrupts_the_end_is_told_what_is_lost(tmp_path: Path) -> None:
+    program = started(tmp_path)
+    assert program.stdout is not None
+    assert program.stdout.readline() == "out\n"
+    while program.poll() is None:  # the end takes some seconds, and is interrupted wherever it is
+        os.kill(program.pid, signal.SIGINT)
+        try:
+            program.wait(0.5)
+        except subprocess.TimeoutExpired:
+            continue
+    [line] = said(program.communicate()[1])[-1:]
+    assert line.startswith("spanrelay: lost or left out: ")
+    assert "1 span not delivered to the collector" in line
+
+
+class _Held(SpanExporter):
+    """An exporter that takes its time."""
+
+    def __init__(self) -> None:
+        self.got = 0
+
+    def export(self, spans: object) -> SpanExportResult:
+        self.got += len(list(spans))  # pyright: ignore[reportArgumentType]
+        return SpanExportResult.SUCCESS
+
+
+def test_what_a_batch_processor_has_no_room_for_is_counted() -> None:
+    exporter = _Held()
+    batches = BatchSpanProcessor(exporter, max_queue_size=10, max_export_batch_size=10, schedule_delay_millis=1e6)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(batches)
+    undo = put_in_front(RelaySpanProcessor(), provider)
+    assert undo is not None
+    lock = batches._batch_processor._export_lock  # while it is held, nothing is taken out
+    with lock:
+        for _ in range(25):
+            provider.get_tracer("theirs").start_span("s").end()
+    provider.shutdown()
+    assert exporter.got == 10
+    assert losses.take() == {"spans not exported because too many were waiting": 15}
