@@ -245,7 +245,9 @@ def test_an_sdk_that_nothing_guards_is_told_at_its_use_or_ends_the_program(
     assert asked > 0
     configure(tmp_path, DENY)
     ran = run(program, tmp_path, server, python=python)
-    told = f"{package!r} is used and nothing guards it, so the configured policy does not hold for it; {remedy}"
+    told = (
+        f"spanrelay: {package!r} is used and nothing guards it, so the configured policy does not hold for it; {remedy}"
+    )
     assert ran.err.splitlines().count(told) == 1, ran.err
     assert len(server.requests) == 2 * asked
     configure(tmp_path, STOP)
@@ -254,7 +256,7 @@ def test_an_sdk_that_nothing_guards_is_told_at_its_use_or_ends_the_program(
         assert (ran.code, ran.out) == (0, "first line\nGuardrailRejected\n"), ran.err
     else:
         assert (ran.code, ran.out) == (1, "first line\n"), ran.err
-        assert ran.err == f"spanrelay: {told.replace('is used', 'is imported')}\n"
+        assert ran.err == f"{told.replace('is used', 'is imported')}\n"
     assert len(server.requests) == 2 * asked
 
 

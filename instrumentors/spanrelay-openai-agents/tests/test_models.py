@@ -197,7 +197,9 @@ class Through(Fake):
             return await OpenAIResponsesModel("gpt-5", client).get_response(*args, **kwargs)
 
 
-def test_a_client_beneath_fills_the_span_and_policy_runs_once(instrumented: Capture, server: ModelServer) -> None:
+def test_a_client_beneath_fills_the_span_and_policy_judges_the_model_that_is_asked_too(
+    instrumented: Capture, server: ModelServer
+) -> None:
     seen: list[str] = []
 
     @guardrail(kinds=["llm"])
@@ -206,7 +208,7 @@ def test_a_client_beneath_fills_the_span_and_policy_runs_once(instrumented: Capt
 
     with use(look):
         awaited(server, agent(Through(server)), QUESTION)
-    assert seen == ["acme/fake-1"]
+    assert seen == ["acme/fake-1", "gpt-5"]
     [call] = instrumented.of("LLM")
     assert (call.attributes or {})["gen_ai.request.model"] == "gpt-5"
     assert (call.attributes or {})["gen_ai.provider.name"] == "openai"

@@ -37,10 +37,9 @@ class Said(Arrived):
         """Return the body that the events so far add up to."""
         return wire.body_of(self._stream.get()) if self._whole is None else self._whole
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the stream says that it is complete: one that replays an answer need not ask for events here."""
-        return self._stream.get().state == "complete"
+    def is_whole(self, codec: Codec) -> bool | None:
+        """Whether the stream says that it is complete, else None: one that replays an answer asks for none here."""
+        return True if self._stream.get().state == "complete" else None
 
     def begin_again(self) -> None:
         """Let the stream add up its events from the first one on, once more."""
@@ -88,10 +87,10 @@ class EventTap(AsyncTap):
             self._said.add_up(event)
         return event
 
-    def _saw_end(self) -> bool:
+    def _is_whole(self, *, failed: bool = False) -> bool | None:
         with guarded("reading how a stream ended"):
-            return self._said.is_whole
-        return False
+            return self._said.is_whole(cast("ModelCall", self.call).codec)
+        return None
 
     def _end(self) -> None:
         call = cast("ModelCall", self.call)
