@@ -42,6 +42,8 @@ class Losses:
 
         Its noun is the first word that ends in -s, so that one loss can be told in the singular.
         """
+        if not count:
+            return
         with self._lock:
             first = reason not in self._counts
             self._counts[reason] += count

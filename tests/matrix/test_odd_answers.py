@@ -67,9 +67,16 @@ async def test_events_are_intercepted_whatever_the_provider_calls_them(
 
 
 async def test_a_whole_answer_in_place_of_a_stream_is_recorded_as_one(half: Half, instrumented: Capture) -> None:
-    with use(hush):
-        assert await heard(half, raw(json.dumps(WHOLE).encode())) == ""
+    assert await heard(half, raw(json.dumps(WHOLE).encode())) == ""
     assert said(instrumented.span) == "a secret"
+
+
+async def test_a_whole_answer_in_place_of_a_stream_is_refused_where_an_intercept_has_to_see_it(
+    half: Half, instrumented: Capture
+) -> None:
+    with use(hush), pytest.raises(MiddlewareError, match="answered a request for a stream with one JSON body"):
+        await heard(half, raw(json.dumps(WHOLE).encode()))
+    await asyncio.sleep(0)  # the connection is given back
 
 
 @pytest.mark.swallows

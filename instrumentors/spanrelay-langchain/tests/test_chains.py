@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -112,6 +111,8 @@ def executed_by(way: str, executor: Any) -> Any:
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
 def test_an_agent_of_the_classic_kind_is_one_trace_with_an_agent_above(way: str, instrumented: Capture) -> None:
+    agents = pytest.importorskip("langchain_classic.agents", reason="not installed on Python 3.10")
+
     @tool
     def look(place: str) -> str:
         """Look somewhere."""
@@ -126,8 +127,8 @@ def test_an_agent_of_the_classic_kind_is_one_trace_with_an_agent_above(way: str,
     with ModelServer(lambda request: next(answers)) as server:
         model = ChatOpenAI(model="gpt-5", base_url=server.url, api_key=SecretStr("none"))
         prompt = ChatPromptTemplate.from_messages([("user", "{input}"), ("placeholder", "{agent_scratchpad}")])
-        agent = create_tool_calling_agent(model, [look], prompt)
-        executor = AgentExecutor(agent=agent, tools=[look])  # type: ignore[arg-type] - a runnable is one
+        agent = agents.create_tool_calling_agent(model, [look], prompt)
+        executor = agents.AgentExecutor(agent=agent, tools=[look])
         assert executed_by(way, executor)["output"] == "It is clean."
     assert tree(instrumented) == [("invoke_agent AgentExecutor", ["chat gpt-5", "execute_tool look", "chat gpt-5"])]
 

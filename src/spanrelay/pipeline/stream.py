@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, cast
 from opentelemetry.context import attach, detach
 
 from spanrelay import _json
-from spanrelay._guard import guarded, swallow
+from spanrelay._guard import guarded, pass_on, swallow
 from spanrelay.codecs import Codec, sse
 from spanrelay.pipeline.call import Call, is_cancellation
 from spanrelay.tracing import describe_error
@@ -236,8 +236,10 @@ class Tap:
             return None
         if not failed and sse.says_end(self.arrived.tail()):
             return True
-        with guarded("looking for the end of an answer"):
+        try:
             return self.arrived.is_whole(cast("Any", self.call).codec)
+        except Exception as failure:  # whoever reads the record finds the same, and tells of it
+            pass_on(failure)
         return None
 
     def _note(self, error: BaseException) -> None:
