@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,11 +134,29 @@ def test_without_stderr_nothing_is_said_among_what_the_program_prints(tmp_path: 
 
 
 def test_who_interrupts_the_end_is_told_what_is_lost(tmp_path: Path) -> None:
-    program = started(tmp_path)
-    assert program.stdout is not None
-    assert program.stdout.readline() == "out\n"
-    os.kill(program.pid, signal.SIGINT)  # the end takes some seconds, and is interrupted wherever it is
-    [line] = said(program.communicate()[1])[-1:]
+    (tmp_path / "program.py").write_text(ENDED)
+    never = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRICS_EXPORTER": "none"}
+    asked = threading.Event()
+
+    def interrupted(body: bytes) -> int:
+        if not asked.is_set():  # nothing is sent before the end
+            asked.set()
+            os.kill(program.pid, signal.SIGINT)
+        return 503
+
+    collector = OtlpServer(interrupted)
+    program = subprocess.Popen(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environment(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **never}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    told = program.communicate(timeout=100)[1]
+    collector.close()
+    assert asked.is_set()
+    [line] = said(told)[-1:]
     assert line.startswith("spanrelay: lost or left out: ")
     assert "1 span not delivered to the collector" in line
 

@@ -6,12 +6,13 @@ Raw responses, stream helpers, `parse` and platform subclasses all run through h
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, TypeAlias, cast
 
 from spanrelay import _json
@@ -377,18 +378,32 @@ class _StandIn:
         return getattr(self.stands_for, name)
 
     def raised_by_reader(self, error: Exception) -> bool:
-        """Whether `error` passed code of the SDK's that was reading this stream."""
-        trace = error.__traceback__
+        """Whether `error` passed code of the SDK's that was reading this stream.
+
+        It closes the stream itself while the error passes, or it has ended and holds the stream's response. Asking a
+        frame for its local names would copy them, and keep what they hold for as long as the frame runs.
+        """
+        above, trace = _callers(), error.__traceback__
         while trace is not None:
             frame, trace = trace.tb_frame, trace.tb_next
-            if frame.f_globals.get("__name__", "").partition(".")[0] == self.sdk and self._is_read_in(frame.f_locals):
+            of_sdk = frame.f_globals.get("__name__", "").partition(".")[0] == self.sdk
+            if of_sdk and (frame in above or any(map(self._is_read_by, gc.get_referents(frame)))):
                 return True
         return False
 
-    def _is_read_in(self, known: Mapping[str, Any]) -> bool:
-        reader = known.get("self")
-        held = (known.get("response"), getattr(reader, "response", None), getattr(reader, "_response", None))
+    def _is_read_by(self, known: Any) -> bool:
+        held = (known, getattr(known, "response", None), getattr(known, "_response", None))
         return any(getattr(response, "stream", None) is self for response in held)
+
+
+def _callers() -> set[FrameType]:
+    """Return the frames that are at work now, from the caller's on."""
+    found: set[FrameType] = set()
+    frame: FrameType | None = sys._getframe(1)  # the stack has no other way in
+    while frame is not None:
+        found.add(frame)
+        frame = frame.f_back
+    return found
 
 
 class _Plain:
