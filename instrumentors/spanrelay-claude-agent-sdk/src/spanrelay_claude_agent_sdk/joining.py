@@ -215,8 +215,8 @@ async def _judged_answer(tool: tools.ToolRun, wanted: Any, answer: Any) -> Any:
     return answer if left is wanted else replace(answer, updated_input=left)
 
 
-_OFFERS = ("offered_tools", "removed_tools")
-"""What a policy file registers so that no model is offered a denied tool; here each is refused when it is called."""
+_OF_TOOLS = ("offered_tools", "removed_tools", "unseen_tools")
+"""What a policy file registers around models for the sake of tools; here each tool is refused when it is called."""
 
 _warned: set[str] = set()
 
@@ -225,7 +225,7 @@ def _warn_of_models() -> None:
     """Say once which policy does not hold here: no call of a model passes through this process."""
     for entry in registered.entries:
         kinds = entry.kinds or frozenset()
-        if entry.name in _warned or entry.name.endswith(_OFFERS):
+        if entry.name in _warned or entry.name.endswith(_OF_TOOLS):
             continue
         if "llm" in kinds:
             _warned.add(entry.name)
