@@ -151,7 +151,7 @@ def check_span(span: ReadableSpan, exchange: Exchange) -> None:
     assert attributes.get(names.RESPONSE_MODEL) == truth["response_model"]
     assert attributes.get(names.RESPONSE_ID) == truth["response_id"]
     assert {field: attributes.get(name) for field, name in USAGE.items()} == {field: truth[field] for field in USAGE}
-    assert attributes.get(names.FINISH_REASONS, []) == finish_reasons(exchange)
+    assert list(attributes.get(names.FINISH_REASONS, ())) == finish_reasons(exchange)
     assert names.INCOMPLETE not in attributes
     check_messages(attributes, truth)
     check_error(span.status.status_code, attributes, truth)
