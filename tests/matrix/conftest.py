@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -22,18 +21,6 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     site = distribution(tmp_path_factory.mktemp("site"), "matrix-rules", "matrix_rules", source, entry_points)
     with on_path(site):
         yield
-
-
-@pytest.fixture(scope="module")
-def garbage_apart() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def little_garbage(garbage_apart: None) -> None:
-    """Each cell collects garbage when it ends: what was there before it is not looked at again and again."""
-    gc.freeze()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -9,11 +9,24 @@ from opentelemetry.context import get_current
 
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
-from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+from spanrelay_testkit.capture import (
+    Capture,
+    capture,
+    nobody_is_trusted,
+    only_what_tests_make_is_collected,
+    swallowing_fails_the_test,
+)
 from spanrelay_testkit.exchange import Usage, reply
 from spanrelay_testkit.model_server import ModelServer
 
-__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "server", "swallowing_fails_the_test"]
+__all__ = [
+    "capture",
+    "instrumented",
+    "nobody_is_trusted",
+    "only_what_tests_make_is_collected",
+    "server",
+    "swallowing_fails_the_test",
+]
 
 
 @pytest.fixture

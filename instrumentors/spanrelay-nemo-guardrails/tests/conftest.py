@@ -5,9 +5,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+from spanrelay_testkit.capture import (
+    Capture,
+    capture,
+    nobody_is_trusted,
+    only_what_tests_make_is_collected,
+    swallowing_fails_the_test,
+)
 
-__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+__all__ = [
+    "capture",
+    "instrumented",
+    "nobody_is_trusted",
+    "only_what_tests_make_is_collected",
+    "swallowing_fails_the_test",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,9 +6,22 @@ from typing import Any
 
 import pytest
 
-from spanrelay_testkit.capture import Capture, capture, only_what_tests_make_is_collected, swallowing_fails_the_test
+from spanrelay_testkit.capture import (
+    Capture,
+    capture,
+    nobody_is_trusted,
+    only_what_tests_make_is_collected,
+    swallowing_fails_the_test,
+)
 
-__all__ = ["capture", "instrumented", "only_what_tests_make_is_collected", "remembering", "swallowing_fails_the_test"]
+__all__ = [
+    "capture",
+    "instrumented",
+    "nobody_is_trusted",
+    "only_what_tests_make_is_collected",
+    "remembering",
+    "swallowing_fails_the_test",
+]
 
 collect_ignore_glob: list[str] = []
 

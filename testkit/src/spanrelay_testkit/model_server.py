@@ -87,7 +87,7 @@ class ModelServer:
         self._lock = threading.Lock()
         self.closing = threading.Event()
         self._http = Listener(("127.0.0.1", port), self)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._http.serve, daemon=True)
 
     @property
     def address(self) -> str:
@@ -109,7 +109,7 @@ class ModelServer:
     def close(self) -> None:
         """Stop listening and drop every connection."""
         self.closing.set()
-        self._http.shutdown()
+        self._http.wake()
         self._thread.join()
         self._http.server_close()
         self._http.drop_connections()
@@ -184,6 +184,21 @@ class Listener(HTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    def serve(self) -> None:
+        """Serve until the model server closes."""
+        # serve_forever looks for its end at intervals, which closing would wait out.
+        while not self.model_server.closing.is_set():
+            self.handle_request()
+
+    def wake(self) -> None:
+        """Let `serve` look whether it has come to its end."""
+        with contextlib.suppress(OSError):  # it does not listen any more
+            socket.create_connection(self.server_address[:2]).close()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take no connection that came to the end."""
+        return not self.model_server.closing.is_set()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a new connection on its own thread."""
