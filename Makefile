@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TESTS ?=
 JOBS ?= auto
+MARKED ?= not e2e and not slow
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -20,11 +21,13 @@ help:  ## Say what there is to do
 demo: $(INSTALLED)  ## Run examples/weather_agent.py under opentelemetry-instrument and show what it did
 	@$(BIN)/python -m spanrelay_testkit.demo
 
-test: $(INSTALLED)  ## Run the tests (TESTS=path for some of them, JOBS=0 for one after the other)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not e2e" $(TESTS)
+test: $(INSTALLED)  ## Run the tests but for the slow ones, in minutes (TESTS=path for some of them, JOBS=0 for one after the other)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "$(MARKED)" $(TESTS)
 
+# The slow tests, marked `slow`, are whole pages of commands, which install, and the benchmarks.
 # What asks for packages that do not go beside others is tested in environments of its own, since they are large:
 # frameworks, instrumentation of others beside ours, and frameworks that only others record.
+test-all: MARKED = not e2e
 test-all: export SPANRELAY_TEST_CLAUDE_AGENT_SDK = 1
 test-all: export SPANRELAY_TEST_DEEPAGENTS = 1
 test-all: export SPANRELAY_TEST_EXTRAS = 1
@@ -37,7 +40,7 @@ test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
 test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1
 test-all: export SPANRELAY_TEST_UNGUARDED = 1
 test-all: export SPANRELAY_TEST_WEB_SERVERS = 1
-test-all: test  ## Run the tests, also those that need environments of their own
+test-all: test  ## Run all tests, also the slow ones and those that need environments of their own
 
 lint: $(INSTALLED)  ## Check style and layout
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[
     return done.stdout, json.loads(file.read_text())["results"]
 
 
+@pytest.mark.slow
 def test_every_row_runs_and_prints_its_figures(quick_run: tuple[str, list[dict[str, Any]]]) -> None:
     printed, results = quick_run
     assert len(results) > len(IN_PROCESS)
@@ -34,6 +35,7 @@ def test_every_row_runs_and_prints_its_figures(quick_run: tuple[str, list[dict[s
         assert f"| {result['row']} " in printed
 
 
+@pytest.mark.slow
 def test_what_has_a_floor_is_printed_as_a_ratio(quick_run: tuple[str, list[dict[str, Any]]]) -> None:
     printed, results = quick_run
     ratios = [f"{result['ratio']:.2f}" for result in results if result["floor"] is not None]
@@ -87,6 +89,7 @@ class NoEnvironment(Environment):
         raise RuntimeError("pip failed: ERROR: No matching distribution found for a-peer")
 
 
+@pytest.mark.slow
 def test_a_peer_is_measured_by_a_process_in_its_environment() -> None:
     outcome = peers.run(Peer("spanrelay", "SpanRelay", ThisEnvironment("here", ())), ["chat-1k", "tool"], quick=True)
     assert outcome.failures == {}
@@ -99,6 +102,7 @@ def test_a_peer_is_measured_by_a_process_in_its_environment() -> None:
     assert all(result.floor is not None for result in outcome.results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "environment", "reason"),
     [

@@ -123,6 +123,7 @@ def programs_for(blocks: list[Block], folder: Path) -> Path:
     return copy_environment(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="needs to run from a virtual environment")
 @pytest.mark.parametrize(("page", "blocks"), pages_with(*SHELL))
 def test_commands_of_a_page_run(page: Path, blocks: list[Block], environment: dict[str, str], tmp_path: Path) -> None:

@@ -68,8 +68,10 @@ def test_an_email_stays_on_the_wire_and_is_in_no_record(put: Put, capture: Captu
     instrumentor = OpenAIInstrumentor()
     instrumentor.instrument(tracer_provider=capture.provider)
     try:
-        with ModelServer(lambda request: reply(f"I wrote to {EMAIL}")) as server:
-            client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        with (
+            ModelServer(lambda request: reply(f"I wrote to {EMAIL}")) as server,
+            openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
+        ):
             messages: Any = [{"role": "user", "content": f"write to {EMAIL}"}]
             answer = client.chat.completions.create(model="m", messages=messages, user=EMAIL)
             assert EMAIL in json.dumps(server.requests[0].body)

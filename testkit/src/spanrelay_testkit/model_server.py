@@ -194,7 +194,7 @@ class Listener(HTTPServer):
     def wake(self) -> None:
         """Let `serve` look whether it has come to its end."""
         with contextlib.suppress(OSError):  # it does not listen any more
-            socket.create_connection(self.server_address[:2]).close()
+            socket.create_connection((self.server_name, self.server_port)).close()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Take no connection that came to the end."""
