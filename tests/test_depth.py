@@ -102,7 +102,7 @@ def test_a_model_that_nests_deep_is_recorded_and_answers_as_ever(depth: int, dia
             using.enter_context(use(each))
         instrumentor.instrument(tracer_provider=capture.provider)
         try:
-            client = openai.OpenAI(base_url=server.url, api_key="none")
+            client = using.enter_context(openai.OpenAI(base_url=server.url, api_key="none"))
             given = client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
         finally:
             instrumentor.uninstrument()

@@ -336,10 +336,12 @@ def test_of_a_stream_that_breaks_beneath_what_had_come_is_kept(instrumented: Cap
     def reads(wire: Any) -> Any:
         return answer("".join(chunk.choices[0].delta.content or "" for chunk in ask(client, stream=True)))
 
-    with ModelServer(lambda request: reply("Blue as the sea.", cut_after=4)) as server:
-        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
-        with pytest.raises(openai.APIConnectionError):
-            run(framework(reads))
+    with (
+        ModelServer(lambda request: reply("Blue as the sea.", cut_after=4)) as server,
+        openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
+        pytest.raises(openai.APIConnectionError),
+    ):
+        run(framework(reads))
     assert said(instrumented.span).startswith("Blue")
 
 

@@ -233,8 +233,10 @@ def test_a_call_through_the_sdk_is_priced_on_its_span(put: Put, capture: Capture
     instrumentor = OpenAIInstrumentor()
     instrumentor.instrument(tracer_provider=capture.provider)
     try:
-        with ModelServer(lambda request: reply("ok", usage=Reported(1000, 500))) as server:
-            client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        with (
+            ModelServer(lambda request: reply("ok", usage=Reported(1000, 500))) as server,
+            openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client,
+        ):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
         assert (capture.span.attributes or {})["llm.cost.total"] == 0.007
     finally:

@@ -42,8 +42,10 @@ def provider(tmp_path: Path) -> Any:
 
 @pytest.mark.proves("langgraph", "interrupts", "sessions")
 def test_a_resumed_thread_goes_on_in_the_same_trajectory(provider: TracerProvider, tmp_path: Path) -> None:
-    with ModelServer([reply("Shall I?"), reply("Done.")]) as server:
-        client = openai.OpenAI(base_url=server.url, api_key="none")
+    with (
+        ModelServer([reply("Shall I?"), reply("Done.")]) as server,
+        openai.OpenAI(base_url=server.url, api_key="none") as client,
+    ):
 
         def asked(messages: list[Any]) -> Any:
             wire: Any = [
