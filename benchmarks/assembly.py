@@ -25,7 +25,7 @@ from spanrelay import _json, semconv
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, SpanRecord, Text, Usage
 from spanrelay.trajectory.assembler import Assembler
 
-_SIZES = {1_000: (5, 50_000.0), 7_000: (20, 20_000.0)}
+_SIZES = {1_000: (5, 15_000.0), 7_000: (20, 15_000.0)}
 """Bytes of content in a span: the calls of one run that have it on average, and the budget."""
 
 

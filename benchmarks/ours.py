@@ -67,22 +67,22 @@ def _compare(
 
 def chat_1k(effort: Effort) -> list[Result]:
     """One question, one answer, 1 KB together."""
-    return _compare("chat, 1 KB", workload.chat(1_000), 2.0, effort)
+    return _compare("chat, 1 KB", workload.chat(1_000), 1.6, effort)
 
 
 def chat_10k(effort: Effort) -> list[Result]:
     """One question, one answer, 10 KB together."""
-    return _compare("chat, 10 KB", workload.chat(10_000), 2.0, effort)
+    return _compare("chat, 10 KB", workload.chat(10_000), 1.6, effort)
 
 
 def history(effort: Effort) -> list[Result]:
     """A request with 50 messages."""
-    return _compare("chat, 50 messages", workload.history(50), 3.0, effort)
+    return _compare("chat, 50 messages", workload.history(50), 2.0, effort)
 
 
 def stream(effort: Effort) -> list[Result]:
     """An answer in 50 chunks."""
-    return _compare("stream, 50 chunks", workload.stream(50), 4.0, effort)
+    return _compare("stream, 50 chunks", workload.stream(50), 3.0, effort)
 
 
 def chunk(effort: Effort) -> list[Result]:
@@ -96,7 +96,7 @@ def chunk(effort: Effort) -> list[Result]:
             effort,
         )
     longer = differences(differences(ours_long, bare_long), differences(ours, bare))
-    return absolute("stream, each chunk", longer, 200, 1.5)
+    return absolute("stream, each chunk", longer, 200, 2.5)
 
 
 def sampled_out(effort: Effort) -> list[Result]:

@@ -15,6 +15,8 @@ from spanrelay._json import dumps, loads, loads_strict
 DONE = b"data: [DONE]\n\n"
 """The frame that ends a stream of the OpenAI family."""
 
+_ENDED = b"\n" + DONE
+
 _END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _LAST_EVENT = re.compile(
     rb'(?:^|[\r\n])(?:event: ?|data: ?\{"type": ?")response\.(?:completed|incomplete|failed)["\r\n]'
@@ -106,6 +108,8 @@ def frame(event: Mapping[str, Any]) -> bytes:
 
 def says_end(data: bytes) -> bool:
     """Whether `data`, the last of a stream, holds what ends one: `[DONE]`, or the Responses API's last event."""
+    if data.endswith(_ENDED):  # as nearly all do
+        return True
     return find_end(data) >= 0 or _LAST_EVENT.search(data) is not None
 
 

@@ -66,7 +66,11 @@ class Arrived:
 
     def data(self) -> bytes:
         """Return all that came, readable."""
-        data = (b"\n" if self.form == "events" else b"").join(self.chunks)
+        if self.form == "events":
+            return b"\n".join(self.chunks)
+        if len(self.chunks) > 1:
+            self.chunks = [b"".join(self.chunks)]  # asked for more than once, and one object takes less room than many
+        data = self.chunks[0] if self.chunks else b""
         return data if self._decode is None else self._decode(data)
 
     def items(self) -> list[Any]:
@@ -254,8 +258,10 @@ class Tap:
     def _reading_error(self) -> Exception | None:
         """Return what is on its way while the stream is closed, where its reader raised it of what it had read."""
         error = sys.exc_info()[1]
+        if not isinstance(error, Exception):
+            return None
         with guarded("looking for the reader of a stream"):
-            return error if isinstance(error, Exception) and self.raised_by_reader(error) else None
+            return error if self.raised_by_reader(error) else None
         return None
 
     def _note_left(self, how: str, error: Exception | None = None) -> None:

@@ -56,6 +56,10 @@ def put_in_front(front: Front, provider: Any) -> Callable[[], None] | None:
     return undo
 
 
+_AT_ONCE = 1000
+"""More threads than ever end a span in the same instant: with more room than that, nothing can be dropped."""
+
+
 class _Queue(deque[Any]):
     """What waits in a batch processor, which loses the oldest in silence where there is no room: here it is counted.
 
@@ -64,15 +68,21 @@ class _Queue(deque[Any]):
 
     def __init__(self, waiting: deque[Any]) -> None:
         super().__init__(waiting, waiting.maxlen)
+        self._near_full = (waiting.maxlen or 0) - _AT_ONCE
         self._lock = threading.RLock()
 
     def appendleft(self, item: Any, /) -> None:
+        if len(self) < self._near_full:
+            super().appendleft(item)
+            return
         with self._lock:
             if len(self) == self.maxlen:
                 losses.add("spans not exported because too many were waiting")
             super().appendleft(item)
 
     def pop(self) -> Any:
+        if len(self) < self._near_full:
+            return super().pop()
         with self._lock:
             return super().pop()
 

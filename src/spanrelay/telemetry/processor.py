@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from opentelemetry.trace import Link, SpanContext, Status
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, Status
 
 from spanrelay import _json
 from spanrelay._guard import guarded, losses, pass_on, traced
@@ -36,6 +36,8 @@ from spanrelay.telemetry.worker import Worker
 from spanrelay.tracing import hand_over_filling, handed_over, offer
 
 _OWN = "spanrelay"
+_NO_STATE = INVALID_SPAN_CONTEXT.trace_state
+"""The trace state of nearly all contexts; asking any whether it is empty costs a call."""
 EXIT_SECONDS = 4.5
 """What the end of a process may take for all that waits, and what exporters and subscribers take of it."""
 
@@ -296,7 +298,7 @@ def _mask_around(span: ReadableSpan) -> None:
         span._instrumentation_scope = masked_scope(span._instrumentation_scope)
     for context in ("_context", "_parent"):
         known: SpanContext | None = getattr(span, context)
-        if known is not None and known.trace_state:
+        if known is not None and known.trace_state is not _NO_STATE and known.trace_state:
             setattr(span, context, masked_context(known))
     span._name = _masked_name(span._name)
     description = span._status.description
