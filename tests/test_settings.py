@@ -33,7 +33,15 @@ def settings(**fields: Any) -> Settings:
         ("content", "trajectories", "trajectories"),
         ("dialect", "OpenInference", "openinference"),
         ("trajectories", "ALL", "all"),
+        ("content", "1", "spans"),
+        ("content", "Yes", "spans"),
+        ("content", "on", "spans"),
+        ("content", 0, "off"),
+        ("content", "no", "off"),
         ("pending_bytes", "65536", 65536),
+        ("pending_bytes", "64 KiB", 65536),
+        ("trajectory_bytes", "1MB", 1 << 20),
+        ("delivery_bytes", "2g", 2 << 30),
         ("metrics", "no", False),
         ("disabled", True, True),
         ("config_file", "", ""),
@@ -50,7 +58,9 @@ def test_code_may_say_what_the_environment_may_say(field: str, given: Any, meant
         ("trajectories", False),
         ("trajectories", None),
         ("dialect", "otel"),
-        ("pending_bytes", "64MB"),
+        ("pending_bytes", "64 apples"),
+        ("pending_bytes", "1.5MB"),
+        ("pending_bytes", "MB"),
         ("pending_bytes", 0),
         ("delivery_bytes", True),
         ("trajectory_bytes", 1.5),
@@ -110,7 +120,7 @@ def test_another_word_for_a_disabled_sdk_is_refused_because_the_sdk_would_record
     ("variable", "instead", "told"),
     [
         ("SPANRELAY_TRAJECTORIES", Settings(trajectories="off"), "no trajectories are written"),
-        ("SPANRELAY_TRAJECTORY_BYTES", Settings(trajectories="off"), "no trajectories are written"),
+        ("SPANRELAY_TRAJECTORY_BYTES", Settings(), "the default, 1073741824, is used"),
         (CONTENT, Settings(content="off"), "message content is recorded nowhere, so no trajectories are written"),
         ("SPANRELAY_DIALECT", Settings(), "the default, genai, is used"),
         ("SPANRELAY_PENDING_BYTES", Settings(), "the default, 67108864, is used"),
@@ -126,10 +136,10 @@ def test_a_broken_value_is_told_with_what_happens_instead(variable: str, instead
 
 def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
     environment = {"SPANRELAY_TRAJECTORY": "off", "SPANRELAY_QUITE": "true", "SPANRELAY_QUIET": "true", "PATH": "/bin"}
-    assert unknown_names(environment) == (
-        "SPANRELAY_QUITE is not a setting; did you mean SPANRELAY_QUIET?; "
-        "SPANRELAY_TRAJECTORY is not a setting; did you mean SPANRELAY_TRAJECTORY_DIR or SPANRELAY_TRAJECTORIES?"
-    )
+    assert unknown_names(environment) == [
+        "SPANRELAY_QUITE is not a setting; did you mean SPANRELAY_QUIET?",
+        "SPANRELAY_TRAJECTORY is not a setting; did you mean SPANRELAY_TRAJECTORY_DIR or SPANRELAY_TRAJECTORIES?",
+    ]
 
 
 def test_no_name_that_anything_here_reads_is_unknown() -> None:
@@ -138,7 +148,7 @@ def test_no_name_that_anything_here_reads_is_unknown() -> None:
     names = {name for file in files for name in re.findall(r"\bSPANRELAY_[A-Z0-9_]+\b", file.read_text())}
     names -= {"SPANRELAY_TRAJECTORY", "SPANRELAY_QUITE", "SPANRELAY_ATOF_"}
     assert "SPANRELAY_OUTPUT_DIR" in names
-    assert unknown_names(dict.fromkeys(names, "")) == ""
+    assert unknown_names(dict.fromkeys(names, "")) == []
 
 
 def test_a_broken_value_that_may_be_a_key_is_not_shown() -> None:

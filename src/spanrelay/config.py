@@ -122,8 +122,14 @@ def _one_of(*choices: str) -> Callable[[object], str]:
     return read
 
 
-def _positive(given: object) -> int:
-    value = int(str(given))
+_UNITS = {"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30}
+"""How far a number is shifted for its unit, each 1024 of the one before."""
+
+
+def _bytes(given: object) -> int:
+    text = _word(given)
+    digits = text.rstrip("bgikm ")
+    value = int(digits) << _UNITS[text[len(digits) :].strip()]
     if value <= 0:
         raise ValueError(given)
     return value
@@ -187,11 +193,20 @@ _CONTENT: dict[str, Content] = {
     "event_only": "trajectories",
     "no_content": "off",
     "false": "off",
+    "1": "spans",
+    "yes": "spans",
+    "on": "spans",
+    "0": "off",
+    "no": "off",
     "spans": "spans",
     "trajectories": "trajectories",
     "off": "off",
 }
-"""The four words of OpenTelemetry's convention and two of its older form; below them, the values of the field."""
+"""The four words of OpenTelemetry's convention, two of its older form, and other words for those two; below them, the
+values of the field."""
+
+_CONTENT_CHOICES = tuple(_CONTENT)[:6]
+"""What a message offers: the other words are taken, and need not be learned."""
 
 DIALECTS = ("genai", "openinference")
 """The dialects that `semconv` can write; named here too because reading settings must not load it."""
@@ -202,7 +217,7 @@ TABLE: tuple[Setting, ...] = (
         "content",
         "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
         lambda given: _CONTENT[_word(given)],
-        ", ".join(word for word in _CONTENT if word not in _CONTENT.values()),
+        ", ".join(_CONTENT_CHOICES),
         "Message content in exported spans too (span_only, span_and_event, true), in trajectories on this machine "
         "only (event_only), or nowhere (no_content, false).",
     ),
@@ -223,8 +238,8 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "trajectory_bytes",
         "SPANRELAY_TRAJECTORY_BYTES",
-        _positive,
-        "a whole number of bytes above 0",
+        _bytes,
+        "a whole number of bytes above 0 or one with a unit as in 64MB",
         "The folder's size above which the oldest trajectories are removed.",
     ),
     Setting(
@@ -252,15 +267,15 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "pending_bytes",
         "SPANRELAY_PENDING_BYTES",
-        _positive,
-        "a whole number of bytes above 0",
+        _bytes,
+        "a whole number of bytes above 0 or one with a unit as in 64MB",
         "Payload bytes that may wait in memory to be read.",
     ),
     Setting(
         "delivery_bytes",
         "SPANRELAY_DELIVERY_BYTES",
-        _positive,
-        "a whole number of bytes above 0",
+        _bytes,
+        "a whole number of bytes above 0 or one with a unit as in 64MB",
         "Span bytes kept in memory while the collector cannot be reached.",
     ),
     Setting("metrics", "SPANRELAY_METRICS", _boolean, "true or false", "Record the GenAI metrics."),
@@ -407,19 +422,19 @@ _OF_TESTS = ("SPANRELAY_TEST_", "SPANRELAY_E2E_")
 """How names begin that our own tests read."""
 
 
-def unknown_names(environment: Mapping[str, str] | None = None) -> str:
-    """Name the `SPANRELAY_*` variables that nothing reads, each with the nearest settings; "" where there is none."""
+def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Say of each `SPANRELAY_*` variable that nothing reads which settings are nearest to it."""
     environment = os.environ if environment is None else environment
     known = [row.variable for row in TABLE if row.variable.startswith("SPANRELAY_")]
     ours = {name for name in environment if name.startswith("SPANRELAY_") and not name.startswith(_OF_TESTS)}
     unknown = sorted(ours.difference(known, _READ_ELSEWHERE))
     if not unknown:
-        return ""
+        return []
     from difflib import get_close_matches  # few have mistyped anything
 
     nearest = [get_close_matches(name, known, 2, 0.9) or get_close_matches(name, known, 1, 0.0) for name in unknown]
     told = zip(unknown, map(" or ".join, nearest), strict=True)
-    return "; ".join(f"{name} is not a setting; did you mean {meant}?" for name, meant in told)
+    return [f"{name} is not a setting; did you mean {meant}?" for name, meant in told]
 
 
 _told: set[str] = set()
@@ -433,9 +448,8 @@ def tell(problem: str, level: int = logging.ERROR) -> None:
 
 
 def warn_of_unknown_names() -> None:
-    """Log `unknown_names`, if there are any."""
-    told = unknown_names()
-    if told:
+    """Log `unknown_names`, a line for each."""
+    for told in unknown_names():
         tell(told, logging.WARNING)
 
 
@@ -450,7 +464,6 @@ def default_of(field: str) -> str:
 _OFF: dict[str, tuple[dict[str, Any], str]] = {
     "content": ({"content": "off"}, "message content is recorded nowhere, so no trajectories are written"),
     "trajectories": ({"trajectories": "off"}, "no trajectories are written"),
-    "trajectory_bytes": ({"trajectories": "off"}, "no trajectories are written"),
     "atof_mode": ({}, "no events are written"),
     "atof_url": ({}, "no events are written"),
     "atof_headers": ({}, "no events are written"),
