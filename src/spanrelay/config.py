@@ -541,6 +541,11 @@ def variable(name: str, environment: Mapping[str, str] | None = None) -> str | N
     return environment.get(name)
 
 
+def disabled_instrumentations(environment: Mapping[str, str] | None = None) -> set[str]:
+    """Return the names of `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS`; `*` is all."""
+    return {name.strip() for name in (variable("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", environment) or "").split(",")}
+
+
 def limits_are_set(environment: Mapping[str, str] | None = None) -> bool:
     """Whether the user chose the number of attributes of a span."""
     environment = os.environ if environment is None else environment

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from spanrelay._exit import at_exit
 from spanrelay._guard import guarded, losses
 from spanrelay._voice import say
 from spanrelay.config import Settings
+from spanrelay.instrumentation.choice import choose, switch_on
 from spanrelay.instrumentation.foreign import stand_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
 from spanrelay.pipeline.stream import abandon_all
@@ -130,50 +131,63 @@ class Runtime:
         if self.worker is not None:
             self.worker.shutdown(EXIT_SECONDS)
         tracing.abandon(self.provider)
+        tracing.forget_provider(self.provider)
         tracing.recording.unrecorded = tracing.recording.tells_again = None
         _runtimes.pop(id(self.provider), None)
 
 
-def activate(settings: Settings | None = None, *, tracer_provider: TracerProvider | None = None) -> Runtime | None:
+def activate(
+    settings: Settings | None = None,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    instrument: bool | Collection[str] = True,
+) -> Runtime | None:
     """Record the calls of this process: adopt the SDK's tracer provider, whoever built it, or build one.
 
-    Where a configuration file has put policy in force, every installed instrumentor of ours is applied first, so that
-    no SDK escapes it, imported already or not.
+    Every installed instrumentor of ours is switched on, for SDKs that are imported already and for those that will be.
 
     Args:
         settings: What to record and where; by default read from the environment.
-        tracer_provider: The provider to adopt; by default the global one.
+        tracer_provider: The provider to adopt, which records from now on whatever was given no provider of its own:
+            scopes, managed calls, instrumentors. By default the one that was named before, else the global one.
+        instrument: The instrumentors to switch on: True for all that are installed, names as `["openai"]`, or False.
+            Where a configuration file has put policy in force it is all, so that no SDK escapes it.
 
     Returns:
         The runtime, or None where recording is off (`OTEL_SDK_DISABLED`) or there is no SDK provider to adopt.
 
     Raises:
-        TypeError: `settings` are no `Settings`.
-        ConfigurationError: a variable of the environment is not valid, or a configuration file cannot be put in
-            force; the message names it.
+        TypeError: `settings` are no `Settings`, or `instrument` is neither a bool nor names.
+        ConfigurationError: a variable of the environment is not valid, a configuration file cannot be put in force,
+            or no instrumentor of a name is installed; the message names it.
     """
     if settings is not None and not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass dicts
         raise TypeError(
             f"activate() takes a spanrelay.Settings, not what is of type {type(settings).__name__!r}: "
             "activate(Settings(content='spans'))"
         )
+    chosen = choose(instrument)
+    given = settings
     if settings is None:
         config.warn_of_unknown_names()
         settings = config.load_strictly()
-        _hold_policy(settings, tracer_provider)
-        return adopt(settings, tracer_provider)
-    _hold_policy(settings, tracer_provider)
-    runtime = adopt(settings, tracer_provider)
-    _warn_of_differences(settings, _runtimes.get(id(tracer_provider or trace.get_tracer_provider())))
+    _hold_policy(settings)
+    provider = tracer_provider or tracing.named_provider()
+    runtime = adopt(settings, provider)
+    if runtime is not None and tracer_provider is not None:
+        tracing.name_provider(tracer_provider)
+    switch_on(chosen)  # whether anything is recorded or not: policy from code needs them too
+    if given is not None:
+        _warn_of_differences(settings, _runtimes.get(id(provider or trace.get_tracer_provider())))
     return runtime
 
 
-def _hold_policy(settings: Settings, tracer_provider: TracerProvider | None) -> None:
+def _hold_policy(settings: Settings) -> None:
     install_configured(settings.config_file)
     if demand.policy:
         from spanrelay.plugins.coverage import cover  # looks through what is installed
 
-        cover(tracer_provider)
+        cover()
     elif not (settings.disabled or settings.quiet):
         unguarded.watch()
 

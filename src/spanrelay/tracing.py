@@ -6,8 +6,8 @@ Nothing here reads a payload: that is done later, on another thread, by whoever 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
@@ -21,6 +21,9 @@ from spanrelay.semconv import names
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import clean_attributes
 from spanrelay.stacktraces import cut, stacktrace_of
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider as SDKProvider
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 
@@ -252,6 +255,34 @@ def abandon(provider: TracerProvider) -> None:
     _adopted.pop(id(provider), None)
 
 
+_named: list[SDKProvider] = []
+_tracings: WeakSet[Tracing] = WeakSet()
+
+
+def named_provider() -> SDKProvider | None:
+    """Return the provider that records what was given none of its own: the one named last; None is the global one."""
+    return _named[-1] if _named else None
+
+
+def name_provider(provider: SDKProvider) -> None:
+    """Let `provider` record what was given none of its own, from now on and until it is no longer named."""
+    forget_provider(provider)
+    _named.append(provider)
+    _turn_to_named()
+
+
+def forget_provider(provider: SDKProvider) -> None:
+    """Let the provider that was named before it record again, or else the global one."""
+    if any(each is provider for each in _named):
+        _named[:] = [each for each in _named if each is not provider]
+        _turn_to_named()
+
+
+def _turn_to_named() -> None:
+    for tracing in list(_tracings):
+        tracing.turn()
+
+
 class Start:
     """What a span starts with. It is the same for many calls and made once for them: nobody changes it."""
 
@@ -283,22 +314,28 @@ class Tracing:
     Elsewhere it is projected onto the span just before it ends.
     """
 
-    __slots__ = ("_name", "_provider", "_version", "tracer")
+    __slots__ = ("__weakref__", "_name", "_provider", "_version", "tracer")
 
     def __init__(self, name: str, version: str | None = None, provider: TracerProvider | None = None) -> None:
         self._name = name
         self._version = version
         self.use(provider)
+        _tracings.add(self)
 
     def use(self, provider: TracerProvider | None) -> None:
-        """Open spans with `provider` from now on; None is the global one."""
+        """Open spans with `provider` from now on; None is the one that `activate()` was given, else the global one."""
         self._provider = provider
+        self.turn()
+
+    def turn(self) -> None:
+        """Ask the provider that is in force for a tracer."""
+        provider = self._provider or named_provider()
         self.tracer: Tracer = trace.get_tracer(self._name, self._version, provider, SCHEMA_URL)
 
     @property
     def adopted(self) -> bool:
         """Whether a span processor of ours will see the spans of this tracer first."""
-        return id(self._provider or trace.get_tracer_provider()) in _adopted
+        return id(self._provider or named_provider() or trace.get_tracer_provider()) in _adopted
 
     def open(self, record: SpanRecord, context: Context, time: int | None = None) -> Span:
         """Start the span of `record` under `context`; `time` is in nanoseconds since the epoch."""

@@ -125,7 +125,7 @@ def test_what_a_call_of_ours_sends_is_not_refused(tmp_path: Path, server: ModelS
 
 NOT_RECORDED = (
     "spanrelay: openai was used and not recorded; spanrelay-openai is installed and not in force: "
-    "start the program by opentelemetry-instrument, or call instrument()\n"
+    "start the program by opentelemetry-instrument, or call spanrelay.activate()\n"
 )
 
 
@@ -133,7 +133,7 @@ NOT_RECORDED = (
 def test_an_sdk_whose_instrumentor_was_not_applied_is_told_at_the_end(
     tmp_path: Path, server: ModelServer, imported: str
 ) -> None:
-    program = f"{imported}import spanrelay\nspanrelay.activate()\n"
+    program = f"{imported}import spanrelay\nspanrelay.activate(instrument=False)\n"
     assert run(program + ASK + ASK, tmp_path, server, launched=False).err == NOT_RECORDED
     assert run(program + ASK, tmp_path, server, launched=False, SPANRELAY_QUIET="true").err == ""
     assert run(program + ASK, tmp_path, server, launched=False, OTEL_SDK_DISABLED="true").err == ""
@@ -141,7 +141,7 @@ def test_an_sdk_whose_instrumentor_was_not_applied_is_told_at_the_end(
 
 
 def test_a_process_that_was_forked_tells_of_its_own_calls_alone(tmp_path: Path, server: ModelServer) -> None:
-    program = f"import spanrelay, os, sys\nspanrelay.activate()\n{ASK}"
+    program = f"import spanrelay, os, sys\nspanrelay.activate(instrument=False)\n{ASK}"
     program += "pid = os.fork()\nif pid: os.waitpid(pid, 0)\nsys.exit()\n"
     assert run(program, tmp_path, server, launched=False).err == NOT_RECORDED
 
@@ -150,9 +150,7 @@ def test_what_a_framework_of_ours_records_is_not_told(tmp_path: Path, server: Mo
     pytest.importorskip("langchain_openai", reason="the framework is not installed")
     program = """
 import spanrelay
-from spanrelay_langchain import LangChainInstrumentor
-spanrelay.activate()
-LangChainInstrumentor().instrument()
+spanrelay.activate(instrument=["langchain"])
 from langchain_openai import ChatOpenAI
 print(ChatOpenAI(model="m").invoke("hello").content)
 print(len(list(ChatOpenAI(model="m").stream("hello"))) > 1)
@@ -166,7 +164,7 @@ def test_what_others_record_is_not_told(tmp_path: Path, server: ModelServer) -> 
     program = f"""
 import spanrelay
 from opentelemetry import trace
-spanrelay.activate()
+spanrelay.activate(instrument=False)
 trace.get_tracer("openinference.instrumentation.openai")
 {ASK}
 """

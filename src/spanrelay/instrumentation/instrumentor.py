@@ -51,7 +51,6 @@ class Instrumentor(BaseInstrumentor):
     _asked: bool | None = None
     _provider: TracerProvider | None = None
     _tracing: Tracing | None = None
-    _applied_for_policy = False
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """Return the patch table; its wrappers open their spans with `tracing`."""
@@ -69,24 +68,22 @@ class Instrumentor(BaseInstrumentor):
         """The supported versions."""
         return self.requires
 
-    def hold(self, tracer_provider: TracerProvider | None = None) -> None:
-        """Instrument because a file's policy asks for it, unless the application has.
+    def hold(self) -> None:
+        """Instrument because `activate()` or a file's policy asks for it, unless somebody has.
 
         Raises:
             DependencyConflictError: the package is missing, or its version is not supported.
         """
         if not self.is_instrumented_by_opentelemetry:
-            self.instrument(tracer_provider=tracer_provider, raise_exception_on_conflict=True)
-            self._applied_for_policy = True
+            self.instrument(raise_exception_on_conflict=True)
 
     def instrument(self, **kwargs: Any) -> None:
-        """Instrument the package; `tracer_provider` opens the spans, by default the global one.
+        """Instrument the package; `tracer_provider` opens the spans, by default the one that `activate()` adopted.
 
-        Where `opentelemetry-instrument` or a file's policy has done so already, the application only says what it
-        wants besides.
+        Where `opentelemetry-instrument` or `activate()` has done so already, the application only says what it wants
+        besides.
         """
         if self.is_instrumented_by_opentelemetry:
-            self._applied_for_policy = False
             if not kwargs.keys().isdisjoint(("tracer_provider", self.option)):
                 self._instrument(**kwargs)
         else:
@@ -103,7 +100,6 @@ class Instrumentor(BaseInstrumentor):
                 f"{self.package!r} stays instrumented while a configuration file has policy in force, which would not "
                 'hold for it; take the policy out of the file, or write [policy] on_failure = "warn"'
             )
-        self._applied_for_policy = False
         super().uninstrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:

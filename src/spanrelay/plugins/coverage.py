@@ -15,13 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from opentelemetry.instrumentation.dependencies import DependencyConflictError
-from opentelemetry.trace import TracerProvider
-from opentelemetry.util._importlib_metadata import entry_points
 
 from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
 from spanrelay.imports import on_execution
-from spanrelay.installed import version_of
+from spanrelay.installed import instrumentors, version_of
 from spanrelay.plugins import unguarded
 from spanrelay.plugins.demand import demand, end_now
 
@@ -40,29 +38,27 @@ def watch() -> None:
     """
     for instrumentor in _installed():
         if _imported(instrumentor):
-            _apply(instrumentor, None)
+            _apply(instrumentor)
         _watch(instrumentor)
     unguarded.watch(http=True)
     demand.held = True
 
 
-def cover(tracer_provider: TracerProvider | None = None) -> None:
+def cover() -> None:
     """Apply every installed instrumentor of ours, to what has been imported and to what will be.
 
     Raises:
         ConfigurationError: as `watch`.
     """
     for instrumentor in _installed():
-        _apply(instrumentor, tracer_provider)
+        _apply(instrumentor)
         _watch(instrumentor)
     unguarded.watch(http=True)
     demand.held = True
 
 
 def _installed() -> Iterator[Any]:
-    for entry_point in entry_points(group="opentelemetry_instrumentor"):
-        if not entry_point.value.startswith("spanrelay_"):
-            continue
+    for entry_point in instrumentors():
         try:
             yield entry_point.load()()
         except Exception as error:
@@ -88,9 +84,9 @@ def _own(instrumentor: Any) -> tuple[str, ...]:
     return tuple(module for module in instrumentor.modules if module.partition(".")[0] == top)
 
 
-def _apply(instrumentor: Any, tracer_provider: TracerProvider | None) -> None:
+def _apply(instrumentor: Any) -> None:
     try:
-        instrumentor.hold(tracer_provider)
+        instrumentor.hold()
     except DependencyConflictError:
         if _imported(instrumentor):  # else it is looked at when it is imported, if it ever is
             _refuse(_unpatched(instrumentor))

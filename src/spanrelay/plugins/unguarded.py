@@ -156,7 +156,8 @@ def _remedy(sdk: SDK) -> str:
     if version_of(sdk.ours) is None:
         return f"pip install {sdk.ours}"
     return (
-        f"{sdk.ours} is installed and not in force: start the program by opentelemetry-instrument, or call instrument()"
+        f"{sdk.ours} is installed and not in force: "
+        "start the program by opentelemetry-instrument, or call spanrelay.activate()"
     )
 
 
