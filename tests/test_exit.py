@@ -44,6 +44,39 @@ spanrelay.activate()
 spanrelay.run_tool("early", str, {})
 """
 
+SLOW = """
+import atexit, threading
+begun, ended, announced = threading.Event(), threading.Event(), threading.Event()
+
+@atexit.register
+def let_the_disk_go_on():
+    ended.set()
+    announced.wait(30)
+
+import spanrelay
+from spanrelay import runtime
+from spanrelay.telemetry import processor
+from spanrelay.trajectory.sinks import TrajectoryDirectory
+
+runtime.EXIT_SECONDS = processor.EXIT_SECONDS = 0.1
+write, announce = TrajectoryDirectory.write, runtime.Runtime._announce
+
+def write_slowly(*arguments):
+    begun.set()
+    ended.wait(30)
+    write(*arguments)
+
+def announce_and_tell(self):
+    announce(self)
+    announced.set()
+
+TrajectoryDirectory.write, runtime.Runtime._announce = write_slowly, announce_and_tell
+spanrelay.activate()
+spanrelay._guard.losses.add("things lost")
+spanrelay.run_tool("t", str, {})
+begun.wait(30)
+"""
+
 FORKED = """
 import os, sys, spanrelay
 from spanrelay._guard import losses
@@ -95,6 +128,13 @@ def test_what_is_recorded_after_the_end_is_said_to_be_lost(
     )
     assert collector.span_names() == ["execute_tool early"]
     assert said(done.err) == ["spanrelay: lost or left out after the end of recording: spans ended after shutdown"]
+
+
+def test_what_was_lost_is_the_last_thing_said_also_where_the_disk_is_slow(tmp_path: Path) -> None:
+    done = run(SLOW, tmp_path, launched=False)
+    assert done.code == 0
+    assert done.err.splitlines()[-1].startswith("spanrelay: lost or left out: ")
+    assert "trajectories, with" not in done.err
 
 
 def test_a_forked_child_does_not_say_again_what_its_parent_lost(tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ import atexit
 from collections.abc import Callable
 
 _work: list[Callable[[], object]] = []
+_reports: list[Callable[[], object]] = []
 
 
-def at_exit(work: Callable[[], object]) -> None:
-    """Do `work` at the end, once however often it is given."""
-    if work not in _work:
-        _work.append(work)
+def at_exit(work: Callable[[], object], *, last: bool = False) -> None:
+    """Do `work` at the end, once however often it is given; `last` is for what tells how the rest went."""
+    work_of_kind = _reports if last else _work
+    if work not in work_of_kind:
+        work_of_kind.append(work)
 
 
 @atexit.register
 def _end() -> None:
-    for work in _work:
+    for work in (*_work, *_reports):
         work()

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.util._importlib_metadata import EntryPoint
 
 from spanrelay import config, termination
+from spanrelay._exit import at_exit
 from spanrelay._guard import guarded, losses
 from spanrelay.config import Settings
 from spanrelay.errors import ConfigurationError
@@ -65,7 +66,7 @@ def pre_instrument() -> None:
     if not (demand.policy or settings.disabled or settings.quiet):
         unguarded.watch()
     if losses.counted() or demand.policy:  # what a file cannot have, or has on trial, is told at the end
-        atexit.register(_report_losses)
+        at_exit(_report_losses, last=True)
     carrier = config.trace_of_environment()
     if carrier and not settings.disabled:
         from spanrelay.propagation import join  # few processes are started with a trace to continue

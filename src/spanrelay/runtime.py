@@ -46,6 +46,23 @@ _lock = threading.Lock()
 _runtimes: dict[int, Runtime] = {}
 _announced: set[str] = set()
 
+
+class _LastWords:
+    """Whether it has been said what was lost, which nothing of ours follows: a disk that is slow may go on for long."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Know of nothing: a child says its own, and none of its parent's threads holds the lock there."""
+        self.lock = threading.Lock()
+        self.said = False
+
+
+_last_words = _LastWords()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_last_words.begin)
+
 MAX_ATTRIBUTES = 10_000
 """OpenInference spreads a conversation over attributes; the SDK's default of 128 evicts its beginning."""
 
@@ -105,8 +122,9 @@ class Runtime:
         content = "with message content" if self.settings.content == "spans" else "without message content"
         exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
         spans = "".join(f"; spans go to {to} {content}" for e in exporters if (to := getattr(e, "destination", None)))
-        with guarded("saying where trajectories are"):
-            say(f"spanrelay: trajectories, with message content, are written to {folder}{spans}")
+        with guarded("saying where trajectories are"), _last_words.lock:
+            if not _last_words.said:  # what was lost is, and nobody looks for more behind that
+                say(f"spanrelay: trajectories, with message content, are written to {folder}{spans}")
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Write out everything recorded so far; False when that takes longer than `timeout` seconds."""
@@ -364,6 +382,8 @@ def finish() -> None:
             if not isinstance(error, KeyboardInterrupt):  # which asks for the end that this is
                 raise
         finally:
+            with _last_words.lock:
+                _last_words.said = True
             report_losses()
             losses.tell_late(_tell_late)
 
