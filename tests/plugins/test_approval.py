@@ -260,7 +260,17 @@ def test_an_endpoint_is_posted_a_description_and_decides(
         call()
 
 
-@pytest.mark.parametrize("answer", [(500, b""), (302, b""), (200, b"yes"), (200, b"[]"), (200, b'{"decision": 1}')])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (500, b""),
+        (302, b""),
+        (200, b'{"decision": "allow"}' + b" " * 70_000),
+        (200, b"yes"),
+        (200, b"[]"),
+        (200, b'{"decision": 1}'),
+    ],
+)
 def test_an_endpoint_that_does_not_answer_as_it_must_refuses(
     capture: Capture, policy: Any, endpoint: Any, answer: Any
 ) -> None:
@@ -289,6 +299,20 @@ def test_what_is_no_way_to_ask_is_told(capture: Capture, policy: Any) -> None:
 # --- at a terminal ---
 
 
+class Person:
+    """Types an answer when the question is shown."""
+
+    def __init__(self, screen: Any, keyboard: int, typed: str) -> None:
+        self._screen, self._keyboard, self._typed = screen, keyboard, typed
+
+    def write(self, text: str) -> int:
+        return self._screen.write(text)
+
+    def flush(self) -> None:
+        self._screen.flush()
+        os.write(self._keyboard, self._typed.encode())
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals of this system are others")
 @pytest.mark.parametrize(("typed", "allows"), [("y\n", True), ("no\n", False), ("", False)])
 def test_a_person_at_the_terminal_decides(
@@ -298,7 +322,8 @@ def test_a_person_at_the_terminal_decides(
     ours, theirs = os.openpty()
     with os.fdopen(theirs) as terminal:
         monkeypatch.setattr(sys, "stdin", terminal)
-        os.write(ours, typed.encode())
+        monkeypatch.setattr(sys, "stderr", Person(sys.stderr, ours, typed))
+        os.write(ours, b"y\n")  # what was typed before the question is no answer to it
         if allows:
             assert CALLS[0]() == "ran"
         else:

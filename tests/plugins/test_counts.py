@@ -321,7 +321,8 @@ def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next
     assert counts.admit(shares, tool=False, tokens=10) is None
     store.there = False
     counts.correct(shares, 200, 0.0, "m")
-    assert counts.admit(shares, tool=False, tokens=10) == "gone"
+    with pytest.raises(StoreError, match="gone"):
+        counts.admit(shares, tool=False, tokens=10)
     store.there = True
     assert counts.admit(shares, tool=False, tokens=10) == "this session has used 210 of the 100 tokens allowed"
 

@@ -16,7 +16,7 @@ import spanrelay
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, use
 from spanrelay._guard import losses
 from spanrelay.errors import MiddlewareError
-from spanrelay.plugins.policy import PolicyConfig
+from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.settings import Names
 from spanrelay.semconv import names
@@ -372,22 +372,17 @@ async def test_the_time_that_a_streamed_response_took_is_there(half: Half, instr
 
 
 def test_a_policy_of_files_counts_a_compaction(server: ModelServer, instrumented: Capture) -> None:
-    from spanrelay.plugins.policy.counts import Counts
+    from spanrelay.plugins.plugin import Context
     from spanrelay.plugins.policy.limits import Limits
-    from spanrelay.plugins.policy.meter import Meter
-    from spanrelay.plugins.policy.sessions import Sessions
 
-    used: list[Any] = []
-
-    class Context:
-        use = staticmethod(used.append)
-
-    Meter(PolicyConfig(process=Limits(max_calls=1)), Counts(lambda: 0.0), Sessions(), "limits").use(Context())  # type: ignore[arg-type] - all that it uses
+    context = Context(PolicyConfig(process=Limits(max_calls=1)), "policy")
+    PolicyPlugin().register(context)
     client = client_of(SYNC, server)
-    with use(used[0]), use(used[1]), spanrelay.scope("s"):
+    with spanrelay.scope("s"):
         client.responses.compact(model="gpt-5", input="hi")
         with pytest.raises(GuardrailRejected, match="1 of the 1 model calls"):
             client.responses.compact(model="gpt-5", input="hi")
+    context.close()
     client.close()
     assert len(server.requests) == 1
 

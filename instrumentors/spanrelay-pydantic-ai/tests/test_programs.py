@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.programs import Run
@@ -13,6 +14,7 @@ from tests.trajectory.program import accept
 from tests.trajectory.spans import story
 
 from spanrelay.trajectory.atif import violations
+from spanrelay_testkit.exchange import Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
 from .ways import weather_model
@@ -189,6 +191,42 @@ def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: 
     assert "GuardrailRejected: guardrail 'policy.tools' refused the call: tool 'get_weather' is denied" in ran.err
     assert "is denied by 'get_*'" in str(ran.trajectories)
     assert [request.body["temperature"] for request in server.requests] == [0.25]
+
+
+ANSWERED = """
+import asyncio
+import openai
+from pydantic_ai import Agent
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+import spanrelay
+
+spanrelay.activate()
+agent = Agent(OpenAIChatModel("gpt-5", provider=OpenAIProvider(openai_client=openai.AsyncOpenAI())))
+
+@agent.tool_plain(retries=3)
+def get_weather(city: str) -> str:
+    raise AssertionError("the tool has run")
+
+print(agent.run_sync("How is the weather?").output)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("delete_all", {}), ("get_weather", {"town": "Rome"}), ("get_weather", "no JSON")]
+)
+def test_what_the_framework_answers_in_place_of_a_refused_tool_is_no_result_of_it(
+    tmp_path: Path, name: str, arguments: Any
+) -> None:
+    (tmp_path / "spanrelay.toml").write_text('[plugins.policy]\ntools.deny = ["get_*", "delete_*"]\n')
+
+    def answer(request: Request) -> Any:
+        told = any(message["role"] == "tool" for message in request.body["messages"])
+        return reply("I see.") if told else reply(tool_calls=[tool_call(name, arguments, id="call_1")])
+
+    with ModelServer(answer) as odd:
+        ran = run_program(ANSWERED, tmp_path, odd)
+    assert (ran.code, ran.out.strip()) == (0, "I see."), ran.err
 
 
 def test_the_program_in_the_readme_runs(tmp_path: Path, server: ModelServer) -> None:

@@ -141,9 +141,7 @@ class StainlessAPI:
     def _asked(self, client: Any, options: Any) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
         method, url, data = options.method, options.url, options.json_data
-        if (method != "post" and not (isinstance(method, str) and method.lower() == "post")) or not isinstance(
-            url, str
-        ):
+        if not isinstance(url, str) or (method != "post" and not _is_asking(options)):
             return None
         wire, unreadable, names_model = data, None, False
         if not (type(data) is dict and options.extra_json is None and options.files is None and _is_told(data)):
@@ -215,6 +213,14 @@ class StainlessAPI:
         elif deployment is not None:
             call.url_model = lambda _: deployment
         call.distrust()
+
+
+def _is_asking(options: Any) -> bool:
+    """Whether a request may ask a model: a POST, and whatever else has a body."""
+    if isinstance(options.method, str) and options.method.lower() == "post":
+        return True
+    parts = ("json_data", "extra_json", "content", "files")
+    return any(getattr(options, part, None) is not None for part in parts)
 
 
 def _is_told(data: dict[str, Any]) -> bool:

@@ -306,6 +306,10 @@ class Call:
         other.context = otel_context.set_value(_CALL_KEY, other, self.context)
         return other
 
+    def shown(self) -> Call:
+        """Return a copy for policy on trial: what it does to it is lost, and what it counts is counted."""
+        return self.branch()
+
     def decode_answer(self, response: Response) -> Any:
         """Return the record of an answer to this call."""
         raise NotImplementedError  # pragma: no cover - as above

@@ -161,7 +161,7 @@ def _edit(call: Call, chain: Chain, frame: Frame) -> Flow:
 
 def _copy_of(call: Call) -> Call:
     """Return a copy for policy on trial, which says afterwards whether it was changed."""
-    shown = call.branch()
+    shown = call.shown()
     shown.judge()
     return shown
 

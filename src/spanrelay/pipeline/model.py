@@ -299,6 +299,15 @@ class ModelCall(Call):
         other._turn = list(self._turn) if self._turn is not None else None
         return other
 
+    def shown(self) -> ModelCall:
+        """Return a copy for policy on trial."""
+        if self._turn is not None and self._paid is None:
+            self._paid = []
+        other = self.branch()
+        # Not the copy is sent: a provider's call beneath finds what has been counted at this one.
+        other._paid = self._paid
+        return other
+
     def with_request(self, request: ModelRequest) -> ModelCall:
         """Return a branch that sends `request`."""
         other = self.branch()

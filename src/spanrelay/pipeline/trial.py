@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from spanrelay.pipeline.middleware import Middleware
 
 _calls: dict[str, int] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # the collector of garbage may end an abandoned stream while we count
 
 
 def _begin() -> None:
     """Know of nothing: what was judged before a fork is the parent's to tell."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _calls.update(refused=0, changed=0)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.answered import note_answered
 from spanrelay.pipeline.call import Response
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.function import ToolExecution
@@ -105,6 +106,21 @@ class Tools:
         return await arun(ToolRun(request, ToolBoundary(wrapped, validated, options), self._tracing))
 
 
+async def _validate(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """Validate a call; of a tool that is not there, or with arguments that do not fit, the framework says so itself.
+
+    That stands in the next request as the result of the call, and no tool has run for it.
+    """
+    validated = await wrapped(*args, **kwargs)
+    if not validated.args_valid:
+        note_answered(validated.call.tool_call_id)
+    return validated
+
+
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
-    """The one method that every execution of a tool goes through."""
-    return (Patch("pydantic_ai.tool_manager", "ToolManager._raw_execute", Tools(tracing).execute),)
+    """The one method that every execution of a tool goes through, and the one that every call of one does before."""
+    module = "pydantic_ai.tool_manager"
+    return (
+        Patch(module, "ToolManager._raw_execute", Tools(tracing).execute),
+        Patch(module, "ToolManager.validate_tool_call", _validate),
+    )

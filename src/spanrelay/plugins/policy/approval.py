@@ -9,9 +9,11 @@ import asyncio
 import contextvars
 import inspect
 import json
+import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, cast
@@ -22,12 +24,15 @@ from spanrelay import _json
 from spanrelay.pipeline.loops import leave, on_own_loop, running_trio
 from spanrelay.pipeline.middleware import Middleware, Mode, without
 from spanrelay.plugins.plugin import Context
-from spanrelay.plugins.policy.settings import Approval, OnRefusal, PolicyConfig
+from spanrelay.plugins.policy.limits import OnRefusal
+from spanrelay.plugins.policy.settings import Approval, PolicyConfig
 from spanrelay.records import JSON
 from spanrelay.registry import Handle
 from spanrelay.semconv import names
 
 Judges: TypeAlias = Callable[[Any], "str | None"]
+MAX_ANSWER = 65_536
+"""Bytes that an answer may have."""
 MARGIN_S = 5.0
 """What a guardrail waits for longer than the approver has, so that it is the approver's time that runs out."""
 
@@ -88,17 +93,22 @@ class Approvals:
         self, judge: Callable[[Any], str | None], guardrail: str, wanted: OnRefusal | None, mode: Mode | None
     ) -> Any:
         """Return `judge`, or what asks where it would refuse; nobody is asked about what is on trial."""
-        if (wanted or self._default) != "ask" or (mode or self._context.mode) == "observe":
+        if not self.asks(wanted, mode):
             return judge
 
         def ask(call: Any) -> Awaitable[str | None] | None:
             reason = judge(call)
-            return None if reason is None else self._decide(call, reason, f"{self._context.name}.{guardrail}")
+            return None if reason is None else self.decide(call, reason, guardrail)
 
         return ask
 
-    async def _decide(self, call: Any, reason: str, guardrail: str) -> str | None:
+    def asks(self, wanted: OnRefusal | None, mode: Mode | None) -> bool:
+        """Whether an approver decides, by what a table or a rule says, or else the plugin."""
+        return (wanted or self._default) == "ask" and (mode or self._context.mode) != "observe"
+
+    async def decide(self, call: Any, reason: str, guardrail: str) -> str | None:
         """Return None where somebody allows the call, else why it is refused."""
+        guardrail = f"{self._context.name}.{guardrail}"
         request = _request_of(call, reason, guardrail)
         entries = [entry for entry in self._context.entries if isinstance(entry, Middleware)]
         token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, without(entries)))
@@ -171,7 +181,10 @@ class Approvals:
         )
         try:
             with urllib.request.build_opener(Here).open(asked, timeout=self._config.timeout) as response:
-                return _json.loads(response.read())
+                data = response.read(MAX_ANSWER + 1)
+                if len(data) > MAX_ANSWER:
+                    raise _Denied(f"the approver's answer is longer than {MAX_ANSWER} bytes")
+                return _json.loads(data)
         except TimeoutError:
             raise _Late from None
         except urllib.error.HTTPError as error:
@@ -233,10 +246,21 @@ _terminal = threading.Lock()
 
 def _prompted(request: ApprovalRequest, timeout: float) -> bool:
     """Ask at the terminal; what a model chose is shown as ASCII, so that it moves no cursor."""
+    import termios  # only where there is a terminal: not on Windows
+
     shown = json.dumps(request.arguments)
-    with _terminal:
+    until = time.monotonic() + timeout
+    # One question at a time, and none for a call that has been refused while it waited for its turn.
+    if not _terminal.acquire(timeout=timeout):
+        raise _Late
+    try:
+        # What was typed before the question was seen answers another one.
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
         told = f"spanrelay: {request.kind} {request.name!a}: {request.reason!a}\n"
         print(f"{told}  given {shown}\n  allow this call? [y/N] ", end="", file=sys.stderr, flush=True)
-        if not select.select([sys.stdin], [], [], timeout)[0]:
+        if not select.select([sys.stdin], [], [], max(until - time.monotonic(), 0))[0]:
             raise _Late
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        # Not by the buffer of Python's: that holds what the application has not read yet.
+        return os.read(sys.stdin.fileno(), MAX_ANSWER).strip().lower() in (b"y", b"yes")
+    finally:
+        _terminal.release()

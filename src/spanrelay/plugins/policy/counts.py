@@ -34,33 +34,41 @@ class Counts:
 
     def after_fork(self) -> None:
         """Take a lock that nobody holds; what the parent owes, the parent pays."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._owed = []
 
     def refusal(self, shares: Sequence[Share], *, tool: bool) -> str | None:
-        """Return why a call is not allowed now, or None; nothing is counted."""
-        try:
-            return self._refusal(shares, self.store.read(_keys(shares)), tool)
-        except StoreError as error:
-            return str(error)
+        """Return why a call is not allowed now, or None; nothing is counted.
 
-    def admit(self, shares: Sequence[Share], *, tool: bool, tokens: int) -> str | None:
-        """Count a call that is about to be sent, with `tokens` as a first estimate; or return why it may not be."""
+        Raises:
+            StoreError: nobody can say.
+        """
+        return self._refusal(shares, self.store.read(_keys(shares)), tool)
+
+    def admit(self, shares: Sequence[Share], *, tool: bool, tokens: int, allowed: bool = False) -> str | None:
+        """Count a call that is about to be sent, with `tokens` as a first estimate; or return why it may not be.
+
+        Args:
+            shares: Whose counts.
+            tool: Whether a tool is called, and no model.
+            tokens: How many it may take.
+            allowed: Whether somebody has allowed the call, whatever the counts are.
+
+        Raises:
+            StoreError: it cannot be counted.
+        """
         reason: str | None = None
 
         def count(counts: list[Count]) -> bool:
             nonlocal reason
-            reason = self._refusal(shares, counts, tool)
+            reason = None if allowed else self._refusal(shares, counts, tool)
             if reason is None:
                 for each, (_, limits, _) in zip(counts, shares, strict=True):
                     each.add(tool, tokens, self._clock() if limits.max_calls_per_minute is not None else None)
             return reason is None
 
-        try:
-            self._pay()
-            self.store.update(_keys(shares), count)
-        except StoreError as error:
-            return str(error)
+        self._pay()
+        self.store.update(_keys(shares), count)
         return reason
 
     def correct(self, shares: Sequence[Share], tokens: int, cost_usd: float | None, model: str) -> None:

@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from spanrelay.pipeline.middleware import Mode
+
+OnRefusal: TypeAlias = Literal["refuse", "ask"]
+"""What becomes of what is refused: that, or an approver decides."""
+AMOUNTS = ("max_calls", "max_tool_calls", "max_calls_per_minute", "max_tokens", "max_cost_usd")
+"""The limits of a table, beside what becomes of what they refuse."""
 MINUTE = 60.0
 
 
@@ -18,6 +24,7 @@ class Limits:
     """How much one session, one user, or the process may use; None is without limit.
 
     `max_calls` and `max_calls_per_minute` are of models, `max_tool_calls` of tools. Each sending counts.
+    `mode`: `observe` puts them on trial, whatever the plugin is. `on_refusal`: `ask` lets an approver decide.
     """
 
     max_calls: int | None = None
@@ -25,10 +32,16 @@ class Limits:
     max_calls_per_minute: int | None = None
     max_tokens: int | None = None
     max_cost_usd: float | None = None
+    mode: Mode | None = None
+    on_refusal: OnRefusal | None = None
 
     def are_set(self) -> bool:
         """Whether there is any."""
-        return any(getattr(self, name) is not None for name in Limits.__slots__)
+        return any(getattr(self, name) is not None for name in AMOUNTS)
+
+    def limit_models(self) -> bool:
+        """Whether any is of models."""
+        return any(getattr(self, name) is not None for name in AMOUNTS if name != "max_tool_calls")
 
     def need_usage(self) -> bool:
         """Whether answers must be read to count."""
@@ -72,6 +85,9 @@ class Count:
         return f"{whose} has cost {self.cost_usd:.4g} of the {allowed:.4g} US dollars allowed"
 
     def _calls_within_a_minute(self, now: float) -> int:
+        if self.times and self.times[-1] - now > MINUTE:
+            # The clock was put back: what seems to be to come would count until then.
+            self.times = deque(min(time, now) for time in self.times)
         while self.times and now - self.times[0] >= MINUTE:
             self.times.popleft()
         return len(self.times)

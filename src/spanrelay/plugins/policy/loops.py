@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Generator, Hashable, Iterator, Mapping
 from itertools import islice
@@ -19,6 +20,7 @@ from spanrelay.pipeline.answered import is_answered
 from spanrelay.pipeline.middleware import Mode, execution_intercept, request_intercept
 from spanrelay.pipeline.model import offers_within
 from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.history import WireHistory
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import OUTERMOST, OUTSIDE_COUNTS
@@ -28,6 +30,8 @@ from spanrelay.records import ModelResponse, ToolCallResponse
 from spanrelay.scopes import mark_span
 from spanrelay.semconv.names import REFUSED_TOOL_CALL
 
+UNSEEN = "unseen_tools"
+"""What judges the results that requests bring, as a refusal names it."""
 MAX_KNOWN = 4096
 """Calls that are remembered, of each sort."""
 MAX_TURNS = 64
@@ -48,17 +52,22 @@ class Calls:
     def __init__(self) -> None:
         self.refused: OrderedDict[str, str] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._executions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.after_fork()
         renewed.add(self)
 
     def after_fork(self) -> None:
         """Take a lock that nobody holds."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def see(self, call_id: str | None, name: str) -> None:
-        """Remember an execution that policy is about to judge."""
-        key: Hashable = call_id or ("a call of", name)
+    def see(self, call: Any) -> None:
+        """Remember an execution that policy is about to judge; that of several files sees each once."""
+        tool = call.record.tool
+        key: Hashable = tool.call_id or ("a call of", tool.name)
         with self._lock:
+            if call.root in self._executions:
+                return
+            self._executions.add(call.root)
             _remember(self._seen, key, self._seen.get(key, 0) + 1)
 
     def ask(self, call_id: str, name: str) -> None:
@@ -66,12 +75,17 @@ class Calls:
         with self._lock:
             _remember(self.refused, call_id, name)
 
+    def allow(self, part: ToolCallResponse) -> None:
+        """Remember that somebody has let a result pass, so that it does whenever it is sent again."""
+        with self._lock:
+            _remember(self._seen, _result_key(part), 1)
+
     def is_seen(self, part: ToolCallResponse, name: str) -> bool:
         """Whether policy has judged the execution that a result came of, which then is what became of a refusal."""
         if part.id in self._seen:
             return True
         # An execution that named no call: it stands for one result, whenever that is sent again.
-        mine, any_of_it = ("the result", part.id or hash(_json.dumps(part.content))), ("a call of", name)
+        mine, any_of_it = _result_key(part), ("a call of", name)
         with self._lock:
             if mine in self._seen:
                 return True
@@ -85,25 +99,33 @@ class Calls:
 class Loops:
     """Judges the results that requests bring, and marks the calls that answers ask for."""
 
-    def __init__(self, judge: Judge, config: Tools, calls: Calls, name: str) -> None:
-        self._judge, self._unseen, self._calls, self._name = judge, config.unseen, calls, f"{name}.unseen_tools"
+    def __init__(self, judge: Judge, config: Tools, calls: Calls, approvals: Approvals) -> None:
+        self._judge, self._unseen, self._calls, self._approvals = judge, config.unseen, calls, approvals
         self._mode: Mode | None = config.mode
+        self._asks = approvals.asks(config.on_refusal, config.mode)
         self._warned: set[str] = set()
 
     def use(self, context: Context) -> None:
         """Register what sees executions before anything may refuse them, and what judges requests."""
         sees = request_intercept(name="seen_tools", kinds=["tool"], priority=OUTERMOST, mode=self._mode)
-        sends = execution_intercept(name="unseen_tools", kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode)
+        sends = execution_intercept(
+            name=UNSEEN, kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode, timeout=self._approvals.patience
+        )
+        self._name = f"{context.name}.{UNSEEN}"
         context.use(sees(self._see))
         context.use(sends(self._send))
 
     def _see(self, call: Any) -> None:
-        self._calls.see(call.record.tool.call_id, call.record.tool.name)
+        self._calls.see(call)
 
     def _send(self, call: Any) -> Generator[Any, Any, None]:
         wire = call.outgoing()
         for part, name in _new_results(WireHistory(wire, call.codec), self._calls.refused):
             reason = self._reason(part, name)
+            if reason is not None and self._asks and self._unseen == "refuse":
+                reason = yield self._approvals.decide(call, reason, UNSEEN)
+                if reason is None:
+                    self._calls.allow(part)
             if reason is not None:
                 self._tell(reason, name)
         response = yield call
@@ -137,6 +159,10 @@ class Loops:
                     self._calls.ask(asked.id, asked.name)
                 told = {"tool_name": asked.name, "call_id": asked.id or "", "reason": refusal}
                 mark_span(call.span, call.scope, REFUSED_TOOL_CALL, told)
+
+
+def _result_key(part: ToolCallResponse) -> Hashable:
+    return "the result", part.id or hash(_json.dumps(part.content))
 
 
 def _remember(table: OrderedDict[Any, Any], key: Hashable, value: Any) -> None:

@@ -11,7 +11,7 @@ from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.loops import Calls
-from spanrelay.plugins.policy.meter import Meter
+from spanrelay.plugins.policy.meter import use_limits
 from spanrelay.plugins.policy.names import MODELS, Judge
 from spanrelay.plugins.policy.parameters import use_parameters
 from spanrelay.plugins.policy.rules import doubts_about_rules
@@ -62,7 +62,7 @@ class PolicyPlugin:
         if any(limits.are_set() for limits in config.limits()):
             sessions = self._sessions.setdefault(context.file, Sessions())
             counts = self._counts_for(context)
-            Meter(config, counts, sessions, f"{context.name}.limits").use(context)
+            use_limits(context, config, counts, sessions, approvals)
             context.on_close(counts.store.close)
 
     def _counts_for(self, context: Context) -> Counts:

@@ -6,6 +6,7 @@ The server compares and sets in one step, so that a change which somebody else w
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +14,12 @@ from urllib.parse import urlsplit
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.policy.limits import Count
-from spanrelay.plugins.policy.stores import StoreError, renewed
+from spanrelay.plugins.policy.stores import StoreError, renewed, turn
 
 PATIENCE_S = 2.0
 """Seconds that one question to the server may take."""
-MAX_TRIES = 1000
-"""How often a change is made again; each time somebody else has made one."""
+WITHIN_S = 10.0
+"""Seconds within which a change is made again; each time somebody else has made one."""
 _COMPARE_AND_SET = """
 local count = #KEYS
 for i = 1, count do
@@ -60,7 +61,7 @@ class RedisStore:
 
     def after_fork(self) -> None:
         """Take a lock that nobody holds."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def close(self) -> None:
         """Close the connections; they are opened again if they are needed."""
@@ -76,8 +77,9 @@ class RedisStore:
     def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> None:
         """Let `change` change the counts of `keys`, again if somebody else has changed them meanwhile."""
         try:
-            with self._lock:  # threads of one process need not race each other
-                for _ in range(MAX_TRIES):
+            with turn(self._lock, PATIENCE_S):  # threads of one process need not race each other
+                deadline = time.monotonic() + WITHIN_S
+                while time.monotonic() < deadline:
                     if self._is_changed(keys, change):
                         return
         except (*self._errors, ValueError, TypeError, KeyError) as error:

@@ -5,6 +5,7 @@ What a rule cannot judge it refuses: arguments that nobody can read, and values 
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -75,9 +76,17 @@ def _read(arguments: Any) -> Any:
     if not isinstance(arguments, str):
         return arguments
     try:
-        return _json.loads(arguments.encode())
-    except ValueError:
+        value = _json.loads(arguments.encode())
+        json.loads(arguments, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError):
         return arguments
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse a member that is there twice: of its values a tool may take the other one."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a member is there twice")
 
 
 def _value_at(value: Any, tokens: tuple[str, ...]) -> Any:
@@ -190,11 +199,26 @@ def doubts_about_rules(rules: list[Rule]) -> list[Diagnostic]:
         if rule.argument and not rule.comparisons():
             remedy = "write one of eq, ne, lt, le, gt, ge, in and matches, or remove argument"
             found.append(Diagnostic("names an argument and compares it with nothing", remedy, key))
+        for name, wanted in rule.comparisons().items():
+            if wanted == [] and name == "in":
+                found.append(Diagnostic("is empty, so nothing is among it", "write values", f"{key}.in"))
+            if not _is_json(wanted):
+                remedy = "write a text, a number, true or false, or a list or table of such"
+                found.append(Diagnostic("is a value that no argument can have", remedy, f"{key}.{name}"))
         for name in ORDERED:
             wanted = getattr(rule, name)
             if wanted is not None and not isinstance(wanted, str) and not _is_number(wanted):
                 found.append(Diagnostic("has no order", "write a number or a text", f"{key}.{name}"))
     return found
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON has a form for `value`, as it has not for TOML's dates and for what is no number."""
+    if isinstance(value, Mapping):
+        return all(map(_is_json, cast("Mapping[str, Any]", value).values()))
+    if isinstance(value, list):
+        return all(map(_is_json, cast("list[Any]", value)))
+    return isinstance(value, (str, bool)) or (_is_number(value) and math.isfinite(value))
 
 
 def _error(key: str, make: Callable[[], Any]) -> list[Diagnostic]:

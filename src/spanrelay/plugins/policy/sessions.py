@@ -37,7 +37,7 @@ class Sessions:
     def after_fork(self) -> None:
         """Take a lock that nobody holds, and be no more taken for the parent."""
         self._process = uuid4().hex
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def use(self, context: Context) -> None:
         """Register what learns from answers, around everything that may change them."""

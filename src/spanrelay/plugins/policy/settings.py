@@ -6,17 +6,15 @@ Nothing here judges a call.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from spanrelay.pipeline.middleware import Mode
 from spanrelay.plugins.plugin import Diagnostic, Secret
-from spanrelay.plugins.policy.limits import Limits
+from spanrelay.plugins.policy.limits import AMOUNTS, Limits, OnRefusal
 from spanrelay.plugins.policy.stores import Storage, doubts_about_storage
 from spanrelay.records import JSON, Usage
-
-OnRefusal: TypeAlias = Literal["refuse", "ask"]
-"""What becomes of what is refused: that, or an approver decides."""
 
 
 @dataclass(slots=True)
@@ -158,7 +156,7 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
     found = [*doubts_about_storage(config.counts)]
     for limits, key in zip(config.limits(), ("session", "user", "process"), strict=True):
-        found += _bad_amounts(limits, key)
+        found += _bad_amounts(limits, AMOUNTS, key)
     found += _bad_approval(config.approval) if config.approval is not None else []
     for names, key in ((config.tools, "tools"), (config.models, "models")):
         for list_name in ("allow", "deny"):
@@ -168,7 +166,7 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
         if not parameters.told():
             found.append(Diagnostic("sets nothing", "write one, such as temperature", f'parameters."{pattern}"'))
     for pattern, price in config.prices.items():
-        found += _bad_amounts(price, f'prices."{pattern}"')
+        found += _bad_amounts(price, [each.name for each in fields(price)], f'prices."{pattern}"')
     if config.counts.shared and not any(limits.are_set() for limits in config.limits()):
         remedy = "write a limit such as session.max_calls, or remove the table"
         found.append(Diagnostic("keeps counts, and nothing is limited", remedy, "counts", "warning"))
@@ -196,10 +194,10 @@ def _says_anything(config: PolicyConfig) -> bool:
     return lists or others or any(limits.are_set() for limits in config.limits())
 
 
-def _bad_amounts(amounts: Any, key: str) -> list[Diagnostic]:
+def _bad_amounts(amounts: Any, names: Iterable[str], key: str) -> list[Diagnostic]:
     return [
-        Diagnostic("is not a number of at least 0", "write one, or remove the key", f"{key}.{each.name}")
-        for each in fields(amounts)
-        for amount in [getattr(amounts, each.name)]
+        Diagnostic("is not a number of at least 0", "write one, or remove the key", f"{key}.{name}")
+        for name in names
+        for amount in [getattr(amounts, name)]
         if amount is not None and not (math.isfinite(amount) and amount >= 0)
     ]

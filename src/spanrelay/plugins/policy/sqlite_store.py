@@ -16,7 +16,7 @@ from pathlib import Path
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.policy.limits import Count
-from spanrelay.plugins.policy.stores import StoreError, renewed
+from spanrelay.plugins.policy.stores import StoreError, renewed, turn
 
 PATIENCE_S = 5.0
 """Seconds that a change waits for the changes of others."""
@@ -43,7 +43,7 @@ class SqliteStore:
         self._path, self._name, self._keep_s, self._clock = path, name, keep_s, clock
         self._db: sqlite3.Connection | None = None
         self._swept = 0.0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         renewed.add(self)
         try:
             self._change([], lambda _: False)
@@ -57,7 +57,7 @@ class SqliteStore:
         if self._db is not None:
             _of_parents.append(self._db)
         self._db = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def close(self) -> None:
         """Close the connection; it is opened again if it is needed."""
@@ -69,7 +69,7 @@ class SqliteStore:
     def read(self, keys: Sequence[str]) -> list[Count]:
         """Return the counts of `keys`."""
         try:
-            with self._lock:
+            with turn(self._lock, PATIENCE_S):
                 return [self._count(self._opened(), key) for key in keys]
         except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
             raise self._failure(error) from error
@@ -82,7 +82,7 @@ class SqliteStore:
             raise self._failure(error) from error
 
     def _change(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> None:
-        with self._lock:
+        with turn(self._lock, PATIENCE_S):
             db = self._opened()
             db.execute("BEGIN IMMEDIATE")
             try:

@@ -11,10 +11,11 @@ import re
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from spanrelay.plugins.plugin import Diagnostic, Secret
 from spanrelay.plugins.policy.limits import Count
@@ -26,6 +27,24 @@ _REDIS = re.compile(r"(redis|rediss|unix)://.")
 
 class StoreError(Exception):
     """Counts cannot be read or written; its text names the store, without what may be secret."""
+
+
+@contextmanager
+def turn(lock: Any, seconds: float) -> Generator[None]:
+    """Hold `lock`, which threads of one process take one after another.
+
+    It is a lock that its thread may take again: the collector of garbage may end an abandoned stream, whose tokens
+    are then counted, within whatever is done with a store.
+
+    Raises:
+        TimeoutError: others have had it for longer than `seconds`.
+    """
+    if not lock.acquire(timeout=seconds):
+        raise TimeoutError("other calls of this process wait for them too")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Store(Protocol):
@@ -120,7 +139,7 @@ class MemoryStore:
 
     def after_fork(self) -> None:
         """Take a lock that nobody holds."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def read(self, keys: Sequence[str]) -> list[Count]:
         """Return the counts of `keys`."""

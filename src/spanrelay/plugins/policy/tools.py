@@ -14,17 +14,18 @@ from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail, request_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
+from spanrelay.plugins.policy.limits import OnRefusal
 from spanrelay.plugins.policy.loops import Calls, Loops
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.rules import ArgumentRule, refusal_by
-from spanrelay.plugins.policy.settings import OnRefusal, Tools
+from spanrelay.plugins.policy.settings import Tools
 
 
 def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approvals, calls: Calls) -> None:
     """Judge tools where they are executed, and where a request offers them."""
     if config.unseen != "pass":
-        Loops(judge, config, calls, context.name).use(context)
+        Loops(judge, config, calls, approvals).use(context)
     answers, patience = config.refused == "answer", approvals.patience
     executed = guardrail(name="tools", kinds=["tool"], answers=answers, mode=config.mode, timeout=patience)
     asks = approvals.around(lambda call: judge.refusal(call.request.name), "tools", config.on_refusal, config.mode)
