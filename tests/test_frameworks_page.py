@@ -58,7 +58,9 @@ HEAD = """\
 `opentelemetry-instrument python app.py` switches on every package below that is installed, and nothing in the program
 changes. A model call is recorded once, with what the package of the SDK beneath the framework saw of it where that is
 installed too (`spanrelay-openai`). Each package's README says what it records, and how a program switches it on itself.
-`spanrelay.activate()` alone switches none of them on, unless a [`spanrelay.toml`](plugins.md) puts policy in force.
+`spanrelay.activate()` in the program does too, before or after the SDK is imported; `activate(instrument=["openai"])`
+switches on those alone, `instrument=False` none, and `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out what it names.
+Where a [`spanrelay.toml`](plugins.md) puts policy in force, all are on.
 
 | Framework | Packages |
 |---|---|
