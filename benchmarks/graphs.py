@@ -43,7 +43,7 @@ def recording(
     settings = spanrelay.Settings(
         trajectories="off", trajectory_directory="never-written", content="spans", metrics=False, quiet=True
     )
-    runtime = spanrelay.activate(settings, tracer_provider=provider)
+    runtime = spanrelay.activate(settings, tracer_provider=provider, instrument=False)
     assert runtime is not None
     try:
         with instrumented(provider, *kinds) as switch:

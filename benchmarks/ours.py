@@ -35,7 +35,7 @@ def recording(provider: TracerProvider, trajectories: str | None = None) -> Gene
         metrics=False,
         quiet=True,
     )
-    runtime = spanrelay.activate(settings, tracer_provider=provider)
+    runtime = spanrelay.activate(settings, tracer_provider=provider, instrument=False)
     assert runtime is not None
     instrumentor = OpenAIInstrumentor()
     patched = Patched(lambda: instrumentor.instrument(tracer_provider=provider))

@@ -42,7 +42,7 @@ def theirs():
     LangChainInstrumentor().instrument()
 
 if sys.argv[1] != "launched":
-    spanrelay.activate()
+    spanrelay.activate(instrument=False)
     for instrument in (ours, theirs) if sys.argv[1] == "ours first" else (theirs, ours):
         instrument()
 

@@ -104,6 +104,8 @@ _HOSTS = {
     "api.fireworks.ai": "fireworks",
     "api.groq.com": "groq",
     "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.moonshot.cn": "moonshot_ai",
     "api.openai.com": "openai",
     "api.perplexity.ai": "perplexity",
     "api.together.ai": "together",
@@ -116,6 +118,7 @@ _HOSTS = {
 """By host: `gen_ai.provider.name`."""
 
 _DOMAINS = {
+    ".cognitiveservices.azure.com": "azure.ai.openai",
     ".openai.azure.com": "azure.ai.openai",
     ".services.ai.azure.com": "azure.ai.inference",
     "aiplatform.googleapis.com": "gcp.vertex_ai",

@@ -333,3 +333,12 @@ class SpanRecord:
     answered_by: str | None = None
     would_refuse: tuple[str, ...] = ()
     would_change: tuple[str, ...] = ()
+
+    @property
+    def kept_conversation(self) -> str | None:
+        """The id of the conversation that the provider keeps, by the request or else by the answer."""
+        for side in (self.request, self.response):
+            kept = side.parameters.get("conversation_id") if side is not None else None
+            if isinstance(kept, str) and kept:
+                return kept
+        return None

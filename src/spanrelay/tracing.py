@@ -392,8 +392,11 @@ def default_tracing() -> Tracing:
 def complete(recorded: Recorded) -> SpanRecord:
     """Read the kept payload into the record, price the answer, and return the record."""
     recorded.complete()
-    price(recorded.record)
-    return recorded.record
+    record = recorded.record
+    if record.session_id is None:
+        record.session_id = record.kept_conversation  # before sanitizers see it
+    price(record)
+    return record
 
 
 def price(record: SpanRecord) -> None:

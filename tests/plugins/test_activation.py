@@ -72,6 +72,10 @@ class NoModel(Base):
     config_model = dict
 
 
+class WithoutModel:
+    name = "without_model"
+
+
 class Empty:
     name = "empty"
     config_model = Config
@@ -87,6 +91,7 @@ first = words:First
 second = words:Second
 misnamed = words:Misnamed
 no_model = words:NoModel
+without_model = words:WithoutModel
 empty = words:Empty
 gone = words:Gone
 twice = words:First
@@ -207,6 +212,7 @@ def test_everything_wrong_in_all_files_is_told_and_nothing_is_in_force(events: l
     [
         ("misnamed", "is no plugin: its name is 'other', its entry point's is 'misnamed'; see 'words:Misnamed'"),
         ("no_model", "is no plugin: its config_model is not a dataclass"),
+        ("without_model", "is no plugin: its config_model is not a dataclass"),
         ("empty", "is no plugin: it has no validate and no register"),
         ("gone", "cannot be loaded: AttributeError: module 'words' has no attribute 'Gone'; see 'words:Gone'"),
         ("never", "cannot be loaded: ModuleNotFoundError: No module named 'never'"),

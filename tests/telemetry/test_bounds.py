@@ -44,7 +44,8 @@ class Slow:
 
     def idle(self) -> None: ...
 
-    def flush(self, timeout: float, /) -> None: ...
+    def flush(self, timeout: float, /) -> bool:
+        return True
 
     def shutdown(self) -> None: ...
 
@@ -165,3 +166,25 @@ def test_a_slow_subscriber_loses_the_oldest_beyond_a_number_of_bytes() -> None:
     go.set()
     assert box.flush(60)
     assert box._bytes == 0
+
+
+class Unwritten(Slow):
+    def flush(self, timeout: float, /) -> bool:
+        return False
+
+
+class Broken(Slow):
+    def flush(self, timeout: float, /) -> bool:
+        raise OSError("no disk")
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize(("make", "written"), [(Slow, True), (Unwritten, False), (Broken, False)])
+def test_a_flush_says_whether_the_sink_has_written_everything(make: type[Slow], written: bool) -> None:
+    sink = make()
+    sink.go.set()
+    worker, relay, _ = recorded(sink, 1)
+    assert worker.flush(60) is written
+    assert relay.force_flush() is written
+    relay.shutdown()
+    losses.take()

@@ -489,7 +489,8 @@ class Kept:
 
     def idle(self) -> None: ...
 
-    def flush(self, timeout: float, /) -> None: ...
+    def flush(self, timeout: float, /) -> bool:
+        return True
 
     def shutdown(self) -> None: ...
 

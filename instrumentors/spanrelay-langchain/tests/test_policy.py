@@ -20,11 +20,9 @@ from pydantic import SecretStr
 
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
 from spanrelay.errors import MiddlewareError
-from spanrelay.plugins.policy import PolicyConfig
-from spanrelay.plugins.policy.counts import Counts
+from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
 from spanrelay.plugins.policy.limits import Limits
-from spanrelay.plugins.policy.meter import Meter
-from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.records import Message, ModelResponse, Text, ToolCall, ToolDefinition
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langchain.clients import leaves_policy_to_client
@@ -464,7 +462,7 @@ def test_a_model_of_the_applications_that_keeps_its_word_is_judged_once(
 
 @pytest.mark.parametrize("models", [["secret-1"], ["ok"], ["ok", "secret-1"], ["secret-1", "ok", "ok"]])
 def test_each_sending_beneath_a_model_counts_once(
-    models: list[str], instrumented: Capture, server: ModelServer, policy: Any
+    models: list[str], instrumented: Capture, server: ModelServer
 ) -> None:
     class Several(Fake):
         model: str = "ok"
@@ -474,19 +472,10 @@ def test_each_sending_beneath_a_model_counts_once(
                 client.chat.completions.create(model=model, messages=[{"role": "user", "content": QUESTION}])
             return super()._generate(messages, stop, run_manager, **kwargs)
 
-    counts, used = Counts(lambda: 0.0), []
-    Meter(PolicyConfig(process=Limits(max_calls=len(models))), counts, Sessions(), "limits").use(Recorder(used))  # type: ignore[arg-type] - `use` is all it needs
-    for entry in used:
-        policy(entry)
-    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
+    context = Context(PolicyConfig(process=Limits(max_calls=len(models))), "policy")
+    PolicyPlugin().register(context)
+    with contextlib.closing(context), openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
         Several().invoke(QUESTION)
         assert len(server.requests) == len(models)
         with pytest.raises(GuardrailRejected, match=f"{len(models)} of the {len(models)} model calls"):
             Several().invoke(QUESTION)
-
-
-class Recorder:
-    """The context of a plugin, which keeps what is registered."""
-
-    def __init__(self, used: list[Any]) -> None:
-        self.use = used.append

@@ -65,7 +65,8 @@ def _fault(plugin: Any, name: str) -> str | None:
     own = getattr(plugin, "name", None)
     if own != name:
         return f"its name is {own!r}, its entry point's is {name!r}"
-    if not (isinstance(plugin.config_model, type) and is_dataclass(plugin.config_model)):
+    model = getattr(plugin, "config_model", None)
+    if not (isinstance(model, type) and is_dataclass(model)):
         return "its config_model is not a dataclass"
     lacking = [method for method in ("validate", "register") if not callable(getattr(plugin, method, None))]
     return f"it has no {' and no '.join(lacking)}" if lacking else None

@@ -98,10 +98,12 @@ def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeVa
     """Return what is known when the span ends.
 
     Args:
-        record: The span's record; its `start_attributes` are not repeated.
+        record: The span's record; its `start_attributes` are repeated only where the end knows better.
         content: Whether to write messages, instructions, definitions, arguments, results and scope values.
     """
     attributes: dict[str, AttributeValue] = {}
+    if record.session_id is not None and record.session_id == record.kept_conversation:  # known only now
+        attributes[names.CONVERSATION_ID] = record.session_id
     if record.request is not None:
         _write_request(record.request, attributes, content)
     if record.response is not None:

@@ -108,6 +108,8 @@ def _model_name(kind: Kind | None) -> str:
 def write_end_scalars(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
     """Write the scalars known at span end that OpenTelemetry has other names for."""
     response = record.response
+    if record.session_id is not None and record.session_id == record.kept_conversation:  # known only now
+        attributes[names.OI_SESSION] = record.session_id
     if response is not None:
         if response.model is not None:
             attributes[_model_name(record.kind)] = response.model

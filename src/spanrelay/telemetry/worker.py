@@ -48,8 +48,8 @@ class Sink(Protocol):
         """Nothing has come for a while."""
         ...
 
-    def flush(self, timeout: float, /) -> object:
-        """Write everything out, within `timeout` seconds."""
+    def flush(self, timeout: float, /) -> bool:
+        """Write everything out, within `timeout` seconds; False where not everything is written."""
         ...
 
     def shutdown(self) -> None:
@@ -172,7 +172,7 @@ class Worker:
         elif isinstance(item, threading.Event):
             item.set()
         elif isinstance(item, _Flush):
-            self._feed("flushing trajectories", lambda sink: sink.flush(item.timeout))
+            self._feed("flushing trajectories", item)
             item.done.set()
         elif isinstance(item, _Unrecorded):
             with guarded("reading a call that is not sampled"):
@@ -199,12 +199,12 @@ class Worker:
                 feed(self._sink)
 
     def flush(self, timeout: float) -> bool:
-        """Handle everything queued so far and write it out; False when that takes over `timeout` seconds."""
+        """Handle everything queued so far and write it out; False where that failed or takes over `timeout` seconds."""
         if self._thread is None:
             return True
         flush = _Flush(timeout)
         self._queue.put((flush, 0))
-        return flush.done.wait(timeout)
+        return flush.done.wait(timeout) and flush.written
 
     def close(self) -> None:
         """Take nothing more, and end once everything that waits is written. Does not wait."""
@@ -258,11 +258,16 @@ class _Unrecorded:
 
 
 class _Flush:
-    """Asks for everything before it to be written; `done` is set when it has been."""
+    """Asks for everything before it to be written; `done` is set when that was tried, `written` says whether it is."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.done = threading.Event()
+        self.written = True
+
+    def __call__(self, sink: Sink) -> None:
+        self.written = False  # unless the sink comes to say so
+        self.written = sink.flush(self.timeout)
 
 
 def _started(span: Span | Started) -> SpanRecord:
