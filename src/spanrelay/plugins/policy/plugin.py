@@ -17,7 +17,7 @@ from spanrelay.plugins.policy.parameters import use_parameters
 from spanrelay.plugins.policy.rules import doubts_about_rules
 from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.plugins.policy.settings import PolicyConfig, doubts_about
-from spanrelay.plugins.policy.stores import Storage, open_store
+from spanrelay.plugins.policy.storage import Storage, open_store
 from spanrelay.plugins.policy.tools import use_rules, use_tools
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from spanrelay.pipeline.middleware import Mode
 from spanrelay.plugins.plugin import Diagnostic, Secret
 from spanrelay.plugins.policy.limits import AMOUNTS, Limits, OnRefusal
-from spanrelay.plugins.policy.stores import Storage, doubts_about_storage
+from spanrelay.plugins.policy.storage import Storage, doubts_about_storage
 from spanrelay.records import JSON, Usage
 
 
