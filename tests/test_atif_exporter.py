@@ -87,3 +87,17 @@ def test_a_plain_pipeline_masks_keys_in_whatever_shape_they_come(tmp_path: Path)
     (document,) = documents(tmp_path)
     assert document["steps"][0]["tool_calls"][0]["arguments"]["list"] == ["one", "two\n[masked key]"]
     assert KEY not in json.dumps(document)
+
+
+def test_a_global_pipeline_is_written_beside_a_provider_that_activate_was_given(tmp_path: Path) -> None:
+    program = f"""
+from opentelemetry.sdk.trace import TracerProvider
+import spanrelay
+spanrelay.activate(tracer_provider=TracerProvider(), instrument=False)
+{PLAIN_PIPELINE}
+"""
+    place = tmp_path / "own"
+    settings = {"OTEL_TRACES_EXPORTER": "atif", "SPANRELAY_TRAJECTORY_DIR": str(place)}
+    ran = run(program, tmp_path, launched=False, **settings)
+    assert ran.code == 0, ran.err
+    assert said(place) == [["hello", "You said: hello"]]

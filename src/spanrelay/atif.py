@@ -8,19 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from spanrelay import config
 from spanrelay.telemetry.masking import mask_bytes
-from spanrelay.tracing import default_tracing
+from spanrelay.tracing import is_adopted
 from spanrelay.trajectory.exporter import AtifSpanExporter
 
 
 class AtifExporter(AtifSpanExporter):
     """Entry point `atif` of `OTEL_TRACES_EXPORTER`; see the `SPANRELAY_TRAJECTORY_*` settings.
 
-    Keys are masked in all that is written. Where recording has been activated, by a distro or in code, the process
+    Keys are masked in all that is written. Where the global provider is recorded, by a distro or in code, the process
     itself writes trajectories as the settings say, and this exporter none.
 
     Args:
@@ -35,6 +36,6 @@ class AtifExporter(AtifSpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take in a batch of ended spans, in any order."""
-        if self._off or default_tracing().adopted:
+        if self._off or is_adopted(trace.get_tracer_provider()):
             return SpanExportResult.SUCCESS
         return super().export(spans)

@@ -255,6 +255,11 @@ def abandon(provider: TracerProvider) -> None:
     _adopted.pop(id(provider), None)
 
 
+def is_adopted(provider: TracerProvider) -> bool:
+    """Whether a span processor of ours sees the spans of `provider` first."""
+    return id(provider) in _adopted
+
+
 _named: list[SDKProvider] = []
 _tracings: WeakSet[Tracing] = WeakSet()
 
@@ -335,7 +340,7 @@ class Tracing:
     @property
     def adopted(self) -> bool:
         """Whether a span processor of ours will see the spans of this tracer first."""
-        return id(self._provider or named_provider() or trace.get_tracer_provider()) in _adopted
+        return is_adopted(self._provider or named_provider() or trace.get_tracer_provider())
 
     def open(self, record: SpanRecord, context: Context, time: int | None = None) -> Span:
         """Start the span of `record` under `context`; `time` is in nanoseconds since the epoch."""
