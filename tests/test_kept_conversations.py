@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.programs import run
 
 from spanrelay.providers import provider_of_host
+from spanrelay_testkit.exchange import Raw, Request, raw
 from spanrelay_testkit.model_server import ModelServer
 
 PROGRAM = """
@@ -46,6 +48,20 @@ def test_calls_of_a_kept_conversation_have_its_id_and_are_one_document(
     (document,) = ran.trajectories
     assert document["session_id"] == "conv_1"
     assert [step["source"] for step in document["steps"]] == ["user", "agent"] * 2
+
+
+def test_a_conversation_that_only_the_answer_names_is_known_too(tmp_path: Path) -> None:
+    def answer(request: Request) -> Raw:
+        text = {"type": "output_text", "text": "hello", "annotations": []}
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+        body = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m1", "status": "completed"}
+        return raw(json.dumps({**body, "output": [message], "conversation": {"id": "conv_9"}}).encode())
+
+    with ModelServer(script=answer) as server:
+        ran = run(PROGRAM.replace("{given}", ""), tmp_path, server, launched=False, SPANRELAY_QUIET="true")
+    assert (ran.err, ran.out) == ("", "['conv_9', 'conv_9']\n")
+    (document,) = ran.trajectories
+    assert document["session_id"] == "conv_9"
 
 
 def test_the_answer_before_is_no_conversation(tmp_path: Path, server: ModelServer) -> None:
