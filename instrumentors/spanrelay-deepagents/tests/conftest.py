@@ -1,25 +1,11 @@
-"""Fixtures of the testkit, and Deep Agents with all that they are made of instrumented."""
+"""Deep Agents with all that they are made of instrumented."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
 
-from spanrelay_testkit.capture import (
-    Capture,
-    capture,
-    nobody_is_trusted,
-    only_what_tests_make_is_collected,
-    swallowing_fails_the_test,
-)
-
-__all__ = [
-    "capture",
-    "instrumented",
-    "nobody_is_trusted",
-    "only_what_tests_make_is_collected",
-    "swallowing_fails_the_test",
-]
+from spanrelay_testkit.capture import Capture
 
 # It has an environment of its own: see test_environment.py.
 collect_ignore_glob = [] if find_spec("deepagents") else ["test_[!e]*.py"]

@@ -1,4 +1,4 @@
-"""Fixtures of the testkit, and LangChain over OpenAI with both instrumentors at work."""
+"""LangChain over OpenAI with both instrumentors at work."""
 
 from __future__ import annotations
 
@@ -9,24 +9,9 @@ from opentelemetry.context import get_current
 
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
-from spanrelay_testkit.capture import (
-    Capture,
-    capture,
-    nobody_is_trusted,
-    only_what_tests_make_is_collected,
-    swallowing_fails_the_test,
-)
+from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Usage, reply
 from spanrelay_testkit.model_server import ModelServer
-
-__all__ = [
-    "capture",
-    "instrumented",
-    "nobody_is_trusted",
-    "only_what_tests_make_is_collected",
-    "server",
-    "swallowing_fails_the_test",
-]
 
 
 @pytest.fixture

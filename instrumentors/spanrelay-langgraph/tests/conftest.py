@@ -1,25 +1,11 @@
-"""Fixtures of the testkit, and LangGraph with the instrumentor at work."""
+"""LangGraph with the instrumentor at work."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from spanrelay_langgraph import LangGraphInstrumentor
-from spanrelay_testkit.capture import (
-    Capture,
-    capture,
-    nobody_is_trusted,
-    only_what_tests_make_is_collected,
-    swallowing_fails_the_test,
-)
-
-__all__ = [
-    "capture",
-    "instrumented",
-    "nobody_is_trusted",
-    "only_what_tests_make_is_collected",
-    "swallowing_fails_the_test",
-]
+from spanrelay_testkit.capture import Capture
 
 
 @pytest.fixture

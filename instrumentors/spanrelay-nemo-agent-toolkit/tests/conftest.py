@@ -1,24 +1,10 @@
-"""Fixtures of the testkit, and the NeMo Agent Toolkit with the instrumentors at work."""
+"""The NeMo Agent Toolkit with the instrumentors at work."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from spanrelay_testkit.capture import (
-    Capture,
-    capture,
-    nobody_is_trusted,
-    only_what_tests_make_is_collected,
-    swallowing_fails_the_test,
-)
-
-__all__ = [
-    "capture",
-    "instrumented",
-    "nobody_is_trusted",
-    "only_what_tests_make_is_collected",
-    "swallowing_fails_the_test",
-]
+from spanrelay_testkit.capture import Capture
 
 collect_ignore_glob: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Fixtures of the testkit, and the OpenAI Agents SDK with the instrumentor at work."""
+"""The OpenAI Agents SDK with the instrumentor at work."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -6,22 +6,7 @@ from typing import Any
 
 import pytest
 
-from spanrelay_testkit.capture import (
-    Capture,
-    capture,
-    nobody_is_trusted,
-    only_what_tests_make_is_collected,
-    swallowing_fails_the_test,
-)
-
-__all__ = [
-    "capture",
-    "instrumented",
-    "nobody_is_trusted",
-    "only_what_tests_make_is_collected",
-    "remembering",
-    "swallowing_fails_the_test",
-]
+from spanrelay_testkit.capture import Capture
 
 collect_ignore_glob: list[str] = []
 

@@ -1,25 +1,11 @@
-"""Fixtures of the testkit, and Pydantic AI with the instrumentor at work."""
+"""Pydantic AI with the instrumentor at work."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
 
-from spanrelay_testkit.capture import (
-    Capture,
-    capture,
-    nobody_is_trusted,
-    only_what_tests_make_is_collected,
-    swallowing_fails_the_test,
-)
-
-__all__ = [
-    "capture",
-    "instrumented",
-    "nobody_is_trusted",
-    "only_what_tests_make_is_collected",
-    "swallowing_fails_the_test",
-]
+from spanrelay_testkit.capture import Capture
 
 collect_ignore_glob: list[str] = []
 
