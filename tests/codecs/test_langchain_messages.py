@@ -343,3 +343,10 @@ def test_usage_of_chunks_is_added_up_unless_it_is_a_running_total(
     usage = codec.decode_response(accumulator.result()).usage
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (*total, sum(total))
+
+
+def test_reasoning_that_langchain_passes_on_beside_the_output_is_output_too() -> None:
+    usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 105, "output_token_details": {"reasoning": 100}}
+    read = codec.decode_response({"generations": [{"message": {"content": "x", "usage_metadata": usage}}]}).usage
+    assert read is not None
+    assert (read.output_tokens, read.reasoning_tokens) == (102, 100)

@@ -316,3 +316,42 @@ def test_usage_is_found_where_groq_and_moonshot_put_it_in_a_stream() -> None:
     groq = answer(chunk(content="Hi"), {**last, "x_groq": {"id": "r", "usage": counts}})
     moonshot = answer(chunk(content="Hi"), {**last, "choices": [{**last["choices"][0], "usage": counts}]})
     assert groq.usage == moonshot.usage == Usage(18, 7, 25)
+
+
+def test_reasoning_that_is_counted_beside_the_completion_is_output_too() -> None:
+    details = {"completion_tokens_details": {"reasoning_tokens": 2809}, "prompt_tokens_details": {"cached_tokens": 128}}
+    counts = {"prompt_tokens": 10120, "completion_tokens": 1499, "total_tokens": 14428, **details}
+    xai = answer(chunk(content="Hi"), {**chunk(finish="stop"), "usage": {**counts, "cost_in_usd_ticks": 232856000}})
+    openai = answer({**chunk(finish="stop"), "usage": {**counts, "completion_tokens": 4308}})
+    assert xai.usage == Usage(10120, 4308, 14428, 128, None, 2809, cost_usd=0.0232856)
+    assert openai.usage == Usage(10120, 4308, 14428, 128, None, 2809)
+
+
+@pytest.mark.parametrize("cost", [0.006, {"input_tokens_cost": 0.001, "request_cost": 0.005, "total_cost": 0.006}])
+def test_a_cost_that_the_provider_tells_is_taken_whole_or_in_parts(cost: Any) -> None:
+    body = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost": cost}}
+    assert openai_chat.decode_response(body).usage == Usage(1, 2, 3, cost_usd=0.006)
+
+
+def thinking(text: str) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+
+
+def test_content_parts_of_which_each_chunk_has_a_fragment_are_one_part() -> None:
+    reference = {"type": "reference", "reference_ids": [1]}
+    contents = [[thinking("It ")], [thinking("greets")], [thinking(".")], [{"type": "text", "text": "He"}], "llo"]
+    response = answer(*[chunk(content=content) for content in [*contents, [reference], " you"]], chunk(finish="stop"))
+    reasoning, before, _, after = response.messages[0].parts
+    assert (reasoning, before, after) == (Reasoning("It greets."), Text("Hello"), Text(" you"))
+
+
+def test_content_parts_that_are_no_objects_are_kept_as_they_are() -> None:
+    body = openai_chat.ChatAccumulator()
+    for content in (["a", {"type": "text"}], [{"type": "text", "text": "b"}, None]):
+        body.add(chunk(content=content))
+    assert body.result()["choices"][0]["message"]["content"] == [
+        "a",
+        {"type": "text"},
+        {"type": "text", "text": "b"},
+        None,
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
@@ -154,6 +155,35 @@ def test_choices_do_not_mix(capture: Capture, read: Any) -> None:
         for choice in event["choices"]:
             texts[choice["index"]] += choice["delta"].get("content") or ""
     assert texts == ["[email]", "[email]!"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_texts_in_content_parts_are_texts_like_others(capture: Capture, read: Any, size: int) -> None:
+    def part(kind: str, text: str) -> Any:
+        inner = {"type": "text", "text": text}
+        return {"type": "thinking", "thinking": [inner]} if kind == "thinking" else inner
+
+    def parts(kind: str, text: str) -> list[Any]:
+        return [[part(kind, text[at : at + size])] for at in range(0, len(text), size)]
+
+    thought, *answers = "He is bob@example.com, I think.", "I wrote to bob@exam", "ple.com."
+    contents: list[Any] = [*parts("thinking", thought), *parts("text", answers[0]), answers[1]]
+    pieces: list[Any] = [chunk(content) for content in contents]
+    with use(mask_emails):
+        events = read(Provider(*pieces, chunk(finish="stop")))
+    assert "bob" not in json.dumps(events)
+    [message] = json.loads((capture.span.attributes or {})["gen_ai.output.messages"])  # pyright: ignore[reportArgumentType] -- an attribute may be a number as well
+    assert message["parts"] == [
+        {"type": "reasoning", "content": "He is [email], I think."},
+        {"type": "text", "content": "I wrote to [email]."},
+    ]
+
+
+def test_two_texts_of_one_event_that_are_one_text_are_not_said_twice(capture: Capture, read: Any) -> None:
+    two: Any = [{"type": "text", "text": "a@"}, {"type": "text", "text": "b.cc"}]
+    with use(mask_emails):
+        read(Provider(chunk(two)))
+    assert said(capture.span) == "[email]"
 
 
 def test_text_is_not_lost_where_the_stream_just_stops(capture: Capture, read: Any) -> None:

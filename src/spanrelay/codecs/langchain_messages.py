@@ -18,7 +18,7 @@ from spanrelay.codecs.langchain_stream import ChunkAccumulator, stream_events, s
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import GONE, Keeps, Offer, Reader, Sieve, each
 from spanrelay.codecs.offers import Table as Offers
-from spanrelay.codecs.openai_shapes import decode_usage, patch_counts
+from spanrelay.codecs.openai_shapes import decode_usage, patch_counts, with_reasoning
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import overlay, patch_sequence, put, same_role, same_tool
 from spanrelay.codecs.tokens import read_tokens
@@ -374,7 +374,7 @@ def _read_usage(message: Mapping[str, Any]) -> Usage | None:
     for name, (place, *_) in _COUNTS.items():
         value: Any = wire.get(place[0]) if len(place) == 1 else as_mapping(wire.get(place[0])).get(place[1])
         counts[name] = value if isinstance(value, int) and not isinstance(value, bool) else None
-    return Usage(**counts)
+    return with_reasoning(Usage(**counts))
 
 
 # --- writing messages --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from spanrelay._json import dumps_text, loads_or_text
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
-from spanrelay.codecs.texts import Slot, Texts
+from spanrelay.codecs.texts import Slot, Texts, part_slots
 
 
 class _Call:
@@ -258,4 +258,5 @@ def _slots(block: Any, index: Any) -> list[Slot]:
         return []
     fields = cast("dict[str, Any]", block)
     names = ("text", "reasoning", "thinking")
-    return [Slot((index, name), fields, name) for name in names if isinstance(fields.get(name), str)]
+    texts = [Slot((index, name), fields, name) for name in names if isinstance(fields.get(name), str)]
+    return [*texts, *part_slots(fields.get("thinking"), index, "thinking")]

@@ -6,12 +6,13 @@ Adding a chunk only files its fragments; they are joined once, at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, groupby
 from typing import Any, cast
 
 from spanrelay._json import loads_object
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping
 from spanrelay.codecs.openai_shapes import error_event
-from spanrelay.codecs.texts import Slot, Texts
+from spanrelay.codecs.texts import Slot, Texts, part_slots
 from spanrelay.codecs.tokens import TOLD_BY_TOKEN, added
 
 _JOINED = frozenset({"content", "refusal", "reasoning_content", "reasoning"})
@@ -141,7 +142,10 @@ class _Choice:
             self.calls = self.calls or _Calls()
             self.calls.add(as_list(value))
         elif isinstance(value, list):
-            self.message[key] = [*as_list(self.message.get(key)), *cast("list[Any]", value)]
+            parts = self.message.get(key)
+            if not isinstance(parts, list):
+                parts = self.message[key] = []
+            cast("list[Any]", parts).extend([*_text_part(self.fragments.pop(key, None)), *cast("list[Any]", value)])
         elif isinstance(value, Mapping):
             self._add_object(key, cast("Mapping[str, Any]", value))
         else:
@@ -160,17 +164,35 @@ class _Choice:
         message = dict(self.message)
         for key, fragments in self.fragments.items():
             if isinstance(message.get(key), list):
-                message[key] = _with_text(message[key], "".join(fragments))
+                message[key] = [*message[key], *_text_part(fragments)]
             else:
                 message[key] = "".join(fragments)
+        if isinstance(message["content"], list):
+            message["content"] = _joined_parts(message["content"])
         if self.calls is not None:
             message["tool_calls"] = self.calls.result()
         return {"index": index, "finish_reason": None, **self.fields, "message": message}
 
 
-def _with_text(parts: list[Any], text: str) -> list[Any]:
-    """Return content parts with the text that came outside them: Mistral's answer after its thinking."""
-    return [*parts, {"type": "text", "text": text}] if text else parts
+def _text_part(fragments: list[str] | None) -> list[Any]:
+    """Return the content part of a text that came outside parts: Mistral's answer after its thinking."""
+    text = "".join(fragments or ())
+    return [{"type": "text", "text": text}] if text else []
+
+
+def _joined_parts(parts: list[Any]) -> list[Any]:
+    """Return content parts, of which each chunk of a stream has a fragment: Mistral's thinking comes so."""
+    out: list[Any] = []
+    for kind, group in groupby(parts, key=lambda part: as_mapping(part).get("type")):
+        run = list(group)
+        told: list[Any] = [as_mapping(part).get(kind) for part in run] if kind in ("text", "thinking") else []
+        if kind == "text" and all(isinstance(text, str) for text in told):
+            out.append({**run[0], **run[-1], "text": "".join(told)})
+        elif kind == "thinking" and all(isinstance(inner, list) for inner in told):
+            out.append({**run[0], **run[-1], "thinking": _joined_parts([*chain.from_iterable(told)])})
+        else:
+            out += run
+    return out
 
 
 class ChatAccumulator:
@@ -280,4 +302,8 @@ def stream_texts(event: Mapping[str, Any]) -> Texts:
             texts.deltas += [
                 Slot((index, name), fields, name) for name in sorted(_JOINED) if isinstance(fields.get(name), str)
             ]
+            parts = [*part_slots(fields.get("content"), index, "content")]
+            texts.deltas += parts
+            if isinstance(fields.get("content"), str) or any(slot.key == (index, "content") for slot in parts):
+                texts.ended.add((index, "thinking"))  # which comes before the answer
     return texts

@@ -30,10 +30,10 @@ _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
     "reasoning_tokens": (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",)),
     "input_audio_tokens": (("prompt_tokens_details", "audio_tokens"),),
     "output_audio_tokens": (("completion_tokens_details", "audio_tokens"),),
-    "cost_usd": (("cost",),),
+    "cost_usd": (("cost",), ("cost_in_usd_ticks",)),
 }
-"""Where each count stands on the wire, the official place first, then those of DeepSeek, Mistral, Together
-and OpenRouter."""
+"""Where each count stands on the wire, the official place first, then those of DeepSeek, Mistral, Together,
+OpenRouter and xAI."""
 
 
 WHOLE_USAGE: Mapping[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -51,17 +51,43 @@ def decode_usage(wire: object) -> Usage | None:
     cached = as_int(prompt.get("cached_tokens"))
     written = as_int(prompt.get("cache_write_tokens"))
     reasoning = as_int(completion.get("reasoning_tokens"))
-    return Usage(
-        as_int(get("prompt_tokens")),
-        as_int(get("completion_tokens")),
-        as_int(get("total_tokens")),
-        cached if cached is not None else _elsewhere(usage, "cache_read_tokens"),
-        written if written is not None else _elsewhere(usage, "cache_write_tokens"),
-        reasoning if reasoning is not None else _elsewhere(usage, "reasoning_tokens"),
-        as_int(prompt.get("audio_tokens")),
-        as_int(completion.get("audio_tokens")),
-        as_float(get("cost")),
+    return with_reasoning(
+        Usage(
+            as_int(get("prompt_tokens")),
+            as_int(get("completion_tokens")),
+            as_int(get("total_tokens")),
+            cached if cached is not None else _elsewhere(usage, "cache_read_tokens"),
+            written if written is not None else _elsewhere(usage, "cache_write_tokens"),
+            reasoning if reasoning is not None else _elsewhere(usage, "reasoning_tokens"),
+            as_int(prompt.get("audio_tokens")),
+            as_int(completion.get("audio_tokens")),
+            _cost_of(usage),
+        )
     )
+
+
+def with_reasoning(usage: Usage) -> Usage:
+    """Return `usage` with its reasoning among the output, which xAI's chat API counts beside the completion.
+
+    Its total, which has both, tells that it did: 10120 prompt + 1499 completion + 2809 reasoning = 14428.
+    """
+    given, made, reasoning = usage.input_tokens, usage.output_tokens, usage.reasoning_tokens
+    if reasoning and given is not None and made is not None and usage.total_tokens == given + made + reasoning:
+        usage.output_tokens = made + reasoning
+    return usage
+
+
+_TICKS = 1e10
+"""What xAI counts a US dollar as."""
+
+
+def _cost_of(usage: Mapping[str, Any]) -> float | None:
+    """Return what the provider says the call cost, in US dollars: OpenRouter's, Perplexity's or xAI's word for it."""
+    cost = usage.get("cost")
+    if isinstance(cost, Mapping):
+        cost = as_mapping(cost).get("total_cost")
+    ticks = None if cost is not None else as_float(usage.get("cost_in_usd_ticks"))
+    return as_float(cost) if ticks is None else ticks / _TICKS
 
 
 def _elsewhere(usage: Mapping[str, Any], name: str) -> int | None:

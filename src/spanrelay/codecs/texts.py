@@ -5,9 +5,11 @@ A text comes as deltas, which its key ties together, and in some APIs whole agai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+
+from spanrelay.codecs.narrowing import as_list
 
 
 class Slot:
@@ -15,7 +17,7 @@ class Slot:
 
     __slots__ = ("_field", "_holder", "key")
 
-    def __init__(self, key: tuple[Any, ...], holder: dict[str, Any], field: str) -> None:
+    def __init__(self, key: tuple[Any, ...], holder: Any, field: str | int) -> None:
         self.key = key
         self._holder = holder
         self._field = field
@@ -32,7 +34,7 @@ class Slot:
 
 @dataclass(slots=True)
 class Texts:
-    """What an event says: `deltas` go on, `wholes` repeat, `ended` names outputs whose texts are over.
+    """What an event says: `deltas` go on, `wholes` repeat, `ended` names outputs, and keys, whose texts are over.
 
     `all_ended` is true for an event after which no text comes.
     """
@@ -44,7 +46,7 @@ class Texts:
 
     def closes(self, key: tuple[Any, ...]) -> bool:
         """Whether no more of the text `key` comes."""
-        return self.all_ended or key[0] in self.ended
+        return self.all_ended or key[0] in self.ended or key in self.ended
 
 
 class StreamTexts(Protocol):
@@ -53,3 +55,15 @@ class StreamTexts(Protocol):
     def stream_texts(self, event: Mapping[str, Any], /) -> Texts:
         """Return the texts of `event`, to be changed in place."""
         ...
+
+
+def part_slots(parts: Any, index: Any, name: str) -> Iterator[Slot]:
+    """Yield the texts of content parts: Mistral streams its thinking in them, and at times its answer."""
+    for place, part in enumerate(as_list(parts)):
+        if isinstance(part, str):
+            yield Slot((index, name), parts, place)
+        elif isinstance(part, dict):
+            fields = cast("dict[str, Any]", part)
+            if isinstance(fields.get("text"), str):
+                yield Slot((index, name), fields, "text")
+            yield from part_slots(fields.get("thinking"), index, "thinking")

@@ -99,6 +99,7 @@ class TextStage:
         event = _json.copied(self._latest[key])
         for slot in self._texts(event).deltas:
             slot.set(self._made_of(text) if slot.key == key else "")
+            text = "" if slot.key == key else text
         return event
 
     def _cut(self, text: str) -> tuple[str, str]:
