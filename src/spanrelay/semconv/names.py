@@ -329,10 +329,14 @@ PROVIDER_NAMES: dict[str, str] = {
     "azure_openai": "azure.ai.openai",
     "aws": "aws.bedrock",
     "bedrock": "aws.bedrock",
+    "amazon_bedrock": "aws.bedrock",
     "aws_bedrock": "aws.bedrock",
     "google": "gcp.gen_ai",
-    "google_genai": "gcp.gen_ai",
+    "google_genai": "gcp.gemini",
+    "google-gla": "gcp.gemini",
     "gemini": "gcp.gemini",
+    "google-cloud": "gcp.vertex_ai",
+    "google-vertex": "gcp.vertex_ai",
     "google_vertexai": "gcp.vertex_ai",
     "vertexai": "gcp.vertex_ai",
     "vertex_ai": "gcp.vertex_ai",
@@ -340,6 +344,7 @@ PROVIDER_NAMES: dict[str, str] = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
     "moonshot": "moonshot_ai",
+    "watsonx": "ibm.watsonx.ai",
 }
 """Other vocabularies' words for a provider (lower case) to OpenTelemetry's."""
 
