@@ -94,12 +94,15 @@ def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeValue]:
+def to_attributes(
+    record: SpanRecord, *, content: bool, usage: names.UsageNames = names.USAGE_NAMES
+) -> dict[str, AttributeValue]:
     """Return what is known when the span ends.
 
     Args:
         record: The span's record; its `start_attributes` are repeated only where the end knows better.
         content: Whether to write messages, instructions, definitions, arguments, results and scope values.
+        usage: The names of token counts, which differ between versions of the conventions.
     """
     attributes: dict[str, AttributeValue] = {}
     if record.session_id is not None and record.session_id == record.kept_conversation:  # known only now
@@ -107,7 +110,7 @@ def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeVa
     if record.request is not None:
         _write_request(record.request, attributes, content)
     if record.response is not None:
-        _write_response(record.response, attributes, content)
+        _write_response(record.response, attributes, content, usage)
     if record.tool is not None or record.result is not None:
         _write_tool_content(record, attributes, content)
     write_call_facts(record, attributes)
@@ -137,7 +140,9 @@ def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue],
         attributes[names.TOOL_DEFINITIONS] = dumps_text([write_definition(tool) for tool in request.tools])
 
 
-def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue], content: bool) -> None:
+def _write_response(
+    response: ModelResponse, attributes: dict[str, AttributeValue], content: bool, usage: names.UsageNames
+) -> None:
     if response.id:  # some providers' is empty
         attributes[names.RESPONSE_ID] = response.id
     if response.model is not None:
@@ -146,7 +151,7 @@ def _write_response(response: ModelResponse, attributes: dict[str, AttributeValu
         words = names.FINISH_REASON_NAMES
         attributes[names.FINISH_REASONS] = [words.get(reason, reason) for reason in response.finish_reasons]
     if response.usage is not None:
-        write_usage(response.usage, names.USAGE_NAMES, attributes)
+        write_usage(response.usage, usage, attributes)
     if response.parameters:
         write_parameters(response.parameters, names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETERS, attributes)
     if content and response.messages:

@@ -65,9 +65,11 @@ CACHE_READ_TOKENS = (
     "gen_ai.usage.cache_read_input_tokens",
     "gen_ai.usage.details.cache_read_tokens",
 )
+CACHE_CREATION = "gen_ai.usage.cache_creation.input_tokens"
+CACHE_WRITE = "gen_ai.usage.cache_write.input_tokens"
 CACHE_WRITE_TOKENS = (
-    "gen_ai.usage.cache_creation.input_tokens",
-    "gen_ai.usage.cache_write.input_tokens",
+    CACHE_CREATION,
+    CACHE_WRITE,
     "gen_ai.usage.cache_creation_input_tokens",
     "gen_ai.usage.details.cache_write_tokens",
 )
@@ -91,6 +93,22 @@ USAGE_NAMES: UsageNames = (
     ("input_audio_tokens", INPUT_AUDIO_TOKENS),
     ("output_audio_tokens", OUTPUT_AUDIO_TOKENS),
 )
+
+
+# Versions of the conventions: their names for what each calls otherwise. Reading takes all of them.
+CONVENTION = "1.41"
+"""The version that is written by default: the last that was a part of OpenTelemetry's core conventions."""
+USAGE_NAMES_OF: dict[str, UsageNames] = {
+    CONVENTION: USAGE_NAMES,
+    "0.1": tuple((field, (CACHE_WRITE,) if found is CACHE_WRITE_TOKENS else found) for field, found in USAGE_NAMES),
+    "0.1/dup": (*USAGE_NAMES, ("cache_write_tokens", (CACHE_WRITE,))),
+}
+SCHEMA_URLS: dict[str, str] = {
+    CONVENTION: "https://opentelemetry.io/schemas/1.41.0",
+    "0.1": "https://opentelemetry.io/schemas/gen-ai/0.1.0",
+    "0.1/dup": "https://opentelemetry.io/schemas/1.41.0",
+}
+"""What a span's names are by; both at once are those of the older, and more."""
 
 # Request and response parameters.
 PARAMETER_NAMES: dict[str, str] = {
@@ -134,6 +152,7 @@ RESPONSE_PARAMETER_ALIASES: dict[str, str] = {
     "gen_ai.openai.response.service_tier": "service_tier",
     "gen_ai.openai.response.system_fingerprint": "system_fingerprint",
     "gen_ai.openai.system_fingerprint": "system_fingerprint",
+    "gen_ai.response.status": "status",
 }
 
 # Our own.
@@ -348,12 +367,22 @@ PROVIDER_NAMES: dict[str, str] = {
 }
 """Other vocabularies' words for a provider (lower case) to OpenTelemetry's."""
 
-# Metrics (histograms): name, unit, bucket boundaries.
+# Metrics: name, unit, bucket boundaries.
 OPERATION_DURATION = "gen_ai.client.operation.duration"
 TOKEN_USAGE = "gen_ai.client.token.usage"
 TOKEN_TYPE = "gen_ai.token.type"
 CLIENT_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
 TIME_PER_OUTPUT_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
+INFERENCE_DURATION = "gen_ai.client.inference.duration"
+INFERENCE_TIME_TO_FIRST_CHUNK = "gen_ai.client.inference.time_to_first_chunk"
+INFERENCE_USAGE: dict[str, str] = {
+    "input_tokens": "gen_ai.client.inference.usage.input_tokens",
+    "output_tokens": "gen_ai.client.inference.usage.output_tokens",
+    "cache_read_tokens": "gen_ai.client.inference.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.client.inference.usage.cache_write.input_tokens",
+    "reasoning_tokens": "gen_ai.client.inference.usage.reasoning.output_tokens",
+}
+"""The counters that v0.1 has in place of `TOKEN_USAGE`, by field of `Usage`."""
 INVOKE_AGENT_DURATION = "gen_ai.invoke_agent.duration"
 EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
 INVOKE_WORKFLOW_DURATION = "gen_ai.invoke_workflow.duration"
@@ -372,6 +401,8 @@ BUCKETS: dict[str, tuple[float, ...]] = {
     OPERATION_DURATION: DURATION_BUCKETS,
     TOKEN_USAGE: TOKEN_BUCKETS,
     CLIENT_TIME_TO_FIRST_CHUNK: DURATION_BUCKETS,
+    INFERENCE_DURATION: DURATION_BUCKETS,
+    INFERENCE_TIME_TO_FIRST_CHUNK: DURATION_BUCKETS,
     TIME_PER_OUTPUT_CHUNK: DURATION_BUCKETS,
     INVOKE_AGENT_DURATION: AGENT_BUCKETS,
     EXECUTE_TOOL_DURATION: DURATION_BUCKETS,
