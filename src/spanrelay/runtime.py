@@ -152,6 +152,7 @@ class Runtime:
         tracing.abandon(self.provider)
         tracing.forget_provider(self.provider)
         tracing.recording.unrecorded = tracing.recording.tells_again = None
+        tracing.write_by(Settings().semconv)
         _runtimes.pop(id(self.provider), None)
 
 

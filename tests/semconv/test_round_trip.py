@@ -153,12 +153,27 @@ def test_openinference_keeps_a_tool_schema_that_says_more_than_the_fields() -> N
 
 
 @pytest.mark.parametrize("reason", ["tool_calls", "tool_use", "function_call"])
-def test_genai_says_tool_call_for_every_provider(reason: str) -> None:
+def test_the_attribute_has_the_providers_word_and_a_message_opentelemetrys(reason: str) -> None:
     record = llm(Message("user", [Text("hi")]))
-    record.response = given_records.ModelResponse("r", finish_reasons=[reason])
+    asking = Message("assistant", [ToolCall("1", "f")], finish_reason=reason)
+    record.response = given_records.ModelResponse("r", messages=[asking], finish_reasons=[reason])
     read = through(genai, record)
     assert read.response is not None
-    assert read.response.finish_reasons == ["tool_call"]
+    assert read.response.finish_reasons == [reason]
+    assert read.response.messages[0].finish_reason == "tool_call"
+
+
+@pytest.mark.parametrize("word", ["tool_calls", "tool_call", "length"])
+def test_either_place_is_read_alike(word: str) -> None:
+    message = {"role": "assistant", "parts": [{"type": "text", "content": "a"}], "finish_reason": word}
+    messages = dumps_text([message])
+    for attributes in (
+        {"gen_ai.response.finish_reasons": [word], "gen_ai.operation.name": "chat"},
+        {"gen_ai.output.messages": messages, "gen_ai.operation.name": "chat"},
+    ):
+        record = SpanRecord(1, 2)
+        genai.from_attributes(attributes, record)
+        assert record.response is not None and record.response.finish_reasons == [word]
 
 
 # --- anything at all ----------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ ATTRIBUTES: dict[str, list[dict[str, Any]]] = {
             **GENAI_CALL,
             "gen_ai.input.messages": f"[{ASKED}]",
             "gen_ai.output.messages": f"[{SAID}]",
-            "gen_ai.response.finish_reasons": ("tool_call",),
+            "gen_ai.response.finish_reasons": ("tool_use",),
             "gen_ai.response.id": "msg_0001",
         },
         {

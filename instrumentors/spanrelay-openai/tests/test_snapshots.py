@@ -222,7 +222,7 @@ GENAI: dict[str, dict[str, Any]] = {
         ),
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "gpt-5",
-        "gen_ai.response.finish_reasons": ("tool_call",),
+        "gen_ai.response.finish_reasons": ("tool_calls",),
         "gen_ai.response.id": "chatcmpl-1",
         "gen_ai.response.model": "gpt-5",
         "gen_ai.tool.definitions": (

@@ -3,10 +3,10 @@
 Writing serialises once for each attribute and never writes content it is not asked for; reading takes every
 shape that instrumentors write, never raises, and fills only what a record does not hold yet.
 
-What does not survive: kinds without an operation (chain, reranker, evaluator, custom), finish reasons that
-ask for tools (they become OpenTelemetry's `tool_call`), an error's message (the span's status has it; an
-error body becomes the record's error), and a text that is the JSON of an object or an array in arguments
-(it is decoded).
+What does not survive: kinds without an operation (chain, reranker, evaluator, custom), the provider's word in a
+message for an answer that asks for tools (it becomes OpenTelemetry's `tool_call`), an error's message (the
+span's status has it; an error body becomes the record's error), and a text that is the JSON of an object or an
+array in arguments (it is decoded).
 """
 
 from __future__ import annotations
@@ -148,8 +148,7 @@ def _write_response(
     if response.model is not None:
         attributes[names.RESPONSE_MODEL] = response.model
     if response.finish_reasons:
-        words = names.FINISH_REASON_NAMES
-        attributes[names.FINISH_REASONS] = [words.get(reason, reason) for reason in response.finish_reasons]
+        attributes[names.FINISH_REASONS] = list(response.finish_reasons)
     if response.usage is not None:
         write_usage(response.usage, usage, attributes)
     if response.parameters:
