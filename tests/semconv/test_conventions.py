@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import spanrelay
 from spanrelay import config, semconv
+from spanrelay.codecs import openai_responses
 from spanrelay.records import ErrorInfo, ModelRequest, ModelResponse, SpanRecord, ToolRequest, Usage
 from spanrelay.semconv import names
 from spanrelay.telemetry.metrics import CallMetrics
@@ -209,3 +211,75 @@ def test_what_a_program_asks_for_is_what_its_spans_say(convention: Any, url: str
         assert {OLD, NEW} & (span.attributes or {}).keys() == {name}
     finally:
         runtime.shutdown()
+
+
+# --- what is new in them -----------------------------------------------------------------------------------
+
+
+def test_a_retriever_says_what_it_was_asked_and_which_documents_it_found() -> None:
+    found = [
+        {"id": "d1", "page_content": "secret", "metadata": {"relevance_score": 0.5}},
+        {"id": "d2", "score": 0.25, "page_content": "secret"},
+        {"id": None, "page_content": "secret", "metadata": {}},
+    ]
+    record = SpanRecord(1, 2, name="store", kind="retriever", input={"query": "where?"}, output=found)
+    attributes = semconv.write(record, content=True)
+    assert attributes["gen_ai.retrieval.query.text"] == "where?"
+    told = json.loads(str(attributes["gen_ai.retrieval.documents"]))
+    assert told == [{"id": "d1", "score": 0.5}, {"id": "d2", "score": 0.25}]
+    assert not [name for name in semconv.write(record, content=False) if "retrieval" in name]
+
+
+def test_what_others_say_of_a_retrieval_is_read() -> None:
+    record = SpanRecord(1, 2)
+    documents = [{"id": "d1", "score": 0.5}]
+    told = {"gen_ai.retrieval.query.text": "where?", "gen_ai.retrieval.documents": json.dumps(documents)}
+    semconv.read({"gen_ai.operation.name": "retrieval", **told}, record)
+    assert (record.kind, record.input, record.output) == ("retriever", "where?", documents)
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (0.5, {"score.value": 0.5}),
+        ({"score": 1, "label": "good", "reason": "because"}, {"score.value": 1, "score.label": "good"}),
+        ({"label": "bad"}, {"score.label": "bad"}),
+        ("text", {}),
+        (True, {}),
+        (None, {}),
+    ],
+)
+def test_an_evaluator_says_its_score_and_why_only_with_content(output: Any, told: dict[str, Any]) -> None:
+    record = SpanRecord(1, 2, name="relevance", kind="evaluator", output=output)
+    named = {"name": "relevance", **told} if told else {}
+    without = semconv.write(record, content=False)
+    assert {key: value for key, value in without.items() if "evaluation" in key} == {
+        f"gen_ai.evaluation.{name}": value for name, value in named.items()
+    }
+    explained = isinstance(output, dict) and "reason" in output
+    assert ("gen_ai.evaluation.explanation" in semconv.write(record, content=True)) is explained
+
+
+def test_what_others_say_of_an_evaluation_is_read() -> None:
+    record = SpanRecord(1, 2, kind="evaluator")
+    semconv.read(
+        {
+            "gen_ai.operation.name": "evaluate",
+            "gen_ai.evaluation.name": "relevance",
+            "gen_ai.evaluation.score.value": 0.5,
+            "gen_ai.evaluation.score.label": "good",
+        },
+        record,
+    )
+    assert record.output == {"score": 0.5, "label": "good"}
+
+
+@pytest.mark.parametrize("convention", config.CONVENTIONS)
+def test_a_request_that_begins_with_a_compacted_conversation_says_so(convention: str) -> None:
+    compacted = {"type": "compaction", "id": "c1", "encrypted_content": "x"}
+    asked: dict[str, Any] = {"type": "message", "role": "user", "content": "and now?"}
+    for items, told in (([compacted, asked], True), ([asked], None)):
+        record = call()
+        record.request = openai_responses.decode_request({"model": "m", "input": items})
+        attributes = semconv.write(record, semconv.written_as("genai", convention), content=False)
+        assert attributes.get("gen_ai.conversation.compacted") is told

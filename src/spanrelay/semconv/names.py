@@ -44,6 +44,14 @@ CONVERSATION_ID = "gen_ai.conversation.id"
 ALL_MESSAGES = "pydantic_ai.all_messages"
 """An agent's whole conversation, the answer included, as pydantic-ai writes it; read only."""
 
+CONVERSATION_COMPACTED = "gen_ai.conversation.compacted"
+RETRIEVAL_QUERY = "gen_ai.retrieval.query.text"
+RETRIEVAL_DOCUMENTS = "gen_ai.retrieval.documents"
+EVALUATION_NAME = "gen_ai.evaluation.name"
+EVALUATION_SCORE = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL = "gen_ai.evaluation.score.label"
+EVALUATION_EXPLANATION = "gen_ai.evaluation.explanation"
+
 SCOPE_NAME = "otel.scope.name"
 SCOPE_VERSION = "otel.scope.version"
 ERROR_TYPE = "error.type"
@@ -127,6 +135,8 @@ PARAMETER_NAMES: dict[str, str] = {
     "encoding_formats": "gen_ai.request.encoding_formats",
     "dimensions": "gen_ai.embeddings.dimension.count",
     "service_tier": "openai.request.service_tier",
+    "prompt_id": "gen_ai.prompt.name",
+    "prompt_version": "gen_ai.prompt.version",
 }
 """`ModelRequest.parameters` that have an attribute of their own."""
 PARAMETER_ALIASES: dict[str, str] = {
@@ -193,7 +203,13 @@ OI_OUTPUT_MESSAGES = "llm.output_messages"
 OI_TOOLS = "llm.tools"
 OI_TOOL_SCHEMA = "tool.json_schema"
 OI_PROMPTS = "llm.prompts"
+OI_PROMPT_TEXT = "prompt.text"
 OI_CHOICES = "llm.choices"
+OI_CHOICE_TEXT = "completion.text"
+OI_PROMPT_ID = "prompt.id"
+OI_PROMPT_VERSION = "llm.prompt_template.version"
+OI_FUNCTION_NAME = "message.function_call_name"
+OI_FUNCTION_ARGUMENTS = "message.function_call_arguments_json"
 OI_INPUT = "input.value"
 OI_INPUT_MIME = "input.mime_type"
 OI_OUTPUT = "output.value"
