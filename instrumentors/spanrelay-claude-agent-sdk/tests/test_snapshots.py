@@ -142,7 +142,7 @@ OPENINFERENCE_CALL = {
     "llm.input_messages.0.message.role": "system",
     "llm.input_messages.1.message.content": QUESTION,
     "llm.input_messages.1.message.role": "user",
-    "llm.invocation_parameters": '{"stream":true}',
+    "llm.invocation_parameters": f'{{"model":"{MODEL}","stream":true}}',
     "llm.output_messages.0.message.role": "assistant",
     "llm.request.model_name": MODEL,
     "llm.response.model_name": MODEL,
