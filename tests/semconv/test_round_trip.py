@@ -13,7 +13,16 @@ from tests.semconv import record_strategies as given_records
 
 from spanrelay import semconv
 from spanrelay._json import dumps_text
-from spanrelay.records import Message, ModelRequest, SpanRecord, Text, ToolCall, ToolCallResponse, ToolDefinition
+from spanrelay.records import (
+    Message,
+    ModelRequest,
+    Opaque,
+    SpanRecord,
+    Text,
+    ToolCall,
+    ToolCallResponse,
+    ToolDefinition,
+)
 from spanrelay.semconv import genai, messages, names, openinference, traceloop
 
 quick = settings(max_examples=100, deadline=None)
@@ -150,6 +159,15 @@ def test_openinference_keeps_a_tool_schema_that_says_more_than_the_fields() -> N
     read = through(openinference, llm(Message("user", []), tools=[ToolDefinition("f", parameters={}, raw=schema)]))
     assert read.request is not None
     assert read.request.tools == [ToolDefinition("f", parameters={}, raw=schema)]
+
+
+@pytest.mark.parametrize("dialect", [genai, openinference])
+def test_a_part_that_nobody_knows_is_one_in_a_tools_answer_too(dialect: ModuleType) -> None:
+    found = Opaque("search_result", {"type": "search_result", "title": "Sky"})
+    record = llm(Message("tool", [ToolCallResponse("c1", [Text("one"), found])]))
+    read = through(dialect, record)
+    assert read.request is not None and record.request is not None
+    assert read.request.messages == record.request.messages
 
 
 @pytest.mark.parametrize("reason", ["tool_calls", "tool_use", "function_call"])
