@@ -39,6 +39,7 @@ class Settings:
     atif_version: Literal["1.7", "1.8"] = "1.7"
     content: Content = "trajectories"
     dialect: str = "genai"
+    semconv: Literal["1.41", "0.1", "0.1/dup"] = "1.41"
     pending_bytes: int = 64 << 20
     delivery_bytes: int = 64 << 20
     metrics: bool = True
@@ -211,6 +212,13 @@ _CONTENT_CHOICES = tuple(_CONTENT)[:6]
 DIALECTS = ("genai", "openinference")
 """The dialects that `semconv` can write; named here too because reading settings must not load it."""
 
+CONVENTIONS = ("1.41", "0.1", "0.1/dup")
+"""The versions of the GenAI conventions that are written: the last of the core conventions, the first of their own."""
+
+_OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
+_OPTED = {"gen_ai_latest_experimental/dup": "0.1/dup", "gen_ai_latest_experimental": "0.1"}
+"""OpenTelemetry's words for the newest conventions that are known here."""
+
 TABLE: tuple[Setting, ...] = (
     Setting("disabled", "OTEL_SDK_DISABLED", _disabled, "true or false", "Record nothing. Policy stays in force."),
     Setting(
@@ -263,6 +271,16 @@ TABLE: tuple[Setting, ...] = (
         _one_of(*DIALECTS),
         " or ".join(DIALECTS),
         "Attribute dialect of exported spans.",
+    ),
+    Setting(
+        "semconv",
+        "SPANRELAY_SEMCONV",
+        _one_of(*CONVENTIONS),
+        "1.41, 0.1 or 0.1/dup",
+        "The version of OpenTelemetry's GenAI conventions that names attributes and metrics: the last of its core "
+        "conventions, the first that stands on its own, or the names of both. Unset: 0.1 where "
+        "`OTEL_SEMCONV_STABILITY_OPT_IN` has `gen_ai_latest_experimental`, 0.1/dup where it has "
+        "`gen_ai_latest_experimental/dup`. All are read.",
     ),
     Setting(
         "pending_bytes",
@@ -401,12 +419,20 @@ def _read(environment: Mapping[str, str] | None) -> tuple[dict[str, Any], list[t
     for row in TABLE:
         text = environment.get(row.variable, "")
         if not text.strip():
+            if row.field == "semconv":
+                values |= _opted(environment)
             continue
         try:
             values[row.field] = row.read(text)
         except (KeyError, ValueError):
             broken.append((row, row.refusal(row.variable, text)))
     return values, broken
+
+
+def _opted(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the conventions that OpenTelemetry's own variable asks for, if it speaks of GenAI's."""
+    words = {word.strip().lower() for word in environment.get(_OPT_IN, "").split(",")}
+    return next(({"semconv": version} for word, version in _OPTED.items() if word in words), {})
 
 
 _READ_ELSEWHERE = frozenset(

@@ -112,18 +112,26 @@ _HOSTS = {
     "api.together.xyz": "together",
     "api.x.ai": "x_ai",
     "generativelanguage.googleapis.com": "gcp.gemini",
+    "integrate.api.nvidia.com": "nvidia",
     "openrouter.ai": "openrouter",
     "router.huggingface.co": "hugging_face",
 }
 """By host: `gen_ai.provider.name`."""
 
-_DOMAINS = {
-    ".cognitiveservices.azure.com": "azure.ai.openai",
-    ".openai.azure.com": "azure.ai.openai",
-    ".services.ai.azure.com": "azure.ai.inference",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-}
-"""By how a host ends."""
+_DOMAINS = (
+    ("", ".api.openai.com", "openai"),
+    ("", ".openai.azure.com", "azure.ai.openai"),
+    ("", ".cognitiveservices.azure.com", "azure.ai.openai"),
+    ("", ".services.ai.azure.com", "azure.ai.inference"),
+    ("", ".inference.ai.azure.com", "azure.ai.inference"),
+    ("", ".models.ai.azure.com", "azure.ai.inference"),
+    ("", "aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("aiplatform.", ".rep.googleapis.com", "gcp.vertex_ai"),
+    ("bedrock-runtime", ".amazonaws.com", "aws.bedrock"),
+    ("bedrock-runtime", ".amazonaws.com.cn", "aws.bedrock"),
+    ("", ".ml.cloud.ibm.com", "ibm.watsonx.ai"),
+)
+"""By how a host begins and how it ends."""
 
 
 def provider_of_host(host: str) -> str | None:
@@ -131,6 +139,12 @@ def provider_of_host(host: str) -> str | None:
     found = _HOSTS.get(host)
     if found is not None:
         return found
-    if host.startswith("bedrock-runtime") and host.endswith(".amazonaws.com"):
-        return "aws.bedrock"
-    return next((provider for domain, provider in _DOMAINS.items() if host.endswith(domain)), None)
+    return next((name for start, end, name in _DOMAINS if host.startswith(start) and host.endswith(end)), None)
+
+
+def provider_of_openai_host(host: str) -> str:
+    """Return the `gen_ai.provider.name` of who answers OpenAI's API at a host: `openai` where it is not known."""
+    found = provider_of_host(host)
+    if found is not None:
+        return found
+    return "azure.ai.openai" if host.endswith(".azure-api.net") else "openai"  # a gateway of Azure's, to any API

@@ -184,8 +184,8 @@ class ModelRequest:
     `system` holds instructions that the wire sends apart from the messages. `parameters` uses the names of
     OpenTelemetry's `gen_ai.request.*`: temperature, top_p, top_k, max_tokens, frequency_penalty,
     presence_penalty, seed, stop_sequences (list), choice_count, reasoning_effort, output_type, tool_choice,
-    previous_response_id, conversation_id, encoding_formats, dimensions, service_tier. An embeddings
-    request has one user message for each input.
+    previous_response_id, conversation_id, encoding_formats, dimensions, service_tier; and prompt_id and
+    prompt_version, of a prompt that the provider stores. An embeddings request has one user message for each input.
     """
 
     model: str | None = None

@@ -19,7 +19,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import ProxyTracerProvider
 
-from spanrelay import config, propagation, termination, tracing
+from spanrelay import config, propagation, semconv, termination, tracing
 from spanrelay._exit import at_exit
 from spanrelay._guard import guarded, losses
 from spanrelay._voice import say
@@ -76,7 +76,7 @@ class Runtime:
         self.worker = _worker(settings, self._announce)
         self.processor = RelaySpanProcessor(
             self.worker,
-            dialect=settings.dialect,
+            dialect=semconv.written_as(settings.dialect, settings.semconv),
             content=settings.content == "spans",
             pending_limit=settings.pending_bytes,
             told_content=settings.content != "off",
@@ -86,7 +86,8 @@ class Runtime:
 
     def start(self) -> None:
         """Stand in front of the provider's span processors."""
-        tracing.recording.dialect = self.settings.dialect
+        tracing.recording.dialect = self.processor.dialect
+        tracing.write_by(self.settings.semconv)
         tracing.recording.content = self.settings.content == "spans"
         tracing.recording.propagate = self.settings.propagate
         tracing.recording.chains, tracing.recording.checkpoints = self.settings.chains, self.settings.checkpoints
@@ -151,6 +152,7 @@ class Runtime:
         tracing.abandon(self.provider)
         tracing.forget_provider(self.provider)
         tracing.recording.unrecorded = tracing.recording.tells_again = None
+        tracing.write_by(Settings().semconv)
         _runtimes.pop(id(self.provider), None)
 
 
@@ -262,7 +264,7 @@ def build_sdk() -> None:
 
 
 def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
-    measure = CallMetrics().record if settings.metrics and _metrics_are_recorded() else None
+    measure = CallMetrics(convention=settings.semconv).record if settings.metrics and _metrics_are_recorded() else None
     if settings.trajectories == "off" or settings.content == "off":
         return Worker(lambda: None, measure, pending_limit=settings.pending_bytes) if measure is not None else None
     # Here and not on the worker's thread: a fork in the middle of an import would leave the child half of it.

@@ -25,8 +25,6 @@ from spanrelay.stacktraces import cut, stacktrace_of
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider as SDKProvider
 
-SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
-
 
 class Recorded(Protocol):
     """What a scope or a call hands over when its span ends."""
@@ -72,6 +70,7 @@ class Recording:
         "mark",
         "price",
         "propagate",
+        "schema_url",
         "tells_again",
         "unrecorded",
     )
@@ -79,6 +78,8 @@ class Recording:
     def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
         self.dialect = dialect
         self.content = content
+        self.schema_url = names.SCHEMA_URLS[names.CONVENTION]
+        """What the names of attributes are by."""
         self.propagate = False
         """Whether requests to model providers carry `traceparent`."""
         self.chains = False
@@ -269,6 +270,14 @@ def named_provider() -> SDKProvider | None:
     return _named[-1] if _named else None
 
 
+def write_by(convention: str) -> None:
+    """Let spans say from now on by which version of OpenTelemetry's GenAI conventions they are written."""
+    url = names.SCHEMA_URLS[convention]
+    if url != recording.schema_url:
+        recording.schema_url = url
+        _turn_to_named()
+
+
 def name_provider(provider: SDKProvider) -> None:
     """Let `provider` record what was given none of its own, from now on and until it is no longer named."""
     forget_provider(provider)
@@ -335,7 +344,7 @@ class Tracing:
     def turn(self) -> None:
         """Ask the provider that is in force for a tracer."""
         provider = self._provider or named_provider()
-        self.tracer: Tracer = trace.get_tracer(self._name, self._version, provider, SCHEMA_URL)
+        self.tracer: Tracer = trace.get_tracer(self._name, self._version, provider, recording.schema_url)
 
     @property
     def adopted(self) -> bool:

@@ -105,7 +105,7 @@ def test_openinference_is_flattened_with_genais_operation_provider_and_model() -
     assert attributes["llm.input_messages.0.message.role"] == "user"
     assert attributes["llm.input_messages.0.message.content"] == "hi"
     assert attributes["llm.output_messages.0.message.content"] == "hello"
-    assert attributes["llm.invocation_parameters"] == '{"temperature":0.5,"n":1}'
+    assert attributes["llm.invocation_parameters"] == '{"model":"gpt","temperature":0.5,"n":1}'
     assert (attributes["input.value"], attributes["input.mime_type"]) == ("hi", "text/plain")
     assert attributes["output.value"] == "hello"
     assert "gen_ai.input.messages" not in attributes

@@ -15,7 +15,8 @@ def strings_of(*classes: type) -> set[str]:
 
 
 def test_openinference_names_are_openinferences() -> None:
-    known = strings_of(openinference.SpanAttributes, openinference.ToolAttributes, openinference.EmbeddingAttributes)
+    places = ("Span", "Tool", "Embedding", "Message", "Prompt", "Choice")
+    known = strings_of(*(getattr(openinference, f"{place}Attributes") for place in places))
     ours = {
         value
         for name, value in vars(names).items()
@@ -35,11 +36,14 @@ def test_genai_names_that_opentelemetry_still_lists_are_spelt_the_same() -> None
         "gen_ai.request.stream",
         "gen_ai.request.reasoning.level",
         "gen_ai.request.previous_response.id",
+        "gen_ai.prompt.version",
     }
     mine = (names.OPERATION, names.PROVIDER, names.REQUEST_MODEL, names.REQUEST_STREAM, names.RESPONSE_ID)
     mine += (names.FINISH_REASONS, names.INPUT_MESSAGES, names.OUTPUT_MESSAGES, names.SYSTEM_INSTRUCTIONS)
     mine += (names.TOOL_DEFINITIONS, names.TOOL_NAME, names.TOOL_CALL_ID, names.TOOL_ARGUMENTS, names.TOOL_RESULT)
     mine += (names.AGENT_NAME, names.AGENT_ID, names.AGENT_VERSION, names.AGENT_DESCRIPTION, names.CONVERSATION_ID)
+    mine += (names.RETRIEVAL_QUERY, names.RETRIEVAL_DOCUMENTS, names.EVALUATION_NAME, names.EVALUATION_SCORE)
+    mine += (names.EVALUATION_LABEL, names.EVALUATION_EXPLANATION)
     mine += (names.TIME_TO_FIRST_CHUNK, names.RESPONSE_MODEL, names.TOOL_DESCRIPTION, names.TOOL_TYPE)
     mine += tuple(name for name in names.PARAMETER_NAMES.values() if name.startswith("gen_ai."))
     assert set(mine) - known - newer == set()

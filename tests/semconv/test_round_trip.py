@@ -13,7 +13,16 @@ from tests.semconv import record_strategies as given_records
 
 from spanrelay import semconv
 from spanrelay._json import dumps_text
-from spanrelay.records import Message, ModelRequest, SpanRecord, Text, ToolCall, ToolCallResponse, ToolDefinition
+from spanrelay.records import (
+    Message,
+    ModelRequest,
+    Opaque,
+    SpanRecord,
+    Text,
+    ToolCall,
+    ToolCallResponse,
+    ToolDefinition,
+)
 from spanrelay.semconv import genai, messages, names, openinference, traceloop
 
 quick = settings(max_examples=100, deadline=None)
@@ -152,13 +161,37 @@ def test_openinference_keeps_a_tool_schema_that_says_more_than_the_fields() -> N
     assert read.request.tools == [ToolDefinition("f", parameters={}, raw=schema)]
 
 
+@pytest.mark.parametrize("dialect", [genai, openinference])
+def test_a_part_that_nobody_knows_is_one_in_a_tools_answer_too(dialect: ModuleType) -> None:
+    found = Opaque("search_result", {"type": "search_result", "title": "Sky"})
+    record = llm(Message("tool", [ToolCallResponse("c1", [Text("one"), found])]))
+    read = through(dialect, record)
+    assert read.request is not None and record.request is not None
+    assert read.request.messages == record.request.messages
+
+
 @pytest.mark.parametrize("reason", ["tool_calls", "tool_use", "function_call"])
-def test_genai_says_tool_call_for_every_provider(reason: str) -> None:
+def test_the_attribute_has_the_providers_word_and_a_message_opentelemetrys(reason: str) -> None:
     record = llm(Message("user", [Text("hi")]))
-    record.response = given_records.ModelResponse("r", finish_reasons=[reason])
+    asking = Message("assistant", [ToolCall("1", "f")], finish_reason=reason)
+    record.response = given_records.ModelResponse("r", messages=[asking], finish_reasons=[reason])
     read = through(genai, record)
     assert read.response is not None
-    assert read.response.finish_reasons == ["tool_call"]
+    assert read.response.finish_reasons == [reason]
+    assert read.response.messages[0].finish_reason == "tool_call"
+
+
+@pytest.mark.parametrize("word", ["tool_calls", "tool_call", "length"])
+def test_either_place_is_read_alike(word: str) -> None:
+    message = {"role": "assistant", "parts": [{"type": "text", "content": "a"}], "finish_reason": word}
+    messages = dumps_text([message])
+    for attributes in (
+        {"gen_ai.response.finish_reasons": [word], "gen_ai.operation.name": "chat"},
+        {"gen_ai.output.messages": messages, "gen_ai.operation.name": "chat"},
+    ):
+        record = SpanRecord(1, 2)
+        genai.from_attributes(attributes, record)
+        assert record.response is not None and record.response.finish_reasons == [word]
 
 
 # --- anything at all ----------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ OPENINFERENCE_CALL = {
     "llm.input_messages.0.message.role": "system",
     "llm.input_messages.1.message.content": QUESTION,
     "llm.input_messages.1.message.role": "user",
-    "llm.invocation_parameters": '{"stream":true}',
+    "llm.invocation_parameters": f'{{"model":"{MODEL}","stream":true}}',
     "llm.output_messages.0.message.role": "assistant",
     "llm.request.model_name": MODEL,
     "llm.response.model_name": MODEL,
@@ -175,7 +175,7 @@ ATTRIBUTES: dict[str, list[dict[str, Any]]] = {
             **GENAI_CALL,
             "gen_ai.input.messages": f"[{ASKED}]",
             "gen_ai.output.messages": f"[{SAID}]",
-            "gen_ai.response.finish_reasons": ("tool_call",),
+            "gen_ai.response.finish_reasons": ("tool_use",),
             "gen_ai.response.id": "msg_0001",
         },
         {

@@ -161,10 +161,10 @@ def finish_reasons(exchange: Exchange) -> list[str]:
     """The ground truth's in OpenTelemetry's words; the Responses API has a status instead."""
     truth = exchange["truth"]
     if exchange["api"] != "responses":
-        return [names.FINISH_REASON_NAMES.get(reason, reason) for reason in truth["finish_reasons"]]
+        return list(truth["finish_reasons"])
     if truth.get("status") != "completed":
         return []
-    return ["tool_call" if truth["tool_calls"] else "stop"]
+    return ["tool_calls" if truth["tool_calls"] else "stop"]
 
 
 def check_messages(attributes: Mapping[str, Any], truth: Mapping[str, Any]) -> None:

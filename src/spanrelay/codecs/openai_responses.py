@@ -122,9 +122,15 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
         _read_input(get("input")),
         _read_instructions(get("instructions")),
         [_read_tool_definition(tool) for tool in as_list(tools)] if tools else [],
-        read_parameters(wire, _PARAMETERS),
+        {**read_parameters(wire, _PARAMETERS), **_read_stored_prompt(as_mapping(get("prompt")))},
         get("stream") is True,
     )
+
+
+def _read_stored_prompt(prompt: Mapping[str, Any]) -> dict[str, JSON]:
+    """Return which of the provider's stored prompts is asked for, without what is put into it."""
+    told = (("prompt_id", as_str(prompt.get("id"))), ("prompt_version", as_str(prompt.get("version"))))
+    return {name: value for name, value in told if value}
 
 
 def _read_input(items: Any) -> list[Message]:

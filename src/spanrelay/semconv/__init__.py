@@ -13,7 +13,7 @@ from spanrelay.records import Kind, SpanRecord
 from spanrelay.semconv import genai, names, openinference, traceloop
 from spanrelay.semconv.names import AttributeValue
 
-__all__ = ["DIALECTS", "kind_of", "read", "write", "write_start"]
+__all__ = ["DIALECTS", "kind_of", "read", "write", "write_start", "written_as"]
 
 DEFAULT_DIALECT = "genai"
 
@@ -48,10 +48,13 @@ def _start_genai(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def _end_genai(record: SpanRecord, content: bool) -> dict[str, AttributeValue]:
-    attributes = genai.to_attributes(record, content=content)
-    openinference.write_end_scalars(record, attributes)
-    return attributes
+def _genai_by(usage: names.UsageNames) -> Callable[[SpanRecord, bool], dict[str, AttributeValue]]:
+    def end(record: SpanRecord, content: bool) -> dict[str, AttributeValue]:
+        attributes = genai.to_attributes(record, content=content, usage=usage)
+        openinference.write_end_scalars(record, attributes)
+        return attributes
+
+    return end
 
 
 def _start_openinference(record: SpanRecord) -> dict[str, AttributeValue]:
@@ -75,11 +78,26 @@ _START: dict[str, Callable[[SpanRecord], dict[str, AttributeValue]]] = {
     "openinference": _start_openinference,
 }
 _END: dict[str, Callable[[SpanRecord, bool], dict[str, AttributeValue]]] = {
-    "genai": _end_genai,
+    "genai": _genai_by(names.USAGE_NAMES),
     "openinference": _end_openinference,
 }
 DIALECTS = tuple(_START)
 """The dialects that can be written; Traceloop's is read only."""
+
+
+def written_as(dialect: str, convention: str) -> str:
+    """Return the dialect that writes `dialect` by a version of OpenTelemetry's GenAI conventions.
+
+    Raises:
+        KeyError: there is no such version.
+    """
+    usage = names.USAGE_NAMES_OF[convention]
+    if convention == names.CONVENTION or dialect != DEFAULT_DIALECT:
+        return dialect
+    named = f"{dialect} {convention}"
+    if named not in _END:
+        _END[named], _START[named] = _genai_by(usage), _start_genai
+    return named
 
 
 def _writer(table: dict[str, Any], dialect: str) -> Callable[..., dict[str, AttributeValue]]:

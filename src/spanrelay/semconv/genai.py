@@ -3,15 +3,15 @@
 Writing serialises once for each attribute and never writes content it is not asked for; reading takes every
 shape that instrumentors write, never raises, and fills only what a record does not hold yet.
 
-What does not survive: kinds without an operation (chain, reranker, evaluator, custom), finish reasons that
-ask for tools (they become OpenTelemetry's `tool_call`), an error's message (the span's status has it; an
-error body becomes the record's error), and a text that is the JSON of an object or an array in arguments
-(it is decoded).
+What does not survive: kinds without an operation (chain, reranker, evaluator, custom), the provider's word in a
+message for an answer that asks for tools (it becomes OpenTelemetry's `tool_call`), an error's message (the
+span's status has it; an error body becomes the record's error), and a text that is the JSON of an object or an
+array in arguments (it is decoded).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from spanrelay._json import clean_text, dumps_text, loads_or_text
@@ -20,6 +20,7 @@ from spanrelay.records import (
     Kind,
     ModelRequest,
     ModelResponse,
+    Opaque,
     SpanRecord,
     ToolRequest,
 )
@@ -59,8 +60,12 @@ from spanrelay.semconv.messages import (
 )
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import (
+    as_list,
+    as_object,
     decode,
     first,
+    number,
+    question_of,
     structure,
     text,
     write_json,
@@ -94,12 +99,15 @@ def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeValue]:
+def to_attributes(
+    record: SpanRecord, *, content: bool, usage: names.UsageNames = names.USAGE_NAMES
+) -> dict[str, AttributeValue]:
     """Return what is known when the span ends.
 
     Args:
         record: The span's record; its `start_attributes` are repeated only where the end knows better.
         content: Whether to write messages, instructions, definitions, arguments, results and scope values.
+        usage: The names of token counts, which differ between versions of the conventions.
     """
     attributes: dict[str, AttributeValue] = {}
     if record.session_id is not None and record.session_id == record.kept_conversation:  # known only now
@@ -107,13 +115,73 @@ def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeVa
     if record.request is not None:
         _write_request(record.request, attributes, content)
     if record.response is not None:
-        _write_response(record.response, attributes, content)
+        _write_response(record.response, attributes, content, usage)
     if record.tool is not None or record.result is not None:
         _write_tool_content(record, attributes, content)
     write_call_facts(record, attributes)
     if content:
         write_scope_values(record, attributes)
+    write = _WRITERS_OF_KIND.get(record.kind)
+    if write is not None:
+        write(record, attributes, content)
     return attributes
+
+
+def _write_found(record: SpanRecord, attributes: dict[str, AttributeValue], content: bool) -> None:
+    """Write what a retriever was asked, and which documents it found; what they say is in its output."""
+    if not content:
+        return
+    question = question_of(record.input)
+    if question is not None:
+        attributes[names.RETRIEVAL_QUERY] = clean_text(question)
+    documents = [told for each in as_list(record.output) if (told := _named_document(each))]
+    if documents:
+        attributes[names.RETRIEVAL_DOCUMENTS] = dumps_text(documents)
+
+
+def _named_document(document: JSON) -> dict[str, JSON]:
+    """Return a document's id and score, where they are known."""
+    fields = as_object(document)
+    inner = as_object(fields.get("metadata"))
+    score = number(first(fields, _SCORES))
+    told = {"id": fields.get("id"), "score": number(first(inner, _SCORES)) if score is None else score}
+    return {name: value for name, value in told.items() if value is not None and value != ""}
+
+
+_SCORES = ("score", "relevance_score", "similarity_score")
+
+
+def _write_score(record: SpanRecord, attributes: dict[str, AttributeValue], content: bool) -> None:
+    """Write what an evaluator says, where it is a number or an object with a score or a label."""
+    output = {"score": record.output} if number(record.output) is not None else as_object(record.output)
+    score, label = number(first(output, ("score", "value"))), text(output.get("label"))
+    if score is None and label is None:
+        return
+    attributes[names.EVALUATION_NAME] = clean_text(record.name)
+    if score is not None:
+        attributes[names.EVALUATION_SCORE] = score
+    if label is not None:
+        attributes[names.EVALUATION_LABEL] = clean_text(label)
+    why = text(first(output, ("explanation", "reason", "reasoning")))
+    if why is not None and content:
+        attributes[names.EVALUATION_EXPLANATION] = clean_text(why)
+
+
+def _write_compacted(record: SpanRecord, attributes: dict[str, AttributeValue], _content: bool) -> None:
+    """Say that a request begins with a compacted conversation: the item stands before all that follows it."""
+    messages = record.request.messages[:_BEGINNING] if record.request is not None else []
+    if any(type(part) is Opaque and part.type == "compaction" for message in messages for part in message.parts):
+        attributes[names.CONVERSATION_COMPACTED] = True
+
+
+_BEGINNING = 2
+"""Instructions may come first. To look further would cost the more the longer a conversation is."""
+
+_WRITERS_OF_KIND: dict[Kind | None, Callable[[SpanRecord, dict[str, AttributeValue], bool], None]] = {
+    "llm": _write_compacted,
+    "retriever": _write_found,
+    "evaluator": _write_score,
+}
 
 
 def _write_tool(tool: ToolRequest, attributes: dict[str, AttributeValue]) -> None:
@@ -137,16 +205,17 @@ def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue],
         attributes[names.TOOL_DEFINITIONS] = dumps_text([write_definition(tool) for tool in request.tools])
 
 
-def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue], content: bool) -> None:
+def _write_response(
+    response: ModelResponse, attributes: dict[str, AttributeValue], content: bool, usage: names.UsageNames
+) -> None:
     if response.id:  # some providers' is empty
         attributes[names.RESPONSE_ID] = response.id
     if response.model is not None:
         attributes[names.RESPONSE_MODEL] = response.model
     if response.finish_reasons:
-        words = names.FINISH_REASON_NAMES
-        attributes[names.FINISH_REASONS] = [words.get(reason, reason) for reason in response.finish_reasons]
+        attributes[names.FINISH_REASONS] = list(response.finish_reasons)
     if response.usage is not None:
-        write_usage(response.usage, names.USAGE_NAMES, attributes)
+        write_usage(response.usage, usage, attributes)
     if response.parameters:
         write_parameters(response.parameters, names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETERS, attributes)
     if content and response.messages:
@@ -219,6 +288,7 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     else:
         _read_conversation(attributes, record)
         read_scope_values(attributes, record)
+        _read_found_and_scored(attributes, record)
     read_error(attributes, record)
 
 
@@ -239,6 +309,24 @@ def _read_result(value: object, kind: str | None) -> JSON:
     if kind == "text":
         return value
     return loads_or_text(value) if kind == "json" and isinstance(value, str) else decode(value)
+
+
+def _read_found_and_scored(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    """Read what a retriever was asked and found, and what an evaluator says, where the scope's values are not there."""
+    if record.input is None:
+        record.input = text(attributes.get(names.RETRIEVAL_QUERY))
+    if record.output is None and names.RETRIEVAL_DOCUMENTS in attributes:
+        record.output = decode(attributes[names.RETRIEVAL_DOCUMENTS])
+    if record.output is None and names.EVALUATION_NAME in attributes:
+        told = {key: structure(attributes[name]) for key, name in _EVALUATION.items() if name in attributes}
+        record.output = told or None
+
+
+_EVALUATION = {
+    "score": names.EVALUATION_SCORE,
+    "label": names.EVALUATION_LABEL,
+    "explanation": names.EVALUATION_EXPLANATION,
+}
 
 
 def _read_conversation(attributes: Mapping[str, Any], record: SpanRecord) -> None:

@@ -114,6 +114,8 @@ def _write_tool_call_response(part: ToolCallResponse) -> dict[str, JSON]:
 
 
 def _write_answer_item(item: Part | JSON) -> JSON:
+    if item.__class__ is Opaque:  # as it was on the wire it would be read as plain JSON, the tool's own
+        return _wrap_opaque(cast("Opaque", item))
     writer = _PART_WRITERS.get(item.__class__)
     return item if writer is None else writer(item)
 
@@ -123,7 +125,11 @@ def _write_opaque(part: Opaque) -> dict[str, JSON]:
     data = part.data
     if isinstance(data, dict) and data.get("type") == part.type and part.type not in _PART_READERS:
         return cast("dict[str, JSON]", data)
-    return {"type": "generic", "of": part.type, "data": data}
+    return _wrap_opaque(part)
+
+
+def _wrap_opaque(part: Opaque) -> dict[str, JSON]:
+    return {"type": "generic", "of": part.type, "data": part.data}
 
 
 _PART_WRITERS: dict[type, Callable[[Any], dict[str, JSON]]] = {

@@ -44,6 +44,14 @@ CONVERSATION_ID = "gen_ai.conversation.id"
 ALL_MESSAGES = "pydantic_ai.all_messages"
 """An agent's whole conversation, the answer included, as pydantic-ai writes it; read only."""
 
+CONVERSATION_COMPACTED = "gen_ai.conversation.compacted"
+RETRIEVAL_QUERY = "gen_ai.retrieval.query.text"
+RETRIEVAL_DOCUMENTS = "gen_ai.retrieval.documents"
+EVALUATION_NAME = "gen_ai.evaluation.name"
+EVALUATION_SCORE = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL = "gen_ai.evaluation.score.label"
+EVALUATION_EXPLANATION = "gen_ai.evaluation.explanation"
+
 SCOPE_NAME = "otel.scope.name"
 SCOPE_VERSION = "otel.scope.version"
 ERROR_TYPE = "error.type"
@@ -65,9 +73,11 @@ CACHE_READ_TOKENS = (
     "gen_ai.usage.cache_read_input_tokens",
     "gen_ai.usage.details.cache_read_tokens",
 )
+CACHE_CREATION = "gen_ai.usage.cache_creation.input_tokens"
+CACHE_WRITE = "gen_ai.usage.cache_write.input_tokens"
 CACHE_WRITE_TOKENS = (
-    "gen_ai.usage.cache_creation.input_tokens",
-    "gen_ai.usage.cache_write.input_tokens",
+    CACHE_CREATION,
+    CACHE_WRITE,
     "gen_ai.usage.cache_creation_input_tokens",
     "gen_ai.usage.details.cache_write_tokens",
 )
@@ -92,6 +102,22 @@ USAGE_NAMES: UsageNames = (
     ("output_audio_tokens", OUTPUT_AUDIO_TOKENS),
 )
 
+
+# Versions of the conventions: their names for what each calls otherwise. Reading takes all of them.
+CONVENTION = "1.41"
+"""The version that is written by default: the last that was a part of OpenTelemetry's core conventions."""
+USAGE_NAMES_OF: dict[str, UsageNames] = {
+    CONVENTION: USAGE_NAMES,
+    "0.1": tuple((field, (CACHE_WRITE,) if found is CACHE_WRITE_TOKENS else found) for field, found in USAGE_NAMES),
+    "0.1/dup": (*USAGE_NAMES, ("cache_write_tokens", (CACHE_WRITE,))),
+}
+SCHEMA_URLS: dict[str, str] = {
+    CONVENTION: "https://opentelemetry.io/schemas/1.41.0",
+    "0.1": "https://opentelemetry.io/schemas/gen-ai/0.1.0",
+    "0.1/dup": "https://opentelemetry.io/schemas/1.41.0",
+}
+"""What a span's names are by; both at once are those of the older, and more."""
+
 # Request and response parameters.
 PARAMETER_NAMES: dict[str, str] = {
     "temperature": "gen_ai.request.temperature",
@@ -109,6 +135,8 @@ PARAMETER_NAMES: dict[str, str] = {
     "encoding_formats": "gen_ai.request.encoding_formats",
     "dimensions": "gen_ai.embeddings.dimension.count",
     "service_tier": "openai.request.service_tier",
+    "prompt_id": "gen_ai.prompt.name",
+    "prompt_version": "gen_ai.prompt.version",
 }
 """`ModelRequest.parameters` that have an attribute of their own."""
 PARAMETER_ALIASES: dict[str, str] = {
@@ -134,6 +162,7 @@ RESPONSE_PARAMETER_ALIASES: dict[str, str] = {
     "gen_ai.openai.response.service_tier": "service_tier",
     "gen_ai.openai.response.system_fingerprint": "system_fingerprint",
     "gen_ai.openai.system_fingerprint": "system_fingerprint",
+    "gen_ai.response.status": "status",
 }
 
 # Our own.
@@ -174,7 +203,13 @@ OI_OUTPUT_MESSAGES = "llm.output_messages"
 OI_TOOLS = "llm.tools"
 OI_TOOL_SCHEMA = "tool.json_schema"
 OI_PROMPTS = "llm.prompts"
+OI_PROMPT_TEXT = "prompt.text"
 OI_CHOICES = "llm.choices"
+OI_CHOICE_TEXT = "completion.text"
+OI_PROMPT_ID = "prompt.id"
+OI_PROMPT_VERSION = "llm.prompt_template.version"
+OI_FUNCTION_NAME = "message.function_call_name"
+OI_FUNCTION_ARGUMENTS = "message.function_call_arguments_json"
 OI_INPUT = "input.value"
 OI_INPUT_MIME = "input.mime_type"
 OI_OUTPUT = "output.value"
@@ -329,10 +364,14 @@ PROVIDER_NAMES: dict[str, str] = {
     "azure_openai": "azure.ai.openai",
     "aws": "aws.bedrock",
     "bedrock": "aws.bedrock",
+    "amazon_bedrock": "aws.bedrock",
     "aws_bedrock": "aws.bedrock",
     "google": "gcp.gen_ai",
-    "google_genai": "gcp.gen_ai",
+    "google_genai": "gcp.gemini",
+    "google-gla": "gcp.gemini",
     "gemini": "gcp.gemini",
+    "google-cloud": "gcp.vertex_ai",
+    "google-vertex": "gcp.vertex_ai",
     "google_vertexai": "gcp.vertex_ai",
     "vertexai": "gcp.vertex_ai",
     "vertex_ai": "gcp.vertex_ai",
@@ -340,15 +379,26 @@ PROVIDER_NAMES: dict[str, str] = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
     "moonshot": "moonshot_ai",
+    "watsonx": "ibm.watsonx.ai",
 }
 """Other vocabularies' words for a provider (lower case) to OpenTelemetry's."""
 
-# Metrics (histograms): name, unit, bucket boundaries.
+# Metrics: name, unit, bucket boundaries.
 OPERATION_DURATION = "gen_ai.client.operation.duration"
 TOKEN_USAGE = "gen_ai.client.token.usage"
 TOKEN_TYPE = "gen_ai.token.type"
 CLIENT_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
 TIME_PER_OUTPUT_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
+INFERENCE_DURATION = "gen_ai.client.inference.duration"
+INFERENCE_TIME_TO_FIRST_CHUNK = "gen_ai.client.inference.time_to_first_chunk"
+INFERENCE_USAGE: dict[str, str] = {
+    "input_tokens": "gen_ai.client.inference.usage.input_tokens",
+    "output_tokens": "gen_ai.client.inference.usage.output_tokens",
+    "cache_read_tokens": "gen_ai.client.inference.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.client.inference.usage.cache_write.input_tokens",
+    "reasoning_tokens": "gen_ai.client.inference.usage.reasoning.output_tokens",
+}
+"""The counters that v0.1 has in place of `TOKEN_USAGE`, by field of `Usage`."""
 INVOKE_AGENT_DURATION = "gen_ai.invoke_agent.duration"
 EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
 INVOKE_WORKFLOW_DURATION = "gen_ai.invoke_workflow.duration"
@@ -367,6 +417,8 @@ BUCKETS: dict[str, tuple[float, ...]] = {
     OPERATION_DURATION: DURATION_BUCKETS,
     TOKEN_USAGE: TOKEN_BUCKETS,
     CLIENT_TIME_TO_FIRST_CHUNK: DURATION_BUCKETS,
+    INFERENCE_DURATION: DURATION_BUCKETS,
+    INFERENCE_TIME_TO_FIRST_CHUNK: DURATION_BUCKETS,
     TIME_PER_OUTPUT_CHUNK: DURATION_BUCKETS,
     INVOKE_AGENT_DURATION: AGENT_BUCKETS,
     EXECUTE_TOOL_DURATION: DURATION_BUCKETS,

@@ -155,16 +155,25 @@ def _write_unnamed(record: SpanRecord, attributes: dict[str, AttributeValue]) ->
 def _write_request(record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]) -> None:
     if request.model is not None:
         attributes[names.OI_REQUEST_MODEL] = request.model
-    parameters = {_PARAMETERS.get(name, name): value for name, value in request.parameters.items()}
+    parameters: dict[str, JSON] = {} if request.model is None else {"model": request.model}
+    for name, value in request.parameters.items():
+        key = _PROMPT.get(name)
+        if key is not None:
+            attributes[key] = clean_text(str(value))
+        elif name == "encoding_formats" and isinstance(value, list) and len(cast("list[JSON]", value)) == 1:
+            parameters["encoding_format"] = value[0]
+        else:
+            parameters[_PARAMETERS.get(name, name)] = value
     if request.stream:
         parameters["stream"] = True
-    if parameters:
+    if parameters and record.kind in MODEL_KINDS:
         key = names.OI_EMBEDDING_PARAMETERS if record.kind == "embedder" else names.OI_PARAMETERS
         attributes[key] = dumps_text(parameters)
 
 
 _PARAMETERS = {"choice_count": "n", "stop_sequences": "stop"}
 """The names that OpenInference's readers know for parameters of ours."""
+_PROMPT = {"prompt_id": names.OI_PROMPT_ID, "prompt_version": names.OI_PROMPT_VERSION}
 
 
 def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue]) -> None:
@@ -181,7 +190,10 @@ def _write_content(record: SpanRecord, attributes: dict[str, AttributeValue]) ->
     if request is not None:
         _write_request_content(record, request, attributes)
     if response is not None:
-        _write_messages(response.messages, names.OI_OUTPUT_MESSAGES, attributes)
+        if not _write_texts(record, response.messages, names.OI_CHOICES, names.OI_CHOICE_TEXT, attributes):
+            _write_messages(response.messages, names.OI_OUTPUT_MESSAGES, attributes)
+        if record.kind == "embedder":
+            _write_vectors(response, attributes)
         if response.messages:
             write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, _preview(response.messages[0]))
     if tool is not None and tool.arguments is not None:
@@ -192,11 +204,35 @@ def _write_content(record: SpanRecord, attributes: dict[str, AttributeValue]) ->
     write_scope_values(record, attributes)
 
 
+def _write_texts(
+    record: SpanRecord, messages: list[Message], prefix: str, leaf: str, attributes: dict[str, AttributeValue]
+) -> bool:
+    """Write the prompts or the choices of a completion, and return whether they are that: texts without roles."""
+    texts = [part.text for message in messages for part in message.parts if isinstance(part, Text)]
+    if record.operation != "text_completion" or not all(len(message.parts) == 1 for message in messages):
+        return False
+    if len(texts) != len(messages):
+        return False
+    attributes.update((f"{prefix}.{index}.{leaf}", clean_text(each)) for index, each in enumerate(texts))
+    return True
+
+
+def _write_vectors(response: ModelResponse, attributes: dict[str, AttributeValue]) -> None:
+    """Write what is kept of an embeddings answer: how many vectors there are, and how long they are."""
+    told = {name: response.parameters[name] for name in _VECTORS if name in response.parameters}
+    if told:
+        write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, told)
+
+
+_VECTORS = ("embedding_count", "embedding_dimensions")
+_LENGTH_OF_NO_VECTOR = 200  # others write the vectors themselves, which are not read
+
+
 def _write_request_content(record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]) -> None:
     if record.kind == "embedder":
         for index, message in enumerate(request.messages):
             attributes[f"{names.OI_EMBEDDINGS}.{index}.{names.OI_EMBEDDING_TEXT}"] = clean_text(message.text)
-    else:
+    elif not _write_texts(record, request.messages, names.OI_PROMPTS, names.OI_PROMPT_TEXT, attributes):
         system = [Message("system", request.system)] if request.system else []
         _write_messages(system + request.messages, names.OI_INPUT_MESSAGES, attributes)
     for index, tool in enumerate(request.tools):
@@ -261,7 +297,9 @@ def _write_message(message: Message, base: str, attributes: dict[str, AttributeV
     shown: list[Part] = []
     calls = 0
     for part in parts:
-        if isinstance(part, ToolCall):
+        if isinstance(part, ToolCall) and part.type == "function_call" and part.id is None:
+            _write_function_call(part, base.removesuffix("message"), attributes)
+        elif isinstance(part, ToolCall):
             _write_tool_call(part, f"{base}.tool_calls.{calls}.tool_call", attributes)
             calls += 1
         else:
@@ -297,6 +335,13 @@ def _write_tool_call(part: ToolCall, base: str, attributes: dict[str, AttributeV
     attributes[f"{base}.function.name"] = part.name
     if part.arguments is not None:
         attributes[f"{base}.function.arguments"] = write_json(part.arguments)
+
+
+def _write_function_call(part: ToolCall, base: str, attributes: dict[str, AttributeValue]) -> None:
+    """Write the one call that an answer of OpenAI's older API may have, in place of a list of them."""
+    attributes[f"{base}{names.OI_FUNCTION_NAME}"] = part.name
+    if part.arguments is not None:
+        attributes[f"{base}{names.OI_FUNCTION_ARGUMENTS}"] = write_json(part.arguments)
 
 
 def _write_part(part: Part, base: str, attributes: dict[str, AttributeValue]) -> None:
@@ -368,6 +413,8 @@ _DETAILS = frozenset(
         f"{names.OI_INPUT_MESSAGES}.0.message.role",
         f"{names.OI_INPUT_MESSAGES}.1.message.role",
         f"{names.OI_OUTPUT_MESSAGES}.0.message.role",
+        f"{names.OI_PROMPTS}.0.{names.OI_PROMPT_TEXT}",
+        f"{names.OI_CHOICES}.0.{names.OI_CHOICE_TEXT}",
     )
 )
 
@@ -480,9 +527,9 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         request.tools = _read_tools(attributes)
     if not response.messages:
         response.messages = _read_output(attributes, record)
-        if request.parameters.get("choice_count", 1) == 1:
-            response.messages = _fold(response.messages)
         drop_empty_answer(response, record)
+    if record.kind == "embedder":
+        _read_vectors(attributes, response)
     _read_answer_facts(attributes, response)
     read_usage(attributes, OI_USAGE, response)
     keep_response(response, record)
@@ -515,6 +562,9 @@ def _read_parameters(attributes: Mapping[str, Any], request: ModelRequest) -> No
             if name in names.LIST_PARAMETERS and not isinstance(value, list):
                 value = [value]
             request.parameters.setdefault(name, value)
+    for name, attribute in _PROMPT.items():
+        if attribute in attributes:
+            request.parameters.setdefault(name, structure(attributes[attribute]))
     effort = _effort(parameters)
     if effort is not None:
         request.parameters.setdefault("reasoning_effort", effort)
@@ -566,18 +616,30 @@ def _read_input(attributes: Mapping[str, Any], record: SpanRecord) -> list[Messa
     messages = _read_messages(attributes, names.OI_INPUT_MESSAGES, record)
     if not messages:
         prompts = indexed(attributes, names.OI_PROMPTS).values()
-        messages = [Message("user", [Text(_plain(fields.get("prompt.text")))]) for fields in prompts]
+        messages = [Message("user", [Text(_plain(fields.get(names.OI_PROMPT_TEXT)))]) for fields in prompts]
     return messages or _read_raw(attributes, names.OI_INPUT, names.OI_INPUT_MIME, "user", record)
 
 
 def _read_output(attributes: Mapping[str, Any], record: SpanRecord) -> list[Message]:
     messages = _read_messages(attributes, names.OI_OUTPUT_MESSAGES, record)
+    if record.request is None or record.request.parameters.get("choice_count", 1) == 1:
+        messages = _fold(messages)
     if not messages:
         choices = indexed(attributes, names.OI_CHOICES).values()
-        messages = [Message("assistant", [Text(_plain(fields.get("completion.text")))]) for fields in choices]
+        messages = [Message("assistant", [Text(_plain(fields.get(names.OI_CHOICE_TEXT)))]) for fields in choices]
     if messages or record.kind == "embedder":
         return messages
     return _read_raw(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, "assistant", record)
+
+
+def _read_vectors(attributes: Mapping[str, Any], response: ModelResponse) -> None:
+    """Read how many vectors an embeddings answer had, and how long they were, where only that was kept."""
+    written = attributes.get(names.OI_OUTPUT)
+    told = decode(written) if isinstance(written, str) and len(written) < _LENGTH_OF_NO_VECTOR else None
+    if isinstance(told, dict):
+        for name in _VECTORS:
+            if type(told.get(name)) is int:
+                response.parameters.setdefault(name, told[name])
 
 
 def _plain(value: object) -> str:
@@ -693,9 +755,10 @@ def _read_media(fields: dict[str, Any], kind: Any) -> Media:
 
 def _read_tool_calls(fields: dict[str, Any]) -> list[ToolCall]:
     calls = [_read_tool_call(call) for call in indexed(fields, "message.tool_calls").values()]
-    name = text(fields.get("message.function_call_name"))
+    name = text(fields.get(names.OI_FUNCTION_NAME))
     if name is not None:
-        calls.append(ToolCall(None, name, _arguments(fields.get("message.function_call_arguments_json"))))
+        given = _arguments(fields.get(names.OI_FUNCTION_ARGUMENTS))
+        calls.append(ToolCall(None, name, given, type="function_call"))
     return calls
 
 

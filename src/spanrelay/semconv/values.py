@@ -95,6 +95,21 @@ def number(value: object) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
+def as_object(value: JSON) -> dict[str, JSON]:
+    """Return `value` if it is an object, else an empty one."""
+    return cast("dict[str, JSON]", value) if isinstance(value, dict) else {}
+
+
+def as_list(value: JSON) -> list[JSON]:
+    """Return `value` if it is a list, else an empty one."""
+    return cast("list[JSON]", value) if isinstance(value, list) else []
+
+
+def question_of(value: JSON) -> str | None:
+    """Return what a retriever was asked: its input, or the text that is named as the question in it."""
+    return text(value) or text(first(as_object(value), ("query", "input", "question")))
+
+
 def first(attributes: Mapping[str, Any], names: Sequence[str]) -> Any:
     """Return the value of the first of `names` that is there."""
     for name in names:

@@ -1,4 +1,4 @@
-"""The GenAI metrics of model calls: operation duration, token usage, time to the first chunk.
+"""The GenAI metrics of model calls: duration, token usage, time to the first chunk; and of tools and agents.
 
 Recorded on the worker's thread from the finished record, whether or not the span was sampled or exported.
 """
@@ -19,18 +19,28 @@ _MODEL_KINDS = frozenset({"llm", "embedder"})
 
 
 class CallMetrics:
-    """Histograms of one meter provider, by the OpenTelemetry GenAI conventions."""
+    """Instruments of one meter provider, by a version of the OpenTelemetry GenAI conventions."""
 
-    def __init__(self, provider: MeterProvider | None = None) -> None:
-        meter = metrics.get_meter("spanrelay", meter_provider=provider)
+    def __init__(self, provider: MeterProvider | None = None, convention: str = names.CONVENTION) -> None:
+        meter = metrics.get_meter("spanrelay", meter_provider=provider, schema_url=names.SCHEMA_URLS[convention])
+        older = convention != "0.1"
+        newer = convention != names.CONVENTION
 
         def histogram(name: str, unit: str) -> Histogram:
             buckets = list(names.BUCKETS[name])
             return meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=buckets)
 
-        self._duration = histogram(names.OPERATION_DURATION, names.SECONDS)
-        self._tokens = histogram(names.TOKEN_USAGE, names.TOKENS)
-        self._first_chunk = histogram(names.CLIENT_TIME_TO_FIRST_CHUNK, names.SECONDS)
+        def histograms(before: str, now: str) -> tuple[Histogram, ...]:
+            return tuple(
+                histogram(name, names.SECONDS) for name, is_meant in ((before, older), (now, newer)) if is_meant
+            )
+
+        self._operation = histogram(names.OPERATION_DURATION, names.SECONDS)
+        self._durations = histograms(names.OPERATION_DURATION, names.INFERENCE_DURATION)
+        self._first_chunks = histograms(names.CLIENT_TIME_TO_FIRST_CHUNK, names.INFERENCE_TIME_TO_FIRST_CHUNK)
+        self._tokens = histogram(names.TOKEN_USAGE, names.TOKENS) if older else None
+        counted = names.INFERENCE_USAGE.items() if newer else ()
+        self._usage = [(field, meter.create_counter(name, names.TOKENS)) for field, name in counted]
         self._tool = histogram(names.EXECUTE_TOOL_DURATION, names.SECONDS)
         self._agent = histogram(names.INVOKE_AGENT_DURATION, names.SECONDS)
         self._would_refuse = meter.create_counter(names.WOULD_REFUSE, "{call}")
@@ -51,16 +61,24 @@ class CallMetrics:
             self._agent.record(seconds, _common(record))
 
     def _record_model_call(self, record: SpanRecord, seconds: float) -> None:
-        attributes = _common(record)
-        self._duration.record(seconds, attributes)
+        attributes = {**_common(record), **_of_model_call(record)}
+        is_inference = record.kind == "llm"
+        for duration in self._durations if is_inference else (self._operation,):
+            duration.record(seconds, attributes)
         if record.time_to_first_chunk is not None:
-            self._first_chunk.record(record.time_to_first_chunk, attributes)
+            for first_chunk in self._first_chunks:
+                first_chunk.record(record.time_to_first_chunk, attributes)
         usage = record.response.usage if record.response is not None else None
         if usage is None:
             return
-        for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
-            if count is not None:
-                self._tokens.record(count, {**attributes, names.TOKEN_TYPE: kind})
+        if self._tokens is not None:
+            for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+                if count is not None:
+                    self._tokens.record(count, {**attributes, names.TOKEN_TYPE: kind})
+        for field, counter in self._usage if is_inference else ():
+            count = getattr(usage, field)
+            if count is not None and count >= 0:
+                counter.add(count, attributes)
 
 
 def _common(record: SpanRecord) -> dict[str, Any]:
@@ -75,4 +93,24 @@ def _common(record: SpanRecord) -> dict[str, Any]:
         attributes[names.AGENT_NAME] = record.agent.name
     if record.error is not None:
         attributes[names.ERROR_TYPE] = record.error.type
+    return clean_attributes(attributes)
+
+
+def _of_model_call(record: SpanRecord) -> dict[str, Any]:
+    """Return where a model was asked, and what the conventions of a provider add."""
+    attributes: dict[str, Any] = {}
+    if record.server_address is not None:
+        attributes[names.SERVER_ADDRESS] = record.server_address
+        if record.server_port is not None:
+            attributes[names.SERVER_PORT] = record.server_port
+    told = record.response.parameters if record.response is not None else {}
+    for parameter, name in names.RESPONSE_PARAMETER_NAMES.items():
+        value = told.get(parameter)
+        if isinstance(value, str) and value:
+            attributes[name] = value
+    if record.kind == "embedder":
+        asked = record.request.parameters.get("dimensions") if record.request is not None else None
+        count = asked or told.get("embedding_dimensions")
+        if type(count) is int:
+            attributes[names.PARAMETER_NAMES["dimensions"]] = count
     return clean_attributes(attributes)

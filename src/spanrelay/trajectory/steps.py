@@ -30,7 +30,7 @@ from spanrelay.records import (
     ToolDefinition,
     Usage,
 )
-from spanrelay.semconv.names import REFUSED_TOOL_CALL
+from spanrelay.semconv.names import FINISH_REASON_NAMES, REFUSED_TOOL_CALL
 from spanrelay.trajectory import atif
 from spanrelay.trajectory.transcript import Turn
 
@@ -326,7 +326,7 @@ def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None
     return step
 
 
-_ORDINARY = {"stop", "end_turn", "tool_calls", "tool_call", "tool_use", "completed", "function_call", "STOP"}
+_ORDINARY = {"stop", "end_turn", "completed", "STOP", *FINISH_REASON_NAMES, *FINISH_REASON_NAMES.values()}
 
 
 def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> dict[str, JSON]:

@@ -10,23 +10,8 @@ from typing import Any
 
 from spanrelay._guard import guarded
 from spanrelay.records import Kind, ModelRequest, SpanRecord
-from spanrelay.semconv.names import span_name
+from spanrelay.semconv.names import provider_name, span_name
 from spanrelay.tracing import Start, recording
-
-_PROVIDERS = {
-    "aws": "aws.bedrock",
-    "azure": "azure.ai.openai",
-    "azure_openai": "azure.ai.openai",
-    "amazon_bedrock": "aws.bedrock",
-    "bedrock": "aws.bedrock",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "xai": "x_ai",
-}
-"""`gen_ai.provider.name` of providers that LangChain calls otherwise."""
 
 _PACKAGE = "langchain_"
 _OF_NOBODY = frozenset({"langchain_core", "langchain_community", "langchain_classic"})
@@ -75,6 +60,6 @@ class Starts:
         provider = ""
         with guarded("reading a model's provider"):
             provider = self._provider(model)
-        record.provider = _PROVIDERS.get(provider, provider) or "langchain"
+        record.provider = provider_name(provider) or "langchain"
         record.request = ModelRequest(name, stream=stream)
         return Start(record), record.provider

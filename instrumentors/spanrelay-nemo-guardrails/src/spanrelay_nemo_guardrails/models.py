@@ -17,20 +17,11 @@ from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap
+from spanrelay.providers import provider_of_openai_host
 from spanrelay.tracing import Tracing
 
 _CLIENTS = "nemoguardrails.llm.clients.base"
 _ROUTE = "/chat/completions"
-
-_PROVIDERS = {
-    "api.deepseek.com": "deepseek",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai",
-    "api.x.ai": "x_ai",
-    "integrate.api.nvidia.com": "nvidia",
-    "openrouter.ai": "openrouter",
-}
-"""Who answers, by host, where that is not OpenAI; `gen_ai.provider.name` values."""
 
 
 class ClientBoundary:
@@ -133,19 +124,13 @@ class Client:
     def _call(self, client: Any, payload: Any, boundary: ClientBoundary) -> ModelCall:
         url = urlsplit(client._base_url)
         host = url.hostname or ""
-        call = ModelCall(openai_chat, payload, boundary, self._tracing, provider=_provider_of(host))
+        call = ModelCall(openai_chat, payload, boundary, self._tracing, provider=provider_of_openai_host(host))
         call.record.server_address, call.record.server_port = host or None, url.port
         return call
 
 
 def _posted(path: str, payload: Any) -> tuple[str, Any]:
     return path, payload
-
-
-def _provider_of(host: str) -> str:
-    if host.endswith((".openai.azure.com", ".azure-api.net")):
-        return "azure.ai.openai"
-    return _PROVIDERS.get(host, "openai")
 
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:

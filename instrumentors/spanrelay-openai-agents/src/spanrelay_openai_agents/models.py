@@ -16,6 +16,8 @@ from spanrelay.instrumentation.patching import Patch, is_patched
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap
+from spanrelay.providers import provider_of_openai_host
+from spanrelay.semconv.names import provider_name
 from spanrelay.tracing import Tracing
 from spanrelay_openai_agents import wire
 from spanrelay_openai_agents.runs import current_run
@@ -130,11 +132,14 @@ class SeenModel(wrapt.ObjectProxy):  # pyright: ignore[reportMissingTypeArgument
 
 
 def _provider_of(model: Any, request: Mapping[str, Any]) -> str:
-    """Return the `gen_ai.provider.name`: the prefix of the model's name, else what is known of its class."""
+    """Return the `gen_ai.provider.name`: by the prefix of the model's name, its client's host, or its class."""
     prefix, slash, _ = request["model"].partition("/")
     if slash:
-        return prefix
-    return "openai" if type(model).__module__.startswith("agents.models.openai") else "openai_agents"
+        return provider_name(prefix)
+    if not type(model).__module__.startswith("agents.models.openai"):
+        return "openai_agents"
+    host = getattr(getattr(getattr(model, "_client", None), "base_url", None), "host", "")
+    return provider_of_openai_host(host)
 
 
 class Models:

@@ -15,7 +15,7 @@ from spanrelay.codecs import (
     plain,
 )
 from spanrelay.instrumentation.stainless import Route
-from spanrelay.providers import provider_of_host
+from spanrelay.providers import provider_of_openai_host
 
 ROUTES = {
     "/chat/completions": Route(openai_chat),
@@ -38,11 +38,8 @@ What is posted elsewhere and names a model is a model call too, of which no more
 
 def provider_of(client: Any, host: str) -> str:
     """Return the `gen_ai.provider.name` of a client: by its host, else by its class, else `openai`."""
-    found = provider_of_host(host)
-    if found is not None:
-        return found
-    azure = type(client).__name__.endswith("AzureOpenAI") or host.endswith(".azure-api.net")
-    return "azure.ai.openai" if azure else "openai"
+    found = provider_of_openai_host(host)
+    return "azure.ai.openai" if found == "openai" and type(client).__name__.endswith("AzureOpenAI") else found
 
 
 def deployment_of(client: Any, url: str, body: Any) -> str | None:

@@ -22,22 +22,11 @@ from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.middleware import chain_for
 from spanrelay.pipeline.model import ModelCall, open_for
 from spanrelay.pipeline.stream import AsyncTap
+from spanrelay.providers import provider_of_host
 from spanrelay.records import ModelRequest, SpanRecord
-from spanrelay.semconv.names import span_name
+from spanrelay.semconv.names import provider_name, span_name
 from spanrelay.tracing import Start, Tracing, recording
 from spanrelay_pydantic_ai import streams, wire
-
-_PROVIDERS = {
-    "azure": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "google": "gcp.gemini",
-    "google-cloud": "gcp.vertex_ai",
-    "google-gla": "gcp.gemini",
-    "google-vertex": "gcp.vertex_ai",
-    "mistral": "mistral_ai",
-    "xai": "x_ai",
-}
-"""`gen_ai.provider.name` of providers that the framework calls otherwise."""
 
 _ARGUMENTS = ("messages", "model_settings", "model_request_parameters")
 
@@ -226,11 +215,12 @@ class Models:
 def _start(name: str, system: str, url: str | None, stream: bool, dialect: str) -> tuple[Start, SpanRecord]:
     """Return what the span of a call starts with, in `dialect`: made once for each model, provider and server."""
     record = SpanRecord(0, 0, name=span_name("llm", "chat", name), kind="llm", operation="chat")
-    record.provider = _PROVIDERS.get(system, system)
+    record.provider = "gcp.gemini" if system == "google" else provider_name(system)
     record.request = ModelRequest(name, stream=stream)
     with guarded("reading a model's server"):
         where = urlsplit(url or "")
         record.server_address, record.server_port = where.hostname, where.port
+        record.provider = provider_of_host(where.hostname or "") or record.provider
     return Start(record), record
 
 
