@@ -236,6 +236,17 @@ def test_a_line_of_ours_says_whose_it_is_also_where_no_logging_is_set_up(
     assert run(program, tmp_path, launched=False).err == begins + told
 
 
+def test_every_line_of_a_message_says_whose_it_is(tmp_path: Path) -> None:
+    program = "import logging\nfrom spanrelay._guard import guarded\n"
+    program += "with guarded('counting'):\n    1 / 0\n"
+    program += "try:\n    1 / 0\nexcept ZeroDivisionError:\n"
+    program += "    logging.getLogger('spanrelay').warning('failed', exc_info=True, stack_info=True)\n"
+    lines = run(program, tmp_path, launched=False).err.splitlines()
+    assert [line for line in lines if not line.startswith("spanrelay: ")] == []
+    assert sum("ZeroDivisionError" in line for line in lines) == 2
+    assert any("Stack (most recent call last)" in line for line in lines)
+
+
 def test_activate_refuses_a_mistyped_variable_of_opentelemetry(tmp_path: Path) -> None:
     program = "import spanrelay\ntry:\n    spanrelay.activate()\nexcept spanrelay.ConfigurationError as error:\n"
     program += "    print(error)\n"

@@ -397,7 +397,7 @@ def test_a_long_list_says_that_there_is_more(folder: Path, capsys: Any) -> None:
     assert main(["show"]) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == str(folder / "beta.json")
-    assert told.err == "2 more in this folder: `spanrelay list`\n"
+    assert told.err == "spanrelay: 2 more in this folder: `spanrelay list`\n"
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ class Runtime:
         spans = "".join(f"; spans go to {to} {content}" for e in exporters if (to := getattr(e, "destination", None)))
         with guarded("saying where trajectories are"), _last_words.lock:
             if not _last_words.said:  # what was lost is, and nobody looks for more behind that
-                say(f"spanrelay: trajectories, with message content, are written to {folder}{spans}")
+                say(f"trajectories, with message content, are written to {folder}{spans}")
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Write out everything recorded so far; False when that takes longer than `timeout` seconds."""
@@ -404,7 +404,7 @@ def _finish_all() -> None:
 
 
 def _tell_late(reason: str) -> None:
-    say(f"spanrelay: lost or left out after the end of recording: {reason}")
+    say(f"lost or left out after the end of recording: {reason}")
 
 
 def _give_up() -> None:
@@ -426,10 +426,10 @@ def report_losses() -> None:
     lost = losses.take()
     if lost:
         told = ", ".join(counted(count, reason) for reason, count in sorted(lost.items()))
-        say(f"spanrelay: lost or left out: {told}")
+        say(f"lost or left out: {told}")
     tried = take_report()
     if tried is not None:
-        say(f"spanrelay: {tried}")
+        say(tried)
 
 
 def counted(count: int, reason: str) -> str:

@@ -332,4 +332,4 @@ def test_a_person_at_the_terminal_decides(
     os.close(ours)
     told = capsys.readouterr().err
     assert "spanrelay: tool 'delete_x': " in told
-    assert 'given {"path": "/a"}\n  allow this call? [y/N] ' in told
+    assert 'given {"path": "/a"}\nspanrelay:   allow this call? [y/N] ' in told

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import sys
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TextIO
 
+from spanrelay._voice import say
 from spanrelay.cli.outline import Branch, Piece
 
 STYLES = {
@@ -41,7 +41,7 @@ def print_outline(branch: Branch, stream: TextIO) -> None:
     for line in plain_lines(branch, shutil.get_terminal_size().columns):
         print(line.translate(ASCII) if plain else line, file=stream)
     if stream.isatty():
-        print("(plain text; `pip install rich` for colours)", file=sys.stderr)
+        say("plain text; `pip install rich` for colors")
 
 
 def print_rich(branch: Branch, stream: TextIO) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from spanrelay._voice import say
 from spanrelay.cli import files
 from spanrelay.cli.outline import Limits, outline
 from spanrelay.cli.printing import print_outline
@@ -38,5 +39,5 @@ def run(options: argparse.Namespace) -> int:
     more = len(list(path.parent.glob("*.json"))) - 1
     if more and options.path == "latest":
         sys.stdout.flush()
-        print(f"{more} more in this folder: `spanrelay list`", file=sys.stderr)
+        say(f"{more} more in this folder: `spanrelay list`")
     return 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from spanrelay._voice import say
 from spanrelay.cli import files
 from spanrelay.trajectory.atif import violations
 
@@ -25,7 +25,7 @@ def judge(place: str) -> int:
         path = files.find(place)
         problems = violations(files.read(path))
     except files.NoTrajectory as error:
-        print(f"spanrelay validate: {error}", file=sys.stderr)
+        say(str(error))
         return 1
     print(f"{path}: {'valid' if not problems else f'{len(problems)} violations'}")
     for problem in problems:

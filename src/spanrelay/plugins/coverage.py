@@ -103,7 +103,7 @@ def _check(instrumentor: Any, module: ModuleType) -> None:
     if not demand.policy or instrumentor.is_instrumented_by_opentelemetry:
         return
     if demand.stops:
-        end_now(f"spanrelay: {_unpatched(instrumentor)}")
+        end_now(_unpatched(instrumentor))
     _warn(_unpatched(instrumentor))
 
 

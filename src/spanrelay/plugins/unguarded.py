@@ -88,7 +88,7 @@ def _met(sdk: SDK, attribute: str, module: ModuleType) -> None:
     if sdk.package in demand.guarded:
         return
     if _must_stop(sdk):
-        end_now(f"spanrelay: {_unguarded(sdk)}")
+        end_now(_unguarded(sdk))
     if demand.policy and _has_instrumentor(sdk):
         _told.add(sdk.package)  # `coverage` tells of one that is installed and left out
     _put(partial(_at_sending, sdk), attribute, module)
@@ -223,7 +223,7 @@ def _report() -> None:
     scopes = _scopes()
     for sdk, process in _used.values():
         if process == os.getpid() and not any(re.search(sdk.traced, scope) for scope in scopes):
-            say(f"spanrelay: {sdk.package} was used and not recorded; {_remedy(sdk)}")
+            say(f"{sdk.package} was used and not recorded; {_remedy(sdk)}")
 
 
 def _scopes() -> list[str]:
