@@ -365,7 +365,7 @@ N = TypeVar("N", int, float)
 def total(numbers: Iterable[N | None]) -> N | None:
     """The sum of those numbers that are known; None where none is."""
     known = [number for number in numbers if number is not None]
-    return sum(known) if known else None
+    return sum(known[1:], known[0]) if known else None
 
 
 def plural(count: int, noun: str) -> str:
