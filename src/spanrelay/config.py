@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
@@ -495,25 +495,51 @@ def policy_files(chosen: str = "", environment: Mapping[str, str] | None = None)
     `OTEL_CONFIG_FILE` where it speaks of us. What may be there but cannot be looked at is listed too, so that reading
     it fails; only a user's folder may be out of reach.
     """
+    return [place.file for place in policy_places(chosen, environment) if not place.why_not]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPlace:
+    """Where a policy file may be: who names it, the file, and why it is not read, or "" where it is."""
+
+    name: str
+    file: PolicyFile
+    why_not: str
+
+
+def policy_places(chosen: str = "", environment: Mapping[str, str] | None = None) -> list[PolicyPlace]:
+    """Return every place that `policy_files` looks at, in its order."""
     environment = os.environ if environment is None else environment
-    files = [PolicyFile(SYSTEM_FILE, "system")] if _may_exist(SYSTEM_FILE) else []
-    nearest = _nearest_file(chosen, environment)
-    if nearest is not None:
-        files.append(nearest)
-    declarative = environment.get("OTEL_CONFIG_FILE")
-    if declarative and _speaks_of_us(declarative):
-        files.append(PolicyFile(_absolute(declarative), "declarative"))
-    return files
-
-
-def _nearest_file(chosen: str, environment: Mapping[str, str]) -> PolicyFile | None:
-    if chosen:
-        return PolicyFile(_absolute(chosen), "chosen")
-    if os.path.lexists("spanrelay.toml"):
-        return PolicyFile(_absolute("spanrelay.toml"), "directory")
     home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    own = f"{home}/spanrelay/spanrelay.toml"
-    return PolicyFile(own, "user") if os.path.lexists(own) else None
+    nearest = [
+        PolicyPlace("SPANRELAY_CONFIG", PolicyFile(chosen and _absolute(chosen), "chosen"), "" if chosen else _UNSET),
+        _found("the working directory", PolicyFile(_absolute("spanrelay.toml"), "directory"), os.path.lexists),
+        _found("the user", PolicyFile(f"{home}/spanrelay/spanrelay.toml", "user"), os.path.lexists),
+    ]
+    declarative = environment.get("OTEL_CONFIG_FILE", "")
+    file = PolicyFile(declarative and _absolute(declarative), "declarative")
+    silent = "" if declarative and _speaks_of_us(declarative) else "does not mention spanrelay"
+    return [
+        _found("the machine", PolicyFile(SYSTEM_FILE, "system"), _may_exist),
+        *_first_only(nearest),
+        PolicyPlace("OTEL_CONFIG_FILE", file, silent if declarative else _UNSET),
+    ]
+
+
+_UNSET = "not set"
+
+
+def _found(name: str, file: PolicyFile, exists: Callable[[str], bool]) -> PolicyPlace:
+    return PolicyPlace(name, file, "" if exists(file.path) else "not there")
+
+
+def _first_only(places: list[PolicyPlace]) -> Iterator[PolicyPlace]:
+    """Yield places of which only the first that there is counts."""
+    first: PolicyPlace | None = None
+    for place in places:
+        passed = first is not None and not place.why_not
+        yield replace(place, why_not=f"not read, since {first.name} has one") if first and passed else place
+        first = first or (None if place.why_not else place)
 
 
 def _speaks_of_us(path: str) -> bool:

@@ -292,7 +292,7 @@ def test_an_endpoint_in_a_file_that_nobody_chose_is_not_trusted(tmp_path: Any) -
 def test_what_is_no_way_to_ask_is_told(capture: Capture, policy: Any) -> None:
     with pytest.raises(ConfigurationError) as error:
         policy(ASK + 'approval = { url = "ftp://x", timeout = 0.0 }')
-    assert "approval.url: is no URL that can be asked" in str(error.value)
+    assert "approval.url: is not a URL that can be called" in str(error.value)
     assert "approval.timeout: is no time to wait" in str(error.value)
 
 

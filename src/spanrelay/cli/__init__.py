@@ -1,4 +1,4 @@
-"""The `spanrelay` command: looks at trajectories, recovers them and judges them, and looks at plugins.
+"""The `spanrelay` command: lists, shows, recovers and checks trajectories, and looks at plugins.
 
 Each command has its own file with `add_arguments` and `run`; none knows another.
 """

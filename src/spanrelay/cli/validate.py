@@ -1,4 +1,4 @@
-"""Judge trajectories by the strict profile of ATIF."""
+"""Check trajectories against the strict profile of ATIF."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong with each file; returns 1 when anything is, or a file cannot be read."""
-    return max([judge(place) for place in options.files])
+    return max([check(place) for place in options.files])
 
 
-def judge(place: str) -> int:
-    """Print the verdict on one file; returns 0 when it is good."""
+def check(place: str) -> int:
+    """Print what is wrong with one file; returns 0 when it is good."""
     try:
         path = files.find(place)
         problems = violations(files.read(path))

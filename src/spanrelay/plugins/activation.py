@@ -20,7 +20,7 @@ from spanrelay.plugins.demand import demand
 from spanrelay.plugins.files import Layer, Mode, read_layers
 from spanrelay.plugins.loading import Shelf
 from spanrelay.plugins.plugin import Context, Diagnostic, Plugin, Secret
-from spanrelay.plugins.reading import joined, read_model
+from spanrelay.plugins.reading import joined, read_model, read_partly
 from spanrelay.registry import together
 
 _log = logging.getLogger("spanrelay")
@@ -80,10 +80,10 @@ def _component(
     ours = _KEYS - getattr(plugin.config_model, "__dataclass_fields__", {}).keys()
     rest = {field: value for field, value in table.items() if field not in ours}
     switch, found = read_model(_Switch, {field: table[field] for field in ours & table.keys()}, key)
-    config, misread = read_model(plugin.config_model, rest, key, os.path.dirname(layer.file))
+    config, misread = read_partly(plugin.config_model, rest, key, os.path.dirname(layer.file))
     found += misread
     if config is not None:
-        found += _validated(plugin, config, layer, key)
+        found += _beside(misread, _validated(plugin, config, layer, key))
     if switch is not None and not switch.enabled:  # what it would do is nobody's concern; what is wrong is
         found = [diagnostic for diagnostic in found if diagnostic.level == "error"]
     found = [replace(diagnostic, file=layer.file) for diagnostic in found]
@@ -101,6 +101,17 @@ class _Switch:
 
 
 _KEYS = frozenset(field.name for field in fields(_Switch))
+
+
+def _beside(misread: list[Diagnostic], found: list[Diagnostic]) -> list[Diagnostic]:
+    """Return of what a plugin has found that which no misread key, whose default it was shown, may have caused."""
+    return [
+        each for each in found if not any(_within(each.key, one.key) or _within(one.key, each.key) for one in misread)
+    ]
+
+
+def _within(key: str, table: str) -> bool:
+    return key == table or key.startswith((f"{table}.", f"{table}["))
 
 
 def _validated(plugin: Plugin, config: Any, layer: Layer, key: str) -> list[Diagnostic]:

@@ -49,7 +49,7 @@ class NemoGuardrailsConfig:
 
 
 class NemoGuardrailsPlugin:
-    """Entry point `spanrelay_plugin`: rails judge, and may rewrite, what goes to a model and what comes from it."""
+    """Runs NeMo Guardrails rails, which may refuse or rewrite what goes to a model and what comes from it."""
 
     name = "nemo_guardrails"
     config_model = NemoGuardrailsConfig

@@ -59,7 +59,7 @@ class PiiRedactionConfig:
 
 
 class PiiRedactionPlugin:
-    """Entry point `spanrelay_plugin`: redacts what is recorded, on our spans and on those of others."""
+    """Redacts personal data in what is recorded, on our spans and on those of others."""
 
     name = "pii_redaction"
     config_model = PiiRedactionConfig

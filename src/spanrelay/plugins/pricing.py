@@ -39,7 +39,7 @@ class PricingConfig:
 
 
 class PricingPlugin:
-    """Entry point `spanrelay_plugin`: prices the answers of models when their records are completed."""
+    """Adds the cost in US dollars to what is recorded of model calls, from price lists."""
 
     name = "pricing"
     config_model = PricingConfig

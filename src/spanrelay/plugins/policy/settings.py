@@ -182,7 +182,9 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
 def _bad_approval(approval: Approval) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     if approval.url is not None and not approval.url.startswith(("http://", "https://")):
-        found.append(Diagnostic("is no URL that can be asked", "write one with http:// or https://", "approval.url"))
+        found.append(
+            Diagnostic("is not a URL that can be called", "write one with http:// or https://", "approval.url")
+        )
     if not (math.isfinite(approval.timeout) and approval.timeout > 0):
         found.append(Diagnostic("is no time to wait", "write seconds, above 0", "approval.timeout"))
     return found
