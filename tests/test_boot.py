@@ -179,7 +179,7 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "127.0.0.1:4318",
-            " has no http:// or https://; 'otlp' is left out",
+            " has no scheme; put http:// or https:// in front; 'otlp' is left out",
         ),
         ("OTEL_CONFIG_FILE", "/nope.yaml", " cannot be used: .*not found.*; nothing is exported"),
     ],
@@ -319,7 +319,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_harms_nobody(tmp_path: Path
     ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORY_DIR=str(blocked))
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
     refusal, loss = ran.err.splitlines()
-    assert refusal == f"spanrelay: trajectories cannot be written to {blocked}: a file is in the way"
+    assert refusal == f"spanrelay: trajectories cannot be written to {blocked}: a file with this name already exists"
     lost = r"spanrelay: lost or left out: 1 trajectory not rendered, \d+ trajectory operations not written"
     assert re.fullmatch(lost, loss)
 

@@ -522,7 +522,7 @@ def test_a_run_is_shown_by_number_name_or_session(folder: Path, capsys: Any, whi
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("al", "2 trajectories begin with 'al': alto, alpha; write more of the name"),
+        ("al", "2 trajectories begin with 'al': alto, alpha; write more of it"),
         ("4", "there is no file '4', and in"),
         ("gamma", "see `spanrelay list`"),
     ],

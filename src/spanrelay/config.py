@@ -115,6 +115,8 @@ def _disabled(given: object) -> bool:
 def _one_of(*choices: str) -> Callable[[object], str]:
     def read(given: object) -> str:
         value = _word(given)
+        if value not in choices and {"on", "off"} <= set(choices):
+            value = "on" if _boolean(given) else "off"
         if value not in choices:
             raise ValueError(value)
         return value
@@ -351,7 +353,7 @@ TABLE: tuple[Setting, ...] = (
         "atof_headers",
         "SPANRELAY_ATOF_HEADERS",
         _header_list,
-        "name=value pairs with commas between",
+        "name=value pairs separated by commas",
         "Sent with each post, for instance `authorization=Bearer%20…`; values are URL-encoded.",
         secret=True,
     ),
@@ -423,7 +425,7 @@ _OF_TESTS = ("SPANRELAY_TEST_", "SPANRELAY_E2E_")
 
 
 def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Say of each `SPANRELAY_*` variable that nothing reads which settings are nearest to it."""
+    """Say of each `SPANRELAY_*` variable that nothing reads which settings are like it."""
     environment = os.environ if environment is None else environment
     known = [row.variable for row in TABLE if row.variable.startswith("SPANRELAY_")]
     ours = {name for name in environment if name.startswith("SPANRELAY_") and not name.startswith(_OF_TESTS)}
@@ -432,9 +434,12 @@ def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
         return []
     from difflib import get_close_matches  # few have mistyped anything
 
-    nearest = [get_close_matches(name, known, 2, 0.9) or get_close_matches(name, known, 1, 0.0) for name in unknown]
+    nearest = [get_close_matches(name, known, 2, 0.9) or get_close_matches(name, known, 1, 0.75) for name in unknown]
     told = zip(unknown, map(" or ".join, nearest), strict=True)
-    return [f"{name} is not a setting; did you mean {meant}?" for name, meant in told]
+    return [
+        f"{name} is not a setting; " + (f"did you mean {meant}?" if meant else "remove it; docs/settings.md lists them")
+        for name, meant in told
+    ]
 
 
 _told: set[str] = set()
@@ -642,7 +647,7 @@ def refusal_of_endpoint(signal: str, environment: Mapping[str, str] | None = Non
     given = scheme + separator + address.rpartition("@")[2].partition("?")[0]
     if scheme.lower() in ("http", "https") and not given.endswith("://"):
         return None
-    wanted = "has no http:// or https://" if not separator else "is no http:// or https:// address"
+    wanted = "has no scheme; put http:// or https:// in front" if not separator else "is not an http:// or https:// URL"
     return f"{name}={given!r} {wanted}"
 
 

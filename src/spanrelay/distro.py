@@ -73,12 +73,12 @@ def pre_instrument() -> None:
 
         join(carrier)
     if not settings.disabled:
-        with guarded("standing in front of logs and metrics"):
+        with guarded("wrapping log and metric exporters"):
             signals.cover()
         if settings.sigterm != "off":
             termination.handle()
         atexit.register(_finish_children, settings)
-        with guarded("standing in front of the tracer provider"):
+        with guarded("wrapping the tracer provider"):
             Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())
 
 

@@ -181,7 +181,7 @@ def activate(
     """
     if settings is not None and not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass dicts
         raise TypeError(
-            f"activate() takes a spanrelay.Settings, not what is of type {type(settings).__name__!r}: "
+            f"activate() takes a spanrelay.Settings, not a {type(settings).__name__!r}: "
             "activate(Settings(content='spans'))"
         )
     chosen = choose(instrument)
@@ -215,7 +215,9 @@ def _warn_of_differences(settings: Settings, runtime: Runtime | None) -> None:
     used = settings if runtime is None else runtime.settings
     names = [field.name for field in fields(used) if getattr(used, field.name) != getattr(settings, field.name)]
     if names:
-        _log.warning("SpanRelay is active already, with other settings, which stay; not used: %s", ", ".join(names))
+        _log.warning(
+            "SpanRelay is already active with other settings, which stay in force; ignored: %s", ", ".join(names)
+        )
 
 
 def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> Runtime | None:

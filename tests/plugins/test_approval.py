@@ -293,7 +293,7 @@ def test_what_is_no_way_to_ask_is_told(capture: Capture, policy: Any) -> None:
     with pytest.raises(ConfigurationError) as error:
         policy(ASK + 'approval = { url = "ftp://x", timeout = 0.0 }')
     assert "approval.url: is not a URL that can be called" in str(error.value)
-    assert "approval.timeout: is no time to wait" in str(error.value)
+    assert "approval.timeout: is not a valid time to wait" in str(error.value)
 
 
 # --- at a terminal ---

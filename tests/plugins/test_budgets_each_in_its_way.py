@@ -300,7 +300,7 @@ def test_a_body_that_names_a_model_is_judged_whatever_the_method(
 
 @pytest.mark.parametrize("wanted", ["eq = 2024-01-01", "ne = 10:00:00", "eq = nan", "eq = inf", "in = [2024-01-01]"])
 def test_a_value_that_no_argument_can_have_is_told(capture: Capture, policy: Any, wanted: str) -> None:
-    with pytest.raises(ConfigurationError, match="is a value that no argument can have"):
+    with pytest.raises(ConfigurationError, match="is a value that no JSON argument can have"):
         policy(f'[[plugins.policy.tools.rules]]\ntool = "pay"\nargument = "/on"\n{wanted}')
 
 

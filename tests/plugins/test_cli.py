@@ -134,7 +134,7 @@ def test_what_a_plugin_itself_finds_is_told_beside_what_is_misread(capsys: Any) 
     assert [line.split(": ")[2:4] for line in lines if line.startswith("error")] == [
         ["plugins.policy.mode", "is not one of the choices; did you mean 'observe'?"],
         ["plugins.policy.tools", "is a whole number; write a table"],
-        ["plugins.policy.approval.timeout", "is text; write a number"],
+        ["plugins.policy.approval.timeout", "is text; write a number without quotes"],
         ["plugins.policy.approval.url", "is not a URL that can be called; write one with http:// or https://"],
         ["plugins.pii_redaction.marks", "is not known; did you mean 'mark'?"],
         [
@@ -156,7 +156,7 @@ def test_everything_wrong_is_said(capsys: Any) -> None:
     assert status == 1
     assert [line.partition("; install")[0] for line in lines if line.startswith("error")] == [
         "error: other.toml: plugins.words.word: is not known; did you mean 'words'?",
-        "error: other.toml: plugins.words.key: is a whole number; write text",
+        "error: other.toml: plugins.words.key: is a whole number; write text in quotes",
         'error: other.toml: plugins."\\u001b[2J": no installed plugin has this name',
     ]
 
@@ -187,3 +187,47 @@ def test_what_cannot_be_shown_is_said_beside_it(capsys: Any) -> None:
     status, lines, err = shown(capsys, "show")
     assert (status, lines[1]) == (1, "└── words")
     assert "plugins.none: no installed plugin has this name" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[plugin.words]", "plugin: is not known; did you mean 'plugins'?"),
+        ("deny = ['x']", "deny: is not known; write it below [plugins.<name>]; at the top there are only include, "),
+        ("[plugins.words]\nwords = [a*]", "is not TOML: Invalid value (at line 2, column 10); put text in quotes; "),
+        ("[plugins.words]\n[plugins.words]", "(at line 2, column 15); it is there twice: remove one"),
+        ("[plugins.words]\nwords = ['a']\nwords = ['b']", "; it is there twice: remove one"),
+        (
+            "plugins:\n  words: {}",
+            "is not TOML: Expected '=' after a key in a key/value pair (at line 1, column 8); fix ",
+        ),
+        ("[plugins.words]\nwords = 'a'", 'plugins.words.words: is text; write a list of text, as in ["…"]'),
+        ("[plugins.words]\nenabled = 'yes'", "plugins.words.enabled: is text; write true or false without quotes"),
+        (
+            "[plugins.word]",
+            "no installed plugin has this name; did you mean 'words'? If not, install the package that ",
+        ),
+        (
+            "[plugins.zzz]",
+            "no installed plugin has this name; install the package that has it; installed: nemo_guardrails",
+        ),
+        ("[plugins.pii_redaction.profiles]", "is a table; write a list: [[plugins.pii_redaction.profiles]]"),
+        (
+            "include = ['a.toml']",
+            "cannot be read: No such file or directory, which 'FOLDER/mine.toml' includes; create it, ",
+        ),
+    ],
+)
+def test_a_first_mistake_is_told_with_what_to_write(content: str, told: str, capsys: Any) -> None:
+    Path("mine.toml").write_text(content)
+    status, lines, _ = shown(capsys, "validate", "mine.toml")
+    [error] = [line for line in lines if line.startswith("error")]
+    assert (status, told.replace("FOLDER/", "") in error) == (1, True), error
+
+
+def test_a_key_that_lacks_its_variable_is_told_of_once(capsys: Any) -> None:
+    Path("mine.toml").write_text('[plugins.policy]\ntools.deny = ["x"]\napproval.url = "${NO_SUCH_NAME}"')
+    _, lines, _ = shown(capsys, "validate", "mine.toml")
+    assert [line.partition("approval.url: ")[2] for line in lines if line.startswith("error")] == [
+        "needs the variable NO_SUCH_NAME, which is not set; set it, or ${NO_SUCH_NAME:-…}"
+    ]

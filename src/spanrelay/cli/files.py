@@ -89,7 +89,7 @@ def _named(name: str, found: list[Path]) -> Path:
         return begun[0]
     if begun:
         several = ", ".join(path.stem for path in begun[:5]) + (", …" if len(begun) > 5 else "")
-        raise NoTrajectory(f"{len(begun)} trajectories begin with {name!r}: {several}; write more of the name")
+        raise NoTrajectory(f"{len(begun)} trajectories begin with {name!r}: {several}; write more of it")
     raise NoTrajectory(
         f"there is no file {name!r}, and in {str(default_directory())!r} no trajectory of that name, session or "
         "number; see `spanrelay list`"

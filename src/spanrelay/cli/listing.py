@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", metavar="FOLDER", help="where to look (default: where a program started here would write)"
     )
-    parser.add_argument("-n", "--number", type=int, default=20, metavar="N", help="how many at the most (default: 20)")
+    parser.add_argument("-n", "--number", type=int, default=20, metavar="N", help="how many at most (default: 20)")
 
 
 def run(options: argparse.Namespace) -> int:

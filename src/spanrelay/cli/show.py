@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="latest",
         metavar="WHICH",
-        help="a file, a folder whose newest is meant, a number of `spanrelay list`, a session or a name or how it "
-        "begins, or `latest` (the default): the newest written here",
+        help="a file, a folder (its newest trajectory), a number from `spanrelay list`, a session id or file name or "
+        "the beginning of one, or `latest` (the default): the newest written here",
     )
     parser.add_argument(
         "--session", action="store_true", help="show every run of the same session, the oldest first, as one tree"

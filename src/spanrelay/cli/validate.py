@@ -11,7 +11,7 @@ from spanrelay.trajectory.atif import violations
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `validate` takes."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a trajectory, or a folder whose newest is meant")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a trajectory, or a folder (its newest trajectory)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -26,7 +26,9 @@ from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
 
-_REMEDY = 'install a version that SpanRelay supports, or let the program run without: [policy] on_failure = "warn"'
+_REMEDY = (
+    'install a version that SpanRelay supports, or allow the program to run without it: [policy] on_failure = "warn"'
+)
 
 _INSTRUMENTATION = ("opentelemetry", "openinference", "spanrelay")
 """Whose wrappers are nothing to tell of: they keep nothing for themselves."""

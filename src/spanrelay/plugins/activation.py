@@ -61,10 +61,12 @@ def make_plan(files: Sequence[PolicyFile], shelf: Shelf) -> Plan:
     """Read and validate `files`; nothing is put in force."""
     layers, diagnostics = read_layers(files)
     plan = Plan(layers, [], diagnostics)
+    told = {(diagnostic.file, diagnostic.key) for diagnostic in diagnostics}
     for layer in layers:
         for name, table in layer.plugins.items():
             component, found = _component(name, table, layer, shelf)
-            plan.diagnostics.extend(found)
+            # What a key holds that could not be filled from the environment is no second fault.
+            plan.diagnostics.extend(each for each in found if (each.file, each.key) not in told)
             if component is not None:
                 _add(plan, component)
     return plan
@@ -255,7 +257,7 @@ def _failure(component: Component, error: Exception) -> Diagnostic:
 
 def _remedy(error: Exception) -> str:
     """What to do about an error in a plugin; one of ours says it itself."""
-    return "" if isinstance(error, ConfigurationError) else "see the plugin"
+    return "" if isinstance(error, ConfigurationError) else "see the plugin's documentation"
 
 
 def _withdraw(contexts: Sequence[Context]) -> None:

@@ -99,7 +99,7 @@ class _Reader:
         except Exception as error:
             if not known:  # else the values that are lacking may be why
                 told = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
-                self._say(key, f"is refused by {model.__qualname__}: {told}", "see the plugin")
+                self._say(key, f"is rejected by {model.__qualname__}: {told}", "see the plugin's documentation")
             return _MISREAD
 
     def value(self, kind: Any, value: Any, key: str) -> Any:
@@ -182,7 +182,7 @@ class _Reader:
             if isinstance(value, str)
             else _WORDS.get(type(value), "a date or time")
         )
-        self._say(key, f"is {word}", f"write {_described(kind)}")
+        self._say(key, f"is {word}", f"write {_wanted(kind, value, key)}")
         return _MISREAD
 
     def _say(self, key: str, message: str, remedy: str) -> None:
@@ -215,6 +215,21 @@ def joined(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
 
+def _wanted(kind: Any, value: Any, key: str) -> str:
+    """What to write for `kind` in place of `value`, and how TOML writes it where that is what was mistaken."""
+    words = _described(kind)
+    container, inner = get_origin(kind), next(iter(get_args(kind)), None)
+    if is_dataclass(kind) and "[" not in key:
+        return f"{words}: [{key}]"
+    if container in (list, tuple) and is_dataclass(inner) and "[" not in key:
+        return f"{words}: [[{key}]]"
+    if kind in (bool, int, float) and isinstance(value, str):
+        return f"{words} without quotes"
+    if kind in (str, Secret, Path) and value is not None:
+        return f"{words} in quotes"
+    return words
+
+
 def _described(kind: Any) -> str:
     """What `kind` takes, in words."""
     origin, arguments = get_origin(kind), get_args(kind)
@@ -223,7 +238,8 @@ def _described(kind: Any) -> str:
     if origin is Union or origin is types.UnionType:
         return _either([_described(member) for member in arguments if member is not type(None)])
     if origin in (list, tuple) and arguments and arguments[0] in _WORDS:
-        return f"a list of {_described(arguments[0]).removeprefix('a ')}"
+        example = ', as in ["…"]' if arguments[0] is str else ""
+        return f"a list of {_described(arguments[0]).removeprefix('a ')}{example}"
     if is_dataclass(kind):
         return "a table"
     return _WORDS.get(origin or kind, str(kind))
@@ -253,4 +269,4 @@ def advice(name: str, known: Mapping[str, Any]) -> str:
     meant = meaning(name, known)
     if meant is not None:
         return meant
-    return f"remove it; known are {', '.join(sorted(known))}" if known else "remove it; nothing can be set here"
+    return f"remove it; expected one of {', '.join(sorted(known))}" if known else "remove it; this table takes no keys"

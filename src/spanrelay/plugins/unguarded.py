@@ -95,7 +95,7 @@ def _met(sdk: SDK, attribute: str, module: ModuleType) -> None:
 
 
 def _put(wrapper: Callable[..., Any], attribute: str, module: ModuleType) -> None:
-    with guarded("looking for what nothing guards"):
+    with guarded("looking for SDKs that nothing guards"):
         wrapt.wrap_function_wrapper(module, attribute, wrapper)
 
 
@@ -157,7 +157,7 @@ def _remedy(sdk: SDK) -> str:
         return f"pip install {sdk.ours}"
     return (
         f"{sdk.ours} is installed and not in force: "
-        "start the program by opentelemetry-instrument, or call spanrelay.activate()"
+        "start the program with opentelemetry-instrument, or call spanrelay.activate()"
     )
 
 
@@ -204,7 +204,7 @@ def _at_http(read: Callable[..., Any], wrapped: Any, instance: Any, args: Any, k
             _tell(
                 provider,
                 f"a request to {host} is made by an HTTP client, which nothing guards, so the configured policy does "
-                "not hold for it; ask by an SDK that SpanRelay instruments, or within spanrelay.run_model",
+                "not hold for it; use an SDK that SpanRelay instruments, or call it inside spanrelay.run_model",
             )
     return wrapped(*args, **kwargs)
 

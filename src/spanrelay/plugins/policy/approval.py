@@ -162,7 +162,7 @@ class Approvals:
             return await _in_thread(self._posted, request)
         if self._config.terminal and sys.stdin is not None and sys.stdin.isatty():
             return await _in_thread(_prompted, request, self._config.timeout)
-        raise _Denied("there is nobody to ask; name an approver")
+        raise _Denied("there is no approver to ask; set approval.url or call approve_with()")
 
     def _posted(self, request: ApprovalRequest) -> Any:
         import urllib.error  # only where somebody is asked
