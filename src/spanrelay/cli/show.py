@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.flush()
     if len(runs) > len(shown):
         which = len(runs) - runs.index(path)
-        say(f"run {which} of {len(runs)} of session {session!r}; `spanrelay show --session {path}` shows them as one")
+        again = f"spanrelay show --session {shlex.quote(str(path))}"
+        say(f"run {which} of {len(runs)} of session {session!r}; `{again}` shows them as one")
     more = len(list(path.parent.glob("*.json"))) - len(shown)
     if more and options.path == "latest":
         say(f"{more} more in this folder: `spanrelay list`")
