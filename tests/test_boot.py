@@ -160,7 +160,9 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
     program += "activate(Settings(dialect='openinference', quiet=True))\n"
     assert run(program, tmp_path).err == ""
     program += "activate(Settings(quiet=True, disabled=True))\n"
-    told = "spanrelay: SpanRelay is active already, with other settings, which stay; not used: disabled, dialect\n"
+    told = (
+        "spanrelay: SpanRelay is already active with other settings, which stay in force; ignored: disabled, dialect\n"
+    )
     assert run(program, tmp_path).err == told
 
 
@@ -174,7 +176,7 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
         (
             "OTEL_METRICS_EXEMPLAR_FILTER",
             "foo",
-            " cannot be used: ValueError: .*; what .* had not set up by then is off",
+            " cannot be used: ValueError: .*; what .* had not set up by then stays off",
         ),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -232,7 +234,7 @@ def test_a_line_of_ours_says_whose_it_is_also_where_no_logging_is_set_up(
     tmp_path: Path, setup: str, begins: str
 ) -> None:
     program = f"{setup}import spanrelay\nspanrelay.activate()\nspanrelay.activate(spanrelay.Settings(quiet=True))\n"
-    told = "SpanRelay is active already, with other settings, which stay; not used: quiet\n"
+    told = "SpanRelay is already active with other settings, which stay in force; ignored: quiet\n"
     assert run(program, tmp_path, launched=False).err == begins + told
 
 

@@ -170,9 +170,9 @@ def test_time_that_runs_out_refuses(capture: Capture, policy: Any) -> None:
 
 def test_with_nobody_to_ask_a_call_is_refused(capture: Capture, policy: Any, client: Any, server: ModelServer) -> None:
     policy(ASK + "approval.terminal = false")
-    with pytest.raises(GuardrailRejected, match="there is nobody to ask"):
+    with pytest.raises(GuardrailRejected, match="there is no approver to ask"):
         client.chat.completions.create(model="secret-1", messages=HELLO)
-    with pytest.raises(GuardrailRejected, match="there is nobody to ask"):
+    with pytest.raises(GuardrailRejected, match="there is no approver to ask"):
         client.responses.create(model="m", input="x", tools=[{"type": "delete_all"}])
     assert server.requests == []
 

@@ -305,7 +305,7 @@ def test_a_value_that_no_argument_can_have_is_told(capture: Capture, policy: Any
 
 
 def test_nothing_is_among_an_empty_list_and_that_is_told(capture: Capture, policy: Any) -> None:
-    with pytest.raises(ConfigurationError, match="nothing is among it"):
+    with pytest.raises(ConfigurationError, match="nothing is in it"):
         policy('[[plugins.policy.tools.rules]]\ntool = "pay"\nargument = "/on"\nin = []')
 
 
