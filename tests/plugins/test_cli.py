@@ -231,3 +231,17 @@ def test_a_key_that_lacks_its_variable_is_told_of_once(capsys: Any) -> None:
     assert [line.partition("approval.url: ")[2] for line in lines if line.startswith("error")] == [
         "needs the variable NO_SUCH_NAME, which is not set; set it, or ${NO_SUCH_NAME:-…}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('parameters."gpt*".temperature = "0"', 'parameters."gpt*".temperature: is text; write a number'),
+        ('counts.path = "counts.db"\nsession.max_calls = "5"', "session.max_calls: is text; write a whole number"),
+    ],
+)
+def test_what_follows_from_a_misread_key_is_not_told_of(content: str, told: str, capsys: Any) -> None:
+    Path("mine.toml").write_text(f"[plugins.policy]\n{content}")
+    _, lines, _ = shown(capsys, "validate", "mine.toml")
+    found = [line for line in lines if line.startswith(("error", "warning")) and "mine.toml" in line]
+    assert found == [f"error: mine.toml: plugins.policy.{told} without quotes"]

@@ -106,9 +106,18 @@ _KEYS = frozenset(field.name for field in fields(_Switch))
 
 
 def _beside(misread: list[Diagnostic], found: list[Diagnostic]) -> list[Diagnostic]:
-    """Return of what a plugin has found that which no misread key, whose default it was shown, may have caused."""
+    """Return of what a plugin has found that which no misread key, whose default it was shown, may have caused.
+
+    A warning is about the whole table, as a rule.
+    """
     return [
-        each for each in found if not any(_within(each.key, one.key) or _within(one.key, each.key) for one in misread)
+        each
+        for each in found
+        if not misread
+        or (
+            each.level == "error"
+            and not any(_within(each.key, one.key) or _within(one.key, each.key) for one in misread)
+        )
     ]
 
 
