@@ -71,9 +71,11 @@ clean:  ## Remove what make has made; trajectories stay
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # pip says nothing for minutes or too much; a line that counts says that it goes on. uv takes seconds where it is there.
-COUNT := awk '/^(Collecting|Requirement already|Obtaining)/ { printf "\r  %d packages looked at", ++n; fflush() } \
-	/^Installing collected/ { printf "\r  %d packages looked at, installing them", n; fflush() } \
-	/^ERROR|^error/ { printf "\n%s", $$0 } END { print "" }'
+# Where no terminal can write the line over, as in a log, it is written once.
+COUNT := { test -t 1 && again='\r' || again=; awk -v again="$$again" ' \
+	/^(Collecting|Requirement already|Obtaining)/ { n++; if (again) { printf "%s  %d packages looked at", again, n; fflush() } } \
+	/^Installing collected/ { printf "%s  %d packages looked at, installing them", again, n; fflush() } \
+	/^ERROR|^error/ { printf "\n%s", $$0 } END { print "" }'; }
 PIP_OPTIONS := --constraint constraints.txt --build-constraint constraints.txt $(PACKAGES) openai --group dev
 
 $(INSTALLED): $(PROJECTS) hatch_build.py constraints.txt

@@ -160,7 +160,9 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
     program += "activate(Settings(dialect='openinference', quiet=True))\n"
     assert run(program, tmp_path).err == ""
     program += "activate(Settings(quiet=True, disabled=True))\n"
-    told = "spanrelay: SpanRelay is active already, with other settings, which stay; not used: disabled, dialect\n"
+    told = (
+        "spanrelay: SpanRelay is already active with other settings, which stay in force; ignored: disabled, dialect\n"
+    )
     assert run(program, tmp_path).err == told
 
 
@@ -174,12 +176,12 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
         (
             "OTEL_METRICS_EXEMPLAR_FILTER",
             "foo",
-            " cannot be used: ValueError: .*; what .* had not set up by then is off",
+            " cannot be used: ValueError: .*; what .* had not set up by then stays off",
         ),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "127.0.0.1:4318",
-            " has no http:// or https://; 'otlp' is left out",
+            " has no scheme; put http:// or https:// in front; 'otlp' is left out",
         ),
         ("OTEL_CONFIG_FILE", "/nope.yaml", " cannot be used: .*not found.*; nothing is exported"),
     ],
@@ -232,8 +234,19 @@ def test_a_line_of_ours_says_whose_it_is_also_where_no_logging_is_set_up(
     tmp_path: Path, setup: str, begins: str
 ) -> None:
     program = f"{setup}import spanrelay\nspanrelay.activate()\nspanrelay.activate(spanrelay.Settings(quiet=True))\n"
-    told = "SpanRelay is active already, with other settings, which stay; not used: quiet\n"
+    told = "SpanRelay is already active with other settings, which stay in force; ignored: quiet\n"
     assert run(program, tmp_path, launched=False).err == begins + told
+
+
+def test_every_line_of_a_message_says_whose_it_is(tmp_path: Path) -> None:
+    program = "import logging\nfrom spanrelay._guard import guarded\n"
+    program += "with guarded('counting'):\n    1 / 0\n"
+    program += "try:\n    1 / 0\nexcept ZeroDivisionError:\n"
+    program += "    logging.getLogger('spanrelay').warning('failed', exc_info=True, stack_info=True)\n"
+    lines = run(program, tmp_path, launched=False).err.splitlines()
+    assert [line for line in lines if not line.startswith("spanrelay: ")] == []
+    assert sum("ZeroDivisionError" in line for line in lines) == 2
+    assert any("Stack (most recent call last)" in line for line in lines)
 
 
 def test_activate_refuses_a_mistyped_variable_of_opentelemetry(tmp_path: Path) -> None:
@@ -308,7 +321,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_harms_nobody(tmp_path: Path
     ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORY_DIR=str(blocked))
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
     refusal, loss = ran.err.splitlines()
-    assert refusal == f"spanrelay: trajectories cannot be written to {blocked}: a file is in the way"
+    assert refusal == f"spanrelay: trajectories cannot be written to {blocked}: a file with this name already exists"
     lost = r"spanrelay: lost or left out: 1 trajectory not rendered, \d+ trajectory operations not written"
     assert re.fullmatch(lost, loss)
 

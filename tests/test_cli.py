@@ -1,5 +1,6 @@
 """The command line shows what a trajectory holds, on any terminal, and says plainly what is wrong."""
 
+import io
 import json
 import os
 import subprocess
@@ -75,7 +76,7 @@ demo  1.0 · gpt-5 · session s-1
 │       └── expert  2
 │           ├── 1 agent
 │           │   It will rain.
-│           └── 1 step · 0 tool calls
+│           └── 1 step · 0 tool calls · tokens not reported
 ├── 3 agent
 │   clear \\x1b[2J screen
 │   ✗ RateLimit: slow
@@ -237,7 +238,7 @@ def test_latest_is_the_newest_file_of_the_settings_folder(
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("{}", "is no ATIF trajectory"), ("not json", "is no JSON"), (None, "there is no")]
+    ("content", "complaint"), [("{}", "is not an ATIF trajectory"), ("not json", "is not JSON"), (None, "there is no")]
 )
 def test_what_is_no_trajectory_gets_one_clear_line(
     content: str | None, complaint: str, tmp_path: Path, capsys: Any
@@ -280,7 +281,7 @@ def test_a_conversation_that_no_tool_began_is_no_tool_call(
         "│   └── titles",
         "│       ├── 1 agent",
         "│       │   It will rain.",
-        "│       └── 1 step · 0 tool calls",
+        "│       └── 1 step · 0 tool calls · tokens not reported",
         "└── 3 conversations · 6 steps · 2 tool calls · 2 errors · 1,200 in (1,000 cached), 7 out, $0.0123",
     ]
 
@@ -306,11 +307,113 @@ def test_whom_a_run_was_for_and_how_long_each_part_took_is_shown(file: Path, cap
     step = next(step for step in whole["steps"] if step.get("tool_calls"))
     step["extra"] = {**step.get("extra", {}), "duration_sec": 1.84}
     step["observation"]["results"][0]["extra"] = {"duration_sec": 0.21}
+    step["observation"]["results"][1]["extra"] = {"duration_sec": 0.0213}
     file.write_text(json.dumps(whole))
     lines = shown(capsys, "show", file)[1]
     assert lines[1].lstrip("│ ") == "user ann · case 17 · environment prod"
     assert any("agent  1.8 s" in line for line in lines)
     assert any(line.endswith(")  0.2 s") for line in lines)
+    assert any(line.endswith(")  21 ms") for line in lines)
+
+
+def test_an_agent_is_named_where_another_begins_to_act(file: Path, capsys: Any) -> None:
+    steps = [
+        agent_step(1),
+        agent_step(2, extra={"agent_name": "expert"}),
+        agent_step(3, extra={"agent_name": "expert"}),
+    ]
+    file.write_text(json.dumps(document() | {"steps": [*steps, agent_step(4)], "final_metrics": {"total_steps": 4}}))
+    headings = [line for line in shown(capsys, "show", file)[1] if " agent" in line]
+    assert headings == ["├── 1 agent", "├── 2 agent  expert", "├── 3 agent", "├── 4 agent  demo"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "dialect", "remedy"),
+    [
+        ("openinference.instrumentation.openai", "openinference", "OPENINFERENCE_HIDE_INPUTS=false"),
+        ("opentelemetry.instrumentation.openai", "traceloop", "TRACELOOP_TRACE_CONTENT=true"),
+        ("spanrelay_openai", "genai", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=span_only"),
+    ],
+)
+def test_content_that_was_not_captured_is_told_with_who_left_it_out_and_what_captures_it(
+    scope: str, dialect: str, remedy: str, file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    without = document()
+    without["steps"][2] |= {"extra": {"content_captured": False, "otel": {"scope": scope, "dialect": dialect}}}
+    file.write_text(json.dumps(without))
+    lines = shown(capsys, "show", file)[1]
+    assert lines[1].startswith(f"content not captured by {scope}; {remedy}")
+    assert f"├── 3 agent  content not captured by {scope} · tokens not reported" in lines
+
+
+def test_a_model_that_reports_no_tokens_is_told_unless_it_failed(file: Path, capsys: Any) -> None:
+    mixed = document()
+    mixed["steps"].append(agent_step(4, message="Done."))
+    mixed["final_metrics"]["total_steps"] = 4
+    file.write_text(json.dumps(mixed))
+    lines = shown(capsys, "show", file)[1]
+    assert [line for line in lines if "tokens not reported" in line] == [
+        "│           └── 1 step · 0 tool calls · tokens not reported",
+        "├── 4 agent  tokens not reported",
+    ]
+
+
+@pytest.fixture
+def several_runs(folder: Path) -> Path:
+    """A session that went on in three runs, and one other run."""
+    for number in range(1, 4):
+        run = {**document(), "session_id": "Ticket 42/a"}
+        run["steps"][0]["message"] = f"question {number}"
+        (folder / f"Ticket_42-{number}.json").write_text(json.dumps(run))
+        os.utime(folder / f"Ticket_42-{number}.json", (20 + number, 20 + number))
+    return folder
+
+
+def test_several_runs_of_a_session_are_listed_as_such(several_runs: Path, capsys: Any) -> None:
+    _, lines = shown(capsys, "list")
+    assert [f"Ticket 42/a ({number} of 3)" in line for number, line in zip((3, 2, 1), lines[1:4], strict=True)] == [
+        True
+    ] * 3
+    assert "ticket-beta  " in lines[4]
+
+
+def test_several_runs_of_a_session_are_shown_as_one(several_runs: Path, capsys: Any) -> None:
+    assert main(["show", "Ticket 42/a"]) == 0
+    told = capsys.readouterr()
+    newest = several_runs / "Ticket_42-3.json"
+    assert told.out.splitlines()[-1] == str(newest)
+    assert told.err == (
+        f"spanrelay: run 3 of 3 of session 'Ticket 42/a'; `spanrelay show --session {newest}` shows them as one\n"
+    )
+    assert main(["show", "--session", "Ticket 42/a"]) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert lines[0] == "session Ticket 42/a  3 runs"
+    assert [line.split()[-1] for line in lines if "question" in line] == ["1", "2", "3"]
+    assert lines[-3:] == [str(several_runs / f"Ticket_42-{number}.json") for number in (1, 2, 3)]
+    assert (
+        "6 conversations · 12 steps · 6 tool calls · 6 errors · 3,600 in (3,000 cached), 21 out, $0.0369" in lines[-4]
+    )
+    assert told.err == ""
+
+
+def test_a_list_fits_a_terminal_and_is_whole_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [["1", "a long name of an agent", "天気 " * 10]]
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        printing.print_table(["", "agent", "first words"], rows, stream, right={0}, elastic={1, 2})
+    assert max(map(printing.columns, terminal.getvalue().splitlines())) <= 40
+    assert terminal.getvalue().count("天") == pipe.getvalue().count("天") == 10
+    assert pipe.getvalue().count("\n") == 2
+
+
+class Terminal(io.StringIO):
+    """A terminal of 40 columns."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def test_validate_names_each_violation(file: Path, capsys: Any) -> None:
@@ -382,9 +485,9 @@ def test_runs_are_listed_newest_first(folder: Path, capsys: Any, monkeypatch: py
     status, lines = shown(capsys, "list")
     assert status == 0
     assert [line.split() for line in lines[:1]] == [
-        ["begun", "agent", "first", "words", "steps", "tokens", "cost", "errors"]
+        ["started", "agent", "session", "first", "words", "steps", "tokens", "cost", "errors"]
     ]
-    assert "broken.json" in lines[1] and "is no JSON" in lines[1]
+    assert "broken.json" in lines[1] and "is not JSON" in lines[1]
     assert [line.split()[0] for line in lines[2:5]] == ["2", "3", "4"]
     assert [line.split("raining in ")[1].split()[0] for line in lines[2:5]] == ["beta?", "alto?", "alpha?"]
     assert lines[2].split()[-4:] == ["3", "1,207", "$0.0123", "2"]
@@ -397,7 +500,7 @@ def test_a_long_list_says_that_there_is_more(folder: Path, capsys: Any) -> None:
     assert main(["show"]) == 0
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == str(folder / "beta.json")
-    assert told.err == "2 more in this folder: `spanrelay list`\n"
+    assert told.err == "spanrelay: 2 more in this folder: `spanrelay list`\n"
 
 
 @pytest.mark.parametrize(
@@ -419,7 +522,7 @@ def test_a_run_is_shown_by_number_name_or_session(folder: Path, capsys: Any, whi
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("al", "2 trajectories begin with 'al': alto, alpha; write more of the name"),
+        ("al", "2 trajectories begin with 'al': alto, alpha; write more of it"),
         ("4", "there is no file '4', and in"),
         ("gamma", "see `spanrelay list`"),
     ],

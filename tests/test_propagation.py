@@ -67,7 +67,11 @@ def test_a_carrier_without_a_trace_changes_nothing(capture: Capture) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "no propagation context"), ("[]", "a JSON object"), ('{"version": 2}', "version 2; expected 1")],
+    [
+        ("{", "not a propagation context"),
+        ("[]", "not a propagation context"),
+        ('{"version": 2}', "version 2; expected 1"),
+    ],
 )
 def test_json_that_is_something_else_is_refused(text: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words), propagation.continued(text):

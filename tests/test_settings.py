@@ -43,6 +43,9 @@ def settings(**fields: Any) -> Settings:
         ("trajectory_bytes", "1MB", 1 << 20),
         ("delivery_bytes", "2g", 2 << 30),
         ("metrics", "no", False),
+        ("trajectories", "0", "off"),
+        ("trajectories", True, "on"),
+        ("sigterm", "yes", "on"),
         ("disabled", True, True),
         ("config_file", "", ""),
     ],
@@ -55,7 +58,7 @@ def test_code_may_say_what_the_environment_may_say(field: str, given: Any, meant
     ("field", "given"),
     [
         ("content", "some"),
-        ("trajectories", False),
+        ("trajectories", "some"),
         ("trajectories", None),
         ("dialect", "otel"),
         ("pending_bytes", "64 apples"),
@@ -79,8 +82,8 @@ def test_a_field_that_is_not_valid_is_named_with_its_value_and_the_choices(field
 
 
 def test_every_field_that_is_not_valid_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"trajectories=False.*; metrics='perhaps'"):
-        settings(trajectories=False, metrics="perhaps")
+    with pytest.raises(ConfigurationError, match=r"trajectories='some'.*; metrics='perhaps'"):
+        settings(trajectories="some", metrics="perhaps")
 
 
 def test_settings_made_from_settings_are_the_same() -> None:
@@ -136,7 +139,9 @@ def test_a_broken_value_is_told_with_what_happens_instead(variable: str, instead
 
 def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
     environment = {"SPANRELAY_TRAJECTORY": "off", "SPANRELAY_QUITE": "true", "SPANRELAY_QUIET": "true", "PATH": "/bin"}
+    environment["SPANRELAY_LOG_LEVEL"] = "debug"
     assert unknown_names(environment) == [
+        "SPANRELAY_LOG_LEVEL is not a setting; remove it; docs/settings.md lists them",
         "SPANRELAY_QUITE is not a setting; did you mean SPANRELAY_QUIET?",
         "SPANRELAY_TRAJECTORY is not a setting; did you mean SPANRELAY_TRAJECTORY_DIR or SPANRELAY_TRAJECTORIES?",
     ]
@@ -146,14 +151,14 @@ def test_no_name_that_anything_here_reads_is_unknown() -> None:
     root = Path(__file__).parents[1]
     files = [root / "docker-compose.yml", *(root / "collector-config").iterdir(), *(root / "tests").rglob("*.py")]
     names = {name for file in files for name in re.findall(r"\bSPANRELAY_[A-Z0-9_]+\b", file.read_text())}
-    names -= {"SPANRELAY_TRAJECTORY", "SPANRELAY_QUITE", "SPANRELAY_ATOF_"}
+    names -= {"SPANRELAY_LOG_LEVEL", "SPANRELAY_TRAJECTORY", "SPANRELAY_QUITE", "SPANRELAY_ATOF_"}
     assert "SPANRELAY_OUTPUT_DIR" in names
     assert unknown_names(dict.fromkeys(names, "")) == []
 
 
 def test_a_broken_value_that_may_be_a_key_is_not_shown() -> None:
     assert load({"SPANRELAY_ATOF_HEADERS": "Bearer abc"})[1] == [
-        "SPANRELAY_ATOF_HEADERS=(not shown) is not valid; use name=value pairs with commas between; "
+        "SPANRELAY_ATOF_HEADERS=(not shown) is not valid; use name=value pairs separated by commas; "
         "no events are written"
     ]
 
@@ -166,9 +171,7 @@ def test_read_strictly_a_broken_value_is_an_error_and_nothing_happens_instead() 
 
 def test_activate_takes_settings_and_no_dict() -> None:
     wrong: Any = {"content": "spans"}
-    with pytest.raises(
-        TypeError, match=r"activate\(\) takes a spanrelay.Settings, not what is of type 'dict': activate\("
-    ):
+    with pytest.raises(TypeError, match=r"activate\(\) takes a spanrelay.Settings, not a 'dict': activate\("):
         activate(wrong)
 
 
@@ -177,9 +180,9 @@ def test_activate_takes_settings_and_no_dict() -> None:
     [
         ("http://collector:4318", None),
         ("HTTPS://me:word@collector", None),
-        ("me:word@collector:4318/in?key=1", "'collector:4318/in' has no http:// or https://"),
-        ("htp://collector", "'htp://collector' is no http:// or https:// address"),
-        ("http://", "'http://' is no http:// or https:// address"),
+        ("me:word@collector:4318/in?key=1", "'collector:4318/in' has no scheme; put http:// or https:// in front"),
+        ("htp://collector", "'htp://collector' is not an http:// or https:// URL"),
+        ("http://", "'http://' is not an http:// or https:// URL"),
     ],
 )
 def test_an_address_without_a_scheme_is_refused_and_shows_no_password(endpoint: str, told: str | None) -> None:

@@ -1,4 +1,4 @@
-"""How we speak: the log where a program has not set up any, whose lines begin with whose they are, and stderr.
+"""How we speak: the log where a program has not set up any, and stderr. Every line begins with whose it is.
 
 Where anybody handles records, of the root or of ours, they are left as they are: they carry the logger's name.
 """
@@ -19,17 +19,23 @@ class _Voice(logging.Handler):
         handled = logging.root.handlers or any(handler is not self for handler in _log.handlers)
         if last is None or handled or record.levelno < last.level:
             return
-        line = copy.copy(record)
-        line.msg, line.args = f"spanrelay: {record.getMessage()}", None
-        last.handle(line)
+        told = copy.copy(record)
+        told.msg, told.args = marked(last.format(record)), None
+        told.exc_info = told.exc_text = told.stack_info = None  # is in the text
+        last.handle(told)
 
 
 _log = logging.getLogger("spanrelay")
 _log.addHandler(_Voice())
 
 
-def say(line: str) -> None:
-    """Print a line to stderr; nowhere where there is none, and above all not among what the program prints."""
+def marked(text: str) -> str:
+    """Return `text` with `spanrelay: ` before each line: a program's other lines may come between them."""
+    return "\n".join(f"spanrelay: {line}".rstrip() for line in text.splitlines())
+
+
+def say(text: str) -> None:
+    """Print to stderr; nowhere where there is none, and above all not among what the program prints."""
     if sys.stderr is not None:  # None where the program began without
         with contextlib.suppress(OSError, ValueError):  # full, or closed by now
-            print(line, file=sys.stderr, flush=True)
+            print(marked(text), file=sys.stderr, flush=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
@@ -116,6 +116,8 @@ def _disabled(given: object) -> bool:
 def _one_of(*choices: str) -> Callable[[object], str]:
     def read(given: object) -> str:
         value = _word(given)
+        if value not in choices and {"on", "off"} <= set(choices):
+            value = "on" if _boolean(given) else "off"
         if value not in choices:
             raise ValueError(value)
         return value
@@ -369,7 +371,7 @@ TABLE: tuple[Setting, ...] = (
         "atof_headers",
         "SPANRELAY_ATOF_HEADERS",
         _header_list,
-        "name=value pairs with commas between",
+        "name=value pairs separated by commas",
         "Sent with each post, for instance `authorization=Bearer%20…`; values are URL-encoded.",
         secret=True,
     ),
@@ -449,7 +451,7 @@ _OF_TESTS = ("SPANRELAY_TEST_", "SPANRELAY_E2E_")
 
 
 def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Say of each `SPANRELAY_*` variable that nothing reads which settings are nearest to it."""
+    """Say of each `SPANRELAY_*` variable that nothing reads which settings are like it."""
     environment = os.environ if environment is None else environment
     known = [row.variable for row in TABLE if row.variable.startswith("SPANRELAY_")]
     ours = {name for name in environment if name.startswith("SPANRELAY_") and not name.startswith(_OF_TESTS)}
@@ -458,9 +460,12 @@ def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
         return []
     from difflib import get_close_matches  # few have mistyped anything
 
-    nearest = [get_close_matches(name, known, 2, 0.9) or get_close_matches(name, known, 1, 0.0) for name in unknown]
+    nearest = [get_close_matches(name, known, 2, 0.9) or get_close_matches(name, known, 1, 0.75) for name in unknown]
     told = zip(unknown, map(" or ".join, nearest), strict=True)
-    return [f"{name} is not a setting; did you mean {meant}?" for name, meant in told]
+    return [
+        f"{name} is not a setting; " + (f"did you mean {meant}?" if meant else "remove it; docs/settings.md lists them")
+        for name, meant in told
+    ]
 
 
 _told: set[str] = set()
@@ -521,25 +526,51 @@ def policy_files(chosen: str = "", environment: Mapping[str, str] | None = None)
     `OTEL_CONFIG_FILE` where it speaks of us. What may be there but cannot be looked at is listed too, so that reading
     it fails; only a user's folder may be out of reach.
     """
+    return [place.file for place in policy_places(chosen, environment) if not place.why_not]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPlace:
+    """Where a policy file may be: who names it, the file, and why it is not read, or "" where it is."""
+
+    name: str
+    file: PolicyFile
+    why_not: str
+
+
+def policy_places(chosen: str = "", environment: Mapping[str, str] | None = None) -> list[PolicyPlace]:
+    """Return every place that `policy_files` looks at, in its order."""
     environment = os.environ if environment is None else environment
-    files = [PolicyFile(SYSTEM_FILE, "system")] if _may_exist(SYSTEM_FILE) else []
-    nearest = _nearest_file(chosen, environment)
-    if nearest is not None:
-        files.append(nearest)
-    declarative = environment.get("OTEL_CONFIG_FILE")
-    if declarative and _speaks_of_us(declarative):
-        files.append(PolicyFile(_absolute(declarative), "declarative"))
-    return files
-
-
-def _nearest_file(chosen: str, environment: Mapping[str, str]) -> PolicyFile | None:
-    if chosen:
-        return PolicyFile(_absolute(chosen), "chosen")
-    if os.path.lexists("spanrelay.toml"):
-        return PolicyFile(_absolute("spanrelay.toml"), "directory")
     home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    own = f"{home}/spanrelay/spanrelay.toml"
-    return PolicyFile(own, "user") if os.path.lexists(own) else None
+    nearest = [
+        PolicyPlace("SPANRELAY_CONFIG", PolicyFile(chosen and _absolute(chosen), "chosen"), "" if chosen else _UNSET),
+        _found("the working directory", PolicyFile(_absolute("spanrelay.toml"), "directory"), os.path.lexists),
+        _found("the user", PolicyFile(f"{home}/spanrelay/spanrelay.toml", "user"), os.path.lexists),
+    ]
+    declarative = environment.get("OTEL_CONFIG_FILE", "")
+    file = PolicyFile(declarative and _absolute(declarative), "declarative")
+    silent = "" if declarative and _speaks_of_us(declarative) else "does not mention spanrelay"
+    return [
+        _found("the machine", PolicyFile(SYSTEM_FILE, "system"), _may_exist),
+        *_first_only(nearest),
+        PolicyPlace("OTEL_CONFIG_FILE", file, silent if declarative else _UNSET),
+    ]
+
+
+_UNSET = "not set"
+
+
+def _found(name: str, file: PolicyFile, exists: Callable[[str], bool]) -> PolicyPlace:
+    return PolicyPlace(name, file, "" if exists(file.path) else "not there")
+
+
+def _first_only(places: list[PolicyPlace]) -> Iterator[PolicyPlace]:
+    """Yield places of which only the first that there is counts."""
+    first: PolicyPlace | None = None
+    for place in places:
+        passed = first is not None and not place.why_not
+        yield replace(place, why_not=f"not read, since {first.name} has one") if first and passed else place
+        first = first or (None if place.why_not else place)
 
 
 def _speaks_of_us(path: str) -> bool:
@@ -642,7 +673,7 @@ def refusal_of_endpoint(signal: str, environment: Mapping[str, str] | None = Non
     given = scheme + separator + address.rpartition("@")[2].partition("?")[0]
     if scheme.lower() in ("http", "https") and not given.endswith("://"):
         return None
-    wanted = "has no http:// or https://" if not separator else "is no http:// or https:// address"
+    wanted = "has no scheme; put http:// or https:// in front" if not separator else "is not an http:// or https:// URL"
     return f"{name}={given!r} {wanted}"
 
 

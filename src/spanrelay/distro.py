@@ -73,12 +73,12 @@ def pre_instrument() -> None:
 
         join(carrier)
     if not settings.disabled:
-        with guarded("standing in front of logs and metrics"):
+        with guarded("wrapping log and metric exporters"):
             signals.cover()
         if settings.sigterm != "off":
             termination.handle()
         atexit.register(_finish_children, settings)
-        with guarded("standing in front of the tracer provider"):
+        with guarded("wrapping the tracer provider"):
             Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())
 
 
@@ -91,10 +91,10 @@ def _install_policy(settings: Settings) -> None:
 
             watch()
     except ConfigurationError as error:
-        end_boot(f"spanrelay: {error}")
+        end_boot(str(error))
     except Exception as error:
         # An error of ours is no reason to run without the policy that was asked for.
-        end_boot(f"spanrelay: the configuration cannot be put in force: {type(error).__name__}: {error}")
+        end_boot(f"the configuration cannot be put in force: {type(error).__name__}: {error}")
 
 
 def _report_losses() -> None:

@@ -85,9 +85,11 @@ def _read_json(text: str) -> Context:
     try:
         document: Any = _json.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"this is no propagation context, which is a JSON object: {error}") from None
+        raise ConfigurationError(
+            f"not a propagation context: expected what propagation.to_json() returned: {error}"
+        ) from None
     if not isinstance(document, dict):
-        raise ConfigurationError("this is no propagation context, which is a JSON object")
+        raise ConfigurationError("not a propagation context: expected what propagation.to_json() returned")
     fields = cast("dict[str, Any]", document)
     if fields.get("version") != _VERSION:
         raise ConfigurationError(f"propagation context version {fields.get('version')!r}; expected {_VERSION}")

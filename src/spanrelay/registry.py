@@ -123,7 +123,7 @@ class Registry(Generic[E]):
         with self._lock:
             entries = self.entries if change is None else change.over(self.entries)
             if any(other.name == entry.name for other in entries):
-                raise ConfigurationError(f"{entry.name!r} is registered already; remove it first or pass another name=")
+                raise ConfigurationError(f"{entry.name!r} is already registered; remove it first or pass another name=")
             if change is None:
                 self._set(_in_order((*entries, entry)))
             else:

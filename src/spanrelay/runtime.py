@@ -125,7 +125,7 @@ class Runtime:
         spans = "".join(f"; spans go to {to} {content}" for e in exporters if (to := getattr(e, "destination", None)))
         with guarded("saying where trajectories are"), _last_words.lock:
             if not _last_words.said:  # what was lost is, and nobody looks for more behind that
-                say(f"spanrelay: trajectories, with message content, are written to {folder}{spans}")
+                say(f"trajectories, with message content, are written to {folder}{spans}")
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Write out everything recorded so far; False when that takes longer than `timeout` seconds."""
@@ -183,7 +183,7 @@ def activate(
     """
     if settings is not None and not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass dicts
         raise TypeError(
-            f"activate() takes a spanrelay.Settings, not what is of type {type(settings).__name__!r}: "
+            f"activate() takes a spanrelay.Settings, not a {type(settings).__name__!r}: "
             "activate(Settings(content='spans'))"
         )
     chosen = choose(instrument)
@@ -217,7 +217,9 @@ def _warn_of_differences(settings: Settings, runtime: Runtime | None) -> None:
     used = settings if runtime is None else runtime.settings
     names = [field.name for field in fields(used) if getattr(used, field.name) != getattr(settings, field.name)]
     if names:
-        _log.warning("SpanRelay is active already, with other settings, which stay; not used: %s", ", ".join(names))
+        _log.warning(
+            "SpanRelay is already active with other settings, which stay in force; ignored: %s", ", ".join(names)
+        )
 
 
 def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> Runtime | None:
@@ -406,7 +408,7 @@ def _finish_all() -> None:
 
 
 def _tell_late(reason: str) -> None:
-    say(f"spanrelay: lost or left out after the end of recording: {reason}")
+    say(f"lost or left out after the end of recording: {reason}")
 
 
 def _give_up() -> None:
@@ -428,10 +430,10 @@ def report_losses() -> None:
     lost = losses.take()
     if lost:
         told = ", ".join(counted(count, reason) for reason, count in sorted(lost.items()))
-        say(f"spanrelay: lost or left out: {told}")
+        say(f"lost or left out: {told}")
     tried = take_report()
     if tried is not None:
-        say(f"spanrelay: {tried}")
+        say(tried)
 
 
 def counted(count: int, reason: str) -> str:

@@ -204,8 +204,8 @@ class Scope:
         """
         if self._ended:
             raise MiddlewareError(
-                f"scope {self.name!r} has ended, and what is registered for it would never hold; register while it is "
-                "open, or for everything with spanrelay.use(...)"
+                f"scope {self.name!r} has ended, so what is registered for it would have no effect; register while it "
+                "is open, or for everything with spanrelay.use(...)"
             )
         return entry.register(self)
 
@@ -333,7 +333,7 @@ class scope:
             choices = ", ".join(str(choice) for choice in OI_KIND_OF_KIND)
             raise ValueError(f"kind={kind!r} is not a kind of scope; use one of {choices}")
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
-            raise TypeError(f"a scope's name must be a text, not {name!r}")
+            raise TypeError(f"a scope's name must be a string, not {name!r}")
         if agent is not None and not isinstance(agent, AgentInfo):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass names
             raise TypeError(f"agent={agent!r} must be an AgentInfo; the agent's name is the first argument")
         if metadata is not None and not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - as above

@@ -65,7 +65,7 @@ class SpanRelayConfigurator(_OTelSDKConfigurator):
     def _build_around(self, error: Exception, variables: dict[str, str], kwargs: dict[str, Any]) -> str:
         """Try once more without what failed, and return what that comes to."""
         if not isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
-            return "what OpenTelemetry had not set up by then is off"
+            return "what OpenTelemetry had not set up by then stays off"
         blamed = [] if config.config_file() else config.named_in(str(error))
         # Without exporters at least trajectories are written, which need none.
         rest = variables if blamed else {"OTEL_CONFIG_FILE": "", **_NO_EXPORTERS}
@@ -147,7 +147,7 @@ def _refusal(variable: str, name: str, group: str) -> str | None:
 def _told(error: Exception) -> str:
     """Say that the SDK could not be set up, and name the variable if it can be known."""
     names = ["OTEL_CONFIG_FILE"] if config.config_file() else config.named_in(str(error))
-    subject = " or ".join(map(config.shown, names)) or "what the environment says of OpenTelemetry"
+    subject = " or ".join(map(config.shown, names)) or "the environment's settings of OpenTelemetry"
     return f"{subject} cannot be used: {_line(error)}"
 
 

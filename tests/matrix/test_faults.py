@@ -341,7 +341,7 @@ async def test_a_stream_that_breaks_after_a_chunk_was_shown_falls_back_on_nothin
 
 def test_registering_the_same_twice_is_refused_and_the_first_stays(capture: Capture) -> None:
     called: list[int] = []
-    with use(raising_guardrail), pytest.raises(ConfigurationError, match="'raising_guardrail' is registered already"):
+    with use(raising_guardrail), pytest.raises(ConfigurationError, match="'raising_guardrail' is already registered"):
         try:
             use(raising_guardrail)
         finally:

@@ -71,11 +71,11 @@ def test_one_kind_may_stand_alone(capture: Capture) -> None:
         (lambda: gate("x")(generating), "must return its answer, not yield it"),
         (lambda: gate(ANY), "a gate names what it switches off"),
         (lambda: execution_intercept(nothing), "must be a generator function"),
-        (lambda: use(nothing), "nothing that can be registered; declare it first, with @guardrail"),
+        (lambda: use(nothing), "cannot be registered; declare it first with @guardrail"),
         (lambda: use(guardrail(nothing), scope="name"), "scope='name' must be a Scope"),  # pyright: ignore[reportArgumentType] - the mistake
         (lambda: agent("planner"), "@agent decorates a function, not 'planner'; a name is given as name='planner'"),  # pyright: ignore[reportArgumentType] - the mistake
         (lambda: tool("search"), "@tool decorates a function, not 'search'"),  # pyright: ignore[reportArgumentType] - the mistake
-        (lambda: scope(None), "a scope's name must be a text, not None"),  # pyright: ignore[reportArgumentType] - the mistake
+        (lambda: scope(None), "a scope's name must be a string, not None"),  # pyright: ignore[reportArgumentType] - the mistake
     ],
 )
 def test_a_mistake_is_told_with_what_to_do(declare: Any, words: str) -> None:

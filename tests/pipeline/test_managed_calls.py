@@ -242,7 +242,7 @@ def test_what_policy_makes_of_a_type_must_fit_it(capture: Capture) -> None:
     def nonsense(call: Any) -> None:
         call.request.arguments["place"] = {"planet": "Mars"}
 
-    with use(nonsense), pytest.raises(MiddlewareError, match="what policy made of a 'Place' is none"):
+    with use(nonsense), pytest.raises(MiddlewareError, match="what policy returned is not a valid 'Place'"):
         run_tool("forecast", forecast, {"place": Place("Oslo")})
 
 
@@ -486,12 +486,12 @@ async def each(wire: dict[str, Any]) -> AsyncIterator[Any]:
 
 def test_a_tool_without_a_name_or_a_function_is_refused(capture: Capture) -> None:
     with pytest.raises(
-        TypeError, match="a tool's name must be a text, not <built-in function print>; the name is the fir"
+        TypeError, match="a tool's name must be a string, not <built-in function print>; the name is the fir"
     ):
         run_tool(print, "t")  # pyright: ignore[reportArgumentType] - the mistake
     with pytest.raises(TypeError, match=r"tool 't' needs a function, not \{'a': 1\}: run_tool\(name, function, arg"):
         run_tool("t", {"a": 1})  # pyright: ignore[reportArgumentType] - the mistake
-    with pytest.raises(TypeError, match="a tool's name must be a text"):
+    with pytest.raises(TypeError, match="a tool's name must be a string"):
         asyncio.run(arun_tool(each, "t"))  # pyright: ignore[reportArgumentType] - the mistake
     assert capture.spans == ()
 
@@ -511,7 +511,7 @@ def test_a_request_that_is_none_is_refused(capture: Capture) -> None:
 def test_a_model_call_needs_a_function_of_its_colour(capture: Capture) -> None:
     wrong: Any = WIRE
     for make in (run_model, stream_model):
-        with pytest.raises(TypeError, match="needs the function that sends the request, not what is of type 'dict'"):
+        with pytest.raises(TypeError, match="needs the function that sends the request, not a 'dict'"):
             make(wrong, Sent())  # pyright: ignore[reportArgumentType] - the mistake
         for later in (Sent().later, each):
             with pytest.raises(
@@ -527,7 +527,9 @@ class Answer(BaseModel):
 
 @pytest.mark.parametrize("answer", [BODY, "text", Answer(), None])
 def test_what_is_no_stream_is_refused_and_its_span_says_so(capture: Capture, answer: Any) -> None:
-    told = f"a streamed model call needs an.* iterator of the provider's events, .* of type '{type(answer).__name__}'"
+    told = (
+        f"a streamed model call needs an.* iterator of the provider's events, .* returned a '{type(answer).__name__}'"
+    )
     with pytest.raises(TypeError, match=told):
         stream_model(Sent(answer), WIRE)
     with pytest.raises(TypeError, match=told):
@@ -538,6 +540,6 @@ def test_what_is_no_stream_is_refused_and_its_span_says_so(capture: Capture, ans
 async def test_a_list_of_events_is_a_stream_and_so_is_an_async_generator(capture: Capture) -> None:
     assert list(stream_model(Sent([{"a": 1}]), WIRE)) == [{"a": 1}]
     assert [event async for event in await astream_model(each, WIRE)] == [WIRE]
-    with pytest.raises(TypeError, match=r"needs an async iterator of the provider's events, .* of type 'list'"):
+    with pytest.raises(TypeError, match=r"needs an async iterator of the provider's events, .* returned a 'list'"):
         await astream_model(Sent([{"a": 1}]).later, WIRE)
     assert len(capture.spans) == 3

@@ -423,7 +423,7 @@ def test_registering_a_name_twice_says_what_to_do() -> None:
     @guardrail(name="mine")
     def first(call: Any) -> None: ...
 
-    with use(first), pytest.raises(ConfigurationError, match="'mine' is registered already; remove it first"):
+    with use(first), pytest.raises(ConfigurationError, match="'mine' is already registered; remove it first"):
         use(first)
 
 

@@ -173,7 +173,7 @@ def test_a_switched_off_plugin_is_validated_and_not_in_force(start: Any, events:
     start('[plugins.first]\nenabled = false\nwords = ["boo"]')
     assert (in_force(), events, demand.stops) == ([], [], False)
     assert refused("[plugins.first]\nenabled = false\nwords = 3\n[plugins.second]\nenabled = 1") == [
-        "0.toml: plugins.first.words: is a whole number; write a list of text",
+        '0.toml: plugins.first.words: is a whole number; write a list of text, as in ["…"]',
         "0.toml: plugins.second.enabled: is a whole number; write true or false",
     ]
 
@@ -197,12 +197,12 @@ def test_a_lower_file_cannot_switch_off(start: Any, caplog: pytest.LogCaptureFix
 
 def test_everything_wrong_in_all_files_is_told_and_nothing_is_in_force(events: list[str]) -> None:
     assert refused('[plugins.frist]\n[plugins.first]\nwords = [""]', "[plugins.second]\nwords = [1]\nx = 1\n[p]") == [
-        "1.toml: p: is not known; remove it; known are include, plugins, policy",
-        "0.toml: plugins.frist: no installed plugin has this name; install the distribution that has it, "
-        "or did you mean 'first'?",
+        "1.toml: p: is not known; write it below [plugins.<name>]; at the top there are only include, plugins, policy",
+        "0.toml: plugins.frist: no installed plugin has this name; did you mean 'first'? "
+        "If not, install the package that has it",
         "0.toml: plugins.first.words: may not be empty; write a word",
-        "1.toml: plugins.second.x: is not known; remove it; known are fails, key, words",
-        "1.toml: plugins.second.words[0]: is a whole number; write text",
+        "1.toml: plugins.second.x: is not known; remove it; expected one of fails, key, words",
+        "1.toml: plugins.second.words[0]: is a whole number; write text in quotes",
     ]
     assert events == []
 
@@ -210,10 +210,10 @@ def test_everything_wrong_in_all_files_is_told_and_nothing_is_in_force(events: l
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("misnamed", "is no plugin: its name is 'other', its entry point's is 'misnamed'; see 'words:Misnamed'"),
-        ("no_model", "is no plugin: its config_model is not a dataclass"),
-        ("without_model", "is no plugin: its config_model is not a dataclass"),
-        ("empty", "is no plugin: it has no validate and no register"),
+        ("misnamed", "is not a plugin: its name is 'other', its entry point's is 'misnamed'; see 'words:Misnamed'"),
+        ("no_model", "is not a plugin: its config_model is not a dataclass"),
+        ("without_model", "is not a plugin: its config_model is not a dataclass"),
+        ("empty", "is not a plugin: it has no validate and no register"),
         ("gone", "cannot be loaded: AttributeError: module 'words' has no attribute 'Gone'; see 'words:Gone'"),
         ("never", "cannot be loaded: ModuleNotFoundError: No module named 'never'"),
         ("twice", "several plugins have this name: words:First, words:Second; uninstall all but one"),
@@ -226,7 +226,7 @@ def test_what_is_no_plugin_is_told(name: str, said: str) -> None:
 
 def test_a_plugin_that_fails_half_way_takes_everything_back(events: list[str]) -> None:
     assert refused('[plugins.first]\n[plugins.second]\nfails = "register"\nkey = "hunter2"') == [
-        "0.toml: plugins.second: cannot be installed: OSError: broken by …; see the plugin"
+        "0.toml: plugins.second: cannot be installed: OSError: broken by …; see the plugin's documentation"
     ]
     assert events == ["register first []", "register second []", "close second []", "close first []"]
 
@@ -295,7 +295,7 @@ def test_a_plugin_that_is_out_of_force_registers_nothing_more(start: Any) -> Non
     [context] = activation.contexts
     [entry] = context.entries
     activation.close()
-    with pytest.raises(ConfigurationError, match="plugin 'first' is not in force any more"):
+    with pytest.raises(ConfigurationError, match="plugin 'first' is no longer in force"):
         context.use(entry)
 
 

@@ -170,9 +170,9 @@ def test_time_that_runs_out_refuses(capture: Capture, policy: Any) -> None:
 
 def test_with_nobody_to_ask_a_call_is_refused(capture: Capture, policy: Any, client: Any, server: ModelServer) -> None:
     policy(ASK + "approval.terminal = false")
-    with pytest.raises(GuardrailRejected, match="there is nobody to ask"):
+    with pytest.raises(GuardrailRejected, match="there is no approver to ask"):
         client.chat.completions.create(model="secret-1", messages=HELLO)
-    with pytest.raises(GuardrailRejected, match="there is nobody to ask"):
+    with pytest.raises(GuardrailRejected, match="there is no approver to ask"):
         client.responses.create(model="m", input="x", tools=[{"type": "delete_all"}])
     assert server.requests == []
 
@@ -292,8 +292,8 @@ def test_an_endpoint_in_a_file_that_nobody_chose_is_not_trusted(tmp_path: Any) -
 def test_what_is_no_way_to_ask_is_told(capture: Capture, policy: Any) -> None:
     with pytest.raises(ConfigurationError) as error:
         policy(ASK + 'approval = { url = "ftp://x", timeout = 0.0 }')
-    assert "approval.url: is no URL that can be asked" in str(error.value)
-    assert "approval.timeout: is no time to wait" in str(error.value)
+    assert "approval.url: is not a URL that can be called" in str(error.value)
+    assert "approval.timeout: is not a valid time to wait" in str(error.value)
 
 
 # --- at a terminal ---
@@ -332,4 +332,4 @@ def test_a_person_at_the_terminal_decides(
     os.close(ours)
     told = capsys.readouterr().err
     assert "spanrelay: tool 'delete_x': " in told
-    assert 'given {"path": "/a"}\n  allow this call? [y/N] ' in told
+    assert 'given {"path": "/a"}\nspanrelay:   allow this call? [y/N] ' in told

@@ -95,7 +95,7 @@ def test_arguments_are_read_alike_in_every_form(capture: Capture, policy: Any) -
 def test_what_cannot_be_judged_is_refused(capture: Capture, policy: Any, given: Any) -> None:
     policy(rule("gt = 1000"))
     assert refused("pay_now", given) == (
-        "tool 'pay_now' is refused by tools.rules[0]: it is given no '/order/amount' that could be judged"
+        "tool 'pay_now' is refused by tools.rules[0]: it is given no '/order/amount' that could be checked"
     )
     policy(rule('gt = 1000\nmissing = "pass"'))
     assert refused("pay_now", given) is None
@@ -124,10 +124,10 @@ def test_all_that_is_wrong_with_rules_is_told_at_once(capture: Capture, policy: 
     with pytest.raises(ConfigurationError) as error:
         policy("\n".join(f"[[plugins.policy.tools.rules]]\ntool = 'x'\n{each}" for each in rules[:3]))
     for told in (
-        "tools.rules[0].argument: cannot be used: 'amount' is no JSON pointer",
-        "tools.rules[0].gt: has no order; write a number or a text",
+        "tools.rules[0].argument: cannot be used: 'amount' is not a JSON pointer",
+        "tools.rules[0].gt: cannot be ordered; write a number or a string",
         "tools.rules[1].matches: cannot be used: RE2 cannot run it",
-        "tools.rules[2]: names an argument and compares it with nothing; write one of eq,",
+        "tools.rules[2]: names an argument but does not compare it with anything; write one of eq,",
     ):
         assert told in str(error.value)
     with pytest.raises(ConfigurationError, match=r"tools.rules\[0\].gte: is not known; did you mean 'g[et]'"):

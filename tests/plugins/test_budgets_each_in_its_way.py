@@ -300,12 +300,12 @@ def test_a_body_that_names_a_model_is_judged_whatever_the_method(
 
 @pytest.mark.parametrize("wanted", ["eq = 2024-01-01", "ne = 10:00:00", "eq = nan", "eq = inf", "in = [2024-01-01]"])
 def test_a_value_that_no_argument_can_have_is_told(capture: Capture, policy: Any, wanted: str) -> None:
-    with pytest.raises(ConfigurationError, match="is a value that no argument can have"):
+    with pytest.raises(ConfigurationError, match="is a value that no JSON argument can have"):
         policy(f'[[plugins.policy.tools.rules]]\ntool = "pay"\nargument = "/on"\n{wanted}')
 
 
 def test_nothing_is_among_an_empty_list_and_that_is_told(capture: Capture, policy: Any) -> None:
-    with pytest.raises(ConfigurationError, match="nothing is among it"):
+    with pytest.raises(ConfigurationError, match="nothing is in it"):
         policy('[[plugins.policy.tools.rules]]\ntool = "pay"\nargument = "/on"\nin = []')
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +63,17 @@ def shown(capsys: Any, *arguments: str) -> tuple[int, list[str], str]:
 
 
 def test_installed_plugins_are_listed(capsys: Any) -> None:
-    status, lines, _ = shown(capsys, "list")
-    assert status == 0
-    assert "words (words-plugin 1.0): Refuses words." in lines
-    assert any(line.startswith("policy (spanrelay 0.1.0): ") for line in lines)
+    Path("spanrelay.toml").write_text('[policy]\nmode = "observe"\n[plugins.words]\n[plugins.pricing]\nsource = 1')
+    status, lines, err = shown(capsys, "list")
+    rows = [re.split("  +", line) for line in lines]
+    assert rows[0] == ["name", "version", "from", "enabled", "what it does"]
+    assert rows[-1] == ["words", "1.0", "words-plugin", "on trial", "Refuses words."]
+    assert [row[:3] for row in rows[1:-1]] == [
+        [name, version("spanrelay"), "spanrelay"] for name in ("nemo_guardrails", "pii_redaction", "policy", "pricing")
+    ]
+    assert [row[3] for row in rows[1:-1]] == ["no", "no", "no", "error"]
+    assert (status, err) == (1, "spanrelay: 2 errors in the configuration files: `spanrelay plugins validate`\n")
+    assert "spanrelay_plugin" not in "".join(lines)
 
 
 def test_a_plugin_that_cannot_be_loaded_is_listed_as_a_fault(capsys: Any, tmp_path: Path) -> None:
@@ -72,27 +81,82 @@ def test_a_plugin_that_cannot_be_loaded_is_listed_as_a_fault(capsys: Any, tmp_pa
     with on_path(distribution(tmp_path / "more", "more", "more", "", entry_points)):
         status, lines, _ = shown(capsys, "list")
     assert status == 1
-    assert any(line.startswith("gone: cannot be loaded: ModuleNotFoundError") for line in lines)
-    assert "words: several plugins have this name: words:Words, words:Words; uninstall all but one" in lines
+    told = [" ".join(line.split()) for line in lines]
+    assert any(line.startswith("gone 1.0 more error cannot be loaded: ModuleNotFoundError") for line in told)
+    assert "words error several plugins have this name: words:Words, words:Words; uninstall all but one" in told
 
 
-def test_without_a_file_there_is_nothing_to_say(capsys: Any) -> None:
-    assert shown(capsys, "validate") == (0, ["no configuration file"], "")
+def looked(lines: list[str]) -> list[tuple[str, ...]]:
+    """The table of places that `validate` prints."""
+    table = lines[: next(at for at, line in enumerate(lines) if line.startswith(("error", "warning", "in force")))]
+    return [tuple(re.split("  +", line)) for line in table]
+
+
+def test_without_a_file_nothing_is_in_force_and_every_place_is_named(capsys: Any) -> None:
+    status, lines, err = shown(capsys, "validate")
+    assert (status, lines[-1], err) == (0, "in force: nothing", "")
+    assert looked(lines) == [
+        ("place", "file", "state"),
+        ("the machine", "etc.toml", "not there"),
+        ("SPANRELAY_CONFIG", "not set"),
+        ("the working directory", "spanrelay.toml", "not there"),
+        ("the user", "spanrelay/spanrelay.toml", "not there"),
+        ("OTEL_CONFIG_FILE", "not set"),
+    ]
     assert shown(capsys, "show") == (0, [], "")
 
 
-def test_a_good_file_is_valid(capsys: Any) -> None:
-    Path("spanrelay.toml").write_text('[plugins.words]\nwords = ["a"]')
-    assert shown(capsys, "validate") == (0, ["spanrelay.toml: valid"], "")
+def test_what_is_read_is_valid_and_what_is_passed_over_says_why(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("more.toml").write_text('[plugins.words]\nwords = ["b"]')
+    Path("mine.toml").write_text('include = ["more.toml"]\n[plugins.words]\nmode = "observe"')
+    Path("spanrelay.toml").write_text("[plugins.words]")
+    Path("otel.yaml").write_text("file_format: '1.0'")
+    monkeypatch.setenv("SPANRELAY_CONFIG", "mine.toml")
+    monkeypatch.setenv("OTEL_CONFIG_FILE", "otel.yaml")
+    status, lines, _ = shown(capsys, "validate")
+    assert (status, lines[-1]) == (0, "in force: words, words-2 (on trial)")
+    assert looked(lines)[2:] == [
+        ("SPANRELAY_CONFIG", "mine.toml", "valid"),
+        ("the working directory", "spanrelay.toml", "not read, since SPANRELAY_CONFIG has one"),
+        ("the user", "spanrelay/spanrelay.toml", "not there"),
+        ("OTEL_CONFIG_FILE", "otel.yaml", "does not mention spanrelay"),
+        ("include", "more.toml", "valid"),
+    ]
+
+
+def test_what_a_plugin_itself_finds_is_told_beside_what_is_misread(capsys: Any) -> None:
+    Path("other.toml").write_text(
+        '[plugins.policy]\ntools = 1\nmode = "observ"\napproval.url = "ftp://x"\napproval.timeout = "1"\n'
+        '[plugins.pii_redaction]\nmarks = "x"\nprofiles = []\n'
+    )
+    status, lines, _ = shown(capsys, "validate", "other.toml")
+    assert status == 1
+    assert [line.split(": ")[2:4] for line in lines if line.startswith("error")] == [
+        ["plugins.policy.mode", "is not one of the choices; did you mean 'observe'?"],
+        ["plugins.policy.tools", "is a whole number; write a table"],
+        ["plugins.policy.approval.timeout", "is text; write a number without quotes"],
+        ["plugins.policy.approval.url", "is not a URL that can be called; write one with http:// or https://"],
+        ["plugins.pii_redaction.marks", "is not known; did you mean 'mark'?"],
+        [
+            "plugins.pii_redaction.profiles",
+            "has no rule; write [[plugins.pii_redaction.profiles]] with an action and a detector",
+        ],
+    ]
+    assert lines[-1] == "in force: nothing, a program would stop here: 6 errors"
+
+
+def test_what_is_left_out_is_counted_where_a_warning_is_enough(capsys: Any) -> None:
+    Path("other.toml").write_text('[policy]\non_failure = "warn"\n[plugins.words]\n[plugins.none]')
+    assert shown(capsys, "validate", "other.toml")[1][-1] == "in force: words; left out: 1 error"
 
 
 def test_everything_wrong_is_said(capsys: Any) -> None:
     Path("other.toml").write_text('[plugins.words]\nword = 1\nkey = 2\n[plugins."\\u001b[2J"]')
     status, lines, _ = shown(capsys, "validate", "other.toml")
     assert status == 1
-    assert [line.partition("; install")[0] for line in lines] == [
+    assert [line.partition("; install")[0] for line in lines if line.startswith("error")] == [
         "error: other.toml: plugins.words.word: is not known; did you mean 'words'?",
-        "error: other.toml: plugins.words.key: is a whole number; write text",
+        "error: other.toml: plugins.words.key: is a whole number; write text in quotes",
         'error: other.toml: plugins."\\u001b[2J": no installed plugin has this name',
     ]
 
@@ -123,3 +187,61 @@ def test_what_cannot_be_shown_is_said_beside_it(capsys: Any) -> None:
     status, lines, err = shown(capsys, "show")
     assert (status, lines[1]) == (1, "└── words")
     assert "plugins.none: no installed plugin has this name" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[plugin.words]", "plugin: is not known; did you mean 'plugins'?"),
+        ("deny = ['x']", "deny: is not known; write it below [plugins.<name>]; at the top there are only include, "),
+        ("[plugins.words]\nwords = [a*]", "is not TOML: Invalid value (at line 2, column 10); put text in quotes; "),
+        ("[plugins.words]\n[plugins.words]", "(at line 2, column 15); it is there twice: remove one"),
+        ("[plugins.words]\nwords = ['a']\nwords = ['b']", "; it is there twice: remove one"),
+        (
+            "plugins:\n  words: {}",
+            "is not TOML: Expected '=' after a key in a key/value pair (at line 1, column 8); fix ",
+        ),
+        ("[plugins.words]\nwords = 'a'", 'plugins.words.words: is text; write a list of text, as in ["…"]'),
+        ("[plugins.words]\nenabled = 'yes'", "plugins.words.enabled: is text; write true or false without quotes"),
+        (
+            "[plugins.word]",
+            "no installed plugin has this name; did you mean 'words'? If not, install the package that ",
+        ),
+        (
+            "[plugins.zzz]",
+            "no installed plugin has this name; install the package that has it; installed: nemo_guardrails",
+        ),
+        ("[plugins.pii_redaction.profiles]", "is a table; write a list: [[plugins.pii_redaction.profiles]]"),
+        (
+            "include = ['a.toml']",
+            "cannot be read: No such file or directory, which 'FOLDER/mine.toml' includes; create it, ",
+        ),
+    ],
+)
+def test_a_first_mistake_is_told_with_what_to_write(content: str, told: str, capsys: Any) -> None:
+    Path("mine.toml").write_text(content)
+    status, lines, _ = shown(capsys, "validate", "mine.toml")
+    [error] = [line for line in lines if line.startswith("error")]
+    assert (status, told.replace("FOLDER/", "") in error) == (1, True), error
+
+
+def test_a_key_that_lacks_its_variable_is_told_of_once(capsys: Any) -> None:
+    Path("mine.toml").write_text('[plugins.policy]\ntools.deny = ["x"]\napproval.url = "${NO_SUCH_NAME}"')
+    _, lines, _ = shown(capsys, "validate", "mine.toml")
+    assert [line.partition("approval.url: ")[2] for line in lines if line.startswith("error")] == [
+        "needs the variable NO_SUCH_NAME, which is not set; set it, or ${NO_SUCH_NAME:-…}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('parameters."gpt*".temperature = "0"', 'parameters."gpt*".temperature: is text; write a number'),
+        ('counts.path = "counts.db"\nsession.max_calls = "5"', "session.max_calls: is text; write a whole number"),
+    ],
+)
+def test_what_follows_from_a_misread_key_is_not_told_of(content: str, told: str, capsys: Any) -> None:
+    Path("mine.toml").write_text(f"[plugins.policy]\n{content}")
+    _, lines, _ = shown(capsys, "validate", "mine.toml")
+    found = [line for line in lines if line.startswith(("error", "warning")) and "mine.toml" in line]
+    assert found == [f"error: mine.toml: plugins.policy.{told} without quotes"]

@@ -333,7 +333,7 @@ def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ('path = "no/where.sqlite3"', "counts.path: is in a folder that is not there; make the folder"),
+        ('path = "no/where.sqlite3"', "counts.path: is in a folder that does not exist; create the folder"),
         ('url = "http://127.0.0.1"', "counts.url: is not the URL of a Redis server; write redis://"),
         ('path = "c"\nurl = "redis://h"', "counts: has both path and url; remove one"),
         ("keep_hours = 0", "counts.keep_hours: is not a number above 0"),

@@ -55,7 +55,7 @@ def test_what_may_be_there_counts(tmp_path: Path) -> None:
     (tmp_path / "spanrelay.toml").symlink_to(tmp_path / "gone.toml")
     [file] = policy_files("", {"XDG_CONFIG_HOME": "nowhere"})
     _, [found] = read_layers([file])
-    assert "cannot be read: No such file or directory; put it there" in str(found)
+    assert "cannot be read: No such file or directory; create it, or correct the name" in str(found)
 
 
 def test_a_file_that_was_chosen_and_is_not_there_is_an_error() -> None:
@@ -80,9 +80,22 @@ def test_a_file_that_cannot_be_understood_is_an_error(tmp_path: Path, content: b
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
-    for name in ("pipe.toml", "."):
+    for name, kind in (("pipe.toml", "not a regular file"), (".", "a folder")):
         _, [found] = read_layers([PolicyFile(name, "chosen")])
-        assert str(found) == f"{name}: cannot be read: it is not a file; put it there, or let this user read it"
+        assert str(found) == f"{name}: cannot be read: it is {kind}; name a file, such as spanrelay.toml"
+
+
+def test_the_line_ends_and_the_mark_of_windows_are_read() -> None:
+    Path("spanrelay.toml").write_bytes(b"\xef\xbb\xbf[plugins.a]\r\nx = 1\r\n")
+    layers, found = read_layers([PolicyFile("spanrelay.toml", "chosen")])
+    assert (found, layers[0].plugins) == ([], {"a": {"x": 1}})
+
+
+def test_a_file_in_another_language_is_told_to_be_written_as_toml() -> None:
+    Path("spanrelay.yaml").write_text("plugins:\n  policy: {}\n")
+    _, [found] = read_layers([PolicyFile("spanrelay.yaml", "chosen")])
+    assert str(found).startswith("spanrelay.yaml: is not TOML: ")
+    assert str(found).endswith("; write the file as TOML")
 
 
 def test_tables_are_taken_by_plugin() -> None:
@@ -95,7 +108,7 @@ def test_tables_are_taken_by_plugin() -> None:
 def test_everything_wrong_is_told_with_file_key_and_remedy() -> None:
     _, found = read('plugin = 1\ninclude = 3\n[policy]\non_failure = "maybe"\ntools = 1\n[plugins]\nx = 1')
     assert sorted(found) == [
-        'spanrelay.toml: include: is not a list of texts; write include = ["other.toml"]',
+        'spanrelay.toml: include: is not a list of strings; write include = ["other.toml"]',
         "spanrelay.toml: plugin: is not known; did you mean 'plugins'?",
         "spanrelay.toml: plugins.x: is not a table; write [plugins.x]",
         "spanrelay.toml: policy.on_failure: is not one of the choices; write 'stop' or 'warn'",
@@ -230,6 +243,6 @@ def test_a_plugins_table_with_nothing_in_it_is_told() -> None:
     _, found = read("[plugins]")
     assert found == [
         "spanrelay.toml: plugins: is empty, so this file puts nothing in force; "
-        "write [plugins.<name>] with what it is to do, or remove the table"
+        "write [plugins.<name>] with its settings, or remove the table"
     ]
     assert read("[policy]")[1] == []

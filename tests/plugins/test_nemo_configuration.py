@@ -36,8 +36,8 @@ def complaints(tmp_path: Path) -> Any:
     ("text", "said"),
     [
         ("", "config_path: is missing; name a folder, or write config_yaml"),
-        ('config_path = "a"\nconfig_yaml = "b"', "config_yaml: stands beside config_path; remove one of them"),
-        ('config_path = "a"\ncolang_content = "b"', "colang_content: stands without config_yaml; write config_yaml "),
+        ('config_path = "a"\nconfig_yaml = "b"', "config_yaml: is set together with config_path; remove one of them"),
+        ('config_path = "a"\ncolang_content = "b"', "colang_content: is set without config_yaml; write config_yaml "),
         ('config_path = "a"\ninput = false\noutput = false', "input: is off, as output is; switch one on, or write "),
         ('config_path = "a"\nkinds = []', "kinds: is an empty list; name a kind of call, or remove the key"),
         ('config_path = "a"\nkinds = ["tool"]', "kinds[0]: is not one of the choices; write 'llm' or 'embedder'"),

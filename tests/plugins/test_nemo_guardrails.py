@@ -345,7 +345,7 @@ def test_rails_that_leave_nothing_or_cannot_answer_block(
     install: Install, client: openai.OpenAI, server: ModelServer
 ) -> None:
     activation = install(actions=ACTIONS.replace('text.replace("Alice", "[name]")', '""'))
-    with pytest.raises(GuardrailRejected, match="the input rails left nothing of the text"):
+    with pytest.raises(GuardrailRejected, match="the input rails removed the whole text"):
         chat(client, "Alice")
     activation.close()
     install(

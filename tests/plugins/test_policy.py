@@ -198,7 +198,7 @@ def test_what_to_fall_back_on_is_judged_in_every_form(
     policy: Any, client: openai.OpenAI, server: ModelServer, models: Any
 ) -> None:
     policy('models.deny = ["gpt-4*"]')
-    with pytest.raises(GuardrailRejected, match=r"model 'gpt-4' is denied|the name of a model is no text but a 'int'"):
+    with pytest.raises(GuardrailRejected, match=r"model 'gpt-4' is denied|the name of a model is a 'int', not text"):
         ask(client, extra_body={"models": models})
     assert not server.requests
 
@@ -320,7 +320,7 @@ def test_what_is_merely_offered_costs_no_span_of_a_guardrail(
 def test_a_policy_that_allows_everything_is_told(policy: Any, text: str) -> None:
     [diagnostic] = policy(text).diagnostics
     assert diagnostic.level == "warning"
-    assert "plugins.policy: allows everything, so nothing is in force; write a list such as" in str(diagnostic)
+    assert "plugins.policy: allows everything, so it has no effect; write a list such as" in str(diagnostic)
     assert policy(f"enabled = false\n{text}").diagnostics == ()
 
 
@@ -395,7 +395,7 @@ def test_a_name_that_is_no_text_is_refused_while_there_is_a_list(
     policy: Any, client: openai.OpenAI, server: ModelServer, lists: str, model: Any
 ) -> None:
     policy(lists)
-    with pytest.raises(GuardrailRejected, match=r"the name of a model is no text but a '\w+'"):
+    with pytest.raises(GuardrailRejected, match=r"the name of a model is a '\w+', not text"):
         ask(client, model)
     assert server.requests == []
 
@@ -666,5 +666,5 @@ def test_those_who_name_no_user_share_one_budget(policy: Any, client: openai.Ope
     ask(client)
     tool("x")
     for call in (lambda: ask(client), lambda: tool("x")):
-        with pytest.raises(GuardrailRejected, match="everybody whose calls name no user has made 1 of the 1"):
+        with pytest.raises(GuardrailRejected, match="the group of calls without a user has made 1 of the 1"):
             call()

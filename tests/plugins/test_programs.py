@@ -60,6 +60,7 @@ def check_stopped(ran: Run, *said: str) -> None:
     assert (ran.code, ran.out) == (1, "")
     assert "Traceback" not in ran.err
     assert "Fatal Python error" not in ran.err
+    assert [line for line in ran.err.splitlines() if not line.startswith("spanrelay: ")] == []
     for each in said:
         assert each in ran.err, ran.err
 

@@ -74,7 +74,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("place", {"host": "h", "port": "x"}, "place.port: is text; write a whole number"),
     ("place", {}, "place.host: is missing; write text"),
     ("either", [], "either: is a list; write a whole number or text"),
-    ("zzz", 1, "zzz: is not known; remove it; known are"),
+    ("zzz", 1, "zzz: is not known; remove it; expected one of"),
     ("numbr", 1, "numbr: is not known; did you mean 'number'?"),
     ("number", FromEnvironment("many"), "number: is not a whole number after its ${…} was replaced; set the variable"),
 ]

@@ -46,9 +46,9 @@ def test_after_an_error_nothing_has_changed() -> None:
 def test_a_name_is_unique_among_what_will_be() -> None:
     registry: Registry[Any] = Registry()
     registry.add(entry("a"))
-    with together(), pytest.raises(ConfigurationError, match="'a' is registered already"):
+    with together(), pytest.raises(ConfigurationError, match="'a' is already registered"):
         registry.add(entry("a"))
-    with together(), pytest.raises(ConfigurationError, match="'b' is registered already"):
+    with together(), pytest.raises(ConfigurationError, match="'b' is already registered"):
         registry.add(entry("b"))
         registry.add(entry("b"))
 

@@ -125,7 +125,7 @@ def test_what_a_call_of_ours_sends_is_not_refused(tmp_path: Path, server: ModelS
 
 NOT_RECORDED = (
     "spanrelay: openai was used and not recorded; spanrelay-openai is installed and not in force: "
-    "start the program by opentelemetry-instrument, or call spanrelay.activate()\n"
+    "start the program with opentelemetry-instrument, or call spanrelay.activate()\n"
 )
 
 

@@ -177,7 +177,7 @@ def test_a_page_for_people_is_no_delivery(serve: Serve, kind: str, caplog: pytes
     await_failure(exporter)
     exporter.shutdown()
     assert losses.take() == {LOST: 3}
-    assert "answered 200 OK with a page for people, not with what a collector answers" in caplog.messages[0]
+    assert "answered 200 OK with a web page, not with what a collector answers" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_collector_that_is_away_is_told_of_in_one_sentence(caplog: pytest.LogC
     await_failure(exporter)
     exporter.shutdown()
     assert caplog.messages == [
-        "the collector does not take spans, they wait in memory: "
+        "the collector is not accepting spans, which wait in memory: "
         f"http://127.0.0.1:{port}/v1/traces cannot be reached: Connection refused"
     ]
     assert losses.take() == {LOST: 1}
@@ -275,7 +275,7 @@ def test_a_warning_of_a_collector_that_keeps_everything_is_said_once(
         assert exporter.force_flush()
     exporter.shutdown()
     assert losses.take() == {}
-    assert caplog.messages == ["the collector takes spans and says: use a newer protocol"]
+    assert caplog.messages == ["the collector accepts spans and says: use a newer protocol"]
 
 
 def measured(build: Callable[[], OTLPMetricExporter | GrpcMetricExporter]) -> None:

@@ -71,7 +71,7 @@ def test_what_is_no_function_is_refused(declare: Callable[..., Any]) -> None:
 def test_options_are_checked_where_they_are_given(declare: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match=rf"{declare.__name__}\(priority='high'\): priority must be an integer"):
         declare(priority="high")
-    with pytest.raises(TypeError, match=rf"{declare.__name__}\(name=5\): name must be a text"):
+    with pytest.raises(TypeError, match=rf"{declare.__name__}\(name=5\): name must be a string"):
         declare(name=5)
     with pytest.raises(TypeError, match=rf"{declare.__name__}\(\) has no option 'kind'; did you mean 'kinds'\?"):
         declare(kind="llm")

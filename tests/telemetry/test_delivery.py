@@ -270,9 +270,9 @@ def test_the_log_says_once_that_it_fails_and_once_that_it_works_again(
         exporter.export(spans(2))
         assert exporter.force_flush()
     failing, working = [record.getMessage() for record in caplog.records]
-    assert failing.startswith("the collector does not take spans, they wait in memory: ")
+    assert failing.startswith("the collector is not accepting spans, which wait in memory: ")
     assert "Service Unavailable" in failing
-    assert working == "the collector takes spans again"
+    assert working == "the collector accepts spans again"
     assert {record.name for record in caplog.records} == {"spanrelay"}
 
 

@@ -317,7 +317,7 @@ def test_a_subscriber_can_be_limited_to_kinds(capture: Capture) -> None:
 
 
 def test_two_subscribers_of_one_name_are_refused() -> None:
-    with subscribe(Heard(), name="same"), pytest.raises(ConfigurationError, match="'same' is registered already"):
+    with subscribe(Heard(), name="same"), pytest.raises(ConfigurationError, match="'same' is already registered"):
         subscribe(Heard(), name="same")
 
 

@@ -236,13 +236,13 @@ def test_what_is_no_such_field_is_not_recorded(returned: Any) -> None:
     ("field", "returned", "told"),
     [
         ("request", None, "returned None, where a dict of 'messages', "),
-        ("request", SECRET, "returned what is of type 'str', where a dict of 'messages', "),
-        ("response", {"messages": SECRET}, "returned what is of type 'dict', where a dict of 'messages' and"),
-        ("name", 5, "returned what is of type 'int', where a str is expected (field.value, or a changed one)"),
+        ("request", SECRET, "returned a 'str', where a dict of 'messages', "),
+        ("response", {"messages": SECRET}, "returned a 'dict', where a dict of 'messages' and"),
+        ("name", 5, "returned a 'int', where a str is expected (field.value, or a changed one)"),
         (
             "request",
             {"messages": [], "parameters": {"x": object()}},
-            "returned what is of type 'dict' that is not JSON throughout; return plain",
+            "returned a 'dict' that is not JSON throughout; return plain",
         ),
     ],
 )

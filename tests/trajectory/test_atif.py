@@ -58,9 +58,9 @@ SCHEMA: dict[str, Change] = {
     "schema_version: is missing": lambda d: d.pop("schema_version"),
     "ATIF-v9.9": lambda d: d.update(schema_version="ATIF-v9.9"),
     "at least 1 item": lambda d: d.update(steps=[]),
-    "is no field of Trajectory": lambda d: d.update(cost=1),
-    "is no field of Step": lambda d: AGENT(d).update(cost=1),
-    "is no field of Metrics": lambda d: AGENT(d)["metrics"].update(total=1),
+    "is not a field of Trajectory": lambda d: d.update(cost=1),
+    "is not a field of Step": lambda d: AGENT(d).update(cost=1),
+    "is not a field of Metrics": lambda d: AGENT(d)["metrics"].update(total=1),
     "expected 2, got 3": lambda d: AGENT(d).update(step_id=3),
     "one of system, user, agent": lambda d: AGENT(d).update(source="tool"),
     "message: is missing": lambda d: AGENT(d).pop("message"),
@@ -70,7 +70,7 @@ SCHEMA: dict[str, Change] = {
     "no metrics and no reasoning": lambda d: AGENT(d).update(llm_call_count=0),
     "whole number from 0": lambda d: AGENT(d).update(llm_call_count=-1),
     "arguments: expected an object": lambda d: AGENT(d)["tool_calls"][0].update(arguments="{}"),
-    "is no call of this step": lambda d: AGENT(d)["observation"]["results"][0].update(source_call_id="c9"),
+    "is not the id of a call of this step": lambda d: AGENT(d)["observation"]["results"][0].update(source_call_id="c9"),
     "points nowhere": lambda d: AGENT(d)["observation"]["results"][0].update(subagent_trajectory_ref=[{}]),
     "subagent_trajectory_ref: expected a list": lambda d: AGENT(d)["observation"]["results"][0].update(
         subagent_trajectory_ref={"trajectory_id": "child"}
@@ -79,7 +79,7 @@ SCHEMA: dict[str, Change] = {
     "expected a whole number": lambda d: AGENT(d)["metrics"].update(prompt_tokens=1.5),
     "expected an id of its own": lambda d: d["subagent_trajectories"][0].pop("trajectory_id"),
     "extra: expected an object": lambda d: d.update(extra=[]),
-    "is no image type": lambda d: AGENT(d).update(
+    "is not an image type": lambda d: AGENT(d).update(
         message=[{**PART, "source": {"media_type": "image/svg+xml", "path": "a"}}]
     ),
     "has a `source` and no `text`": lambda d: AGENT(d).update(message=[{**PART, "text": "x"}]),
@@ -99,21 +99,21 @@ PROFILE: dict[str, Change] = {
         {"step_id": 3, "source": "agent", "message": "", "llm_call_count": 0}
     ),
     "a copied step has none": lambda d: AGENT(d).update(is_copied_context=True),
-    "media stand in files": lambda d: d["steps"][0].update(
+    "media belong in files": lambda d: d["steps"][0].update(
         message=[{"type": "image", "source": {"media_type": "image/png", "path": "data:image/png;base64,AA"}}]
     ),
     "id and name are not empty": lambda d: AGENT(d)["tool_calls"][0].update(function_name=""),
     "has 2 results": lambda d: AGENT(d)["observation"]["results"].append({"source_call_id": "c1"}),
     "finite number from 0": lambda d: AGENT(d)["metrics"].update(cost_usd=float("nan")),
-    "is part of prompt_tokens": lambda d: AGENT(d)["metrics"].update(cached_tokens=11),
+    "cannot be more than prompt_tokens": lambda d: AGENT(d)["metrics"].update(cached_tokens=11),
     "expected the sum": lambda d: d["final_metrics"].update(total_prompt_tokens=10),
     "expected 2, got 5": lambda d: d["final_metrics"].update(total_steps=5),
-    "has not what this document uses": lambda d: d.update(schema_version="ATIF-v1.6"),
-    "stands 2 times in one document": lambda d: d["steps"].append({**copy.deepcopy(AGENT(d)), "step_id": 3}),
-    "trajectory id 'child' stands 2 times": lambda d: d.update(trajectory_id="child"),
-    "resolves to no embedded": lambda d: d.pop("subagent_trajectories"),
-    "is referenced by no result": lambda d: AGENT(d).pop("observation"),
-    "resolves nowhere": lambda d: AGENT(d)["observation"]["results"][0]["subagent_trajectory_ref"].append(
+    "does not have what this document uses": lambda d: d.update(schema_version="ATIF-v1.6"),
+    "appears 2 times in one document": lambda d: d["steps"].append({**copy.deepcopy(AGENT(d)), "step_id": 3}),
+    "trajectory id 'child' appears 2 times": lambda d: d.update(trajectory_id="child"),
+    "matches no embedded": lambda d: d.pop("subagent_trajectories"),
+    "is not referenced by any result": lambda d: AGENT(d).pop("observation"),
+    "cannot be resolved": lambda d: AGENT(d)["observation"]["results"][0]["subagent_trajectory_ref"].append(
         {"session_id": "old"}
     ),
 }

@@ -1,6 +1,7 @@
 """What real programs do to a trajectory, one case a test."""
 
 import base64
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -725,6 +726,15 @@ def test_without_content_the_structure_stays(program: Program) -> None:
     document = program.document()
     assert [step["source"] for step in document["steps"]] == ["agent"] * 3
     assert all(step["extra"]["content_captured"] is False for step in document["steps"])
+
+
+def test_a_session_without_a_name_has_the_id_of_its_trace_in_the_spelling_of_its_file(program: Program) -> None:
+    root = program.agent()
+    program.ask(root, [user("start")], says("one"))
+    program.end(root)
+    document = program.document()
+    assert document["session_id"] == document["extra"]["otel"]["trace_id"]
+    assert re.fullmatch("[0-9a-f]{32}", document["session_id"])
 
 
 def test_a_truncated_history_is_no_compaction(program: Program) -> None:

@@ -93,7 +93,7 @@ def bot(server: ModelServer, yaml: str = YAML, colang: str = PLAIN) -> Any:
     from nemoguardrails import LLMRails, RailsConfig
     from nemoguardrails.embeddings.providers import register_embedding_provider
 
-    with contextlib.suppress(ValueError):  # it is registered already
+    with contextlib.suppress(ValueError):  # it is already registered
         register_embedding_provider(_letters())
 
     async def look(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The `spanrelay` command: looks at trajectories, recovers them and judges them, and looks at plugins.
+"""The `spanrelay` command: lists, shows, recovers and checks trajectories, and looks at plugins.
 
 Each command has its own file with `add_arguments` and `run`; none knows another.
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from spanrelay._voice import say
 from spanrelay.cli import listing, plugins, recover, show, validate
 from spanrelay.errors import SpanRelayError
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except SpanRelayError as error:
-        print(f"spanrelay {options.command}: {error}", file=sys.stderr)
+        say(str(error))
         return 1
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; without this the interpreter complains once more at exit.

@@ -5,6 +5,7 @@ Only reads; what a file holds is the `trajectory` package's business.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,7 @@ def find(place: str) -> Path:
         return path
     if path.is_dir() or place == "latest":
         return newest_first(path)[0]
-    if path.name != place or path.suffix == ".json":
-        raise NoTrajectory(f"there is no {str(path)!r}; run a program under opentelemetry-instrument first")
-    return _named(place, newest_first(default_directory()))
+    return _named(place, _found_in(default_directory()))
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -49,12 +48,31 @@ def newest_first(folder: Path) -> list[Path]:
     Raises:
         NoTrajectory: there are none; the message says what to do.
     """
-    # Two that were written in one tick of the clock stand in the order of their names, which never changes.
-    found = sorted(folder.rglob("*.json"), key=lambda file: (-file.stat().st_mtime_ns, file.name))
+    found = _found_in(folder)
     if not found:
-        there = "no trajectory in" if folder.is_dir() else "there is no"
-        raise NoTrajectory(f"{there} {str(folder)!r}; run a program under opentelemetry-instrument first")
+        there = f"no trajectory in {str(folder)!r}" if folder.is_dir() else f"there is no folder {str(folder)!r}"
+        raise NoTrajectory(
+            f"{there}; run a program under opentelemetry-instrument first, or name the folder that it wrote to"
+        )
     return found
+
+
+def runs_of(session: str, folder: Path) -> list[Path]:
+    """Return the trajectories of a session in a folder, the newest first."""
+    return [path for path in _found_in(folder) if session and session_of(path) == session]
+
+
+def _found_in(folder: Path) -> list[Path]:
+    # Two that were written in one tick of the clock stand in the order of their names, which never changes.
+    found = [(-_written(file), file.name, file) for file in folder.rglob("*.json")]
+    return [file for _, _, file in sorted(found)]
+
+
+def _written(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # removed a moment ago, to make room
+        return 0
 
 
 def _named(name: str, found: list[Path]) -> Path:
@@ -66,22 +84,29 @@ def _named(name: str, found: list[Path]) -> Path:
     if whole:
         return whole[0]
     begun = [path for path in found if path.stem.startswith(name) or sessions[path].startswith(name)]
-    if len(begun) == 1:
+    runs = {sessions[path] or path.stem for path in begun}
+    if len(runs) == 1:
         return begun[0]
     if begun:
         several = ", ".join(path.stem for path in begun[:5]) + (", …" if len(begun) > 5 else "")
-        raise NoTrajectory(f"{len(begun)} trajectories begin with {name!r}: {several}; write more of the name")
+        raise NoTrajectory(f"{len(begun)} trajectories begin with {name!r}: {several}; write more of it")
     raise NoTrajectory(
         f"there is no file {name!r}, and in {str(default_directory())!r} no trajectory of that name, session or "
         "number; see `spanrelay list`"
     )
 
 
+_HEAD = re.compile(rb'\s*\{\s*"schema_version"\s*:\s*"[^"]*"\s*,\s*"session_id"\s*:\s*("(?:[^"\\]|\\.)*")')
+"""How our documents begin: their sessions are told without reading the rest."""
+
+
 def session_of(path: Path) -> str:
     """Return the session that a document names; nothing where it cannot be read."""
     try:
-        session = read(path).get("session_id")
-    except (SpanRelayError, AttributeError):
+        with path.open("rb") as file:
+            head = _HEAD.match(file.read(4096))
+        session = orjson.loads(head[1]) if head else read(path).get("session_id")
+    except (OSError, ValueError, AttributeError):
         return ""
     return session if isinstance(session, str) else ""
 
@@ -90,11 +115,11 @@ def read(path: Path) -> Any:
     """Return the JSON of a file.
 
     Raises:
-        NoTrajectory: it cannot be read, or is no JSON.
+        NoTrajectory: it cannot be read, or is not JSON.
     """
     try:
         return orjson.loads(path.read_bytes())
     except OSError as error:
         raise NoTrajectory(f"cannot read {str(path)!r}: {error.strerror}") from error
     except orjson.JSONDecodeError as error:
-        raise NoTrajectory(f"{str(path)!r} is no JSON: {error}") from error
+        raise NoTrajectory(f"{str(path)!r} is not JSON: {error}") from error

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
 from spanrelay.cli import files
-from spanrelay.cli.outline import Limits, count_errors, dollars, moment_of, text_of, visible
+from spanrelay.cli.outline import count_errors, dollars, moment_of, text_of, visible
 from spanrelay.cli.printing import print_table
 from spanrelay.errors import SpanRelayError
 from spanrelay.trajectory.atif import AtifError, Step, Trajectory
 
-HEADINGS = ("", "begun", "agent", "first words", "steps", "tokens", "cost", "errors")
-RIGHT = frozenset({0, 4, 5, 6, 7})
+HEADINGS = ("", "started", "agent", "session", "first words", "steps", "tokens", "cost", "errors")
+RIGHT = frozenset({0, 5, 6, 7, 8})
 """The columns of numbers."""
-WORDS = Limits(lines=1, characters=40)
+TEXTS = frozenset({2, 3, 4})
+"""The columns of texts, which may be narrower than what stands in them."""
+WORDS = 40
+"""Characters of what was said first."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", metavar="FOLDER", help="where to look (default: where a program started here would write)"
     )
-    parser.add_argument("-n", "--number", type=int, default=20, metavar="N", help="how many at the most (default: 20)")
+    parser.add_argument("-n", "--number", type=int, default=20, metavar="N", help="how many at most (default: 20)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,20 +36,35 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.folder) if options.folder else files.default_directory()
     found = files.newest_first(folder)
     shown = found[: max(options.number, 0)]
-    print_table(HEADINGS, [row(number, path) for number, path in enumerate(shown, 1)], RIGHT, sys.stdout)
+    runs = numbered_runs(found)
+    rows = [row(number, path, runs[path]) for number, path in enumerate(shown, 1)]
+    print_table(HEADINGS, rows, sys.stdout, right=RIGHT, elastic=TEXTS)
     more = len(found) - len(shown)
     print(f"{len(found)} in {folder}" + (f", {more} of them not shown; use -n {len(found)}" if more else ""))
     return 0
 
 
-def row(number: int, path: Path) -> list[str]:
+def numbered_runs(newest_first: list[Path]) -> dict[Path, str]:
+    """Return the session of each document, with ` (2 of 3)` where several are runs of it, the oldest the first."""
+    sessions = {path: files.session_of(path) for path in newest_first}
+    count, seen = Counter(sessions.values()), Counter[str]()
+    told: dict[Path, str] = {}
+    for path in reversed(newest_first):
+        session = sessions[path]
+        seen[session] += 1
+        several = session and count[session] > 1
+        told[path] = f"{session} ({seen[session]} of {count[session]})" if several else session
+    return told
+
+
+def row(number: int, path: Path, session: str) -> list[str]:
     """What is told of one document; of one that cannot be read, why."""
     try:
         trajectory = Trajectory.from_json(files.read(path))
     except AtifError:
-        return [str(number), "", "", f"{path.name} is not a trajectory", "", "", "", ""]
+        return fault(number, f"{path.name} is not a trajectory")
     except SpanRelayError as error:
-        return [str(number), "", "", visible(str(error)), "", "", "", ""]
+        return fault(number, str(error))
     final = trajectory.final_metrics
     counts = [final and final.total_prompt_tokens, final and final.total_completion_tokens]
     known = [count for count in counts if count is not None]
@@ -54,12 +73,18 @@ def row(number: int, path: Path) -> list[str]:
         str(number),
         begun(trajectory.steps, path),
         visible(trajectory.agent.name),
+        visible(session),
         first_words(trajectory.steps),
         str(len(trajectory.steps)),
         f"{sum(known):,}" if known else "",
         dollars(cost) if cost is not None else "",
         str(count_errors(trajectory) or ""),
     ]
+
+
+def fault(number: int, words: str) -> list[str]:
+    """The row of a file that is not a trajectory."""
+    return [str(number), *[""] * 3, visible(words), *[""] * 4]
 
 
 def begun(steps: list[Step], path: Path) -> str:
@@ -74,4 +99,5 @@ def first_words(steps: list[Step]) -> str:
     """What the user said first, else what anybody said first, on one line."""
     said = [step for step in steps if text_of(step.message).strip()]
     first = next((step for step in said if step.source == "user"), said[0] if said else None)
-    return "" if first is None else WORDS.cut(" ".join(visible(text_of(first.message)).split()))
+    words = "" if first is None else " ".join(visible(text_of(first.message)).split())
+    return words if len(words) <= WORDS else f"{words[: WORDS - 2]} …"

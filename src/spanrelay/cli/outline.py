@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TypeVar
 
 from spanrelay.records import JSON
 from spanrelay.trajectory.atif import (
@@ -57,7 +58,13 @@ class Limits:
 def outline(trajectory: Trajectory, limits: Limits) -> Branch:
     """Return the tree of a document; sub-agents stand below the result that refers to them."""
     lines = [title(trajectory), *remarks(trajectory, limits)]
-    return Branch(lines, [*steps_of(trajectory, limits), totals(trajectory)])
+    return Branch(lines, [*steps_of(trajectory, limits), totals([trajectory])])
+
+
+def outline_of_session(session: str, runs: list[Trajectory], limits: Limits) -> Branch:
+    """Return one tree of several documents of a session, in the order given."""
+    title: list[Piece] = [(f"session {visible(session)}", "title"), *quietly([plural(len(runs), "run")])]
+    return Branch([title], [*(outline(run, limits) for run in runs), totals(runs)])
 
 
 def title(trajectory: Trajectory) -> list[Piece]:
@@ -76,7 +83,36 @@ def remarks(trajectory: Trajectory, limits: Limits) -> list[list[Piece]]:
     words = [str(extra["status"])] if "status" in extra else []
     words += ["recovered after a sudden end"] if extra.get("recovered") else []
     found += paragraph(", ".join(words), "error", limits)
-    return found + paragraph(trajectory.notes or "", "quiet", limits)
+    found += paragraph(trajectory.notes or "", "quiet", limits)
+    return found + [piece for told in uncaptured(trajectory) for piece in paragraph(told, "quiet", limits)]
+
+
+CAPTURE = {
+    "openinference": "OPENINFERENCE_HIDE_INPUTS=false and OPENINFERENCE_HIDE_OUTPUTS=false",
+    "traceloop": "TRACELOOP_TRACE_CONTENT=true",
+    "genai": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=span_only and "
+    "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental",
+}
+"""The variables by which instrumentation that writes a dialect captures content."""
+
+
+def uncaptured(trajectory: Trajectory) -> Iterator[str]:
+    """Say of each instrumentation that has left content out how it would capture it."""
+    origins = dict(origin for step in trajectory.steps if (origin := uncaptured_by(step)) is not None)
+    for scope, dialect in origins.items():
+        variables = CAPTURE.get(dialect)
+        remedy = f"; {variables} in its environment would capture it" if variables else ""
+        yield f"content not captured by {scope}{remedy}"
+
+
+def uncaptured_by(step: Step) -> tuple[str, str] | None:
+    """Who recorded a step without its content, and in which dialect; None where the content is there."""
+    extra = step.extra or {}
+    if extra.get("content_captured") is not False:
+        return None
+    origin = extra.get("otel")
+    origin = origin if isinstance(origin, dict) else {}
+    return str(origin.get("scope") or "its instrumentation"), str(origin.get("dialect"))
 
 
 def whom(extra: dict[str, JSON], limits: Limits) -> list[str | None]:
@@ -97,11 +133,37 @@ def steps_of(trajectory: Trajectory, limits: Limits) -> Iterator[Branch]:
     """One branch for each step."""
     children = {child.trajectory_id: child for child in trajectory.subagent_trajectories or []}
     begun = next((step.timestamp for step in trajectory.steps if step.timestamp), None)
+    acting = trajectory.agent.name
+    silent = not any(reports_tokens(step) for step in trajectory.steps)
     for step in trajectory.steps:
+        before, acting = acting, agent_of(step, trajectory) if step.source == "agent" else acting
         heading: list[Piece] = [(f"{step.step_id} {begun_by(step) or step.source}", step.source)]
-        heading += quietly([*facts_of(step, trajectory), elapsed(begun, step.timestamp)])
+        heading += quietly(
+            [
+                acting if acting != before else None,
+                *facts_of(step, trajectory),
+                "tokens not reported" if not silent and lacks_tokens(step) else None,
+                elapsed(begun, step.timestamp),
+            ]
+        )
         lines = [heading, *said(step, limits)]
         yield Branch(lines, list(calls_of(step, children, limits)))
+
+
+def agent_of(step: Step, trajectory: Trajectory) -> str:
+    """Who acted in a step: another agent than the document's may have."""
+    return str((step.extra or {}).get("agent_name") or trajectory.agent.name)
+
+
+def reports_tokens(step: Step) -> bool:
+    """Whether anything is known of the tokens of a step."""
+    return step.metrics is not None and (step.metrics.prompt_tokens, step.metrics.completion_tokens) != (None, None)
+
+
+def lacks_tokens(step: Step) -> bool:
+    """Whether a model has answered, and nobody knows how many tokens that took."""
+    answered = step.source == "agent" and step.llm_call_count != 0 and not step.is_copied_context
+    return answered and not {"error", "incomplete"} & (step.extra or {}).keys() and not reports_tokens(step)
 
 
 def begun_by(step: Step) -> str | None:
@@ -119,6 +181,7 @@ def facts_of(step: Step, trajectory: Trajectory) -> list[str | None]:
         tokens(step.metrics) if step.metrics else None,
         called(step),
         "copied from an earlier part" if step.is_copied_context else None,
+        f"content not captured by {origin[0]}" if (origin := uncaptured_by(step)) else None,
         incomplete(step.extra),
     ]
 
@@ -126,7 +189,11 @@ def facts_of(step: Step, trajectory: Trajectory) -> list[str | None]:
 def took(extra: dict[str, JSON] | None) -> str | None:
     """How long a model or a tool took; None where nobody has measured it."""
     seconds = (extra or {}).get("duration_sec")
-    return f"{seconds:.1f} s" if isinstance(seconds, (int, float)) else None
+    if not isinstance(seconds, (int, float)):
+        return None
+    if seconds >= 0.1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "<1 ms"
 
 
 def called(step: Step) -> str | None:
@@ -255,18 +322,20 @@ def add_result(
             branch.lines.append([(f"see {visible(reference.trajectory_path)}", "quiet")])
 
 
-def totals(trajectory: Trajectory) -> Branch:
-    """Steps, calls, failures and tokens of the whole document, everything it embeds included."""
-    documents = list(family(trajectory))
+def totals(trajectories: list[Trajectory]) -> Branch:
+    """Steps, calls, failures and tokens of whole documents, everything they embed included."""
+    documents = [document for trajectory in trajectories for document in family(trajectory)]
     steps = [step for document in documents for step in document.steps]
-    errors = count_errors(trajectory)
+    errors = sum(map(count_errors, trajectories))
     calls = sum(not call.dispatch for step in steps for call in step.tool_calls or [])
     counts = [plural(len(documents), "conversation")] if len(documents) > 1 else []
     counts += [plural(len(steps), "step"), plural(calls, "tool call")]
     line: list[Piece] = [(" · ".join(counts), "title")]
     if errors:
         line.append((f" · {plural(errors, 'error')}", "error"))
-    spent = tokens_of_all(trajectory.final_metrics)
+    spent = tokens_of_all([trajectory.final_metrics for trajectory in trajectories])
+    if not any(map(reports_tokens, steps)) and any(map(lacks_tokens, steps)):
+        spent = ", ".join(word for word in ("tokens not reported", spent) if word)
     return Branch([[*line, (f" · {spent}", "title")] if spent else line])
 
 
@@ -279,13 +348,24 @@ def count_errors(trajectory: Trajectory) -> int:
     )
 
 
-def tokens_of_all(final: FinalMetrics | None) -> str | None:
-    """Tokens and cost over a document, as it states them."""
-    if final is None:
-        return None
+def tokens_of_all(finals: list[FinalMetrics | None]) -> str | None:
+    """Tokens and cost over documents, as they state them."""
+    known = [final for final in finals if final is not None]
     return counted(
-        final.total_prompt_tokens, final.total_cached_tokens, final.total_completion_tokens, final.total_cost_usd
+        total(final.total_prompt_tokens for final in known),
+        total(final.total_cached_tokens for final in known),
+        total(final.total_completion_tokens for final in known),
+        total(final.total_cost_usd for final in known),
     )
+
+
+N = TypeVar("N", int, float)
+
+
+def total(numbers: Iterable[N | None]) -> N | None:
+    """The sum of those numbers that are known; None where none is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known[1:], known[0]) if known else None
 
 
 def plural(count: int, noun: str) -> str:

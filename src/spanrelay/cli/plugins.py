@@ -1,28 +1,30 @@
-"""List the installed plugins, and judge or show what the configuration files ask for."""
+"""List the installed plugins, and check or show what the configuration files ask for."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from opentelemetry.util._importlib_metadata import EntryPoint
 
 from spanrelay import config
-from spanrelay.cli.outline import Branch, Piece
-from spanrelay.cli.printing import print_outline
-from spanrelay.config import PolicyFile
+from spanrelay._voice import say
+from spanrelay.cli.outline import Branch, Piece, plural, visible
+from spanrelay.cli.printing import print_outline, print_table
+from spanrelay.config import PolicyPlace
 from spanrelay.plugins.activation import Component, Plan, make_plan, without_secrets
 from spanrelay.plugins.files import Layer
 from spanrelay.plugins.loading import Shelf, installed, load
+from spanrelay.plugins.reading import joined
 from spanrelay.plugins.unguarded import unguarded
 
 ACTIONS = {
     "list": "list the installed plugins",
-    "validate": "say what is wrong in the configuration files",
+    "validate": "say which configuration files count and what is wrong in them",
     "show": "show what the configuration files put in force, in order",
 }
 
@@ -44,47 +46,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do one of `ACTIONS`; returns 1 when anything is wrong."""
-    if options.action == "list":
-        return list_installed()
-    files = config.policy_files(options.file or config.load()[0].config_file)
-    plan = make_plan(files, Shelf())
-    return judge(plan, files) if options.action == "validate" else show(plan)
+    file = "" if options.action == "list" else options.file
+    places = config.policy_places(file or config.load()[0].config_file)
+    plan = make_plan([place.file for place in places if not place.why_not], Shelf())
+    if options.action == "validate":
+        return validate(plan, places)
+    return list_installed(plan) if options.action == "list" else show(plan)
 
 
-def list_installed() -> int:
+def list_installed(plan: Plan) -> int:
     """Print a line for each installed plugin, with what is wrong with it."""
-    faulty = False
-    for name, entry_points in installed().items():
-        line, fault = _described(name, entry_points)
-        print(line)
-        faulty = faulty or fault
-    return 1 if faulty else 0
+    rows = [_described(name, entry_points, plan) for name, entry_points in installed().items()]
+    print_table(("name", "version", "from", "enabled", "what it does"), rows, sys.stdout, elastic={4})
+    if plan.errors:
+        sys.stdout.flush()
+        say(f"{plural(len(plan.errors), 'error')} in the configuration files: `spanrelay plugins validate`")
+    return 1 if any(row[3] == ERROR for row in rows) else 0
 
 
-def _described(name: str, entry_points: list[EntryPoint]) -> tuple[str, bool]:
+ERROR = "error"
+
+
+def _described(name: str, entry_points: list[EntryPoint], plan: Plan) -> list[str]:
+    """The row of a plugin: the last cell says what it does, or what is wrong with it."""
+    version, origin = _origin(entry_points[0])
     if len(entry_points) > 1:
         values = ", ".join(entry_point.value for entry_point in entry_points)
-        return f"{name}: several plugins have this name: {values}; uninstall all but one", True
+        return [name, "", "", ERROR, f"several plugins have this name: {values}; uninstall all but one"]
     plugin, problem = load(entry_points[0])
     if problem is not None:
-        return f"{name}: {problem}", True
+        return [name, version, origin, ERROR, visible(str(problem))]
     summary = (type(plugin).__doc__ or "").strip().partition("\n")[0]
-    return f"{name} ({_origin(entry_points[0])}): {summary}", False
+    return [name, version, origin, _enabled(name, plan), visible(summary)]
 
 
-def _origin(entry_point: EntryPoint) -> str:
+def _enabled(name: str, plan: Plan) -> str:
+    """Whether the configuration files switch a plugin on."""
+    if any(name in layer.plugins and _is_wrong(layer.file, joined("plugins", name), plan) for layer in plan.layers):
+        return ERROR
+    found = [component for component in plan.components if component.plugin.name == name]
+    if not found:
+        return "no"
+    return "on trial" if all(component.mode == "observe" for component in found) else "yes"
+
+
+def _is_wrong(file: str, key: str, plan: Plan) -> bool:
+    return any(error.file == file and (error.key + ".").startswith(f"{key}.") for error in plan.errors)
+
+
+def _origin(entry_point: EntryPoint) -> tuple[str, str]:
+    """The version and the name of what has installed a plugin."""
     distribution = entry_point.dist
-    return entry_point.value if distribution is None else f"{distribution.name} {distribution.version}"
+    return ("", entry_point.value) if distribution is None else (distribution.version, distribution.name)
 
 
-def judge(plan: Plan, files: list[PolicyFile]) -> int:
-    """Print what is wrong, or which files are well."""
+def validate(plan: Plan, places: list[PolicyPlace]) -> int:
+    """Print where files were looked for, what is wrong in them, and what they put in force."""
+    named = [(place.name, place.file.path, place.why_not) for place in places]
+    listed = {path for _, path, why_not in named if not why_not}
+    named += [("include", layer.file, "") for layer in plan.layers if layer.file not in listed]
+    rows = [(name, path, why_not or _verdict(path, plan)) for name, path, why_not in named]
+    print_table(("place", "file", "state"), rows, sys.stdout, elastic={1, 2})
     for diagnostic in plan.diagnostics:
         print(f"{diagnostic.level}: {diagnostic}")
-    _warn_of_unguarded(plan, sys.stdout)
-    if not plan.errors:
-        print(", ".join(f"{file.path}: valid" for file in files) or "no configuration file")
+    _warn_of_unguarded(plan, print)
+    print(_outcome(plan))
     return 1 if plan.errors else 0
+
+
+def _verdict(path: str, plan: Plan) -> str:
+    found = [diagnostic for diagnostic in plan.diagnostics if diagnostic.file == path]
+    errors = sum(diagnostic.level == "error" for diagnostic in found)
+    if errors:
+        return plural(errors, "error")
+    return f"valid, {plural(len(found), 'warning')}" if found else "valid"
+
+
+def _outcome(plan: Plan) -> str:
+    """What a program started here would have in force."""
+    if plan.must_stop():
+        return f"in force: nothing, a program would stop here: {plural(len(plan.errors), 'error')}"
+    names = [f"{each.name} (on trial)" if each.mode == "observe" else each.name for each in plan.components]
+    left_out = f"; left out: {plural(len(plan.errors), 'error')}" if plan.errors else ""
+    return f"in force: {', '.join(names) or 'nothing'}{left_out}"
 
 
 def show(plan: Plan) -> int:
@@ -92,15 +136,15 @@ def show(plan: Plan) -> int:
     for layer in plan.layers:
         print_outline(_tree(layer, plan.components), sys.stdout)
     for diagnostic in plan.diagnostics:
-        print(f"{diagnostic.level}: {diagnostic}", file=sys.stderr)
-    _warn_of_unguarded(plan, sys.stderr)
+        say(f"{diagnostic.level}: {diagnostic}")
+    _warn_of_unguarded(plan, say)
     return 1 if plan.errors else 0
 
 
-def _warn_of_unguarded(plan: Plan, out: TextIO) -> None:
+def _warn_of_unguarded(plan: Plan, tell: Callable[[str], None]) -> None:
     """Say which installed SDKs would pass by what the files ask for."""
     for each in unguarded() if plan.components else ():
-        print(f"warning: {each}", file=out)
+        tell(f"warning: {each}")
 
 
 def _tree(layer: Layer, components: list[Component]) -> Branch:

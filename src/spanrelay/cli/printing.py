@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import sys
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TextIO
 
+from spanrelay._voice import say
 from spanrelay.cli.outline import Branch, Piece
 
 STYLES = {
@@ -41,7 +41,7 @@ def print_outline(branch: Branch, stream: TextIO) -> None:
     for line in plain_lines(branch, shutil.get_terminal_size().columns):
         print(line.translate(ASCII) if plain else line, file=stream)
     if stream.isatty():
-        print("(plain text; `pip install rich` for colours)", file=sys.stderr)
+        say("plain text; `pip install rich` for colors")
 
 
 def print_rich(branch: Branch, stream: TextIO) -> None:
@@ -61,16 +61,40 @@ def print_rich(branch: Branch, stream: TextIO) -> None:
     Console(file=stream, highlight=False).print(grow(Tree(label(branch), guide_style="dim"), branch))
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int], stream: TextIO) -> None:
-    """Print rows under headings, the columns in `right` flush right; nothing where there are no rows."""
+def print_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    stream: TextIO,
+    *,
+    right: Collection[int] = (),
+    elastic: Collection[int] = (),
+) -> None:
+    """Print rows under headings; nothing where there are no rows.
+
+    The columns in `right` are flush right. On a terminal those that are `elastic` are wrapped so that lines fit it;
+    elsewhere each row is one line.
+    """
     if not rows:
         return
     widths = [max(columns(line[at]) for line in (headings, *rows)) for at in range(len(headings))]
+    if stream.isatty():
+        _shrink(widths, elastic, shutil.get_terminal_size().columns)
     plain = not _has_our_characters(stream)
-    for line in (headings, *rows):
-        cells = [_padded(cell, width, at in right) for at, (cell, width) in enumerate(zip(line, widths, strict=True))]
-        text = "  ".join(cells).rstrip()
-        print(text.translate(ASCII) if plain else text, file=stream)
+    for row in (headings, *rows):
+        wrapped = [wrap([(cell, "")], max(width, 1)) for cell, width in zip(row, widths, strict=True)]
+        for line in itertools.zip_longest(*wrapped, fillvalue=""):
+            cells = [_padded(cell.rstrip(), widths[at], at in right) for at, cell in enumerate(line)]
+            text = "  ".join(cells).rstrip()
+            print(text.translate(ASCII) if plain else text, file=stream)
+
+
+def _shrink(widths: list[int], elastic: Collection[int], width: int) -> None:
+    """Take columns of a terminal from the widest of the elastic ones until all fit or none has any to spare."""
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(elastic, key=lambda at: widths[at], default=None)
+        if widest is None or widths[widest] <= NARROWEST:
+            return
+        widths[widest] -= 1
 
 
 def _padded(cell: str, width: int, right: bool) -> str:

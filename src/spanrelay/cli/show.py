@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from pathlib import Path
 
+from spanrelay._voice import say
 from spanrelay.cli import files
-from spanrelay.cli.outline import Limits, outline
+from spanrelay.cli.outline import Limits, outline, outline_of_session
 from spanrelay.cli.printing import print_outline
 from spanrelay.errors import SpanRelayError
 from spanrelay.trajectory.atif import AtifError, Trajectory
@@ -19,24 +22,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="latest",
         metavar="WHICH",
-        help="a file, a folder whose newest is meant, a number of `spanrelay list`, a session or a name or how it "
-        "begins, or `latest` (the default): the newest written here",
+        help="a file, a folder (its newest trajectory), a number from `spanrelay list`, a session id or file name or "
+        "the beginning of one, or `latest` (the default): the newest written here",
+    )
+    parser.add_argument(
+        "--session", action="store_true", help="show every run of the same session, the oldest first, as one tree"
     )
     parser.add_argument("--full", action="store_true", help="show whole texts, however long")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the tree to stdout and, last, the path of the file."""
+    """Print the tree to stdout and, last, the path of the file, or of each."""
     path = files.find(options.path)
-    try:
-        trajectory = Trajectory.from_json(files.read(path))
-    except AtifError as error:
-        raise SpanRelayError(f"{str(path)!r} is no ATIF trajectory: {error}; see `spanrelay validate`") from error
+    session = files.session_of(path)
+    runs = files.runs_of(session, path.parent) or [path]
+    shown = runs[::-1] if options.session else [path]
+    trajectories = [trajectory_of(each) for each in shown]
     limits = Limits(lines=sys.maxsize, characters=sys.maxsize) if options.full else Limits()
-    print_outline(outline(trajectory, limits), sys.stdout)
-    print(path)
-    more = len(list(path.parent.glob("*.json"))) - 1
+    joined = len(shown) > 1
+    tree = outline_of_session(session, trajectories, limits) if joined else outline(trajectories[0], limits)
+    print_outline(tree, sys.stdout)
+    print(*shown, sep="\n")
+    sys.stdout.flush()
+    if len(runs) > len(shown):
+        which = len(runs) - runs.index(path)
+        again = f"spanrelay show --session {shlex.quote(str(path))}"
+        say(f"run {which} of {len(runs)} of session {session!r}; `{again}` shows them as one")
+    more = len(list(path.parent.glob("*.json"))) - len(shown)
     if more and options.path == "latest":
-        sys.stdout.flush()
-        print(f"{more} more in this folder: `spanrelay list`", file=sys.stderr)
+        say(f"{more} more in this folder: `spanrelay list`")
     return 0
+
+
+def trajectory_of(path: Path) -> Trajectory:
+    """Return what a file holds. Raises `SpanRelayError` where that is not a trajectory."""
+    try:
+        return Trajectory.from_json(files.read(path))
+    except AtifError as error:
+        raise SpanRelayError(f"{str(path)!r} is not an ATIF trajectory: {error}; see `spanrelay validate`") from error

@@ -1,31 +1,31 @@
-"""Judge trajectories by the strict profile of ATIF."""
+"""Check trajectories against the strict profile of ATIF."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 
+from spanrelay._voice import say
 from spanrelay.cli import files
 from spanrelay.trajectory.atif import violations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `validate` takes."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a trajectory, or a folder whose newest is meant")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a trajectory, or a folder (its newest trajectory)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong with each file; returns 1 when anything is, or a file cannot be read."""
-    return max([judge(place) for place in options.files])
+    return max([check(place) for place in options.files])
 
 
-def judge(place: str) -> int:
-    """Print the verdict on one file; returns 0 when it is good."""
+def check(place: str) -> int:
+    """Print what is wrong with one file; returns 0 when it is good."""
     try:
         path = files.find(place)
         problems = violations(files.read(path))
     except files.NoTrajectory as error:
-        print(f"spanrelay validate: {error}", file=sys.stderr)
+        say(str(error))
         return 1
     print(f"{path}: {'valid' if not problems else f'{len(problems)} violations'}")
     for problem in problems:

@@ -94,7 +94,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
     if response.error != old.error:
         put(out, "error", response.error and encode_error(response.error, wire.get("error")))
     if replace(response, model=old.model, error=old.error) != old:
-        raise CodecError("of this answer only model and error can be changed; return its JSON instead")
+        raise CodecError("only the model and the error of this answer can be changed; return its JSON instead")
     return out
 
 

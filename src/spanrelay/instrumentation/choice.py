@@ -78,7 +78,7 @@ def _known(name: Any, installed: list[str]) -> str:
     from difflib import get_close_matches  # only where something is wrong
 
     near = get_close_matches(short, installed, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"installed are {', '.join(installed) or 'none'}"
+    hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(installed) or 'none'}"
     raise ConfigurationError(f"activate(instrument=…): no instrumentor {name!r} is installed; {hint}")
 
 

@@ -26,7 +26,9 @@ from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
 
-_REMEDY = 'install a version that SpanRelay supports, or let the program run without: [policy] on_failure = "warn"'
+_REMEDY = (
+    'install a version that SpanRelay supports, or allow the program to run without it: [policy] on_failure = "warn"'
+)
 
 _INSTRUMENTATION = ("opentelemetry", "openinference", "spanrelay")
 """Whose wrappers are nothing to tell of: they keep nothing for themselves."""
@@ -113,7 +115,7 @@ class Patches:
             self._patch(module)
         except Exception as error:
             end_now(
-                f"spanrelay: {_named(self._package)} cannot be instrumented, so the configured "
+                f"{_named(self._package)} cannot be instrumented, so the configured "
                 f"policy does not hold for it: {type(error).__name__}: {error}; {_REMEDY}"
             )
 
@@ -227,9 +229,7 @@ class Patches:
             f"{self._package}: {getattr(theirs, '__module__', None)!r} has wrapped {patch.attribute} in a class below"
         )
         if demand.stops and patch.required:
-            end_now(
-                f"spanrelay: {where}, so the configured policy does not hold for it; instrument with SpanRelay first"
-            )
+            end_now(f"{where}, so the configured policy does not hold for it; instrument with SpanRelay first")
         _log.warning("%s, so its calls are not seen; instrument with SpanRelay first", where)
 
     def _remember(self, put_back: Callable[..., None], *whom: Any) -> None:
@@ -247,8 +247,7 @@ class Patches:
         places = ", ".join(f"{patch.module}.{patch.attribute}" for patch in missing)
         if demand.stops and any(patch.required for patch in missing):
             end_now(
-                f"spanrelay: {_named(self._package)} has no {places}, so the configured policy does "
-                f"not hold for it; {_REMEDY}"
+                f"{_named(self._package)} has no {places}, so the configured policy does not hold for it; {_REMEDY}"
             )
         losses.add(f"patch points not found in {self._package}", len(missing))
         _log.warning(

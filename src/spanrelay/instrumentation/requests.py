@@ -92,7 +92,7 @@ def _parsed(data: Any) -> Mapping[str, Any] | Body:
     dump = getattr(data, "model_dump", None)
     if callable(dump) and not isinstance(data, type):
         return cast("Mapping[str, Any]", dump(exclude_unset=True, mode="json", by_alias=True))
-    return Body({}, f"its body is of type {type(data).__name__!r}, which is no JSON object; pass a dict")
+    return Body({}, f"its body is of type {type(data).__name__!r}, which is not a JSON object; pass a dict")
 
 
 def _object_in(data: bytes | bytearray | str) -> Mapping[str, Any] | Body:
@@ -100,14 +100,14 @@ def _object_in(data: bytes | bytearray | str) -> Mapping[str, Any] | Body:
     try:
         value = json.loads(data, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
-        return Body({}, f"its body is not JSON that everybody reads alike ({error}); pass a dict")
-    return value if isinstance(value, dict) else Body({}, "its body is no JSON object; pass a dict")
+        return Body({}, f"its body is not unambiguous JSON ({error}); pass a dict")
+    return value if isinstance(value, dict) else Body({}, "its body is not a JSON object; pass a dict")
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a member is there twice")
+        raise ValueError("it has the same key twice")
     return found
 
 

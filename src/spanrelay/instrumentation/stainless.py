@@ -319,7 +319,7 @@ class StainlessBoundary:
 
 _EVENTS = "text/event-stream"
 _READ_ALREADY = (
-    "stream intercepts cannot stand in a stream that has been read before the SDK gets it, so the call is refused: "
+    "stream intercepts cannot work on a stream that was read before the SDK gets it, so the call is refused: "
     "let no event hook or transport of the HTTP client read the answers to requests with stream=True"
 )
 

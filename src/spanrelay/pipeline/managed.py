@@ -152,7 +152,7 @@ def check_tool(name: object) -> None:
         TypeError: it is no text.
     """
     if not isinstance(name, str):
-        raise TypeError(f"a tool's name must be a text, not {name!r}; the name is the first argument")
+        raise TypeError(f"a tool's name must be a string, not {name!r}; the name is the first argument")
 
 
 def _is_async(function: object) -> bool:
@@ -170,7 +170,7 @@ class ModelBoundary:
     def __init__(self, function: Callable[[dict[str, Any]], Any], *, stream: bool) -> None:
         if not callable(function):
             raise TypeError(
-                "a model call needs the function that sends the request, not what is of type "
+                "a model call needs the function that sends the request, not a "
                 f"{type(function).__name__!r}; the function is the first argument, the request the second"
             )
         self._function = function
@@ -223,7 +223,7 @@ def _check_events(answer: Any, method: str, words: str) -> None:
     # Dicts, text and records can be iterated too, but over keys, characters and fields.
     if isinstance(answer, (Mapping, str, bytes)) or hasattr(answer, "model_dump") or not hasattr(answer, method):
         raise TypeError(
-            f"a streamed model call needs {words} of the provider's events, and its function returned what is of type "
+            f"a streamed model call needs {words} of the provider's events, and its function returned a "
             f"{type(answer).__name__!r}; ask the provider for a stream, or use run_model or arun_model"
         )
 
@@ -331,6 +331,6 @@ def check_wire(request: object, expected: str) -> None:
     """
     if not isinstance(request, Mapping):
         raise TypeError(
-            f"the request of a model call must be {expected}, not what is of type {type(request).__name__!r}: "
+            f"the request of a model call must be {expected}, not a {type(request).__name__!r}: "
             "{'model': …, 'messages': [{'role': 'user', 'content': …}]}"
         )

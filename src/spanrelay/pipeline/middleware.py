@@ -259,7 +259,7 @@ def use(entry: Registrable | Step, *, scope: Scope | None = None) -> Handle:
     if not hasattr(entry, "register"):
         if not inspect.isgeneratorfunction(entry):
             raise TypeError(
-                f"{entry!r} is nothing that can be registered; declare it first, with @guardrail, @request_intercept, "
+                f"{entry!r} cannot be registered; declare it first with @guardrail, @request_intercept, "
                 "@execution_intercept, @stream_intercept, @gate, @sanitizer, @metadata_injector or @subscriber"
             )
         entry = execution_intercept(cast("Step", entry))

@@ -185,7 +185,7 @@ class ModelCall(Call):
             MiddlewareError: with what is wrong with it.
         """
         if self.unreadable is not None:
-            raise MiddlewareError(f"policy cannot judge this model call, so it is refused: {self.unreadable}")
+            raise MiddlewareError(f"policy cannot check this model call, so it is refused: {self.unreadable}")
 
     @property
     def reached(self) -> bool:

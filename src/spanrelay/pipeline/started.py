@@ -55,7 +55,7 @@ class Started:
 
     def _end_once(self) -> None:
         if self._ended:
-            raise RuntimeError("it has been ended already; `end()` is called once")
+            raise RuntimeError("it has already ended; call `end()` once")
         self._ended = True
 
 

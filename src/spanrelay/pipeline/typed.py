@@ -72,7 +72,7 @@ def build(kind: Any, value: JSON) -> Any:
         return make(value)
     except Exception as error:
         pass_on(error)
-        raise MiddlewareError(f"what policy made of a {kind.__name__!r} is none: {error}") from error
+        raise MiddlewareError(f"what policy returned is not a valid {kind.__name__!r}: {error}") from error
 
 
 def returned_by(function: Callable[..., Any]) -> Any:

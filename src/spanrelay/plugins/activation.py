@@ -20,7 +20,7 @@ from spanrelay.plugins.demand import demand
 from spanrelay.plugins.files import Layer, Mode, read_layers
 from spanrelay.plugins.loading import Shelf
 from spanrelay.plugins.plugin import Context, Diagnostic, Plugin, Secret
-from spanrelay.plugins.reading import joined, read_model
+from spanrelay.plugins.reading import joined, read_model, read_partly
 from spanrelay.registry import together
 
 _log = logging.getLogger("spanrelay")
@@ -61,10 +61,12 @@ def make_plan(files: Sequence[PolicyFile], shelf: Shelf) -> Plan:
     """Read and validate `files`; nothing is put in force."""
     layers, diagnostics = read_layers(files)
     plan = Plan(layers, [], diagnostics)
+    told = {(diagnostic.file, diagnostic.key) for diagnostic in diagnostics}
     for layer in layers:
         for name, table in layer.plugins.items():
             component, found = _component(name, table, layer, shelf)
-            plan.diagnostics.extend(found)
+            # What a key holds that could not be filled from the environment is no second fault.
+            plan.diagnostics.extend(each for each in found if (each.file, each.key) not in told)
             if component is not None:
                 _add(plan, component)
     return plan
@@ -80,10 +82,10 @@ def _component(
     ours = _KEYS - getattr(plugin.config_model, "__dataclass_fields__", {}).keys()
     rest = {field: value for field, value in table.items() if field not in ours}
     switch, found = read_model(_Switch, {field: table[field] for field in ours & table.keys()}, key)
-    config, misread = read_model(plugin.config_model, rest, key, os.path.dirname(layer.file))
+    config, misread = read_partly(plugin.config_model, rest, key, os.path.dirname(layer.file))
     found += misread
     if config is not None:
-        found += _validated(plugin, config, layer, key)
+        found += _beside(misread, _validated(plugin, config, layer, key))
     if switch is not None and not switch.enabled:  # what it would do is nobody's concern; what is wrong is
         found = [diagnostic for diagnostic in found if diagnostic.level == "error"]
     found = [replace(diagnostic, file=layer.file) for diagnostic in found]
@@ -101,6 +103,26 @@ class _Switch:
 
 
 _KEYS = frozenset(field.name for field in fields(_Switch))
+
+
+def _beside(misread: list[Diagnostic], found: list[Diagnostic]) -> list[Diagnostic]:
+    """Return of what a plugin has found that which no misread key, whose default it was shown, may have caused.
+
+    A warning is about the whole table, as a rule.
+    """
+    return [
+        each
+        for each in found
+        if not misread
+        or (
+            each.level == "error"
+            and not any(_within(each.key, one.key) or _within(one.key, each.key) for one in misread)
+        )
+    ]
+
+
+def _within(key: str, table: str) -> bool:
+    return key == table or key.startswith((f"{table}.", f"{table}["))
 
 
 def _validated(plugin: Plugin, config: Any, layer: Layer, key: str) -> list[Diagnostic]:
@@ -244,7 +266,7 @@ def _failure(component: Component, error: Exception) -> Diagnostic:
 
 def _remedy(error: Exception) -> str:
     """What to do about an error in a plugin; one of ours says it itself."""
-    return "" if isinstance(error, ConfigurationError) else "see the plugin"
+    return "" if isinstance(error, ConfigurationError) else "see the plugin's documentation"
 
 
 def _withdraw(contexts: Sequence[Context]) -> None:

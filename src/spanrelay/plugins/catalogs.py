@@ -110,7 +110,11 @@ def _entry_problems(key: str, entry: ModelPricing) -> Iterator[tuple[str, str, s
         place = f"{key}.rate_schedule.tiers[{at}]"
         yield from _rate_problems(f"{place}.rates", tier.rates)
         if tier.max_prompt_tokens is not None and tier.max_prompt_tokens < (tier.min_prompt_tokens or 0):
-            yield f"{place}.max_prompt_tokens", "is less than min_prompt_tokens", "write the longest prompt of the tier"
+            yield (
+                f"{place}.max_prompt_tokens",
+                "is less than min_prompt_tokens",
+                "write the length of the longest prompt in the tier",
+            )
     if entry.rate_schedule is not None and not entry.rate_schedule.tiers:
         yield f"{key}.rate_schedule.tiers", "is empty", "write a tier, or rates instead"
 
@@ -119,7 +123,7 @@ def _rate_problems(key: str, rates: Rates) -> Iterator[tuple[str, str, str]]:
     for name in Rates.__dataclass_fields__:
         rate = getattr(rates, name)
         if rate is not None and not (math.isfinite(rate) and rate >= 0):
-            yield f"{key}.{name}", "is no price", "write a number of at least 0"
+            yield f"{key}.{name}", "is not a price", "write a number of at least 0"
 
 
 def readable_part(table: Mapping[str, Any]) -> Catalog:

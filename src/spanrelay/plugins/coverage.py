@@ -103,7 +103,7 @@ def _check(instrumentor: Any, module: ModuleType) -> None:
     if not demand.policy or instrumentor.is_instrumented_by_opentelemetry:
         return
     if demand.stops:
-        end_now(f"spanrelay: {_unpatched(instrumentor)}")
+        end_now(_unpatched(instrumentor))
     _warn(_unpatched(instrumentor))
 
 
@@ -123,5 +123,5 @@ def _unpatched(instrumentor: Any) -> str:
     return (
         f"{instrumentor.package!r} is imported and not instrumented, so the configured policy does not hold for it; "
         f"install a supported version ({', '.join(instrumentor.requires)}), and do not switch it off in "
-        'OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; [policy] on_failure = "warn" lets the program run without'
+        'OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; [policy] on_failure = "warn" lets the program run without it'
     )

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import NoReturn
 
-from spanrelay._voice import say
+from spanrelay._voice import marked, say
 
 
 class Demand:
@@ -43,7 +43,7 @@ def end_boot(message: str) -> NoReturn:
     """
     if _python_is_starting():
         end_now(message)
-    raise SystemExit(message)
+    raise SystemExit(marked(message))
 
 
 def end_now(message: str) -> NoReturn:

@@ -19,7 +19,7 @@ from spanrelay import config
 from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.plugin import Diagnostic
-from spanrelay.plugins.reading import FromEnvironment, advice, joined
+from spanrelay.plugins.reading import FromEnvironment, joined, meaning
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -61,7 +61,7 @@ def read_layers(files: Iterable[PolicyFile]) -> tuple[list[Layer], list[Diagnost
 
 def _toml(content: bytes) -> dict[str, Any]:
     try:
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"is not TOML: {error}") from None
 
@@ -71,7 +71,7 @@ def _yaml_section(content: bytes) -> dict[str, Any]:
     import yaml  # an optional dependency, there where the SDK can read such a file
 
     try:
-        document: Any = yaml.safe_load(content.decode())
+        document: Any = yaml.safe_load(content.decode("utf-8-sig"))
     except yaml.YAMLError as error:
         raise ValueError(f"is not YAML: {_line_of(error)}") from None
     section: Any = document
@@ -86,6 +86,23 @@ def _line_of(error: Any) -> str:
     """Where a YAML error is; its own text quotes the file, and with it what may be a secret."""
     mark = getattr(error, "problem_mark", None)
     return str(getattr(error, "problem", None) or "unreadable") + (f" (at line {mark.line + 1})" if mark else "")
+
+
+def _remedy_of(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "create it, or correct the name"
+    if isinstance(error, PermissionError):
+        return "give this user permission to read it"
+    return "name a file, such as spanrelay.toml"
+
+
+def _remedy_of_line(problem: str) -> str:
+    """What to do about a line, by the words of the parser."""
+    if "Cannot overwrite" in problem or "Cannot declare" in problem:
+        return "it is there twice: remove one"
+    if "Invalid value" in problem:
+        return "put text in quotes; true and false are in lower case"
+    return "fix this line"
 
 
 class _Reading:
@@ -108,7 +125,8 @@ class _Reading:
         document = self._replaced(document, layer, chosen)
         for name in document:
             if name not in TOP:
-                self._say(path, name, "is not known", advice(name, dict.fromkeys(TOP)))
+                below = f"write it below [plugins.<name>]; at the top there are only {', '.join(TOP)}"
+                self._say(path, name, "is not known", meaning(name, TOP) or below)
         layer.mode = self._mode(path, as_mapping(document.get("policy")).get("mode", "enforce"))
         layer.on_failure = self._on_failure(path, document.get("policy", {}), inherited)
         self._includes(path, document.get("include", []), layer.on_failure, chosen)
@@ -117,20 +135,22 @@ class _Reading:
 
     def _document(self, path: str, read: Callable[[bytes], dict[str, Any]]) -> dict[str, Any] | None:
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                raise OSError(0, "it is not a file")
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode):
+                raise OSError(0, "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file")
             return read(Path(path).read_bytes())
         except OSError as error:
             by = f", which {self._open[-1]!r} includes" if self._open else ""
-            self._say(path, "", f"cannot be read: {error.strerror}{by}", "put it there, or let this user read it")
+            self._say(path, "", f"cannot be read: {error.strerror}{by}", _remedy_of(error))
         except UnicodeDecodeError:
             self._say(path, "", "is not UTF-8", "save it as UTF-8")
         except ModuleNotFoundError as error:
             self._say(path, "", f"cannot be read without {error.name}", "pip install 'spanrelay[config-file]'")
         except ValueError as error:
-            self._say(path, "", str(error), "mend that line")
+            other = read is _toml and not path.endswith(".toml")
+            self._say(path, "", str(error), "write the file as TOML" if other else _remedy_of_line(str(error)))
         except RecursionError:
-            self._say(path, "", "is nested too deeply", "write it flatter")
+            self._say(path, "", "is nested too deeply", "nest it less deeply")
         return None
 
     def _on_failure(self, path: str, policy: Any, inherited: OnFailure) -> OnFailure:
@@ -159,13 +179,18 @@ class _Reading:
 
     def _includes(self, path: str, names: Any, on_failure: OnFailure, chosen: bool) -> None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[Any]", names)):
-            self._say(path, "include", "is not a list of texts", 'write include = ["other.toml"]')
+            self._say(path, "include", "is not a list of strings", 'write include = ["other.toml"]')
             return
         self._open.append(os.path.realpath(path))
         for name in cast("list[str]", names):
             included = os.path.realpath(os.path.join(os.path.dirname(path), os.path.expanduser(name)))
             if included in self._open:
-                self._say(path, "include", f"includes {included!r}, which includes this file", "break the circle")
+                self._say(
+                    path,
+                    "include",
+                    f"includes {included!r}, which includes this file",
+                    "remove one of the two includes",
+                )
             elif all(layer.file != included for layer in self.layers):
                 self.file(included, on_failure, chosen=chosen)
         self._open.pop()
@@ -175,7 +200,7 @@ class _Reading:
             self._say(path, "plugins", "is not a table", "write [plugins.<name>] for each plugin")
             return {}
         if not plugins:
-            remedy = "write [plugins.<name>] with what it is to do, or remove the table"
+            remedy = "write [plugins.<name>] with its settings, or remove the table"
             self._say(path, "plugins", "is empty, so this file puts nothing in force", remedy, "warning")
         tables: dict[str, dict[str, Any]] = {}
         for name, table in cast("dict[str, Any]", plugins).items():

@@ -11,7 +11,7 @@ from typing import Any, cast
 from opentelemetry.util._importlib_metadata import EntryPoint, entry_points
 
 from spanrelay.plugins.plugin import Diagnostic, Plugin
-from spanrelay.plugins.reading import advice
+from spanrelay.plugins.reading import meaning
 
 GROUP = "spanrelay_plugin"
 """The group of the entry points; each names a class that is made without arguments, or an object."""
@@ -57,7 +57,7 @@ def load(entry_point: EntryPoint) -> tuple[Plugin | None, Diagnostic | None]:
         return None, Diagnostic(f"cannot be loaded: {type(error).__name__}: {error}", f"see {entry_point.value!r}")
     fault = _fault(plugin, entry_point.name)
     if fault is not None:
-        return None, Diagnostic(f"is no plugin: {fault}", f"see {entry_point.value!r} and spanrelay.plugins.Plugin")
+        return None, Diagnostic(f"is not a plugin: {fault}", f"see {entry_point.value!r} and spanrelay.plugins.Plugin")
     return cast("Plugin", plugin), None
 
 
@@ -73,4 +73,6 @@ def _fault(plugin: Any, name: str) -> str | None:
 
 
 def _install_or(name: str, choices: dict[str, Any]) -> str:
-    return f"install the distribution that has it, or {advice(name, choices)}"
+    meant = meaning(name, choices)
+    known = f"; installed: {', '.join(sorted(choices))}" if not meant else ""
+    return (f"{meant} If not, " if meant else "") + f"install the package that has it{known}"

@@ -49,7 +49,7 @@ class NemoGuardrailsConfig:
 
 
 class NemoGuardrailsPlugin:
-    """Entry point `spanrelay_plugin`: rails judge, and may rewrite, what goes to a model and what comes from it."""
+    """Runs NeMo Guardrails rails, which may refuse or rewrite what goes to a model and what comes from it."""
 
     name = "nemo_guardrails"
     config_model = NemoGuardrailsConfig
@@ -65,10 +65,10 @@ class NemoGuardrailsPlugin:
         if config.config_path is None and config.config_yaml is None:
             found.append(Diagnostic("is missing", "name a folder, or write config_yaml", "config_path"))
         if config.config_path is not None and config.config_yaml is not None:
-            found.append(Diagnostic("stands beside config_path", "remove one of them", "config_yaml"))
+            found.append(Diagnostic("is set together with config_path", "remove one of them", "config_yaml"))
         if config.colang_content is not None and config.config_yaml is None:
             remedy = "write config_yaml too, or put the flows into a .co file of config_path"
-            found.append(Diagnostic("stands without config_yaml", remedy, "colang_content"))
+            found.append(Diagnostic("is set without config_yaml", remedy, "colang_content"))
         if not config.input and not config.output:
             found.append(Diagnostic("is off, as output is", "switch one on, or write enabled = false", "input"))
         if not config.kinds:
@@ -233,7 +233,7 @@ class _Rails:
         if result.status.value == "blocked":
             return _Verdict(result.rail or f"{side} rails", text)
         if not result.content and text:
-            return _Verdict(f"the {side} rails left nothing of the text", text)
+            return _Verdict(f"the {side} rails removed the whole text", text)
         return _Verdict(None, result.content)
 
 

@@ -59,7 +59,7 @@ class PiiRedactionConfig:
 
 
 class PiiRedactionPlugin:
-    """Entry point `spanrelay_plugin`: redacts what is recorded, on our spans and on those of others."""
+    """Redacts personal data in what is recorded, on our spans and on those of others."""
 
     name = "pii_redaction"
     config_model = PiiRedactionConfig
@@ -68,7 +68,7 @@ class PiiRedactionPlugin:
         """Find rules that could leave readable what they are meant to hide, and rules that hide too much."""
         found: list[Diagnostic] = []
         if config.builtin is not None and config.profiles:
-            found.append(Diagnostic("stands beside profiles", "write it as one of the profiles", "builtin"))
+            found.append(Diagnostic("is set together with profiles", "write it as one of the profiles", "builtin"))
         if config.builtin is None and not config.profiles:
             remedy = "write [[plugins.pii_redaction.profiles]] with an action and a detector"
             found.append(Diagnostic("has no rule", remedy, "profiles"))
@@ -156,7 +156,7 @@ def _profile_problems(key: str, profile: Profile, hash_key: Secret | None) -> It
     if profile.detector == []:
         yield Diagnostic("is an empty list", "name a detector", f"{key}.detector")
     if profile.detector is None and profile.pattern is None and not profile.target_paths and not seen:
-        message = "takes every string, also those that give messages their form, so that no message is recorded"
+        message = "matches every string, including those that structure a message, so no message would be recorded"
         yield Diagnostic(message, "give a detector, a pattern or target_paths", key, "warning")
 
 

@@ -63,7 +63,7 @@ class Secret:
         return hash(self._text)
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret is not to be written anywhere; pass on reveal() where it must be")
+        raise TypeError("a Secret must not be pickled; pass on what reveal() returns where that is needed")
 
 
 class Context:
@@ -122,7 +122,7 @@ class Context:
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigurationError(
-                f"plugin {self.name!r} is not in force any more; register everything within register(context)"
+                f"plugin {self.name!r} is no longer in force; register everything inside register(context)"
             )
 
 

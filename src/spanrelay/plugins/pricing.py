@@ -39,7 +39,7 @@ class PricingConfig:
 
 
 class PricingPlugin:
-    """Entry point `spanrelay_plugin`: prices the answers of models when their records are completed."""
+    """Adds the cost in US dollars to what is recorded of model calls, from price lists."""
 
     name = "pricing"
     config_model = PricingConfig
@@ -96,10 +96,10 @@ def read_catalog(path: Path, key: str) -> tuple[Catalog | None, list[Diagnostic]
     try:
         table: Any = _json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no JSON"
-        return None, [Diagnostic(f"{str(path)!r} cannot be read: {reason}", "write a JSON file there", key)]
+        reason = getattr(error, "strerror", None) or "it is not JSON"
+        return None, [Diagnostic(f"{str(path)!r} cannot be read: {reason}", "name a JSON file", key)]
     if not isinstance(table, Mapping):
-        return None, [Diagnostic(f"{str(path)!r} holds no object", "write version and entries", key)]
+        return None, [Diagnostic(f"{str(path)!r} is not a JSON object", "write version and entries", key)]
     table = cast("Mapping[str, Any]", table)
     catalog, found = read_model(Catalog, table)
     judged = catalog if catalog is not None else readable_part(table)

@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.plugin import Diagnostic, Secret
 
 T = TypeVar("T")
@@ -33,9 +34,24 @@ def read_model(
     `dict` with text keys, and unions of these with None. `key` is the path of the table; a `Path` that is relative
     begins in `folder`.
     """
+    made, found = read_partly(model, table, key, folder)
+    return (None if found else made), found
+
+
+def read_partly(
+    model: type[T], table: Mapping[str, Any], key: str = "", folder: str = ""
+) -> tuple[T | None, list[Diagnostic]]:
+    """Do what `read_model` does, but return an instance also where some keys are misread: they have their defaults.
+
+    It is for looking only, so that what else is wrong is told at once; None where a misread key has no default.
+    """
     reader = _Reader(folder)
     made = reader.model(model, table, key)
-    return (made if not reader.found else None), reader.found
+    return (None if made is _MISREAD else made), reader.found
+
+
+_MISREAD: Any = object()
+"""What stands for a value that does not fit; what is wrong with it has been told."""
 
 
 _WORDS: dict[Any, str] = {
@@ -56,7 +72,7 @@ class _Reader:
         self.found: list[Diagnostic] = []
         self._folder = folder
 
-    def model(self, model: type[T], table: Mapping[str, Any], key: str) -> T | None:
+    def model(self, model: type[T], table: Mapping[str, Any], key: str) -> T:
         # A key that is a word of Python's is a field with `_` at its end.
         known = {field.name.removesuffix("_"): field for field in fields(cast("Any", model)) if field.init}
         for name in table:
@@ -66,16 +82,28 @@ class _Reader:
         missing = [name for name, field in known.items() if name not in table and _is_required(field)]
         for name in missing:
             self._say(joined(key, name), "is missing", f"write {_described(kinds[known[name].name])}")
-        before = len(self.found)
-        values = {
-            field.name: self.value(kinds[field.name], table[name], joined(key, name))
+        read = {
+            name: self.value(kinds[field.name], table[name], joined(key, name))
             for name, field in known.items()
             if name in table
         }
-        return None if missing or len(self.found) > before else model(**values)
+        lacking = missing or [name for name, value in read.items() if value is _MISREAD and _is_required(known[name])]
+        values = {known[name].name: value for name, value in read.items() if value is not _MISREAD}
+        return _MISREAD if lacking else self._made(model, values, key)
+
+    def _made(self, model: type[T], values: dict[str, Any], key: str) -> T:
+        """Make the instance; a model may check itself as it is made."""
+        known = bool(self.found)
+        try:
+            return model(**values)
+        except Exception as error:
+            if not known:  # else the values that are lacking may be why
+                told = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
+                self._say(key, f"is rejected by {model.__qualname__}: {told}", "see the plugin's documentation")
+            return _MISREAD
 
     def value(self, kind: Any, value: Any, key: str) -> Any:
-        """Return `value` as `kind` wants it; None where it does not fit, which is then told."""
+        """Return `value` as `kind` wants it; `_MISREAD` where it does not fit, which is then told."""
         if kind is Any or kind is object:
             return _plain(value)
         origin = get_origin(kind)
@@ -112,7 +140,7 @@ class _Reader:
         texts = [choice for choice in get_args(kind) if isinstance(choice, str)]
         meant = meaning(value, texts) if isinstance(value, str) else None
         self._say(key, "is not one of the choices", meant or f"write {_described(kind)}")
-        return None
+        return _MISREAD
 
     def _collection(self, container: Any, kind: Any, value: Any, key: str) -> Any:
         arguments = get_args(kind)
@@ -120,11 +148,13 @@ class _Reader:
             if not isinstance(value, dict):
                 return self._misfit(kind, value, key)
             inner = arguments[1] if arguments else Any
-            return {name: self.value(inner, item, joined(key, name)) for name, item in value.items()}
+            made = {name: self.value(inner, item, joined(key, name)) for name, item in value.items()}
+            return {name: item for name, item in made.items() if item is not _MISREAD}
         if not isinstance(value, list):
             return self._misfit(kind, value, key)
         inner = arguments[0] if arguments else Any
-        return container(self.value(inner, item, f"{key}[{at}]") for at, item in enumerate(cast("list[Any]", value)))
+        items = [self.value(inner, item, f"{key}[{at}]") for at, item in enumerate(cast("list[Any]", value))]
+        return _MISREAD if any(item is _MISREAD for item in items) else container(items)
 
     def _scalar(self, kind: Any, value: Any, key: str) -> Any:
         if kind is Path and isinstance(value, str):
@@ -142,9 +172,9 @@ class _Reader:
             return _CONVERSIONS[kind](value)
         except (KeyError, ValueError):
             self._say(key, f"is not {_described(kind)} after its ${{…}} was replaced", "set the variable to one")
-            return None
+            return _MISREAD
 
-    def _misfit(self, kind: Any, value: Any, key: str) -> None:
+    def _misfit(self, kind: Any, value: Any, key: str) -> Any:
         word = (
             "empty"
             if value is None
@@ -152,7 +182,8 @@ class _Reader:
             if isinstance(value, str)
             else _WORDS.get(type(value), "a date or time")
         )
-        self._say(key, f"is {word}", f"write {_described(kind)}")
+        self._say(key, f"is {word}", f"write {_wanted(kind, value, key)}")
+        return _MISREAD
 
     def _say(self, key: str, message: str, remedy: str) -> None:
         self.found.append(Diagnostic(message, remedy, key))
@@ -184,6 +215,21 @@ def joined(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
 
+def _wanted(kind: Any, value: Any, key: str) -> str:
+    """What to write for `kind` in place of `value`, and how TOML writes it where that is what was mistaken."""
+    words = _described(kind)
+    container, inner = get_origin(kind), next(iter(get_args(kind)), None)
+    if is_dataclass(kind) and "[" not in key:
+        return f"{words}: [{key}]"
+    if container in (list, tuple) and is_dataclass(inner) and "[" not in key:
+        return f"{words}: [[{key}]]"
+    if kind in (bool, int, float) and isinstance(value, str):
+        return f"{words} without quotes"
+    if kind in (str, Secret, Path) and value is not None:
+        return f"{words} in quotes"
+    return words
+
+
 def _described(kind: Any) -> str:
     """What `kind` takes, in words."""
     origin, arguments = get_origin(kind), get_args(kind)
@@ -192,7 +238,8 @@ def _described(kind: Any) -> str:
     if origin is Union or origin is types.UnionType:
         return _either([_described(member) for member in arguments if member is not type(None)])
     if origin in (list, tuple) and arguments and arguments[0] in _WORDS:
-        return f"a list of {_described(arguments[0]).removeprefix('a ')}"
+        example = ', as in ["…"]' if arguments[0] is str else ""
+        return f"a list of {_described(arguments[0]).removeprefix('a ')}{example}"
     if is_dataclass(kind):
         return "a table"
     return _WORDS.get(origin or kind, str(kind))
@@ -222,4 +269,4 @@ def advice(name: str, known: Mapping[str, Any]) -> str:
     meant = meaning(name, known)
     if meant is not None:
         return meant
-    return f"remove it; known are {', '.join(sorted(known))}" if known else "remove it; nothing can be set here"
+    return f"remove it; expected one of {', '.join(sorted(known))}" if known else "remove it; this table takes no keys"

@@ -88,14 +88,14 @@ def _met(sdk: SDK, attribute: str, module: ModuleType) -> None:
     if sdk.package in demand.guarded:
         return
     if _must_stop(sdk):
-        end_now(f"spanrelay: {_unguarded(sdk)}")
+        end_now(_unguarded(sdk))
     if demand.policy and _has_instrumentor(sdk):
         _told.add(sdk.package)  # `coverage` tells of one that is installed and left out
     _put(partial(_at_sending, sdk), attribute, module)
 
 
 def _put(wrapper: Callable[..., Any], attribute: str, module: ModuleType) -> None:
-    with guarded("looking for what nothing guards"):
+    with guarded("looking for SDKs that nothing guards"):
         wrapt.wrap_function_wrapper(module, attribute, wrapper)
 
 
@@ -157,7 +157,7 @@ def _remedy(sdk: SDK) -> str:
         return f"pip install {sdk.ours}"
     return (
         f"{sdk.ours} is installed and not in force: "
-        "start the program by opentelemetry-instrument, or call spanrelay.activate()"
+        "start the program with opentelemetry-instrument, or call spanrelay.activate()"
     )
 
 
@@ -204,7 +204,7 @@ def _at_http(read: Callable[..., Any], wrapped: Any, instance: Any, args: Any, k
             _tell(
                 provider,
                 f"a request to {host} is made by an HTTP client, which nothing guards, so the configured policy does "
-                "not hold for it; ask by an SDK that SpanRelay instruments, or within spanrelay.run_model",
+                "not hold for it; use an SDK that SpanRelay instruments, or call it inside spanrelay.run_model",
             )
     return wrapped(*args, **kwargs)
 
@@ -223,7 +223,7 @@ def _report() -> None:
     scopes = _scopes()
     for sdk, process in _used.values():
         if process == os.getpid() and not any(re.search(sdk.traced, scope) for scope in scopes):
-            say(f"spanrelay: {sdk.package} was used and not recorded; {_remedy(sdk)}")
+            say(f"{sdk.package} was used and not recorded; {_remedy(sdk)}")
 
 
 def _scopes() -> list[str]:

@@ -141,7 +141,7 @@ def _heard(url: str, result: Any, refusal: str) -> Answer:
         return Answer(outcome, answered, retry_after=_retry_after(headers.get("retry-after")))
     partial = _partial_success(result.content(), headers.get("content-type", "").lower())
     if partial is None:
-        return Answer(Outcome.RETRY, f"{answered} with a page for people, not with what a collector answers")
+        return Answer(Outcome.RETRY, f"{answered} with a web page, not with what a collector answers")
     rejected, words = partial
     return Answer(Outcome.DELIVERED, words, rejected=rejected)
 

@@ -174,7 +174,7 @@ class Mailbox:
         losses.add(f"failures of the subscriber {self._name!r}")
         if not self._failed:
             self._failed = True
-            told = "subscriber %r failed; it will be told of what comes next\n%s"
+            told = "subscriber %r failed; it still receives later events\n%s"
             _log.warning(told, self._name, traced(error))
 
     def flush(self, timeout: float) -> bool:

@@ -137,7 +137,7 @@ observers: Registry[Observer] = Registry()
 
 
 _COMMON: dict[str, tuple[Any, str]] = {
-    "name": (str, "a text"),
+    "name": (str, "a string"),
     "kinds": (object, ""),
     "priority": (int, "an integer: lower ones run first"),
 }

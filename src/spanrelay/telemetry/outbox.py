@@ -248,7 +248,7 @@ class Outbox(Generic[T]):
                 del self._waiting[0]
         if dropped:
             self._lose(dropped)
-            self._say("full", "too many %s wait for the collector; the oldest are lost", self._name)
+            self._say("full", "too many %s are waiting for the collector; the oldest are dropped", self._name)
 
     def flush(self, seconds: float) -> bool:
         """Try again at once and wait until everything is delivered or dropped; False when time ran out.
@@ -326,14 +326,14 @@ class Outbox(Generic[T]):
         self._deliveries += 1
         self._failures = self._refusals = 0
         if "failing" in self._said:
-            _log.warning("the collector takes %s again", self._name)
+            _log.warning("the collector accepts %s again", self._name)
         self._said -= {"failing", "full"}
         if answer.rejected:
             most = len(parcel.entries) if self._parts == self._name else answer.rejected
             losses.add(f"{self._parts} rejected by the collector", min(answer.rejected, most))
             self._say("rejected", "the collector rejects some %s: %s", self._parts, answer.reason or "no reason given")
         elif answer.reason:
-            self._say("warned", "the collector takes %s and says: %s", self._name, answer.reason)
+            self._say("warned", "the collector accepts %s and says: %s", self._name, answer.reason)
 
     def _failed(self, parcel: _Parcel[T], answer: Answer) -> None:
         now = self._clock()
@@ -346,7 +346,7 @@ class Outbox(Generic[T]):
         parcel.deliveries_seen = self._deliveries
         self._put_back(parcel)
         self._drop_above_limits()
-        self._say("failing", "the collector does not take %s, they wait in memory: %s", self._name, answer.reason)
+        self._say("failing", "the collector is not accepting %s, which wait in memory: %s", self._name, answer.reason)
 
     def _is_hopeless(self, parcel: _Parcel[T]) -> bool:
         return (
@@ -363,7 +363,7 @@ class Outbox(Generic[T]):
         self._refusals += 1
         self._forget(parcel)
         self._lose(len(parcel.entries))
-        self._say("refused", "the collector refuses some %s for good: %s", self._name, reason)
+        self._say("refused", "the collector permanently rejects some %s: %s", self._name, reason)
 
     def _put_back(self, parcel: _Parcel[T]) -> None:
         # In front of its equals: a half is searched to the end before the other one is tried.

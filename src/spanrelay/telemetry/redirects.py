@@ -76,7 +76,7 @@ def _next(url: str, reply: Reply) -> tuple[str, str]:
         here, there = urlsplit(url), urlsplit(urljoin(url, reply.location))
         step, host, scheme = _with_user(there, here), there.hostname, there.scheme
     except ValueError:
-        return "", f"{answered}, a redirect to what is no address"
+        return "", f"{answered}, a redirect to something that is not a URL"
     leads = f"{answered}, a redirect to {shown(step)}"
     if reply.status not in _KEEPING:
         return "", f"{leads}, which would lose what is sent; if that is the right address, set the endpoint to it"

@@ -111,7 +111,7 @@ def _answer(sanitizer: Observer, field: Field) -> JSON:
     """
     answer = sanitizer.function(field)
     fits, expected = _FITS[field.name]
-    returned = "None" if answer is None else f"what is of type {type(answer).__name__!r}"
+    returned = "None" if answer is None else f"a {type(answer).__name__!r}"
     if not fits(answer):
         raise _Misfit(f"returned {returned}, where {expected} is expected (field.value, or a changed one)")
     try:

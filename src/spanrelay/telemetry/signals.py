@@ -49,7 +49,7 @@ class Signals:
             each()
 
     def _look(self) -> None:
-        with guarded("standing in front of logs and metrics"), self._lock:
+        with guarded("wrapping log and metric exporters"), self._lock:
             self._stand(_logs.get_logger_provider(), _logs_front)
             self._stand(metrics.get_meter_provider(), _metrics_front)
 

@@ -621,7 +621,7 @@ class Assembler:
         top = _top(node)
         head: dict[str, Any] = {
             "schema_version": self._version,
-            "session_id": session.id or str(UUID(int=session.trace_id)),
+            "session_id": name,
             "trajectory_id": _identity(top.record),
             "agent": self._agent_head(node),
             "extra": {**_about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},

@@ -98,7 +98,7 @@ def _read(cls: type[AnyObject], value: Any, place: str, report: Report) -> AnyOb
     given = cast("Mapping[str, Any]", value)
     for name in given:
         if name not in cls._fields:
-            report(f"{place}.{name}", f"is no field of {cls.__name__}; put it into `extra`")
+            report(f"{place}.{name}", f"is not a field of {cls.__name__}; put it into `extra`")
     found: dict[str, Any] = {}
     for name, (reader, required) in cls._fields.items():
         item = given.get(name)
@@ -242,9 +242,9 @@ def _part(value: Any, place: str, report: Report) -> Any:
 def _check_media(kind: str, source: MediaSource, place: str, report: Report) -> None:
     allowed = IMAGE_TYPES if kind == "image" else (*AUDIO_TYPES, *AUDIO_ALIASES)
     if source.media_type not in allowed:
-        report(f"{place}.source.media_type", f"{source.media_type!r} is no {kind} type that ATIF knows")
+        report(f"{place}.source.media_type", f"{source.media_type!r} is not an {kind} type that ATIF knows")
     if source.duration_sec is not None and (kind == "image" or source.duration_sec < 0):
-        report(f"{place}.source.duration_sec", "is for sounds, and never negative")
+        report(f"{place}.source.duration_sec", "is for audio only, and never negative")
 
 
 _parts = _list_of(_part)
@@ -523,7 +523,7 @@ def _check_results(step: Step, place: str, report: Report) -> None:
     for index, result in enumerate(step.observation.results if step.observation else []):
         here = f"{place}.observation.results[{index}]"
         if result.source_call_id is not None and result.source_call_id not in known:
-            report(f"{here}.source_call_id", f"{result.source_call_id!r} is no call of this step")
+            report(f"{here}.source_call_id", f"{result.source_call_id!r} is not the id of a call of this step")
         for number, ref in enumerate(result.subagent_trajectory_ref or []):
             if not (ref.trajectory_id or ref.trajectory_path or ref.session_id):
                 report(f"{here}.subagent_trajectory_ref[{number}]", "points nowhere")
@@ -613,7 +613,7 @@ def _check_step(step: Step, place: str, report: Report) -> None:
         report(f"{place}.metrics", "a copied step has none, else totals count it twice")
     for where, part in _media(step):
         if part.source is not None and (not part.source.path or part.source.path.startswith("data:")):
-            report(f"{place}.{where}", "media stand in files, not in `data:` URLs")
+            report(f"{place}.{where}", "media belong in files, not in `data:` URLs")
 
 
 def _check_calls(step: Step, place: str, report: Report) -> None:
@@ -633,7 +633,7 @@ def _check_metrics(metrics: Metrics, place: str, report: Report) -> None:
         if value is not None and not (math.isfinite(value) and value >= 0):
             report(f"{place}.{name}", f"expected a finite number from 0, got {value!r}")
     if metrics.cached_tokens is not None and metrics.cached_tokens > (metrics.prompt_tokens or 0):
-        report(f"{place}.cached_tokens", "is part of prompt_tokens, never more")
+        report(f"{place}.cached_tokens", "cannot be more than prompt_tokens")
 
 
 _TOTALS = {
@@ -692,7 +692,7 @@ def _check_version(trajectory: Trajectory, place: str, report: Report) -> None:
     if trajectory.subagent_trajectories or any(s.llm_call_count is not None for s in trajectory.steps):
         needed = max(needed, 7)
     if minor < needed:
-        report(f"{place}.schema_version", f"{trajectory.schema_version!r} has not what this document uses")
+        report(f"{place}.schema_version", f"{trajectory.schema_version!r} does not have what this document uses")
 
 
 def _check_identities(root: Trajectory, report: Report) -> None:
@@ -702,12 +702,12 @@ def _check_identities(root: Trajectory, report: Report) -> None:
         calls.update(c.tool_call_id for step in document.steps for c in step.tool_calls or [])
         for call_id, count in calls.items():
             if count > 1:
-                report("$", f"call id {call_id!r} stands {count} times in one document")
+                report("$", f"call id {call_id!r} appears {count} times in one document")
         _check_references(document, report)
     ids = Counter(document.trajectory_id for document in family(root) if document.trajectory_id)
     for trajectory_id, count in ids.items():
         if count > 1:
-            report("$", f"trajectory id {trajectory_id!r} stands {count} times")
+            report("$", f"trajectory id {trajectory_id!r} appears {count} times")
 
 
 def _check_references(document: Trajectory, report: Report) -> None:
@@ -721,8 +721,8 @@ def _check_references(document: Trajectory, report: Report) -> None:
     used = {ref.trajectory_id for ref in refs if ref.trajectory_id}
     for ref in refs:
         if not ref.trajectory_id and not ref.trajectory_path:
-            report("$", f"a reference by session id {ref.session_id!r} alone resolves nowhere")
+            report("$", f"a reference by session id {ref.session_id!r} alone cannot be resolved")
     for missing in sorted(str(name) for name in used - children):
-        report("$", f"reference {missing!r} resolves to no embedded trajectory")
+        report("$", f"reference {missing!r} matches no embedded trajectory")
     for lost in sorted(str(name) for name in children - used):
-        report("$", f"embedded trajectory {lost!r} is referenced by no result")
+        report("$", f"embedded trajectory {lost!r} is not referenced by any result")

@@ -135,7 +135,11 @@ class TrajectoryDirectory:
         """Log why the directory cannot be written, once: nothing of ours has failed, so there is no traceback."""
         if not self._refused:
             self._refused = True
-            reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror or str(error)
+            reason = (
+                "a file with this name already exists"
+                if isinstance(error, FileExistsError)
+                else error.strerror or str(error)
+            )
             _log.warning("trajectories cannot be written to %s: %s", self.path, reason)
 
     def write(self, path: Path, document: dict[str, JSON]) -> None:

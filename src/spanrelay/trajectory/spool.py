@@ -174,7 +174,7 @@ def _operations(lines: Iterable[bytes]) -> Iterator[Operation]:
         try:
             yield _json.loads(line)
         except ValueError:
-            _guard.losses.add("torn spool lines")
+            _guard.losses.add("incomplete spool lines")
 
 
 def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:

@@ -102,7 +102,7 @@ def texts_of(content: Any) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call the model asks for; a string of arguments goes out as it is, also when it is no JSON."""
+    """A call the model asks for; a string of arguments goes out as it is, also when it is not JSON."""
 
     name: str
     arguments: Mapping[str, Any] | str = field(default_factory=dict[str, Any])

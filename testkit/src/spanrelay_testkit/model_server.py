@@ -126,7 +126,7 @@ class ModelServer:
         try:
             answer = self._answer(request)
             if not isinstance(answer, Reply | Raw):
-                raise TypeError(f"{answer!r} is no answer; expected reply(...), error(...) or raw(...)")
+                raise TypeError(f"{answer!r} is not an answer; expected reply(...), error(...) or raw(...)")
             return answer
         except Exception as failure:
             return error(400, error_body(f"the test's script failed: {failure!r}"))

@@ -97,7 +97,7 @@ class Errand:
         """The real call, as the pipeline sees it."""
         if self._sent:
             raise MiddlewareError(
-                f"{call.record.name!r} is done by the CLI of the Claude Agent SDK, once: an execution intercept cannot "
+                f"{call.record.name!r} is done once by the CLI of the Claude Agent SDK: an execution intercept cannot "
                 "send it again"
             )
         self.outgoing = call.outgoing()

@@ -157,7 +157,7 @@ class EmbeddingBoundary:
             return self.wrapped(*self._args, **self._kwargs)
         if wire.get("model") != call.original.get("model"):
             raise MiddlewareError(
-                f"policy cannot put another model in the place of {type(self.model).__name__!r}, which is one model"
+                f"policy cannot replace the model of {type(self.model).__name__!r}, which is one model"
             )
         texts = wire.get("input")
         if self._args:

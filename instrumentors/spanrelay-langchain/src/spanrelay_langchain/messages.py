@@ -69,7 +69,7 @@ def message_of(item: Any) -> BaseMessage:
     try:
         return kind(**{key: value for key, value in item.items() if value is not None or key == "content"})
     except ValueError as error:
-        raise MiddlewareError(f"what policy made of a {kind.__name__!r} is none: {error}") from error
+        raise MiddlewareError(f"what policy returned is not a valid {kind.__name__!r}: {error}") from error
 
 
 def rebuilt(objects: list[BaseMessage], before: list[Any], after: list[Any]) -> list[BaseMessage]:

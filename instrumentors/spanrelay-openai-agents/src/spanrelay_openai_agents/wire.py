@@ -95,7 +95,7 @@ def changed(asked: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[
 def _left(asked: Mapping[str, Any], before: list[Any], after: list[Any]) -> tuple[list[Any], list[Any]]:
     """Return the tools and handoffs that are left of those offered."""
     if any(tool not in before for tool in after):
-        raise MiddlewareError("policy may take tools from a request and not put others there: nobody could run them")
+        raise MiddlewareError("policy may remove tools from a request but not add any: nothing could run them")
     offered = [*asked["tools"], *asked["handoffs"]]
     kept = [tool for tool, told in zip(offered, before, strict=True) if told in after]
     count = len(asked["tools"])

@@ -71,12 +71,12 @@ class ConnectionBoundary:
         if wire is call.original:
             return self._wrapped(**self._kwargs)
         if set(wire) != {"model"} or call.named_beside:
-            raise MiddlewareError("of a connection policy can change the argument `model` alone")
+            raise MiddlewareError("policy can change only the argument `model` of a connection")
         return self._wrapped(**{**self._kwargs, "model": wire["model"]})
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Refuse: nobody can answer in the place of a connection."""
-        raise MiddlewareError("policy cannot answer in the place of a connection; let it pass, or refuse it")
+        raise MiddlewareError("policy cannot answer instead of a connection; let it pass, or refuse it")
 
 
 class Sockets:

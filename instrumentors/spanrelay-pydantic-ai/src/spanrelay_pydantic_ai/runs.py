@@ -93,7 +93,7 @@ class RunBoundary:
     async def send(self, call: RunCall) -> Any:
         """Run to the end."""
         if self.begun:
-            raise MiddlewareError("a run of an agent happens once: policy cannot send it again; ask the agent anew")
+            raise MiddlewareError("a run of an agent happens once: policy cannot send it again; run the agent again")
         given, node = call.outgoing(), self._prepared.user_prompt_node
         if given is not call.given:
             if node.deferred_tool_results is not None:

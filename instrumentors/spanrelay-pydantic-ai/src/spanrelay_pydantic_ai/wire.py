@@ -197,7 +197,7 @@ def _rebuilt(sources: list[tuple[Any, tuple[Any, Any]]], after: list[Any]) -> li
 def _with_tools(parameters: Any, before: list[Any], after: list[Any]) -> Any:
     """Return the parameters with the tools that are left of those offered."""
     if any(tool not in before for tool in after):
-        raise MiddlewareError("policy may take tools from a request and not put others there: nobody could run them")
+        raise MiddlewareError("policy may remove tools from a request but not add any: nothing could run them")
 
     def left(tools: list[Any]) -> list[Any]:
         return [tool for tool in tools if _tool(tool) in after]

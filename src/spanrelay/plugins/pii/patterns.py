@@ -36,7 +36,7 @@ def compile_pattern(source: str) -> Any:
             f"RE2 cannot run it ({_reason(error)}): it has no lookaround and no backreference"
         ) from None
     if pattern.search("") is not None:
-        raise ConfigurationError("it matches the empty text: let it match at least one character")
+        raise ConfigurationError("it matches the empty string: make it match at least one character")
     return pattern
 
 
@@ -78,7 +78,7 @@ def _group_of(found: re.Match[str], template: str, pattern: Any) -> int | str | 
     if number.isdecimal() and int(number) <= pattern.groups:
         return int(number)
     raise ConfigurationError(
-        f"it has {found.group()!r}, which is no group of the pattern: "
+        f"it has {found.group()!r}, which is not a group of the pattern: "
         r"write '\1', '\g<name>', or '\\' for a backslash"
     )
 

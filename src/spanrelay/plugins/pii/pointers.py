@@ -23,9 +23,9 @@ def parse_pointer(pointer: str) -> tuple[str, ...]:
     if not pointer:
         return ()
     if not pointer.startswith("/"):
-        raise ConfigurationError(f"{pointer!r} is no JSON pointer: expected one that begins with '/'")
+        raise ConfigurationError(f"{pointer!r} is not a JSON pointer: it must start with '/'")
     if _BAD_ESCAPE.search(pointer):
-        raise ConfigurationError(f"{pointer!r} is no JSON pointer: write '~' as '~0' and '/' in a name as '~1'")
+        raise ConfigurationError(f"{pointer!r} is not a JSON pointer: write '~' as '~0' and '/' in a name as '~1'")
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/"))
 
 

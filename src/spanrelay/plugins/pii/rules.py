@@ -75,7 +75,7 @@ def problems(rule: Rule) -> Iterator[Problem]:
 
 def _finding_problems(rule: Rule) -> Iterator[Problem]:
     if rule.detector is not None and rule.pattern is not None:
-        yield Problem("pattern", "both a detector and a pattern are given", "take one, or write two rules")
+        yield Problem("pattern", "both a detector and a pattern are given", "keep one, or write two rules")
     elif rule.detector is not None and rule.detector not in DETECTORS:
         yield Problem("detector", f"unknown detector {rule.detector!r}", choose(rule.detector, DETECTORS))
     elif rule.pattern is not None:
@@ -91,10 +91,12 @@ def _writing_problems(rule: Rule) -> Iterator[Problem]:
         yield Problem(
             "key",
             f"'hash' needs a secret key of at least {SHORTEST_KEY} bytes",
-            "without one whoever reads the hashes can guess what was hashed",
+            "without one, anybody who reads the hashes can guess what was hashed",
         )
     if len(rule.mask_char) != 1 or not rule.mask_char.isprintable() or rule.mask_char.isdigit():
-        yield Problem("mask_char", f"{rule.mask_char!r} cannot mask", "expected one printable character, no digit")
+        yield Problem(
+            "mask_char", f"{rule.mask_char!r} cannot mask", "expected one printable character that is not a digit"
+        )
     for name in ("unmasked_prefix", "unmasked_suffix"):
         if getattr(rule, name) < 0:
             yield Problem(name, f"{getattr(rule, name)} is negative", "expected 0 or more characters")

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, cast
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
 from spanrelay import _json
+from spanrelay._voice import marked
 from spanrelay.pipeline.loops import leave, on_own_loop, running_trio
 from spanrelay.pipeline.middleware import Middleware, Mode, without
 from spanrelay.plugins.plugin import Context
@@ -161,7 +162,7 @@ class Approvals:
             return await _in_thread(self._posted, request)
         if self._config.terminal and sys.stdin is not None and sys.stdin.isatty():
             return await _in_thread(_prompted, request, self._config.timeout)
-        raise _Denied("there is nobody to ask; name an approver")
+        raise _Denied("there is no approver to ask; set approval.url or call approve_with()")
 
     def _posted(self, request: ApprovalRequest) -> Any:
         import urllib.error  # only where somebody is asked
@@ -256,8 +257,8 @@ def _prompted(request: ApprovalRequest, timeout: float) -> bool:
     try:
         # What was typed before the question was seen answers another one.
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
-        told = f"spanrelay: {request.kind} {request.name!a}: {request.reason!a}\n"
-        print(f"{told}  given {shown}\n  allow this call? [y/N] ", end="", file=sys.stderr, flush=True)
+        told = f"{request.kind} {request.name!a}: {request.reason!a}\n  given {shown}\n  allow this call? [y/N]"
+        print(marked(told), end=" ", file=sys.stderr, flush=True)
         if not select.select([sys.stdin], [], [], max(until - time.monotonic(), 0))[0]:
             raise _Late
         # Not by the buffer of Python's: that holds what the application has not read yet.

@@ -140,7 +140,7 @@ class Loops:
         which = f" (call {part.id!r})" if part.id else ""
         return (
             f"the request has the result of a refused tool that ran where SpanRelay did not see it{which}: {refusal}; "
-            "keep it from being offered (tools.offered), run it by run_tool, or write tools.unseen = 'warn'"
+            "keep it from being offered (tools.offered), run it with run_tool, or write tools.unseen = 'warn'"
         )
 
     def _tell(self, reason: str, name: str) -> None:

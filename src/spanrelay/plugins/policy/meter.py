@@ -182,7 +182,7 @@ class Meter:
         shares = self._process
         if self._user is not None:
             user = _user_of(call)
-            whose = "this user" if user is not None else "everybody whose calls name no user"
+            whose = "this user" if user is not None else "the group of calls without a user"
             shares = ((f"user {user}" if user is not None else "nobody", self._user, whose), *shares)
         if self._session is not None:
             shares = ((self._sessions.of(call), self._session, "this session"), *shares)

@@ -47,7 +47,7 @@ class Judge:
         kind = next((type(name).__name__ for name, text in zip(names, plain, strict=True) if text is None), None)
         if kind is None:
             return None
-        return f"the name of a {self._what} is no text but a {kind!r}, which no list can judge"
+        return f"the name of a {self._what} is a {kind!r}, not text, so no list can check it"
 
     def _find_denial(self, *names: Any) -> str | None:
         for name in names:
@@ -85,7 +85,7 @@ class Judge:
         return _UNSEEN if call.outgoing().get("prompt") and call.kind == "llm" and _stores_prompts(call) else None
 
 
-_UNSEEN = "the request leaves its model to a stored prompt, where no list can judge it; name it in the request"
+_UNSEEN = "the request leaves its model to a stored prompt, where no list can check it; name it in the request"
 
 
 def _stores_prompts(call: Any) -> bool:

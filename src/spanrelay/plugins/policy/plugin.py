@@ -22,7 +22,7 @@ from spanrelay.plugins.policy.tools import use_rules, use_tools
 
 
 class PolicyPlugin:
-    """Entry point `spanrelay_plugin`: allow and deny lists, budgets and rates.
+    """Refuses models and tools by allow and deny lists, rules, budgets and rates.
 
     Args:
         clock: Seconds that only grow.

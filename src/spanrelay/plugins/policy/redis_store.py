@@ -84,7 +84,7 @@ class RedisStore:
                         return
         except (*self._errors, ValueError, TypeError, KeyError) as error:
             raise self._failure(error) from error
-        raise self._failure(TimeoutError("others change them all the time"))
+        raise self._failure(TimeoutError("other processes keep changing them"))
 
     def _is_changed(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> bool:
         names = self._keys(keys)

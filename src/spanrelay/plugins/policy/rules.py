@@ -51,7 +51,7 @@ class ArgumentRule:
         try:
             value = _value_at(_read(request.arguments), self._tokens)
         except Unjudged:
-            return None if self.rule.missing == "pass" else f"{told}: it is given no {where} that could be judged"
+            return None if self.rule.missing == "pass" else f"{told}: it is given no {where} that could be checked"
         try:
             if not all(test(value, wanted) for _, wanted, test in self._tests):
                 return None
@@ -86,7 +86,7 @@ def _read(arguments: Any) -> Any:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> None:
     """Refuse a member that is there twice: of its values a tool may take the other one."""
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("a member is there twice")
+        raise ValueError("it has the same key twice")
 
 
 def _value_at(value: Any, tokens: tuple[str, ...]) -> Any:
@@ -187,7 +187,7 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def doubts_about_rules(rules: list[Rule]) -> list[Diagnostic]:
-    """Find rules that match nothing, whose pointers or patterns are none, and that compare with what has no order."""
+    """Find rules that match nothing, whose pointers or patterns are none, or that compare with what has no order."""
     found: list[Diagnostic] = []
     for number, rule in enumerate(rules):
         key = f"tools.rules[{number}]"
@@ -198,17 +198,17 @@ def doubts_about_rules(rules: list[Rule]) -> list[Diagnostic]:
             found += _error(f"{key}.matches", lambda source=rule.matches: compile_pattern(source))
         if rule.argument and not rule.comparisons():
             remedy = "write one of eq, ne, lt, le, gt, ge, in and matches, or remove argument"
-            found.append(Diagnostic("names an argument and compares it with nothing", remedy, key))
+            found.append(Diagnostic("names an argument but does not compare it with anything", remedy, key))
         for name, wanted in rule.comparisons().items():
             if wanted == [] and name == "in":
-                found.append(Diagnostic("is empty, so nothing is among it", "write values", f"{key}.in"))
+                found.append(Diagnostic("is empty, so nothing is in it", "write values", f"{key}.in"))
             if not _is_json(wanted):
-                remedy = "write a text, a number, true or false, or a list or table of such"
-                found.append(Diagnostic("is a value that no argument can have", remedy, f"{key}.{name}"))
+                remedy = "write a string, a number, true or false, or a list or table of these"
+                found.append(Diagnostic("is a value that no JSON argument can have", remedy, f"{key}.{name}"))
         for name in ORDERED:
             wanted = getattr(rule, name)
             if wanted is not None and not isinstance(wanted, str) and not _is_number(wanted):
-                found.append(Diagnostic("has no order", "write a number or a text", f"{key}.{name}"))
+                found.append(Diagnostic("cannot be ordered", "write a number or a string", f"{key}.{name}"))
     return found
 
 

@@ -169,22 +169,24 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
         found += _bad_amounts(price, [each.name for each in fields(price)], f'prices."{pattern}"')
     if config.counts.shared and not any(limits.are_set() for limits in config.limits()):
         remedy = "write a limit such as session.max_calls, or remove the table"
-        found.append(Diagnostic("keeps counts, and nothing is limited", remedy, "counts", "warning"))
+        found.append(Diagnostic("keeps counts, but nothing is limited", remedy, "counts", "warning"))
     if any(limits.max_cost_usd is not None for limits in config.limits()) and not config.prices:
         remedy = 'write [plugins.policy.prices."<model>"] with input and output, unless the provider reports costs'
         found.append(Diagnostic("is empty while a cost is limited", remedy, "prices", "warning"))
     if not _says_anything(config):
         remedy = "write a list such as tools.deny or a limit such as session.max_calls, or remove the table"
-        found.append(Diagnostic("allows everything, so nothing is in force", remedy, "", "warning"))
+        found.append(Diagnostic("allows everything, so it has no effect", remedy, "", "warning"))
     return found
 
 
 def _bad_approval(approval: Approval) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     if approval.url is not None and not approval.url.startswith(("http://", "https://")):
-        found.append(Diagnostic("is no URL that can be asked", "write one with http:// or https://", "approval.url"))
+        found.append(
+            Diagnostic("is not a URL that can be called", "write one with http:// or https://", "approval.url")
+        )
     if not (math.isfinite(approval.timeout) and approval.timeout > 0):
-        found.append(Diagnostic("is no time to wait", "write seconds, above 0", "approval.timeout"))
+        found.append(Diagnostic("is not a valid time to wait", "write a number of seconds above 0", "approval.timeout"))
     return found
 
 

@@ -49,7 +49,7 @@ class SqliteStore:
             self._change([], lambda _: False)
         except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(
-                f"counts.path {str(path)!r} cannot be used: {error}; name a file on a local disk that you may write"
+                f"counts.path {str(path)!r} cannot be used: {error}; name a file on a local disk that is writable"
             ) from None
 
     def after_fork(self) -> None:

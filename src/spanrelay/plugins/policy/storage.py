@@ -37,7 +37,7 @@ def doubts_about_storage(storage: Storage) -> list[Diagnostic]:
     if storage.path is not None and storage.url is not None:
         found.append(Diagnostic("has both path and url", "remove one", "counts"))
     if storage.path is not None and not storage.path.parent.is_dir():
-        found.append(Diagnostic("is in a folder that is not there", "make the folder", "counts.path"))
+        found.append(Diagnostic("is in a folder that does not exist", "create the folder", "counts.path"))
     if storage.url is not None and not _REDIS.match(storage.url.reveal()):
         found.append(Diagnostic("is not the URL of a Redis server", "write redis://host:6379/0", "counts.url"))
     if not (math.isfinite(hours := _keep_hours(storage)) and hours > 0):

@@ -117,8 +117,8 @@ class Offers:
 
 _UNNAMED = {
     "mcp": (
-        "the tools of MCP server {0!r} go by names that the request does not say; "
-        "say them in its `allowed_tools`, or write tools.unnamed = 'pass'"
+        "the tools of MCP server {0!r} have names that the request does not list; "
+        "list them in `allowed_tools`, or write tools.unnamed = 'pass'"
     ),
-    "prompt": ("what a stored prompt offers the request does not say; write tools.unnamed = 'pass' to let it"),
+    "prompt": ("the request does not say which tools a stored prompt offers; write tools.unnamed = 'pass' to allow it"),
 }
