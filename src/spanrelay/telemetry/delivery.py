@@ -203,6 +203,11 @@ class ReliableSpanExporter(SpanExporter):
             build, _export_spans, "spans", "spans", limits, pace, grace
         )
 
+    @property
+    def stock(self) -> SpanExporter:
+        """The exporter that really sends."""
+        return self._delivery.exporter
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take spans; FAILURE only after `shutdown`. Lazy attributes are read here, on the caller's thread."""
         taken = self._delivery.outbox.put([_measured(span) for span in spans])
