@@ -391,3 +391,81 @@ def test_a_provider_may_take_processors_out_as_well(tmp_path: Path, server: Mode
     program += "provider.add_span_processor(SimpleSpanProcessor(exporter))\n"
     ran = run(program + ASK + SHOW, tmp_path, server, launched=launched, **QUIET)
     assert (ran.code, ran.err, got(ran)) == (0, "", [["chat m", "shop"]])
+
+
+# --- metrics and logs --------------------------------------------------------------------------------------
+
+METRICS = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+"""
+SET_METRICS = """
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader], resource=Resource.create({"service.name": "shop"})))
+"""
+SHOW_METRICS = """
+from opentelemetry import trace
+import spanrelay
+spanrelay.activate().flush()
+data = reader.get_metrics_data()
+assert {resource.resource.attributes["service.name"] for resource in data.resource_metrics} == {"shop"}
+scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
+print("GOT", json.dumps(sorted(metric.name for scope in scopes for metric in scope.metrics)))
+"""
+OF_A_CALL = ["gen_ai.client.operation.duration", "gen_ai.client.token.usage"]
+
+
+@pytest.mark.parametrize("begins", ["", "import openai\n", ACTIVATE, "import openai\n" + ACTIVATE])
+@pytest.mark.parametrize("launched", [True, False])
+@pytest.mark.parametrize("exported", [True, False])
+def test_the_programs_reader_gets_the_metrics_of_calls_and_of_instruments_made_before(
+    tmp_path: Path, server: ModelServer, collector: OtlpServer, begins: str, launched: bool, exported: bool
+) -> None:
+    early = (
+        METRICS
+        + """
+meter = metrics.get_meter("early")
+counter = meter.create_counter("counted")
+meter.create_observable_gauge("observed", [lambda options: [metrics.Observation(1)]])
+counter.add(1)
+"""
+    )
+    launched = launched or "activate" not in begins
+    settings = asked_for(collector) if exported else QUIET
+    program = begins + early + IMPORTS + SET_METRICS + "counter.add(1)\n" + ASK + SHOW_METRICS
+    ran = run(program, tmp_path, server, launched=launched, **settings)
+    assert (ran.code, ran.err) == (0, "")
+    wanted = ["counted", *OF_A_CALL, "observed"]
+    assert [name for name in got(ran) if not name.startswith("otel.")] == wanted
+    if exported:
+        assert collector.sums() == [2]  # both are in what the environment's exporter sends at the end
+
+
+LOGS = """
+from opentelemetry import _logs
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+early = _logs.get_logger("early")
+"""
+SET_LOGS = """
+logged = InMemoryLogRecordExporter()
+provider = LoggerProvider(resource=Resource.create({"service.name": "shop"}))
+provider.add_log_record_processor(SimpleLogRecordProcessor(logged))
+_logs.set_logger_provider(provider)
+early.emit(_logs.LogRecord(body="with sk-proj-abcdefghijklmnopqrstuvwxyz"))
+_logs.get_logger("late").emit(_logs.LogRecord(body="two"))
+print("GOT", json.dumps([(each.log_record.body, each.resource.attributes["service.name"]) for each in logged.get_finished_logs()]))
+"""
+
+
+@pytest.mark.parametrize("exporter", ["otlp", "none"])
+def test_the_programs_log_exporter_gets_what_is_logged_masked(
+    tmp_path: Path, collector: OtlpServer, exporter: str
+) -> None:
+    ran = run(LOGS + IMPORTS + SET_LOGS, tmp_path, OTEL_LOGS_EXPORTER=exporter, **asked_for(collector))
+    assert (ran.code, ran.err) == (0, "")
+    (first, service), second = got(ran)
+    assert first.startswith("with ") and "abcdef" not in first
+    assert (service, second) == ("shop", ["two", "shop"])
+    assert collector.asked.count("/v1/logs") == (exporter == "otlp")

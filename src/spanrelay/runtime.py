@@ -38,7 +38,7 @@ from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.outbox import abandon_deliveries
 from spanrelay.telemetry.processor import EXIT_SECONDS, RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
-from spanrelay.telemetry.signals import signals
+from spanrelay.telemetry.signals import of_sdk, signals
 from spanrelay.telemetry.succession import sdk_provider, succession
 from spanrelay.telemetry.worker import Sink, Worker
 
@@ -300,7 +300,16 @@ def _succeed(built: object, own: TracerProvider) -> None:
     tracing.turn_all()
 
 
+def _measure() -> None:
+    """Measure calls from now on, where the program has set a meter provider that somebody reads."""
+    with _lock:
+        for worker in [runtime.worker for runtime in _runtimes.values() if runtime.settings.metrics]:
+            if worker is not None and worker.measure is None and _metrics_are_recorded():
+                worker.measure = CallMetrics().record
+
+
 succession.then = _succeed
+succession.measured = _measure
 
 
 def _global_provider() -> trace.TracerProvider:
@@ -353,7 +362,7 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
 
 def _metrics_are_recorded() -> bool:
     """Whether anybody reads the meter provider: measuring for nobody is not free."""
-    return bool(getattr(metrics.get_meter_provider(), "_metric_readers", ()))
+    return bool(getattr(of_sdk(metrics.get_meter_provider()), "_metric_readers", ()))
 
 
 def _raise_limits(provider: TracerProvider) -> None:

@@ -257,6 +257,11 @@ class ReliableMetricExporter(MetricExporter):
         # Readers read these from the exporter; there is no public name for them.
         super().__init__(inner._preferred_temporality, inner._preferred_aggregation)
 
+    @property
+    def stock(self) -> MetricExporter:
+        """The exporter that really sends."""
+        return self._delivery.exporter
+
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         """Take a collection; FAILURE only after `shutdown`."""
         taken = self._delivery.outbox.put([(metrics_data, 0)])

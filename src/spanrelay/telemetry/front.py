@@ -1,7 +1,7 @@
 """Puts a span processor in front of all others of a provider, at once or when the first span starts.
 
-Touches the private names of the SDK which that takes, and those of log records and metrics; `succession` alone does
-the like. Imports nothing heavy.
+Touches the private names of the SDK which that takes, and those of log records and metrics; `union` alone does the
+like. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def put_in_front_of_metrics(
     def undo() -> None:
         for storage in storages:
             del storage.consume_measurement
-        del consumer.add_metric_reader, consumer.collect
+        for name in ("add_metric_reader", "collect"):
+            consumer.__dict__.pop(name, None)  # of two that are one, the other has done so
         for reader in consumer._reader_storages:
             reader._set_collect_callback(consumer.collect)
 
