@@ -455,7 +455,8 @@ provider.add_log_record_processor(SimpleLogRecordProcessor(logged))
 _logs.set_logger_provider(provider)
 early.emit(_logs.LogRecord(body="with sk-proj-abcdefghijklmnopqrstuvwxyz"))
 _logs.get_logger("late").emit(_logs.LogRecord(body="two"))
-print("GOT", json.dumps([(each.log_record.body, each.resource.attributes["service.name"]) for each in logged.get_finished_logs()]))
+bodies = [(each.log_record.body, each.resource.attributes["service.name"]) for each in logged.get_finished_logs()]
+print("GOT", json.dumps(bodies))
 """
 
 
