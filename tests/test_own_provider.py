@@ -332,15 +332,17 @@ trace.set_tracer_provider(wrapping)
 
 
 @pytest.mark.parametrize(
-    "program",
-    [WRAPPED + ASK, "import openai\n" + WRAPPED + ASK, ACTIVATE + WRAPPED + ASK, WRAPPED + ACTIVATE + ASK],
+    ("program", "launched"),
+    [
+        (WRAPPED + ASK, True),
+        ("import openai\n" + WRAPPED + ASK, True),
+        (ACTIVATE + WRAPPED + ASK, False),
+        (WRAPPED + ACTIVATE + ASK, False),
+    ],
 )
-@pytest.mark.parametrize("launched", [True, False])
 def test_a_provider_that_hands_on_to_the_sdks_is_taken(
     tmp_path: Path, server: ModelServer, program: str, launched: bool
 ) -> None:
-    if ACTIVATE not in program:
-        launched = True
     ran = run(program + SHOW, tmp_path, server, launched=launched, **QUIET)
     assert (ran.code, ran.err, got(ran)) == (0, "", [["chat m", "shop"]])
     assert ran.said == ["hello", "You said: hello"]
@@ -416,8 +418,9 @@ print("GOT", json.dumps(sorted(metric.name for scope in scopes for metric in sco
 OF_A_CALL = ["gen_ai.client.operation.duration", "gen_ai.client.token.usage"]
 
 
-@pytest.mark.parametrize("begins", ["", "import openai\n", ACTIVATE, "import openai\n" + ACTIVATE])
-@pytest.mark.parametrize("launched", [True, False])
+@pytest.mark.parametrize(
+    ("begins", "launched"), [("", True), ("import openai\n", True), (ACTIVATE, True), (ACTIVATE, False)]
+)
 @pytest.mark.parametrize("exported", [True, False])
 def test_the_programs_reader_gets_the_metrics_of_calls_and_of_instruments_made_before(
     tmp_path: Path, server: ModelServer, collector: OtlpServer, begins: str, launched: bool, exported: bool
@@ -431,7 +434,6 @@ meter.create_observable_gauge("observed", [lambda options: [metrics.Observation(
 counter.add(1)
 """
     )
-    launched = launched or "activate" not in begins
     settings = asked_for(collector) if exported else QUIET
     program = begins + early + IMPORTS + SET_METRICS + "counter.add(1)\n" + ASK + SHOW_METRICS
     ran = run(program, tmp_path, server, launched=launched, **settings)
