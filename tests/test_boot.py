@@ -207,7 +207,7 @@ def test_an_unknown_protocol_is_one_error_and_http_is_used(tmp_path: Path, serve
     ran = run(
         ASK
         + "from opentelemetry import trace\nprint(trace.get_tracer_provider()._active_span_processor._span_processors"
-        "[0].behind[0].span_exporter._delivery.exporter)",
+        "[0].span_exporter._delivery.exporter)",
         tmp_path,
         server,
         SPANRELAY_QUIET="true",

@@ -27,6 +27,7 @@ from spanrelay.plugins.demand import demand, end_boot
 from spanrelay.sdk import SpanRelayConfigurator
 from spanrelay.telemetry.front import Latch
 from spanrelay.telemetry.signals import signals
+from spanrelay.telemetry.succession import succession
 
 __all__ = ["SpanRelayConfigurator", "SpanRelayDistro", "pre_instrument"]
 
@@ -80,6 +81,7 @@ def pre_instrument() -> None:
         atexit.register(_finish_children, settings)
         with guarded("wrapping the tracer provider"):
             Latch(lambda: _open(settings)).wait(trace.get_tracer_provider())
+            succession.expect()
 
 
 def _install_policy(settings: Settings) -> None:

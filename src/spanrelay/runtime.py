@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -32,13 +32,14 @@ from spanrelay.pipeline.trial import take_report
 from spanrelay.plugins import unguarded
 from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand
-from spanrelay.telemetry.front import put_in_front
+from spanrelay.telemetry.front import hear_of, put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.outbox import abandon_deliveries
 from spanrelay.telemetry.processor import EXIT_SECONDS, RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
-from spanrelay.telemetry.signals import signals
+from spanrelay.telemetry.signals import of_sdk, signals
+from spanrelay.telemetry.succession import sdk_provider, succession
 from spanrelay.telemetry.worker import Sink, Worker
 
 _log = logging.getLogger("spanrelay")
@@ -100,17 +101,42 @@ class Runtime:
                 type(self.provider).__qualname__,
             )
             return
+        self._settle()
+        if self.settings.foreign_spans == "keep":
+            tracing.recording.tells_again = tells_again
+        if self.worker is not None and self.settings.metrics:
+            tracing.recording.unrecorded = _unrecorded(self.worker)
+
+    def move(self, provider: TracerProvider) -> None:
+        """Go on with `provider`, which has become one with the provider so far."""
+        self.provider = provider
+        if self._let_foreign_spans_back is not None:
+            self._let_foreign_spans_back()
+        self._settle()
+
+    def _settle(self) -> None:
         tracing.adopt(self.provider)
         _take_over(self.provider)
         _raise_limits(self.provider)
         if self.settings.foreign_spans == "stand_down":
             self._let_foreign_spans_back = stand_down(self.provider)
-        else:
-            tracing.recording.tells_again = tells_again
         if self.settings.trajectories == "all":
             _record_everything(self.provider)
-        if self.worker is not None and self.settings.metrics:
-            tracing.recording.unrecorded = _unrecorded(self.worker)
+        if succession.taken and not (self.settings.quiet or termination.is_worker()):
+            self._tell_of_succession()
+
+    def _tell_of_succession(self) -> None:
+        """Say once in a process whose provider records."""
+        succession.taken = False
+        also = "".join(f", and to {to}" for to in self._destinations())
+        say(
+            "spanrelay: the program has set a tracer provider of its own: spans have its resource and sampler, and go "
+            f"to its exporters{also}"
+        )
+
+    def _destinations(self) -> list[str]:
+        exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
+        return [to for each in exporters if (to := getattr(each, "destination", None))]
 
     def _announce(self) -> None:
         """Say once in a process, of each folder in which there is something to find, where it is."""
@@ -121,8 +147,7 @@ class Runtime:
         if termination.is_worker() and len(list(Path(folder).glob("*.json"))) > 1:
             return  # one of a pool is enough
         content = "with message content" if self.settings.content == "spans" else "without message content"
-        exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
-        spans = "".join(f"; spans go to {to} {content}" for e in exporters if (to := getattr(e, "destination", None)))
+        spans = "".join(f"; spans go to {to} {content}" for to in self._destinations())
         with guarded("saying where trajectories are"), _last_words.lock:
             if not _last_words.said:  # what was lost is, and nobody looks for more behind that
                 say(f"trajectories, with message content, are written to {folder}{spans}")
@@ -198,7 +223,7 @@ def activate(
         tracing.name_provider(tracer_provider)
     switch_on(chosen)  # whether anything is recorded or not: policy from code needs them too
     if given is not None:
-        _warn_of_differences(settings, _runtimes.get(id(provider or trace.get_tracer_provider())))
+        _warn_of_differences(settings, _runtimes.get(id(sdk_provider(provider or trace.get_tracer_provider()))))
     return runtime
 
 
@@ -231,9 +256,10 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
     if carrier:
         propagation.join(carrier)
     with _lock:
-        provider = tracer_provider or _global_provider()
-        if not isinstance(provider, TracerProvider):
-            _log.warning("the tracer provider %r is not the SDK's; it is left alone", type(provider).__qualname__)
+        given = tracer_provider or _global_provider()
+        provider = sdk_provider(given)
+        if provider is None:
+            _log.warning("the tracer provider %r is not the SDK's; it is left alone", type(given).__qualname__)
             return None
         if id(provider) not in _runtimes:
             runtime = Runtime(provider, settings)
@@ -243,13 +269,58 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
             if settings.sigterm == "on" and not termination.handle():
                 _log.warning("SIGTERM is not handled: activate() was not called on the main thread")
             carry_context_into_threads()
+        _face(given, _runtimes[id(provider)])
         return _runtimes[id(provider)]
+
+
+def _face(provider: trace.TracerProvider, runtime: Runtime) -> None:
+    """Know `provider`, another's, for one that hands on to the SDK's, also to others than now (Logfire's does)."""
+    if provider is not runtime.provider and not tracing.is_adopted(provider):
+        tracing.adopt(provider)
+        hear_of(provider, "set_provider", lambda: _follow(provider, runtime.settings))
+
+
+def _follow(provider: trace.TracerProvider, settings: Settings) -> None:
+    if id(sdk_provider(provider)) in _runtimes:
+        return
+    for runtime in list(_runtimes.values()):
+        if runtime.processor.closed:
+            runtime.deactivate()
+    tracing.turn_all()
+    adopt(settings, cast("TracerProvider", provider))
+
+
+def _succeed(built: object, own: TracerProvider) -> None:
+    """Go on with `own`, which the program has set and which has become one with what was built for it."""
+    with _lock:
+        runtime = _runtimes.pop(id(built), None)
+        if runtime is not None and id(own) not in _runtimes:
+            _runtimes[id(own)] = runtime
+            runtime.move(own)
+        elif runtime is not None and runtime.worker is not None:
+            runtime.worker.shutdown(EXIT_SECONDS)  # `own` has a runtime already
+        if id(own) in _runtimes:
+            _face(trace.get_tracer_provider(), _runtimes[id(own)])
+    tracing.turn_all()
+
+
+def _measure() -> None:
+    """Measure calls from now on, where the program has set a meter provider that somebody reads."""
+    with _lock:
+        for worker in [runtime.worker for runtime in _runtimes.values() if runtime.settings.metrics]:
+            if worker is not None and worker.measure is None and _metrics_are_recorded():
+                worker.measure = CallMetrics().record
+
+
+succession.then = _succeed
+succession.measured = _measure
 
 
 def _global_provider() -> trace.TracerProvider:
     provider = trace.get_tracer_provider()
     if isinstance(provider, ProxyTracerProvider):
         build_sdk()
+        succession.expect()
         provider = trace.get_tracer_provider()
     return provider
 
@@ -295,7 +366,7 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
 
 def _metrics_are_recorded() -> bool:
     """Whether anybody reads the meter provider: measuring for nobody is not free."""
-    return bool(getattr(metrics.get_meter_provider(), "_metric_readers", ()))
+    return bool(getattr(of_sdk(metrics.get_meter_provider()), "_metric_readers", ()))
 
 
 def _raise_limits(provider: TracerProvider) -> None:

@@ -282,17 +282,18 @@ def name_provider(provider: SDKProvider) -> None:
     """Let `provider` record what was given none of its own, from now on and until it is no longer named."""
     forget_provider(provider)
     _named.append(provider)
-    _turn_to_named()
+    turn_all()
 
 
 def forget_provider(provider: SDKProvider) -> None:
     """Let the provider that was named before it record again, or else the global one."""
     if any(each is provider for each in _named):
         _named[:] = [each for each in _named if each is not provider]
-        _turn_to_named()
+        turn_all()
 
 
-def _turn_to_named() -> None:
+def turn_all() -> None:
+    """Ask the provider that is in force for every tracer anew."""
     for tracing in list(_tracings):
         tracing.turn()
 

@@ -54,7 +54,7 @@ def recorded(sink: Slow, count: int, **attributes: str) -> tuple[Worker, RelaySp
     """Make spans that a worker with little room is fed with while its sink is slow."""
     worker = Worker(lambda: sink, None, pending_limit=1)
     relay, exported = RelaySpanProcessor(worker), InMemorySpanExporter()
-    relay.add_span_processor(SimpleSpanProcessor(exported))
+    relay.behind = (SimpleSpanProcessor(exported),)
     provider = TracerProvider()
     provider.add_span_processor(relay)
     tracer = provider.get_tracer("somebody")

@@ -203,6 +203,11 @@ class ReliableSpanExporter(SpanExporter):
             build, _export_spans, "spans", "spans", limits, pace, grace
         )
 
+    @property
+    def stock(self) -> SpanExporter:
+        """The exporter that really sends."""
+        return self._delivery.exporter
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take spans; FAILURE only after `shutdown`. Lazy attributes are read here, on the caller's thread."""
         taken = self._delivery.outbox.put([_measured(span) for span in spans])
@@ -251,6 +256,11 @@ class ReliableMetricExporter(MetricExporter):
         inner = self._delivery.exporter
         # Readers read these from the exporter; there is no public name for them.
         super().__init__(inner._preferred_temporality, inner._preferred_aggregation)
+
+    @property
+    def stock(self) -> MetricExporter:
+        """The exporter that really sends."""
+        return self._delivery.exporter
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         """Take a collection; FAILURE only after `shutdown`."""

@@ -1,7 +1,7 @@
 """Puts a span processor in front of all others of a provider, at once or when the first span starts.
 
-The only file that touches the private names of the SDK which that takes, and those of log records and metrics.
-Imports nothing heavy.
+Touches the private names of the SDK which that takes, and those of log records and metrics; `union` alone does the
+like. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from spanrelay._guard import losses
 
 
+class Row:
+    """Holds the processors that a front hands on to, as a provider does; a front has one of its own until it stands."""
+
+    def __init__(self) -> None:
+        self._span_processors: tuple[SpanProcessor, ...] = ()
+
+
 class Front(Protocol):
-    """A span processor that hands on to the processors behind it."""
+    """A span processor that hands on to the processors of a row."""
+
+    row: Any
+    """What holds them: others may add to it, and take out of it, at any time."""
 
     @property
-    def behind(self) -> tuple[SpanProcessor, ...]:
-        """The processors that it hands on to."""
+    def on_end(self) -> Callable[[ReadableSpan], None]:
+        """What a provider calls."""
         ...
 
-    @behind.setter
-    def behind(self, processors: tuple[SpanProcessor, ...], /) -> None: ...
 
-    def add_span_processor(self, span_processor: SpanProcessor) -> None:
-        """Add a processor behind the others."""
-        ...
+_CALLED = ("on_start", "_on_ending", "on_end", "shutdown", "force_flush")
 
 
 def put_in_front(front: Front, provider: Any) -> Callable[[], None] | None:
@@ -39,21 +45,36 @@ def put_in_front(front: Front, provider: Any) -> Callable[[], None] | None:
     Returns what takes it out again, or None where the provider is not built like the SDK's.
     """
     multi: Any = getattr(provider, "_active_span_processor", None)
-    present: Any = getattr(multi, "_span_processors", None)
-    if not isinstance(present, tuple):
+    if not isinstance(getattr(multi, "_span_processors", None), tuple):
         return None
-    # A latch is replaced, not stood behind: what it waits for is this.
-    front.behind = present[0].behind if present and isinstance(present[0], Latch) else present
-    # In place: tracers that exist already hold this very object.
-    multi._span_processors = (front,)
-    multi.add_span_processor = front.add_span_processor
+    _place(front, multi)
 
     def undo() -> None:
-        if multi._span_processors == (front,):
-            multi._span_processors = front.behind
-            del multi.add_span_processor
+        if standing_at(multi) is front:
+            for name in _CALLED:
+                delattr(multi, name)
 
     return undo
+
+
+def _place(front: Front, multi: Any) -> None:
+    # In place: tracers that exist already hold this very object. The row stays true: vendors look at it and change it.
+    front.row = multi
+    for name in _CALLED:
+        setattr(multi, name, getattr(front, name))
+
+
+def standing_at(multi: Any) -> Any:
+    """Return the front that stands before the processors of `multi`, if one does."""
+    return getattr(multi.__dict__.get("on_end"), "__self__", None)
+
+
+def move_processors(ours: Any, theirs: Any) -> None:
+    """Put the processors of `ours` behind those of `theirs`, and what stands in front of the former before all."""
+    front = standing_at(ours)
+    theirs._span_processors += ours._span_processors
+    if front is not None and standing_at(theirs) is None:
+        _place(front, theirs)
 
 
 _AT_ONCE = 1000
@@ -153,7 +174,8 @@ def put_in_front_of_metrics(
     def undo() -> None:
         for storage in storages:
             del storage.consume_measurement
-        del consumer.add_metric_reader, consumer.collect
+        for name in ("add_metric_reader", "collect"):
+            consumer.__dict__.pop(name, None)  # of two that are one, the other has done so
         for reader in consumer._reader_storages:
             reader._set_collect_callback(consumer.collect)
 
@@ -172,14 +194,20 @@ def _hiding(hide: Callable[[Any], bool], consume: Callable[..., None]) -> Callab
     return consume_hidden
 
 
-def hear_of(module: Any, setter: str, then: Callable[[], None]) -> Callable[[], None]:
-    """Call `then` whenever a global provider has been set; return what ends that."""
+def hear_of(
+    module: Any, setter: str, then: Callable[[], object], instead: Callable[[Any], bool] = lambda provider: False
+) -> Callable[[], None]:
+    """Call `then` whenever a provider has been set; return what ends that.
+
+    `instead` is given the provider first; where it returns true it has set it itself.
+    """
     original: Any = getattr(module, setter, None)
     if original is None:
         return lambda: None
 
-    def set_and_tell(*args: Any, **kwargs: Any) -> None:
-        original(*args, **kwargs)
+    def set_and_tell(provider: Any, *args: Any, **kwargs: Any) -> None:
+        if not instead(provider):
+            original(provider, *args, **kwargs)
         then()
 
     setattr(module, setter, set_and_tell)
@@ -201,7 +229,7 @@ class Latch(SpanProcessor):
     """
 
     def __init__(self, build: Callable[[], SpanProcessor | None]) -> None:
-        self.behind: tuple[SpanProcessor, ...] = ()
+        self.row: Any = Row()
         self._build = build
         self._undo: Callable[[], None] | None = None
         self._lock = threading.RLock()
@@ -212,8 +240,12 @@ class Latch(SpanProcessor):
 
         A provider that is not the SDK's, or not there yet, is looked for again when the latch is opened.
         """
-        self._undo = put_in_front(self, provider)
+        self.stand(provider)
         _waiting.append(self)
+
+    def stand(self, provider: Any) -> None:
+        """Stand in front of `provider`'s processors, unless this stands somewhere already."""
+        self._undo = self._undo or put_in_front(self, provider)
 
     def open(self) -> SpanProcessor | None:
         """Step aside, build what is to stand here, and return it."""
@@ -226,9 +258,10 @@ class Latch(SpanProcessor):
                     self._undo()
             return self._opened
 
-    def add_span_processor(self, span_processor: SpanProcessor) -> None:
-        """Add a processor behind the others."""
-        self.behind = (*self.behind, span_processor)
+    @property
+    def behind(self) -> tuple[SpanProcessor, ...]:
+        """The processors that stand behind this."""
+        return self.row._span_processors
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Open, and let the first span through."""
@@ -259,6 +292,12 @@ class Latch(SpanProcessor):
         """Shut the processors behind down."""
         for processor in self.behind:
             processor.shutdown()
+
+
+def stand_before(provider: Any) -> None:
+    """Let every latch that has found no provider stand in front of `provider`'s processors."""
+    for latch in list(_waiting):
+        latch.stand(provider)
 
 
 def open_latches() -> None:

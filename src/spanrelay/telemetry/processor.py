@@ -25,8 +25,9 @@ from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
 from spanrelay.telemetry import mailbox
 from spanrelay.telemetry.attributes import LiveSpan, bounded, settle_identity
+from spanrelay.telemetry.destinations import without_doubles
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
-from spanrelay.telemetry.front import count_overflow
+from spanrelay.telemetry.front import Row, count_overflow
 from spanrelay.telemetry.masking import mask_text, mask_values, masked_mapping
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
@@ -72,25 +73,28 @@ class RelaySpanProcessor(SpanProcessor):
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
-        self._closed = False
-        self.behind = ()
+        self.closed = False
+        """Whether it has been shut down."""
+        self.row: Any = Row()
+        self._look()
 
     @property
     def behind(self) -> tuple[SpanProcessor, ...]:
         """The processors that are told of what this one has made of spans."""
-        return self._behind
+        return self.row._span_processors
 
     @behind.setter
     def behind(self, processors: tuple[SpanProcessor, ...]) -> None:
+        self.row._span_processors = processors
+
+    def _look(self) -> None:
+        """Look at the processors behind, which are others than they were."""
+        self._seen = processors = self.behind
         for processor in processors:
             count_overflow(processor)
-        self._behind = processors
         self._told_of_starts = tuple(each for each in processors if _listens(each, "on_start"))
         self._told_of_endings = tuple(each for each in processors if _listens(each, "_on_ending"))
-
-    def add_span_processor(self, span_processor: SpanProcessor) -> None:
-        """Add a processor behind the others; a provider's `add_span_processor` comes here."""
-        self.behind = (*self.behind, span_processor)
+        self._told_of_ends = without_doubles(processors)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Give a foreign span its scope's session, user and metadata, and tell the others."""
@@ -102,6 +106,8 @@ class RelaySpanProcessor(SpanProcessor):
                 if not ours:
                     offer(span, parent_context)
                 told = self._begin(span, ours, parent_context)
+        if self._seen is not self.row._span_processors:
+            self._look()
         if self._told_of_starts:
             _each(self._told_of_starts, "on_start", span, parent_context)
         if self.worker is not None and not told:
@@ -142,6 +148,8 @@ class RelaySpanProcessor(SpanProcessor):
         if not ours or span.get_span_context().span_id not in handed_over:
             with guarded("masking a span"):
                 _mask_in_place(span)
+        if self._seen is not self.row._span_processors:
+            self._look()
         if self._told_of_endings:
             _each(self._told_of_endings, "_on_ending", span)
 
@@ -161,7 +169,7 @@ class RelaySpanProcessor(SpanProcessor):
         with guarded("making the view of a span"):
             _mask_around(span)
             span_id = span.context.span_id if span.context is not None else 0
-            if self._closed:
+            if self.closed:
                 losses.add("spans ended after shutdown")
             frozen, watch = self._ending.pop(span_id, (None, None)) if self._ending else (None, None)
             recorded = handed_over.pop(span_id, None)
@@ -179,7 +187,9 @@ class RelaySpanProcessor(SpanProcessor):
             if span_id in self._left_out:
                 self._left_out.discard(span_id)
                 span = _unsampled(span)
-        _each(self._behind, "on_end", span)
+        if self._seen is not self.row._span_processors:
+            self._look()
+        _each(self._told_of_ends, "on_end", span)
 
     def _view(self, ended: Ended) -> ReadableSpan:
         attributes = LazyAttributes(ended, self.dialect, content=self.content)
@@ -208,10 +218,10 @@ class RelaySpanProcessor(SpanProcessor):
         """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
         # All at the same time: the worker writes, and subscribers are told, while exporters wait for a collector.
         deadline = time.monotonic() + EXIT_SECONDS
-        self._closed = True
+        self.closed = True
         if self.worker is not None:
             self.worker.close()
-        _each(self._behind, "shutdown")
+        _each(self.behind, "shutdown")
         if not mailbox.flush(max(0.0, deadline - time.monotonic())):
             losses.add("waits for subscribers that did not keep up")
         if self.worker is not None:

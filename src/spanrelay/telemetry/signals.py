@@ -32,10 +32,10 @@ class Signals:
             self._covers += 1
             if self._covers == 1:
                 self._undo += [
-                    hear_of(logs_api, "_set_logger_provider", self._look),
-                    hear_of(metrics_api, "_set_meter_provider", self._look),
+                    hear_of(logs_api, "_set_logger_provider", self.look),
+                    hear_of(metrics_api, "_set_meter_provider", self.look),
                 ]
-        self._look()
+        self.look()
 
     def uncover(self) -> None:
         """Step aside when nobody needs this any more."""
@@ -48,17 +48,28 @@ class Signals:
         for each in reversed(undo):
             each()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Stand in front of providers that have come since, where somebody needs that."""
+        if not self._covers:
+            return
         with guarded("wrapping log and metric exporters"), self._lock:
             self._stand(_logs.get_logger_provider(), _logs_front)
             self._stand(metrics.get_meter_provider(), _metrics_front)
 
-    def _stand(self, provider: Any, put: Callable[[Any], Callable[[], None] | None]) -> None:
-        if id(provider) not in self._known and is_of_sdk(provider):
+    def _stand(self, given: Any, put: Callable[[Any], Callable[[], None] | None]) -> None:
+        provider = of_sdk(given)
+        if provider is not None and id(provider) not in self._known:
             undo = put(provider)
             if undo is not None:
                 self._known.add(id(provider))
                 self._undo.append(undo)
+
+
+def of_sdk(provider: Any) -> Any:
+    """Return a logger or meter provider if it is the SDK's, else the SDK's that it hands on to; None without one."""
+    if is_of_sdk(provider):
+        return provider
+    return next((each for each in getattr(provider, "__dict__", {}).values() if is_of_sdk(each)), None)
 
 
 def _logs_front(provider: Any) -> Callable[[], None] | None:

@@ -79,7 +79,7 @@ class Worker:
     ) -> None:
         self.pending = Pending(pending_limit)
         self._make_sink = make_sink
-        self._measure = measure
+        self.measure = measure
         self._unsampled = unsampled
         self._sync = sync
         self._begin()
@@ -125,7 +125,7 @@ class Worker:
 
     def unrecorded(self, recorded: Recorded) -> None:
         """A call has ended whose span was not recorded: it counts in metrics."""
-        if self._measure is None:
+        if self.measure is None:
             return
         if self._closed:
             losses.add("spans ended after shutdown")
@@ -189,9 +189,9 @@ class Worker:
                 self._feed("writing a trajectory", lambda sink: sink.end(record))
 
     def _count(self, record: SpanRecord) -> None:
-        if self._measure is not None:
+        if self.measure is not None:
             with guarded("recording metrics"):
-                self._measure(record)
+                self.measure(record)
 
     def _feed(self, work: str, feed: Callable[[Sink], object]) -> None:
         if self._sink is not None:
