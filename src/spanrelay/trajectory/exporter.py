@@ -254,7 +254,8 @@ class AtifSpanExporter(SpanExporter):
         _shorten(self._rooted, MAX_SEEN)
 
     def _ready(self) -> list[int]:
-        """Return the traces that can be written: their root has come, or there is no more room to wait."""
+        """Return the traces that can be written: their root has come, is lost, or there is no more room to wait."""
+        self._rooted.update(dict.fromkeys(self._rootless()))
         ready = [trace for trace in self._waiting if trace in self._rooted and not self._may_be_double(trace)]
         excess = sum(map(len, self._waiting.values())) - MAX_WAITING
         for trace, records in self._waiting.items():
@@ -264,6 +265,22 @@ class AtifSpanExporter(SpanExporter):
                 ready.append(trace)
             excess -= len(records)
         return ready
+
+    def _rootless(self) -> list[int]:
+        """Return the traces whose root is lost: a later turn of their session has come whole, and has to follow them.
+
+        Nothing of such a trace is younger than the beginning of that turn; one that still runs goes on waiting.
+        """
+        later: dict[str, int] = {}
+        for trace in self._young:
+            records = self._waiting.get(trace, ())
+            start = min((record.start for record in records), default=0)
+            for name in {str(record.session_id) for record in records if record.session_id}:
+                later[name] = max(later.get(name, 0), start)
+        if not later:
+            return []
+        waiting = ((trace, records) for trace, records in self._waiting.items() if trace not in self._rooted)
+        return [trace for trace, records in waiting if any(_precedes(records, *each) for each in later.items())]
 
     def _may_be_double(self, trace: int) -> bool:
         """Whether a lone model call may belong to a framework's span whose trace has not come as a whole."""
@@ -286,6 +303,13 @@ class AtifSpanExporter(SpanExporter):
                 self._writer.start(record)
             else:
                 self._writer.end(record)
+
+
+def _precedes(records: list[SpanRecord], session: str, start: int) -> bool:
+    """Whether all that has come of a trace ended before `start`, and some of it names the session."""
+    if any((record.end or 0) > start for record in records):
+        return False
+    return any(record.session_id and str(record.session_id) == session for record in records)
 
 
 _EARLIER_END, _START, _END = range(3)
