@@ -40,6 +40,11 @@ AGENT_ONLY = ("model_name", "reasoning_effort", "reasoning_content", "tool_calls
 """The fields of a step that only a step of the agent may have."""
 
 
+def same_again(number: int) -> str:
+    """Return the message of a step that says the system prompt of step `number` once more."""
+    return f"[system prompt of step {number} again]"
+
+
 class AtifError(SpanRelayError, ValueError):
     """A document is not ATIF; the message names the place, what stands there and what was expected."""
 
