@@ -173,9 +173,14 @@ def is_whole(part: Path) -> bool:
 def _operations(lines: Iterable[bytes]) -> Iterator[Operation]:
     for line in lines:
         try:
-            yield _json.loads(line)
+            operation = _json.loads(line)
         except ValueError:
             _guard.losses.add("torn spool lines")
+            continue
+        if isinstance(operation, dict) and str(operation.get("op")) in _APPLY:
+            yield cast("Operation", operation)
+        else:
+            _guard.losses.add("spool lines that are no operation")
 
 
 def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
@@ -220,7 +225,8 @@ def replay(operations: Iterable[Operation]) -> dict[str, JSON] | None:
     """Return the document that `operations` build up, or None where it has no steps."""
     drafts: dict[str, _Draft] = {}
     for operation in operations:
-        _APPLY[operation["op"]](drafts, operation)
+        with _guard.guarded("reading an unfinished trajectory line by line"):
+            _APPLY[operation["op"]](drafts, operation)
     roots = [draft for draft in drafts.values() if draft.parent is None]
     if not roots:
         return None
