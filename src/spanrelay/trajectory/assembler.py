@@ -119,7 +119,8 @@ class Assembler:
     """Builds documents out of spans.
 
     `journal_for(name)` opens the storage of a new document; `closed(journal)` hears of a session that can no
-    longer grow; `version` is what documents say they are. Not thread-safe: one thread calls everything.
+    longer grow; `version` is what documents say they are; `name` is the pattern of their storages' names. Not
+    thread-safe: one thread calls everything.
     """
 
     def __init__(
@@ -128,11 +129,12 @@ class Assembler:
         media: MediaStore | None = None,
         closed: Callable[[Journal], None] | None = None,
         version: str = atif.DEFAULT_VERSION,
+        name: str = "{session}",
     ) -> None:
         self._journal_for = journal_for
         self._media = media
         self._closed = closed
-        self._version = version
+        self._version, self._name = version, name
         self._nodes: OrderedDict[Key, Node] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._by_trace: OrderedDict[int, Session] = OrderedDict()
@@ -650,14 +652,17 @@ class Assembler:
 
     def _new_root(self, node: Node) -> Document:
         session = _resolve(node.session)
-        name = session.id or f"{session.trace_id:032x}"
-        journal = self._journal_for(name)
+        agent, trace = self._agent_head(node), f"{session.trace_id:032x}"
         top = _top(node)
+        service = _service(top.record) or _service(node.record) or ""
+        journal = self._journal_for(
+            self._name.format(session=session.id or trace, trace=trace, agent=agent["name"], service=service)
+        )
         head: dict[str, Any] = {
             "schema_version": self._version,
             "session_id": session.id or str(UUID(int=session.trace_id)),
             "trajectory_id": _identity(top.record),
-            "agent": self._agent_head(node),
+            "agent": agent,
             "extra": {**_about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},
         }
         if top.record.remote_parent and top.record.parent_id:
@@ -676,7 +681,9 @@ class Assembler:
 
     def _child_head(self, name: str, node: Node) -> dict[str, Any]:
         record = node.record
-        version = (record.agent and record.agent.version) or record.service_version or "unknown"
+        acting = [each.record.agent for each in _lineage(node) if each.record.agent is not None]
+        own = next((agent.version for agent in acting if agent.version and agent.name in (name, None)), None)
+        version = own or record.service_version or "unknown"
         head: dict[str, Any] = {
             "trajectory_id": _identity(record, name),
             "agent": {"name": name, "version": str(version)},

@@ -48,7 +48,8 @@ class TrajectoryWriter:
     """Writes trajectories of this process into `directory`; one thread calls everything.
 
     `max_bytes` bounds the whole directory; `mask` is applied to every line that is written; `on_first` is called
-    when the first document has been written; `version` is ATIF's, 1.7 or 1.8.
+    when the first document has been written; `version` is ATIF's, 1.7 or 1.8; `name` is the pattern of file names, in
+    which `{session}`, `{trace}`, `{agent}` and `{service}` may stand.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class TrajectoryWriter:
         mask: Callable[[bytes], bytes] | None = None,
         on_first: Callable[[], None] | None = None,
         version: str = "1.7",
+        name: str = "{session}",
     ) -> None:
         self.directory = TrajectoryDirectory(Path(directory), max_bytes, mask, on_first)
         self._journals: dict[int, DirectoryJournal] = {}
         self._changes: list[DirectoryJournal] = []
-        self._assembler = Assembler(self._open, self.directory, self._closed, f"ATIF-v{version}")
+        self._assembler = Assembler(self._open, self.directory, self._closed, f"ATIF-v{version}", name)
         self._crew = Crew()
         self._rest_until = 0.0
         self._done = False
@@ -193,8 +195,7 @@ class AtifSpanExporter(SpanExporter):
     """Exports any spans, of whatever instrumentation, as ATIF trajectories into `directory`.
 
     Traces wait until their root has ended, since only then their shape is known; `force_flush` and `shutdown`
-    write what is there. `max_bytes` bounds the whole directory; `mask` is applied to every line that is written;
-    `version` is ATIF's, 1.7 or 1.8.
+    write what is there. `max_bytes`, `mask`, `version` and `name` are as `TrajectoryWriter` takes them.
     """
 
     def __init__(
@@ -203,14 +204,16 @@ class AtifSpanExporter(SpanExporter):
         max_bytes: int = 1 << 30,
         mask: Callable[[bytes], bytes] | None = None,
         version: str = "1.7",
+        name: str = "{session}",
     ) -> None:
-        self._directory, self._max_bytes, self._mask, self._version = directory, max_bytes, mask, version
+        self._directory, self._max_bytes, self._mask = directory, max_bytes, mask
+        self._version, self._name = version, name
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
         self._writer = TrajectoryWriter(
-            self._directory, max_bytes=self._max_bytes, mask=self._mask, version=self._version
+            self._directory, max_bytes=self._max_bytes, mask=self._mask, version=self._version, name=self._name
         )
         self._waiting: OrderedDict[int, list[SpanRecord]] = OrderedDict()
         self._rooted: OrderedDict[int, None] = OrderedDict()
