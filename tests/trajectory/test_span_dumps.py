@@ -141,3 +141,17 @@ def said(documents: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
     inner = [said(document.get("subagent_trajectories", [])) for document in documents]
     own = [(s["source"], str(s["message"]), bool(s.get("is_copied_context"))) for s in steps if s["message"]]
     return sorted([*own, *(each for told in inner for each in told)])
+
+
+@pytest.mark.parametrize("name", [*LANGCHAIN[1:], "pydantic_ai_subagents"])
+@pytest.mark.parametrize("late", [10_000_000, 3_600_000_000_000])
+def test_a_clock_that_is_behind_does_not_tear_what_ran_within_from_its_parent(
+    name: str, late: int, tmp_path: Path
+) -> None:
+    whole = [(d["session_id"], story(d)) for d in written(dump(name), tmp_path / "whole")]
+    spans = dump(name)
+    for span in spans:
+        if span.parent is None:
+            span._start_time = (span.start_time or 0) + late
+            span._end_time = (span.end_time or 0) + late
+    assert [(d["session_id"], story(d)) for d in written(spans, tmp_path / "late")] == whole

@@ -319,15 +319,19 @@ _EARLIER_END, _START, _END = range(3)
 
 
 def _events(records: list[SpanRecord]) -> Iterable[Event]:
-    """Yield starts and ends with the order they happened in; at equal times, parents stand around children."""
-    parents = {(r.trace_id, r.span_id): (r.trace_id, r.parent_id or 0) for r in records}
+    """Yield starts and ends with the order they happened in; at equal times, parents stand around children.
+
+    No span starts before its parent: where it seems so, it ran on another machine, or its clock was put right.
+    """
+    known = {(r.trace_id, r.span_id): r for r in records}
     for record in records:
-        depth, above = 0, parents[record.trace_id, record.span_id]
-        while above in parents and depth < len(parents):
-            depth, above = depth + 1, parents[above]
-        end = record.end or record.start
-        yield (record.start, _START, depth, record)
-        yield (end, _EARLIER_END if end > record.start else _END, -depth, record)
+        start, depth, above = record.start, 0, known.get((record.trace_id, record.parent_id or 0))
+        while above is not None and depth < len(known):
+            start, depth = max(start, above.start), depth + 1
+            above = known.get((above.trace_id, above.parent_id or 0))
+        end = max(record.end or start, start)
+        yield (start, _START, depth, record)
+        yield (end, _EARLIER_END if end > start else _END, -depth, record)
 
 
 def _order(event: Event) -> tuple[int, int, int]:
