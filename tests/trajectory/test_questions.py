@@ -86,6 +86,19 @@ def test_what_an_outer_agent_was_asked_is_told_of_it_and_of_the_agent_in_a_tool_
     assert outline(child)[:2] == ["user: do the work", "user: compacted too"]
 
 
+def test_an_agent_in_a_tool_that_asks_no_model_was_asked_something_too(program: Program) -> None:
+    root = program.agent("boss")
+    program.ask(root, [user("go")], calls(("c1", "delegate", {})))
+    tool = program.begin("tool", root, name="delegate")
+    inner = program.agent("worker", tool)
+    program.use(inner, "search", {}, "three cats")
+    program.end(inner, input="find cats")
+    program.end(tool, **run("delegate", {}, "done", "c1", None))
+    program.end(root)
+    (child,) = program.document()["subagent_trajectories"]
+    assert outline(child) == ["user: find cats", "agent: "]
+
+
 def test_a_question_waits_for_calls_that_wait(program: Program) -> None:
     long = program.begin("llm", program.agent("other", session_id="s"))
     root = program.agent(session_id="s")

@@ -866,13 +866,14 @@ def _outermost_agent(node: Node, tool: Node) -> Node | None:
 def _outermost_of(node: Node, document: Document, *, root: bool) -> Node | None:
     """Return the agent that stands outermost around a span and works in `document`, as far as the nearest tool.
 
-    One that no model call has given a document works in a session's own, its `root`.
+    One that no model call has given a document works in a session's own, its `root`, or in that of the tool around it.
     """
+    tool = _tool_above(node)
+    outer = root or (tool is not None and tool.document is document)
+    around = itertools.takewhile(lambda each: each is not tool, _lineage(node))
     found: Node | None = None
-    for each in _lineage(node):
-        if each is not node and each.kind == "tool":
-            break
-        if each.kind == "agent" and (each.document is document or (root and each.document is None)):
+    for each in around:
+        if each.kind == "agent" and (each.document is document or (outer and each.document is None)):
             found = each
     return found
 
