@@ -57,6 +57,25 @@ def test_baggage_goes_by_header_and_never_in_the_trace_headers(capture: Capture)
         detach(token)
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ('"traceparent": "00-zz-b7ad6b7169203331-01"', "traceparent is '00-zz-b7ad6b7169203331-01'; expected version"),
+        ('"traceparent": "00-00000000000000000000000000000000-b7ad6b7169203331-01"', "expected version, trace, span"),
+        ('"traceparent": ""', "traceparent is ''"),
+        ('"traceparent": 7', "traceparent is 7; expected a text"),
+        ('"session": ["s"]', r"session is \['s'\]; expected a text"),
+        ('"metadata": "m"', "metadata is 'm'; expected a JSON object"),
+    ],
+)
+def test_what_is_malformed_in_the_json_form_is_said(field: str, words: str) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=words),
+        propagation.continued(f'{{"version": 1, {field}}}'),
+    ):
+        pass
+
+
 def test_a_carrier_without_a_trace_changes_nothing(capture: Capture) -> None:
     with scope("outer") as outer, propagation.continued({}):
         run_tool("t", lambda: 1)

@@ -190,3 +190,13 @@ def test_an_address_without_a_scheme_is_refused_and_shows_no_password(endpoint: 
         said = config.refusal_of_endpoint("traces", {name: endpoint})
         assert said == (told and f"{name}={told}")
     assert config.refusal_of_endpoint("traces", {}) is None
+
+
+@pytest.mark.parametrize("given", ["", "{", "{other}", "{session!r}", "{session:>9}", "{session.id}", "{}", 7])
+def test_a_pattern_of_names_that_nothing_could_fill_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"use a text in which \{session\}, \{trace\}, \{agent\}"):
+        Settings(trajectory_name=given)
+
+
+def test_a_pattern_of_names_may_have_braces_of_its_own() -> None:
+    assert load({"SPANRELAY_TRAJECTORY_NAME": "{{x}}-{agent}"})[0].trajectory_name == "{{x}}-{agent}"

@@ -116,10 +116,42 @@ def swallow(work: str, error: BaseException) -> None:
         _log.warning("SpanRelay failed while %s; the application is not affected\n%s", work, traced(error))
 
 
+worded: Callable[[BaseException], str | None] | None = None
+"""Set once there are sanitizers: returns what our log may tell of an error's words, None where that is all of them."""
+
+
 def traced(error: BaseException) -> str:
-    """Return the traceback of `error` as text, the last `MAX_FRAMES` frames of each exception in its chain."""
+    """Return the traceback of `error` as text, the last `MAX_FRAMES` frames of each exception in its chain.
+
+    What sanitizers would leave out of a record is left out here.
+    """
+    if worded is not None and (told := _told(error, worded)) is not None:
+        return told
     short = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES)
     return "".join(short.format()).rstrip()
+
+
+def _told(error: BaseException, words_of: Callable[[BaseException], str | None]) -> str | None:
+    """Return the traceback of `error` with other words where any in its chain has to have others."""
+    chain = [error]
+    while (inner := _behind(chain[-1])) is not None and not any(inner is each for each in chain):
+        chain.append(inner)
+    words = [words_of(each) for each in chain]
+    if all(each is None for each in words):
+        return None
+    parts: list[str] = []
+    for each, said in zip(reversed(chain), reversed(words), strict=True):
+        frames = traceback.format_list(traceback.extract_tb(each.__traceback__)[-MAX_FRAMES:])
+        named = type(each).__qualname__
+        shown = str(each) if said is None else said
+        last = f"{named}: {shown}" if shown else named
+        parts.append("".join(["Traceback (most recent call last):\n", *frames, last]))
+    return "\n\nand then:\n\n".join(parts)
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    """Return the exception that stands behind another in its traceback."""
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def pass_on(error: BaseException | None) -> None:

@@ -32,7 +32,7 @@ class AtifExporter(AtifSpanExporter):
         settings = config.load()[0]
         self._off = settings.trajectories == "off" or settings.content == "off"
         place = settings.trajectory_directory if directory is None else directory
-        super().__init__(place, settings.trajectory_bytes, mask_bytes, settings.atif_version)
+        super().__init__(place, settings.trajectory_bytes, mask_bytes, settings.atif_version, settings.trajectory_name)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take in a batch of ended spans, in any order."""

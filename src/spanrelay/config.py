@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from string import Formatter
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
@@ -36,6 +37,7 @@ class Settings:
     trajectory_directory: str = "./.spanrelay/trajectories"
     trajectory_bytes: int = 1 << 30
     trajectory_sync: bool = False
+    trajectory_name: str = "{session}"
     atif_version: Literal["1.7", "1.8"] = "1.7"
     content: Content = "trajectories"
     dialect: str = "genai"
@@ -151,6 +153,18 @@ def _path(given: object) -> str:
     return _absolute(os.path.expanduser(path))
 
 
+def _name_pattern(given: object) -> str:
+    pattern = _text(given)
+    fields = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(pattern) if name is not None]
+    if not pattern or any(spec or conversion or name not in NAME_FIELDS for name, spec, conversion in fields):
+        raise ValueError(given)
+    return pattern
+
+
+NAME_FIELDS = ("session", "trace", "agent", "service")
+"""What may stand in braces in the name of a trajectory's file."""
+
+
 def _optional(read: Callable[[object], str]) -> Callable[[object], str]:
     return lambda given: "" if given == "" else read(given)
 
@@ -259,6 +273,14 @@ TABLE: tuple[Setting, ...] = (
         "true or false",
         "Let a call return only when its turn is written, so that a kill never takes a finished turn; that costs each "
         "call the time of writing it, a fraction of a millisecond.",
+    ),
+    Setting(
+        "trajectory_name",
+        "SPANRELAY_TRAJECTORY_NAME",
+        _name_pattern,
+        "a text in which {session}, {trace}, {agent} and {service} may stand",
+        "What trajectories' files are called, without `.json`. `{session}` is the trace where there is no session. "
+        "What a file's name cannot hold is replaced, and a name that is taken gets a number.",
     ),
     Setting(
         "atif_version",

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from opentelemetry import propagate
 from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from spanrelay import _json
@@ -58,7 +59,7 @@ def continued(carrier: Mapping[str, str] | str) -> Generator[Context]:
     A carrier without a trace leaves the current context as it is.
 
     Raises:
-        ConfigurationError: JSON that is malformed, or of another version.
+        ConfigurationError: JSON that is malformed, of another version, or whose trace is malformed.
     """
     token = attach(_read_json(carrier) if isinstance(carrier, str) else _read_headers(carrier))
     try:
@@ -93,9 +94,33 @@ def _read_json(text: str) -> Context:
     fields = cast("dict[str, Any]", document)
     if fields.get("version") != _VERSION:
         raise ConfigurationError(f"propagation context version {fields.get('version')!r}; expected {_VERSION}")
+    for name, (kind, expected) in _FORMS.items():
+        if fields.get(name) is not None and not isinstance(fields[name], kind):
+            raise ConfigurationError(f"propagation context: {name} is {fields[name]!r}; expected {expected}")
     carrier = {name: value for name, value in fields.items() if isinstance(value, str)}
+    _check_trace(carrier)
     context = _W3C.extract(carrier, get_current())
     record = SpanRecord(0, 0, session_id=carrier.get("session"), user_id=carrier.get("user"))
     metadata = fields.get("metadata")
     record.metadata = cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {}
     return Scope(record, current_scope(), "continued").within(context)
+
+
+_FORMS: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("traceparent", "tracestate", "session", "user"), (str, "a text")),
+    "metadata": (dict, "a JSON object"),
+}
+
+
+def _check_trace(carrier: Mapping[str, str]) -> None:
+    """Refuse a trace that nothing can go on in: W3C's rule for headers, to begin a new one in silence, would lose it.
+
+    Raises:
+        ConfigurationError: `traceparent` is none.
+    """
+    given = carrier.get("traceparent")
+    if given is not None and not get_current_span(_W3C.extract(carrier, Context())).get_span_context().is_valid:
+        raise ConfigurationError(
+            f"propagation context: traceparent is {given!r}; expected version, trace, span and flags in hexadecimal, "
+            "as in '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'. Take it as to_json() gave it"
+        )

@@ -353,6 +353,7 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
             mask=mask_bytes,
             on_first=announce,
             version=settings.atif_version,
+            name=settings.trajectory_name,
         )
 
     return Worker(

@@ -230,10 +230,17 @@ class Scope:
         """The scope whose observers see its record: this one."""
         return self
 
-    def mark(self, name: str, attributes: Mapping[str, JSON] | None = None) -> None:
-        """Add a span event to this scope's span; subscribers are told at once."""
+    def mark(self, name: str, attributes: Mapping[str, JSON] | None = None, *, time: int | None = None) -> None:
+        """Add a span event to this scope's span; subscribers are told at once.
+
+        `time` is when it happened, in nanoseconds since the epoch as `time.time_ns()` gives them; by default, now.
+
+        Raises:
+            TypeError: `time` is no such number.
+        """
+        check_time(time)
         if self.span is not None:
-            mark_span(self.span, self, name, attributes)
+            mark_span(self.span, self, name, attributes, time)
 
     def set_result(self, content: JSON, *, is_error: bool = False) -> None:
         """Record what a scope of kind `tool` gave."""
@@ -509,20 +516,33 @@ def inherit(record: SpanRecord, parent: Scope | None) -> SpanRecord:
     return record
 
 
-def mark(name: str, attributes: Mapping[str, JSON] | None = None) -> None:
-    """Add a span event to the current scope's span; without a scope, to the current span."""
+def mark(name: str, attributes: Mapping[str, JSON] | None = None, *, time: int | None = None) -> None:
+    """Add a span event to the current scope's span, as `Scope.mark` does; without a scope, to the current span."""
     inner = current_scope()
     if inner is not None:
-        inner.mark(name, attributes)
+        inner.mark(name, attributes, time=time)
         return
     from opentelemetry.trace import get_current_span
 
-    mark_span(get_current_span(), None, name, attributes)
+    check_time(time)
+    mark_span(get_current_span(), None, name, attributes, time)
 
 
-def mark_span(span: Span, inner: Scope | None, name: str, attributes: Mapping[str, JSON] | None) -> None:
+def check_time(time: Any) -> None:
+    """Check a time that a program gives: nanoseconds since the epoch, as everywhere in OpenTelemetry, or None.
+
+    Raises:
+        TypeError: it is something else, such as seconds.
+    """
+    if time is not None and (type(time) is not int or time < 0):
+        raise TypeError(f"time={time!r} must be whole nanoseconds since the epoch, as time.time_ns() gives them")
+
+
+def mark_span(
+    span: Span, inner: Scope | None, name: str, attributes: Mapping[str, JSON] | None, time: int | None = None
+) -> None:
     """Add a span event to `span`, which belongs to the scope `inner`; subscribers are told at once."""
     if recording.mark is None:
-        span.add_event(clean_text(name), clean_attributes(attributes or {}))
+        span.add_event(clean_text(name), clean_attributes(attributes or {}), time)
     else:
-        recording.mark(span, inner, name, attributes or {})
+        recording.mark(span, inner, name, attributes or {}, time)

@@ -90,7 +90,7 @@ class Recording:
         """Takes calls whose span was not sampled: they still count in metrics."""
         self.finish: Callable[[Recorded], SpanRecord] | None = None
         """Returns a complete record as observers leave it, for spans of providers that are not adopted."""
-        self.mark: Callable[[Span, Any, str, Mapping[str, Any]], None] | None = None
+        self.mark: Callable[[Span, Any, str, Mapping[str, Any], int | None], None] | None = None
         """Adds a mark to a span in a scope, if any, and tells observers at once."""
         self.tells_again: Callable[[str], bool] | None = None
         """Whether ours records the model calls of a tracer of others, given its name, on spans of their own."""
@@ -254,6 +254,12 @@ def adopt(provider: TracerProvider) -> None:
 def abandon(provider: TracerProvider) -> None:
     """Forget what `adopt` remembered."""
     _adopted.pop(id(provider), None)
+
+
+def is_seen(span: Span) -> bool:
+    """Whether a span processor of ours sees the end of `span`, whoever has started it."""
+    processor = getattr(span, "_span_processor", None)
+    return any(processor is getattr(provider, "_active_span_processor", None) for provider in _adopted.values())
 
 
 def is_adopted(provider: TracerProvider) -> bool:

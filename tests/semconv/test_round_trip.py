@@ -48,7 +48,8 @@ def expected(record: SpanRecord) -> SpanRecord:
     """The record with its `content` as far as a reader can know it."""
     request, response = record.request, record.response
     if record.kind == "llm":
-        shown = bool(request and (request.messages or request.system)) or bool(response and response.messages)
+        said = [*(request.messages if request else ()), *(response.messages if response else ())]
+        shown = bool(request and request.system) or any(message.parts for message in said)
     elif record.kind == "tool":
         answered = record.result is not None
         shown = bool(record.tool and record.tool.arguments is not None) or answered

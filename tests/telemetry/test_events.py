@@ -45,6 +45,9 @@ KEYS = [
 ]
 
 
+MAIL = "jane@example.com"
+
+
 class Heard:
     """A subscriber that keeps what it is told."""
 
@@ -354,6 +357,73 @@ def test_a_subscriber_that_raises_is_told_of_the_rest_and_logged_once(
     assert len(heard.short()) == 3
     assert _guard.losses.take() == {"failures of the subscriber 'fails'": 3}
     assert caplog.text.count("subscriber 'fails' failed") == 1
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_subscriber_that_raises_what_would_end_a_program_is_told_of_the_rest(
+    capture: Capture, caplog: pytest.LogCaptureFixture, kind: type[BaseException], later: bool
+) -> None:
+    heard = Heard()
+
+    def fails(event: Event) -> None:
+        heard(event)
+        raise kind("no")
+
+    async def fails_later(event: Event) -> None:
+        fails(event)
+
+    with caplog.at_level(logging.WARNING), subscribe(fails_later if later else fails, name="fails"), scope("w"):
+        mark("m")
+    assert len(heard.short()) == 3
+    assert _guard.losses.take() == {"failures of the subscriber 'fails'": 3}
+    assert caplog.text.count("subscriber 'fails' failed") == 1
+
+
+@pytest.mark.swallows
+def test_what_sanitizers_hide_stands_nowhere_in_our_log(capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    @sanitizer(fields=["error"])
+    def hides(field: Field) -> Any:
+        return {**field.value, "message": field.value["message"].replace(MAIL, "[email]")}
+
+    def fails(event: Event) -> None:
+        try:
+            raise ValueError(f"first {MAIL}")
+        except ValueError as error:
+            raise RuntimeError(f"no {MAIL}") from error
+
+    with caplog.at_level(logging.WARNING), use(hides), subscribe(fails, name="fails"):
+        with scope("w"):
+            pass
+        assert flush(10)
+        _guard.swallow("being tested", KeyError(MAIL))
+    assert "ValueError: first [email]" in caplog.text
+    assert "RuntimeError: no [email]" in caplog.text
+    assert "KeyError: '[email]'" in caplog.text
+    assert MAIL not in caplog.text
+    assert _guard.losses.take()
+
+
+def test_a_mark_may_say_when_it_happened(capture: Capture) -> None:
+    heard = Heard()
+    with subscribe(heard), scope("w") as here:
+        here.mark("early", time=1_790_000_000_000_000_000)
+        mark("early", time=1_790_000_000_000_000_000)
+    assert len(heard.short()) == 4
+    (span,) = capture.spans
+    assert [event.timestamp for event in span.events] == [1_790_000_000_000_000_000] * 2
+    told = [event.to_dict() for event in heard.events[1:3]]
+    assert {event["timestamp"] for event in told} == {timestamp(1_790_000_000_000_000_000)}
+    assert len({event["uuid"] for event in told}) == 2
+
+
+@pytest.mark.parametrize("when", [1.5, True, -1, "now"])
+def test_a_time_that_is_no_nanoseconds_is_refused(capture: Capture, when: Any) -> None:
+    with scope("w") as here:
+        for make in (mark, here.mark):
+            with pytest.raises(TypeError, match=r"must be whole nanoseconds since the epoch, as time.time_ns\(\)"):
+                make("m", time=when)
 
 
 @pytest.mark.swallows

@@ -170,6 +170,31 @@ def test_a_sanitizer_cannot_be_a_coroutine_function() -> None:
         sanitizer(later)
 
 
+@pytest.mark.swallows
+def test_a_coroutine_that_comes_out_of_a_plain_function_is_told_and_left_behind_nowhere(
+    capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def later(_: Any) -> Any: ...
+
+    hides = sanitizer(fields=["arguments"])(lambda field: later(field))
+    adds = metadata_injector(name="adds")(lambda record: later(record))
+    with use(hides), use(adds):
+        run_tool("t", lambda card: 1, SECRET)
+    assert SECRET not in told(capture)
+    assert "returned a coroutine, which nothing awaits here: it must be a plain function" in caplog.text
+    assert sorted(_guard.losses.take().values()) == [1, 1]
+
+
+def test_a_mark_on_a_span_of_another_provider_is_sanitized(capture: Capture) -> None:
+    exporter = InMemorySpanExporter()
+    other = TracerProvider(shutdown_on_exit=False)
+    other.add_span_processor(SimpleSpanProcessor(exporter))
+    with use(cards), other.get_tracer("other").start_as_current_span("theirs"):
+        mark("paid", {"with": SECRET})
+    (span,) = exporter.get_finished_spans()
+    assert [dict(event.attributes or {}) for event in span.events] == [{"with": HIDDEN}]
+
+
 def test_a_field_is_read_once_and_not_on_the_thread_of_the_call(capture: Capture) -> None:
     seen: list[str] = []
 

@@ -5,6 +5,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
@@ -103,8 +105,21 @@ def read(directory: Path) -> dict[str, dict[str, Any]]:
     found = {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
     for document in found.values():
         assert violations(document) == []
+        assert_exact_totals(document)
         accept(document)
     return found
+
+
+def assert_exact_totals(document: dict[str, Any]) -> None:
+    """Check what the profile leaves to producers: our totals are the sums over a document and what it embeds."""
+
+    def family(each: dict[str, Any]) -> list[dict[str, Any]]:
+        return [each, *(inner for child in each.get("subagent_trajectories", []) for inner in family(child))]
+
+    metrics = [step.get("metrics", {}) for each in family(document) for step in each["steps"]]
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd"):
+        values = [each[name] for each in metrics if name in each]
+        assert document["final_metrics"].get(f"total_{name}") == (pytest.approx(sum(values)) if values else None)
 
 
 def accept(document: dict[str, Any]) -> None:

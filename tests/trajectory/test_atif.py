@@ -1,10 +1,13 @@
 """What the schema and the strict profile refuse: one probe a rule, each a good document with one thing changed."""
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.shared_data import SHARED, needs_shared
 
 from spanrelay.trajectory.atif import AtifError, Trajectory, schema_violations, violations
 
@@ -106,7 +109,10 @@ PROFILE: dict[str, Change] = {
     "has 2 results": lambda d: AGENT(d)["observation"]["results"].append({"source_call_id": "c1"}),
     "finite number from 0": lambda d: AGENT(d)["metrics"].update(cost_usd=float("nan")),
     "cannot be more than prompt_tokens": lambda d: AGENT(d)["metrics"].update(cached_tokens=11),
-    "expected the sum": lambda d: d["final_metrics"].update(total_prompt_tokens=10),
+    "expected the sum": lambda d: d["final_metrics"].update(total_prompt_tokens=9),
+    "expected the sum over steps, 5, or more; got None": lambda d: d["final_metrics"].pop("total_completion_tokens"),
+    "total_cost_usd: expected a finite": lambda d: d["final_metrics"].update(total_cost_usd=float("nan")),
+    "total_cached_tokens: expected the sum over steps, 3": lambda d: d["final_metrics"].update(total_cached_tokens=-1),
     "expected 2, got 5": lambda d: d["final_metrics"].update(total_steps=5),
     "does not have what this document uses": lambda d: d.update(schema_version="ATIF-v1.6"),
     "appears 2 times in one document": lambda d: d["steps"].append({**copy.deepcopy(AGENT(d)), "step_id": 3}),
@@ -155,3 +161,31 @@ def test_what_is_no_object_is_no_trajectory(document: Any) -> None:
 @pytest.mark.parametrize("time", ["2026-01-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00.123456789+02:00"])
 def test_every_spelling_of_a_time_that_validators_take_is_read(time: str) -> None:
     assert schema_violations(changed(lambda d: d["steps"][0].update(timestamp=time))) == []
+
+
+@pytest.mark.parametrize(
+    "totals",
+    [
+        {"total_prompt_tokens": 10},  # without the embedded children
+        {"total_prompt_tokens": 7802, "total_completion_tokens": 1030},  # with calls that stand elsewhere, or nowhere
+        {"total_cost_usd": 0.0},  # that no step reports
+    ],
+)
+def test_totals_may_count_more_than_the_steps_of_a_document(totals: dict[str, Any]) -> None:
+    document = copy.deepcopy(GOOD)
+    document["final_metrics"].update(totals)
+    assert violations(document) == []
+
+
+def test_notes_may_explain_another_number_of_steps() -> None:
+    document = copy.deepcopy(GOOD)
+    document["final_metrics"]["total_steps"] = 5
+    document["notes"] = "Three steps stand in the document before."
+    assert violations(document) == []
+
+
+@needs_shared
+def test_what_harbor_writes_is_valid() -> None:
+    found = sorted(((SHARED or Path()) / "trajectories").glob("harbor_*.json"))
+    assert len(found) >= 5
+    assert {path.name: violations(json.loads(path.read_text())) for path in found} == {path.name: [] for path in found}

@@ -103,3 +103,21 @@ def test_idle_renders_and_then_leaves_the_disk_in_peace(tmp_path: Path) -> None:
     assert outline(read(tmp_path)["s"])[-1] == "agent: two"
     program.end(root)
     program.documents()
+
+
+def test_files_are_called_as_the_pattern_says(tmp_path: Path) -> None:
+    program = Program(tmp_path, name="{agent}-{service}-{session}")
+    for session in ("s", "s/2", None):
+        root = program.agent("bot", session_id=session, service_name="shop")
+        program.ask(root, [user(f"weather in {session}?")], says("sun"))
+        program.end(root)
+    assert sorted(name[:12] for name in program.documents()) == ["bot-shop-000", "bot-shop-s", "bot-shop-s_2"]
+
+
+def test_a_pattern_without_fields_names_the_first_file_and_numbers_the_others(tmp_path: Path) -> None:
+    program = Program(tmp_path, name="trajectory")
+    for session in ("a", "b"):
+        root = program.agent("bot", session_id=session)
+        program.ask(root, [user("weather?")], says("sun"))
+        program.end(root)
+    assert sorted(program.documents()) == ["trajectory", "trajectory-2"]

@@ -947,6 +947,20 @@ def test_an_agents_version_and_name_come_from_its_span(program: Program) -> None
     assert program.document()["agent"] == {"name": "writer", "version": "3.1", "model_name": "m-1-2026"}
 
 
+def test_a_sub_agents_version_is_its_own(program: Program) -> None:
+    root = program.begin("agent", agent=AgentInfo("boss", version="1"))
+    program.ask(root, [user("go")], calls(("c1", "delegate", {})))
+    tool_span = program.begin("tool", root)
+    child = program.begin("agent", tool_span, agent=AgentInfo("worker", version="2"))
+    program.ask(child, [user("work")], says("done"))
+    program.end(child)
+    program.end(tool_span, **run("delegate", {}, "done", "c1", None))
+    program.end(root)
+    document = program.document()
+    (inner,) = document["subagent_trajectories"]
+    assert [each["agent"]["version"] for each in (document, inner)] == ["1", "2"]
+
+
 @pytest.mark.parametrize("given", [123, UUID(int=5)])
 def test_a_name_that_is_no_text_is_taken_as_its_text(program: Program, given: Any) -> None:
     root = program.agent(given, session_id=given)

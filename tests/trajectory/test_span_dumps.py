@@ -1,10 +1,12 @@
 """What real instrumentors recorded of one program gives one trajectory, whoever recorded it."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 from tests.shared_data import SHARED, needs_shared
 from tests.trajectory.program import read
 from tests.trajectory.spans import load, story
@@ -34,10 +36,19 @@ FAILED = [SYSTEM, "user ERR429", "agent failed"]
 
 def documents(name: str, directory: Path, batches: int = 1, shuffled: int = 0) -> list[dict[str, Any]]:
     """Return the documents of a dump, the longest first."""
-    exporter = AtifSpanExporter(directory)
-    spans = load((SHARED or Path()) / "spans" / f"{name}.json")
+    spans = dump(name)
     if shuffled:
         random.Random(shuffled).shuffle(spans)
+    return written(spans, directory, batches)
+
+
+def dump(name: str) -> list[ReadableSpan]:
+    return load((SHARED or Path()) / "spans" / f"{name}.json")
+
+
+def written(spans: Sequence[ReadableSpan], directory: Path, batches: int = 1) -> list[dict[str, Any]]:
+    """Return the documents of spans, the longest first."""
+    exporter = AtifSpanExporter(directory)
     size = -(-len(spans) // batches)
     for start in range(0, len(spans), size):
         exporter.export(spans[start : start + size])
@@ -100,3 +111,47 @@ def test_sub_agents_are_embedded_below_the_calls_that_started_them(tmp_path: Pat
     told = {c["trajectory_id"]: c["steps"][1]["message"] for c in boss["subagent_trajectories"]}
     assert {asked[name]: text for name, text in told.items()} == {"call_sf": "hello SF", "call_ny": "hello NY"}
     assert boss["final_metrics"]["extra"]["subagents"]["prompt_tokens"] == 100
+
+
+ONE_NAME = [*LANGCHAIN[:3], *OPENAI, "pydantic_ai_subagents"]
+"""Dumps whose other spans name the session that a root names."""
+
+
+@pytest.mark.parametrize("name", [*ONE_NAME, LANGCHAIN[3]])
+@pytest.mark.parametrize("batches", [1, 30])
+def test_a_lost_span_takes_nothing_with_it_but_what_only_it_said(name: str, batches: int, tmp_path: Path) -> None:
+    spans = dump(name)
+    whole = written(spans, tmp_path / "whole")
+    for lost, span in enumerate(spans):
+        if is_model_call(span) or (span.parent is None and name not in ONE_NAME):
+            continue
+        rest = written([*spans[:lost], *spans[lost + 1 :]], tmp_path / str(lost), batches)
+        assert sorted(d["session_id"] for d in rest) == sorted(d["session_id"] for d in whole), span.name
+        assert said(rest) == said(whole), span.name
+
+
+def is_model_call(span: ReadableSpan) -> bool:
+    attributes = span.attributes or {}
+    return "LLM" in attributes.values() or "chat" in attributes.values()
+
+
+def said(documents: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
+    """Return all that was said in documents and their children, copies included, whoever's turn it was."""
+    steps = [step for document in documents for step in document["steps"]]
+    inner = [said(document.get("subagent_trajectories", [])) for document in documents]
+    own = [(s["source"], str(s["message"]), bool(s.get("is_copied_context"))) for s in steps if s["message"]]
+    return sorted([*own, *(each for told in inner for each in told)])
+
+
+@pytest.mark.parametrize("name", [*LANGCHAIN[1:], "pydantic_ai_subagents"])
+@pytest.mark.parametrize("late", [10_000_000, 3_600_000_000_000])
+def test_a_clock_that_is_behind_does_not_tear_what_ran_within_from_its_parent(
+    name: str, late: int, tmp_path: Path
+) -> None:
+    whole = [(d["session_id"], story(d)) for d in written(dump(name), tmp_path / "whole")]
+    spans = dump(name)
+    for span in spans:
+        if span.parent is None:
+            span._start_time = (span.start_time or 0) + late
+            span._end_time = (span.end_time or 0) + late
+    assert [(d["session_id"], story(d)) for d in written(spans, tmp_path / "late")] == whole

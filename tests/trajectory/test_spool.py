@@ -197,3 +197,19 @@ def test_where_files_cannot_be_locked_parts_are_written_and_none_is_taken_for_ab
 def test_nothing_replayed_is_no_document() -> None:
     assert replay([]) is None
     _guard.losses.take()
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize(
+    "line", ["[]", "7", "null", '{"doc": "x"}', '{"op": "unknown"}', '{"op": ["step"]}', '{"op": "step"}']
+)
+def test_a_line_that_is_no_operation_is_left_out_and_the_rest_recovered(line: str, tmp_path: Path) -> None:
+    killed_after(2, tmp_path)
+    (part,) = tmp_path.glob(f"*{SUFFIX}")
+    whole = outline(render(part) or {})
+    first, *rest = part.read_text().splitlines()
+    part.write_text("\n".join([first, line, *rest, ""]))
+    recovered = recover(tmp_path)
+    assert len(recovered.finished) == 1
+    assert outline(read(tmp_path)["doomed"]) == whole
+    assert sum(_guard.losses.take().values()) == 1

@@ -143,9 +143,13 @@ def _write_error(record: SpanRecord, attributes: dict[str, AttributeValue]) -> N
 
 
 def mark_hidden_content(record: SpanRecord) -> None:
-    """Say that content was not recorded, where a model call shows neither a question nor an answer."""
+    """Say that content was not recorded, where a model call shows neither a question nor an answer.
+
+    Messages without any part are neither: an empty text is a part.
+    """
     request, response = record.request, record.response
-    if not (request and (request.messages or request.system)) and not (response and response.messages):
+    messages = [*(request.messages if request else ()), *(response.messages if response else ())]
+    if not (request and request.system) and not any(message.parts for message in messages):
         record.content = False
 
 

@@ -191,9 +191,10 @@ def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
 
 def _read_chat_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]:
     content, calls = item.get("content"), item.get("tool_calls")
-    read = read_parts(content if isinstance(content, list) else [content] if content else [], record)
+    said = content is not None and (content != "" or not calls)  # beside calls an empty text is nobody's words
+    read = read_parts(content if isinstance(content, list) else [content] if said else [], record)
     if isinstance(item.get("tool_call_id"), str):
-        answer = content if isinstance(content, str) else cast("JSON", read)
+        answer = content if content is None or isinstance(content, str) else cast("JSON", read)
         return [ToolCallResponse(item["tool_call_id"], answer, text(item.get("name")))]
     if isinstance(calls, list):
         read.extend(_read_chat_call(call) for call in cast("list[JSON]", calls) if isinstance(call, dict))

@@ -30,7 +30,7 @@ from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
 from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Started, lock_of, size_of_texts
 from spanrelay.telemetry.sanitizing import sanitized_mark
-from spanrelay.tracing import default_tracing
+from spanrelay.tracing import is_seen
 
 VERSION = "0.1"
 """Of ATOF, the format of these events."""
@@ -443,10 +443,11 @@ def mark_events(record: SpanRecord, told: Iterable[int] = ()) -> list[Fields]:
 class Marked(_Told):
     """A mark was made."""
 
-    __slots__ = ("_frozen", "_kind", "_mark", "_span", "_span_name")
+    __slots__ = ("_frozen", "_kind", "_mark", "_number", "_span", "_span_name")
 
-    def __init__(self, span: SdkSpan, mark: Mark, frozen: Frozen, kind: Kind | None, content: bool) -> None:
-        super().__init__(content, sampled=span.get_span_context().trace_flags.sampled)
+    def __init__(self, span: SdkSpan, mark: Mark, number: int, frozen: Frozen, kind: Kind | None) -> None:
+        super().__init__(content=True, sampled=span.get_span_context().trace_flags.sampled)
+        self._number = number
         self._span, self._mark, self._frozen, self._kind = span, mark, frozen, kind
         self._span_name = span._name
 
@@ -455,7 +456,7 @@ class Marked(_Told):
         if self._frozen.watchers.sanitizers:
             mark = self._frozen.run(sanitized_mark, mark, self._frozen.watchers, self._span_name, self._kind)
         context = self._span.get_span_context()
-        return [] if mark is None else [mark_fields(context.trace_id, context.span_id, mark)]
+        return [] if mark is None else [mark_fields(context.trace_id, context.span_id, mark, self._number)]
 
 
 TOLD = "_spanrelay_told"
@@ -517,15 +518,17 @@ class _Clock:
 _clock = _Clock()
 
 
-def add_mark(span: Span, scope: Scope | None, name: str, attributes: Mapping[str, Any]) -> None:
+def add_mark(
+    span: Span, scope: Scope | None, name: str, attributes: Mapping[str, Any], time: int | None = None
+) -> None:
     """Add a mark to `span` in `scope`, and tell subscribers at once."""
-    mark = Mark(name, _clock.now(), dict(attributes))
+    mark = Mark(name, _clock.now() if time is None else time, dict(attributes))
     watch = Watch.at(span) if isinstance(span, SdkSpan) else None
     scope = scope or (watch.scope if watch is not None else None)
     watchers = watching(scope) or NOBODY
     kind = scope.record.kind if scope is not None else _kind(span)
     recorded: Mark | None = mark
-    if watchers.sanitizers and not default_tracing().adopted:
+    if watchers.sanitizers and not is_seen(span):
         # Nobody will sanitize it later.
         with apart():
             recorded = sanitized_mark(mark, watchers, getattr(span, "name", ""), kind)
@@ -533,8 +536,9 @@ def add_mark(span: Span, scope: Scope | None, name: str, attributes: Mapping[str
         span.add_event(clean_text(recorded.name), clean_attributes(recorded.attributes), recorded.time)
     if watchers.subscribers and isinstance(span, SdkSpan) and span.is_recording():
         watch = watch or Watch.of(span, scope, NOBODY)
+        number = watch.told.count(mark.time) if time is not None else 0  # ours are never the same twice
         watch.told.append(mark.time)
-        tell(watchers, Marked, span, mark, watchers.freeze(), kind, True)
+        tell(watchers, Marked, span, mark, number, watchers.freeze(), kind)
 
 
 def _kind(span: Span) -> Kind | None:

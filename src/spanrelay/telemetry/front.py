@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
@@ -87,8 +88,9 @@ class _Queue(deque[Any]):
     The lock may be taken again by a signal handler, and is made anew where a forked child clears the queue.
     """
 
-    def __init__(self, waiting: deque[Any]) -> None:
+    def __init__(self, waiting: deque[Any], what: str) -> None:
         super().__init__(waiting, waiting.maxlen)
+        self._what = what
         self._near_full = (waiting.maxlen or 0) - _AT_ONCE
         self._lock = threading.RLock()
 
@@ -98,7 +100,7 @@ class _Queue(deque[Any]):
             return
         with self._lock:
             if len(self) == self.maxlen:
-                losses.add("spans not exported because too many were waiting")
+                losses.add(f"{self._what} not exported because too many were waiting")
             super().appendleft(item)
 
     def pop(self) -> Any:
@@ -112,14 +114,42 @@ class _Queue(deque[Any]):
         super().clear()
 
 
-def count_overflow(processor: SpanProcessor) -> None:
-    """Count what a batch processor of the SDK drops before it comes to an exporter."""
+def count_overflow(processor: Any, what: str = "spans") -> None:
+    """Count what a batch processor of the SDK, of spans or of log records, drops before it comes to an exporter."""
     batch: Any = getattr(processor, "_batch_processor", None)
     waiting: Any = getattr(batch, "_queue", None)
     if type(waiting) is deque:
         lock: Any = batch._export_lock
         with lock:  # nothing is taken out meanwhile
-            batch._queue = _Queue(waiting)
+            batch._queue = _Queue(waiting, what)
+
+
+def count_lost_logs(processor: Any) -> None:
+    """Count the log records that a processor of the SDK drops, and those that its exporter does not deliver."""
+    count_overflow(processor, "log records")
+    exporter: Any = getattr(getattr(processor, "_batch_processor", processor), "_exporter", None)
+    export: Any = getattr(exporter, "export", None)
+    if export is None or isinstance(export, _Counted):
+        return
+    with suppress(AttributeError):  # an exporter that takes no attributes counts for itself
+        exporter.export = _Counted(export)
+
+
+class _Counted:
+    """The `export` of a log exporter; what does not come through is counted, and the answer stays as it is."""
+
+    def __init__(self, export: Callable[[Sequence[Any]], Any]) -> None:
+        self._export = export
+
+    def __call__(self, batch: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        delivered = False
+        try:
+            result = self._export(batch, *args, **kwargs)
+            delivered = getattr(result, "name", "SUCCESS") == "SUCCESS"
+        finally:
+            if not delivered:
+                losses.add("log records not exported", len(batch))
+        return result
 
 
 def is_of_sdk(provider: Any) -> bool:
@@ -134,6 +164,8 @@ def put_in_front_of_logs(front: Any, provider: Any) -> Callable[[], None] | None
     if not isinstance(present, tuple):
         return None
     front.behind = present
+    for processor in present:
+        count_lost_logs(processor)
     multi._log_record_processors = (front,)
     multi.add_log_record_processor = front.add_log_record_processor
 

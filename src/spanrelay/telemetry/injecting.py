@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from spanrelay._guard import losses, pass_on, traced
 from spanrelay.records import JSON, SpanRecord
-from spanrelay.telemetry.observers import Observer, Watchers
+from spanrelay.telemetry.observers import Observer, Watchers, closed
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _log = logging.getLogger("spanrelay")
@@ -40,6 +40,8 @@ def _checked(entries: Any) -> dict[str, JSON]:
     Raises:
         TypeError: something in them is not valid.
     """
+    if closed(entries):
+        raise TypeError("it returned a coroutine, which nothing awaits here: it must be a plain function")
     if not isinstance(entries, Mapping):
         raise TypeError(f"expected a mapping, got {type(entries).__name__!r}")
     for key, value in cast("Mapping[Any, Any]", entries).items():

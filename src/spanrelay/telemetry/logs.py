@@ -13,6 +13,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 
 from spanrelay._guard import guarded, losses
 from spanrelay.semconv.values import readable
+from spanrelay.telemetry.front import count_lost_logs
 from spanrelay.telemetry.masking import mask_text, mask_value, masked_mapping
 from spanrelay.telemetry.observers import Watchers, apart, observation, sanitizing, watching_here
 from spanrelay.telemetry.surroundings import masked_resource, masked_scope
@@ -26,6 +27,7 @@ class RelayLogProcessor(LogRecordProcessor):
 
     def add_log_record_processor(self, log_record_processor: LogRecordProcessor) -> None:
         """Add a processor behind the others; a provider's `add_log_record_processor` comes here."""
+        count_lost_logs(log_record_processor)
         self.behind = (*self.behind, log_record_processor)
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:

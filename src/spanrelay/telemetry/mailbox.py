@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from spanrelay._guard import losses, traced
+from spanrelay._guard import losses, swallow, traced
 
 LIMIT = 10_000
 """Occasions that may wait for one subscriber."""
@@ -122,8 +122,11 @@ class Mailbox:
         while (item := self._next()) is not None:
             number, occasion = item
             self._lighten(occasion)
-            for event in occasion.events():
-                loop = self._tell(event, loop)
+            try:
+                for event in occasion.events():
+                    loop = self._tell(event, loop)
+            except BaseException as error:
+                swallow("making events for subscribers", error)
             self._settled(number)
         if loop is not None:
             loop.close()
@@ -149,7 +152,7 @@ class Mailbox:
             if inspect.isawaitable(result):
                 loop = loop or asyncio.new_event_loop()
                 loop.run_until_complete(_await(result))
-        except Exception as error:
+        except BaseException as error:  # one that ends a program, such as SystemExit, would end this thread alone
             self._report(error)
         return loop
 
@@ -159,7 +162,7 @@ class Mailbox:
                 return
             try:
                 self._settle()
-            except Exception as error:
+            except BaseException as error:
                 self._report(error)
         with self._lock:
             self._delivered = number
@@ -170,7 +173,7 @@ class Mailbox:
             if not self._waiting:
                 self._hurry.clear()
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: BaseException) -> None:
         losses.add(f"failures of the subscriber {self._name!r}")
         if not self._failed:
             self._failed = True

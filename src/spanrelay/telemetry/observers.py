@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args, overload
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
+from spanrelay import _guard
 from spanrelay.records import JSON, Kind
 from spanrelay.registry import Handle, Registry, check_options, kinds_of, name_of, visible
 from spanrelay.scopes import Scope, current_scope
@@ -125,6 +126,7 @@ class Observation:
             from spanrelay.telemetry import events, sanitizing  # they stand on this module, and are not small
 
             recording.finish, recording.mark = sanitizing.finish_elsewhere, events.add_mark
+            _guard.worded = sanitizing.words_of
             self.active = True
 
 
@@ -176,7 +178,10 @@ def _check_step(what: str, step: Any) -> None:
     if _is_one_of(step, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
         raise TypeError(f"{what} {name!r} is a generator function, and nothing in it would run; return, do not yield")
     if what != "subscriber" and _is_one_of(step, inspect.iscoroutinefunction):
-        raise TypeError(f"{what} {name!r} must be a plain function: records are read outside any event loop")
+        raise TypeError(
+            f"{what} {name!r} must be a plain function: records are read outside any event loop. Declare it with def; "
+            "what has to be awaited belongs before the call, or into a subscriber, which may be async"
+        )
     if not _takes_one(step):
         raise TypeError(
             f"{what} {name!r} must take one argument, {_GIVEN[what]}; it is declared as {name}{_signature(step)}"
@@ -185,6 +190,14 @@ def _check_step(what: str, step: Any) -> None:
 
 def _is_one_of(step: Any, *tests: Callable[[Any], bool]) -> bool:
     return any(test(step) or test(type(step).__call__) for test in tests)
+
+
+def closed(answer: object) -> bool:
+    """Whether an observer has returned a coroutine after all, as a lambda may; it is closed, so that none is left."""
+    if not inspect.iscoroutine(answer):
+        return False
+    answer.close()
+    return True
 
 
 _GIVEN = {"sanitizer": "the field", "metadata_injector": "the record", "subscriber": "the event"}

@@ -27,7 +27,7 @@ from spanrelay.semconv.messages import (
 )
 from spanrelay.semconv.values import readable
 from spanrelay.telemetry.injecting import injected
-from spanrelay.telemetry.observers import Watchers, apart, watching
+from spanrelay.telemetry.observers import Watchers, apart, watching, watching_here
 from spanrelay.telemetry.sieve import DROPPED, Sieve, put_error, put_mark, put_name
 from spanrelay.telemetry.surroundings import is_published, without_entries
 from spanrelay.tracing import Recorded
@@ -176,6 +176,24 @@ def _verdicts(verdicts: tuple[str, ...], sieve: Sieve) -> tuple[str, ...]:
 def _said(sieve: Sieve, key: str, value: str | None) -> str | None:
     pair = sieve.keep("attribute", {"key": key, "value": value}) if value else None
     return str(pair["value"]) if pair is not None else None
+
+
+def words_of(error: BaseException) -> str | None:
+    """Return what our own log may tell of an error's words; None where no sanitizer has changed them."""
+    watchers = watching_here()
+    if watchers is None or not watchers.sanitizers:
+        return None
+    given = _in_words(error)
+    with apart():
+        said = put_error(ErrorInfo(type(error).__qualname__, given), Sieve(watchers, "", None))
+    return None if said is None or said.message == given else said.message
+
+
+def _in_words(error: BaseException) -> str:
+    """Return all that a traceback says of one exception: its text, its notes, the texts of those in its group."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    words = (str(error), *getattr(error, "__notes__", ()), *map(_in_words, inner))
+    return "\n".join(str(each) for each in words)
 
 
 def sanitized_mark(mark: Mark, watchers: Watchers, span_name: str, kind: Kind | None) -> Mark | None:

@@ -17,7 +17,7 @@ from spanrelay._guard import losses, pass_on
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark
 from spanrelay.semconv import names
 from spanrelay.semconv.values import readable
-from spanrelay.telemetry.observers import Field, FieldName, Observer, Watchers, sanitizing
+from spanrelay.telemetry.observers import Field, FieldName, Observer, Watchers, closed, sanitizing
 
 _log = logging.getLogger("spanrelay")
 _reported: set[tuple[Observer, str]] = set()
@@ -110,6 +110,8 @@ def _answer(sanitizer: Observer, field: Field) -> JSON:
         Exception: what the sanitizer raises.
     """
     answer = sanitizer.function(field)
+    if closed(answer):
+        raise _Misfit("returned a coroutine, which nothing awaits here: it must be a plain function")
     fits, expected = _FITS[field.name]
     returned = "None" if answer is None else f"a {type(answer).__name__!r}"
     if not fits(answer):

@@ -16,7 +16,7 @@ from spanrelay._guard import losses
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
 from spanrelay.trajectory import atif, steps
 from spanrelay.trajectory.conversations import Conversations, Question, RecordedHistory, question_of
-from spanrelay.trajectory.document import MAX_STEPS, Call, Document, Fan, Journal, Place, Run
+from spanrelay.trajectory.document import MAX_STEPS, Call, Conversation, Document, Fan, Journal, Place, Run
 from spanrelay.trajectory.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.trajectory.steps import MediaStore
 
@@ -62,11 +62,21 @@ class Session:
     merged_into: Session | None = None
 
 
+@dataclass(slots=True)
+class _Run:
+    """Where the steps of an agent's run begin; in the first of them where `line` is no more the document's."""
+
+    document: Document
+    line: Conversation
+    before: int
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One span in its tree. `document` is where what happens beneath it goes, once that is decided.
 
-    `passed` is set on a model call that has ended once a later one has begun. `lead` is the agent for which a tool's
+    `passed` is set on a model call that has ended once a later one has begun. `run` is where what an agent runs
+    begins. `lead` is the agent for which a tool's
     `document` was begun, and `beside` are the documents of other agents that the tool runs.
     """
 
@@ -79,6 +89,7 @@ class Node:
     call: tuple[Document, Call] | None = None
     orphaned: bool = False
     passed: bool = False
+    run: _Run | None = None
     lead: Node | None = None
     beside: list[Document] | None = None
 
@@ -108,7 +119,8 @@ class Assembler:
     """Builds documents out of spans.
 
     `journal_for(name)` opens the storage of a new document; `closed(journal)` hears of a session that can no
-    longer grow; `version` is what documents say they are. Not thread-safe: one thread calls everything.
+    longer grow; `version` is what documents say they are; `name` is the pattern of their storages' names. Not
+    thread-safe: one thread calls everything.
     """
 
     def __init__(
@@ -117,11 +129,12 @@ class Assembler:
         media: MediaStore | None = None,
         closed: Callable[[Journal], None] | None = None,
         version: str = atif.DEFAULT_VERSION,
+        name: str = "{session}",
     ) -> None:
         self._journal_for = journal_for
         self._media = media
         self._closed = closed
-        self._version = version
+        self._version, self._name = version, name
         self._nodes: OrderedDict[Key, Node] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._by_trace: OrderedDict[int, Session] = OrderedDict()
@@ -132,6 +145,7 @@ class Assembler:
         self._lately: deque[_Told] = deque(maxlen=MAX_LATELY)
         self._conversations: Conversations[Document] = Conversations(MAX_SESSIONS)
         self._unsettled: dict[int, Document] = {}
+        self._asked: list[tuple[Node, SpanRecord]] = []
 
     # ── input
 
@@ -175,6 +189,9 @@ class Assembler:
                 self._end_tool(node)
             node.record = _without_content(record)
         self._release()
+        if node.kind == "agent" and steps.asked_of(record):
+            self._asked.append((node, record))
+        self._ask()
         if record.incomplete is not None:
             self._give_up(node)
         if node.parent is None:
@@ -187,6 +204,23 @@ class Assembler:
                 if document.line.trace_id == record.trace_id:
                     document.describe(record)
 
+    def _ask(self) -> None:
+        """Write what agents were asked that have ended, where no model call beneath them has told that."""
+        waiting = [each for each in self._asked if any(_beneath(held, each[0]) for held in self._held)]
+        for node, record in self._asked:
+            run = node.run
+            if run is None or self._is_gone(run.document) or any(node is each for each, _ in waiting):
+                continue
+            before = run.before if run.document.line is run.line else 1
+            run.document.add_question(record, steps.asked_of(record), before)
+        self._asked = waiting
+
+    def _run(self, node: Node, document: Document) -> None:
+        """Note that what follows in `document` is of the run of the agent that stands outermost around a span."""
+        agent = _outermost_of(node, document, root=document in _resolve(node.session).documents)
+        if agent is not None and agent.run is None:
+            agent.run = _Run(document, document.line, document.count + 1)
+
     def _give_up(self, node: Node) -> None:
         """A run that was left is in nobody's way: what comes next need not wait for its calls to have ended."""
         for document in node.session.documents:
@@ -196,6 +230,7 @@ class Assembler:
     def close(self) -> None:
         """Write what still waits, and mark what has not ended; nothing comes after."""
         self._release(everything=True)
+        self._ask()
         for document in list(self._unsettled.values()):
             self._settle(document, final=True)
         for node in [n for n in self._nodes.values() if n.open and n.kind in ("tool", "llm")]:
@@ -379,6 +414,7 @@ class Assembler:
             losses.add("model calls beyond the size of a trajectory")
             return
         self._link_all(document, document.settle_ambiguous())
+        self._run(node, document)
         step = document.add_call(record, place, origin, _caller(node))
         if document.opening is not None and document.opening.record is record:
             document.opening.record = _without_content(record)
@@ -616,14 +652,17 @@ class Assembler:
 
     def _new_root(self, node: Node) -> Document:
         session = _resolve(node.session)
-        name = session.id or f"{session.trace_id:032x}"
-        journal = self._journal_for(name)
+        agent, trace = self._agent_head(node), f"{session.trace_id:032x}"
         top = _top(node)
+        service = _service(top.record) or _service(node.record) or ""
+        journal = self._journal_for(
+            self._name.format(session=session.id or trace, trace=trace, agent=agent["name"], service=service)
+        )
         head: dict[str, Any] = {
             "schema_version": self._version,
             "session_id": name,
             "trajectory_id": _identity(top.record),
-            "agent": self._agent_head(node),
+            "agent": agent,
             "extra": {**_about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},
         }
         if top.record.remote_parent and top.record.parent_id:
@@ -642,7 +681,9 @@ class Assembler:
 
     def _child_head(self, name: str, node: Node) -> dict[str, Any]:
         record = node.record
-        version = (record.agent and record.agent.version) or record.service_version or "unknown"
+        acting = [each.record.agent for each in _lineage(node) if each.record.agent is not None]
+        own = next((agent.version for agent in acting if agent.version and agent.name in (name, None)), None)
+        version = own or record.service_version or "unknown"
         head: dict[str, Any] = {
             "trajectory_id": _identity(record, name),
             "agent": {"name": name, "version": str(version)},
@@ -662,6 +703,7 @@ class Assembler:
         if document.count >= MAX_STEPS or document.journal.full:
             losses.add("tool calls beyond the size of a trajectory")
             return
+        self._run(node, document)
         self._link_all(document, document.add_run(record, may_wait=self._busy(node)))
         if document.waiting:
             self._unsettled[id(document)] = document
@@ -817,6 +859,21 @@ def _outermost_agent(node: Node, tool: Node) -> Node | None:
     found: Node | None = None
     for each in itertools.takewhile(lambda each: each is not tool, _lineage(node)):
         if each.kind == "agent":
+            found = each
+    return found
+
+
+def _outermost_of(node: Node, document: Document, *, root: bool) -> Node | None:
+    """Return the agent that stands outermost around a span and works in `document`, as far as the nearest tool.
+
+    One that no model call has given a document works in a session's own, its `root`, or in that of the tool around it.
+    """
+    tool = _tool_above(node)
+    outer = root or (tool is not None and tool.document is document)
+    around = itertools.takewhile(lambda each: each is not tool, _lineage(node))
+    found: Node | None = None
+    for each in around:
+        if each.kind == "agent" and (each.document is document or (outer and each.document is None)):
             found = each
     return found
 

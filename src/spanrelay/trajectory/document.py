@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from spanrelay import _json
-from spanrelay.records import JSON, Message, ModelRequest, SpanRecord, Text, ToolCallResponse
+from spanrelay.records import JSON, Message, ModelRequest, Part, SpanRecord, Text, ToolCallResponse
 from spanrelay.trajectory import atif, steps
 from spanrelay.trajectory.steps import MediaStore
 from spanrelay.trajectory.transcript import (
@@ -33,6 +33,10 @@ MAX_CALLS = 2048
 
 MAX_SYSTEM = 65_536
 """Characters of a system prompt that are kept to tell what changed in the next one."""
+
+
+MAX_HEARD = 16_384
+"""Characters of what models were last asked that are kept, to see whether an agent's question is among it."""
 
 
 class Journal(Protocol):
@@ -94,6 +98,7 @@ class Conversation:
     trace_id: int = 0
     count: int = 0
     tools: bool = False
+    heard: str = ""
 
 
 Shape: TypeAlias = tuple[tuple[int, ...], tuple[str, ...], str | None]
@@ -364,10 +369,7 @@ class Document:
         written: list[atif.ToolCall] = []
         for index, call in enumerate(answer.calls if answer else []):
             given = call.id or f"{record.span_id:016x}:{index}"
-            arguments, wrapped = steps.arguments_of(call.arguments)
-            extra: dict[str, JSON] = {}
-            if wrapped:
-                extra["arguments_wrapped"] = True
+            arguments, extra = steps.arguments_of(call.arguments)
             if call.server:
                 extra["server_side"] = True
             if (refusal := steps.refusal_of(record, call)) is not None:
@@ -458,7 +460,7 @@ class Document:
             extra["context_management"] = {"type": "injection", "boundary": "append"}
         known = line.systems.get(key)
         if known is not None:
-            step = atif.Step(0, "system", f"[system prompt of step {known} again]")
+            step = atif.Step(0, "system", atif.same_again(known))
             extra["same_as_step"] = known
         else:
             step = atif.Step(0, "system", content)
@@ -481,6 +483,19 @@ class Document:
         source = "system" if turn.role == "system" else "user"
         step = atif.Step(0, source, steps.content_of(turn.parts, self._media), extra=extra)
         self._add(step, record.start)
+        self.line.heard = f"{self.line.heard}\n{_ends(turn.text)}"[-MAX_HEARD:]
+
+    def add_question(self, record: SpanRecord, parts: list[Part], before: int) -> None:
+        """Write what an agent was asked, as its span says, before the first step of its run; once, if a model was."""
+        turn = Turn("user", parts)
+        known = " ".join(_ends(turn.text).split()) in " ".join(self.line.heard.split())
+        self.line.heard = ""
+        if known:
+            return
+        extra: dict[str, JSON] = {"message_source": steps.AGENT_SPAN, "otel": steps.origin_of(record, self.trace_id)}
+        step = atif.Step(0, "user", steps.content_of(parts, self._media), extra=extra)
+        step.timestamp = steps.timestamp(record.start)
+        self.journal.write({"op": "question", "doc": self.id, "before": before, "step": step.to_json()})
 
     def _add_copied(self, record: SpanRecord, turn: Turn, extra: dict[str, JSON]) -> None:
         """Write an assistant's turn that nobody saw being generated: it came with the history."""
@@ -493,10 +508,11 @@ class Document:
     def _add_tool_turn(self, record: SpanRecord, turn: Turn) -> None:
         part = turn.parts[0] if turn.parts else None
         if not isinstance(part, ToolCallResponse):
-            part = ToolCallResponse(None, "".join(p.text for p in turn.parts if isinstance(p, Text)), turn.name)
+            texts = [each.text for each in turn.parts if isinstance(each, Text)]
+            part = ToolCallResponse(None, "".join(texts) if texts else None, turn.name)
         if not self._tell_result(part, {}):
             name, given = part.name or turn.name or "unknown", part.id or f"{record.span_id:016x}:result"
-            step = self._dispatch_step(given, name, {}, record)
+            step = self._dispatch_step(given, name, None, record)
             step.is_copied_context = True
             call = self._own_call(step, given)
             self._add(step, record.start)
@@ -701,11 +717,10 @@ class Document:
     ) -> atif.Step:
         step = atif.Step(0, "agent", "", llm_call_count=0, extra={"otel": steps.origin_of(record, self.trace_id)})
         own = self._own_id(given)
-        wrapped, changed = steps.arguments_of(arguments)
-        extra: dict[str, JSON] = {"arguments_wrapped": True} if changed else {}
+        shown, extra = steps.arguments_of(arguments)
         if begins is not None:
             extra["dispatch"] = begins
-        step.tool_calls = [atif.ToolCall(own, str(name or "unknown"), wrapped, extra or None)]
+        step.tool_calls = [atif.ToolCall(own, str(name or "unknown"), shown, extra or None)]
         return step
 
     def _own_call(self, step: atif.Step, given: str) -> Call:
@@ -761,6 +776,12 @@ def shape_of(record: SpanRecord) -> Shape:
     request = record.request or ModelRequest()
     head, _ = split_system(request.messages)
     return _system_key(request, head), tuple(tool.name for tool in request.tools), request.model
+
+
+def _ends(text: str) -> str:
+    """Return a text, or both its ends where it is long: what is asked stands at one of them."""
+    half = MAX_HEARD // 2
+    return text if len(text) < MAX_HEARD else f"{text[:half]}\n{text[-half + 1 :]}"
 
 
 def _system_turns(request: ModelRequest, head: list[Message]) -> list[Turn]:

@@ -48,7 +48,8 @@ class TrajectoryWriter:
     """Writes trajectories of this process into `directory`; one thread calls everything.
 
     `max_bytes` bounds the whole directory; `mask` is applied to every line that is written; `on_first` is called
-    when the first document has been written; `version` is ATIF's, 1.7 or 1.8.
+    when the first document has been written; `version` is ATIF's, 1.7 or 1.8; `name` is the pattern of file names, in
+    which `{session}`, `{trace}`, `{agent}` and `{service}` may stand.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class TrajectoryWriter:
         mask: Callable[[bytes], bytes] | None = None,
         on_first: Callable[[], None] | None = None,
         version: str = "1.7",
+        name: str = "{session}",
     ) -> None:
         self.directory = TrajectoryDirectory(Path(directory), max_bytes, mask, on_first)
         self._journals: dict[int, DirectoryJournal] = {}
         self._changes: list[DirectoryJournal] = []
-        self._assembler = Assembler(self._open, self.directory, self._closed, f"ATIF-v{version}")
+        self._assembler = Assembler(self._open, self.directory, self._closed, f"ATIF-v{version}", name)
         self._crew = Crew()
         self._rest_until = 0.0
         self._done = False
@@ -193,8 +195,7 @@ class AtifSpanExporter(SpanExporter):
     """Exports any spans, of whatever instrumentation, as ATIF trajectories into `directory`.
 
     Traces wait until their root has ended, since only then their shape is known; `force_flush` and `shutdown`
-    write what is there. `max_bytes` bounds the whole directory; `mask` is applied to every line that is written;
-    `version` is ATIF's, 1.7 or 1.8.
+    write what is there. `max_bytes`, `mask`, `version` and `name` are as `TrajectoryWriter` takes them.
     """
 
     def __init__(
@@ -203,14 +204,16 @@ class AtifSpanExporter(SpanExporter):
         max_bytes: int = 1 << 30,
         mask: Callable[[bytes], bytes] | None = None,
         version: str = "1.7",
+        name: str = "{session}",
     ) -> None:
-        self._directory, self._max_bytes, self._mask, self._version = directory, max_bytes, mask, version
+        self._directory, self._max_bytes, self._mask = directory, max_bytes, mask
+        self._version, self._name = version, name
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
         self._writer = TrajectoryWriter(
-            self._directory, max_bytes=self._max_bytes, mask=self._mask, version=self._version
+            self._directory, max_bytes=self._max_bytes, mask=self._mask, version=self._version, name=self._name
         )
         self._waiting: OrderedDict[int, list[SpanRecord]] = OrderedDict()
         self._rooted: OrderedDict[int, None] = OrderedDict()
@@ -254,7 +257,8 @@ class AtifSpanExporter(SpanExporter):
         _shorten(self._rooted, MAX_SEEN)
 
     def _ready(self) -> list[int]:
-        """Return the traces that can be written: their root has come, or there is no more room to wait."""
+        """Return the traces that can be written: their root has come, is lost, or there is no more room to wait."""
+        self._rooted.update(dict.fromkeys(self._rootless()))
         ready = [trace for trace in self._waiting if trace in self._rooted and not self._may_be_double(trace)]
         excess = sum(map(len, self._waiting.values())) - MAX_WAITING
         for trace, records in self._waiting.items():
@@ -264,6 +268,22 @@ class AtifSpanExporter(SpanExporter):
                 ready.append(trace)
             excess -= len(records)
         return ready
+
+    def _rootless(self) -> list[int]:
+        """Return the traces whose root is lost: a later turn of their session has come whole, and has to follow them.
+
+        Nothing of such a trace is younger than the beginning of that turn; one that still runs goes on waiting.
+        """
+        later: dict[str, int] = {}
+        for trace in self._young:
+            records = self._waiting.get(trace, ())
+            start = min((record.start for record in records), default=0)
+            for name in {str(record.session_id) for record in records if record.session_id}:
+                later[name] = max(later.get(name, 0), start)
+        if not later:
+            return []
+        waiting = ((trace, records) for trace, records in self._waiting.items() if trace not in self._rooted)
+        return [trace for trace, records in waiting if any(_precedes(records, *each) for each in later.items())]
 
     def _may_be_double(self, trace: int) -> bool:
         """Whether a lone model call may belong to a framework's span whose trace has not come as a whole."""
@@ -288,19 +308,30 @@ class AtifSpanExporter(SpanExporter):
                 self._writer.end(record)
 
 
+def _precedes(records: list[SpanRecord], session: str, start: int) -> bool:
+    """Whether all that has come of a trace ended before `start`, and some of it names the session."""
+    if any((record.end or 0) > start for record in records):
+        return False
+    return any(record.session_id and str(record.session_id) == session for record in records)
+
+
 _EARLIER_END, _START, _END = range(3)
 
 
 def _events(records: list[SpanRecord]) -> Iterable[Event]:
-    """Yield starts and ends with the order they happened in; at equal times, parents stand around children."""
-    parents = {(r.trace_id, r.span_id): (r.trace_id, r.parent_id or 0) for r in records}
+    """Yield starts and ends with the order they happened in; at equal times, parents stand around children.
+
+    No span starts before its parent: where it seems so, it ran on another machine, or its clock was put right.
+    """
+    known = {(r.trace_id, r.span_id): r for r in records}
     for record in records:
-        depth, above = 0, parents[record.trace_id, record.span_id]
-        while above in parents and depth < len(parents):
-            depth, above = depth + 1, parents[above]
-        end = record.end or record.start
-        yield (record.start, _START, depth, record)
-        yield (end, _EARLIER_END if end > record.start else _END, -depth, record)
+        start, depth, above = record.start, 0, known.get((record.trace_id, record.parent_id or 0))
+        while above is not None and depth < len(known):
+            start, depth = max(start, above.start), depth + 1
+            above = known.get((above.trace_id, above.parent_id or 0))
+        end = max(record.end or start, start)
+        yield (start, _START, depth, record)
+        yield (end, _EARLIER_END if end > start else _END, -depth, record)
 
 
 def _order(event: Event) -> tuple[int, int, int]:

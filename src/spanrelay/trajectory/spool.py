@@ -20,6 +20,7 @@ from typing import Any, cast
 from spanrelay import _guard, _json
 from spanrelay.records import JSON
 from spanrelay.trajectory import atif
+from spanrelay.trajectory.steps import AGENT_SPAN
 
 try:
     import fcntl
@@ -172,9 +173,14 @@ def is_whole(part: Path) -> bool:
 def _operations(lines: Iterable[bytes]) -> Iterator[Operation]:
     for line in lines:
         try:
-            yield _json.loads(line)
+            operation = _json.loads(line)
         except ValueError:
             _guard.losses.add("incomplete spool lines")
+            continue
+        if isinstance(operation, dict) and str(operation.get("op")) in _APPLY:
+            yield cast("Operation", operation)
+        else:
+            _guard.losses.add("spool lines that are no operation")
 
 
 def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
@@ -211,13 +217,16 @@ class _Draft:
     step: int | None = None
     call: str | None = None
     notes: Counter[str] = field(default_factory=Counter[str])
+    questions: list[tuple[int, dict[str, Any]]] = field(default_factory=list[tuple[int, dict[str, Any]]])
+    """What became known only later, and the step before which it was said."""
 
 
 def replay(operations: Iterable[Operation]) -> dict[str, JSON] | None:
     """Return the document that `operations` build up, or None where it has no steps."""
     drafts: dict[str, _Draft] = {}
     for operation in operations:
-        _APPLY[operation["op"]](drafts, operation)
+        with _guard.guarded("reading an unfinished trajectory line by line"):
+            _APPLY[operation["op"]](drafts, operation)
     roots = [draft for draft in drafts.values() if draft.parent is None]
     if not roots:
         return None
@@ -243,18 +252,24 @@ def _take_apart(drafts: dict[str, _Draft], document: dict[str, Any], parent: str
     extra = draft.head.get("extra") or {}
     for warning in extra.pop("conversion", {}).get("warnings", []):
         draft.notes[warning["code"]] = warning["count"]
+    _take_questions(draft)
     drafts[name] = draft
     for child in document.get("subagent_trajectories", []):
         _take_apart(drafts, child, name)
-    for step in draft.steps:
+    for number, step in enumerate(draft.steps, start=1):
         for result in step.get("observation", {}).get("results", []):
             for ref in result.pop("subagent_trajectory_ref", []):
                 child = drafts[ref["trajectory_id"]]
-                child.step, child.call = step["step_id"], result["source_call_id"]
+                child.step, child.call = number, result["source_call_id"]
 
 
 def _step(drafts: dict[str, _Draft], operation: Operation) -> None:
     drafts[operation["doc"]].steps.append(operation["step"])
+
+
+def _question(drafts: dict[str, _Draft], operation: Operation) -> None:
+    """Keep what goes before a step that stands already; only the finished document counts it."""
+    drafts[operation["doc"]].questions.append((operation["before"], operation["step"]))
 
 
 def _result(drafts: dict[str, _Draft], operation: Operation) -> None:
@@ -333,8 +348,8 @@ def _demote(drafts: dict[str, _Draft], operation: Operation) -> None:
         if other.parent == name:
             other.parent = child
     head = {**operation["head"], "agent": {**draft.head["agent"], **operation["head"]["agent"]}}
-    drafts[child] = _Draft(head, draft.steps, name, 1, operation["call"], draft.notes)
-    draft.steps, draft.notes = [operation["step"]], Counter()
+    drafts[child] = _Draft(head, draft.steps, name, 1, operation["call"], draft.notes, draft.questions)
+    draft.steps, draft.notes, draft.questions = [operation["step"]], Counter(), []
     draft.head["agent"] = operation["agent"]
 
 
@@ -346,6 +361,7 @@ _APPLY: dict[str, Callable[[dict[str, _Draft], Operation], None]] = {
     "open": _open,
     "base": _base,
     "step": _step,
+    "question": _question,
     "result": _result,
     "patch": _patch,
     "tools": _tools,
@@ -371,13 +387,61 @@ def _finish(draft: _Draft, drafts: dict[str, _Draft]) -> dict[str, Any] | None:
     children = [finished for _, finished in found]
     if not draft.steps:
         return None
-    steps = [_ordered(atif.Step, {**step, "step_id": at}) for at, step in enumerate(draft.steps, start=1)]
+    steps = [_ordered(atif.Step, {**step, "step_id": at}) for at, step in enumerate(_with_questions(draft), start=1)]
     document: dict[str, Any] = {"schema_version": atif.DEFAULT_VERSION, **draft.head, "steps": steps}
     _add_totals(document, children)
     _add_notes(document, draft, bool(children))
     if children:
         document["subagent_trajectories"] = children
     return _ordered(atif.Trajectory, document)
+
+
+def _with_questions(draft: _Draft) -> list[dict[str, Any]]:
+    """Return the steps of a draft with what is kept apart from them; what names a step by its number goes along."""
+    if not draft.questions:
+        return draft.steps
+    waiting = sorted(draft.questions, key=lambda question: question[0])
+    steps: list[dict[str, Any]] = []
+    places: dict[int, int] = {}
+    for number, step in enumerate(draft.steps, start=1):
+        while waiting and waiting[0][0] <= number:
+            steps.append(_between(steps, waiting.pop(0)[1], step))
+        steps.append(step)
+        places[number] = len(steps)
+    return [_renumbered(step, places) for step in steps]
+
+
+def _take_questions(draft: _Draft) -> None:
+    """Take out again what `_with_questions` has put in."""
+    steps = draft.steps
+    draft.steps = []
+    places: dict[int, int] = {}
+    for number, step in enumerate(steps, start=1):
+        if _extra(step).get("message_source") == AGENT_SPAN:
+            draft.questions.append((len(draft.steps) + 1, step))
+        else:
+            draft.steps.append(step)
+            places[number] = len(draft.steps)
+    if draft.questions:
+        draft.steps = [_renumbered(step, places) for step in draft.steps]
+
+
+def _between(before: list[dict[str, Any]], step: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return a step with a time that is not before the step before it, nor after the one behind."""
+    time = max(step["timestamp"], _time_of(before, -1) or "")
+    return {**step, "timestamp": min(time, after.get("timestamp") or time)}
+
+
+def _renumbered(step: dict[str, Any], places: dict[int, int]) -> dict[str, Any]:
+    """Return a step whose references to others follow them to where `places` has them now."""
+    extra = _extra(step)
+    moved = {name: places[extra[name]] for name in ("retry_of_step", "same_as_step") if extra.get(name) in places}
+    if all(extra[name] == number for name, number in moved.items()):
+        return step
+    step = {**step, "extra": {**extra, **moved}}
+    if "same_as_step" in moved:
+        step["message"] = atif.same_again(moved["same_as_step"])
+    return step
 
 
 _Found = list[tuple[_Draft, dict[str, Any]]]
@@ -425,7 +489,7 @@ def _refer(draft: _Draft, child: _Draft, document: dict[str, Any]) -> None:
     if not found:
         found["source_call_id"] = child.call
         _insert(step, found)
-    if not found.get("content"):
+    if "content" not in found:
         found["content"] = _last_words(document)
     ref: dict[str, Any] = {"trajectory_id": document["trajectory_id"]}
     if document.get("session_id"):

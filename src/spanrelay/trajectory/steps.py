@@ -156,11 +156,52 @@ def result_content(content: object, media: MediaStore | None) -> str | list[atif
     return cut(_json.dumps_text(content))
 
 
+# ── what an agent is asked
+
+AGENT_SPAN = "agent_span"
+"""The `message_source` of a question that no model call repeats: its agent's span alone has it."""
+
+_QUESTIONS = ("input", "question", "query", "prompt", "task", "message", "text")
+"""What programs call the one text that they give an agent."""
+
+
+def asked_of(record: SpanRecord) -> list[Part]:
+    """Return the parts of what an agent's span says it was asked; none where that is no question of a user's."""
+    messages = record.request.messages if record.request is not None else []
+    if messages:
+        return messages[-1].parts if messages[-1].role == "user" else []
+    given = record.input
+    if isinstance(given, dict) and len(given) == 1:
+        ((name, value),) = given.items()
+        given = value if name in _QUESTIONS and isinstance(value, str) else _last_message(value)
+    return [Text(given)] if isinstance(given, str) and given.strip() else []
+
+
+def _last_message(messages: JSON) -> JSON:
+    """Return the text of the last of `messages` if a user said it, in the forms of the APIs and of LangChain."""
+    last: JSON = messages[-1] if isinstance(messages, list) and messages else None
+    if isinstance(last, list) and len(last) == 2:
+        role, content = last
+    elif isinstance(last, dict):
+        fields = last["kwargs"] if isinstance(last.get("kwargs"), dict) else last
+        role, content = fields.get("role") or fields.get("type"), fields.get("content")
+    else:
+        return None
+    return content if role in ("user", "human") else None
+
+
 # ── calls
 
 
-def arguments_of(value: JSON) -> tuple[dict[str, JSON], bool]:
-    """Return a call's arguments as the object ATIF wants, and whether they had to be wrapped to be one."""
+def arguments_of(value: JSON) -> tuple[dict[str, JSON], dict[str, JSON]]:
+    """Return a call's arguments as the object ATIF wants, and what its `extra` says of them: wrapped, or unknown."""
+    arguments, wrapped = _as_object(value)
+    if value is None:
+        return arguments, {"content_captured": False}
+    return arguments, {"arguments_wrapped": True} if wrapped else {}
+
+
+def _as_object(value: JSON) -> tuple[dict[str, JSON], bool]:
     if isinstance(value, str) and value:
         parsed = _json.loads_or_text(value)
         if isinstance(parsed, dict):
@@ -340,7 +381,7 @@ def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> 
     if record.answered_by is not None:
         extra["answered_by"] = str(record.answered_by)
     extra |= trial_of(record)
-    if not record.content:
+    if not (record.content and _tells_answer(record)):
         extra["content_captured"] = False
     if record.truncated:
         extra["truncated"] = True
@@ -351,6 +392,13 @@ def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> 
         if len(response.messages) > 1:
             extra["alternatives"] = [_alternative(m.parts, media) for m in response.messages[1:]]
     return extra
+
+
+def _tells_answer(record: SpanRecord) -> bool:
+    """Whether a call's answer was recorded, as far as there was one: none is not an empty one."""
+    response = record.response
+    failed = record.error is not None or (response is not None and response.error is not None)
+    return bool(failed or record.incomplete or (response is not None and response.messages))
 
 
 def trial_of(record: SpanRecord) -> dict[str, JSON]:
