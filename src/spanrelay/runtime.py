@@ -276,14 +276,25 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
             _log.warning("the tracer provider %r is not the SDK's; it is left alone", type(provider).__qualname__)
             return None
         if id(provider) not in _runtimes:
-            runtime = Runtime(provider, settings)
-            _runtimes[id(provider)] = runtime
-            runtime.start()
+            begin(provider, settings)
             _at_exit()
             if settings.sigterm == "on" and not termination.handle():
                 _log.warning("SIGTERM is not handled: activate() was not called on the main thread")
             carry_context_into_threads()
         return _runtimes[id(provider)]
+
+
+def begin(provider: TracerProvider, settings: Settings) -> Runtime:
+    """Record what `provider` makes spans of, and do nothing else of what `activate` does for the process."""
+    runtime = Runtime(provider, settings)
+    _runtimes[id(provider)] = runtime
+    runtime.start()
+    return runtime
+
+
+def active() -> list[Runtime]:
+    """Return what has been activated and not ended, the first first."""
+    return list(_runtimes.values())
 
 
 def _global_provider() -> trace.TracerProvider:
