@@ -250,9 +250,7 @@ def test_where_none_are_recorded_the_setting_is_named(tmp_path: Path, settings: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_before_activate_it_says_what_to_call(tmp_path: Path) -> None:
-    program = """
-import spanrelay
+FIND = """
 with spanrelay.scope("bot", session="s1") as bot:
     for find in (bot.trajectory, lambda: spanrelay.trajectory_of("s1"), spanrelay.trajectories):
         try:
@@ -260,11 +258,31 @@ with spanrelay.scope("bot", session="s1") as bot:
         except spanrelay.TrajectoryUnavailable as error:
             print(error)
 """
-    ran = run(program, tmp_path, launched=False)
+
+
+def test_before_activate_it_says_what_to_call(tmp_path: Path) -> None:
+    ran = run(f"import spanrelay\n{FIND}", tmp_path, launched=False)
     assert ran.out.splitlines() == [
         "scope 'bot' has no trajectory: nothing is recorded; call spanrelay.activate() first",
         *["no trajectories are recorded: call spanrelay.activate() first"] * 2,
     ]
+
+
+def test_where_recording_is_disabled_it_says_by_what(tmp_path: Path) -> None:
+    ran = run(f"import spanrelay\nspanrelay.activate()\n{FIND}", tmp_path, launched=False, OTEL_SDK_DISABLED="true")
+    assert ran.out.splitlines() == ["no trajectories are recorded: OTEL_SDK_DISABLED is true"] * 3
+
+
+def test_under_the_launcher_one_may_ask_before_the_first_span(tmp_path: Path) -> None:
+    program = """
+import spanrelay
+print(spanrelay.trajectories(), spanrelay.flush())
+with spanrelay.scope("bot", session="s1") as bot:
+    spanrelay.run_tool("t", dict, {})
+    print(len(bot.trajectory()["steps"]))
+"""
+    ran = run(program, tmp_path, SPANRELAY_QUIET="true")
+    assert (ran.out, ran.err) == ("[] True\n1\n", "")
 
 
 def test_a_scope_that_is_not_sampled_says_which_setting_records_it(tmp_path: Path) -> None:

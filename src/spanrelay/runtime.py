@@ -37,7 +37,7 @@ from spanrelay.plugins.demand import demand
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope
 from spanrelay.telemetry import mailbox
-from spanrelay.telemetry.front import put_in_front
+from spanrelay.telemetry.front import open_latches, put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.outbox import abandon_deliveries
@@ -98,7 +98,6 @@ class Runtime:
         tracing.write_by(self.settings.semconv)
         tracing.recording.content = self.settings.content == "spans"
         tracing.recording.propagate = self.settings.propagate
-        tracing.recording.trajectory = _trajectory_around
         tracing.recording.chains, tracing.recording.checkpoints = self.settings.chains, self.settings.checkpoints
         signals.cover()
         self._undo = put_in_front(self.processor, self.provider)
@@ -265,6 +264,7 @@ def _warn_of_differences(settings: Settings, runtime: Runtime | None) -> None:
 def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> Runtime | None:
     """Do what `activate` says, but in silence where something is active already, with whatever settings."""
     install_configured(settings.config_file)  # recording may be off; policy never is
+    tracing.recording.trajectory = _trajectory_around
     if settings.disabled:
         return None
     carrier = config.trace_of_environment()
@@ -287,6 +287,7 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
 def begin(provider: TracerProvider, settings: Settings) -> Runtime:
     """Record what `provider` makes spans of, and do nothing else of what `activate` does for the process."""
     runtime = Runtime(provider, settings)
+    tracing.recording.trajectory = _trajectory_around
     _runtimes[id(provider)] = runtime
     runtime.start()
     return runtime
@@ -552,9 +553,11 @@ def _trajectory_around(scope: Scope, timeout: float) -> dict[str, JSON]:
 
 
 def _gather(ask: Callable[[Runtime, float], list[dict[str, JSON]]], timeout: float) -> list[dict[str, JSON]]:
+    open_latches()  # under the launcher recording begins with the first span
     runtimes = list(_runtimes.values())
     if not runtimes:
-        raise TrajectoryUnavailable("no trajectories are recorded: call spanrelay.activate() first")
+        disabled = f"{config.variable_of('disabled')} is true" if config.load()[0].disabled else ""
+        raise TrajectoryUnavailable(f"no trajectories are recorded: {disabled or 'call spanrelay.activate() first'}")
     deadline = time.monotonic() + timeout
     found: list[dict[str, JSON]] = []
     refusals: list[TrajectoryUnavailable] = []
