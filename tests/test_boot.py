@@ -140,8 +140,8 @@ def test_a_broken_setting_is_one_error_and_the_program_runs(tmp_path: Path, serv
     ran = run(ASK, tmp_path, server, SPANRELAY_TRAJECTORIES="sometimes")
     assert (ran.code, ran.out.strip()) == (0, ANSWER)
     assert (
-        ran.err.strip()
-        == "spanrelay: SPANRELAY_TRAJECTORIES='sometimes' is not valid; use on, all or off; no trajectories are written"
+        ran.err.strip() == "spanrelay: SPANRELAY_TRAJECTORIES='sometimes' is not valid; "
+        "use on, all, memory or off; no trajectories are written"
     )
     assert ran.trajectories == []
 

@@ -10,7 +10,14 @@ from spanrelay import _exit as _exit
 
 if TYPE_CHECKING:
     from spanrelay.config import Settings
-    from spanrelay.errors import CodecError, ConfigurationError, GuardrailRejected, MiddlewareError, SpanRelayError
+    from spanrelay.errors import (
+        CodecError,
+        ConfigurationError,
+        GuardrailRejected,
+        MiddlewareError,
+        SpanRelayError,
+        TrajectoryUnavailable,
+    )
     from spanrelay.pipeline.decorators import agent, tool
     from spanrelay.pipeline.managed import arun_model, arun_tool, astream_model, run_model, run_tool, stream_model
     from spanrelay.pipeline.middleware import (
@@ -22,10 +29,9 @@ if TYPE_CHECKING:
         use,
     )
     from spanrelay.pipeline.started import start_model, start_scope, start_tool
-    from spanrelay.runtime import Runtime, activate
+    from spanrelay.runtime import Runtime, activate, flush, trajectories, trajectory_of
     from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
     from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent
-    from spanrelay.telemetry.mailbox import flush
     from spanrelay.telemetry.observers import Field, metadata_injector, sanitizer, subscribe, subscriber
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "ScopeEvent",
     "Settings",
     "SpanRelayError",
+    "TrajectoryUnavailable",
     "activate",
     "agent",
     "arun_model",
@@ -67,6 +74,8 @@ __all__ = [
     "subscribe",
     "subscriber",
     "tool",
+    "trajectories",
+    "trajectory_of",
     "use",
 ]
 __version__ = "0.1.0"
@@ -84,6 +93,7 @@ _HOMES = {
     "ScopeEvent": "telemetry.events",
     "Settings": "config",
     "SpanRelayError": "errors",
+    "TrajectoryUnavailable": "errors",
     "activate": "runtime",
     "agent": "pipeline.decorators",
     "arun_model": "pipeline.managed",
@@ -91,7 +101,7 @@ _HOMES = {
     "astream_model": "pipeline.managed",
     "current_scope": "scopes",
     "execution_intercept": "pipeline.middleware",
-    "flush": "telemetry.mailbox",
+    "flush": "runtime",
     "gate": "pipeline.middleware",
     "guardrail": "pipeline.middleware",
     "mark": "scopes",
@@ -110,6 +120,8 @@ _HOMES = {
     "subscribe": "telemetry.observers",
     "subscriber": "telemetry.observers",
     "tool": "pipeline.decorators",
+    "trajectories": "runtime",
+    "trajectory_of": "runtime",
     "use": "pipeline.middleware",
 }
 

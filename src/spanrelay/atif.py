@@ -30,7 +30,7 @@ class AtifExporter(AtifSpanExporter):
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         settings = config.load()[0]
-        self._off = settings.trajectories == "off" or settings.content == "off"
+        self._off = settings.trajectories in ("memory", "off") or settings.content == "off"
         place = settings.trajectory_directory if directory is None else directory
         super().__init__(place, settings.trajectory_bytes, mask_bytes, settings.atif_version, settings.trajectory_name)
 

@@ -33,7 +33,7 @@ class Settings:
     """
 
     disabled: bool = False
-    trajectories: Literal["on", "all", "off"] = "on"
+    trajectories: Literal["on", "all", "memory", "off"] = "on"
     trajectory_directory: str = "./.spanrelay/trajectories"
     trajectory_bytes: int = 1 << 30
     trajectory_sync: bool = False
@@ -248,9 +248,10 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "trajectories",
         "SPANRELAY_TRAJECTORIES",
-        _one_of("on", "all", "off"),
-        "on, all or off",
-        "Write ATIF trajectories: of sampled traces, of all traces, or none.",
+        _one_of("on", "all", "memory", "off"),
+        "on, all, memory or off",
+        "Write ATIF trajectories: of sampled traces, of all traces, or none. `memory`: of sampled traces, into no "
+        "file; the newest 64 MB can be asked for in the program.",
     ),
     Setting(
         "trajectory_directory",
@@ -504,6 +505,11 @@ def warn_of_unknown_names() -> None:
     """Log `unknown_names`, a line for each."""
     for told in unknown_names():
         tell(told, logging.WARNING)
+
+
+def variable_of(field: str) -> str:
+    """Return the environment variable of a field."""
+    return next(row.variable for row in TABLE if row.field == field)
 
 
 def default_of(field: str) -> str:

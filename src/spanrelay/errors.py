@@ -35,3 +35,7 @@ class GuardrailRejected(SpanRelayError):
 
 class MiddlewareError(SpanRelayError):
     """Policy code broke its contract (wrong type, no answer, a change too late); the call is refused."""
+
+
+class TrajectoryUnavailable(SpanRelayError, LookupError):
+    """There is no trajectory to return; the message says why, and what to do."""

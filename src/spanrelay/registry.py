@@ -147,6 +147,11 @@ class Registry(Generic[E]):
         with self._lock:
             self._set(())
 
+    def restore(self, entries: tuple[E, ...]) -> None:
+        """Have the entries again that there were before, and no others."""
+        with self._lock:
+            self._set(entries)
+
     def _set(self, entries: tuple[E, ...]) -> None:
         # What was derived holds entries that may be gone; who derives now checks which entries it saw.
         self.entries, self._cache = entries, {}

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +25,7 @@ from spanrelay._exit import at_exit
 from spanrelay._guard import guarded, losses
 from spanrelay._voice import say
 from spanrelay.config import Settings
+from spanrelay.errors import TrajectoryUnavailable
 from spanrelay.instrumentation.choice import choose, switch_on
 from spanrelay.instrumentation.foreign import stand_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
@@ -32,7 +34,10 @@ from spanrelay.pipeline.trial import take_report
 from spanrelay.plugins import unguarded
 from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand
-from spanrelay.telemetry.front import hear_of, put_in_front
+from spanrelay.records import JSON
+from spanrelay.scopes import Scope
+from spanrelay.telemetry import mailbox
+from spanrelay.telemetry.front import hear_of, open_latches, put_in_front
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.outbox import abandon_deliveries
@@ -40,7 +45,7 @@ from spanrelay.telemetry.processor import EXIT_SECONDS, RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.telemetry.signals import of_sdk, signals
 from spanrelay.telemetry.succession import sdk_provider, succession
-from spanrelay.telemetry.worker import Sink, Worker
+from spanrelay.telemetry.worker import Errand, Sink, Worker
 
 _log = logging.getLogger("spanrelay")
 _lock = threading.Lock()
@@ -63,6 +68,9 @@ class _LastWords:
 _last_words = _LastWords()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_last_words.begin)
+
+MAX_TOLD = 10
+"""Sessions that a message names."""
 
 MAX_ATTRIBUTES = 10_000
 """OpenInference spreads a conversation over attributes; the SDK's default of 128 evicts its beginning."""
@@ -153,8 +161,41 @@ class Runtime:
                 say(f"trajectories, with message content, are written to {folder}{spans}")
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Write out everything recorded so far; False when that takes longer than `timeout` seconds."""
-        return self.provider.force_flush(int(timeout * 1000))
+        """Do for this provider what `spanrelay.flush` does for all."""
+        return self.provider.force_flush(max(1, int(timeout * 1000)))
+
+    def trajectories(
+        self, session: str | None = None, *, span: tuple[int, int] | None = None, timeout: float = 30.0
+    ) -> list[dict[str, JSON]]:
+        """Return the trajectories of a session, or of a span, given its trace and its own id; else of all there are.
+
+        An empty list where there is none. `spanrelay.trajectories` does so for all providers.
+
+        Raises:
+            TrajectoryUnavailable: trajectories are not recorded, or could not be read in time.
+        """
+        self._check_recorded()
+        assert self.worker is not None
+        read = Errand(lambda sink: sink.documents(session, span), list[dict[str, JSON]](), None)
+        found = None if mailbox.inside.record else self.worker.send(read).wait(timeout)
+        if found is None:
+            raise TrajectoryUnavailable(
+                "trajectories could not be read: a sanitizer or metadata injector would wait for itself"
+                if mailbox.inside.record
+                else f"trajectories could not be read within {timeout:g} s; allow more with timeout=…"
+            )
+        return found
+
+    def _check_recorded(self) -> None:
+        for row, value in (("trajectories", self.settings.trajectories), ("content", self.settings.content)):
+            if value == "off":
+                raise TrajectoryUnavailable(f"no trajectories are recorded: {config.variable_of(row)} is {value!r}")
+
+    def sessions(self, timeout: float = 30.0) -> list[str]:
+        """Return the sessions that there are trajectories of, the latest last; where none is known the trace's id."""
+        if self.worker is None:
+            return []
+        return self.worker.send(Errand(lambda sink: sink.sessions(), list[str](), list[str]())).wait(timeout)
 
     def shutdown(self) -> None:
         """Finish trajectories and export, and step aside. Policy stays in force."""
@@ -250,6 +291,7 @@ def _warn_of_differences(settings: Settings, runtime: Runtime | None) -> None:
 def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> Runtime | None:
     """Do what `activate` says, but in silence where something is active already, with whatever settings."""
     install_configured(settings.config_file)  # recording may be off; policy never is
+    tracing.recording.trajectory = _trajectory_around
     if settings.disabled:
         return None
     carrier = config.trace_of_environment()
@@ -262,15 +304,27 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
             _log.warning("the tracer provider %r is not the SDK's; it is left alone", type(given).__qualname__)
             return None
         if id(provider) not in _runtimes:
-            runtime = Runtime(provider, settings)
-            _runtimes[id(provider)] = runtime
-            runtime.start()
+            begin(provider, settings)
             _at_exit()
             if settings.sigterm == "on" and not termination.handle():
                 _log.warning("SIGTERM is not handled: activate() was not called on the main thread")
             carry_context_into_threads()
         _face(given, _runtimes[id(provider)])
         return _runtimes[id(provider)]
+
+
+def begin(provider: TracerProvider, settings: Settings) -> Runtime:
+    """Record what `provider` makes spans of, and do nothing else of what `activate` does for the process."""
+    runtime = Runtime(provider, settings)
+    tracing.recording.trajectory = _trajectory_around
+    _runtimes[id(provider)] = runtime
+    runtime.start()
+    return runtime
+
+
+def active() -> list[Runtime]:
+    """Return what has been activated and not ended, the first first."""
+    return list(_runtimes.values())
 
 
 def _face(provider: trace.TracerProvider, runtime: Runtime) -> None:
@@ -341,10 +395,12 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
     if settings.trajectories == "off" or settings.content == "off":
         return Worker(lambda: None, measure, pending_limit=settings.pending_bytes) if measure is not None else None
     # Here and not on the worker's thread: a fork in the middle of an import would leave the child half of it.
-    from spanrelay.trajectory.exporter import TrajectoryWriter
+    from spanrelay.trajectory.exporter import TrajectoryKeeper, TrajectoryWriter
     from spanrelay.trajectory.sinks import recover
 
-    def writer() -> Sink:
+    def sink() -> Sink:
+        if settings.trajectories == "memory":
+            return TrajectoryKeeper(settings.trajectory_bytes, mask_bytes, settings.atif_version)
         with guarded("finishing trajectories of processes that were killed"):
             recover(Path(settings.trajectory_directory))
         return TrajectoryWriter(
@@ -357,7 +413,7 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
         )
 
     return Worker(
-        writer,
+        sink,
         measure,
         unsampled=settings.trajectories == "all",
         sync=settings.trajectory_sync,
@@ -417,7 +473,7 @@ def _at_exit() -> None:
         _exit_registered = True
         at_exit(finish)
         _take_over(metrics.get_meter_provider())
-        termination.does(finish, _flush_all)
+        termination.does(finish, lambda: flush(termination.SECONDS))
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_end_with_multiprocessing)
         if "--multiprocessing-fork" not in sys.orig_argv:  # a child that is spawned ends as other programs do
@@ -492,9 +548,109 @@ def _give_up() -> None:
                 runtime.worker.shutdown(0.0)
 
 
-def _flush_all() -> None:
-    for runtime in list(_runtimes.values()):
-        runtime.flush(termination.SECONDS)
+def flush(timeout: float = 30.0) -> bool:
+    """Write out what has been recorded so far: export spans, tell subscribers, bring trajectories up to date on disk.
+
+    `force_flush` of a tracer provider that is recorded does the same for that provider.
+
+    Args:
+        timeout: Seconds that it may take at most. While it waits, so does the caller: in async code,
+            `await asyncio.to_thread(spanrelay.flush)`.
+
+    Returns:
+        False where something could not be written or sent, or not in time; and at once from inside a subscriber, a
+        sanitizer or a metadata injector, which would wait for itself.
+    """
+    if mailbox.inside.value:
+        return False
+    deadline = time.monotonic() + timeout
+    flushed = [runtime.flush(deadline - time.monotonic()) for runtime in list(_runtimes.values())]
+    flushed.append(mailbox.flush(max(0.0, deadline - time.monotonic())))
+    return all(flushed)
+
+
+def trajectories(session: str | None = None, timeout: float = 30.0) -> list[dict[str, JSON]]:
+    """Return the trajectories that this process has recorded so far, each an ATIF document as it would be in its file.
+
+    Args:
+        session: That of `scope(session=…)`, or the `session_id` of a document; by default all.
+        timeout: Seconds to wait, at most, for what has ended already to be read.
+
+    Raises:
+        TrajectoryUnavailable: trajectories are not recorded, or could not be read in time.
+    """
+    return _gather(lambda runtime, left: runtime.trajectories(session, timeout=left), timeout)
+
+
+def trajectory_of(session: str, timeout: float = 30.0) -> dict[str, JSON]:
+    """Return the trajectory of a session that this process has recorded, so far: the ATIF document, as in its file.
+
+    It is the caller's own to change. What waits to be read is read first, on another thread, while the caller waits:
+    in async code, `await asyncio.to_thread(spanrelay.trajectory_of, session)`.
+
+    Args:
+        session: That of `scope(session=…)`, or the `session_id` of a document.
+        timeout: Seconds to wait, at most, for what has ended already to be read.
+
+    Raises:
+        TrajectoryUnavailable: there is none, or more than one; trajectories are not recorded; or time ran out.
+    """
+    found = trajectories(session, timeout)
+    if not found:
+        known = [name for runtime in list(_runtimes.values()) for name in runtime.sessions(timeout)]
+        raise TrajectoryUnavailable(f"nothing has been recorded of session {session!r}; {_told_sessions(known)}")
+    if len(found) > 1:
+        raise TrajectoryUnavailable(
+            f"session {session!r} has {len(found)} trajectories, of runs at the same time that share nothing; "
+            f"spanrelay.trajectories({session!r}) returns all, scope.trajectory() that of a scope"
+        )
+    return found[0]
+
+
+def _trajectory_around(scope: Scope, timeout: float) -> dict[str, JSON]:
+    """Return the trajectory that a scope is told of in; see `Scope.trajectory`."""
+    if scope.span is None:
+        raise TrajectoryUnavailable(f"scope {scope.name!r} has no trajectory: it has not been entered")
+    context, session = scope.span.get_span_context(), scope.record.session_id
+    place = (context.trace_id, context.span_id)
+    found = _gather(lambda runtime, left: runtime.trajectories(session, span=place, timeout=left), timeout)
+    if found:
+        return found[0]
+    raise TrajectoryUnavailable(
+        f"nothing has been recorded of scope {scope.name!r} yet: "
+        + (
+            "no model has answered and no tool has run in it"
+            if context.trace_flags.sampled
+            else f"it is not sampled; {config.variable_of('trajectories')}=all records what is not"
+        )
+    )
+
+
+def _gather(ask: Callable[[Runtime, float], list[dict[str, JSON]]], timeout: float) -> list[dict[str, JSON]]:
+    open_latches()  # under the launcher recording begins with the first span
+    runtimes = list(_runtimes.values())
+    if not runtimes:
+        disabled = f"{config.variable_of('disabled')} is true" if config.load()[0].disabled else ""
+        raise TrajectoryUnavailable(f"no trajectories are recorded: {disabled or 'call spanrelay.activate() first'}")
+    deadline = time.monotonic() + timeout
+    found: list[dict[str, JSON]] = []
+    refusals: list[TrajectoryUnavailable] = []
+    for runtime in runtimes:
+        try:
+            found += ask(runtime, max(0.0, deadline - time.monotonic()))
+        except TrajectoryUnavailable as refusal:
+            refusals.append(refusal)
+    if refusals and not found:
+        raise refusals[0]
+    return found
+
+
+def _told_sessions(known: list[str]) -> str:
+    if not known:
+        return "nor of any other: a trajectory begins with the first answer of a model, or run of a tool"
+    latest = ", ".join(map(repr, reversed(known[-MAX_TOLD:])))
+    more = f" and {len(known) - MAX_TOLD} before" if len(known) > MAX_TOLD else ""
+    return f"there are {latest}{more}"
 
 
 def report_losses() -> None:

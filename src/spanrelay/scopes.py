@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, set_span_in_context
 
 from spanrelay import semconv
 from spanrelay._json import clean_text
-from spanrelay.errors import MiddlewareError
+from spanrelay.errors import MiddlewareError, TrajectoryUnavailable
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, AttributeValue, span_name
@@ -245,6 +245,23 @@ class Scope:
     def set_result(self, content: JSON, *, is_error: bool = False) -> None:
         """Record what a scope of kind `tool` gave."""
         self.record.result = ToolResult(content, is_error)
+
+    def trajectory(self, timeout: float = 30.0) -> dict[str, JSON]:
+        """Return the trajectory of the session, or trace, that this scope is of: the ATIF document so far.
+
+        While the scope is open and after it has ended: it is `spanrelay.trajectory_of` for this scope.
+
+        Args:
+            timeout: Seconds to wait, at most, for what has ended already to be read.
+
+        Raises:
+            TrajectoryUnavailable: there is none; the message says why.
+        """
+        if recording.trajectory is None:
+            raise TrajectoryUnavailable(
+                f"scope {self.name!r} has no trajectory: nothing is recorded; call spanrelay.activate() first"
+            )
+        return recording.trajectory(self, timeout)
 
     def open(self, tracing: Tracing, outer: Context, time: int | None = None) -> Context:
         """Start the span under `outer`, and return the context in which this scope is current."""

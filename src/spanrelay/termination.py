@@ -185,7 +185,11 @@ def _within(seconds: float, work: Callable[[], object]) -> bool:
 def finish_children(settings: Settings) -> None:
     """Finish the trajectories whose process has died, children of this one that were killed for instance."""
     folder = Path(settings.trajectory_directory)
-    if "off" in (settings.trajectories, settings.content) or is_worker() or not any(folder.glob("*.atif.part")):
+    if (
+        {"memory", "off"} & {settings.trajectories, settings.content}
+        or is_worker()
+        or not any(folder.glob("*.atif.part"))
+    ):
         return
     from spanrelay.trajectory.sinks import recover
 

@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from spanrelay import semconv
 from spanrelay._guard import guarded, losses, pass_on, swallow
 from spanrelay._json import clean_text
-from spanrelay.records import ErrorInfo, Kind, SpanRecord
+from spanrelay.records import JSON, ErrorInfo, Kind, SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import clean_attributes
@@ -72,6 +72,7 @@ class Recording:
         "propagate",
         "schema_url",
         "tells_again",
+        "trajectory",
         "unrecorded",
     )
 
@@ -94,6 +95,8 @@ class Recording:
         """Adds a mark to a span in a scope, if any, and tells observers at once."""
         self.tells_again: Callable[[str], bool] | None = None
         """Whether ours records the model calls of a tracer of others, given its name, on spans of their own."""
+        self.trajectory: Callable[[Any, float], dict[str, JSON]] | None = None
+        """Returns the trajectory that a scope is told of in, within some seconds."""
         self.price: Callable[[SpanRecord], None] | None = None
         """Gives the response of a complete record its cost, where the provider did not say it."""
 
@@ -281,7 +284,7 @@ def write_by(convention: str) -> None:
     url = names.SCHEMA_URLS[convention]
     if url != recording.schema_url:
         recording.schema_url = url
-        _turn_to_named()
+        turn_all()
 
 
 def name_provider(provider: SDKProvider) -> None:

@@ -19,14 +19,26 @@ _OURS = ("spanrelay", "Otel")
 _wrapped = False
 
 
-def carry_context_into_threads() -> None:
-    """Let what a thread or a pool runs see the context it was started in. Idempotent."""
+def carry_context_into_threads() -> bool:
+    """Let what a thread or a pool runs see the context it was started in; False where that is so already."""
     global _wrapped
     if _wrapped or _otel_does_it():
-        return
+        return False
     _wrapped = True
     wrapt.wrap_function_wrapper(threading.Thread, "start", _start)
     wrapt.wrap_function_wrapper(ThreadPoolExecutor, "submit", _submit)
+    return True
+
+
+def leave_threads_alone() -> None:
+    """Take back what `carry_context_into_threads` did, unless somebody has wrapped that since."""
+    global _wrapped
+    for owner, name, wrapper in ((threading.Thread, "start", _start), (ThreadPoolExecutor, "submit", _submit)):
+        wrapped: Any = vars(owner)[name]
+        if getattr(wrapped, "_self_wrapper", None) is not wrapper:
+            return
+        setattr(owner, name, wrapped.__wrapped__)
+    _wrapped = False
 
 
 def _otel_does_it() -> bool:

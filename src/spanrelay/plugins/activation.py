@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from spanrelay._guard import losses
 from spanrelay.config import PolicyFile
@@ -57,9 +57,13 @@ class Plan:
         return any(error.file not in lenient for error in self.errors)
 
 
-def make_plan(files: Sequence[PolicyFile], shelf: Shelf) -> Plan:
+Read: TypeAlias = Callable[[Sequence[PolicyFile]], tuple[list[Layer], list[Diagnostic]]]
+"""Returns what files say, the highest first, and what is wrong."""
+
+
+def make_plan(files: Sequence[PolicyFile], shelf: Shelf, read: Read = read_layers) -> Plan:
     """Read and validate `files`; nothing is put in force."""
-    layers, diagnostics = read_layers(files)
+    layers, diagnostics = read(files)
     plan = Plan(layers, [], diagnostics)
     told = {(diagnostic.file, diagnostic.key) for diagnostic in diagnostics}
     for layer in layers:
@@ -166,10 +170,12 @@ class Activation:
     Args:
         files: The files, the highest first.
         shelf: Where plugins are loaded from.
+        read: Returns what the files say.
     """
 
-    def __init__(self, files: Sequence[PolicyFile], shelf: Shelf | None = None) -> None:
+    def __init__(self, files: Sequence[PolicyFile], shelf: Shelf | None = None, read: Read = read_layers) -> None:
         self.files = tuple(files)
+        self._read = read
         self.diagnostics: tuple[Diagnostic, ...] = ()
         """What was wrong or doubtful when the files were read last."""
         self.contexts: tuple[Context, ...] = ()
@@ -185,7 +191,7 @@ class Activation:
                 `on_failure = "warn"` it is left out, logged and counted instead.
         """
         with self._lock:
-            plan = make_plan(self.files, self._shelf)
+            plan = make_plan(self.files, self._shelf, self._read)
             if plan.must_stop():
                 raise _refusal(plan)
             self._take(plan, strictly=False)
@@ -198,7 +204,7 @@ class Activation:
             ConfigurationError: something cannot be, whatever `on_failure` says; the old stays in force.
         """
         with self._lock:
-            plan = make_plan(self.files, self._shelf)
+            plan = make_plan(self.files, self._shelf, self._read)
             if plan.errors:
                 raise _refusal(plan)
             self._take(plan, strictly=True)

@@ -49,11 +49,14 @@ class Occasion(Protocol):
 
 
 class _Inside(threading.local):
-    value = False
+    value = record = False
 
 
 inside = _Inside()
-"""`value` is true on a thread that is running an observer: waiting for delivery there could last for ever."""
+"""`value` is true on a thread that is running an observer: waiting for delivery there could last for ever.
+
+`record` is true where that makes a record, a sanitizer as a rule: whoever reads records may wait for it.
+"""
 
 
 class Mailbox:
@@ -214,7 +217,7 @@ def flush(timeout: float = 30.0) -> bool:
 
 def _begin_anew() -> None:
     """A forked child has none of its parent's threads, and what waited is its parent's to deliver."""
-    inside.value = False
+    inside.value = inside.record = False
     for mailbox in list(_mailboxes):
         mailbox._begin()
 

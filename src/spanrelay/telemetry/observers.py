@@ -425,11 +425,11 @@ def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
 @contextmanager
 def apart() -> Generator[None]:
     """Within the block observers' code runs: what it does is not recorded, and it does not wait for delivery."""
-    outer = inside.value
-    inside.value = True
+    outer = inside.value, inside.record
+    inside.value = inside.record = True
     token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
     try:
         yield
     finally:
         otel_context.detach(token)
-        inside.value = outer
+        inside.value, inside.record = outer

@@ -203,16 +203,20 @@ class RelaySpanProcessor(SpanProcessor):
         setattr(span, TOLD, watchers.subscribers)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush the worker and subscribers, then the processors behind; False when the time ran out."""
+        """Write and send what has been recorded so far; False where something is not written or sent in time.
+
+        Inside a subscriber, a sanitizer or a metadata injector that is so at once: it would wait for itself.
+        """
+        if mailbox.inside.value:
+            return False
+        # At the same time, as at the end: a disk that hangs takes no time from exporters.
         deadline = time.monotonic() + timeout_millis / 1000
-        flushed = self.worker is None or self.worker.flush(timeout_millis / 1000)
-        flushed = mailbox.flush(deadline - time.monotonic()) and flushed
-        for processor in self.behind:
-            left = int((deadline - time.monotonic()) * 1000)
-            if left <= 0:
-                return False
-            flushed = processor.force_flush(left) and flushed
-        return flushed
+        writing = self.worker.flushing(timeout_millis / 1000) if self.worker is not None else None
+        flushed = [mailbox.flush(_left(deadline))]
+        flushed += [_flushed(processor, deadline) for processor in self.behind]
+        if writing is not None:
+            flushed.append(writing.wait(_left(deadline)))
+        return all(flushed)
 
     def shutdown(self) -> None:
         """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
@@ -240,6 +244,27 @@ def _listens(processor: SpanProcessor, method: str) -> bool:
     return getattr(getattr(processor, method, None), "__func__", None) not in _SILENT
 
 
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _flushed(processor: SpanProcessor, deadline: float) -> bool:
+    """Flush a processor, and what it exports to: the SDK's leave that out, so that what waits there seems written."""
+    for each in (processor, getattr(processor, "span_exporter", None)):
+        left = int(_left(deadline) * 1000)
+        if each is not None and (not left or not _is_flushed(each, left)):
+            return False
+    return True
+
+
+def _is_flushed(flushable: Any, timeout_millis: int) -> bool:
+    try:
+        return flushable.force_flush(timeout_millis) is not False
+    except Exception as error:
+        _report(flushable, "force_flush", error)
+        return False
+
+
 def _each(processors: tuple[SpanProcessor, ...], method: str, *args: Any) -> None:
     for processor in processors:
         try:
@@ -251,7 +276,7 @@ def _each(processors: tuple[SpanProcessor, ...], method: str, *args: Any) -> Non
 _reported: set[tuple[str, str]] = set()
 
 
-def _report(processor: SpanProcessor, method: str, error: Exception) -> None:
+def _report(processor: Any, method: str, error: Exception) -> None:
     """A foreign processor's failure is counted and logged once; the application never sees it."""
     pass_on(error)
     name = type(processor).__qualname__

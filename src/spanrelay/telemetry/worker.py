@@ -11,12 +11,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from opentelemetry.sdk.trace import Span
 
 from spanrelay._guard import guarded, losses
-from spanrelay.records import SpanRecord
+from spanrelay.records import JSON, SpanRecord
 from spanrelay.telemetry.observers import observation, watching
 from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Pending, Started, record_of_start
 from spanrelay.telemetry.sanitizing import finished
@@ -26,6 +26,8 @@ _IDLE_SECONDS = 0.2
 
 _SYNC_SECONDS = 30.0
 """How long an application waits, at most, for a disk that hangs."""
+
+T = TypeVar("T")
 
 
 class Sink(Protocol):
@@ -52,9 +54,49 @@ class Sink(Protocol):
         """Write everything out, within `timeout` seconds; False where not everything is written."""
         ...
 
+    def documents(self, session: str | None, span: tuple[int, int] | None, /) -> list[dict[str, JSON]]:
+        """The documents of a session, or of a span by its trace and its own id, as they would be written now.
+
+        None where nothing is known of it; of everything where neither is named.
+        """
+        ...
+
+    def sessions(self) -> list[str]:
+        """The sessions that there are documents of, the latest last."""
+        ...
+
     def shutdown(self) -> None:
         """Write everything out and finish."""
         ...
+
+
+class Errand(Generic[T]):
+    """Work for the sink, done on the worker's thread once all that was put before it has been handled.
+
+    Args:
+        work: What is done.
+        without: The answer where there is no sink, or nothing has ever come to it.
+        failed: The answer where the work fails, or is not done in time.
+    """
+
+    def __init__(self, work: Callable[[Sink], T], without: T, failed: T) -> None:
+        self._work, self._answer, self._failed = work, without, failed
+        self._done = threading.Event()
+
+    def __call__(self, sink: Sink) -> None:
+        """Do the work."""
+        self._answer = self._failed  # unless it comes to an answer
+        self._answer = self._work(sink)
+
+    def end(self, *, failed: bool = False) -> None:
+        """Let go whoever waits."""
+        if failed:
+            self._answer = self._failed
+        self._done.set()
+
+    def wait(self, timeout: float) -> T:
+        """Return the answer, `failed` where it has not come within `timeout` seconds."""
+        return self._answer if self._done.wait(timeout) else self._failed
 
 
 class Worker:
@@ -90,8 +132,9 @@ class Worker:
         self._queue: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
         self._refused: set[int] = set()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._closed = False
+        self._lock = threading.RLock()  # a signal handler may flush while its thread holds it
+        self._closed = self._ended = self._stuck = False
+        self._late: list[Errand[Any]] = []
         self._sink: Sink | None = None
 
     def started(self, span: Span | Started) -> None:
@@ -171,9 +214,8 @@ class Worker:
             self._end(item)
         elif isinstance(item, threading.Event):
             item.set()
-        elif isinstance(item, _Flush):
-            self._feed("flushing trajectories", item)
-            item.done.set()
+        elif isinstance(item, Errand):
+            self._do(item)
         elif isinstance(item, _Unrecorded):
             with guarded("reading a call that is not sampled"):
                 self._count(item.read())
@@ -198,31 +240,58 @@ class Worker:
             with guarded(work):
                 feed(self._sink)
 
+    def _do(self, errand: Errand[Any]) -> None:
+        self._feed("flushing or reading trajectories", errand)
+        errand.end()
+
+    def send(self, errand: Errand[T]) -> Errand[T]:
+        """Let an errand be done; `errand.wait()` has the answer. Does not wait.
+
+        What comes once the end has begun is done behind it: on the thread that ends the worker, then on the caller's.
+        """
+        with self._lock:
+            if self._thread is threading.current_thread():
+                errand.end(failed=True)  # it would wait for itself
+            elif self._closed and not self._ended:
+                self._late.append(errand)
+            elif self._thread is not None:
+                self._queue.put((errand, 0))
+            elif self._stuck:
+                errand.end(failed=True)
+            else:
+                self._do(errand)
+        return errand
+
+    def flushing(self, timeout: float) -> Errand[bool]:
+        """Begin to write out everything queued so far; the answer is whether it has been written."""
+        return self.send(Errand(lambda sink: sink.flush(timeout), without=True, failed=False))
+
     def flush(self, timeout: float) -> bool:
         """Handle everything queued so far and write it out; False where that failed or takes over `timeout` seconds."""
-        if self._thread is None:
-            return True
-        flush = _Flush(timeout)
-        self._queue.put((flush, 0))
-        return flush.done.wait(timeout) and flush.written
+        return self.flushing(timeout).wait(timeout)
 
     def close(self) -> None:
         """Take nothing more, and end once everything that waits is written. Does not wait."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
 
     def shutdown(self, timeout: float) -> None:
         """Write everything that waits, for `timeout` seconds at most, and finish the sink; count the rest as lost."""
         self.close()
         thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        thread.join(timeout)
-        if thread.is_alive():
-            losses.add("spans not written before exit", self._drain())
-        else:
-            self._feed("finishing trajectories", lambda sink: sink.shutdown())
+        if thread is not None:
+            thread.join(timeout)
+            self._stuck = thread.is_alive()
+            if self._stuck:
+                losses.add("spans not written before exit", self._drain())
+            else:
+                self._feed("finishing trajectories", lambda sink: sink.shutdown())
+        with self._lock:
+            self._ended, late, self._late = True, self._late, []
+        for errand in late:
+            self.send(errand)
 
     def _drain(self) -> int:
         """Throw away what waits, and return how many spans have ended among it."""
@@ -233,6 +302,8 @@ class Worker:
                 spans += item is not None and isinstance(item[0], Ended)
                 if item is not None and isinstance(item[0], threading.Event):
                     item[0].set()
+                elif item is not None and isinstance(item[0], Errand):
+                    item[0].end(failed=True)
         self._queue.put(None)
         return spans
 
@@ -255,19 +326,6 @@ class _Unrecorded:
         if self._frozen is None:
             return self._recorded.record
         return self._frozen.run(finished, self._recorded.record, self._frozen.watchers)
-
-
-class _Flush:
-    """Asks for everything before it to be written; `done` is set when that was tried, `written` says whether it is."""
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.done = threading.Event()
-        self.written = True
-
-    def __call__(self, sink: Sink) -> None:
-        self.written = False  # unless the sink comes to say so
-        self.written = sink.flush(self.timeout)
 
 
 def _started(span: Span | Started) -> SpanRecord:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid5
@@ -27,6 +27,9 @@ MAX_NODES = 32_768
 
 MAX_SESSIONS = 512
 """Sessions that can still grow; the one that was quiet for longest is closed first."""
+
+MAX_PAST = 16_384
+"""Sessions that can grow no more and can still be asked for."""
 
 MAX_HELD = 256
 """Ended model calls that wait for earlier ones to end."""
@@ -137,6 +140,7 @@ class Assembler:
         self._version, self._name = version, name
         self._nodes: OrderedDict[Key, Node] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._past: OrderedDict[str, list[Journal]] = OrderedDict()
         self._by_trace: OrderedDict[int, Session] = OrderedDict()
         self._calling: dict[Key, Node] = {}
         self._held: list[Node] = []
@@ -248,6 +252,38 @@ class Assembler:
         for document in [each for each in self._unsettled.values() if each.journal is journal]:
             self._settle(document, final=True)
 
+    # ── what there is
+
+    def sessions(self) -> list[str]:
+        """Return the sessions that have documents, the latest last; where none is known the trace's id."""
+        open_now = [name for name, session in self._sessions.items() if session.documents]
+        return [name for name in self._past if name not in self._sessions] + open_now
+
+    def journals(self, name: str | None, span: Key | None) -> list[Journal]:
+        """Return where the documents of a session are, given its name or one of its spans; of all given neither."""
+        if name is None and span is None:
+            found = [journal for every in self.sessions() for journal in self._journals_named(every)]
+        else:
+            found = self._journals_around(span) if span is not None else []
+            found = found or (self._journals_named(name) if name is not None else [])
+        return list({id(journal): journal for journal in found}.values())
+
+    def _journals_named(self, name: str) -> list[Journal]:
+        # Where no session is known a document calls itself by the id of its trace in the form of a UUID.
+        key = name if name in self._sessions or name in self._past else name.replace("-", "")
+        session = self._sessions.get(key)
+        return self._past.get(key, []) + _journals_of(session.documents if session is not None else [])
+
+    def _journals_around(self, span: Key) -> list[Journal]:
+        """Return the document that a span is told of in; of several of its session those of its trace."""
+        node = self._nodes.get(span)
+        session = node.session if node is not None else self._by_trace.get(span[0])
+        documents = _resolve(session).documents if session is not None else []
+        above = [each.document for each in _lineage(node)] if node is not None else []
+        own = [each for each in above if each in documents]
+        of_trace = [each for each in documents if span[0] in (each.trace_id, each.line.trace_id)]
+        return _journals_of((own or of_trace or documents)[:1])
+
     # ── sessions
 
     def _session_of(self, record: SpanRecord, parent: Node | None) -> Session:
@@ -329,6 +365,10 @@ class Assembler:
         idle = (session for session in self._sessions.values() if not session.open)
         session = next(idle, None) or next(iter(self._sessions.values()))
         del self._sessions[session.key]
+        self._past.setdefault(session.key, []).extend(_journals_of(session.documents))
+        self._past.move_to_end(session.key)
+        if len(self._past) > MAX_PAST:
+            self._past.popitem(last=False)
         session.closed = True
         if session.open:
             losses.add("sessions closed before their end")
@@ -660,7 +700,7 @@ class Assembler:
         )
         head: dict[str, Any] = {
             "schema_version": self._version,
-            "session_id": name,
+            "session_id": session.id or trace,
             "trajectory_id": _identity(top.record),
             "agent": agent,
             "extra": {**_about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},
@@ -799,6 +839,10 @@ def _without_content(record: SpanRecord) -> SpanRecord:
 def _by_start(node: Node) -> tuple[int, int, int]:
     request = node.record.request
     return (node.record.start, node.record.end or 0, len(request.messages) if request else 0)
+
+
+def _journals_of(documents: Iterable[Document | None]) -> list[Journal]:
+    return [each.journal for each in documents if each is not None]
 
 
 def _lineage(node: Node) -> Iterator[Node]:

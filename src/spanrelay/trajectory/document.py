@@ -56,6 +56,10 @@ class Journal(Protocol):
         """Append one operation."""
         ...
 
+    def document(self) -> dict[str, JSON] | None:
+        """The document so far; None while it has no step, or where nothing is left of it. May raise `OSError`."""
+        ...
+
 
 @dataclass(slots=True)
 class Call:

@@ -1,4 +1,4 @@
-"""The two ways into trajectories: a writer that a processor feeds as spans start and end, and a SpanExporter.
+"""The ways into trajectories: a writer, or a keeper, that a processor feeds as spans start and end; a SpanExporter.
 
 Neither ever fails the application, and neither takes in a span twice.
 """
@@ -6,6 +6,7 @@ Neither ever fails the application, and neither takes in a span twice.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,12 +17,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded
-from spanrelay.records import SpanRecord
+from spanrelay.records import JSON, SpanRecord
 from spanrelay.semconv.spans import record_of
-from spanrelay.trajectory.assembler import GRACE, Assembler
+from spanrelay.trajectory.assembler import GRACE, Assembler, Key
 from spanrelay.trajectory.crew import Crew
 from spanrelay.trajectory.document import Journal
 from spanrelay.trajectory.duplicates import contains
+from spanrelay.trajectory.memory import Memory
 from spanrelay.trajectory.sinks import DirectoryJournal, TrajectoryDirectory
 
 DIRECTORY = "./.spanrelay/trajectories"
@@ -40,6 +42,9 @@ MAX_WAITING = 8192
 
 MAX_SEEN = 65_536
 """Spans that an exporter remembers, so that none is taken in twice."""
+
+KEPT_BYTES = 64 << 20
+"""Bytes of trajectories, at most, that are kept in memory."""
 
 Event = tuple[int, int, int, SpanRecord]
 
@@ -175,6 +180,16 @@ class TrajectoryWriter:
                 written = journal.render() and written
         return written
 
+    def documents(self, session: str | None, span: Key | None) -> list[dict[str, JSON]]:
+        """Return the documents of a session, or of a span, as `flush` would write them now; of all given neither."""
+        found = documents_of(self._assembler, session, span)
+        self._hand_over()
+        return found
+
+    def sessions(self) -> list[str]:
+        """Return the sessions that there are documents of, the latest last."""
+        return self._assembler.sessions()
+
     def shutdown(self) -> None:
         """Write everything, what has not ended included. Nothing comes after."""
         if self._done:
@@ -183,6 +198,70 @@ class TrajectoryWriter:
         with guarded("closing trajectories"):
             self._assembler.close()
         self._finish_all(list(self._journals.values()), last=True)
+
+
+class TrajectoryKeeper:
+    """Keeps trajectories of this process in memory; one thread calls everything.
+
+    `max_bytes` bounds what is kept; `mask` is applied to every line; `version` is ATIF's, 1.7 or 1.8.
+    """
+
+    dirty = False
+    """There is no file to bring up to date."""
+
+    def __init__(
+        self, max_bytes: int = KEPT_BYTES, mask: Callable[[bytes], bytes] | None = None, version: str = "1.7"
+    ) -> None:
+        memory = Memory(min(max_bytes, KEPT_BYTES), mask)
+        self._assembler = Assembler(memory.open, memory, None, f"ATIF-v{version}")
+        self._done = False
+
+    def start(self, record: SpanRecord) -> None:
+        """Take in the start of a span."""
+        with guarded("taking in the start of a span"):
+            self._assembler.start(record)
+
+    def end(self, record: SpanRecord) -> None:
+        """Take in a complete span."""
+        with guarded("building a trajectory"):
+            self._assembler.end(record)
+
+    def idle(self) -> None:
+        """Nothing waits for its time: what is asked for is made then."""
+
+    def flush(self, timeout_s: float = 30.0) -> bool:
+        """Nothing is written."""
+        return True
+
+    def documents(self, session: str | None, span: Key | None) -> list[dict[str, JSON]]:
+        """Return the documents of a session, or of a span, as they are now; of all given neither."""
+        return documents_of(self._assembler, session, span)
+
+    def sessions(self) -> list[str]:
+        """Return the sessions that there are documents of, the latest last."""
+        return self._assembler.sessions()
+
+    def shutdown(self) -> None:
+        """Take in what has not ended. Nothing comes after."""
+        if not self._done:
+            self._done = True
+            with guarded("closing trajectories"):
+                self._assembler.close()
+
+
+def documents_of(assembler: Assembler, session: str | None, span: Key | None) -> list[dict[str, JSON]]:
+    """Return documents as they are now, what waits included; one that cannot be read is left out, and counted."""
+    with guarded("building a trajectory"):
+        assembler.pass_time(time.time_ns() + GRACE)
+    found: list[dict[str, JSON]] = []
+    for journal in assembler.journals(session, span):
+        with guarded("reading a trajectory"):
+            if assembler.complete(journal):
+                assembler.settle(journal)
+            document = journal.document()
+            if document is not None:
+                found.append(document)
+    return found
 
 
 def _finished(journal: DirectoryJournal, last: bool) -> bool:
@@ -212,6 +291,7 @@ class AtifSpanExporter(SpanExporter):
 
     def _begin(self) -> None:
         self._process = os.getpid()
+        self._lock = threading.Lock()
         self._writer = TrajectoryWriter(
             self._directory, max_bytes=self._max_bytes, mask=self._mask, version=self._version, name=self._name
         )
@@ -220,11 +300,15 @@ class AtifSpanExporter(SpanExporter):
         self._seen: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._young: set[int] = set()
 
+    def _alone(self) -> threading.Lock:
+        """Return the lock to hold while spans are taken in or written: who flushes is another thread, as a rule."""
+        if os.getpid() != self._process:  # a forked child: what stands here is its parent's to write
+            self._begin()
+        return self._lock
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take in a batch of ended spans, in any order."""
-        with guarded("exporting spans to trajectories"):
-            if os.getpid() != self._process:  # a forked child: what stands here is its parent's to write
-                self._begin()
+        with self._alone(), guarded("exporting spans to trajectories"):
             self._take_in(record_of(span) for span in spans)
             self._feed(self._ready())
             self._writer.idle()
@@ -232,15 +316,17 @@ class AtifSpanExporter(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Write all that is there; False where time did not suffice."""
-        with guarded("flushing trajectories"):
-            self._feed(list(self._waiting))
-        return self._writer.flush(timeout_millis / 1000)
+        with self._alone():
+            with guarded("flushing trajectories"):
+                self._feed(list(self._waiting))
+            return self._writer.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
         """Write all that is there; nothing comes after."""
-        with guarded("closing trajectories"):
-            self._feed(list(self._waiting))
-        self._writer.shutdown()
+        with self._alone():
+            with guarded("closing trajectories"):
+                self._feed(list(self._waiting))
+            self._writer.shutdown()
 
     def _take_in(self, records: Iterable[SpanRecord]) -> None:
         self._young = set[int]()

@@ -116,7 +116,7 @@ class TrajectoryDirectory:
 
     def put(self, data: bytes, folder: str, extension: str) -> str:
         """Write media under the name of its hash, once, and return its path within the directory."""
-        name = f"{folder}/{hashlib.sha256(data).hexdigest()}{extension}"
+        name = spool.path_of_media(data, folder, extension)
         path = self.path / name
         try:
             self.prepare()
@@ -387,6 +387,22 @@ class DirectoryJournal:
             return self._put_off(error)
         self.dirty = False
         return True
+
+    def document(self) -> dict[str, JSON] | None:
+        """Return the document as it would be written now, or None while it has no step, or where it was removed.
+
+        Raises:
+            OSError: what has been written of it cannot be read.
+        """
+        if self._part is not None:
+            return self._part.render(self._lines)
+        if self.gone:
+            return None
+        if self.path is None:
+            return spool.replayed(self._lines)
+        if not self._lines:
+            return _read(self.path)
+        return spool.replayed([self._directory.line_of({"op": "base", "document": _read(self.path)}), *self._lines])
 
     def finish(self, *, last: bool = False) -> bool:
         """Write the document, and remove its part; False, and nothing is given up, where that failed.

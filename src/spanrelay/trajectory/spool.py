@@ -7,6 +7,7 @@ open turn and nothing else; totals and notes are worked out on replay, never sto
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,10 +118,10 @@ class Spool:
         finally:
             reader.detach()
 
-    def render(self) -> dict[str, JSON] | None:
-        """Return the document so far, or None while it has no steps."""
+    def render(self, waiting: Iterable[bytes] = ()) -> dict[str, JSON] | None:
+        """Return the document so far, and with the lines that wait to be written, or None while it has no steps."""
         with self._reading() as lines:
-            return replay(_operations(lines))
+            return replayed(chain(lines, waiting))
 
     def close(self, *, remove: bool = False) -> None:
         """Let the file go; `remove` where its document stands elsewhere now."""
@@ -160,7 +162,17 @@ def render(part: Path) -> dict[str, JSON] | None:
     A torn last line, as a killed process leaves it, is left out.
     """
     with part.open("rb") as lines:
-        return replay(_operations(lines))
+        return replayed(lines)
+
+
+def replayed(lines: Iterable[bytes]) -> dict[str, JSON] | None:
+    """Return the document that lines build up, or None where it has no steps."""
+    return replay(_operations(lines))
+
+
+def path_of_media(data: bytes, folder: str, extension: str) -> str:
+    """Return where media are kept beside a document: under the name of their hash."""
+    return f"{folder}/{hashlib.sha256(data).hexdigest()}{extension}"
 
 
 def is_whole(part: Path) -> bool:
