@@ -409,6 +409,55 @@ def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next
     assert counts.admit(shares, tool=False, estimate=Spent(10)) == "this session has used 210 of the 100 tokens allowed"
 
 
+# --- several files ---
+
+
+def test_each_file_keeps_its_counts_whichever_others_are_read_beside_it(tmp_path: Path, place: str) -> None:
+    for name, limit in (("system", 3), ("team", 2), ("program", 9)):
+        include = 'include = ["team.toml"]\n' if name == "program" else ""
+        (tmp_path / f"{name}.toml").write_text(
+            f"{include}[plugins.policy]\nprocess.max_tool_calls = {limit}\n[plugins.policy.counts]\n{place}\n"
+        )
+    program = PolicyFile(str(tmp_path / "program.toml"), "chosen")
+    system = PolicyFile(str(tmp_path / "system.toml"), "system")
+    ways = (([system], None), ([program], None), ([system, program], None), ([program], "2 of the 2"))
+    for files, reason in ways:
+        activation = Activation(files, Shelf())  # type: ignore[arg-type]
+        activation.start()
+        try:
+            run_tool("t", lambda: "ran")
+            assert reason is None
+        except GuardrailRejected as refusal:
+            assert reason is not None and reason in refusal.reason
+        finally:
+            activation.close()
+
+
+def test_files_that_give_a_name_keep_counts_apart_or_together(tmp_path: Path, place: str) -> None:
+    def run(name: str, file: str) -> str:
+        (tmp_path / file).write_text(
+            f'[plugins.policy]\nprocess.max_tool_calls = 1\n[plugins.policy.counts]\nname = "{name}"\n{place}\n'
+        )
+        activation = Activation([PolicyFile(str(tmp_path / file), "chosen")], Shelf())  # type: ignore[arg-type]
+        activation.start()
+        try:
+            return run_tool("t", lambda: "ran")
+        except GuardrailRejected:
+            return "refused"
+        finally:
+            activation.close()
+
+    assert [run("a", "one.toml"), run("b", "one.toml"), run("a", "two.toml")] == ["ran", "ran", "refused"]
+
+
+def test_two_files_do_not_count_the_same_twice(tmp_path: Path, place: str) -> None:
+    table = f'[plugins.policy]\nprocess.max_tool_calls = 9\n[plugins.policy.counts]\nname = "a"\n{place}\n'
+    (tmp_path / "team.toml").write_text(table)
+    (tmp_path / "program.toml").write_text('include = ["team.toml"]\n' + table)
+    with pytest.raises(ConfigurationError, match=r"team.toml' keeps its counts there by the same name; write another"):
+        Activation([PolicyFile(str(tmp_path / "program.toml"), "chosen")], Shelf()).start()  # type: ignore[arg-type]
+
+
 # --- what is wrong is told ---
 
 
@@ -418,6 +467,7 @@ def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next
         ('path = "no/where.sqlite3"', "counts.path: is in a folder that is not there; make the folder"),
         ('url = "http://127.0.0.1"', "counts.url: is not the URL of a Redis server; write redis://"),
         ('path = "c"\nurl = "redis://h"', "counts: has both path and url; remove one"),
+        ('name = "a b"', "counts.name: is no name; write letters, digits"),
         ("keep_hours = 0", "counts.keep_hours: is not a number above 0"),
         ('file = "x"', "counts.file: is not known"),
     ],
