@@ -56,7 +56,7 @@ class PolicyPlugin:
         approvals = Approvals(context, config)
         if tools.judges:
             use_tools(context, tools, config.tools, approvals, self._calls)
-        use_rules(context, config.tools, approvals)
+        use_rules(context, config.tools, approvals, self._calls)
         if models.judges:
             judged = guardrail(name="models", kinds=MODELS, mode=config.models.mode, timeout=approvals.patience)
             asks = approvals.around(models.model_refusal, "models", config.models.on_refusal, config.models.mode)
