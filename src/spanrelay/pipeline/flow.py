@@ -258,6 +258,7 @@ def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
         if type(answer) is Apart:
             answer = yield answer
         if inspect.isawaitable(answer):
+            call.hold()
             answer = yield Wait(answer, entry, policy_context(call, frame))
     except (SpanRelayError, RecursionError, MemoryError):
         raise
@@ -406,6 +407,7 @@ def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Fr
     if type(effect) is Apart:
         return (yield effect)
     if inspect.isawaitable(effect):
+        call.hold()
         frame.running = entry
         try:
             return (yield Wait(effect, entry, policy_context(call, frame)))

@@ -273,7 +273,13 @@ class ModelCall(Call):
                 return True
         except Exception:  # objects of the application's, compared by code of its own
             pass
-        return self._copied is not None and wire == _json.loads(self._copied)
+        # Where the application has changed its own since, the copy is what policy has judged.
+        copied = self._copied
+        return copied is not None and wire == _json.loads(copied) and _json.dumps(self.original) == copied
+
+    def hold(self) -> None:
+        """Take a copy: it is sent where the application changes its own."""
+        _ = self.wire
 
     def changed(self) -> bool:
         """Whether the wire differs from what guardrails judged last."""
