@@ -187,8 +187,15 @@ class OwnLoop:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._inner: OwnLoop | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="spanrelay-policy", daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                return self._loop.run_forever()
+            except BaseException:  # asyncio ends a loop by what ends a program, and gives it to who waits all the same
+                continue
 
     def start(self, awaitable: Awaitable[Any]) -> Future[Any]:
         """Begin to wait for `awaitable` there, in the context of here."""
