@@ -227,6 +227,8 @@ def endpoint() -> Iterator[Any]:
             self.send_response(status)
             if status == 302:
                 self.send_header("location", "/elsewhere")
+            if server.length:
+                self.send_header("content-length", str(server.length))
             self.end_headers()
             self.wfile.write(answer)
 
@@ -234,7 +236,7 @@ def endpoint() -> Iterator[Any]:
             pass
 
     server: Any = HTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.answer = [], (200, b'{"decision": "allow"}')
+    server.asked, server.answer, server.length = [], (200, b'{"decision": "allow"}'), 0
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
@@ -273,6 +275,8 @@ def test_an_endpoint_is_posted_a_description_and_decides(
         (200, b"yes"),
         (200, b"[]"),
         (200, b'{"decision": 1}'),
+        (200, b"true"),
+        (200, b'{"decision": "deny", "decision": "allow"}'),
     ],
 )
 def test_an_endpoint_that_does_not_answer_as_it_must_refuses(
@@ -283,6 +287,13 @@ def test_an_endpoint_that_does_not_answer_as_it_must_refuses(
     with pytest.raises(GuardrailRejected, match="; the approver"):
         CALLS[0]()
     assert len(endpoint.asked) == 1
+
+
+def test_an_answer_that_is_cut_off_refuses(capture: Capture, policy: Any, endpoint: Any) -> None:
+    policy(by_http(endpoint))
+    endpoint.length = 500
+    with pytest.raises(GuardrailRejected, match="the approver's answer is cut off"):
+        CALLS[0]()
 
 
 def test_an_endpoint_in_a_file_that_nobody_chose_is_not_trusted(tmp_path: Any) -> None:
