@@ -222,7 +222,8 @@ def fill(span: Span, recorded: Recorded) -> None:
 def hand_over_filling(span: Span) -> bool:
     """Hand over what fills `span`, which its owner ends; return whether it is a span to export.
 
-    A failed attempt says nothing of a call that went well.
+    An attempt that raised says nothing of a call that its owner got over. A failure that an answer tells of was raised
+    to nobody, so that the owner may have called it a success.
     """
     filling: Filling | None = getattr(span, _FILLING, None)
     if filling is None:
@@ -231,8 +232,13 @@ def hand_over_filling(span: Span) -> bool:
     recorded, filling.recorded, filling.above = filling.recorded, None, None
     if recorded is None:
         return not (filling.told_elsewhere or _is_told_again(span))
-    if recorded.record.error is None or cast("Any", span).status.status_code is StatusCode.ERROR:
-        handed_over[span.get_span_context().span_id] = recorded
+    error, theirs = recorded.record.error, cast("Any", span)
+    if error is not None and theirs.status.status_code is not StatusCode.ERROR:
+        if error.stacktrace is not None:
+            return True
+        # The span has ended for its owner, whose success would be final.
+        theirs._status = _status_of(error)
+    handed_over[span.get_span_context().span_id] = recorded
     return True
 
 
@@ -447,7 +453,7 @@ def _project_now(span: Span, recorded: Recorded) -> SpanRecord:
 
 def fail(span: Span, error: ErrorInfo) -> None:
     """Give `span` the status of `error`, and where it is an exception the event of it that OpenTelemetry has for it."""
-    span.set_status(Status(StatusCode.ERROR, clean_text(error.message or error.type)))
+    span.set_status(_status_of(error))
     if error.stacktrace is None:
         return
     told = {names.EXCEPTION_TYPE: clean_text(error.type)}
@@ -457,6 +463,10 @@ def fail(span: Span, error: ErrorInfo) -> None:
             told[names.EXCEPTION_STACKTRACE] = clean_text(error.stacktrace)
     error.stacktrace = ""  # the event has it, and sanitizers see it there
     span.add_event(names.EXCEPTION_EVENT, told)
+
+
+def _status_of(error: ErrorInfo) -> Status:
+    return Status(StatusCode.ERROR, clean_text(error.message or error.type))
 
 
 def describe_error(error: BaseException) -> ErrorInfo:

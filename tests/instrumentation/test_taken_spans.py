@@ -17,10 +17,11 @@ from opentelemetry.trace import NonRecordingSpan, StatusCode, set_span_in_contex
 
 import spanrelay
 from spanrelay._guard import losses
+from spanrelay.records import ErrorInfo
 from spanrelay.tracing import take
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture
-from spanrelay_testkit.exchange import Answer, error, reply
+from spanrelay_testkit.exchange import Answer, error, raw, reply
 from spanrelay_testkit.model_server import ModelServer
 
 ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -172,6 +173,59 @@ def test_a_failed_call_fails_the_span(capture: Capture, create: Any, theirs: Any
         create(**ASK)
     assert capture.span.status.status_code is StatusCode.ERROR
     assert read(capture.span)["error.type"] == "openai.InternalServerError"
+
+
+BUSY = raw(json.dumps({"error": {"message": "busy", "type": "overloaded"}}).encode())
+
+
+@pytest.mark.parametrize("owner", [None, StatusCode.OK])
+def test_a_failure_that_a_200_holds_fails_the_span_whatever_its_owner_took_it_for(
+    capture: Capture, create: Any, theirs: Any, answers: list[Answer], owner: StatusCode | None
+) -> None:
+    answers.append(BUSY)
+    with theirs("Model.generate", attributes=LLM) as span:
+        create(**ASK)
+        if owner is not None:
+            span.set_status(owner)
+    assert (capture.span.status.status_code, capture.span.status.description) == (StatusCode.ERROR, "busy")
+    assert read(capture.span)["error.type"] == "overloaded"
+    assert capture.record(capture.span).error == ErrorInfo("overloaded", "busy", status_code=200)
+
+
+def test_a_failure_that_ends_a_stream_fails_the_span(
+    capture: Capture, create: Any, theirs: Any, answers: list[Answer]
+) -> None:
+    answers.append(raw(b'data: {"object": "error", "message": "boom", "code": 500}\n\n', "text/event-stream"))
+    with theirs("Model.generate", attributes=LLM) as span:
+        list(create(**ASK, stream=True))
+        span.set_status(StatusCode.OK)
+    assert (capture.span.status.status_code, capture.span.status.description) == (StatusCode.ERROR, "boom")
+
+
+def test_a_failure_that_a_200_holds_leaves_the_span_to_the_next_call(
+    capture: Capture, create: Any, theirs: Any, answers: list[Answer]
+) -> None:
+    answers.append(BUSY)
+    with theirs("Model.generate", attributes=LLM):
+        create(**ASK)
+        answer = create(**ASK)
+    assert read(capture.span)["gen_ai.response.id"] == answer.id
+    assert capture.span.status.status_code is StatusCode.UNSET
+    assert "error.type" not in read(capture.span)
+
+
+def test_a_failure_that_a_200_holds_is_sanitized_in_a_span_of_theirs(
+    capture: Capture, create: Any, theirs: Any, answers: list[Answer]
+) -> None:
+    @spanrelay.sanitizer
+    def hide(field: Any) -> Any:
+        return json.loads(json.dumps(field.value).replace("busy", "[hidden]"))
+
+    answers.append(BUSY)
+    with spanrelay.use(hide), theirs("Model.generate", attributes=LLM):
+        create(**ASK)
+    assert capture.span.status.description == "[hidden]"
+    assert "busy" not in capture.span.to_json()
 
 
 def test_a_stream_fills_the_span(capture: Capture, create: Any, theirs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -181,3 +182,22 @@ def test_a_refusal_without_a_reason_says_so(capture: Capture) -> None:
 
     with use(silent), pytest.raises(GuardrailRejected, match="no reason given"):
         run_tool("t", lambda: 1)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_what_would_end_the_program_ends_no_later_call_of_its(capture: Capture, error: BaseException) -> None:
+    raising = [error]
+
+    @guardrail
+    async def ends(call: Any) -> str | None:
+        await asyncio.sleep(0)
+        if raising:
+            raise raising.pop()
+        return None
+
+    with use(ends):
+        with pytest.raises(type(error)) as raised:
+            run_tool("t", lambda: "ran")
+        assert raised.value is error
+        # In time: the loop on which sync calls wait goes on.
+        assert run_tool("t", lambda: "ran") == "ran"

@@ -107,6 +107,20 @@ def test_what_is_left_alone_is_the_very_object(capture: Capture, read: Any) -> N
         assert all(seen is sent for seen, sent in zip(read(provider), provider.events, strict=True))
 
 
+@pytest.mark.parametrize("hold_back", [None, 3])
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_an_intercept_that_raises_the_end_of_an_iteration_ends_no_stream_as_a_whole_one(
+    capture: Capture, read: Any, kind: type[Exception], hold_back: int | None
+) -> None:
+    @stream_intercept(hold_back=hold_back)
+    def takes_the_next(call: Any, event: Any) -> Any:
+        raise kind
+
+    with use(takes_the_next), pytest.raises(MiddlewareError, match=f"'takes_the_next' raised {kind.__name__}"):
+        read(Provider(chunk("hello"), chunk(finish="stop")))
+    assert not capture.span.status.is_ok
+
+
 def test_a_refusal_closes_the_providers_stream_and_the_span_says_so(capture: Capture, read: Any) -> None:
     @stream_intercept
     def no_secrets(call: Any, event: Any) -> Any:

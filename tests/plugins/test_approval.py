@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import openai
 import pytest
 import trio
+from langchain_core.tools import tool as langchain_tool
 
-from spanrelay import ConfigurationError, GuardrailRejected, arun_tool, run_tool, scope
+from spanrelay import ConfigurationError, GuardrailRejected, arun_tool, run_model, run_tool, scope
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import make_plan
 from spanrelay.plugins.loading import Shelf
 from spanrelay.plugins.policy import ApprovalRequest, approve_with
 from spanrelay.semconv import names
+from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.model_server import ModelServer
 
@@ -223,6 +227,8 @@ def endpoint() -> Iterator[Any]:
             self.send_response(status)
             if status == 302:
                 self.send_header("location", "/elsewhere")
+            if server.length:
+                self.send_header("content-length", str(server.length))
             self.end_headers()
             self.wfile.write(answer)
 
@@ -230,7 +236,7 @@ def endpoint() -> Iterator[Any]:
             pass
 
     server: Any = HTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.answer = [], (200, b'{"decision": "allow"}')
+    server.asked, server.answer, server.length = [], (200, b'{"decision": "allow"}'), 0
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
@@ -269,6 +275,8 @@ def test_an_endpoint_is_posted_a_description_and_decides(
         (200, b"yes"),
         (200, b"[]"),
         (200, b'{"decision": 1}'),
+        (200, b"true"),
+        (200, b'{"decision": "deny", "decision": "allow"}'),
     ],
 )
 def test_an_endpoint_that_does_not_answer_as_it_must_refuses(
@@ -279,6 +287,13 @@ def test_an_endpoint_that_does_not_answer_as_it_must_refuses(
     with pytest.raises(GuardrailRejected, match="; the approver"):
         CALLS[0]()
     assert len(endpoint.asked) == 1
+
+
+def test_an_answer_that_is_cut_off_refuses(capture: Capture, policy: Any, endpoint: Any) -> None:
+    policy(by_http(endpoint))
+    endpoint.length = 500
+    with pytest.raises(GuardrailRejected, match="the approver's answer is cut off"):
+        CALLS[0]()
 
 
 def test_an_endpoint_in_a_file_that_nobody_chose_is_not_trusted(tmp_path: Any) -> None:
@@ -333,3 +348,105 @@ def test_a_person_at_the_terminal_decides(
     told = capsys.readouterr().err
     assert "spanrelay: tool 'delete_x': " in told
     assert 'given {"path": "/a"}\nspanrelay:   allow this call? [y/N] ' in told
+
+
+# --- what the application does meanwhile ---
+
+
+@dataclass
+class Order:
+    amount: int
+    items: list[str]
+
+
+ORDERS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+    "an object": (lambda: {"amount": 5}, lambda order: order.update(amount=5000)),
+    "within an object": (lambda: {"items": [{"n": 1}]}, lambda order: order["items"][0].update(n=9)),
+    "a list": (lambda: {"items": [1]}, lambda order: order["items"].append(2)),
+    "a member that is new": (lambda: {"amount": 5}, lambda order: order.update(force=True)),
+    "a dataclass": (lambda: Order(5, ["a"]), lambda order: (setattr(order, "amount", 9), order.items.clear())),
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_an_approver_was_shown_is_what_runs(capture: Capture, policy: Any, case: str, colour: str) -> None:
+    make, change = ORDERS[case]
+    order, ran = make(), []
+
+    def meanwhile(request: ApprovalRequest) -> bool:
+        change(order)
+        return True
+
+    policy('on_refusal = "ask"\ntools.deny = ["pay"]\n')
+    with approve_with(meanwhile):
+        if colour == "sync":
+            run_tool("pay", lambda order: ran.append(copy.deepcopy(order)), {"order": order})
+        else:
+
+            async def pay(order: Any) -> None:
+                ran.append(copy.deepcopy(order))
+
+            asyncio.run(arun_tool("pay", pay, {"order": order}))
+    assert ran == [make()]
+    assert order != make()
+
+
+def test_what_an_approver_was_shown_is_what_a_frameworks_tool_gets(capture: Capture, policy: Any) -> None:
+    given: dict[str, Any] = {"amount": 5, "items": [1]}
+    ran: list[Any] = []
+
+    @langchain_tool
+    def pay(amount: int, items: list[int]) -> None:
+        """Pay."""
+        ran.append((amount, list(items)))
+
+    def meanwhile(request: ApprovalRequest) -> bool:
+        given["amount"] = 5000
+        given["items"].append(2)
+        return True
+
+    policy('on_refusal = "ask"\ntools.deny = ["pay"]\n')
+    instrumentor = LangChainInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    with approve_with(meanwhile):
+        pay.run(given)
+    instrumentor.uninstrument()
+    assert ran == [(5, [1])]
+
+
+def test_what_an_approver_let_pass_is_what_a_model_is_sent(capture: Capture, policy: Any) -> None:
+    wire: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    sent: list[Any] = []
+
+    def meanwhile(request: ApprovalRequest) -> bool:
+        wire["messages"][0]["content"] = "something else"
+        return True
+
+    def send(wire: Any) -> Any:
+        sent.append(copy.deepcopy(wire))
+        return {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
+
+    policy('on_refusal = "ask"\nmodels.deny = ["m"]\n')
+    with approve_with(meanwhile):
+        run_model(send, wire, codec="openai_chat", provider="mine")
+    assert sent == [{"model": "m", "messages": [{"role": "user", "content": "hello"}]}]
+
+
+def test_what_nobody_can_build_anew_is_the_applications_own(capture: Capture, policy: Any) -> None:
+    class Connection:
+        used = 0
+
+        def __repr__(self) -> str:
+            return f"used {self.used} times"
+
+    connection, ran = Connection(), []
+
+    def meanwhile(request: ApprovalRequest) -> bool:
+        connection.used += 1
+        return True
+
+    policy('on_refusal = "ask"\ntools.deny = ["pay"]\n')
+    with approve_with(meanwhile):
+        run_tool("pay", lambda by: ran.append(by), {"by": connection})
+    assert ran == [connection]

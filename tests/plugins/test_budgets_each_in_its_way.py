@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sqlite3
@@ -15,13 +16,13 @@ import pytest
 from langchain_openai import ChatOpenAI
 from openai._models import FinalRequestOptions
 
-from spanrelay import ConfigurationError, GuardrailRejected, run_tool, scope
+from spanrelay import ConfigurationError, GuardrailRejected, arun_model, run_tool, scope
 from spanrelay.config import PolicyFile
 from spanrelay.pipeline.trial import take_report
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import ApprovalRequest, PolicyPlugin, approve_with
 from spanrelay.plugins.policy.counts import Counts
-from spanrelay.plugins.policy.limits import MINUTE, Limits
+from spanrelay.plugins.policy.limits import MINUTE, Limits, Spent
 from spanrelay.plugins.policy.loops import Calls
 from spanrelay.plugins.policy.stores import MemoryStore, turn
 from spanrelay.records import ToolCallResponse
@@ -209,6 +210,84 @@ def test_less_than_nothing_or_no_number_is_no_report_of_what_was_used(
             ask(there)
 
 
+# --- calls under way ---
+
+PRICED = """
+process.{limit}
+[plugins.policy.prices."m"]
+input = 10_000.0
+cached_input = 5_000.0
+output = 1_000_000.0
+"""
+
+
+USED = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200}
+ANSWERED = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}], "usage": USED}
+
+
+def ask_together(times: int, content: Any) -> list[str | None]:
+    """Ask so often before any answer has come; return why each was refused, or None."""
+
+    async def main() -> list[str | None]:
+        under_way, all_judged = 0, asyncio.Event()
+
+        def judged() -> None:
+            nonlocal under_way
+            under_way += 1
+            if under_way == times:
+                all_judged.set()
+
+        async def send(_: Any) -> Any:
+            judged()
+            await all_judged.wait()
+            return ANSWERED
+
+        async def one() -> str | None:
+            asked = {"model": "m", "messages": [{"role": "user", "content": content}]}
+            try:
+                await arun_model(send, asked, codec="openai_chat", provider="mine")
+            except GuardrailRejected as refusal:
+                judged()
+                return refusal.reason
+            return None
+
+        return await asyncio.gather(*(one() for _ in range(times)))
+
+    return asyncio.run(main())
+
+
+# A request of 400 letters is some 110 tokens, of which each costs half a cent at the least.
+@pytest.mark.parametrize(("limit", "admitted"), [("max_cost_usd = 1.5", 3), ("max_tokens = 300", 3)])
+def test_calls_under_way_count_with_their_requests(capture: Capture, policy: Any, limit: str, admitted: int) -> None:
+    policy(PRICED.format(limit=limit))
+    reasons = ask_together(6, "x" * 400)
+    assert reasons.count(None) == admitted
+    assert reasons[-1] is not None and "allowed" in reasons[-1]
+
+
+def test_calls_made_together_pass_a_budget_by_no_more_than_their_answers(capture: Capture, policy: Any) -> None:
+    policy(PRICED.format(limit="max_cost_usd = 1.5"))
+    ask_together(6, "x" * 400)
+    # Three were sent: 100 tokens each of requests at a cent, and of answers at a dollar.
+    [reason] = ask_together(1, "hi")
+    assert reason == "this process has cost 303 of the 1.5 US dollars allowed"
+
+
+def test_what_an_answer_has_used_takes_the_place_of_the_estimate(capture: Capture, policy: Any) -> None:
+    policy(PRICED.format(limit="max_cost_usd = 102"))
+    for _ in range(2):  # 101 dollars each, whatever the request was taken for
+        assert ask_together(1, "x" * 40_000) == [None]
+    [reason] = ask_together(1, "hi")
+    assert reason == "this process has cost 202 of the 102 US dollars allowed"
+
+
+@pytest.mark.parametrize("limit", ["max_cost_usd = 1.5", "max_tokens = 300"])
+def test_a_picture_is_not_taken_for_text(capture: Capture, policy: Any, limit: str) -> None:
+    policy(PRICED.format(limit=limit))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0K" * 100_000}}
+    assert ask_together(2, [picture]) == [None, None]
+
+
 # --- stores ---
 
 
@@ -217,7 +296,7 @@ def test_an_abandoned_stream_that_is_collected_while_something_is_counted_waits_
 
     class Abandoned:
         def __del__(self) -> None:
-            counts.correct(shares, 50, 0.0, "m")
+            counts.correct(shares, Spent(), Spent(50), "m")
 
     def change(_: Any) -> bool:
         stream: Any = Abandoned()
@@ -250,11 +329,11 @@ def test_who_waits_for_a_store_in_vain_waits_no_longer_than_it_is_told() -> None
 def test_a_clock_that_is_put_back_an_hour_holds_up_calls_for_a_minute_at_most() -> None:
     now = 10_000.0
     counts, shares = Counts(lambda: now, MemoryStore()), [("k", Limits(max_calls_per_minute=1), "this session")]
-    assert counts.admit(shares, tool=False, tokens=0) is None
+    assert counts.admit(shares, tool=False) is None
     now -= 3600
-    assert counts.admit(shares, tool=False, tokens=0) is not None
+    assert counts.admit(shares, tool=False) is not None
     now += MINUTE
-    assert counts.admit(shares, tool=False, tokens=0) is None
+    assert counts.admit(shares, tool=False) is None
 
 
 # --- other doors ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
@@ -16,14 +17,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from spanrelay import ConfigurationError, GuardrailRejected, run_tool
+from spanrelay import ConfigurationError, GuardrailRejected, arun_model, arun_tool, run_tool
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin
 from spanrelay.plugins.policy.counts import Counts
-from spanrelay.plugins.policy.limits import Count, Limits
+from spanrelay.plugins.policy.limits import Count, Limits, Spent
 from spanrelay.plugins.policy.redis_store import RedisStore
 from spanrelay.plugins.policy.sqlite_store import SqliteStore
 from spanrelay.plugins.policy.stores import Store, StoreError
@@ -77,8 +79,11 @@ class RedisServer:
                     return
         raise AssertionError("redis-server did not start")
 
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.kill()  # a stopped one heeds nothing else
         self._process.wait()
 
 
@@ -139,7 +144,7 @@ def test_four_processes_have_one_budget(tmp_path: Path, place: str, limit: str) 
 def _spend(store: Store, times: int) -> int:
     counts = Counts(time.time, store)
     limits = Limits(max_calls=ALLOWED)
-    reasons = [counts.admit([("k", limits, "this session")], tool=False, tokens=0) for _ in range(times)]
+    reasons = [counts.admit([("k", limits, "this session")], tool=False) for _ in range(times)]
     return reasons.count(None)
 
 
@@ -184,12 +189,12 @@ def test_a_minute_is_one_of_all_processes(open_store: Any) -> None:
     limits = [("k", Limits(max_calls_per_minute=2), "this session")]
     now = [1000.0]
     one, other = (Counts(lambda: now[0], open_store()) for _ in range(2))
-    assert one.admit(limits, tool=False, tokens=0) is None
+    assert one.admit(limits, tool=False) is None
     now[0] += 30
-    assert other.admit(limits, tool=False, tokens=0) is None
-    assert "within a minute" in (one.admit(limits, tool=False, tokens=0) or "")
+    assert other.admit(limits, tool=False) is None
+    assert "within a minute" in (one.admit(limits, tool=False) or "")
     now[0] += 30
-    assert one.admit(limits, tool=False, tokens=0) is None
+    assert one.admit(limits, tool=False) is None
 
 
 def test_what_nothing_has_used_for_long_is_forgotten(tmp_path: Path) -> None:
@@ -198,13 +203,13 @@ def test_what_nothing_has_used_for_long_is_forgotten(tmp_path: Path) -> None:
     store = SqliteStore(path, "p", 3600.0, lambda: now[0])
     counts = Counts(lambda: now[0], store)
     limits = Limits(max_calls=1)
-    assert counts.admit([("a", limits, "a")], tool=False, tokens=0) is None
+    assert counts.admit([("a", limits, "a")], tool=False) is None
     now[0] += 3599
-    assert counts.admit([("a", limits, "a")], tool=False, tokens=0) is not None
+    assert counts.admit([("a", limits, "a")], tool=False) is not None
     now[0] += 1
-    assert counts.admit([("a", limits, "a")], tool=False, tokens=0) is None
+    assert counts.admit([("a", limits, "a")], tool=False) is None
     now[0] += 3600
-    assert counts.admit([("b", limits, "b")], tool=False, tokens=0) is None
+    assert counts.admit([("b", limits, "b")], tool=False) is None
     store.close()
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT key FROM counts").fetchall() == [("p b",)]
@@ -238,6 +243,83 @@ def test_many_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0] * 8
+
+
+# --- where others hold up the counts ---
+
+
+@pytest.fixture
+def hold(place: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[], Callable[[], None]]]:
+    """Holds up the store of `place`, and returns what lets it go."""
+    if place.startswith("path"):
+        db = sqlite3.connect(tmp_path / "counts.sqlite3", isolation_level=None, check_same_thread=False)
+
+        def lock() -> Callable[[], None]:
+            db.execute("BEGIN IMMEDIATE")
+            return lambda: void(db.execute("ROLLBACK"))
+
+        yield lock
+        db.close()
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+
+    def stop() -> Callable[[], None]:
+        server.send_signal(signal.SIGSTOP)
+        return lambda: server.send_signal(signal.SIGCONT)
+
+    yield stop
+
+
+def void(_: object) -> None:
+    """Return nothing."""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_store_that_is_held_up_holds_up_no_event_loop(policy: Any, place: str, hold: Any, backend: str) -> None:
+    policy(f"[plugins.policy]\nprocess.max_tool_calls = 1\n[plugins.policy.counts]\n{place}\n")
+    ran: list[str] = []
+
+    async def tool() -> None:
+        ran.append("ran")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            release = hold()
+            tasks.start_soon(arun_tool, "t", tool)
+            await anyio.sleep(0)
+            # On the loop, the call would have waited in vain for this to be reached.
+            release()
+        with pytest.raises(GuardrailRejected, match="1 of the 1 tool calls"):
+            await arun_tool("t", tool)
+
+    anyio.run(main, backend=backend)
+    assert ran == ["ran"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_answer_is_counted_off_the_event_loop_too(policy: Any, place: str, hold: Any, backend: str) -> None:
+    policy(f"[plugins.policy]\nprocess.max_tokens = 100\n[plugins.policy.counts]\n{place}\n")
+    answer = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}],
+        "usage": {"prompt_tokens": 60, "completion_tokens": 40, "total_tokens": 100},
+    }
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def let_go(release: Callable[[], None]) -> None:
+                release()
+
+            async def send(_: Any) -> Any:
+                tasks.start_soon(let_go, hold())
+                return answer
+
+            asked = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+            assert await arun_model(send, asked, codec="openai_chat", provider="mine") == answer
+        with pytest.raises(GuardrailRejected, match="100 of the 100 tokens"):
+            await arun_model(send, asked, codec="openai_chat", provider="mine")
+
+    anyio.run(main, backend=backend)
 
 
 # --- where the counts cannot be reached ---
@@ -318,13 +400,62 @@ class Unreachable:
 def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next_call() -> None:
     store = Unreachable()
     counts, shares = Counts(time.time, store), [("k", Limits(max_tokens=100), "this session")]
-    assert counts.admit(shares, tool=False, tokens=10) is None
+    assert counts.admit(shares, tool=False, estimate=Spent(10)) is None
     store.there = False
-    counts.correct(shares, 200, 0.0, "m")
+    counts.correct(shares, Spent(10), Spent(210), "m")
     with pytest.raises(StoreError, match="gone"):
-        counts.admit(shares, tool=False, tokens=10)
+        counts.admit(shares, tool=False, estimate=Spent(10))
     store.there = True
-    assert counts.admit(shares, tool=False, tokens=10) == "this session has used 210 of the 100 tokens allowed"
+    assert counts.admit(shares, tool=False, estimate=Spent(10)) == "this session has used 210 of the 100 tokens allowed"
+
+
+# --- several files ---
+
+
+def test_each_file_keeps_its_counts_whichever_others_are_read_beside_it(tmp_path: Path, place: str) -> None:
+    for name, limit in (("system", 3), ("team", 2), ("program", 9)):
+        include = 'include = ["team.toml"]\n' if name == "program" else ""
+        (tmp_path / f"{name}.toml").write_text(
+            f"{include}[plugins.policy]\nprocess.max_tool_calls = {limit}\n[plugins.policy.counts]\n{place}\n"
+        )
+    program = PolicyFile(str(tmp_path / "program.toml"), "chosen")
+    system = PolicyFile(str(tmp_path / "system.toml"), "system")
+    ways = (([system], None), ([program], None), ([system, program], None), ([program], "2 of the 2"))
+    for files, reason in ways:
+        activation = Activation(files, Shelf())  # type: ignore[arg-type]
+        activation.start()
+        try:
+            run_tool("t", lambda: "ran")
+            assert reason is None
+        except GuardrailRejected as refusal:
+            assert reason is not None and reason in refusal.reason
+        finally:
+            activation.close()
+
+
+def test_files_that_give_a_name_keep_counts_apart_or_together(tmp_path: Path, place: str) -> None:
+    def run(name: str, file: str) -> str:
+        (tmp_path / file).write_text(
+            f'[plugins.policy]\nprocess.max_tool_calls = 1\n[plugins.policy.counts]\nname = "{name}"\n{place}\n'
+        )
+        activation = Activation([PolicyFile(str(tmp_path / file), "chosen")], Shelf())  # type: ignore[arg-type]
+        activation.start()
+        try:
+            return run_tool("t", lambda: "ran")
+        except GuardrailRejected:
+            return "refused"
+        finally:
+            activation.close()
+
+    assert [run("a", "one.toml"), run("b", "one.toml"), run("a", "two.toml")] == ["ran", "ran", "refused"]
+
+
+def test_two_files_do_not_count_the_same_twice(tmp_path: Path, place: str) -> None:
+    table = f'[plugins.policy]\nprocess.max_tool_calls = 9\n[plugins.policy.counts]\nname = "a"\n{place}\n'
+    (tmp_path / "team.toml").write_text(table)
+    (tmp_path / "program.toml").write_text('include = ["team.toml"]\n' + table)
+    with pytest.raises(ConfigurationError, match=r"team.toml' keeps its counts there by the same name; write another"):
+        Activation([PolicyFile(str(tmp_path / "program.toml"), "chosen")], Shelf()).start()  # type: ignore[arg-type]
 
 
 # --- what is wrong is told ---
@@ -336,6 +467,7 @@ def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next
         ('path = "no/where.sqlite3"', "counts.path: is in a folder that does not exist; create the folder"),
         ('url = "http://127.0.0.1"', "counts.url: is not the URL of a Redis server; write redis://"),
         ('path = "c"\nurl = "redis://h"', "counts: has both path and url; remove one"),
+        ('name = "a b"', "counts.name: is no name; write letters, digits"),
         ("keep_hours = 0", "counts.keep_hours: is not a number above 0"),
         ('file = "x"', "counts.file: is not known"),
     ],

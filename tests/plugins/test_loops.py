@@ -115,6 +115,70 @@ def test_what_is_not_among_those_allowed_is_refused_too(world: World) -> None:
         world.chat([*history, result(history)])
 
 
+RULES = """
+[[plugins.policy.tools.rules]]
+tool = "get_*"
+argument = "/city"
+eq = "{}"
+"""
+
+
+@pytest.mark.parametrize("lists", ["", DENY.replace("get_", "drop_")])
+def test_rules_judge_what_the_answer_gives_a_tool(world: World, lists: str) -> None:
+    world.put(lists + RULES.format("Oslo"))
+    history = world.ask()
+    refused = "did not see it .* refused by tools.rules\\[0\\]: '/city' eq 'Oslo'; keep it"
+    with pytest.raises(GuardrailRejected, match=refused) as refusal:
+        world.chat([*history, result(history)])
+    assert refusal.value.name == "policy.unseen_rules"
+    world.put(lists + RULES.format("Rome"))
+    assert world.chat([*history, result(history)]).content == "it is sunny"
+
+
+def test_rules_judge_a_tool_once_where_it_is_executed(world: World) -> None:
+    world.put(RULES.format("Oslo"))
+    history = world.ask()
+    with pytest.raises(GuardrailRejected):
+        run_tool("get_weather", lambda city: city, {"city": "Oslo"}, call_id=history[1]["tool_calls"][0]["id"])
+    assert world.chat([*history, result(history, "refused")]).content == "it is sunny"
+
+
+def test_rules_judge_results_that_the_request_names_by_their_calls_alone(world: World) -> None:
+    world.put(RULES.format("Oslo"))
+    first = world.client.responses.create(input=[ASKED], model="gpt-5", tools=ITEMS)
+    call = next(item for item in first.output if item.type == "function_call")
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    with pytest.raises(GuardrailRejected, match="'/city' eq 'Oslo'"):
+        world.client.responses.create(input=[output], previous_response_id=first.id, model="gpt-5")
+
+
+def test_a_rule_on_trial_lets_the_result_of_a_loop_pass(world: World, capture: Capture) -> None:
+    world.put(RULES.format("Oslo") + 'mode = "observe"\n')
+    history = world.ask()
+    assert world.chat([*history, result(history)]).content == "it is sunny"
+    [told] = [
+        span.attributes["spanrelay.policy.would_refuse"]
+        for span in capture.spans
+        if "would_refuse" in str(span.attributes)
+    ]
+    assert "policy.unseen_rules_observe: " in told[0]
+
+
+def test_streams_of_a_loop_with_rules_are_judged(world: World) -> None:
+    world.put(RULES.format("Oslo"))
+    stream: Any = world.client.chat.completions.create(model="gpt-5", messages=[ASKED], tools=TOOLS, stream=True)
+    chunks = [chunk.choices[0].delta for chunk in stream if chunk.choices]
+    calls = [call for delta in chunks for call in delta.tool_calls or []]
+    asked = {
+        "id": calls[0].id,
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": "".join(call.function.arguments or "" for call in calls)},
+    }
+    history = [ASKED, {"role": "assistant", "content": None, "tool_calls": [asked]}]
+    with pytest.raises(GuardrailRejected, match="'/city' eq 'Oslo'"):
+        world.chat([*history, result(history)])
+
+
 @pytest.mark.parametrize("options", [{}, {"tools": openai.omit}])
 def test_streams_are_judged_and_marked_alike(world: World, options: Any) -> None:
     stream: Any = world.client.chat.completions.create(model="gpt-5", messages=[ASKED], tools=TOOLS, stream=True)

@@ -297,6 +297,15 @@ ORDINARY: dict[str, Make] = {
         f"max_tokens={r.randrange(9000)}, top_k={r.randrange(99)}, next_page_token=CAUQ{r.randrange(10**6)}"
     ),
     "code": lambda r: f"password = getpass(); api_key = os.environ['{r.choice(WORDS).upper()}']; token = None",
+    "numbers of orders": lambda r: f"{r.choice(('', 'ORD-'))}{digits(3)(r)}-{digits(7)(r)}-{digits(7)(r)}",
+    "numbers of invoices": lambda r: f"INV-{r.randrange(2019, 2027)}-{digits(6)(r)}",
+    "lines changed": lambda r: f"+{r.randrange(1, 9999)} -{r.randrange(1, 9999)}",
+    "amounts with a sign": lambda r: f"+{digits(9)(r)} {r.choice(('bytes', 'tokens'))}",
+    "sections": lambda r: (
+        f"{r.choice(('section ', 'see clause ', '§ '))}{'.'.join(str(r.randrange(1, 20)) for _ in range(4))}"
+    ),
+    "digests in lock files": lambda r: f'"integrity": "sha512-{base64.b64encode(r.randbytes(64)).decode()}"',
+    "tables": lambda r: ",".join((str(r.randrange(10**4)), r.choice(WORDS), f"{r.random():.3f}", "2024-05-01")),
     "diffs": lambda r: (
         f"@@ -{r.randrange(999)},{r.randrange(99)} +{r.randrange(999)},{r.randrange(99)} @@ std::{r.choice(WORDS)}"
     ),

@@ -589,7 +589,7 @@ def test_sessions_used_longest_ago_are_forgotten() -> None:
     counts = Counts(lambda: 0.0, store)
     limits = Limits(max_calls=1)
     for key in ("a", "b", "c", "a", "d"):
-        counts.admit([(key, limits, "this session")], tool=False, tokens=0)
+        counts.admit([(key, limits, "this session")], tool=False)
     assert len(store) == 3
     assert counts.refusal([("a", limits, "this session")], tool=False) is not None
     assert counts.refusal([("b", limits, "this session")], tool=False) is None

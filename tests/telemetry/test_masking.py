@@ -34,6 +34,32 @@ KEYS = [
     "lsv2_pt_" + "a1b2" * 10,
     "pk-lf-" + "a1b2" * 8,
     "Basic Ym9iOmh1bnRlcjI=",
+    "basic Ym9iOmh1bnRlcjI=",
+    "BASIC Ym9iOmh1bnRlcjI=",
+    "BEARER " + "a1B2" * 8,
+    *(
+        prefix + "a1b2" * 12
+        for prefix in (
+            "csk-",
+            "pplx-",
+            "tvly-",
+            "tvly-dev-",
+            "pcsk_",
+            "e2b_",
+            "jina_",
+            "fw_",
+            "ntn_",
+            "wandb_v1_",
+            "tgp_v1_",
+        )
+    ),
+    *(
+        prefix + "a1b2" * 12
+        for prefix in ("pylf_v1_us_", "lin_api_", "glsa_", "glc_", "shpat_", "figd_", "sbp_", "sk_")
+    ),
+    *(prefix + "a1b2" * 12 for prefix in ("sb_secret_", "vck_", "sntrys_", "GOCSPX-", "PMAK-")),
+    "NRAK-" + "A1B2" * 7,
+    "fc-" + "a1b2" * 8,
 ]
 
 
@@ -105,6 +131,18 @@ def test_a_private_key_is_masked_also_in_json_and_also_when_it_is_cut(end: str) 
 )
 def test_half_a_megabyte_of_beginnings_comes_to_an_end(unit: str) -> None:
     assert mask_bytes(unit.encode() * (500_000 // len(unit)))
+
+
+@pytest.mark.parametrize("sent", ["Authorization=Bearer%20{}&a=1", "authorization=bearer+{}"])
+def test_a_bearer_is_known_in_a_query(sent: str) -> None:
+    text = sent.format("a1B2" * 8)
+    assert "a1B2" not in mask_text(text)
+    assert mask_bytes(text.encode()) == mask_text(text).encode()
+
+
+@pytest.mark.parametrize("name", ["sk-estimator-doc-link", "sk-toggleable__label-arrow", "sk-text-repr-fallback"])
+def test_classes_of_a_page_are_no_keys(name: str) -> None:
+    assert mask_text(f'<div class="{name}">') == f'<div class="{name}">'
 
 
 def test_bytes_are_masked_as_text_is() -> None:

@@ -287,6 +287,9 @@ class Call:
             MiddlewareError: something is missing.
         """
 
+    def hold(self) -> None:
+        """Keep the request as it is now: policy is about to be awaited, and the application goes on meanwhile."""
+
     def changed(self) -> bool:
         """Whether the request differs from what guardrails judged last."""
         return False

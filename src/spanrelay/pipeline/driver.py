@@ -17,7 +17,7 @@ from opentelemetry.trace import set_span_in_context
 
 from spanrelay.pipeline import loops
 from spanrelay.pipeline.call import Call, Opened
-from spanrelay.pipeline.flow import Answer, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
+from spanrelay.pipeline.flow import Answer, Apart, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
 from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context
 from spanrelay.tracing import Tracing
 
@@ -188,6 +188,7 @@ def _together(effect: Together) -> list[Any]:
 _PERFORM: dict[type, Callable[[Any], Any]] = {
     Send: _send,
     Wait: _wait,
+    Apart: lambda effect: effect.work(),
     Together: _together,
     Drain: lambda effect: effect.tap.drain(),
     Leave: lambda effect: effect.tap.leave(),
@@ -229,6 +230,7 @@ async def _atogether(effect: Together) -> list[Any]:
 _APERFORM: dict[type, Callable[[Any], Awaitable[Any]]] = {
     Send: _asend,
     Wait: loops.wait_within,
+    Apart: lambda effect: loops.in_thread(effect.work),
     Together: _atogether,
     Drain: lambda effect: effect.tap.drain(),
     Leave: lambda effect: effect.tap.leave(),

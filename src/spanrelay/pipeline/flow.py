@@ -6,7 +6,7 @@ One generator serves sync and async, streams and whole answers: it yields effect
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import GeneratorType
 from typing import Any, TypeAlias, cast
 
@@ -48,6 +48,18 @@ class Wait:
         self.name = entry.name
         self.timeout = entry.timeout
         self.context = context
+
+
+class Apart:
+    """Effect: call `work`, which may block: at once in a sync call, off the event loop in an async one.
+
+    Middleware of ours returns or yields it; the driver sends back what `work` returns, which may be awaited then.
+    """
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
 
 
 class Together:
@@ -97,7 +109,7 @@ class Deliver:
         self.tap = tap
 
 
-Effect: TypeAlias = Send | Wait | Together | Answer | Drain | Leave | Deliver
+Effect: TypeAlias = Send | Wait | Apart | Together | Answer | Drain | Leave | Deliver
 Flow: TypeAlias = Generator[Effect, Any, Any]
 
 
@@ -243,7 +255,10 @@ def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
     frame.running = entry
     try:
         answer = entry.function(call)
+        if type(answer) is Apart:
+            answer = yield answer
         if inspect.isawaitable(answer):
+            call.hold()
             answer = yield Wait(answer, entry, policy_context(call, frame))
     except (SpanRelayError, RecursionError, MemoryError):
         raise
@@ -332,7 +347,7 @@ def _tried(entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int
             frame.running = None
         value, error = None, None
         try:
-            if inspect.isawaitable(effect):
+            if type(effect) is Apart or inspect.isawaitable(effect):
                 value = yield from _perform(effect, entry, shown, chain, frame, index)
                 continue
             if any(isinstance(each, Call) and each.changed() for each in _calls_of(effect)):
@@ -389,7 +404,10 @@ def _perform(effect: Any, entry: Middleware, call: Call, chain: Chain, frame: Fr
         if not branches or not all(isinstance(branch, Call) for branch in branches):
             raise MiddlewareError(f"execution intercept {entry.name!r} may yield a list of calls, not {effect!r}")
         return (yield Together([_branch(branch, chain, frame, index) for branch in branches]))
+    if type(effect) is Apart:
+        return (yield effect)
     if inspect.isawaitable(effect):
+        call.hold()
         frame.running = entry
         try:
             return (yield Wait(effect, entry, policy_context(call, frame)))

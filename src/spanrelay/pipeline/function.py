@@ -74,13 +74,22 @@ class FunctionCall(Call):
         self._request = value
 
     def outgoing(self) -> Any:
-        """Return what to call the function with: the application's own objects where policy left them."""
+        """Return what to call the function with: the application's own objects where policy left them.
+
+        Where the application has changed them since policy read them, it is what policy has judged.
+        """
         if self._request is None:
             return self.given
         wanted = self._input_of(self._request)
-        if _json.dumps(wanted) == self._plain:
+        if _json.dumps(wanted) != self._plain:
+            return typed.like(self.given, wanted)
+        if _json.dumps(self.given) == self._plain:
             return self.given
-        return typed.like(self.given, wanted)
+        return typed.as_it_was(self.given, _json.loads(self._plain))
+
+    def hold(self) -> None:
+        """Read what is given: it runs as it was read."""
+        _ = self.request
 
     def changed(self) -> bool:
         """Whether the request differs from what guardrails judged last."""

@@ -126,6 +126,30 @@ async def _all_on_trio(works: list[Callable[[], Coroutine[Any, Any, Any]]], trio
     return results
 
 
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """Call `work`, which may block, in a thread of its own; it is done to its end, whoever is cancelled meanwhile.
+
+    Raises:
+        BaseException: what it raised, unchanged.
+    """
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()  # from here on it is not cancelled
+    # Not an executor's: the application's own work may hold up those, and a fork would be without them.
+    threading.Thread(target=_settle, args=(future, work), name="spanrelay-apart").start()
+    trio = running_trio()
+    if trio is None:
+        return await _result_of(future)
+    with trio.CancelScope(shield=True):
+        return await _result_of(future)
+
+
+def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+
+
 async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
@@ -133,15 +157,20 @@ async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
 async def on_own_loop(awaitable: Awaitable[Any]) -> Any:
     """Wait for `awaitable` on the runtime's own loop, whichever loop this is: for what may only ever see one."""
     future = own_loop().start(awaitable)
+    try:
+        return await _result_of(future)
+    finally:
+        future.cancel()
+
+
+async def _result_of(future: Future[Any]) -> Any:
+    """Wait on the loop of the caller for what another thread is to say."""
     trio = running_trio()
     if trio is None:
         return await asyncio.wrap_future(future)
     done, token = trio.Event(), trio.lowlevel.current_trio_token()
     future.add_done_callback(lambda _: token.run_sync_soon(done.set))
-    try:
-        await done.wait()
-    finally:
-        future.cancel()
+    await done.wait()
     return future.result()
 
 
@@ -158,8 +187,15 @@ class OwnLoop:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._inner: OwnLoop | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="spanrelay-policy", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="spanrelay-policy", daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                return self._loop.run_forever()
+            except BaseException:  # asyncio ends a loop by what ends a program, and gives it to who waits all the same
+                continue
 
     def start(self, awaitable: Awaitable[Any]) -> Future[Any]:
         """Begin to wait for `awaitable` there, in the context of here."""

@@ -273,7 +273,13 @@ class ModelCall(Call):
                 return True
         except Exception:  # objects of the application's, compared by code of its own
             pass
-        return self._copied is not None and wire == _json.loads(self._copied)
+        # Where the application has changed its own since, the copy is what policy has judged.
+        copied = self._copied
+        return copied is not None and wire == _json.loads(copied) and _json.dumps(self.original) == copied
+
+    def hold(self) -> None:
+        """Take a copy: it is sent where the application changes its own."""
+        _ = self.wire
 
     def changed(self) -> bool:
         """Whether the wire differs from what guardrails judged last."""
@@ -362,7 +368,7 @@ class ModelCall(Call):
     def _note_failure(self) -> None:
         """Record that the call failed though HTTP said that it went well: the span's status is set when it ends."""
         error, provider = self.record.error, self._provider
-        if error is None and not self.foreign:
+        if error is None:
             if provider is not None and provider._answered_failure and not self._asked_again:
                 self.record.error, self._answered_failure = provider.record.error, True
                 return
@@ -387,7 +393,7 @@ class ModelCall(Call):
 
     def _fail_by(self, response: ModelResponse) -> None:
         """Take over the failure that an answer tells of, with the status that HTTP had, whatever the body says."""
-        if response.error is not None and self.record.error is None and not self.foreign:
+        if response.error is not None and self.record.error is None:
             self.record.error = replace(response.error, status_code=self.http_status)
             self._answered_failure = True
 

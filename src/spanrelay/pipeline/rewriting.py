@@ -35,6 +35,15 @@ class Stage(Protocol):
         ...
 
 
+def _asked(entry: Middleware, call: Call, given: Any) -> Any:
+    """Return what a stream intercept makes of an event or a text."""
+    try:
+        return entry.function(call, given)
+    except (StopIteration, StopAsyncIteration) as error:
+        # As itself it would tell the consumer that the stream is whole.
+        raise MiddlewareError(f"stream intercept {entry.name!r} raised {type(error).__name__}") from error
+
+
 class EventStage:
     """Gives each event to the intercept, which returns it, another, or None to drop it."""
 
@@ -44,7 +53,7 @@ class EventStage:
 
     def feed(self, event: Event) -> list[Event]:
         """Return the event that the intercept made of `event`, if any."""
-        made = self._entry.function(self._call, _json.copied(event))
+        made = _asked(self._entry, self._call, _json.copied(event))
         if self._call.kind == "llm" and made is not None and not isinstance(made, Mapping):
             raise MiddlewareError(
                 f"stream intercept {self._entry.name!r} must return an event or None, not {type(made).__name__!r}"
@@ -115,7 +124,7 @@ class TextStage:
     def _made_of(self, text: str) -> str:
         if not text:
             return ""
-        made = self._entry.function(self._call, text)
+        made = _asked(self._entry, self._call, text)
         if not isinstance(made, str):
             raise MiddlewareError(
                 f"stream intercept {self._entry.name!r} must return the text, not {type(made).__name__!r}"

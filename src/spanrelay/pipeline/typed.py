@@ -29,29 +29,47 @@ def like(original: Any, value: JSON) -> Any:
     Raises:
         MiddlewareError: `value` does not fit a dataclass or model of `original`.
     """
+    return _like(original, value, like)
+
+
+def as_it_was(original: Any, value: JSON) -> Any:
+    """Return `original` as it was when its JSON was `value`; an object that nobody can build anew stays as it is.
+
+    Raises:
+        MiddlewareError: as `like`.
+    """
+    return original if _is_unknown(original) else _like(original, value, as_it_was)
+
+
+def _like(original: Any, value: JSON, part: Callable[[Any, JSON], Any]) -> Any:
     if as_json(original) == value:
         return original
     if isinstance(value, dict):
-        return _mapping_like(original, cast("dict[str, Any]", value))
+        return _mapping_like(original, cast("dict[str, Any]", value), part)
     if isinstance(value, list) and isinstance(original, (list, tuple)):
         templates = list(cast("list[Any]", original))
         items = [
-            like(templates[min(index, len(templates) - 1)], item) if templates else item
+            part(templates[min(index, len(templates) - 1)], item) if templates else item
             for index, item in enumerate(cast("list[Any]", value))
         ]
         return tuple(items) if isinstance(original, tuple) else items
     return value
 
 
-def _mapping_like(original: Any, value: dict[str, Any]) -> Any:
+def _mapping_like(original: Any, value: dict[str, Any], part: Callable[[Any, JSON], Any]) -> Any:
     if isinstance(original, Mapping):
         known = cast("Mapping[str, Any]", original)
-        return {key: like(known[key], item) if key in known else item for key, item in value.items()}
+        return {key: part(known[key], item) if key in known else item for key, item in value.items()}
     if _is_dataclass(original):
         value = {
-            key: like(getattr(original, key), item) if hasattr(original, key) else item for key, item in value.items()
+            key: part(getattr(original, key), item) if hasattr(original, key) else item for key, item in value.items()
         }
     return build(cast("type[Any]", type(original)), value)
+
+
+def _is_unknown(value: object) -> bool:
+    known = isinstance(value, (str, int, float, type(None), Mapping, list, tuple))
+    return not (known or _is_dataclass(value) or hasattr(type(value), "model_validate"))
 
 
 def build(kind: Any, value: JSON) -> Any:

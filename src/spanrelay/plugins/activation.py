@@ -250,7 +250,8 @@ def _install(plan: Plan) -> list[Context]:
     """Register every component; one that fails is taken back, and told in the plan."""
     installed: list[Context] = []
     for component in plan.components:
-        context = Context(component.config, component.name, component.layer.file, component.mode)
+        layer = component.layer
+        context = Context(component.config, component.name, layer.file, component.mode, layer.place)
         try:
             component.plugin.register(context)
         except Exception as error:

@@ -44,6 +44,8 @@ class Layer:
 
     file: str
     on_failure: OnFailure
+    place: str = ""
+    """What the file is, whichever others there are: the system's, one that another includes, or else the program's."""
     mode: Mode = "enforce"
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
@@ -55,7 +57,8 @@ def read_layers(files: Iterable[PolicyFile]) -> tuple[list[Layer], list[Diagnost
     reading = _Reading()
     for file in files:
         read = _yaml_section if file.origin == "declarative" else _toml
-        reading.file(file.path, "stop", chosen=file.origin != "directory", read=read)
+        place = file.origin if file.origin in ("system", "declarative") else ""
+        reading.file(file.path, "stop", place, chosen=file.origin != "directory", read=read)
     return reading.layers, reading.found
 
 
@@ -113,15 +116,21 @@ class _Reading:
         self._stop_demanded = False
 
     def file(
-        self, path: str, inherited: OnFailure, *, chosen: bool, read: Callable[[bytes], dict[str, Any]] = _toml
+        self,
+        path: str,
+        inherited: OnFailure,
+        place: str,
+        *,
+        chosen: bool,
+        read: Callable[[bytes], dict[str, Any]] = _toml,
     ) -> None:
         """Read one file, after those it includes: they are above it."""
         document = self._document(path, read)
         if document is None:
             # It cannot have said that a failure is to be a warning.
-            self.layers.append(Layer(path, "stop"))
+            self.layers.append(Layer(path, "stop", place))
             return
-        layer = Layer(path, inherited)
+        layer = Layer(path, inherited, place)
         document = self._replaced(document, layer, chosen)
         for name in document:
             if name not in TOP:
@@ -192,7 +201,7 @@ class _Reading:
                     "remove one of the two includes",
                 )
             elif all(layer.file != included for layer in self.layers):
-                self.file(included, on_failure, chosen=chosen)
+                self.file(included, on_failure, os.path.basename(included), chosen=chosen)
         self._open.pop()
 
     def _plugins(self, path: str, plugins: Any) -> dict[str, dict[str, Any]]:

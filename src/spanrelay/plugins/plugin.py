@@ -75,14 +75,17 @@ class Context:
         file: The file that configures the plugin, or an empty string.
         stops_unguarded: Whether what no instrumentor guards may not ask a model; the plugin may say so.
         mode: `observe` puts on trial what is registered, unless the middleware says a mode itself.
+        place: What the file is, whichever others there are: `system`, `declarative`, the name of one that another
+            includes, or an empty string.
     """
 
-    def __init__(self, config: Any, name: str, file: str = "", mode: Mode = "enforce") -> None:
+    def __init__(self, config: Any, name: str, file: str = "", mode: Mode = "enforce", place: str = "") -> None:
         self.config = config
         self.name = name
         self.file = file
         self.stops_unguarded = False
         self.mode: Mode = mode
+        self.place = place
         self.entries: list[Registrable] = []
         self._handles: list[Handle] = []
         self._undo: list[Callable[[], None]] = []

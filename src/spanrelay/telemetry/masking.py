@@ -22,7 +22,8 @@ MASK = "[masked key]"
 _BEGIN = r"(?:(?<![A-Za-z0-9_])|(?<=\\[bfnrt])|(?<=\\u00[01][0-9a-f]))"
 
 TOKENS = (
-    r"sk-[A-Za-z0-9_-]{16,}"
+    # not the classes of scikit-learn's HTML
+    r"c?sk-(?!estimator-doc|toggleable__|text-repr)[A-Za-z0-9_-]{16,}"
     r"|pk-lf-[A-Za-z0-9_-]{16,}"
     r"|xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{20,}"
     r"|glpat-[A-Za-z0-9_-]{16,}|nvapi-[A-Za-z0-9_-]{20,}|xai-[A-Za-z0-9]{20,}|pypi-[A-Za-z0-9_-]{32,}"
@@ -30,6 +31,12 @@ TOKENS = (
     r"|[sr]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/]{16,}=*"
     r"|hf_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}"
     r"|dop_v1_[A-Za-z0-9]{20,}|lsv2_[a-z]{2}_[A-Za-z0-9_]{20,}"
+    r"|pplx-[A-Za-z0-9]{20,}|tvly-[A-Za-z0-9-]{20,}|fc-[0-9a-f]{32}(?![0-9a-z])"
+    r"|pcsk_[A-Za-z0-9_]{20,}|e2b_[0-9a-f]{20,}|jina_[A-Za-z0-9]{40,}|fw_[A-Za-z0-9]{20,}|ntn_[A-Za-z0-9]{20,}"
+    r"|wandb_v[0-9]_[A-Za-z0-9_]{20,}|pylf_v[0-9]_[a-z]{2}_[A-Za-z0-9]{20,}|tgp_v[0-9]_[A-Za-z0-9_-]{20,}"
+    r"|lin_api_[A-Za-z0-9]{20,}|glsa_[A-Za-z0-9_]{20,}|glc_[A-Za-z0-9+/=]{20,}|shp[a-z]{2}_[0-9a-f]{20,}"
+    r"|figd_[A-Za-z0-9_-]{20,}|sbp_[0-9a-f]{20,}|sb_secret_[A-Za-z0-9_-]{20,}|vck_[A-Za-z0-9]{20,}"
+    r"|sntry[su]_[A-Za-z0-9+/=_]{20,}|sk_[0-9a-f]{40,}|GOCSPX-[A-Za-z0-9_-]{20,}|PMAK-[0-9a-f-]{20,}|NRAK-[A-Z0-9]{20,}"
 )
 """Credentials that their first letters give away; each is to stand where a word begins."""
 PRIVATE_KEY = (
@@ -40,10 +47,10 @@ PRIVATE_KEY = (
 
 _PATTERN = (
     _BEGIN + rf"(?:{TOKENS}|AIza[A-Za-z0-9_-]{{20,}}|A[KS]IA[A-Z0-9]{{16}}\b)"
-    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}=*"
+    r"|(?:(?<=[Bb]earer[ +])|(?<=BEARER )|(?<=[Bb]earer%20))[A-Za-z0-9._~+/-]{8,}=*"
     r"|(?<=[?&]key=)[A-Za-z0-9._~-]{8,}"
     r"|(?<=[?&]api_key=)[A-Za-z0-9._~-]{8,}"
-    r"|(?<=Basic )(?P<basic>[A-Za-z0-9+/]{8,}={0,2})"
+    r"|(?:(?<=[Bb]asic )|(?<=BASIC ))(?P<basic>[A-Za-z0-9+/]{8,}={0,2})"
     r"|(?:(?<=secret_access_key)|(?<=SECRET_ACCESS_KEY))[\\\"' ]{0,4}[:=][\\\"' ]{0,4}"
     r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
     rf"|{PRIVATE_KEY}"
@@ -57,17 +64,23 @@ _HINTS = (
     ("z", "AIza"),
     ("K", "AKIA"),
     ("S", "ASIA"),
-    ("e", "earer "),
+    ("e", "earer"),
+    ("R", "BEARER "),
     ("=", "key="),
-    ("B", "Basic "),
+    ("c", "asic "),
+    ("C", "BASIC "),
     ("V", "PRIVATE KEY"),
 )
 _BYTE_HINTS = tuple((rare.encode(), hint.encode()) for rare, hint in _HINTS)
 # The others end their prefix with one of two signs: one search for the sign, with a word behind it, does for them all.
 _SIGNS = (
-    r"-(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-))",
+    # by two letters at first, which most words have not
+    r"-(?<=[slxpafPA][a-zXK]-)(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-)"
+    r"|(?<=plx-)|(?<=tvly-)|(?<=[^0-9a-z]fc-)|(?<=^fc-)|(?<=\\[bfnrt]fc-)|(?<=00[01][0-9a-f]fc-)|(?<=CSPX-)|(?<=PMAK-)|(?<=NRAK-))",
     r"_(?=[A-Za-z0-9_+/]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
-    r"|(?<=gsk_)|(?<=r8_)|(?<=p_v1_)|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY)",
+    r"|(?<=gsk_)|(?<=r8_)|(?<=[bfp]_v[0-9]_)|(?<=csk_)|(?<=e2b_)|(?<=jina_)|(?<=fw_)|(?<=ntn_)|(?<=n_api_)"
+    r"|(?<=glsa_)|(?<=glc_)|(?<=shp[a-z][a-z]_)|(?<=figd_)|(?<=sbp_)|(?<=b_secret_)|(?<=vck_)|(?<=ntry[su]_)|(?<=sk_)"
+    r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY)",
 )
 _TEXT_SIGNS = tuple((sign[0], re.compile(sign).search) for sign in _SIGNS)
 _BYTE_SIGNS = tuple((sign[0].encode(), re.compile(sign.encode()).search) for sign in _SIGNS)

@@ -143,7 +143,9 @@ class ToolBoundary:
         self.tool = tool
         self._kwargs = kwargs
         self._args = args[1:]
-        self._input = args[0] if args else kwargs.get("tool_input")
+        given = args[0] if args else kwargs.get("tool_input")
+        # A copy: what is judged is what runs, whatever becomes of the application's own meanwhile.
+        self._input = dict(cast("dict[str, Any]", given)) if type(given) is dict else given
         if not args:
             self._kwargs = {key: value for key, value in kwargs.items() if key != "tool_input"}
         self.call_id: str | None = kwargs.get("tool_call_id")

@@ -128,7 +128,8 @@ _PHONE = (
     r"[+(0-9](?:"
     # +49 30 1234567, and no number with a sign and a point
     r"(?<=\+)(?<![\w+)]\+)[1-9](?!(?!(?<=1)\.[0-9]{10}(?![0-9]))[0-9]{0,2}\.[0-9]{1,20}(?![0-9.\- ]))"
-    r"(?:[ ().\-/]{0,3}[0-9]){6,14}"
+    # and no second number with a sign, nor an amount of something
+    r"(?:(?:(?! -[0-9])[ ().\-/]){0,3}[0-9]){6,14}(?! (?:bytes|tokens|rows|lines|points)\b)"
     # 0049 30 1234567
     r"|(?<=0)(?<![\w.:,-]0)(?<![0-9] 0)0[1-9][0-9]{0,2}[ /(-]{1,2}(?=[1-9(])(?![0-9]{4}(?:[ -][0-9]{4}){2})"
     r"(?:[ ().\-/]{0,3}[0-9]){6,12}"
@@ -136,7 +137,8 @@ _PHONE = (
     r"|(?<=\()[2-9][0-9]{2}\)[ .\-/]{0,3}[2-9][0-9]{2}[ .-]{0,3}[0-9]{4}"
     # 1-415-555-1234, 415.555.1234
     r"|(?<=[0-9])(?<!\w[0-9])(?<![0-9]\.[0-9])(?:(?<=1)[ .\-/]{1,3}\(?[2-9][0-9]{2}|(?<=[2-9])[0-9]{2})"
-    r"(?:\)?[ .\-/]{1,3}[2-9][0-9]{2}[ .\-/]{1,3}|[-/][2-9][0-9]{2})[0-9]{4}"
+    # 415-5551234, and no number of an order, whose last part is as long
+    r"(?:\)?[ .\-/]{1,3}[2-9][0-9]{2}[ .\-/]{1,3}|[-/][2-9][0-9]{2}(?![0-9]{4}-[0-9]))[0-9]{4}"
     r")(?![0-9])"
 )
 _TEN_DIGITS = "1?[2-9][0-9]{2}[2-9][0-9]{6}"
@@ -177,7 +179,11 @@ def _mask_digits(found: str, char: str) -> str:
 
 _IPV4 = re.compile(r"[0-9](?<![0-9]{2})(?<![0-9]\.[0-9])(?<!\b[vV][0-9])[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9]|\.[0-9])")
 _AWS_HOST = re.compile(r"i(?<![\w-]i)p-[0-9]{1,3}(?:-[0-9]{1,3}){3}(?![\w-])")
-_VERSION_WORD = re.compile(r"(?:\b(?:versions?|ver|release|rev|build|tag)\b[\"': ]{0,4}|[=<>~!]= ?)$", re.IGNORECASE)
+_VERSION_WORD = re.compile(
+    r"(?:(?:\b(?:versions?|ver|release|rev|build|tag|sections?|chapter|clause|article|appendix)\b|§)[\"': ]{0,4}"
+    r"|[=<>~!]= ?)$",
+    re.IGNORECASE,
+)
 _VERSION_END = re.compile(r"[.-][A-Za-z]")
 _IPV6 = re.compile(
     r"[0-9A-Fa-f:](?<![0-9A-Fa-f]{2})(?<![0-9A-Fa-f]:)"
@@ -298,7 +304,8 @@ _TOKEN = re.compile(
 _TOKEN_SIGN = re.compile(r"[-_.](?=[A-Za-z0-9_+/-]{10})|PRIVATE KEY")
 _API_KEY_PREFIX = re.compile(
     r"sk-|pk-lf-|[spr]k_(?:live|test)_|gh[a-z]_|github_pat_|glpat-|gsk_|hf_|npm_|nvapi-|xai-|xox[a-z]-|xapp-|pypi-"
-    r"|whsec_|r8_|dop_v1_|lsv2_[a-z]{2}_|ya29\."
+    r"|whsec_|r8_|dop_v1_|lsv2_[a-z]{2}_|ya29\.|pplx-|tvly-(?:[a-z]{2,5}-)?|fc-|csk-|pcsk_|e2b_|wandb_v[0-9]_|pylf_v[0-9]_[a-z]{2}_"
+    r"|jina_|fw_|ntn_|lin_api_|tgp_v[0-9]_|glsa_|glc_|shp[a-z]{2}_|figd_|sbp_|sb_secret_|vck_|sntry[su]_|GOCSPX-|PMAK-|NRAK-|sk_"
 )
 _VALUE = r"[A-Za-z0-9._~+/-]{7,}[A-Za-z0-9_~+/-]=*"
 _NO_VALUE = r"(?!os\.|self\.|(?:none|null|true|false|str|string|required|optional|getpass)(?![a-z0-9_-]))"
@@ -351,7 +358,8 @@ _AWS_WORD = re.compile(r"aws|amazon|secret|A(?:K|S)IA[A-Z0-9]{16}", re.IGNORECAS
 _GCP_KEY = r"A(?<![A-Za-z0-9]A)Iza[A-Za-z0-9_-]{30,}"  # by chance four letters stand in any base64
 _AZURE_KEY = (
     r"[Aa]ccount[Kk]ey=([A-Za-z0-9+/]{20,}={0,2})"
-    r"|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}=="
+    # 64 bytes, which a digest has too
+    r"|(?<![A-Za-z0-9+/])(?<![Ss][Hh][Aa]512[-:=])[A-Za-z0-9+/]{86}=="
 )
 
 

@@ -185,12 +185,29 @@ class Approvals:
                 data = response.read(MAX_ANSWER + 1)
                 if len(data) > MAX_ANSWER:
                     raise _Denied(f"the approver's answer is longer than {MAX_ANSWER} bytes")
-                return _json.loads(data)
+                if response.length:
+                    raise _Denied("the approver's answer is cut off")
+                return _decision_in(data)
         except TimeoutError:
             raise _Late from None
         except urllib.error.HTTPError as error:
             error.close()  # it is the open response
             raise
+
+
+def _decision_in(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in an answer over HTTP; `true` alone may be any server's answer to anything."""
+    answer = json.loads(data, object_pairs_hook=_once_each)
+    if not isinstance(answer, dict):
+        raise _Denied("the approver's answer is neither 'allow' nor 'deny'")
+    return cast("dict[str, Any]", answer)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _Denied("the approver's answer names a member twice")
+    return members
 
 
 def _check(answer: Any) -> None:

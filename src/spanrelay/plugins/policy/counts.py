@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from spanrelay._guard import losses
-from spanrelay.plugins.policy.limits import Count, Limits
+from spanrelay.plugins.policy.limits import NOTHING, Count, Limits, Spent
 from spanrelay.plugins.policy.stores import MemoryStore, Store, StoreError, renewed
 
 Share: TypeAlias = tuple[str, Limits, str]
@@ -45,13 +45,15 @@ class Counts:
         """
         return self._refusal(shares, self.store.read(_keys(shares)), tool)
 
-    def admit(self, shares: Sequence[Share], *, tool: bool, tokens: int, allowed: bool = False) -> str | None:
-        """Count a call that is about to be sent, with `tokens` as a first estimate; or return why it may not be.
+    def admit(
+        self, shares: Sequence[Share], *, tool: bool, estimate: Spent = NOTHING, allowed: bool = False
+    ) -> str | None:
+        """Count a call that is about to be sent, with a first estimate; or return why it may not be.
 
         Args:
             shares: Whose counts.
             tool: Whether a tool is called, and no model.
-            tokens: How many it may take.
+            estimate: What it takes at the least.
             allowed: Whether somebody has allowed the call, whatever the counts are.
 
         Raises:
@@ -64,26 +66,22 @@ class Counts:
             reason = None if allowed else self._refusal(shares, counts, tool)
             if reason is None:
                 for each, (_, limits, _) in zip(counts, shares, strict=True):
-                    each.add(tool, tokens, self._clock() if limits.max_calls_per_minute is not None else None)
+                    each.add(tool, estimate, self._clock() if limits.max_calls_per_minute is not None else None)
             return reason is None
 
         self._pay()
         self.store.update(_keys(shares), count)
         return reason
 
-    def correct(self, shares: Sequence[Share], tokens: int, cost_usd: float | None, model: str) -> None:
-        """Add what an answer has cost; `tokens` is the difference to the estimate, an unknown cost is None.
+    def correct(self, shares: Sequence[Share], estimate: Spent, spent: Spent, model: str) -> None:
+        """Count what an answer has taken in the place of the estimate.
 
         Where that cannot be counted now it is owed, and the next call waits for it.
         """
 
         def add(counts: list[Count]) -> bool:
             for count in counts:
-                count.tokens += tokens
-                if cost_usd is None:
-                    count.unpriced = model
-                else:
-                    count.cost_usd += cost_usd
+                count.correct(estimate, spent, model)
             return True
 
         try:

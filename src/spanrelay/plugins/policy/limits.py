@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from spanrelay.pipeline.middleware import Mode
 
@@ -46,6 +46,16 @@ class Limits:
     def need_usage(self) -> bool:
         """Whether answers must be read to count."""
         return self.max_tokens is not None or self.max_cost_usd is not None
+
+
+class Spent(NamedTuple):
+    """What a call has taken, or is taken to take; a cost that nobody knows is None."""
+
+    tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+NOTHING = Spent()
 
 
 @dataclass(slots=True)
@@ -92,15 +102,23 @@ class Count:
             self.times.popleft()
         return len(self.times)
 
-    def add(self, tool: bool, tokens: int, now: float | None) -> None:
-        """Count a call that is being sent; `now` where the rate is limited."""
+    def add(self, tool: bool, estimate: Spent, now: float | None) -> None:
+        """Count a call that is being sent, with what it takes at the least; `now` where the rate is limited."""
         if tool:
             self.tool_calls += 1
             return
         self.calls += 1
-        self.tokens += tokens
+        self.tokens += estimate.tokens
+        self.cost_usd += estimate.cost_usd or 0.0
         if now is not None:
             self.times.append(now)
+
+    def correct(self, estimate: Spent, spent: Spent, model: str) -> None:
+        """Put what a call of `model` has taken in the place of what it was taken to take."""
+        self.tokens += spent.tokens - estimate.tokens
+        self.cost_usd += (spent.cost_usd or 0.0) - (estimate.cost_usd or 0.0)
+        if spent.cost_usd is None:
+            self.unpriced = model
 
     def to_json(self) -> dict[str, Any]:
         """Return the count as JSON."""

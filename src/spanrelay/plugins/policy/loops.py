@@ -9,7 +9,7 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Generator, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -22,11 +22,11 @@ from spanrelay.pipeline.model import offers_within
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.history import WireHistory
-from spanrelay.plugins.policy.names import Judge
+from spanrelay.plugins.policy.limits import OnRefusal
 from spanrelay.plugins.policy.order import OUTERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.settings import Tools
 from spanrelay.plugins.policy.stores import renewed
-from spanrelay.records import ModelResponse, ToolCallResponse
+from spanrelay.records import ModelResponse, ToolCall, ToolCallResponse
 from spanrelay.scopes import mark_span
 from spanrelay.semconv.names import REFUSED_TOOL_CALL
 
@@ -46,11 +46,11 @@ class Calls:
     """What a process knows of calls of tools, whatever policy is in force: it outlives a reload. Safe among threads.
 
     Attributes:
-        refused: The names of refused tools that answers asked for, by the ids of the calls.
+        refused: The refused calls of tools that answers asked for, by their ids.
     """
 
     def __init__(self) -> None:
-        self.refused: OrderedDict[str, str] = OrderedDict()
+        self.refused: OrderedDict[str, ToolCall] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
         self._executions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.after_fork()
@@ -70,10 +70,10 @@ class Calls:
             self._executions.add(call.root)
             _remember(self._seen, key, self._seen.get(key, 0) + 1)
 
-    def ask(self, call_id: str, name: str) -> None:
+    def ask(self, call_id: str, asked: ToolCall) -> None:
         """Remember a call of a refused tool that a model has made."""
         with self._lock:
-            _remember(self.refused, call_id, name)
+            _remember(self.refused, call_id, asked)
 
     def allow(self, part: ToolCallResponse) -> None:
         """Remember that somebody has let a result pass, so that it does whenever it is sent again."""
@@ -97,21 +97,41 @@ class Calls:
 
 
 class Loops:
-    """Judges the results that requests bring, and marks the calls that answers ask for."""
+    """Judges the results that requests bring, and marks the calls that answers ask for.
 
-    def __init__(self, judge: Judge, config: Tools, calls: Calls, approvals: Approvals) -> None:
-        self._judge, self._unseen, self._calls, self._approvals = judge, config.unseen, calls, approvals
-        self._mode: Mode | None = config.mode
-        self._asks = approvals.asks(config.on_refusal, config.mode)
+    Args:
+        refusal: Returns why a call of a tool is refused, or None.
+        config: Says what becomes of a result of one.
+        calls: What the process knows of calls.
+        approvals: Who may let a result pass.
+        mode: Whether this is on trial.
+        on_refusal: Whether somebody may let a result pass.
+        name: What judges, as refusals name it.
+    """
+
+    def __init__(
+        self,
+        refusal: Callable[[ToolCall], str | None],
+        config: Tools,
+        calls: Calls,
+        approvals: Approvals,
+        mode: Mode | None,
+        on_refusal: OnRefusal | None,
+        name: str = UNSEEN,
+    ) -> None:
+        self._refusal, self._unseen, self._calls, self._approvals = refusal, config.unseen, calls, approvals
+        self._mode: Mode | None = mode
+        self._asks = approvals.asks(on_refusal, mode)
+        self._judge = self._name = name
         self._warned: set[str] = set()
 
     def use(self, context: Context) -> None:
         """Register what sees executions before anything may refuse them, and what judges requests."""
-        sees = request_intercept(name="seen_tools", kinds=["tool"], priority=OUTERMOST, mode=self._mode)
+        sees = request_intercept(name=f"seen_by_{self._judge}", kinds=["tool"], priority=OUTERMOST, mode=self._mode)
         sends = execution_intercept(
-            name=UNSEEN, kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode, timeout=self._approvals.patience
+            name=self._judge, kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode, timeout=self._approvals.patience
         )
-        self._name = f"{context.name}.{UNSEEN}"
+        self._name = f"{context.name}.{self._judge}"
         context.use(sees(self._see))
         context.use(sends(self._send))
 
@@ -120,22 +140,22 @@ class Loops:
 
     def _send(self, call: Any) -> Generator[Any, Any, None]:
         wire = call.outgoing()
-        for part, name in _new_results(WireHistory(wire, call.codec), self._calls.refused):
-            reason = self._reason(part, name)
+        for part, asked in _new_results(WireHistory(wire, call.codec), self._calls.refused):
+            reason = self._reason(part, asked)
             if reason is not None and self._asks and self._unseen == "refuse":
-                reason = yield self._approvals.decide(call, reason, UNSEEN)
+                reason = yield self._approvals.decide(call, reason, self._judge)
                 if reason is None:
                     self._calls.allow(part)
             if reason is not None:
-                self._tell(reason, name)
+                self._tell(reason, asked.name)
         response = yield call
         if any(wire.get(key) for key in OFFERING) or offers_within(wire):
             with guarded("reading which tools an answer asks for"):
                 self._learn(call, response.record)
 
-    def _reason(self, part: ToolCallResponse, name: str) -> str | None:
-        refusal = self._judge.refusal(name)
-        if refusal is None or self._calls.is_seen(part, name) or is_answered(part.id):
+    def _reason(self, part: ToolCallResponse, asked: ToolCall) -> str | None:
+        refusal = self._refusal(asked)
+        if refusal is None or self._calls.is_seen(part, asked.name) or is_answered(part.id):
             return None
         which = f" (call {part.id!r})" if part.id else ""
         return (
@@ -153,10 +173,10 @@ class Loops:
     def _learn(self, call: Any, answer: ModelResponse) -> None:
         """Remember, and mark on the span, what an answer asks for that is refused."""
         for asked in (each for message in answer.messages for each in message.tool_calls if not each.server):
-            refusal = self._judge.refusal(asked.name)
+            refusal = self._refusal(asked)
             if refusal is not None:
                 if asked.id:
-                    self._calls.ask(asked.id, asked.name)
+                    self._calls.ask(asked.id, asked)
                 told = {"tool_name": asked.name, "call_id": asked.id or "", "reason": refusal}
                 mark_span(call.span, call.scope, REFUSED_TOOL_CALL, told)
 
@@ -172,16 +192,16 @@ def _remember(table: OrderedDict[Any, Any], key: Hashable, value: Any) -> None:
         table.popitem(last=False)
 
 
-def _new_results(history: WireHistory, known: Mapping[str, str]) -> Iterator[tuple[ToolCallResponse, str]]:
-    """Yield the results that a request brings, each with the name of its tool, as far as that is known.
+def _new_results(history: WireHistory, known: Mapping[str, ToolCall]) -> Iterator[tuple[ToolCallResponse, ToolCall]]:
+    """Yield the results that a request brings, each with the call that it is of, as far as that is known.
 
     New is what stands behind the last answer. Of the rounds before, which an earlier request brought, those alone
     count whose calls are `known`, so that a conversation from before goes on.
     """
     results: list[tuple[ToolCallResponse, bool]] = []
-    asked: dict[str | None, str] = {}
+    asked: dict[str | None, ToolCall] = {}
     nameless: list[ToolCallResponse] = []
-    by_place: dict[int, str] = {}
+    by_place: dict[int, ToolCall] = {}
     begun = answered = False
     for turn in islice(history.backward(), MAX_TURNS):
         if turn.role == "tool":
@@ -189,16 +209,17 @@ def _new_results(history: WireHistory, known: Mapping[str, str]) -> Iterator[tup
             results += [(part, not answered) for part in parts]
             nameless += [part for part in reversed(parts) if not part.id]
         elif turn.role == "assistant" and begun:  # what a request ends with is the beginning of its answer
-            asked = {**{call.id: call.name for call in turn.calls}, **asked}
+            asked = {**{call.id: call for call in turn.calls}, **asked}
             # Some providers give no ids: then the first result is that of the first call.
-            without = (call.name for call in turn.calls if not call.id)
-            by_place |= {id(part): name for part, name in zip(reversed(nameless), without, strict=False)}
+            without = (call for call in turn.calls if not call.id)
+            by_place |= {id(part): call for part, call in zip(reversed(nameless), without, strict=False)}
             nameless, answered = [], True
         if answered and turn.role != "tool" and not turn.calls:
             break
         begun = begun or turn.role != "assistant"
     for part, new in results:
-        name = (asked.get(part.id) or known.get(part.id)) if part.id else by_place.get(id(part))
-        name = name or part.name
-        if name and (new or part.id in known) and not part.server:
-            yield part, name
+        call = (asked.get(part.id) or known.get(part.id)) if part.id else by_place.get(id(part))
+        if call is None and part.name:
+            call = ToolCall(part.id, part.name)
+        if call is not None and (new or part.id in known) and not part.server:
+            yield part, call

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Awaitable, Generator
+from collections.abc import Callable, Generator
 from dataclasses import fields, replace
 from typing import Any, TypeAlias
 
@@ -11,11 +12,12 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.call import Response
+from spanrelay.pipeline.flow import Apart
 from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.counts import Counts, Share
-from spanrelay.plugins.policy.limits import Limits, OnRefusal
+from spanrelay.plugins.policy.limits import NOTHING, Limits, OnRefusal, Spent
 from spanrelay.plugins.policy.names import MODELS, model_of, normal, pattern_of, plain_text
 from spanrelay.plugins.policy.order import INNERMOST
 from spanrelay.plugins.policy.sessions import Sessions
@@ -28,6 +30,10 @@ Tables: TypeAlias = dict[str, Limits]
 WHOSE = ("session", "user", "process")
 USER_FIELDS = ("safety_identifier", "user")
 """Where a request names the user to the provider; the first that is there counts."""
+_ENCODED = re.compile(rb"[A-Za-z0-9+/_=-]{1024,}")
+"""Base64 in a request: no text has words so long."""
+_MUCH = 16_384
+"""Bytes of a request below which base64 is not looked for."""
 BYTES_PER_TOKEN = 4
 """What a token is taken for where the provider reports no usage."""
 
@@ -85,23 +91,36 @@ class Meter:
             kinds.append("tool")
         patience = self._approvals.patience
         judges = guardrail(name=self._name, kinds=kinds, mode=self._mode, timeout=patience)
-        context.use(judges(self._ask if self._asks else self._judge))
+        context.use(judges(self._judge))
         counts = execution_intercept(
             name=f"counts{self._suffix}", kinds=kinds, priority=INNERMOST, mode=self._mode, timeout=patience
         )
         context.use(counts(self._count))
 
-    def _judge(self, call: Any) -> str | None:
+    def _judge(self, call: Any) -> Any:
         if _is_paid(call, self):
             return None
-        try:
-            return self._counts.refusal(self._shares(call), tool=call.kind == "tool")
-        except StoreError as error:
-            raise self._refused(str(error)) from error
+        shares, tool = self._shares(call), call.kind == "tool"
 
-    def _ask(self, call: Any) -> Awaitable[str | None] | None:
-        reason = self._judge(call)
-        return None if reason is None else self._decide(call, reason)
+        def judge() -> Any:
+            reason = self._counts.refusal(shares, tool=tool)
+            return self._decide(call, reason) if reason is not None and self._asks else reason
+
+        return self._apart(judge) if self._counts.store.shared else judge()
+
+    def _apart(self, work: Callable[[], Any]) -> Apart:
+        """Return `work`, which asks a store that other processes may hold up, in a form that holds up no event loop."""
+
+        def ask() -> Any:
+            try:
+                return work()
+            except StoreError as error:
+                raise self._refused(str(error)) from error
+
+        return Apart(ask)
+
+    def _stored(self, work: Callable[[], Any]) -> Generator[Any, Any, Any]:
+        return (yield self._apart(work)) if self._counts.store.shared else work()
 
     async def _decide(self, call: Any, reason: str) -> str | None:
         """Ask whether a call may be sent all the same, and remember it until it is."""
@@ -119,12 +138,12 @@ class Meter:
             return
         shares, tool = self._shares(call), call.kind == "tool"
         reads = self._reads_usage and not tool
-        estimate = _tokens(_json.dumps(call.outgoing())) if reads else 0
-        reason = self._admit(call, shares, estimate)
+        estimate = self._estimate(call) if reads else NOTHING
+        reason = yield from self._admit(call, shares, estimate)
         if reason is not None and self._asks:
             reason = yield self._decide(call, reason)
             if reason is None:
-                reason = self._admit(call, shares, estimate)
+                reason = yield from self._admit(call, shares, estimate)
         if reason is not None:
             raise self._refused(reason)
         if not tool:
@@ -136,40 +155,55 @@ class Meter:
         try:
             response = yield call
         except BaseException as error:
-            self._correct_failed(call, shares, estimate, error, before)
+            correct = self._correction_of_failed(call, shares, estimate, error, before)
+            if isinstance(error, GeneratorExit):  # nobody goes on with a stream that was left to the collector
+                correct()
+            elif correct is not _leave:
+                yield from self._stored(correct)
             raise
-        self._correct(call, shares, response.record, estimate)
+        yield from self._stored(self._correction(call, shares, response.record, estimate))
 
-    def _admit(self, call: Any, shares: tuple[Share, ...], estimate: int) -> str | None:
-        allowed = call.root in self._allowed
+    def _admit(self, call: Any, shares: tuple[Share, ...], estimate: Spent) -> Generator[Any, Any, str | None]:
+        allowed, tool = call.root in self._allowed, call.kind == "tool"
         self._allowed.discard(call.root)
-        try:
-            return self._counts.admit(shares, tool=call.kind == "tool", tokens=estimate, allowed=allowed)
-        except StoreError as error:
-            raise self._refused(str(error)) from error
+        return (
+            yield from self._stored(lambda: self._counts.admit(shares, tool=tool, estimate=estimate, allowed=allowed))
+        )
 
-    def _correct_failed(
-        self, call: Any, shares: tuple[Share, ...], estimate: int, error: BaseException, before: tuple[Any, Any]
-    ) -> None:
-        """Count what a call that failed has cost: the provider may have answered all the same, if only in part."""
+    def _correction_of_failed(
+        self, call: Any, shares: tuple[Share, ...], estimate: Spent, error: BaseException, before: tuple[Any, Any]
+    ) -> Callable[[], None]:
+        """Return what counts a call that failed: the provider may have answered all the same, if only in part."""
         status = getattr(error, "status_code", None)
         if isinstance(status, int) and status >= 400:  # it does not charge for errors
-            self._counts.correct(shares, -estimate, 0.0, "")
-        elif (call.body is not before[0] and call.body is not None) or (
+            return lambda: self._counts.correct(shares, estimate, NOTHING, "")
+        if (call.body is not before[0] and call.body is not None) or (
             call.arrived is not before[1] and call.arrived is not None
         ):
             with guarded("reading what a failed call has used"):
-                self._correct(call, shares, Response(call, None).record, estimate)
+                return self._correction(call, shares, Response(call, None).record, estimate)
+        return _leave
 
-    def _correct(self, call: Any, shares: tuple[Share, ...], answer: ModelResponse, estimate: int) -> None:
+    def _correction(
+        self, call: Any, shares: tuple[Share, ...], answer: ModelResponse, estimate: Spent
+    ) -> Callable[[], None]:
+        """Return what counts an answer in the place of its estimate."""
         usage = _sensible(answer.usage or Usage())
         if usage.input_tokens is None:
-            usage = replace(usage, input_tokens=estimate)
+            usage = replace(usage, input_tokens=estimate.tokens)
         if usage.output_tokens is None and call.kind == "llm":
             usage = replace(usage, output_tokens=_tokens(_said(answer)))
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
         model = plain_text(model_of(call)) or ""
-        self._counts.correct(shares, tokens - estimate, self._cost(model, usage), model)
+        spent = Spent((usage.input_tokens or 0) + (usage.output_tokens or 0), self._cost(model, usage))
+        return lambda: self._counts.correct(shares, estimate, spent, model)
+
+    def _estimate(self, call: Any) -> Spent:
+        """What a call takes at the least: its request, at the lowest price that there is for it."""
+        asked = _json.dumps(call.outgoing())
+        # Pictures and recordings are charged by their size in pixels or seconds, which are few tokens.
+        tokens = _tokens(_ENCODED.sub(b"", asked) if len(asked) > _MUCH else asked)
+        usage = Usage(input_tokens=tokens, cache_read_tokens=tokens)
+        return Spent(tokens, self._cost(plain_text(model_of(call)) or "", usage) or 0.0)
 
     def _cost(self, model: str, usage: Usage) -> float | None:
         """What an answer has cost; None where neither the provider nor the configuration says."""
@@ -215,6 +249,10 @@ def _said(answer: ModelResponse) -> bytes:
     parts: list[Any] = [message.text for message in answer.messages]
     parts += [call.arguments for message in answer.messages for call in message.tool_calls]
     return _json.dumps(parts)
+
+
+def _leave() -> None:
+    """Leave the estimate of a call of which nobody knows whether it was answered."""
 
 
 def _tokens(data: bytes) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from spanrelay.errors import ConfigurationError
 from spanrelay.pipeline.middleware import guardrail
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.plugins.policy.approval import Approvals
@@ -37,6 +39,8 @@ class PolicyPlugin:
     ) -> None:
         self._clock, self._wall_clock = clock, wall_clock
         self._counts: dict[tuple[Any, ...], Counts] = {}
+        self._places: dict[tuple[Any, ...], str] = {}
+        self._holders: Counter[tuple[Any, ...]] = Counter()
         self._sessions: dict[str, Sessions] = {}
         self._calls = Calls()
 
@@ -52,7 +56,7 @@ class PolicyPlugin:
         approvals = Approvals(context, config)
         if tools.judges:
             use_tools(context, tools, config.tools, approvals, self._calls)
-        use_rules(context, config.tools, approvals)
+        use_rules(context, config.tools, approvals, self._calls)
         if models.judges:
             judged = guardrail(name="models", kinds=MODELS, mode=config.models.mode, timeout=approvals.patience)
             asks = approvals.around(models.model_refusal, "models", config.models.on_refusal, config.models.mode)
@@ -68,8 +72,33 @@ class PolicyPlugin:
     def _counts_for(self, context: Context) -> Counts:
         """One count for each file, whatever its limits become when it is read again: a reload forgives nothing."""
         storage: Storage = context.config.counts
-        key = (context.file, storage.path, storage.url, storage.keep_hours)
+        name = _name_of(context, storage)
+        if storage.shared:
+            self._claim((storage.path, storage.url, name), context)
+        key = (context.file, storage.path, storage.url, storage.keep_hours, name)
         if key not in self._counts:
-            store = open_store(storage, context.name)
+            store = open_store(storage, name)
             self._counts[key] = Counts(self._wall_clock if store.shared else self._clock, store)
         return self._counts[key]
+
+    def _claim(self, place: tuple[Any, ...], context: Context) -> None:
+        """Let one file alone count in a place, by one name: each of two would count what the other has counted."""
+        other = self._places.get(place, context.file)
+        if other != context.file:
+            raise ConfigurationError(f"{other!r} keeps its counts there by the same name; write another counts.name")
+        self._places[place] = context.file
+
+        def leave() -> None:
+            self._holders[place] -= 1
+            if not self._holders[place]:
+                del self._holders[place], self._places[place]
+
+        self._holders[place] += 1
+        context.on_close(leave)
+
+
+def _name_of(context: Context, storage: Storage) -> str:
+    """Return what keys begin with: the same wherever the file is read, whichever others are read beside it."""
+    if storage.name is not None:
+        return f"{PolicyPlugin.name}.{storage.name}"
+    return f"{PolicyPlugin.name}/{context.place}" if context.place else PolicyPlugin.name

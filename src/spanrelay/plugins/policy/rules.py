@@ -61,11 +61,10 @@ class ArgumentRule:
 
 
 def refusal_by(rules: Iterable[ArgumentRule]) -> Callable[[Any], str | None]:
-    """Return what asks each of `rules` about a call of a tool."""
+    """Return what asks each of `rules` about a tool and what it is given."""
     known = tuple(rules)
 
-    def judge(call: Any) -> str | None:
-        request = call.request
+    def judge(request: Any) -> str | None:
         return next((reason for rule in known if (reason := rule.refusal(request)) is not None), None)
 
     return judge

@@ -10,6 +10,7 @@ from pathlib import Path
 from spanrelay.plugins.plugin import Diagnostic, Secret
 from spanrelay.plugins.policy.stores import MemoryStore, Store
 
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _REDIS = re.compile(r"(redis|rediss|unix)://.")
 
 
@@ -17,6 +18,7 @@ _REDIS = re.compile(r"(redis|rediss|unix)://.")
 class Storage:
     """`[plugins.policy.counts]`: where counts are kept; in this process unless one of `path` and `url` is set.
 
+    `name` keeps counts in one place apart, and joins those of files that say the same.
     `path` is an SQLite file on a local disk, `url` a Redis server (`redis://`, `rediss://`, `unix://`). Counts that
     nothing has used for `keep_hours`, 24 by default, are forgotten there.
     """
@@ -24,6 +26,7 @@ class Storage:
     path: Path | None = None
     url: Secret | None = None
     keep_hours: float | None = None
+    name: str | None = None
 
     @property
     def shared(self) -> bool:
@@ -40,6 +43,8 @@ def doubts_about_storage(storage: Storage) -> list[Diagnostic]:
         found.append(Diagnostic("is in a folder that does not exist", "create the folder", "counts.path"))
     if storage.url is not None and not _REDIS.match(storage.url.reveal()):
         found.append(Diagnostic("is not the URL of a Redis server", "write redis://host:6379/0", "counts.url"))
+    if storage.name is not None and not _NAME.fullmatch(storage.name):
+        found.append(Diagnostic("is no name", "write letters, digits, '.', '_' and '-'", "counts.name"))
     if not (math.isfinite(hours := _keep_hours(storage)) and hours > 0):
         found.append(Diagnostic("is not a number above 0", "write hours, such as 24.0", "counts.keep_hours"))
     return found

@@ -6,7 +6,8 @@ Where a request names or offers a tool, its codec says; nothing of a request is 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from spanrelay.codecs.offers import BY_APPLICATION, Offer, offers_of
@@ -20,12 +21,13 @@ from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.rules import ArgumentRule, refusal_by
 from spanrelay.plugins.policy.settings import Tools
+from spanrelay.records import ToolCall
 
 
 def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approvals, calls: Calls) -> None:
     """Judge tools where they are executed, and where a request offers them."""
     if config.unseen != "pass":
-        Loops(judge, config, calls, approvals).use(context)
+        Loops(partial(_named, judge), config, calls, approvals, config.mode, config.on_refusal).use(context)
     answers, patience = config.refused == "answer", approvals.patience
     executed = guardrail(name="tools", kinds=["tool"], answers=answers, mode=config.mode, timeout=patience)
     asks = approvals.around(lambda call: judge.refusal(call.request.name), "tools", config.on_refusal, config.mode)
@@ -40,6 +42,10 @@ def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approval
     if config.offered == "remove":
         removes = request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST, mode=config.mode)
         context.use(removes(offers.remove))
+
+
+def _named(judge: Judge, asked: ToolCall) -> str | None:
+    return judge.refusal(asked.name)
 
 
 def _use_for_provider(context: Context, asks: Any, mode: Mode | None, patience: float) -> None:
@@ -59,17 +65,25 @@ def _use_for_provider(context: Context, asks: Any, mode: Mode | None, patience: 
     context.use(offered(send))
 
 
-def use_rules(context: Context, config: Tools, approvals: Approvals) -> None:
+def use_rules(context: Context, config: Tools, approvals: Approvals, calls: Calls) -> None:
     """Judge what tools are given; rules of one mode, and of one way to refuse, are one guardrail."""
     alike: dict[tuple[Mode | None, OnRefusal | None], list[ArgumentRule]] = {}
     for number, rule in enumerate(config.rules):
         key = (rule.mode or config.mode, rule.on_refusal or config.on_refusal)
         alike.setdefault(key, []).append(ArgumentRule(rule, number))
     for (mode, on_refusal), rules in alike.items():
-        name = "_".join(["rules", *filter(None, (mode, on_refusal))])
+        way = "".join(f"_{each}" for each in (mode, on_refusal) if each)
+        name, refusal = f"rules{way}", refusal_by(rules)
         answers = config.refused == "answer"
         judges = guardrail(name=name, kinds=["tool"], answers=answers, mode=mode, timeout=approvals.patience)
-        context.use(judges(approvals.around(refusal_by(rules), name, on_refusal, mode)))
+        judge = partial(_judge_given, refusal)
+        context.use(judges(approvals.around(judge, name, on_refusal, mode)))
+        if config.unseen != "pass":
+            Loops(refusal, config, calls, approvals, mode, on_refusal, f"unseen_rules{way}").use(context)
+
+
+def _judge_given(refusal: Callable[[Any], str | None], call: Any) -> str | None:
+    return refusal(call.request)
 
 
 class Offers:
