@@ -291,8 +291,8 @@ TABLE: tuple[Setting, ...] = (
         "SPANRELAY_SIGTERM",
         _one_of("auto", "on", "off"),
         "auto, on or off",
-        "Whether SIGTERM, where the program does not handle it, sends and writes what was recorded before it ends the "
-        "program. `auto`: under `opentelemetry-instrument` only.",
+        "Whether SIGTERM and SIGHUP, where the program does not handle them, send and write what was recorded before "
+        "they end the program. `auto`: under `opentelemetry-instrument` only.",
     ),
     Setting(
         "propagate",
