@@ -173,6 +173,10 @@ def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) ->
         ("OTEL_METRICS_EXPORTER", "foo", r" is not valid; use console, otlp\b.*; 'foo' is left out"),
         ("OTEL_LOGS_EXPORTER", "foo", r" is not valid; use console, otlp\b.*; 'foo' is left out"),
         ("OTEL_PYTHON_ID_GENERATOR", "foo", " is not valid; use random; the default, random, is used"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", " is not a whole number above 0; 20000 is used"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "5s", " is not a whole number above 0; 5000 is used"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "-1", " is not a whole number above 0; 2048 is used"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20001", " is above OTEL_BSP_MAX_QUEUE_SIZE, which is 20000; 20000 is used"),
         (
             "OTEL_METRICS_EXEMPLAR_FILTER",
             "foo",
@@ -193,6 +197,21 @@ def test_a_mistyped_variable_of_opentelemetry_is_one_error_and_stops_nothing_els
     check_recorded(ran)
     [line] = ran.err.splitlines()
     assert re.fullmatch(re.escape(f"spanrelay: {variable}={value!r}") + told, line)
+
+
+def test_a_queue_that_is_shorter_than_a_batch_exports_in_shorter_batches(tmp_path: Path, server: ModelServer) -> None:
+    ran = run(
+        ASK,
+        tmp_path,
+        server,
+        SPANRELAY_QUIET="true",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_LOGS_EXPORTER="console",
+        OTEL_BSP_MAX_QUEUE_SIZE="10",
+        OTEL_BLRP_MAX_QUEUE_SIZE="10",
+    )
+    assert '"name": "chat m"' in ran.out
+    assert ran.err == ""
 
 
 def test_of_several_exporters_the_unknown_one_is_left_out(tmp_path: Path, server: ModelServer) -> None:

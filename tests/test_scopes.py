@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
-from spanrelay import current_scope, guardrail, mark, run_tool, scope, scoped
+from spanrelay import (
+    agent,
+    current_scope,
+    guardrail,
+    mark,
+    run_model,
+    run_tool,
+    scope,
+    scoped,
+    start_model,
+    start_scope,
+    start_tool,
+)
 from spanrelay.errors import MiddlewareError
+from spanrelay.propagation import trace_headers
 from spanrelay.semconv.names import OI_KIND_OF_KIND
 from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.half import left_early
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OI_KIND_OF_KIND if kind is not None])
@@ -230,21 +244,9 @@ def test_siblings_in_threads_do_not_see_each_other(capture: Capture) -> None:
 def test_a_scope_in_an_async_generator_that_is_left_early_is_not_around_what_comes_after(
     capture: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def answers() -> AsyncIterator[int]:
-        try:
-            with scope("request-1", session="s-1"):
-                for number in range(3):
-                    yield number
-        finally:
-            left.set()
-
-    left = asyncio.Event()
-
     async def serve() -> None:
-        async for _ in answers():
-            break
-        gc.collect()
-        await left.wait()
+        await left_early()
+        assert current_scope() is None
         with scope("request-2") as second:
             assert (second.parent, second.session_id) == (None, None)
             with scope("inner") as inner:
@@ -259,6 +261,68 @@ def test_a_scope_in_an_async_generator_that_is_left_early_is_not_around_what_com
     assert first.context.trace_id != second.context.trace_id
     assert inner.parent is not None and inner.parent.span_id == second.context.span_id
     assert not caplog.records
+
+
+@scoped()
+def pieces() -> Iterator[int]:
+    yield 1
+
+
+@scoped()
+async def pieces_async() -> AsyncIterator[int]:
+    yield 1
+
+
+@agent
+def helper() -> int:
+    return 1
+
+
+async def answer_async() -> None:
+    async for _ in pieces_async():
+        pass
+
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+AFTERWARDS: dict[str, Callable[[], Any]] = {
+    "a model": lambda: run_model(lambda request: {"model": "m"}, {"model": "m", "messages": MESSAGES}),
+    "a tool": lambda: run_tool("search", lambda: 1, {}),
+    "an agent": helper,
+    "a generator": lambda: list(pieces()),
+    "an async generator": answer_async,
+    "a started model": lambda: start_model({"model": "m", "messages": MESSAGES}).end({"model": "m"}),
+    "a started tool": lambda: start_tool("search").end(1),
+    "a started scope": lambda: start_scope("helper").end(),
+}
+
+
+@pytest.mark.parametrize("name", AFTERWARDS)
+def test_what_is_recorded_after_an_async_generator_was_left_early_is_beneath_what_is_really_around(
+    capture: Capture, name: str
+) -> None:
+    async def serve() -> None:
+        with scope("program") as around:
+            await left_early()
+            assert current_scope() is around
+            doing = AFTERWARDS[name]()
+            if asyncio.iscoroutine(doing):
+                await doing
+            assert trace_headers() == trace_headers(around.within(Context()))
+            with capture.provider.get_tracer("app").start_as_current_span("of the application"):
+                run_tool("beneath", lambda: 1, {})
+
+    asyncio.run(serve())
+    spans = {span.name: span for span in capture.spans}
+    program, theirs, beneath = (
+        spans.pop(each) for each in ("invoke_agent program", "of the application", "execute_tool beneath")
+    )
+    assert spans.pop("invoke_agent request-1").parent.span_id == program.context.span_id
+    (after,) = spans.values()
+    assert after.parent is not None and after.parent.span_id == program.context.span_id
+    assert "session.id" not in (after.attributes or {})
+    # A span of the application that is current around it stays so.
+    assert beneath.parent is not None and beneath.parent.span_id == theirs.context.span_id
+    assert "session.id" not in (beneath.attributes or {}) and "session.id" not in (theirs.attributes or {})
 
 
 def test_nothing_can_be_registered_for_a_scope_that_has_ended(capture: Capture) -> None:

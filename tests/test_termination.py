@@ -1,4 +1,4 @@
-"""SIGTERM, and the ends of child processes, lose nothing where Python's own exit never runs."""
+"""SIGTERM, SIGHUP, and the ends of child processes, lose nothing where Python's own exit never runs."""
 
 from __future__ import annotations
 
@@ -66,14 +66,15 @@ def parts(folder: Path) -> list[Path]:
     return list((folder / ".spanrelay" / "trajectories").glob("*.part"))
 
 
-def test_sigterm_sends_and_writes_everything_and_ends_the_program_as_before(
-    collector: OtlpServer, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_sends_and_writes_everything_and_ends_the_program_as_before(
+    collector: OtlpServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     process = start(BEGIN + WAIT, tmp_path, collector.url)
     assert process.stdout is not None
     process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    assert ended(process) == (-signal.SIGTERM, "", "")
+    process.send_signal(number)
+    assert ended(process) == (-number, "", "")
     assert sorted(collector.span_names()) == FOUR
     assert len(list((tmp_path / ".spanrelay" / "trajectories").glob("*.json"))) == 4
     assert not parts(tmp_path)

@@ -334,8 +334,8 @@ TABLE: tuple[Setting, ...] = (
         "SPANRELAY_SIGTERM",
         _one_of("auto", "on", "off"),
         "auto, on or off",
-        "Whether SIGTERM, where the program does not handle it, sends and writes what was recorded before it ends the "
-        "program. `auto`: under `opentelemetry-instrument` only.",
+        "Whether SIGTERM and SIGHUP, where the program does not handle them, send and write what was recorded before "
+        "they end the program. `auto`: under `opentelemetry-instrument` only.",
     ),
     Setting(
         "propagate",
@@ -723,10 +723,36 @@ def chosen_exporters(signal: str, environment: Mapping[str, str] | None = None) 
     return [name for name in names if name.lower() != "none"]
 
 
-def queue_of_batches(environment: Mapping[str, str] | None = None) -> str:
-    """Return how many spans may wait for the next batch: by default as many as may wait for the collector."""
+_BATCHES = {
+    "OTEL_BSP": {"SCHEDULE_DELAY": 5000, "MAX_QUEUE_SIZE": 20_000, "MAX_EXPORT_BATCH_SIZE": 512},
+    "OTEL_BLRP": {"SCHEDULE_DELAY": 1000, "MAX_QUEUE_SIZE": 2048, "MAX_EXPORT_BATCH_SIZE": 512},
+}
+"""The numbers of batch processors; as many spans may wait for the next batch as for the collector."""
+
+
+def batches(environment: Mapping[str, str] | None = None) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return the numbers of batch processors such that the SDK takes them, else it leaves out the whole processor.
+
+    Beside them, what is wrong with each that it would not take, and what is used instead.
+    """
     environment = os.environ if environment is None else environment
-    return environment.get("OTEL_BSP_MAX_QUEUE_SIZE", "").strip() or "20000"
+    numbers: dict[str, str] = {}
+    problems: list[tuple[str, str]] = []
+    for prefix, defaults in _BATCHES.items():
+        for part, default in defaults.items():
+            name = f"{prefix}_{part}"
+            text = environment.get(name, "").strip()
+            if text and not (text.isdecimal() and int(text)):
+                problems.append((f"{shown(name, environment)} is not a whole number above 0", f"{default} is used"))
+                text = ""
+            numbers[name] = text or str(default)
+        queue, batch = f"{prefix}_MAX_QUEUE_SIZE", f"{prefix}_MAX_EXPORT_BATCH_SIZE"
+        if int(numbers[batch]) > int(numbers[queue]):
+            if environment.get(batch, "").strip() == numbers[batch]:
+                what = f"{shown(batch, environment)} is above {queue}, which is {numbers[queue]}"
+                problems.append((what, f"{numbers[queue]} is used"))
+            numbers[batch] = numbers[queue]
+    return numbers, problems
 
 
 def id_generator(environment: Mapping[str, str] | None = None) -> str:

@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
 from spanrelay.records import JSON, SpanRecord
-from spanrelay.scopes import Scope, current_scope
+from spanrelay.scopes import Scope, current_scope, place_now
 
 _W3C = TraceContextTextMapPropagator()
 _VERSION = 1
@@ -26,7 +26,7 @@ _VERSION = 1
 def headers(context: Context | None = None) -> dict[str, str]:
     """Return the HTTP headers that carry `context`, by the propagators that `OTEL_PROPAGATORS` names."""
     carrier: dict[str, str] = {}
-    propagate.inject(carrier, context)
+    propagate.inject(carrier, place_now() if context is None else context)
     return carrier
 
 
@@ -38,7 +38,7 @@ def environment(context: Context | None = None) -> dict[str, str]:
 def trace_headers(context: Context | None = None) -> dict[str, str]:
     """Return `traceparent` and `tracestate` alone, whatever else is propagated."""
     carrier: dict[str, str] = {}
-    _W3C.inject(carrier, context)
+    _W3C.inject(carrier, place_now() if context is None else context)
     return carrier
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace import Span, get_current_span, set_span_in_context
 
 from spanrelay import semconv
 from spanrelay._json import clean_text
@@ -35,8 +35,22 @@ _SCOPE_KEY = otel_context.create_key("spanrelay.scope")
 
 
 def current_scope(context: Context | None = None) -> Scope | None:
-    """Return the innermost scope of `context`, or of the current context."""
-    return cast("Scope | None", otel_context.get_value(_SCOPE_KEY, context))
+    """Return the innermost scope of `context`, or of the current context; one that could not be left is none."""
+    scope = cast("Scope | None", otel_context.get_value(_SCOPE_KEY, context))
+    while scope is not None and scope._strayed:
+        scope = scope.parent
+    return scope
+
+
+def place_now() -> Context:
+    """Return the current context without the scopes that have ended and could not be left.
+
+    What opens a span of ours begins here. What others have put into the context since then stays.
+    """
+    context = otel_context.get_current()
+    while (scope := cast("Scope | None", context.get(_SCOPE_KEY))) is not None and scope._strayed:
+        context = scope._without(context)
+    return context
 
 
 def nearest_scope(kind: Kind) -> Scope | None:
@@ -274,6 +288,13 @@ class Scope:
         inner = outer if self.span is None else set_span_in_context(self.span, outer)
         return otel_context.set_value(_SCOPE_KEY, self, inner)
 
+    def _without(self, context: Context) -> Context:
+        """Return `context` as it would be without this scope around it."""
+        outer = cast("Context", self._outer)
+        if get_current_span(context) is self.span:
+            context = set_span_in_context(get_current_span(outer), context)
+        return otel_context.set_value(_SCOPE_KEY, self.parent, context)
+
     def close(self, error: BaseException | None = None, time: int | None = None) -> None:
         """End the span, and take back what was registered."""
         if error is not None and not isinstance(error, GeneratorExit):
@@ -314,14 +335,6 @@ def _detach(token: Token[Context]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _place_now() -> Context:
-    """Return the current context, or the one around a scope that has ended and could not be left."""
-    context = otel_context.get_current()
-    while (scope := current_scope(context)) is not None and scope._strayed and scope._outer is not None:
-        context = scope._outer
-    return context
 
 
 class scope:
@@ -373,7 +386,7 @@ class scope:
 
     def make(self) -> Scope:
         """Return a scope that has not been opened yet, below the current one."""
-        return self._below(current_scope(_place_now()))
+        return self._below(current_scope(place_now()))
 
     def _below(self, parent: Scope | None) -> Scope:
         operation = OPERATION_OF_KIND.get(self._kind)
@@ -388,7 +401,7 @@ class scope:
         return Scope(record, parent, self._name)
 
     def __enter__(self) -> Scope:
-        outer = _place_now()
+        outer = place_now()
         entered = self._below(current_scope(outer))._enter(outer)
         self._open.append(entered)
         return entered
@@ -462,7 +475,7 @@ def scoped(name: str | None = None, kind: Kind = "chain", **options: Any) -> Cal
 
 def values_within(entered: Scope, tracing: Tracing, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """Pass on what a generator yields: the scope is current while it works and never in between."""
-    context = entered.open(tracing, otel_context.get_current())
+    context = entered.open(tracing, place_now())
     step, given = steps.send, cast("Any", None)
     try:
         while True:
@@ -490,7 +503,7 @@ async def values_within_async(
     entered: Scope, tracing: Tracing, steps: AsyncGenerator[Any, Any]
 ) -> AsyncGenerator[Any, Any]:
     """The async twin of `values_within`."""
-    context = entered.open(tracing, otel_context.get_current())
+    context = entered.open(tracing, place_now())
     step, given = steps.asend, cast("Any", None)
     try:
         while True:
@@ -542,7 +555,7 @@ def mark(name: str, attributes: Mapping[str, JSON] | None = None, *, time: int |
     from opentelemetry.trace import get_current_span
 
     check_time(time)
-    mark_span(get_current_span(), None, name, attributes, time)
+    mark_span(get_current_span(place_now()), None, name, attributes, time)
 
 
 def check_time(time: Any) -> None:

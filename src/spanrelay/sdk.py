@@ -94,7 +94,9 @@ def _read() -> tuple[dict[str, str], list[_Problem]]:
         names, wrong = _exporters(signal)
         variables[f"OTEL_{signal.upper()}_EXPORTER"] = ",".join(names) or "none"
         problems += wrong
-    variables["OTEL_BSP_MAX_QUEUE_SIZE"] = config.queue_of_batches()
+    numbers, wrong_numbers = config.batches()
+    variables |= numbers
+    problems += (_Problem(*wrong) for wrong in wrong_numbers)
     variables["OTEL_PYTHON_ID_GENERATOR"] = name = config.id_generator()
     if (what := _refusal("OTEL_PYTHON_ID_GENERATOR", name, "opentelemetry_id_generator")) is not None:
         variables["OTEL_PYTHON_ID_GENERATOR"] = "random"

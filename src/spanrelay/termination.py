@@ -1,4 +1,4 @@
-"""Ends that Python's own exit does not see: by SIGTERM, where nobody else handles it, and of children that were killed.
+"""Ends that Python's own exit does not see: by a signal that nobody else handles, and of children that were killed.
 
 The work is done on a thread of its own and for a limited time, because what a signal interrupts may hold locks.
 """
@@ -27,6 +27,9 @@ _SECONDS_FOR_CHILDREN = 1.0
 
 _AGAIN = 0.05
 """Seconds after which a thread that has not heard a signal is sent it again."""
+
+_SIGNALS = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+"""What asks a process to end: whoever stops it, and the terminal that is closed."""
 
 _FIRST_PROCESS = 1
 """The process that a container starts with; no signal that it does not handle ends it, not even one of its own."""
@@ -58,16 +61,18 @@ _forking = _Forking()
 
 
 def does(finish: Callable[[], object], flush: Callable[[], object]) -> None:
-    """Say what SIGTERM is to do before it ends the process, and what where it does not end it."""
+    """Say what such a signal is to do before it ends the process, and what where it does not end it."""
     _end.finish, _end.flush = finish, flush
 
 
 def handle() -> bool:
-    """Handle SIGTERM from now on, unless somebody does already; False off the main thread, where none can be."""
+    """Handle what asks the process to end from now on, unless somebody does; False off the main thread: none can be."""
     if threading.current_thread() is not threading.main_thread():
         return False
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and hasattr(os, "fork"):
-        signal.signal(signal.SIGTERM, _on_signal)
+    for number in _SIGNALS if hasattr(os, "fork") else ():
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _on_signal)
+    if signal.getsignal(signal.SIGTERM) is _on_signal:
         if not _end.handled:
             _end.handled = True
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
@@ -78,7 +83,7 @@ def handle() -> bool:
 
 @contextlib.contextmanager
 def finishing() -> Generator[None]:
-    """Let a SIGTERM that comes within the block, in which everything is finished, end the process after it."""
+    """Let a signal that comes within the block, in which everything is finished, end the process after it."""
     _end.finishing = True
     try:
         yield
@@ -91,7 +96,7 @@ def finishing() -> Generator[None]:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     chained = signal.getsignal(number) is not _on_signal
     if chained or os.getpid() == _FIRST_PROCESS:
-        _do(_end.flush)  # somebody else handles it and passed it on, or nothing would come of it
+        _do(_end.flush, number)  # somebody else handles it and passed it on, or nothing would come of it
         return
     if _end.begun:
         return  # the watcher was too eager
@@ -101,7 +106,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     if _end.finishing:
         _end.asked = number
         return
-    _do(_end.finish)
+    _do(_end.finish, number)
     _kill(number)
 
 
@@ -164,11 +169,12 @@ def _wake(reader: int) -> None:
         time.sleep(_AGAIN)
 
 
-def _do(work: Callable[[], object]) -> None:
+def _do(work: Callable[[], object], number: int) -> None:
     if not _within(SECONDS, work):
         # Not through sys.stderr, whose lock may be held by what was interrupted.
         with contextlib.suppress(OSError):
-            os.write(2, b"spanrelay: SIGTERM ended the program before everything could be sent and written\n")
+            ended = f"spanrelay: {signal.Signals(number).name} ended the program"
+            os.write(2, f"{ended} before everything could be sent and written\n".encode())
 
 
 def _within(seconds: float, work: Callable[[], object]) -> bool:

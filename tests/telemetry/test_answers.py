@@ -29,8 +29,9 @@ from tests.telemetry.otlp_server import OtlpServer, Reply, Script, free_port
 from tests.telemetry.test_delivery import BRISK, LOST, await_failure, spans
 
 from spanrelay._guard import losses
+from spanrelay.telemetry.answers import _Stub
 from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
-from spanrelay.telemetry.outbox import Pace
+from spanrelay.telemetry.outbox import Answer, Outcome, Pace
 from spanrelay.telemetry.redirects import MOST, Route
 from spanrelay.telemetry.redirects import Reply as Head
 
@@ -59,6 +60,33 @@ def exporter_to(url: str, *, pace: Pace = BRISK, grace: float = 0.2, **options: 
         return OTLPSpanExporter(f"{url}/v1/traces", timeout=0.5, **options)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     return ReliableSpanExporter(build, pace=pace, grace=Grace(grace))
+
+
+def test_the_certificate_that_is_set_for_otlp_holds_also_where_requests_has_variables_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "/of/the/collector.pem")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, "/of/everything/else.pem")
+    exporter = exporter_to("https://127.0.0.1:9")
+    exporter.export(spans(1))
+    exporter.shutdown()
+    assert "/of/the/collector.pem" in caplog.text
+    assert losses.take() == {LOST: 1}
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_grpc_exporter_may_ask_its_stub_by_position_or_by_name(by_name: bool) -> None:
+    answer = trace_service_pb2.ExportTraceServiceResponse()
+
+    class Inner:
+        def Export(self, request: object, timeout: float) -> object:
+            return answer
+
+    heard: list[Answer] = []
+    stub = _Stub(Inner(), "collector", heard.append)
+    assert (stub.Export(request=b"", timeout=1.0) if by_name else stub.Export(b"", 1.0)) is answer
+    assert heard == [Answer(Outcome.DELIVERED)]
 
 
 # Redirects

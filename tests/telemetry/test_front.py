@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from spanrelay._guard import losses
 from spanrelay.telemetry.front import Latch, put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
 
@@ -101,3 +102,17 @@ def test_spans_of_other_threads_wait_for_the_front_while_it_is_built() -> None:
         thread.join(10)
     assert sorted(front.names) == ["first", *["other"] * 8]
     assert len(exporter.get_finished_spans()) == 9
+
+
+def test_a_span_after_a_shutdown_that_came_before_the_first_is_counted() -> None:
+    provider, _ = provider_and_exporter()
+    front = Noted()
+
+    def build() -> SpanProcessor:
+        put_in_front(front, provider)
+        return front
+
+    Latch(build).wait(provider)
+    provider.shutdown()
+    provider.get_tracer("app").start_span("late").end()
+    assert losses.take() == {"spans ended after shutdown": 1}

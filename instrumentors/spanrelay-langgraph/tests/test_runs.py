@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from spanrelay import current_scope, scope
 from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.half import left_early
 
 from .graphs import BOTH_COLOURS, Numbers, chain, named, tree
 
@@ -277,3 +278,13 @@ def test_a_thread_is_the_conversation_whatever_the_metadata_says(instrumented: C
     config: Any = {"configurable": {"thread_id": "t-1"}, "metadata": {"session_id": "S2"}}
     chain(first).invoke(GIVEN, config)
     assert {(span.attributes or {})["session.id"] for span in instrumented.spans} == {"t-1"}
+
+
+def test_a_run_after_an_async_generator_was_left_early_is_not_beneath_its_scope(instrumented: Capture) -> None:
+    async def serve() -> None:
+        await left_early()
+        await chain(afirst, second, name="counter").ainvoke(GIVEN)
+
+    asyncio.run(serve())
+    run = named(instrumented, "invoke_agent counter")
+    assert run.parent is None and "session.id" not in (run.attributes or {})

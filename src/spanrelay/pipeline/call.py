@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, get_current_span, set_span_in_context
 
 from spanrelay.records import Kind, SpanRecord
-from spanrelay.scopes import Scope, current_scope, inherit
+from spanrelay.scopes import Scope, current_scope, inherit, place_now
 from spanrelay.tracing import Start, Tracing, describe_error, fill
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Opened:
         """The call of a framework whose span this is; that call ends it."""
         self.above: Call | None = None
         """The call of a framework that this one is made for."""
-        self.outer = otel_context.get_current()
+        self.outer = place_now()
         self.scope = current_scope(self.outer)
         self.started = time.perf_counter_ns()
         if self.scope is not None:
@@ -89,7 +89,7 @@ class Lent(Opened):
 
     def __init__(self, lender: Call) -> None:
         self.lender = self.above = lender
-        self.outer = otel_context.get_current()
+        self.outer = place_now()
         self.scope, self.span = lender.scope, lender.span
         self.started = time.perf_counter_ns()
 

@@ -134,11 +134,17 @@ class _Advance:
             return None
         except RuntimeError as wrapped:
             # A StopIteration cannot leave a generator as itself (PEP 479).
-            if self._thrown is not None and wrapped.__cause__ is self._thrown:
-                raise self._thrown from None
-            raise
+            if self._thrown is None or wrapped.__cause__ is not self._thrown:
+                raise
         finally:
+            error = None  # whose traceback has this frame: the cycle would keep all that the application's frames hold
             detach(token)
+        # Not in the `except`: its context stays what it was.
+        raise self._thrown
+
+    def forget(self) -> None:
+        """Let go of what was thrown, for the same reason."""
+        self._thrown = None
 
 
 def _drive(flow: Flow, call: Call, frame: Frame) -> Any:
@@ -147,15 +153,19 @@ def _drive(flow: Flow, call: Call, frame: Frame) -> Any:
 
 def _continue(advance: _Advance, error: BaseException | None) -> Any:
     value: Any = None
-    while (effect := advance(value, error)) is not None:
-        value, error = None, None
-        if type(effect) is Deliver:
-            effect.tap.deliver(partial(_continue, advance))
-            return effect.native
-        try:
-            value = _PERFORM[type(effect)](effect)
-        except BaseException as raised:
-            error = raised
+    try:
+        while (effect := advance(value, error)) is not None:
+            value, error = None, None
+            if type(effect) is Deliver:
+                effect.tap.deliver(partial(_continue, advance))
+                return effect.native
+            try:
+                value = _PERFORM[type(effect)](effect)
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None
+        advance.forget()
     return advance.value
 
 
@@ -202,15 +212,19 @@ async def _adrive(flow: Flow, call: Call, frame: Frame) -> Any:
 
 async def _acontinue(advance: _Advance, error: BaseException | None) -> Any:
     value: Any = None
-    while (effect := advance(value, error)) is not None:
-        value, error = None, None
-        if type(effect) is Deliver:
-            effect.tap.deliver(partial(_acontinue, advance))
-            return effect.native
-        try:
-            value = await _APERFORM[type(effect)](effect)
-        except BaseException as raised:
-            error = raised
+    try:
+        while (effect := advance(value, error)) is not None:
+            value, error = None, None
+            if type(effect) is Deliver:
+                effect.tap.deliver(partial(_acontinue, advance))
+                return effect.native
+            try:
+                value = await _APERFORM[type(effect)](effect)
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None
+        advance.forget()
     return advance.value
 
 

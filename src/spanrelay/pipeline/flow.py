@@ -127,19 +127,20 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
             raise
         response = _Made(call, _refusal(call, refusal), refusal.name)
     except Exception as error:
-        response = _left_broken(frame, error)
+        broken = _left_broken(frame, error)
+        if broken is None:
+            raise
+        response = broken
     return (yield from _settle(call, response))
 
 
-def _left_broken(frame: Frame, error: Exception) -> Response:
-    """Return the response with the stream that broke by `error`, where policy let that pass, and raise it otherwise.
+def _left_broken(frame: Frame, error: Exception) -> Response | None:
+    """Return the response with the stream that broke by `error`, where policy let that pass.
 
     The consumer gets the error from its first `next()`, by which it knows what is wrong with a stream.
     """
     broken, frame.broken = frame.broken, None
-    if broken is None or not broken[0].broke_by(error):
-        raise error
-    return broken[1]
+    return broken[1] if broken is not None and broken[0].broke_by(error) else None
 
 
 def judged(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -295,9 +296,10 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
             effect = steps.send(value) if error is None else steps.throw(error)
         except StopIteration as stop:
             return _answer_of(entry, stop.value, last, call)
-        except Exception as raised:
-            if raised is not error and not broke_in(raised):
+        except BaseException as raised:
+            if isinstance(raised, Exception) and raised is not error and not broke_in(raised):
                 _note(entry, raised)
+            error = None  # whose traceback has this frame: no cycle is to keep it
             raise
         finally:
             frame.running = None
@@ -325,7 +327,10 @@ def _try_around(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
         if error is not sending.error:
             would_fail(call, entry, error)
     if sending.error is not None:
-        raise sending.error
+        try:
+            raise sending.error
+        finally:
+            sending.error = None  # as in `_layer`
     return sending.response or (yield from _layer(call, chain, frame, index + 1))
 
 
@@ -343,6 +348,9 @@ def _tried(entry: Middleware, call: Call, chain: Chain, frame: Frame, index: int
             if stop.value is not None and stop.value is not value:
                 would_change(call, entry, "the answer")
             return
+        except BaseException:
+            error = None  # as in `_layer`
+            raise
         finally:
             frame.running = None
         value, error = None, None

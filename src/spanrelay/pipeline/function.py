@@ -19,7 +19,7 @@ from spanrelay.pipeline import typed
 from spanrelay.pipeline.call import _CALL_KEY, Boundary, Call, Opened, Response
 from spanrelay.pipeline.skills import SKILL_LOAD, skills_loaded
 from spanrelay.records import JSON, AgentRequest, AgentResult, Kind, SpanRecord, ToolRequest, ToolResult
-from spanrelay.scopes import Scope, mark_span
+from spanrelay.scopes import Scope, mark_span, place_now
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
 from spanrelay.tracing import Tracing
 
@@ -236,7 +236,7 @@ class AgentRun(FunctionCall):
 
     def open(self, opened: Opened | None = None) -> Context:
         """Open the span and the scope, and return the context in which the agent is to run."""
-        outer = otel_context.get_current()
+        outer = place_now()
         inner = self._inner.open(self.tracing, outer)
         self.scope, self.span = self._inner, cast("Any", self._inner.span)
         self.started = self._inner.started

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from opentelemetry.context import get_current
-
 from spanrelay import _json
 from spanrelay._guard import guarded, pass_on
 from spanrelay._json import clean_text
@@ -22,6 +20,7 @@ from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Re
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
+from spanrelay.scopes import place_now
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, leave_out, take
 
@@ -463,7 +462,7 @@ def open_for(tracing: Tracing, start: Start, kind: Kind) -> Opened:
 
     The framework's call is one of ours, or a span that other instrumentation has opened for it.
     """
-    context = get_current()
+    context = place_now()
     above = call_in_flight(context)
     lender = above if isinstance(above, ModelCall) and above.lends and above.record.kind == kind else None
     if lender is not None and lender.lend():

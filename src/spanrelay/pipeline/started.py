@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeAlias, cast
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, set_span_in_context
 
 from spanrelay import _json, codecs
@@ -21,7 +21,7 @@ from spanrelay.pipeline.managed import check_tool, check_wire
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.typed import as_json
 from spanrelay.records import JSON, AgentInfo, Kind, ToolRequest
-from spanrelay.scopes import Scope, scope
+from spanrelay.scopes import Scope, place_now, scope
 from spanrelay.tracing import Start, default_tracing, describe_error
 
 Parent: TypeAlias = "Started | Scope | Span | SpanContext | Context | None"
@@ -256,11 +256,11 @@ def _opened(call: Call, parent: Parent, started: datetime | None) -> Context:
 
 def _context_of(parent: Any) -> Context:
     if parent is None:
-        return get_current()
+        return place_now()
     if isinstance(parent, Started):
         return parent.context
     if isinstance(parent, Scope):
-        return parent.within(get_current())
+        return parent.within(place_now())
     if isinstance(parent, Context):
         return parent
     if isinstance(parent, SpanContext):

@@ -44,6 +44,7 @@ class Hearing:
         """Hear another exporter of the same kind, which takes the first one's place."""
         client: Any = getattr(exporter, "_client", None)
         if hasattr(client, "_transport"):
+            _trust_what_is_set(getattr(client._transport, "_session", None))
             client._transport = _Transport(client._transport, self._answers.append)
         elif hasattr(exporter, "_stub") and client is not None:
             stub, place = exporter._stub, shown(str(exporter._endpoint))
@@ -109,6 +110,21 @@ class _Transport:
 
     def is_connection_error(self, exception: Exception | None) -> bool:
         return self._inner.is_connection_error(exception)
+
+
+def _trust_what_is_set(session: Any) -> None:
+    """Let the certificate that `OTEL_EXPORTER_OTLP_CERTIFICATE` names hold: requests prefers its own variables.
+
+    `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` win over a session's, and only a request's own wins over them.
+    """
+    given, merge = getattr(session, "verify", True), getattr(session, "merge_environment_settings", None)
+    if not isinstance(given, str) or merge is None:
+        return
+
+    def merged(url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        return merge(url, proxies, stream, given if verify is None else verify, cert)
+
+    session.merge_environment_settings = merged
 
 
 class _NotTaken:
@@ -216,11 +232,11 @@ class _Stub:
         self._place = place
         self._tell = tell
 
-    def Export(self, **arguments: Any) -> Any:
+    def Export(self, *arguments: Any, **named: Any) -> Any:
         import grpc
 
         try:
-            response = self._inner.Export(**arguments)
+            response = self._inner.Export(*arguments, **named)
         except grpc.RpcError as error:
             self._tell(_heard_of_call(self._place, error))
             raise

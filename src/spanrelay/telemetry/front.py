@@ -266,6 +266,7 @@ class Latch(SpanProcessor):
         self._undo: Callable[[], None] | None = None
         self._lock = threading.RLock()
         self._opened: SpanProcessor | None = None
+        self._closed = False
 
     def wait(self, provider: Any) -> None:
         """Stand in front of `provider`'s processors until something opens the latch.
@@ -288,6 +289,8 @@ class Latch(SpanProcessor):
                 self._opened = self._build()
                 if self._undo is not None:
                     self._undo()
+                if self._closed and self._opened is not None:
+                    self._opened.shutdown()  # so that it counts what comes too late
             return self._opened
 
     @property
@@ -322,6 +325,7 @@ class Latch(SpanProcessor):
 
     def shutdown(self) -> None:
         """Shut the processors behind down."""
+        self._closed = True
         for processor in self.behind:
             processor.shutdown()
 

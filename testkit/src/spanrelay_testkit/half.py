@@ -5,13 +5,17 @@ Whatever it does, the caller's OpenTelemetry context is the same object before a
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from opentelemetry.context import get_current
+
+from spanrelay import scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +105,21 @@ class Half:
     async def close(self, closable: Any) -> None:
         """Close a client or a stream."""
         await self.settle(closable.close())
+
+
+async def left_early() -> None:
+    """Return when an async generator that its consumer left is ended by the event loop, in a task of its own."""
+
+    async def answers() -> AsyncIterator[int]:
+        try:
+            with scope("request-1", session="s-1"):
+                for number in range(3):
+                    yield number
+        finally:
+            left.set()
+
+    left = asyncio.Event()
+    async for _ in answers():
+        break
+    gc.collect()
+    await left.wait()

@@ -17,7 +17,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 
 from spanrelay.errors import MiddlewareError
 from spanrelay.records import ToolRequest
-from spanrelay.scopes import Scope, current_scope
+from spanrelay.scopes import Scope, current_scope, place_now
 from spanrelay.tracing import Tracing
 from spanrelay_claude_agent_sdk import content, tools
 from spanrelay_claude_agent_sdk.actors import Actor, SubAgent, system_of, system_of_agent
@@ -54,7 +54,7 @@ class Session:
     def __init__(self, options: Any, tracing: Tracing, *, whole: bool) -> None:
         self.tracing = tracing
         self.options = options
-        self.outer = get_current()
+        self.outer = place_now()
         self.main = Actor(system_of(options), tracing)
         self.run: RunCall | None = None
         self.tools: dict[str, ToolRun] = {}

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import attach, detach
 
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.records import JSON
-from spanrelay.scopes import Scope
+from spanrelay.scopes import Scope, place_now
 from spanrelay.tracing import Tracing
 
 
 def within(entered: Scope, tracing: Tracing, send: Callable[[], Any], shown: Callable[[Any], Any]) -> Any:
     """Make a call in a scope; `shown` says what of its result is recorded."""
-    token = attach(entered.open(tracing, get_current()))
+    token = attach(entered.open(tracing, place_now()))
     try:
         result = send()
     except BaseException as error:
@@ -35,7 +35,7 @@ async def awithin(
     entered: Scope, tracing: Tracing, send: Callable[[], Awaitable[Any]], shown: Callable[[Any], Any]
 ) -> Any:
     """Make a call in a scope as `within` does, awaiting it."""
-    token = attach(entered.open(tracing, get_current()))
+    token = attach(entered.open(tracing, place_now()))
     try:
         result = await send()
     except BaseException as error:

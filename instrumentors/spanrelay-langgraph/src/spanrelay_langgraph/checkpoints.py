@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, attach, detach
 
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.records import SpanRecord
-from spanrelay.scopes import Scope, current_scope, inherit
+from spanrelay.scopes import Scope, current_scope, inherit, place_now
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.tracing import Tracing
 
@@ -39,7 +39,7 @@ class CheckpointScope(Scope):
 
     def begun(self, tracing: Tracing, args: Any, kwargs: Any) -> Context:
         """Start the span with what the call says of itself, and return the context to make it in."""
-        context = self.open(tracing, get_current())
+        context = self.open(tracing, place_now())
         if self.span is not None and self.span.is_recording():
             self.span.set_attributes(_facts(self.saver, args, kwargs))
         return context

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import attach, detach
 
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.answered import note_answered
-from spanrelay.scopes import current_scope
+from spanrelay.scopes import current_scope, place_now
 from spanrelay.tracing import Tracing
 from spanrelay_langgraph.marks import commands_in, mark_handoff, mark_retry
 from spanrelay_langgraph.scopes import NodeScope
@@ -31,7 +31,7 @@ class Nodes:
         """Run a node."""
         if _is_hidden(args[0]):
             return wrapped(*args, **kwargs)
-        outer = get_current()
+        outer = place_now()
         node = NodeScope(args[0], current_scope(outer))
         token = attach(node.open(self._tracing, outer))
         try:
@@ -48,7 +48,7 @@ class Nodes:
         """Run a node as `run` does, awaiting it."""
         if _is_hidden(args[0]):
             return await wrapped(*args, **kwargs)
-        outer = get_current()
+        outer = place_now()
         node = NodeScope(args[0], current_scope(outer))
         token = attach(node.open(self._tracing, outer))
         try:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import attach, detach
 
 from spanrelay import _json
 from spanrelay._guard import guarded
@@ -21,7 +21,7 @@ from spanrelay.pipeline.call import Response
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.function import ToolExecution
 from spanrelay.records import JSON, ErrorInfo, Kind, SpanRecord, ToolRequest
-from spanrelay.scopes import Scope, current_scope
+from spanrelay.scopes import Scope, current_scope, place_now
 from spanrelay.semconv import names
 from spanrelay.tracing import Tracing
 from spanrelay_nemo_guardrails.rails import SIDE_BY_SIDE, Part, Rail, RailsScope
@@ -110,7 +110,7 @@ class Actions:
             return await _create_event(wrapped, run, name, params)
         if run is not None and name in SIDE_BY_SIDE:
             return await _side_by_side(wrapped, run, name, params)
-        outer = get_current()
+        outer = place_now()
         token = attach(outer if run is None else run.context(outer))
         try:
             kind = _kind_of(dispatcher.get_action(name), current_scope())
@@ -126,7 +126,7 @@ class Actions:
         if kind == "guardrail":
             known[names.GUARDRAIL_COMPONENT_NAME] = name
         part = Part(name, kind, known, current_scope())
-        token = attach(part.open(self._tracing, get_current()))
+        token = attach(part.open(self._tracing, place_now()))
         try:
             result, status = await wrapped(name, params)
         except BaseException as error:

@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, attach, detach
 
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.records import Kind, SpanRecord
-from spanrelay.scopes import Scope, current_scope, inherit
+from spanrelay.scopes import Scope, current_scope, inherit, place_now
 from spanrelay.semconv import names
 from spanrelay.tracing import Start, Tracing, recording
 
@@ -109,7 +109,7 @@ class RailsScope(Scope):
         elif kind in _BEGINS:
             self.leave()
             self._rail = Rail(str(event.get("flow_id")), _BEGINS[kind], self)
-            self._rail.open(self._tracing, get_current())
+            self._rail.open(self._tracing, place_now())
 
     def leave(self, *, stopped: bool = True, error: BaseException | None = None) -> None:
         """End the rail at work, if any: one of which nobody said that it has finished has stopped the run."""
@@ -126,7 +126,7 @@ class Flows:
 
     async def run(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         """Run a flow: one of those that are side by side is a rail."""
-        scope, outer = current_scope(), get_current()
+        scope, outer = current_scope(), place_now()
         events = cast("list[dict[str, Any]]", args[0] if args else kwargs["events"])
         if not isinstance(scope, RailsScope) or scope.side is None or events[-1]["type"] != "start_flow":
             return await wrapped(*args, **kwargs)

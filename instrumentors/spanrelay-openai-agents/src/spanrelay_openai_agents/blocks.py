@@ -13,7 +13,7 @@ from opentelemetry.context import Context, attach, get_current
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.scopes import Scope, scope
+from spanrelay.scopes import Scope, place_now, scope
 from spanrelay.tracing import Tracing
 
 _BLOCK = "__spanrelay_block__"
@@ -37,7 +37,7 @@ class Block:
         """Open the span, and make it current if the block is to be."""
         if self._scope is not None:
             return
-        outer = get_current()
+        outer = place_now()
         self._handled = sys.exc_info()[1]
         self._scope = scope(self._name, "chain", session=self._session).make()
         inner = self._scope.open(tracing, outer)

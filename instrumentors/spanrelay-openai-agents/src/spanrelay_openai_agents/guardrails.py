@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, attach, detach
 
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.records import SpanRecord
-from spanrelay.scopes import Scope, current_scope, inherit
+from spanrelay.scopes import Scope, current_scope, inherit, place_now
 from spanrelay.semconv import names
 from spanrelay.tracing import Start, Tracing, recording
 
@@ -72,7 +72,7 @@ class Guardrails:
 
     async def run(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         """Run a guardrail."""
-        outer = get_current()
+        outer = place_now()
         scope = GuardrailScope(instance.get_name(), self._on, current_scope(outer))
         token = attach(scope.open(self._tracing, outer))
         try:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from opentelemetry.context import get_current
 from opentelemetry.trace import get_current_span
 
 from spanrelay._guard import losses
@@ -21,7 +20,7 @@ from spanrelay.pipeline.call import NO_CONTEXT, Opened, call_in_flight
 from spanrelay.pipeline.driver import run
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall, text_of
-from spanrelay.scopes import current_scope
+from spanrelay.scopes import current_scope, place_now
 from spanrelay.tracing import Tracing
 
 _log = logging.getLogger("spanrelay")
@@ -44,7 +43,7 @@ class Opening(Opened):
 
     def __init__(self) -> None:
         self.lender = self.above = None
-        self.outer = get_current()
+        self.outer = place_now()
         self.scope, self.span, self.started = current_scope(self.outer), get_current_span(self.outer), 0
 
 
