@@ -23,6 +23,7 @@ from spanrelay.records import (
     ToolResult,
     Usage,
 )
+from spanrelay.semconv import genai, openinference
 
 ASK = Message("user", [Text("hi")])
 CHAT = SpanRecord(
@@ -301,3 +302,19 @@ def test_texts_that_are_no_utf8_are_written_as_utf8() -> None:
             *semconv.write(tool, dialect, content=True).values(),
         ):
             assert str(value).encode()
+
+
+@pytest.mark.parametrize("dialect", [genai, openinference])
+@pytest.mark.parametrize("kind", ["llm", "tool", "agent"])
+def test_a_name_or_an_id_that_is_empty_is_not_written(dialect: Any, kind: Any) -> None:
+    record = SpanRecord(1, 2, kind=kind, provider="", session_id="", user_id="", agent=AgentInfo("", "", "", ""))
+    record.incomplete = record.answered_by = ""
+    record.error = ErrorInfo("Busy", "", "")
+    if kind == "llm":
+        record.request = ModelRequest("")
+        parameters = {"service_tier": "", "system_fingerprint": ""}
+        record.response = ModelResponse("", "", [Message("assistant", [Text("hi")])], [""], parameters=parameters)
+    if kind == "tool":
+        record.tool, record.result = ToolRequest("t", {}, "", "", ""), ToolResult("sun")
+    attributes = {**dialect.start_attributes(record), **dialect.to_attributes(record, content=True)}
+    assert [name for name, value in attributes.items() if value in ("", [""])] == []

@@ -94,24 +94,24 @@ def write_parameters(
 
 def write_agent(agent: AgentInfo, attributes: dict[str, AttributeValue]) -> None:
     """Write the agent's name, id and version; its description may be long, and waits for the end."""
-    if agent.name is not None:
+    if agent.name:
         attributes[names.AGENT_NAME] = agent.name
-    if agent.id is not None:
+    if agent.id:
         attributes[names.AGENT_ID] = agent.id
-    if agent.version is not None:
+    if agent.version:
         attributes[names.AGENT_VERSION] = agent.version
 
 
 def write_call_facts(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
     """Write what is known at the end of any call: agent, timing, completeness, metadata, failure."""
     agent = record.agent
-    if agent is not None and agent.description is not None:
+    if agent is not None and agent.description:
         attributes[names.AGENT_DESCRIPTION] = agent.description
     if record.time_to_first_chunk is not None:
         attributes[names.TIME_TO_FIRST_CHUNK] = record.time_to_first_chunk
-    if record.incomplete is not None:
+    if record.incomplete:
         attributes[names.INCOMPLETE] = record.incomplete
-    if record.answered_by is not None:
+    if record.answered_by:
         attributes[names.ANSWERED_BY] = record.answered_by
     if record.would_refuse:
         attributes[names.WOULD_REFUSE] = list(record.would_refuse)
@@ -130,7 +130,7 @@ def _write_error(record: SpanRecord, attributes: dict[str, AttributeValue]) -> N
         error = record.response.error
     if error is not None:
         attributes[names.ERROR_TYPE] = error.type
-        if error.code is not None:
+        if error.code:
             attributes[names.ERROR_CODE] = error.code
         # An error body may name a status of its own, which is not HTTP's.
         if error is record.error and error.status_code is not None:

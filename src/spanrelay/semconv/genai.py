@@ -1,7 +1,8 @@
 """OpenTelemetry's GenAI conventions: messages, arguments and results are one JSON string an attribute.
 
-Writing serialises once for each attribute and never writes content it is not asked for; reading takes every
-shape that instrumentors write, never raises, and fills only what a record does not hold yet.
+Writing serialises once for each attribute, never writes content it is not asked for, nor a name or an id that is
+empty, as some providers' are; reading takes every shape that instrumentors write, never raises, and fills only what a
+record does not hold yet.
 
 What does not survive: kinds without an operation (chain, reranker, evaluator, custom), the provider's word in a
 message for an answer that asks for tools (it becomes OpenTelemetry's `tool_call`), an error's message (the
@@ -80,17 +81,17 @@ def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
     operation = record.operation or names.OPERATION_OF_KIND.get(record.kind)
     if operation is not None:
         attributes[names.OPERATION] = operation
-    if record.provider is not None:
+    if record.provider:
         attributes[names.PROVIDER] = record.provider
     request = record.request
     if request is not None:
-        if request.model is not None:
+        if request.model:
             attributes[names.REQUEST_MODEL] = request.model
         if request.stream:
             attributes[names.REQUEST_STREAM] = True
-    if record.session_id is not None:
+    if record.session_id:
         attributes[names.CONVERSATION_ID] = record.session_id
-    if record.user_id is not None:
+    if record.user_id:
         attributes[names.USER_ID] = record.user_id
     if record.agent is not None:
         write_agent(record.agent, attributes)
@@ -110,7 +111,7 @@ def to_attributes(
         usage: The names of token counts, which differ between versions of the conventions.
     """
     attributes: dict[str, AttributeValue] = {}
-    if record.session_id is not None and record.session_id == record.kept_conversation:  # known only now
+    if record.session_id and record.session_id == record.kept_conversation:  # known only now
         attributes[names.CONVERSATION_ID] = record.session_id
     if record.request is not None:
         _write_request(record.request, attributes, content)
@@ -186,9 +187,9 @@ _WRITERS_OF_KIND: dict[Kind | None, Callable[[SpanRecord, dict[str, AttributeVal
 
 def _write_tool(tool: ToolRequest, attributes: dict[str, AttributeValue]) -> None:
     attributes[names.TOOL_NAME] = tool.name
-    if tool.call_id is not None:
+    if tool.call_id:
         attributes[names.TOOL_CALL_ID] = tool.call_id
-    if tool.type is not None:
+    if tool.type:
         attributes[names.TOOL_TYPE] = tool.type
 
 
@@ -208,23 +209,25 @@ def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue],
 def _write_response(
     response: ModelResponse, attributes: dict[str, AttributeValue], content: bool, usage: names.UsageNames
 ) -> None:
-    if response.id:  # some providers' is empty
+    if response.id:
         attributes[names.RESPONSE_ID] = response.id
-    if response.model is not None:
+    if response.model:
         attributes[names.RESPONSE_MODEL] = response.model
-    if response.finish_reasons:
-        attributes[names.FINISH_REASONS] = list(response.finish_reasons)
+    reasons = [reason for reason in response.finish_reasons if reason]
+    if reasons:
+        attributes[names.FINISH_REASONS] = reasons
     if response.usage is not None:
         write_usage(response.usage, usage, attributes)
     if response.parameters:
-        write_parameters(response.parameters, names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETERS, attributes)
+        said = {name: value for name, value in response.parameters.items() if value != ""}
+        write_parameters(said, names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETERS, attributes)
     if content and response.messages:
         attributes[names.OUTPUT_MESSAGES] = dumps_text(write_messages(response.messages))
 
 
 def _write_tool_content(record: SpanRecord, attributes: dict[str, AttributeValue], content: bool) -> None:
     tool, result = record.tool, record.result
-    if tool is not None and tool.description is not None:
+    if tool is not None and tool.description:
         attributes[names.TOOL_DESCRIPTION] = tool.description
     if not content:
         return

@@ -71,7 +71,7 @@ def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
     """Return what a sampler needs at span start: kind, model, provider, session, user, agent, tool."""
     attributes: dict[str, AttributeValue] = {}
     write_start_scalars(record, attributes)
-    if record.user_id is not None:
+    if record.user_id:
         attributes[names.USER_ID] = record.user_id
     return attributes
 
@@ -82,22 +82,22 @@ def write_start_scalars(record: SpanRecord, attributes: dict[str, AttributeValue
     if kind is not None:
         attributes[names.OI_KIND] = kind
     request = record.request
-    if request is not None and request.model is not None:
+    if request is not None and request.model:
         attributes[_model_name(record.kind)] = request.model
     provider = record.provider
-    if provider is not None:
+    if provider:
         attributes[names.OI_PROVIDER] = names.OI_PROVIDER_NAMES.get(provider, provider)
         system = names.OI_SYSTEM_NAMES.get(provider)
         if system is not None:
             attributes[names.OI_SYSTEM] = system
-    if record.session_id is not None:
+    if record.session_id:
         attributes[names.OI_SESSION] = record.session_id
-    if record.agent is not None and record.agent.name is not None:
+    if record.agent is not None and record.agent.name:
         attributes[names.OI_AGENT_NAME] = record.agent.name
     tool = record.tool
     if tool is not None:
         attributes[names.OI_TOOL_NAME] = tool.name
-        if tool.call_id is not None:
+        if tool.call_id:
             attributes[names.OI_TOOL_ID] = tool.call_id
 
 
@@ -108,10 +108,10 @@ def _model_name(kind: Kind | None) -> str:
 def write_end_scalars(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:
     """Write the scalars known at span end that OpenTelemetry has other names for."""
     response = record.response
-    if record.session_id is not None and record.session_id == record.kept_conversation:  # known only now
+    if record.session_id and record.session_id == record.kept_conversation:  # known only now
         attributes[names.OI_SESSION] = record.session_id
     if response is not None:
-        if response.model is not None:
+        if response.model:
             attributes[_model_name(record.kind)] = response.model
         if response.usage is not None:
             write_usage(response.usage, names.OI_USAGE_NAMES, attributes)
@@ -141,19 +141,19 @@ def _write_unnamed(record: SpanRecord, attributes: dict[str, AttributeValue]) ->
     """Write what OpenInference has no name for under OpenTelemetry's."""
     agent, tool = record.agent, record.tool
     if agent is not None:
-        if agent.id is not None:
+        if agent.id:
             attributes[names.AGENT_ID] = agent.id
-        if agent.version is not None:
+        if agent.version:
             attributes[names.AGENT_VERSION] = agent.version
     if tool is not None:
-        if tool.description is not None:
+        if tool.description:
             attributes[names.OI_TOOL_DESCRIPTION] = tool.description
-        if tool.type is not None:
+        if tool.type:
             attributes[names.TOOL_TYPE] = tool.type
 
 
 def _write_request(record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]) -> None:
-    if request.model is not None:
+    if request.model:
         attributes[names.OI_REQUEST_MODEL] = request.model
     parameters: dict[str, JSON] = {} if request.model is None else {"model": request.model}
     for name, value in request.parameters.items():
@@ -177,11 +177,11 @@ _PROMPT = {"prompt_id": names.OI_PROMPT_ID, "prompt_version": names.OI_PROMPT_VE
 
 
 def _write_response(response: ModelResponse, attributes: dict[str, AttributeValue]) -> None:
-    if response.id:  # some providers' is empty
+    if response.id:
         attributes[names.RESPONSE_ID] = response.id
-    if response.model is not None:
+    if response.model:
         attributes[names.OI_RESPONSE_MODEL] = response.model
-    if response.finish_reasons:
+    if response.finish_reasons and response.finish_reasons[0]:
         attributes[names.OI_FINISH_REASON] = response.finish_reasons[0]
 
 
