@@ -212,7 +212,7 @@ def test_less_than_nothing_or_no_number_is_no_report_of_what_was_used(
 
 # --- calls under way ---
 
-PRICED = """
+PRICED_LIMIT = """
 process.{limit}
 [plugins.policy.prices."m"]
 input = 10_000.0
@@ -259,14 +259,14 @@ def ask_together(times: int, content: Any) -> list[str | None]:
 # A request of 400 letters is some 110 tokens, of which each costs half a cent at the least.
 @pytest.mark.parametrize(("limit", "admitted"), [("max_cost_usd = 1.5", 3), ("max_tokens = 300", 3)])
 def test_calls_under_way_count_with_their_requests(capture: Capture, policy: Any, limit: str, admitted: int) -> None:
-    policy(PRICED.format(limit=limit))
+    policy(PRICED_LIMIT.format(limit=limit))
     reasons = ask_together(6, "x" * 400)
     assert reasons.count(None) == admitted
     assert reasons[-1] is not None and "allowed" in reasons[-1]
 
 
 def test_calls_made_together_pass_a_budget_by_no_more_than_their_answers(capture: Capture, policy: Any) -> None:
-    policy(PRICED.format(limit="max_cost_usd = 1.5"))
+    policy(PRICED_LIMIT.format(limit="max_cost_usd = 1.5"))
     ask_together(6, "x" * 400)
     # Three were sent: 100 tokens each of requests at a cent, and of answers at a dollar.
     [reason] = ask_together(1, "hi")
@@ -274,7 +274,7 @@ def test_calls_made_together_pass_a_budget_by_no_more_than_their_answers(capture
 
 
 def test_what_an_answer_has_used_takes_the_place_of_the_estimate(capture: Capture, policy: Any) -> None:
-    policy(PRICED.format(limit="max_cost_usd = 102"))
+    policy(PRICED_LIMIT.format(limit="max_cost_usd = 102"))
     for _ in range(2):  # 101 dollars each, whatever the request was taken for
         assert ask_together(1, "x" * 40_000) == [None]
     [reason] = ask_together(1, "hi")
@@ -283,7 +283,7 @@ def test_what_an_answer_has_used_takes_the_place_of_the_estimate(capture: Captur
 
 @pytest.mark.parametrize("limit", ["max_cost_usd = 1.5", "max_tokens = 300"])
 def test_a_picture_is_not_taken_for_text(capture: Capture, policy: Any, limit: str) -> None:
-    policy(PRICED.format(limit=limit))
+    policy(PRICED_LIMIT.format(limit=limit))
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0K" * 100_000}}
     assert ask_together(2, [picture]) == [None, None]
 
