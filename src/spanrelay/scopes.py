@@ -552,8 +552,6 @@ def mark(name: str, attributes: Mapping[str, JSON] | None = None, *, time: int |
     if inner is not None:
         inner.mark(name, attributes, time=time)
         return
-    from opentelemetry.trace import get_current_span
-
     check_time(time)
     mark_span(get_current_span(place_now()), None, name, attributes, time)
 
