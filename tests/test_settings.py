@@ -28,7 +28,8 @@ def settings(**fields: Any) -> Settings:
     [
         ("content", "no_content", "off"),
         ("content", "SPAN_ONLY", "spans"),
-        ("content", "event_only", "trajectories"),
+        ("content", "event_only", "events"),
+        ("content", "span_and_event", "spans_and_events"),
         ("content", False, "off"),
         ("content", "trajectories", "trajectories"),
         ("dialect", "OpenInference", "openinference"),
@@ -104,8 +105,15 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load({"SPANRELAY_TRAJECTORY_DIR": "~/x"})[0].trajectory_directory == "/home/somebody/x"
 
 
-def test_event_only_keeps_content_in_trajectories() -> None:
-    assert load({CONTENT: "event_only"}) == (Settings(content="trajectories"), [])
+def test_content_goes_where_the_word_says() -> None:
+    told = {word: load({CONTENT: word})[0] for word in ("trajectories", "span_only", "event_only", "span_and_event")}
+    assert {word: (made.spans_have_content, made.events_have_content) for word, made in told.items()} == {
+        "trajectories": (False, False),
+        "span_only": (True, False),
+        "event_only": (False, True),
+        "span_and_event": (True, True),
+    }
+    assert load({}) == (Settings(content="trajectories"), [])
 
 
 @pytest.mark.parametrize(("text", "disabled"), [("true", True), (" TRUE ", True), ("false", False), ("0", False)])

@@ -36,5 +36,5 @@ def sinks(settings: Settings) -> list[Sink]:
         )
     if settings.atof_url:
         headers = config.headers(settings.atof_headers)
-        chosen.append(HttpSink(settings.atof_url, headers, content=settings.content == "spans"))
+        chosen.append(HttpSink(settings.atof_url, headers, content=settings.spans_have_content))
     return chosen

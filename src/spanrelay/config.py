@@ -18,8 +18,8 @@ from spanrelay.errors import ConfigurationError
 
 _log = logging.getLogger("spanrelay")
 
-Content: TypeAlias = Literal["trajectories", "spans", "off"]
-"""Where message content may be recorded: only in trajectories on this machine, in spans too, or nowhere."""
+Content: TypeAlias = Literal["trajectories", "spans", "events", "spans_and_events", "off"]
+"""Where message content may be recorded: in trajectories on this machine only, in spans or events too, or nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,16 @@ class Settings:
                 problems.append(row.refusal(row.field, given))
         if problems:
             raise ConfigurationError("; ".join(problems))
+
+    @property
+    def spans_have_content(self) -> bool:
+        """Whether message content may be in exported spans."""
+        return self.content in ("spans", "spans_and_events")
+
+    @property
+    def events_have_content(self) -> bool:
+        """Whether each model call is told in an event, with its content."""
+        return self.content in ("events", "spans_and_events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +215,10 @@ def headers(text: str) -> dict[str, str]:
 
 _CONTENT: dict[str, Content] = {
     "span_only": "spans",
-    "span_and_event": "spans",
+    "span_and_event": "spans_and_events",
+    "event_only": "events",
     "true": "spans",
-    "event_only": "trajectories",
+    "trajectories": "trajectories",
     "no_content": "off",
     "false": "off",
     "1": "spans",
@@ -216,13 +227,14 @@ _CONTENT: dict[str, Content] = {
     "0": "off",
     "no": "off",
     "spans": "spans",
-    "trajectories": "trajectories",
+    "events": "events",
+    "spans_and_events": "spans_and_events",
     "off": "off",
 }
-"""The four words of OpenTelemetry's convention, two of its older form, and other words for those two; below them, the
-values of the field."""
+"""The four words of OpenTelemetry's convention, two of its older form, and one of ours for neither; other words for
+those two; below them, the values of the field."""
 
-_CONTENT_CHOICES = tuple(_CONTENT)[:6]
+_CONTENT_CHOICES = tuple(_CONTENT)[:7]
 """What a message offers: the other words are taken, and need not be learned."""
 
 DIALECTS = ("genai", "openinference")
@@ -242,8 +254,8 @@ TABLE: tuple[Setting, ...] = (
         "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
         lambda given: _CONTENT[_word(given)],
         ", ".join(_CONTENT_CHOICES),
-        "Message content in exported spans too (span_only, span_and_event, true), in trajectories on this machine "
-        "only (event_only), or nowhere (no_content, false).",
+        "Message content in exported spans too (span_only, true), in an event of each model call (event_only), in both "
+        "(span_and_event), in trajectories on this machine only (trajectories), or nowhere (no_content, false).",
     ),
     Setting(
         "trajectories",

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry import metrics, trace
+from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import ProxyTracerProvider
 
@@ -27,7 +27,7 @@ from spanrelay._voice import say
 from spanrelay.config import Settings
 from spanrelay.errors import TrajectoryUnavailable
 from spanrelay.instrumentation.choice import choose, switch_on
-from spanrelay.instrumentation.foreign import stand_down, tells_again
+from spanrelay.instrumentation.foreign import stand_down, stands_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
 from spanrelay.pipeline.stream import abandon_all
 from spanrelay.pipeline.trial import take_report
@@ -46,6 +46,9 @@ from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.telemetry.signals import of_sdk, signals
 from spanrelay.telemetry.succession import sdk_provider, succession
 from spanrelay.telemetry.worker import Errand, Sink, Worker
+
+if TYPE_CHECKING:
+    from spanrelay.telemetry.details import DetailsWriter
 
 _log = logging.getLogger("spanrelay")
 _lock = threading.Lock()
@@ -86,7 +89,7 @@ class Runtime:
         self.processor = RelaySpanProcessor(
             self.worker,
             dialect=semconv.written_as(settings.dialect, settings.semconv),
-            content=settings.content == "spans",
+            content=settings.spans_have_content,
             pending_limit=settings.pending_bytes,
             told_content=settings.content != "off",
         )
@@ -97,10 +100,12 @@ class Runtime:
         """Stand in front of the provider's span processors."""
         tracing.recording.dialect = self.processor.dialect
         tracing.write_by(self.settings.semconv)
-        tracing.recording.content = self.settings.content == "spans"
+        tracing.recording.content = self.settings.spans_have_content
         tracing.recording.propagate = self.settings.propagate
         tracing.recording.chains, tracing.recording.checkpoints = self.settings.chains, self.settings.checkpoints
         signals.cover()
+        if self.settings.events_have_content:
+            _take_over(_logs.get_logger_provider())
         self._undo = put_in_front(self.processor, self.provider)
         if self._undo is None:
             _log.warning(
@@ -128,6 +133,8 @@ class Runtime:
         _raise_limits(self.provider)
         if self.settings.foreign_spans == "stand_down":
             self._let_foreign_spans_back = stand_down(self.provider)
+            if self.settings.events_have_content:
+                tracing.recording.stands_down = stands_down
         if self.settings.trajectories == "all":
             _record_everything(self.provider)
         if succession.taken and not (self.settings.quiet or termination.is_worker()):
@@ -154,7 +161,7 @@ class Runtime:
         _announced.add(folder)
         if termination.is_worker() and len(list(Path(folder).glob("*.json"))) > 1:
             return  # one of a pool is enough
-        content = "with message content" if self.settings.content == "spans" else "without message content"
+        content = "with message content" if self.settings.spans_have_content else "without message content"
         spans = "".join(f"; spans go to {to} {content}" for to in self._destinations())
         with guarded("saying where trajectories are"), _last_words.lock:
             if not _last_words.said:  # what was lost is, and nobody looks for more behind that
@@ -215,9 +222,11 @@ class Runtime:
             self._let_foreign_spans_back = None
         if self.worker is not None:
             self.worker.shutdown(EXIT_SECONDS)
+        if self.settings.events_have_content:
+            _give_back(_logs.get_logger_provider())
         tracing.abandon(self.provider)
         tracing.forget_provider(self.provider)
-        tracing.recording.unrecorded = tracing.recording.tells_again = None
+        tracing.recording.unrecorded = tracing.recording.tells_again = tracing.recording.stands_down = None
         tracing.write_by(Settings().semconv)
         _runtimes.pop(id(self.provider), None)
 
@@ -392,8 +401,11 @@ def build_sdk() -> None:
 
 def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
     measure = CallMetrics(convention=settings.semconv).record if settings.metrics and _metrics_are_recorded() else None
+    tell = _details_writer(settings).write if settings.events_have_content else None
     if settings.trajectories == "off" or settings.content == "off":
-        return Worker(lambda: None, measure, pending_limit=settings.pending_bytes) if measure is not None else None
+        if measure is None and tell is None:
+            return None
+        return Worker(lambda: None, measure, tell=tell, pending_limit=settings.pending_bytes)
     # Here and not on the worker's thread: a fork in the middle of an import would leave the child half of it.
     from spanrelay.trajectory.exporter import TrajectoryKeeper, TrajectoryWriter
     from spanrelay.trajectory.sinks import recover
@@ -415,10 +427,17 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
     return Worker(
         sink,
         measure,
+        tell=tell,
         unsampled=settings.trajectories == "all",
         sync=settings.trajectory_sync,
         pending_limit=settings.pending_bytes,
     )
+
+
+def _details_writer(settings: Settings) -> DetailsWriter:
+    from spanrelay.telemetry.details import DetailsWriter  # imports the SDK's logs
+
+    return DetailsWriter(settings.semconv)
 
 
 def _metrics_are_recorded() -> bool:
@@ -453,15 +472,17 @@ def _unrecorded(worker: Worker) -> Callable[[tracing.Recorded], None]:
 
 def _take_over(provider: object) -> None:
     """Leave a provider's end to `finish`: left to itself it ends before handlers of the program that make spans."""
-    handler = getattr(provider, "_atexit_handler", None)
-    if handler is not None:
-        atexit.unregister(handler)
+    for name in ("_atexit_handler", "_at_exit_handler"):  # the second is a logger provider's
+        handler = getattr(provider, name, None)
+        if handler is not None:
+            atexit.unregister(handler)
 
 
 def _give_back(provider: object) -> None:
-    handler = getattr(provider, "_atexit_handler", None)
-    if handler is not None:  # it has not ended yet
-        atexit.register(handler)
+    for name in ("_atexit_handler", "_at_exit_handler"):
+        handler = getattr(provider, name, None)
+        if handler is not None:  # it has not ended yet
+            atexit.register(handler)
 
 
 _exit_registered = False
@@ -523,7 +544,8 @@ def finish() -> None:
 def _finish_all() -> None:
     with guarded("ending streams at exit"):
         abandon_all()
-    for runtime in list(_runtimes.values()):
+    runtimes = list(_runtimes.values())
+    for runtime in runtimes:
         with guarded("finishing at exit"):
             runtime.provider.shutdown()
     # Left to itself the meter provider would end after the report, and its last collection be lost unsaid.
@@ -531,6 +553,11 @@ def _finish_all() -> None:
     if end_metrics is not None:
         with guarded("finishing metrics at exit"):
             end_metrics()
+    if any(runtime.settings.events_have_content for runtime in runtimes):
+        end_logs = getattr(_logs.get_logger_provider(), "_at_exit_handler", None)
+        if end_logs is not None:
+            with guarded("finishing events of calls at exit"):
+                end_logs()
     for settings in {runtime.settings for runtime in _runtimes.values()}:
         termination.finish_children(settings)
 

@@ -71,6 +71,7 @@ class Recording:
         "price",
         "propagate",
         "schema_url",
+        "stands_down",
         "tells_again",
         "trajectory",
         "unrecorded",
@@ -79,6 +80,8 @@ class Recording:
     def __init__(self, dialect: str = "genai", *, content: bool = False) -> None:
         self.dialect = dialect
         self.content = content
+        self.stands_down: Callable[[str], bool] | None = None
+        """Whether the events that an instrumentation of this name writes of calls are left out, as its spans are."""
         self.schema_url = names.SCHEMA_URLS[names.CONVENTION]
         """What the names of attributes are by."""
         self.propagate = False

@@ -50,7 +50,7 @@ def stand_down(provider: TracerProvider) -> Callable[[], None]:
     theirs = provider._tracer_configurator
 
     def configure(scope: Any) -> _TracerConfig:
-        return _TracerConfig(is_enabled=False) if _stands_down(scope.name) else theirs(scope)
+        return _TracerConfig(is_enabled=False) if stands_down(scope.name) else theirs(scope)
 
     provider._set_tracer_configurator(tracer_configurator=configure)
     _watched[id(provider)] = provider
@@ -74,7 +74,8 @@ def _ask_again() -> None:
         provider._set_tracer_configurator(tracer_configurator=provider._tracer_configurator)
 
 
-def _stands_down(scope: str) -> bool:
+def stands_down(scope: str) -> bool:
+    """Whether what the instrumentation of this name records is left out, since ours is in force for the same."""
     found = _SCOPE.match(scope)
     package = _NATIVE.get(scope) if found is None else found[1]
     if package is None or package not in _covered:

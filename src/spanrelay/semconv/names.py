@@ -426,6 +426,8 @@ BUCKETS: dict[str, tuple[float, ...]] = {
 }
 
 # Events.
+OPERATION_DETAILS = "gen_ai.client.inference.operation.details"
+"""The event that has the content of a model call, for those who do not want it on spans."""
 EXCEPTION_EVENT = "exception"
 EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"

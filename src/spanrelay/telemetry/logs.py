@@ -13,6 +13,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 
 from spanrelay._guard import guarded, losses
 from spanrelay.semconv.values import readable
+from spanrelay.telemetry.details import CallDetails, is_of_others, is_told_by_ours, keep_told
 from spanrelay.telemetry.front import count_lost_logs
 from spanrelay.telemetry.masking import mask_text, mask_value, masked_mapping
 from spanrelay.telemetry.observers import Watchers, apart, observation, sanitizing, watching_here
@@ -34,6 +35,9 @@ class RelayLogProcessor(LogRecordProcessor):
         """Hand the record on as others may read it."""
         shown: ReadWriteLogRecord | None = None
         with guarded("masking log records"):
+            of_others = is_of_others(log_record)
+            if of_others and is_told_by_ours(log_record):
+                return
             watchers = watching_here() if observation.active else None
             if sanitizing.value:
                 if not _is_ours(log_record):
@@ -43,6 +47,8 @@ class RelayLogProcessor(LogRecordProcessor):
                 with apart():
                     log_record = _sanitized(log_record, watchers)
             shown = _masked(log_record)
+            if of_others:
+                keep_told(shown)
         if shown is not None:
             for processor in self.behind:
                 processor.on_emit(shown)
@@ -97,7 +103,7 @@ def _sanitized(given: ReadWriteLogRecord, watchers: Watchers) -> ReadWriteLogRec
     record, sieve = given.log_record, Sieve(watchers, "", None)
     left = sieve.identify({"event_name": record.event_name, "severity_text": record.severity_text})
     changed = {"body": sieve.keep("body", readable(record.body)), **left}
-    if record.attributes:
+    if record.attributes and not isinstance(record, CallDetails):
         changed["attributes"] = sanitized_attributes(record.attributes, watchers, "", {})
     resource, scope = given.resource, given.instrumentation_scope
     return _around(

@@ -30,7 +30,7 @@ from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
 from spanrelay.telemetry.front import Row, count_overflow
 from spanrelay.telemetry.masking import mask_text, mask_values, masked_mapping
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
-from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
+from spanrelay.telemetry.projection import TOLD_BESIDE, Ended, LazyAttributes, Pending, SanitizedView, Started
 from spanrelay.telemetry.sanitizing import sanitized_context
 from spanrelay.telemetry.surroundings import masked_context, masked_resource, masked_scope
 from spanrelay.telemetry.worker import Worker
@@ -73,6 +73,7 @@ class RelaySpanProcessor(SpanProcessor):
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
+        self._beside: dict[int, dict[str, Any]] = {}
         self.closed = False
         """Whether it has been shut down."""
         self.row: Any = Row()
@@ -141,6 +142,9 @@ class RelaySpanProcessor(SpanProcessor):
             with guarded("looking for the call that fills a span"):
                 if not hand_over_filling(span):
                     self._left_out.add(span.get_span_context().span_id)
+            told: dict[str, Any] | None = getattr(span, TOLD_BESIDE, None)
+            if told is not None:
+                self._beside[span.get_span_context().span_id] = told
         if observation.active:
             with guarded("fixing who observes a span"):
                 self._freeze(span, ours)
@@ -173,11 +177,12 @@ class RelaySpanProcessor(SpanProcessor):
                 losses.add("spans ended after shutdown")
             frozen, watch = self._ending.pop(span_id, (None, None)) if self._ending else (None, None)
             recorded = handed_over.pop(span_id, None)
+            beside = self._beside.pop(span_id, None) if self._beside else None
             watchers = frozen.watchers if frozen is not None else NOBODY
             if watchers.sanitizers:
                 _sanitize_contexts(span, watchers)
             if recorded is not None or self.worker is not None or watchers.subscribers:
-                ended = Ended(span, recorded, self.pending, frozen)
+                ended = Ended(span, recorded, self.pending, frozen, beside)
                 if recorded is not None:
                     span = self._view(ended)
                 if self.worker is not None:

@@ -30,6 +30,9 @@ from spanrelay.tracing import Recorded, complete, price
 ITEM_BYTES = 4096
 """What the start or the end of a span takes in memory while it waits, about, without its payload."""
 
+TOLD_BESIDE = "_spanrelay_told_beside"
+"""The attribute of an open span that has what an event told of its call, as span attributes."""
+
 LEAST_BYTES = 4 << 20
 """So much may wait whatever the limit is: spans without payload, so that their figures are recorded."""
 
@@ -120,9 +123,11 @@ class Ended:
         pending: Counts the payload until it is read.
         frozen: Who sees the record, as it was when the span ended; None where nobody is registered. Spans of other
             instrumentation have been sanitized by now.
+        beside: What an event told of the call, as attributes; of a span of other instrumentation.
     """
 
     __slots__ = (
+        "_beside",
         "_face",
         "_frozen",
         "_record",
@@ -135,15 +140,22 @@ class Ended:
     )
 
     def __init__(
-        self, span: ReadableSpan, recorded: Recorded | None, pending: Pending, frozen: Frozen | None = None
+        self,
+        span: ReadableSpan,
+        recorded: Recorded | None,
+        pending: Pending,
+        frozen: Frozen | None = None,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
         self.span = span
+        self._beside = beside or {}
         self._recorded = recorded
         self._frozen = frozen if frozen is not None and frozen.watchers.changes and recorded is not None else None
         size = pending.take(recorded) if recorded is not None else 0
         self._share = Share(pending, size) if size else None
         self.attributes: Mapping[str, Any] = span._attributes or {}
-        self.weight = ITEM_BYTES + (0 if recorded is not None else size_of_texts(self.attributes))
+        told = size_of_texts(self._beside) if self._beside else 0
+        self.weight = ITEM_BYTES + told + (0 if recorded is not None else size_of_texts(self.attributes))
         """Bytes of memory that the end takes while it waits, about, without the payload that `pending` counts."""
         self.lock = threading.RLock()
         """Held by whoever reads the record, or the attributes that are made of it."""
@@ -180,7 +192,7 @@ class Ended:
             record = SpanRecord(0, 0)
             with guarded("reading a span's attributes"):
                 describe_span(self.span, record)
-                semconv.read(self.attributes, record)
+                semconv.read({**self._beside, **self.attributes} if self._beside else self.attributes, record)
             price(record)
             return record
         record = recorded.record

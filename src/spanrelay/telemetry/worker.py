@@ -105,6 +105,7 @@ class Worker:
     Args:
         make_sink: Makes the sink, on the thread; None for none.
         measure: Called with the record of each span that has ended.
+        tell: Called with the record of each span that has ended and is sampled.
         sync: Whether a span's end is told only once the sink has taken it in: it is the operating system's then.
         unsampled: Whether the sink gets spans that are not sampled.
         pending_limit: Bytes that may wait to be read; `pending` counts them.
@@ -115,6 +116,7 @@ class Worker:
         make_sink: Callable[[], Sink | None],
         measure: Callable[[SpanRecord], None] | None,
         *,
+        tell: Callable[[SpanRecord], None] | None = None,
         unsampled: bool = False,
         sync: bool = False,
         pending_limit: int = 64 << 20,
@@ -122,6 +124,7 @@ class Worker:
         self.pending = Pending(pending_limit)
         self._make_sink = make_sink
         self.measure = measure
+        self._tell = tell
         self._unsampled = unsampled
         self._sync = sync
         self._begin()
@@ -227,7 +230,11 @@ class Worker:
             record = ended.record
             self._count(record)
             identity = ended.span.context
-            if self._unsampled or (identity is not None and identity.trace_flags.sampled):
+            sampled = identity is not None and identity.trace_flags.sampled
+            if self._tell is not None and sampled:
+                with guarded("writing the event of a call"):
+                    self._tell(record)
+            if self._unsampled or sampled:
                 self._feed("writing a trajectory", lambda sink: sink.end(record))
 
     def _count(self, record: SpanRecord) -> None:
