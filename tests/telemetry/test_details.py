@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import set_span_in_context
+from tests.programs import run
 
 import spanrelay
 from spanrelay.config import Settings
@@ -207,3 +208,23 @@ def test_the_event_of_others_is_left_out_where_their_span_is_since_ours_tells_th
     call_by_others(told, scope="opentelemetry.instrumentation.genai.openai")
     assert told.events == []
     assert told.spans.get_finished_spans() == ()
+
+
+PROGRAM = """
+import openai
+with openai.OpenAI() as client:
+    client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hello"}])
+"""
+
+
+def test_a_programs_last_event_arrives_at_its_exporter_of_logs(tmp_path: Path) -> None:
+    settings = {
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "event_only",
+        "OTEL_LOGS_EXPORTER": "console",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+    }
+    with ModelServer() as server:
+        ran = run(PROGRAM, tmp_path, server, **settings)
+    assert ran.out.count(DETAILS) == 1
+    assert '"content": "hello"' in ran.out
