@@ -178,6 +178,14 @@ class ErrorInfo:
 
 
 @dataclass(slots=True)
+class PromptTemplate:
+    """What a request was made of: a text with names in it, where it is known, and what was put in for them."""
+
+    template: str | None = None
+    variables: dict[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class ModelRequest:
     """One request to a model.
 
@@ -194,6 +202,7 @@ class ModelRequest:
     tools: list[ToolDefinition] = field(default_factory=list)
     parameters: dict[str, JSON] = field(default_factory=dict)
     stream: bool = False
+    prompt: PromptTemplate | None = None
 
 
 @dataclass(slots=True)

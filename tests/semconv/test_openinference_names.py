@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from spanrelay import semconv
+from spanrelay import semconv, use
 from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
-from spanrelay.records import Kind, SpanRecord
+from spanrelay.records import Kind, PromptTemplate, SpanRecord
+from spanrelay.telemetry.observers import NOBODY, Field, sanitizer, watching
+from spanrelay.telemetry.sanitizing import finished
 
 
 def record_of(codec: Any, kind: Kind, asked: dict[str, Any], answered: dict[str, Any]) -> SpanRecord:
@@ -127,6 +129,39 @@ def test_a_stored_prompt_is_named_without_what_is_put_into_it(dialect: str, name
     read = read_back(attributes)
     assert read.request is not None
     assert read.request.parameters == {"prompt_id": "pmpt_1", "prompt_version": "2"}
+
+
+def test_what_is_put_into_a_stored_prompt_is_content_and_comes_back() -> None:
+    attributes = attributes_of(stored_prompt())
+    assert json.loads(attributes["llm.prompt_template.variables"]) == {"city": "Rome"}
+    read = read_back(attributes)
+    assert read.request is not None
+    assert read.request.prompt == PromptTemplate(None, {"city": "Rome"})
+
+
+@pytest.mark.parametrize("variables", ['{"city":"Rome"}', {"city": "Rome"}])
+def test_a_template_that_others_write_is_read(variables: Any) -> None:
+    read = read_back(
+        {
+            "openinference.span.kind": "LLM",
+            "llm.prompt_template.template": "The weather of {city}?",
+            "llm.prompt_template.variables": variables,
+            "llm.prompt_template.version": "3",
+        }
+    )
+    assert read.request is not None
+    assert read.request.prompt == PromptTemplate("The weather of {city}?", {"city": "Rome"})
+    assert read.request.parameters == {"prompt_version": "3"}
+
+
+def test_sanitizers_are_shown_what_a_prompt_was_made_of() -> None:
+    def hide(field: Field) -> Any:
+        return json.loads(json.dumps(field.value).replace("Rome", "somewhere"))
+
+    with use(sanitizer(fields="request")(hide)):
+        told = finished(stored_prompt(), watching(None) or NOBODY)
+    assert told.request is not None
+    assert told.request.prompt == PromptTemplate(None, {"city": "somewhere"})
 
 
 def test_a_request_that_nobody_changed_asks_for_the_same_prompt() -> None:

@@ -57,6 +57,7 @@ from spanrelay.records import (
     ModelRequest,
     ModelResponse,
     Part,
+    PromptTemplate,
     Text,
     ToolCall,
     ToolCallResponse,
@@ -124,7 +125,13 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
         [_read_tool_definition(tool) for tool in as_list(tools)] if tools else [],
         {**read_parameters(wire, _PARAMETERS), **_read_stored_prompt(as_mapping(get("prompt")))},
         get("stream") is True,
+        _read_variables(as_mapping(get("prompt")).get("variables")),
     )
+
+
+def _read_variables(variables: Any) -> PromptTemplate | None:
+    """Return what is put into a stored prompt; its template is the provider's alone."""
+    return PromptTemplate(variables=dict(as_mapping(variables))) if variables else None
 
 
 def _read_stored_prompt(prompt: Mapping[str, Any]) -> dict[str, JSON]:

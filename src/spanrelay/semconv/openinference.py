@@ -29,6 +29,7 @@ from spanrelay.records import (
     ModelResponse,
     Opaque,
     Part,
+    PromptTemplate,
     Reasoning,
     Role,
     SpanRecord,
@@ -228,6 +229,13 @@ _VECTORS = ("embedding_count", "embedding_dimensions")
 _LENGTH_OF_NO_VECTOR = 200  # others write the vectors themselves, which are not read
 
 
+def _write_prompt(prompt: PromptTemplate, attributes: dict[str, AttributeValue]) -> None:
+    if prompt.template is not None:
+        attributes[names.OI_PROMPT_TEMPLATE] = clean_text(prompt.template)
+    if prompt.variables:
+        attributes[names.OI_PROMPT_VARIABLES] = dumps_text(prompt.variables)
+
+
 def _write_request_content(record: SpanRecord, request: ModelRequest, attributes: dict[str, AttributeValue]) -> None:
     if record.kind == "embedder":
         for index, message in enumerate(request.messages):
@@ -235,6 +243,8 @@ def _write_request_content(record: SpanRecord, request: ModelRequest, attributes
     elif not _write_texts(record, request.messages, names.OI_PROMPTS, names.OI_PROMPT_TEXT, attributes):
         system = [Message("system", request.system)] if request.system else []
         _write_messages(system + request.messages, names.OI_INPUT_MESSAGES, attributes)
+    if request.prompt is not None:
+        _write_prompt(request.prompt, attributes)
     for index, tool in enumerate(request.tools):
         attributes[f"{names.OI_TOOLS}.{index}.{names.OI_TOOL_SCHEMA}"] = _schema(tool)
     if request.messages:
@@ -525,6 +535,7 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         request.messages = _read_input(attributes, record)
     if not request.tools:
         request.tools = _read_tools(attributes)
+    request.prompt = request.prompt or _read_prompt(attributes)
     if not response.messages:
         response.messages = _read_output(attributes, record)
         drop_empty_answer(response, record)
@@ -535,6 +546,14 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     keep_response(response, record)
     record.content = record.content or (hidden and bool(request.messages or response.messages))
     mark_hidden_content(record)
+
+
+def _read_prompt(attributes: Mapping[str, Any]) -> PromptTemplate | None:
+    template = text(attributes.get(names.OI_PROMPT_TEMPLATE))
+    variables = decode(attributes.get(names.OI_PROMPT_VARIABLES))
+    if template is None and not isinstance(variables, dict):
+        return None
+    return PromptTemplate(template, cast("dict[str, JSON]", variables) if isinstance(variables, dict) else {})
 
 
 def _read_models(
@@ -549,6 +568,9 @@ def _read_models(
 
 
 def _read_parameters(attributes: Mapping[str, Any], request: ModelRequest) -> None:
+    for name, attribute in _PROMPT.items():
+        if attribute in attributes:
+            request.parameters.setdefault(name, structure(attributes[attribute]))
     key = names.OI_PARAMETERS if names.OI_PARAMETERS in attributes else names.OI_EMBEDDING_PARAMETERS
     given = decode(attributes.get(key))
     if not isinstance(given, dict):
@@ -562,9 +584,6 @@ def _read_parameters(attributes: Mapping[str, Any], request: ModelRequest) -> No
             if name in names.LIST_PARAMETERS and not isinstance(value, list):
                 value = [value]
             request.parameters.setdefault(name, value)
-    for name, attribute in _PROMPT.items():
-        if attribute in attributes:
-            request.parameters.setdefault(name, structure(attributes[attribute]))
     effort = _effort(parameters)
     if effort is not None:
         request.parameters.setdefault("reasoning_effort", effort)

@@ -103,6 +103,8 @@ _TOOL_FIELDS: dict[str, FieldName] = {
 _SPREAD: tuple[tuple[str, FieldName], ...] = (
     (f"{names.OI_INPUT_MESSAGES}.", "request"),
     (f"{names.OI_PROMPTS}.", "request"),
+    (names.OI_PROMPT_TEMPLATE, "request"),
+    (names.OI_PROMPT_VARIABLES, "request"),
     (f"{names.TL_PROMPT}.", "request"),
     (f"{names.OI_OUTPUT_MESSAGES}.", "response"),
     (f"{names.OI_CHOICES}.", "response"),

@@ -15,7 +15,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status
 
 from spanrelay._guard import swallow
-from spanrelay.records import JSON, ErrorInfo, Kind, Mark, ModelRequest, ModelResponse, SpanRecord
+from spanrelay.records import JSON, ErrorInfo, Kind, Mark, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.messages import (
     read_definition,
@@ -106,6 +106,8 @@ def _request(request: ModelRequest, sieve: Sieve) -> ModelRequest:
         given["tools"] = [write_definition(tool) for tool in request.tools]
     if request.parameters:
         given["parameters"] = request.parameters
+    if request.prompt is not None:
+        given["prompt"] = {"template": request.prompt.template, "variables": request.prompt.variables}
     value = sieve.put("request", given)
     value = {} if value is DROPPED else value
     scratch = SpanRecord(0, 0)
@@ -115,6 +117,7 @@ def _request(request: ModelRequest, sieve: Sieve) -> ModelRequest:
         system=read_parts(value.get("instructions", []), scratch),
         tools=[read_definition(tool) for tool in value.get("tools", [])],
         parameters=value.get("parameters", {}),
+        prompt=PromptTemplate(**value["prompt"]) if value.get("prompt") else None,
     )
 
 

@@ -62,7 +62,17 @@ def _is_exchange(value: object) -> bool:
         and _is_list_of_objects(value.get("instructions", []))
         and _is_list_of_objects(value.get("tools", []))
         and _is_object(value.get("parameters", {}))
+        and _is_prompt(value.get("prompt", {}))
     )
+
+
+def _is_prompt(value: object) -> bool:
+    """Whether `value` is what a request was made of: a template, which may not be known, and its variables."""
+    if not _is_object(value):
+        return False
+    template = value.get("template")
+    known = value.keys() <= {"template", "variables"}
+    return known and (template is None or _is_text(template)) and _is_object(value.get("variables", {}))
 
 
 def _is_error(value: object) -> bool:
@@ -80,7 +90,10 @@ def _is_pair(value: object) -> bool:
 _JSON = (_is_anything, "JSON other than None")
 _OBJECT = (_is_object, "a dict")
 _FITS: dict[FieldName, tuple[Callable[[object], bool], str]] = {
-    "request": (_is_exchange, "a dict of 'messages', 'instructions', 'tools' and 'parameters' in their own shapes"),
+    "request": (
+        _is_exchange,
+        "a dict of 'messages', 'instructions', 'tools', 'parameters' and 'prompt' in their own shapes",
+    ),
     "response": (_is_exchange, "a dict of 'messages' and 'parameters' in their own shapes"),
     "arguments": _JSON,
     "result": _JSON,
