@@ -145,7 +145,7 @@ class Runtime:
         succession.taken = False
         also = "".join(f", and to {to}" for to in self._destinations())
         say(
-            "spanrelay: the program has set a tracer provider of its own: spans have its resource and sampler, and go "
+            "the program has set a tracer provider of its own: spans have its resource and sampler, and go "
             f"to its exporters{also}"
         )
 

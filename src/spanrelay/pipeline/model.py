@@ -19,7 +19,7 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.stream import read_frames
-from spanrelay.records import Kind, ModelRequest, ModelResponse, SpanRecord
+from spanrelay.records import Kind, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
 from spanrelay.scopes import place_now
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, leave_out, take
@@ -58,6 +58,7 @@ class ModelCall(Call):
         "body",
         "codec",
         "http_status",
+        "made_of",
         "named_beside",
         "original",
         "sent",
@@ -85,6 +86,8 @@ class ModelCall(Call):
         self._turn: list[bool] | None = None
         self._paid: list[object] | None = None
         self._provider: ModelCall | None = None
+        self.made_of: PromptTemplate | None = None
+        """What a framework's messages were made of, where it knows."""
         self._lender = cast("ModelCall | None", opened.lender if opened is not None else None)
         self._above = cast("ModelCall | None", opened.above if opened is not None else None)
         self._judged_above = False
@@ -417,6 +420,10 @@ class ModelCall(Call):
         self._decode()
         if self._provider is not None:
             self._take_over(self._provider)
+        request = self.record.request
+        if request is not None and self.made_of is not None:
+            request.prompt = request.prompt or self.made_of
+            self.made_of = None
 
     def _take_over(self, provider: ModelCall) -> None:
         """Record what the provider was asked and said; the framework knows only its own version of it."""
@@ -453,6 +460,7 @@ class ModelCall(Call):
         """Drop the bytes; model, times and error stay."""
         super().forget_content()
         self.sent, self.body, self.arrived = b"", None, None
+        self.made_of = None
         if self._provider is not None:
             self._provider.forget_content()
 

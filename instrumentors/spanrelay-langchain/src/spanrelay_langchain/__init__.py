@@ -29,6 +29,7 @@ class LangChainInstrumentor(Instrumentor):
         "langchain_core.language_models.chat_models",
         "langchain_core.language_models.llms",
         "langchain_core.embeddings.embeddings",
+        "langchain_core.prompts.chat",
         "langchain_core.tools.base",
         "langchain_core.retrievers",
         "langchain.agents.middleware.human_in_the_loop",
@@ -52,7 +53,7 @@ class LangChainInstrumentor(Instrumentor):
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """Both colours of asking a model, running a tool and asking a retriever; makers of agents; asking people."""
-        from spanrelay_langchain import agents, completions, embeddings, models, people, retrievers, tools
+        from spanrelay_langchain import agents, completions, embeddings, models, people, retrievers, templates, tools
 
         return (
             *models.patches(tracing),
@@ -62,6 +63,7 @@ class LangChainInstrumentor(Instrumentor):
             *retrievers.patches(tracing),
             *agents.patches(),
             *people.patches(),
+            *templates.patches(),
         )
 
     def optional_patches(self, tracing: Tracing) -> tuple[Patch, ...]:

@@ -26,6 +26,7 @@ from spanrelay.tracing import Tracing
 from spanrelay_langchain.clients import leaves_policy_to_client
 from spanrelay_langchain.messages import Asked, chunks_of, plain, result_json, result_json_from_cache, result_of
 from spanrelay_langchain.starts import Starts, told_provider
+from spanrelay_langchain.templates import template_of
 
 _MODULE = "langchain_core.language_models.chat_models"
 CACHE = "langchain cache"
@@ -68,6 +69,7 @@ class ChatModels:
             langchain_messages, asked, cast("Any", boundary), self._tracing, provider=provider, opened=opened
         )
         call.lends = True
+        call.made_of = template_of(asked.given)
         # Policy has run where the span comes from a call above, unless that left it to somebody beneath.
         call.exempt = call.exempt or leaves_policy_to_client(model, asynchronous=boundary.asynchronous)
         return call
