@@ -15,7 +15,7 @@ import pytest
 from opentelemetry import context as otel_context
 
 from spanrelay import _guard, _json, execution_intercept, guardrail, run_tool, sanitizer, tracing, use
-from spanrelay._guard import guarded, losses, swallow
+from spanrelay._guard import broke_in, guarded, losses, swallow
 from spanrelay.tracing import default_tracing, describe_error
 from spanrelay_testkit.capture import Capture
 
@@ -361,3 +361,21 @@ def test_alarms_at_any_moment_are_never_taken_for_our_own_failures(recorded: Cap
         sys.unraisablehook = hook
     assert 0 <= heard <= raised[0]
     assert [key for key in losses.take() if key.startswith("failures while")] == []
+
+
+class Unasked:
+    """An object of the application that refuses to say what it is, as a lazy one does whose making fails."""
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] - as lazy objects do
+        raise RuntimeError("asked for its class")
+
+
+def test_a_failure_beside_an_object_that_does_not_say_what_it_is_is_no_other_failure() -> None:
+    def fail(given: object) -> None:
+        raise LookupError("ours")
+
+    try:
+        fail(Unasked())
+    except LookupError as error:
+        assert not broke_in(error)

@@ -184,9 +184,10 @@ def _was_given(frame: FrameType, caller: FrameType) -> bool:
     given: list[Any] = []
     for name in code.co_varnames[:count]:
         value = known.get(name)
-        given += value if isinstance(value, tuple) else (value,)
+        # Not `isinstance`, which asks the application's object for its class: that may raise, or do anything.
+        given += value if type(value) is tuple else (value,)
     return any(
-        (one is caller and isinstance(other, str)) or (other is caller and isinstance(one, int))
+        (one is caller and issubclass(type(other), str)) or (other is caller and issubclass(type(one), int))
         for one, other in pairwise(given)
     )
 
