@@ -11,6 +11,7 @@ from typing import Any
 from spanrelay.errors import ConfigurationError
 from spanrelay.records import Kind, SpanRecord
 from spanrelay.semconv import genai, names, openinference, traceloop
+from spanrelay.semconv.fields import counts_of
 from spanrelay.semconv.names import AttributeValue
 
 __all__ = ["DIALECTS", "kind_of", "read", "write", "write_start", "written_as"]
@@ -48,7 +49,9 @@ def _start_genai(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def _genai_by(usage: names.UsageNames) -> Callable[[SpanRecord, bool], dict[str, AttributeValue]]:
+def _genai_by(table: names.UsageNames) -> Callable[[SpanRecord, bool], dict[str, AttributeValue]]:
+    usage = counts_of(table)
+
     def end(record: SpanRecord, content: bool) -> dict[str, AttributeValue]:
         attributes = genai.to_attributes(record, content=content, usage=usage)
         openinference.write_end_scalars(record, attributes)

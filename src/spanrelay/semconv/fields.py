@@ -5,8 +5,9 @@ Readers here fill only what the record does not hold yet, and never raise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, TypeAlias, cast
 
 from spanrelay._json import dumps_text
 from spanrelay.records import (
@@ -59,12 +60,25 @@ def write_scope_values(record: SpanRecord, attributes: dict[str, AttributeValue]
         write_value(attributes, names.OI_OUTPUT, names.OI_OUTPUT_MIME, record.output)
 
 
-def write_usage(usage: Usage, table: names.UsageNames, attributes: dict[str, AttributeValue]) -> None:
-    """Write the token counts that were reported under the names of `table`, and the cost in US dollars."""
-    for field, aliases in table:
-        tokens = getattr(usage, field)
+Counts: TypeAlias = tuple[tuple[str, ...], Callable[[Usage], tuple[int | None, ...]]]
+"""The attributes of token counts, and what takes these from a `Usage`, in the same order."""
+
+
+def counts_of(table: names.UsageNames) -> Counts:
+    """Return the attributes of token counts by the names of `table`."""
+    return tuple(aliases[0] for _, aliases in table), attrgetter(*(field for field, _ in table))
+
+
+GENAI_COUNTS = counts_of(names.USAGE_NAMES)
+OI_COUNTS = counts_of(names.OI_USAGE_NAMES)
+
+
+def write_usage(usage: Usage, counts: Counts, attributes: dict[str, AttributeValue]) -> None:
+    """Write the token counts that were reported under the names that `counts` has, and the cost in US dollars."""
+    keys, of = counts
+    for key, tokens in zip(keys, of(usage), strict=True):
         if tokens is not None:
-            attributes[aliases[0]] = tokens
+            attributes[key] = tokens
     if usage.cost_usd is not None:
         attributes[names.OI_COST_USD] = usage.cost_usd
         for name, part in (

@@ -27,10 +27,12 @@ from spanrelay.records import (
 )
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
+    GENAI_COUNTS,
     GENAI_USAGE,
     MODEL_KINDS,
     REQUEST_PARAMETERS,
     RESPONSE_PARAMETERS,
+    Counts,
     drop_empty_answer,
     keep_response,
     mark_hidden_content,
@@ -100,15 +102,13 @@ def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def to_attributes(
-    record: SpanRecord, *, content: bool, usage: names.UsageNames = names.USAGE_NAMES
-) -> dict[str, AttributeValue]:
+def to_attributes(record: SpanRecord, *, content: bool, usage: Counts = GENAI_COUNTS) -> dict[str, AttributeValue]:
     """Return what is known when the span ends.
 
     Args:
         record: The span's record; its `start_attributes` are repeated only where the end knows better.
         content: Whether to write messages, instructions, definitions, arguments, results and scope values.
-        usage: The names of token counts, which differ between versions of the conventions.
+        usage: The attributes of token counts, which differ between versions of the conventions.
     """
     attributes: dict[str, AttributeValue] = {}
     if record.session_id and record.session_id == record.kept_conversation:  # known only now
@@ -207,7 +207,7 @@ def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue],
 
 
 def _write_response(
-    response: ModelResponse, attributes: dict[str, AttributeValue], content: bool, usage: names.UsageNames
+    response: ModelResponse, attributes: dict[str, AttributeValue], content: bool, usage: Counts
 ) -> None:
     if response.id:
         attributes[names.RESPONSE_ID] = response.id

@@ -42,6 +42,7 @@ from spanrelay.records import (
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
     MODEL_KINDS,
+    OI_COUNTS,
     OI_USAGE,
     drop_empty_answer,
     keep_response,
@@ -115,7 +116,7 @@ def write_end_scalars(record: SpanRecord, attributes: dict[str, AttributeValue])
         if response.model:
             attributes[_model_name(record.kind)] = response.model
         if response.usage is not None:
-            write_usage(response.usage, names.OI_USAGE_NAMES, attributes)
+            write_usage(response.usage, OI_COUNTS, attributes)
 
 
 def to_attributes(record: SpanRecord, *, content: bool) -> dict[str, AttributeValue]:

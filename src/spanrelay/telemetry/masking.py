@@ -117,15 +117,15 @@ def mask_text(text: str) -> str:
     """Return `text` as valid UTF-8, with every credential in it replaced by `MASK`."""
     if not text.isascii():
         text = clean_text(text)
-    if len(text) < _SHORTEST:
-        return text
+    return _masked_text(text) if len(text) >= _SHORTEST and _hints(text) else text
+
+
+def _hints(text: str) -> bool:
+    """Whether `text` may hold a credential."""
     for rare, hint in _HINTS:
         if rare in text and hint in text:
-            return _masked_text(text)
-    for sign, has_prefix in _TEXT_SIGNS:
-        if sign in text and has_prefix(text):
-            return _masked_text(text)
-    return text
+            return True
+    return any(sign in text and has_prefix(text) for sign, has_prefix in _TEXT_SIGNS)
 
 
 def mask_bytes(data: bytes) -> bytes:
@@ -179,12 +179,24 @@ def masked_mapping(items: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any
 
 def mask_values(items: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return a copy of `items` with each value as `mask_value` leaves it, and credentials in names masked."""
-    # Attributes are texts and figures as a rule, and this runs for every span: no call where none is needed.
-    masked = {
-        name: mask_text(item) if type(item) is str else item if type(item) in _SCALARS else mask_value(item, depth)
-        for name, item in items.items()
-    }
+    # Attributes are texts and figures as a rule, and this runs for every span: what is in none of the texts together is
+    # in none of them, so that they are searched once.
+    masked = {**items}
+    texts: list[str] = []
+    for name, item in items.items():
+        kind = type(item)
+        if kind is str:
+            texts.append(item)
+        elif kind not in _SCALARS:
+            masked[name] = mask_value(item, depth)
+    together = _BORDER.join(texts)
+    if _hints(together) or clean_text(together) is not together:
+        masked.update({name: mask_text(item) for name, item in items.items() if type(item) is str})
     return masked if masked.keys() <= _names else renamed(masked, _masked_name)
+
+
+_BORDER = "\n"
+"""Stands between texts that are searched together: no hint has it in it."""
 
 
 _names: set[str] = set()

@@ -339,6 +339,11 @@ class SanitizedView(ReadableSpan):
         return self._ended.face.scope
 
 
+def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `attributes` as a dict; the SDK's own mapping is looked into item by item otherwise."""
+    return {**attributes._dict} if type(attributes) is BoundedAttributes else dict(attributes)
+
+
 class LazyAttributes(BoundedAttributes):
     """The attributes of a span of ours: those it started with, and on first read those of its record."""
 
@@ -362,18 +367,17 @@ class LazyAttributes(BoundedAttributes):
         return self._items
 
     def _project(self, ended: Ended) -> dict[str, Any]:
-        items = dict(ended.attributes) if not ended.changed else {}
+        items = _copied(ended.attributes) if not ended.changed else {}
         with guarded("projecting a record"):
             record = ended.record
             if ended.changed:
-                items = dict(ended.attributes)
+                items = _copied(ended.attributes)
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
         items = mask_values(items)
-        for key, value in items.items():
-            if type(value) is list:
-                items[key] = tuple(cast("list[Any]", value))  # as the SDK has sequences: nobody changes them
+        for key in [key for key, value in items.items() if type(value) is list]:
+            items[key] = tuple(cast("list[Any]", items[key]))  # as the SDK has sequences: nobody changes them
         return self._limit(items, ended.attributes)
 
     def _limit(self, items: dict[str, Any], given: Any) -> dict[str, Any]:
