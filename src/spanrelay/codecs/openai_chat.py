@@ -140,22 +140,18 @@ _PLAIN_TOOL_KEYS = frozenset({"name", "description", "parameters"})
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
     """Read the body of a chat answer; see `Codec.decode_response`."""
     get = wire.get
-    messages: list[Message] = []
-    reasons: list[str] = []
-    for choice in as_list(get("choices")):
-        message = _read_choice(choice)
-        messages.append(message)
-        if message.finish_reason is not None:
-            reasons.append(message.finish_reason)
+    choices = as_list(get("choices"))
+    messages = [_read_choice(choice) for choice in choices]
+    reasons = [message.finish_reason for message in messages if message.finish_reason is not None]
     return ModelResponse(
         as_str(get("id")),
         as_str(get("model")),
         messages,
         reasons,
         decode_usage(get("usage") or _usage_elsewhere(wire)),
-        decode_error(wire) or decode_choice_error(as_list(get("choices"))),
+        decode_error(wire) or decode_choice_error(choices),
         {key: wire[key] for key in _RESPONSE_PARAMETERS if get(key) is not None},
-        read_tokens(wire, as_mapping(as_list(get("choices"))[0])) if messages else None,
+        read_tokens(wire, as_mapping(choices[0])) if choices else None,
     )
 
 

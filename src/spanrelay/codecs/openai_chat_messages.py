@@ -167,26 +167,29 @@ def read_assistant(item: Mapping[str, Any]) -> Message:
     """Read a message of the model: a turn in a request, or a choice's answer."""
     get = item.get
     parts: list[Part] = []
-    for key in _REASONING_KEYS:
-        reasoning = get(key)
-        if reasoning and reasoning.__class__ is str:
-            parts.append(_read_reasoning(reasoning, item))
-            break
-    else:
-        if get("reasoning_details"):
-            parts.append(_read_reasoning("", item))
+    if any(map(get, _ALL_REASONING_KEYS)):
+        parts += _read_thoughts(item)
     content = get("content")
     if content:
         if content.__class__ is str:
             parts.append(Text(content))
         else:
             parts += _read_content(content)
-    for key, read in _RARE_ASSISTANT_READERS:
-        value = get(key)
-        if value:
-            read(parts, value, item)
+    if any(map(get, _RARE_ASSISTANT_READERS)):
+        for key, read in _RARE_ASSISTANT_READERS.items():
+            value = get(key)
+            if value:
+                read(parts, value, item)
     name = get("name")
     return Message("assistant", parts, name if name.__class__ is str else None, None)
+
+
+def _read_thoughts(item: Mapping[str, Any]) -> list[Part]:
+    for key in _REASONING_KEYS:
+        reasoning = item.get(key)
+        if reasoning and reasoning.__class__ is str:
+            return [_read_reasoning(reasoning, item)]
+    return [_read_reasoning("", item)] if item.get("reasoning_details") else []
 
 
 def _read_reasoning(text: str, item: Mapping[str, Any]) -> Reasoning:
@@ -253,12 +256,12 @@ _PLAIN_ROLES: dict[str, Role] = {
     "developer": "developer",
 }
 
-_RARE_ASSISTANT_READERS = (
-    ("refusal", _read_refusal),
-    ("audio", _read_audio),
-    ("tool_calls", _read_tool_calls),
-    ("function_call", _read_function_call),
-)
+_RARE_ASSISTANT_READERS: dict[str, Callable[[list[Part], Any, Mapping[str, Any]], None]] = {
+    "refusal": _read_refusal,
+    "audio": _read_audio,
+    "tool_calls": _read_tool_calls,
+    "function_call": _read_function_call,
+}
 """Their order is the order of the parts."""
 
 _MESSAGE_READERS: dict[str, Callable[[Mapping[str, Any]], Message]] = {

@@ -36,6 +36,13 @@ _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
 OpenRouter and xAI."""
 
 
+_OFFICIAL = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
+)
+_OFFICIAL_DETAILS = frozenset({"cached_tokens", "audio_tokens"})
+"""What OpenAI's `usage` has in it, and the details of its prompt: where nothing else is, no other place has a count."""
+
+
 WHOLE_USAGE: Mapping[str, Any] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 """The counts that a `usage` object always has."""
 
@@ -51,14 +58,18 @@ def decode_usage(wire: object) -> Usage | None:
     cached = as_int(prompt.get("cached_tokens"))
     written = as_int(prompt.get("cache_write_tokens"))
     reasoning = as_int(completion.get("reasoning_tokens"))
+    if not (usage.keys() <= _OFFICIAL and prompt.keys() <= _OFFICIAL_DETAILS):
+        cached = cached if cached is not None else _elsewhere(usage, "cache_read_tokens")
+        written = written if written is not None else _elsewhere(usage, "cache_write_tokens")
+        reasoning = reasoning if reasoning is not None else _elsewhere(usage, "reasoning_tokens")
     return with_reasoning(
         Usage(
             as_int(get("prompt_tokens")),
             as_int(get("completion_tokens")),
             as_int(get("total_tokens")),
-            cached if cached is not None else _elsewhere(usage, "cache_read_tokens"),
-            written if written is not None else _elsewhere(usage, "cache_write_tokens"),
-            reasoning if reasoning is not None else _elsewhere(usage, "reasoning_tokens"),
+            cached,
+            written,
+            reasoning,
             as_int(prompt.get("audio_tokens")),
             as_int(completion.get("audio_tokens")),
             _cost_of(usage),

@@ -35,7 +35,14 @@ def write_messages(messages: list[Message]) -> list[dict[str, JSON]]:
 
 
 def _write_message(message: Message) -> dict[str, JSON]:
-    written: dict[str, JSON] = {"role": message.role, "parts": write_parts(message.parts)}
+    written: dict[str, JSON] = {
+        "role": message.role,
+        # Most parts are texts, and a call for each would cost more than writing it.
+        "parts": [
+            {"type": "text", "content": part.text} if type(part) is Text else _PART_WRITERS[type(part)](part)
+            for part in message.parts
+        ],
+    }
     if message.name is not None:
         written["name"] = message.name
     reason = message.finish_reason

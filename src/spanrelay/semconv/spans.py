@@ -12,8 +12,6 @@ from spanrelay import semconv
 from spanrelay.records import ErrorInfo, Mark, SpanRecord
 from spanrelay.semconv import names
 
-_ERROR = 2
-
 
 def record_of(span: Any) -> SpanRecord:
     """Return the record of a finished `ReadableSpan`, its attributes read by whichever dialect knows them."""
@@ -39,7 +37,7 @@ def describe_span(span: Any, record: SpanRecord) -> None:
     events = span.events
     if events:
         record.marks = [Mark(event.name, event.timestamp, dict(event.attributes or {})) for event in events]
-    if span.status.status_code.value == _ERROR and record.error is None:
+    if record.error is None and not span.status.is_ok:
         record.error = _error_of(span, record.marks)
 
 

@@ -11,6 +11,7 @@ import logging
 import operator
 import re
 from collections.abc import Callable, Mapping
+from itertools import compress, repeat
 from typing import Any, cast
 
 from spanrelay._json import MAX_DEPTH, TOO_DEEP, clean_text
@@ -142,6 +143,7 @@ def mask_bytes(data: bytes) -> bytes:
 
 
 _SCALARS = frozenset((int, float, bool, type(None)))
+_PLAIN = _SCALARS | {str}
 
 
 def mask_value(value: JSON, depth: int = 0) -> JSON:
@@ -179,19 +181,17 @@ def masked_mapping(items: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any
 
 def mask_values(items: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Return a copy of `items` with each value as `mask_value` leaves it, and credentials in names masked."""
-    # Attributes are texts and figures as a rule, and this runs for every span: what is in none of the texts together is
-    # in none of them, so that they are searched once.
+    # This runs for every span, whose attributes are texts and figures as a rule: no loop where none is needed. What is
+    # in none of the texts together is in none of them.
     masked = {**items}
-    texts: list[str] = []
-    for name, item in items.items():
-        kind = type(item)
-        if kind is str:
-            texts.append(item)
-        elif kind not in _SCALARS:
-            masked[name] = mask_value(item, depth)
-    together = _BORDER.join(texts)
+    kinds = list(map(type, masked.values()))
+    together = _BORDER.join(compress(masked.values(), map(operator.is_, kinds, repeat(str))))
+    nested = set(kinds).difference(_PLAIN)
+    if nested:
+        for name in list(compress(masked, map(nested.__contains__, kinds))):
+            masked[name] = mask_value(masked[name], depth)
     if _hints(together) or clean_text(together) is not together:
-        masked.update({name: mask_text(item) for name, item in items.items() if type(item) is str})
+        masked = {name: mask_text(item) if type(item) is str else item for name, item in masked.items()}
     return masked if masked.keys() <= _names else renamed(masked, _masked_name)
 
 

@@ -5,9 +5,11 @@ Never raises, always true in `bool()`, applies the span's limits, and shows noth
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from itertools import compress, repeat
 from typing import Any, cast
 
 from opentelemetry.attributes import BoundedAttributes
@@ -376,8 +378,8 @@ class LazyAttributes(BoundedAttributes):
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
         items = mask_values(items)
-        for key in [key for key, value in items.items() if type(value) is list]:
-            items[key] = tuple(cast("list[Any]", items[key]))  # as the SDK has sequences: nobody changes them
+        for key in list(compress(items, map(operator.is_, map(type, items.values()), repeat(list)))):
+            items[key] = tuple(items[key])  # as the SDK has sequences: nobody changes them
         return self._limit(items, ended.attributes)
 
     def _limit(self, items: dict[str, Any], given: Any) -> dict[str, Any]:
