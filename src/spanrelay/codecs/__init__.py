@@ -75,10 +75,11 @@ class Codec(Protocol):
         ...
 
     # A codec of an API whose streams say when they are over also has `is_whole(wire)`: whether an answer, as far as its
-    # events have come, is at its end. One whose streams hold text has `stream_texts(event)`.
+    # events have come, is at its end. One whose streams hold text has `stream_texts(event)`. One of an API that has no
+    # status "failed" says `fails_by_status = False`.
 
 
-def may_say_failed(data: bytes) -> bool:
+def may_say_failed(data: bytes, codec: Codec) -> bool:
     """Whether the JSON in `data`, a body or the events of a stream, may say that the call failed.
 
     A search of bytes, since it is made for each answer before its span ends; a codec then has the last word.
@@ -89,7 +90,7 @@ def may_say_failed(data: bytes) -> bool:
         if _NO_ERROR.match(data, at) is None:
             return True
         at = data.find(_ERROR, at)
-    return _FAILED in data
+    return getattr(codec, "fails_by_status", True) and _FAILED in data
 
 
 _ERROR, _FAILED = b'"error"', b'"failed"'

@@ -15,7 +15,7 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     """Return `value` if it is a JSON object, else an empty one."""
     # What JSON is read into are dicts; asking any other object whether it is a mapping costs ten times as much.
     if type(value) is dict or isinstance(value, Mapping):
-        return value  # pyright: ignore[reportUnknownVariableType] - a cast would be a call
+        return value  # a cast would be a call
     return {}
 
 

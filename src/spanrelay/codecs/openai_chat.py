@@ -44,6 +44,7 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "fails_by_status",
     "is_whole",
     "operation",
     "required",
@@ -54,6 +55,7 @@ __all__ = [
 
 operation = "chat"
 required = (("model",), ("messages",))
+fails_by_status = False
 
 # --- reading requests and responses ------------------------------------------------------------------------
 

@@ -206,8 +206,27 @@ class ChatAccumulator:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one chunk."""
-        if self._add_text(event):
-            return
+        # Most add nothing but text to text, and this is done for each of hundreds: a call more for each is felt.
+        try:
+            [choice] = event["choices"]
+            delta = choice["delta"]
+            if (
+                len(delta) == 1
+                and choice["finish_reason"] is None
+                and ("logprobs" not in choice or choice["logprobs"] is None)
+                and "token_ids" not in choice
+                and ("usage" not in event or event["usage"] is None)
+            ):
+                fragment = delta["content"]
+                if type(fragment) is str:
+                    self._choices[choice["index"]].fragments["content"].append(fragment)
+                    return
+        except (TypeError, KeyError, ValueError, AttributeError):
+            pass
+        self._add_more(event)
+
+    def _add_more(self, event: Mapping[str, Any]) -> None:
+        """Take in a chunk that begins something, ends it, or says what is no text."""
         body, failure = self._body, error_event(event)
         if failure is not None:
             body["error"] = dict(failure)
@@ -218,24 +237,6 @@ class ChatAccumulator:
                     self._add_choice(choice)
             elif value or key not in body:
                 body[key] = value
-
-    def _add_text(self, event: Mapping[str, Any]) -> bool:
-        """Take in a chunk that adds nothing but text to text; tell whether it was one."""
-        try:
-            [choice] = event["choices"]
-            delta = choice["delta"]
-            if len(delta) != 1 or choice["finish_reason"] is not None:
-                return False
-            if choice.get("logprobs") is not None or choice.get("token_ids") is not None:
-                return False
-            fragment = delta["content"]
-            fragments = self._choices[choice["index"]].fragments["content"]
-        except (TypeError, KeyError, ValueError, AttributeError):
-            return False
-        if fragment.__class__ is not str or event.get("usage") is not None:
-            return False
-        fragments.append(fragment)
-        return True
 
     def _add_choice(self, choice: Any) -> None:
         if not isinstance(choice, Mapping):

@@ -95,7 +95,7 @@ _TICKS = 1e10
 def _cost_of(usage: Mapping[str, Any]) -> float | None:
     """Return what the provider says the call cost, in US dollars: OpenRouter's, Perplexity's or xAI's word for it."""
     cost = usage.get("cost")
-    if isinstance(cost, Mapping):
+    if cost is not None and isinstance(cost, Mapping):
         cost = as_mapping(cost).get("total_cost")
     ticks = None if cost is not None else as_float(usage.get("cost_in_usd_ticks"))
     return as_float(cost) if ticks is None else ticks / _TICKS

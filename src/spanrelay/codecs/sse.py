@@ -6,7 +6,7 @@ Reading never raises, wherever the bytes were cut; a frame is complete only with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from spanrelay._guard import pass_on
@@ -28,8 +28,8 @@ _NOTHING_YET = re.compile(rb"(?:\xef(?:\xbb(?:\xbf\s*)?)?|\s*)\Z")
 _BORDER = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 
 
-def events(data: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the JSON object of each event in `data`.
+def events(data: bytes) -> list[dict[str, Any]]:
+    """Return the JSON object of each event in `data`.
 
     Comments, `[DONE]`, other fields and what is not a JSON object are skipped. A last event without its
     blank line counts if its JSON is whole.
@@ -41,9 +41,7 @@ def events(data: bytes) -> Iterator[dict[str, Any]]:
         found = _array(_joined_lines(data))
     if found is None:
         found = map(_event, data.split(b"\n\n"))
-    for event in found:
-        if isinstance(event, dict):
-            yield cast("dict[str, Any]", event)
+    return [event for event in found if isinstance(event, dict)]
 
 
 def _joined_frames(data: bytes) -> bytes:
@@ -56,7 +54,7 @@ def _joined_lines(data: bytes) -> bytes:
     return b",".join([line[5:] for line in data.split(b"\n") if line[:5] == b"data:" and line[-6:] != b"[DONE]"])
 
 
-def _array(inside: bytes) -> Iterable[object] | None:
+def _array(inside: bytes) -> Iterable[Any] | None:
     """Read all events at once, at half the cost; None where one is cut or is not alone on its line."""
     try:
         return loads_strict(b"[" + inside + b"]")

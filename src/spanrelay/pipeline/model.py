@@ -376,7 +376,7 @@ class ModelCall(Call):
                 return
             try:
                 data = self.body if self.arrived is None else self.arrived.data()
-                if data and may_say_failed(data):
+                if data and may_say_failed(data, self.codec):
                     self._fail_by(self.codec.decode_response(self._json_of(self.body, self.arrived)))
                     self._note_part()
             except Exception as failure:  # whoever reads the record finds the same, and tells of it

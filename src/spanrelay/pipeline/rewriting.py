@@ -207,7 +207,7 @@ class Rewriter:
 
     def _ended(self, rest: bytes) -> bytes:
         """Return the bytes that `rest` becomes, a frame without its blank line, and all that is held."""
-        if next(sse.events(rest), None) is None:
+        if not sse.events(rest):
             # The readable beginning of an event is text that no intercept has seen: it goes no further.
             return b"".join([*map(sse.frame, self._left()), sse.without_cut_event(rest)])
         frame = self._frame(rest)
@@ -218,7 +218,7 @@ class Rewriter:
 
     def _frame(self, frame: bytes) -> bytes:
         """Return the bytes that one frame becomes; what holds no event passes as it is."""
-        event = next(sse.events(frame), None)
+        event = next(iter(sse.events(frame)), None)
         if event is None:
             ends = sse.find_end(frame) >= 0
             return b"".join([*map(sse.frame, self._left() if ends else ()), frame])
