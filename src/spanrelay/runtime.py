@@ -37,7 +37,7 @@ from spanrelay.plugins.demand import demand
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope
 from spanrelay.telemetry import mailbox
-from spanrelay.telemetry.front import hear_of, open_latches, put_in_front
+from spanrelay.telemetry.front import hear_of, open_latches, put_in_front, shows_no_start
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.outbox import abandon_deliveries
@@ -129,6 +129,7 @@ class Runtime:
 
     def _settle(self) -> None:
         tracing.adopt(self.provider)
+        tracing.recording.fills = shows_no_start
         _take_over(self.provider)
         _raise_limits(self.provider)
         if self.settings.foreign_spans == "stand_down":

@@ -36,7 +36,7 @@ _SCOPE_KEY = otel_context.create_key("spanrelay.scope")
 
 def current_scope(context: Context | None = None) -> Scope | None:
     """Return the innermost scope of `context`, or of the current context; one that could not be left is none."""
-    scope = cast("Scope | None", otel_context.get_value(_SCOPE_KEY, context))
+    scope = cast("Scope | None", (otel_context.get_current() if context is None else context).get(_SCOPE_KEY))
     while scope is not None and scope._strayed:
         scope = scope.parent
     return scope

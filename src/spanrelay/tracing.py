@@ -6,6 +6,7 @@ Nothing here reads a payload: that is done later, on another thread, by whoever 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakSet, WeakValueDictionary
 
@@ -58,6 +59,11 @@ handed_over: dict[int, Recorded] = {}
 """By span id: what was recorded for spans that are ending. The span processor takes each out in `on_end`."""
 
 
+starting: dict[int, Start] = {}
+"""By thread: what a span starts with that is being started without attributes. Our span processor takes it out in
+`on_start`, before any other processor."""
+
+
 class Recording:
     """How this process records: the exporters' dialect, and whether message content may leave it."""
 
@@ -66,6 +72,7 @@ class Recording:
         "checkpoints",
         "content",
         "dialect",
+        "fills",
         "finish",
         "mark",
         "price",
@@ -92,6 +99,8 @@ class Recording:
         """Whether calls of a framework's checkpointers are recorded."""
         self.unrecorded: Callable[[Recorded], None] | None = None
         """Takes calls whose span was not sampled: they still count in metrics."""
+        self.fills: Callable[[Tracer], bool] | None = None
+        """Whether a tracer of an adopted provider shows the attributes of a start to nobody before our processor."""
         self.finish: Callable[[Recorded], SpanRecord] | None = None
         """Returns a complete record as observers leave it, for spans of providers that are not adopted."""
         self.mark: Callable[[Span, Any, str, Mapping[str, Any], int | None], None] | None = None
@@ -319,7 +328,7 @@ def turn_all() -> None:
 class Start:
     """What a span starts with. It is the same for many calls and made once for them: nobody changes it."""
 
-    __slots__ = ("attributes", "kind", "name")
+    __slots__ = ("attributes", "kind", "name", "plain")
 
     def __init__(self, record: SpanRecord) -> None:
         self.name = clean_text(record.name)
@@ -330,6 +339,8 @@ class Start:
             if record.server_port is not None:
                 attributes[names.SERVER_PORT] = record.server_port
         self.attributes: Mapping[str, AttributeValue] = clean_attributes(attributes)
+        self.plain = _is_plain(self.attributes)
+        """Whether a span can hold the attributes as they are: there are no lists among them."""
 
     def within(self, handed: Mapping[str, AttributeValue]) -> Start:
         """Return this start with what the scope around hands down."""
@@ -337,7 +348,18 @@ class Start:
             return self
         other = object.__new__(Start)
         other.name, other.kind, other.attributes = self.name, self.kind, {**self.attributes, **handed}
+        other.plain = self.plain and _is_plain(handed)
         return other
+
+
+_ENDING = guarded("ending a span")
+
+
+_PLAIN = frozenset((str, bool, int, float))
+
+
+def _is_plain(attributes: Mapping[str, AttributeValue]) -> bool:
+    return _PLAIN.issuperset(map(type, attributes.values()))
 
 
 class Tracing:
@@ -379,11 +401,26 @@ class Tracing:
         if _is_suppressed(context):
             return trace.INVALID_SPAN
         try:
+            fills = recording.fills
+            if fills is not None and start.plain and self.adopted and fills(self.tracer):
+                return self._begin_filled(start, context, time)
             return self.tracer.start_span(start.name, context, start.kind, start.attributes, start_time=time)
         except Exception as error:
             # A sampler or processor of somebody else's; the call goes on without a span.
             swallow("starting a span", error)
             return trace.INVALID_SPAN
+
+    def _begin_filled(self, start: Start, context: Context, time: int | None) -> Span:
+        """Start a span that our span processor fills, since the SDK would clean again what is clean."""
+        thread = get_ident()
+        starting[thread] = start
+        try:
+            span = self.tracer.start_span(start.name, context, start.kind, start_time=time)
+        finally:
+            left = starting.pop(thread, None)
+        if left is not None and span.is_recording():  # processors that work on other threads
+            span.set_attributes(start.attributes)
+        return span
 
     def reads(self, span: Span) -> bool:
         """Whether anybody reads what is recorded of a call with this span."""
@@ -404,7 +441,7 @@ class Tracing:
         if error is not None:
             fail(span, error)
         # A processor of somebody else's may raise here where none of ours stands in front of it.
-        with guarded("ending a span"):
+        with _ENDING:
             span.end(end)
 
 

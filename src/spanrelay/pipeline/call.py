@@ -42,7 +42,8 @@ NO_CONTEXT = Context()
 
 def call_in_flight(context: Context | None = None) -> Call | None:
     """Return the call that is being sent in `context`, or in the current context."""
-    return cast("Call | None", otel_context.get_value(_CALL_KEY, context))
+    call: Any = (otel_context.get_current() if context is None else context).get(_CALL_KEY)
+    return call
 
 
 class Opened:
@@ -52,6 +53,7 @@ class Opened:
         tracing: Opens the span.
         start: What the span starts with; what the scope around hands down is added.
         time_: When it started, in nanoseconds since the epoch; now by default.
+        outer: What it is opened under; the current context by default.
     """
 
     __slots__ = ("above", "lender", "outer", "scope", "span", "started")
@@ -59,12 +61,12 @@ class Opened:
     foreign = False
     """Whether other instrumentation opened the span, and ends it."""
 
-    def __init__(self, tracing: Tracing, start: Start, time_: int | None = None) -> None:
+    def __init__(self, tracing: Tracing, start: Start, time_: int | None = None, outer: Context | None = None) -> None:
         self.lender: Call | None = None
         """The call of a framework whose span this is; that call ends it."""
         self.above: Call | None = None
         """The call of a framework that this one is made for."""
-        self.outer = place_now()
+        self.outer = place_now() if outer is None else outer
         self.scope = current_scope(self.outer)
         self.started = time.perf_counter_ns()
         if self.scope is not None:
@@ -235,7 +237,7 @@ class Call:
         self._around = opened.outer if opened.lender is None else opened.lender._around
         inherit(self.record, opened.scope)
         self.observed = self.tracing.reads(self.span)
-        self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, opened.outer))
+        self.context = set_span_in_context(self.span, Context({**opened.outer, _CALL_KEY: self}))
         return self.context
 
     def policy_context(self) -> Context:

@@ -477,7 +477,7 @@ def open_for(tracing: Tracing, start: Start, kind: Kind) -> Opened:
         leave_out(kind, context)
         return Lent(lender)
     theirs = take(kind, context)
-    opened = Opened(tracing, start) if theirs is None else Taken(theirs, start, context)
+    opened = Opened(tracing, start, outer=context) if theirs is None else Taken(theirs, start, context)
     opened.above = lender
     return opened
 

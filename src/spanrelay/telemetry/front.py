@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, ParentBasedTraceIdRatio, StaticSampler, TraceIdRatioBased
 
 from spanrelay._guard import losses
 
@@ -76,6 +77,47 @@ def move_processors(ours: Any, theirs: Any) -> None:
     theirs._span_processors += ours._span_processors
     if front is not None and standing_at(theirs) is None:
         _place(front, theirs)
+
+
+_DEAF = (StaticSampler, TraceIdRatioBased)
+"""Samplers that do not look at attributes."""
+
+_MOST_AT_START = 64
+"""More attributes than a span of ours starts with."""
+
+_deaf: dict[int, tuple[object, bool]] = {}
+
+
+def shows_no_start(tracer: Any) -> bool:
+    """Whether nobody sees the attributes of a span's start before its processors, and no limit of the user's cuts them.
+
+    Then a span may be started without them and filled in `on_start`, by `fill_start`.
+    """
+    limits: Any = getattr(tracer, "_span_limits", None)
+    if limits is None or limits.max_span_attribute_length is not None:
+        return False
+    if limits.max_span_attributes is not None and limits.max_span_attributes < _MOST_AT_START:
+        return False
+    sampler: object = tracer.sampler
+    known = _deaf.get(id(sampler))
+    if known is None or known[0] is not sampler:
+        if len(_deaf) >= _MOST_AT_START:
+            _deaf.clear()
+        known = _deaf[id(sampler)] = (sampler, _is_deaf(sampler))
+    return known[1]
+
+
+def _is_deaf(sampler: Any) -> bool:
+    """Whether a sampler is known not to look at attributes: the SDK's own, and of no class made from them."""
+    if type(sampler) in (ParentBased, ParentBasedTraceIdRatio):
+        return all(type(inner) in _DEAF for inner in vars(sampler).values())
+    return type(sampler) in _DEAF
+
+
+def fill_start(span: Span, attributes: Mapping[str, Any]) -> None:
+    """Give a span that has just been started attributes that are clean and fit its limits."""
+    into: Any = span._attributes
+    into._dict.update(attributes)
 
 
 _AT_ONCE = 1000

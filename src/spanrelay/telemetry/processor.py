@@ -11,7 +11,8 @@ import operator
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from threading import get_ident
+from typing import Any, TypeGuard, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
@@ -27,14 +28,14 @@ from spanrelay.telemetry import mailbox
 from spanrelay.telemetry.attributes import LiveSpan, bounded, settle_identity
 from spanrelay.telemetry.destinations import without_doubles
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
-from spanrelay.telemetry.front import Row, count_overflow
+from spanrelay.telemetry.front import Row, count_overflow, fill_start
 from spanrelay.telemetry.masking import mask_text, mask_values, masked_mapping
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import TOLD_BESIDE, Ended, LazyAttributes, Pending, SanitizedView, Started
 from spanrelay.telemetry.sanitizing import sanitized_context
-from spanrelay.telemetry.surroundings import masked_context, masked_resource, masked_scope
+from spanrelay.telemetry.surroundings import masked_context, masked_origin
 from spanrelay.telemetry.worker import Worker
-from spanrelay.tracing import hand_over_filling, handed_over, offer
+from spanrelay.tracing import hand_over_filling, handed_over, offer, starting
 
 _OWN = "spanrelay"
 _NO_STATE = INVALID_SPAN_CONTEXT.trace_state
@@ -100,6 +101,8 @@ class RelaySpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Give a foreign span its scope's session, user and metadata, and tell the others."""
         ours = _is_ours(span)
+        if starting and ours and (start := starting.pop(get_ident(), None)) is not None:
+            fill_start(span, start.attributes)
         # Where looking fails, nobody is shown what may not have been sanitized.
         told = observation.active
         if told or not ours:
@@ -170,7 +173,7 @@ class RelaySpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on as a view."""
-        with guarded("making the view of a span"):
+        with _VIEWING:
             _mask_around(span)
             span_id = span.context.span_id if span.context is not None else 0
             if self.closed:
@@ -237,6 +240,7 @@ class RelaySpanProcessor(SpanProcessor):
             self.worker.shutdown(max(0.0, deadline - time.monotonic()))
 
 
+_VIEWING = guarded("making the view of a span")
 _SILENT = frozenset(
     getattr(kind, method)
     for kind in (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
@@ -292,7 +296,7 @@ def _report(processor: Any, method: str, error: Exception) -> None:
 
 
 def _is_ours(span: ReadableSpan) -> bool:
-    scope = span.instrumentation_scope
+    scope = span._instrumentation_scope
     return scope is not None and scope.name.startswith(_OWN)
 
 
@@ -333,23 +337,28 @@ _masked_name = lru_cache(maxsize=1024)(mask_text)
 
 def _mask_around(span: ReadableSpan) -> None:
     """Mask what stands beside the attributes: name, status text, events, links, and what it comes from."""
-    span._resource = masked_resource(span._resource)
-    if span._instrumentation_scope is not None:
-        span._instrumentation_scope = masked_scope(span._instrumentation_scope)
-    for context in ("_context", "_parent"):
-        known: SpanContext | None = getattr(span, context)
-        if known is not None and known.trace_state is not _NO_STATE and known.trace_state:
-            setattr(span, context, masked_context(known))
+    span._resource, span._instrumentation_scope = masked_origin(span._resource, span._instrumentation_scope)
+    if _may_be_masked(span._context):
+        span._context = masked_context(span._context)
+    if _may_be_masked(span._parent):
+        span._parent = masked_context(span._parent)
     span._name = _masked_name(span._name)
-    description = span._status.description
-    if description:
-        masked = mask_text(description)
-        if masked is not description:
-            span._status = Status(span._status.status_code, masked)
+    status = span._status
+    if status.description:
+        masked = mask_text(status.description)
+        if masked is not status.description:
+            span._status = Status(status.status_code, masked)
     if span._events:
         span._events = _masked(span._events, _masked_event)
     if span._links:
         span._links = _masked(span._links, _masked_link)
+
+
+def _may_be_masked(context: SpanContext | None) -> TypeGuard[SpanContext]:
+    if context is None:
+        return False
+    state = context.trace_state
+    return state is not _NO_STATE and bool(state)
 
 
 def _masked(items: Sequence[T], mask: Callable[[T], T]) -> Sequence[T]:

@@ -53,6 +53,22 @@ def masked_scope(scope: InstrumentationScope) -> InstrumentationScope:
     return _masked.made(scope, _masked_scope)
 
 
+_origins: dict[int, tuple[Resource, InstrumentationScope | None, Resource, InstrumentationScope | None]] = {}
+
+
+def masked_origin(
+    resource: Resource, scope: InstrumentationScope | None
+) -> tuple[Resource, InstrumentationScope | None]:
+    """Return what a span comes from without credentials, as `masked_resource` and `masked_scope` do, by one look-up."""
+    known = _origins.get(id(scope))
+    if known is None or known[0] is not resource or known[1] is not scope:
+        if len(_origins) >= Once.LIMIT:
+            _origins.clear()
+        masked = None if scope is None else masked_scope(scope)
+        known = _origins[id(scope)] = (resource, scope, masked_resource(resource), masked)
+    return known[2], known[3]
+
+
 def _masked_resource(resource: Resource) -> Resource:
     attributes, schema = masked_mapping(resource.attributes), mask_text(resource.schema_url)
     unchanged = attributes is resource.attributes and schema is resource.schema_url
