@@ -418,7 +418,7 @@ class Tracing:
             span = self.tracer.start_span(start.name, context, start.kind, start_time=time)
         finally:
             left = starting.pop(thread, None)
-        if left is not None and span.is_recording():  # processors that work on other threads
+        if left is not None and span.is_recording():  # our processor was not asked
             span.set_attributes(start.attributes)
         return span
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+import pytest
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    ParentBasedTraceIdRatio,
+    Sampler,
+    SamplingResult,
+)
 
+import spanrelay
 from spanrelay._guard import losses
-from spanrelay.telemetry.front import Latch, put_in_front
+from spanrelay.telemetry.front import Latch, put_in_front, shows_no_start
 from spanrelay.telemetry.processor import RelaySpanProcessor
 
 
@@ -116,3 +128,89 @@ def test_a_span_after_a_shutdown_that_came_before_the_first_is_counted() -> None
     provider.shutdown()
     provider.get_tracer("app").start_span("late").end()
     assert losses.take() == {"spans ended after shutdown": 1}
+
+
+class Starts(SpanProcessor):
+    """Notes the attributes that each span starts with."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, object]] = []
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self.seen.append(dict(span.attributes or {}))
+
+
+class Curious(Sampler):
+    """Samples everything, and notes the attributes that it was asked with."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, object]] = []
+
+    def should_sample(
+        self,
+        parent_context: Any,
+        trace_id: Any,
+        name: Any,
+        kind: Any = None,
+        attributes: Any = None,
+        *_: Any,
+        **__: Any,
+    ) -> SamplingResult:
+        self.asked.append(dict(attributes or {}))
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, {**(attributes or {}), "sampler": "curious"})
+
+    def get_description(self) -> str:
+        return "Curious"
+
+
+def started_with(provider: TracerProvider) -> dict[str, object]:
+    """Start a scope of ours with `provider`, and return what a processor behind ours saw of its attributes."""
+    starts = Starts()
+    provider.add_span_processor(starts)
+    settings = spanrelay.Settings(trajectories="off", metrics=False, quiet=True)
+    runtime = spanrelay.activate(settings, tracer_provider=provider, instrument=False)
+    assert runtime is not None
+    try:
+        with spanrelay.scope("researcher", session="s-1", user="u-1", metadata={"team": "blue"}):
+            pass
+    finally:
+        runtime.shutdown()
+    return starts.seen[0]
+
+
+EXPECTED = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "researcher", "user.id": "u-1"}
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        TracerProvider(shutdown_on_exit=False),
+        TracerProvider(ALWAYS_ON, shutdown_on_exit=False),
+        TracerProvider(ParentBasedTraceIdRatio(1.0), shutdown_on_exit=False),
+        TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attributes=20)),
+        TracerProvider(shutdown_on_exit=False, active_span_processor=ConcurrentMultiSpanProcessor(2)),
+    ],
+    ids=["plain", "always on", "ratio", "limits", "on other threads"],
+)
+def test_processors_behind_see_what_a_span_of_ours_starts_with(provider: TracerProvider) -> None:
+    assert EXPECTED.items() <= started_with(provider).items()
+
+
+def test_a_sampler_that_looks_at_attributes_gets_them_and_adds_its_own() -> None:
+    sampler = Curious()
+    seen = started_with(TracerProvider(sampler, shutdown_on_exit=False))
+    assert EXPECTED.items() <= sampler.asked[0].items()
+    assert {**EXPECTED, "sampler": "curious"}.items() <= seen.items()
+
+
+def test_a_sampler_within_one_of_the_sdk_gets_attributes_too() -> None:
+    sampler = Curious()
+    started_with(TracerProvider(ParentBased(sampler), shutdown_on_exit=False))
+    assert EXPECTED.items() <= sampler.asked[0].items()
+    assert not shows_no_start(TracerProvider(sampler, shutdown_on_exit=False).get_tracer("app"))
+
+
+def test_a_limit_on_texts_cuts_what_a_span_of_ours_starts_with() -> None:
+    limits = SpanLimits(max_span_attribute_length=4)
+    seen = started_with(TracerProvider(shutdown_on_exit=False, span_limits=limits))
+    assert seen["gen_ai.agent.name"] == "rese"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, SynchronousMultiSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, ParentBasedTraceIdRatio, StaticSampler, TraceIdRatioBased
 
 from spanrelay._guard import losses
@@ -96,6 +96,8 @@ def shows_no_start(tracer: Any) -> bool:
     limits: Any = getattr(tracer, "_span_limits", None)
     if limits is None or limits.max_span_attribute_length is not None:
         return False
+    if type(tracer.span_processor) is not SynchronousMultiSpanProcessor:
+        return False  # processors are told on other threads, or by somebody's own rules
     if limits.max_span_attributes is not None and limits.max_span_attributes < _MOST_AT_START:
         return False
     sampler: object = tracer.sampler
