@@ -19,6 +19,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_c
 from spanrelay._json import dumps_text
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import genai, names
+from spanrelay.semconv.fields import counts_of
 from spanrelay.semconv.values import decode, readable
 from spanrelay.telemetry.masking import masked_mapping
 from spanrelay.telemetry.projection import TOLD_BESIDE
@@ -36,7 +37,9 @@ class DetailsWriter:
     """Tells the global logger provider of model calls, by a version of OpenTelemetry's GenAI conventions."""
 
     def __init__(self, convention: str = names.CONVENTION) -> None:
-        self._usage = tuple(row for row in names.USAGE_NAMES_OF[convention] if row[1][0].startswith("gen_ai."))
+        self._usage = counts_of(
+            tuple(row for row in names.USAGE_NAMES_OF[convention] if row[1][0].startswith("gen_ai."))
+        )
         self._schema_url = names.SCHEMA_URLS[convention]
 
     def write(self, record: SpanRecord) -> None:
