@@ -22,8 +22,8 @@ from benchmarks import workload
 from benchmarks.measure import Effort, median
 from benchmarks.results import Result
 from spanrelay import _json, semconv
+from spanrelay.assembly.assembler import Assembler
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, SpanRecord, Text, Usage
-from spanrelay.trajectory.assembler import Assembler
 
 _SIZES = {1_000: (5, 15_000.0), 7_000: (20, 15_000.0)}
 """Bytes of content in a span: the calls of one run that have it on average, and the budget."""

@@ -18,7 +18,7 @@ from tests.programs import Run, environment
 from tests.trajectory.program import accept
 from tests.trajectory.spans import story
 
-from spanrelay.trajectory.atif import violations
+from spanrelay.assembly.atif import violations
 from spanrelay_testkit.model_server import ModelServer
 
 ROOT = Path(__file__).parents[1]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from spanrelay.assembly.atif import Trajectory
+from spanrelay.assembly.spool import SUFFIX, Spool, line_of
 from spanrelay.cli import main, printing
 from spanrelay.cli.outline import Limits, outline
-from spanrelay.trajectory.atif import Trajectory
-from spanrelay.trajectory.spool import SUFFIX, Spool, line_of
 
 
 def agent_step(number: int, **fields: Any) -> dict[str, Any]:

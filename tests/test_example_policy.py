@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.programs import command, environment
 from tests.telemetry.otlp_server import OtlpServer
 
-from spanrelay.trajectory.atif import violations
+from spanrelay.assembly.atif import violations
 from spanrelay_testkit.exchange import Request
 from spanrelay_testkit.model_scripts import support
 from spanrelay_testkit.model_server import ModelServer

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.trajectory.harbor import complaints, needs_harbor
 
-from spanrelay.trajectory.atif import violations
+from spanrelay.assembly.atif import violations
 from spanrelay_testkit.model_scripts import weather
 from spanrelay_testkit.model_server import ModelServer, Request
 

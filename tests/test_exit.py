@@ -56,7 +56,7 @@ def let_the_disk_go_on():
 import spanrelay
 from spanrelay import runtime
 from spanrelay.telemetry import processor
-from spanrelay.trajectory.sinks import TrajectoryDirectory
+from spanrelay.assembly.sinks import TrajectoryDirectory
 
 runtime.EXIT_SECONDS = processor.EXIT_SECONDS = 0.1
 write, announce = TrajectoryDirectory.write, runtime.Runtime._announce

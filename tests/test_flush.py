@@ -18,7 +18,7 @@ from tests.programs import run
 
 import spanrelay
 from spanrelay import _guard
-from spanrelay.trajectory.exporter import AtifSpanExporter
+from spanrelay.assembly.exporter import AtifSpanExporter
 
 Flush = Callable[[float], bool]
 

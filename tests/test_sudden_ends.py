@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.programs import ASK, Run, command, environment, run
 
-from spanrelay.trajectory.atif import violations
-from spanrelay.trajectory.sinks import recover
+from spanrelay.assembly.atif import violations
+from spanrelay.assembly.sinks import recover
 from spanrelay_testkit.exchange import Answer, Request, reply
 from spanrelay_testkit.model_server import ModelServer
 

@@ -132,7 +132,7 @@ def test_scopes_threads_and_async_are_recorded(recorded):
     assert len(recorded.trajectories) == 4
     with ThreadPoolExecutor(1) as pool, spanrelay.scope("bot", session="pool"):
         pool.submit(agent, "weather?").result()
-    assert len(spanrelay.trajectory_of("pool")["steps"]) == 3
+    assert len(spanrelay.trajectory("pool")["steps"]) == 3
 
 
 def test_without_the_fixture_nothing_is_patched():

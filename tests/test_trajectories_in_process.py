@@ -17,8 +17,8 @@ from tests.programs import run
 
 import spanrelay
 from spanrelay import TrajectoryUnavailable, _guard, _json
-from spanrelay.trajectory import exporter
-from spanrelay.trajectory.atif import violations
+from spanrelay.assembly import exporter
+from spanrelay.assembly.atif import violations
 
 KEY = "sk-" + "a1B2" * 8
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
@@ -67,7 +67,7 @@ def test_an_open_scope_has_the_steps_so_far_and_all_once_it_has_ended(runtime: s
         assert said(bot.trajectory()) == ["one", "two", "three", "four"]
         spanrelay.run_tool("t", dict, {})
     assert len(bot.trajectory()["steps"]) == 5
-    assert bot.trajectory() == spanrelay.trajectory_of("s1")
+    assert bot.trajectory() == spanrelay.trajectory("s1")
 
 
 def test_every_scope_of_a_session_has_the_whole_of_it(runtime: spanrelay.Runtime) -> None:
@@ -103,7 +103,7 @@ def test_it_is_byte_for_byte_what_the_file_says(tmp_path: Path, ended: bool) -> 
         assert spanrelay.flush(60)
         written = (tmp_path / "s1.json").read_bytes()
         assert _json.dumps(outer.trajectory()) == written
-        assert _json.dumps(spanrelay.trajectory_of("s1")) == written
+        assert _json.dumps(spanrelay.trajectory("s1")) == written
         assert KEY.encode() not in written
 
 
@@ -164,9 +164,9 @@ def test_without_a_session_the_scope_and_the_id_of_the_document_find_it(runtime:
     with spanrelay.scope("bot") as bot:
         ask("one", "two")
     document = bot.trajectory()
-    assert spanrelay.trajectory_of(document["session_id"]) == document
+    assert spanrelay.trajectory(document["session_id"]) == document
     assert bot.span is not None
-    assert spanrelay.trajectory_of(f"{bot.span.get_span_context().trace_id:032x}") == document
+    assert spanrelay.trajectory(f"{bot.span.get_span_context().trace_id:032x}") == document
 
 
 def test_all_of_them(runtime: spanrelay.Runtime) -> None:
@@ -175,7 +175,7 @@ def test_all_of_them(runtime: spanrelay.Runtime) -> None:
         with spanrelay.scope("bot", session=f"s{number}"):
             ask(f"{number}", "two")
     assert [document["session_id"] for document in spanrelay.trajectories()] == ["s0", "s1", "s2"]
-    assert spanrelay.trajectories("s1") == [spanrelay.trajectory_of("s1")]
+    assert spanrelay.trajectories("s1") == [spanrelay.trajectory("s1")]
     assert spanrelay.trajectories("s7") == []
 
 
@@ -185,7 +185,7 @@ def test_many_sessions_can_be_asked_for_when_they_are_no_longer_followed(runtime
             ask(f"{number}", "two")
         if not number:
             first = bot
-    assert said(spanrelay.trajectory_of("s0")) == ["0", "two"]
+    assert said(spanrelay.trajectory("s0")) == ["0", "two"]
     assert said(first.trajectory()) == ["0", "two"]
     assert len(spanrelay.trajectories()) == 520
 
@@ -205,7 +205,7 @@ def test_runs_of_a_session_that_share_nothing_are_told_apart(runtime: spanrelay.
             assert found == expected
     assert len(spanrelay.trajectories("s1")) == 2
     with pytest.raises(TrajectoryUnavailable, match=r"'s1' has 2 trajectories.*spanrelay\.trajectories\('s1'\)"):
-        spanrelay.trajectory_of("s1")
+        spanrelay.trajectory("s1")
 
 
 # --- where there is none -----------------------------------------------------------------------------------
@@ -213,12 +213,12 @@ def test_runs_of_a_session_that_share_nothing_are_told_apart(runtime: spanrelay.
 
 def test_an_unknown_session_is_told_with_those_that_are_known(runtime: spanrelay.Runtime) -> None:
     with pytest.raises(TrajectoryUnavailable, match="of session 's1'; nor of any other: a trajectory begins with"):
-        spanrelay.trajectory_of("s1")
+        spanrelay.trajectory("s1")
     for number in range(12):
         with spanrelay.scope("bot", session=f"case {number}"):
             ask("one", "two")
     with pytest.raises(TrajectoryUnavailable, match=r"'s1'; there are 'case 11', 'case 10', .* and 2 before") as raised:
-        spanrelay.trajectory_of("s1")
+        spanrelay.trajectory("s1")
     assert isinstance(raised.value, LookupError)
 
 
@@ -244,7 +244,7 @@ def test_a_scope_in_which_nothing_has_happened_says_so(runtime: spanrelay.Runtim
 def test_where_none_are_recorded_the_setting_is_named(tmp_path: Path, settings: dict[str, str], named: str) -> None:
     with active(tmp_path, **settings), spanrelay.scope("bot", session="s1") as bot:
         ask("one", "two")
-        for find in (bot.trajectory, lambda: spanrelay.trajectory_of("s1"), spanrelay.trajectories):
+        for find in (bot.trajectory, lambda: spanrelay.trajectory("s1"), spanrelay.trajectories):
             with pytest.raises(TrajectoryUnavailable, match=f"no trajectories are recorded: {named}"):
                 find()
     assert list(tmp_path.iterdir()) == []
@@ -252,7 +252,7 @@ def test_where_none_are_recorded_the_setting_is_named(tmp_path: Path, settings: 
 
 FIND = """
 with spanrelay.scope("bot", session="s1") as bot:
-    for find in (bot.trajectory, lambda: spanrelay.trajectory_of("s1"), spanrelay.trajectories):
+    for find in (bot.trajectory, lambda: spanrelay.trajectory("s1"), spanrelay.trajectories):
         try:
             find()
         except spanrelay.TrajectoryUnavailable as error:
@@ -301,7 +301,7 @@ def test_where_the_disk_cannot_be_written_it_is_there_all_the_same(tmp_path: Pat
             ask("one", "two")
             assert said(bot.trajectory()) == ["one", "two"]
         assert not spanrelay.flush(60)
-        assert said(spanrelay.trajectory_of("s1")) == ["one", "two"]
+        assert said(spanrelay.trajectory("s1")) == ["one", "two"]
         folder.unlink()
 
 
@@ -359,7 +359,7 @@ def test_a_subscriber_that_hears_of_the_end_may_ask(runtime: spanrelay.Runtime) 
 
     def keep(event: spanrelay.Event) -> None:
         if event.name == "invoke_agent bot" and getattr(event, "scope_category", "") == "end":
-            found.append(said(spanrelay.trajectory_of("s1")))
+            found.append(said(spanrelay.trajectory("s1")))
 
     with spanrelay.subscribe(keep):
         with spanrelay.scope("bot", session="s1"):
@@ -374,7 +374,7 @@ def test_a_sanitizer_is_told_at_once_that_it_would_wait_for_itself(runtime: span
     @spanrelay.sanitizer(fields=["response"])
     def asks(field: spanrelay.Field) -> Any:
         with pytest.raises(TrajectoryUnavailable, match="would wait for itself") as raised:
-            spanrelay.trajectory_of("s1")
+            spanrelay.trajectory("s1")
         refused.append(str(raised.value))
         return field.value
 
@@ -395,7 +395,7 @@ def test_threads_may_ask_at_the_same_time(runtime: spanrelay.Runtime) -> None:
     def work(number: int) -> bool:
         with spanrelay.scope("bot", session=f"s{number}") as bot:
             ask(f"{number}", "two")
-            return said(bot.trajectory()) == [f"{number}", "two"] == said(spanrelay.trajectory_of(f"s{number}"))
+            return said(bot.trajectory()) == [f"{number}", "two"] == said(spanrelay.trajectory(f"s{number}"))
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(64)))

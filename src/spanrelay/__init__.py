@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         use,
     )
     from spanrelay.pipeline.started import start_model, start_scope, start_tool
-    from spanrelay.runtime import Runtime, activate, flush, trajectories, trajectory_of
+    from spanrelay.runtime import Runtime, activate, flush, trajectories, trajectory
     from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
     from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent
     from spanrelay.telemetry.observers import Field, metadata_injector, sanitizer, subscribe, subscriber
@@ -75,7 +75,7 @@ __all__ = [
     "subscriber",
     "tool",
     "trajectories",
-    "trajectory_of",
+    "trajectory",
     "use",
 ]
 __version__ = "0.1.0"
@@ -121,7 +121,7 @@ _HOMES = {
     "subscriber": "telemetry.observers",
     "tool": "pipeline.decorators",
     "trajectories": "runtime",
-    "trajectory_of": "runtime",
+    "trajectory": "runtime",
     "use": "pipeline.middleware",
 }
 

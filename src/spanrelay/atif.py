@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from spanrelay import config
+from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.tracing import is_adopted
-from spanrelay.trajectory.exporter import AtifSpanExporter
 
 
 class AtifExporter(AtifSpanExporter):

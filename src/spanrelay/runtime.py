@@ -408,8 +408,8 @@ def _worker(settings: Settings, announce: Callable[[], None]) -> Worker | None:
             return None
         return Worker(lambda: None, measure, tell=tell, pending_limit=settings.pending_bytes)
     # Here and not on the worker's thread: a fork in the middle of an import would leave the child half of it.
-    from spanrelay.trajectory.exporter import TrajectoryKeeper, TrajectoryWriter
-    from spanrelay.trajectory.sinks import recover
+    from spanrelay.assembly.exporter import TrajectoryKeeper, TrajectoryWriter
+    from spanrelay.assembly.sinks import recover
 
     def sink() -> Sink:
         if settings.trajectories == "memory":
@@ -610,11 +610,11 @@ def trajectories(session: str | None = None, timeout: float = 30.0) -> list[dict
     return _gather(lambda runtime, left: runtime.trajectories(session, timeout=left), timeout)
 
 
-def trajectory_of(session: str, timeout: float = 30.0) -> dict[str, JSON]:
+def trajectory(session: str, timeout: float = 30.0) -> dict[str, JSON]:
     """Return the trajectory of a session that this process has recorded, so far: the ATIF document, as in its file.
 
     It is the caller's own to change. What waits to be read is read first, on another thread, while the caller waits:
-    in async code, `await asyncio.to_thread(spanrelay.trajectory_of, session)`.
+    in async code, `await asyncio.to_thread(spanrelay.trajectory, session)`.
 
     Args:
         session: That of `scope(session=…)`, or the `session_id` of a document.

@@ -263,7 +263,7 @@ class Scope:
     def trajectory(self, timeout: float = 30.0) -> dict[str, JSON]:
         """Return the trajectory of the session, or trace, that this scope is of: the ATIF document so far.
 
-        While the scope is open and after it has ended: it is `spanrelay.trajectory_of` for this scope.
+        While the scope is open and after it has ended: it is `spanrelay.trajectory` for this scope.
 
         Args:
             timeout: Seconds to wait, at most, for what has ended already to be read.

@@ -197,7 +197,7 @@ def finish_children(settings: Settings) -> None:
         or not any(folder.glob("*.atif.part"))
     ):
         return
-    from spanrelay.trajectory.sinks import recover
+    from spanrelay.assembly.sinks import recover
 
     def work() -> None:
         with guarded("finishing trajectories of processes that were killed"):

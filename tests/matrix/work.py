@@ -16,9 +16,9 @@ from tests.matrix.cells import Cell
 from tests.matrix.ways import MODEL, Clients
 
 from spanrelay import flush, subscribe
+from spanrelay.assembly.atif import violations
+from spanrelay.assembly.exporter import TrajectoryWriter
 from spanrelay.telemetry.worker import Worker
-from spanrelay.trajectory.atif import violations
-from spanrelay.trajectory.exporter import TrajectoryWriter
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, captured
 from spanrelay_testkit.exchange import Answer, Request, error, reply

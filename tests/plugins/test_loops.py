@@ -19,10 +19,10 @@ from langgraph.types import Command
 from pydantic import SecretStr
 
 from spanrelay import GuardrailRejected, guardrail, run_tool, use
+from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin
-from spanrelay.trajectory.exporter import AtifSpanExporter
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langgraph import LangGraphInstrumentor
 from spanrelay_openai import OpenAIInstrumentor

@@ -19,11 +19,11 @@ from pydantic import SecretStr
 from tests import programs
 
 from spanrelay import GuardrailRejected, execution_intercept, run_tool, scope, use
+from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin
 from spanrelay.records import Message, ModelResponse, Text
-from spanrelay.trajectory.exporter import AtifSpanExporter
 from spanrelay_langgraph import LangGraphInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from spanrelay.assembly.atif import violations
+from spanrelay.assembly.exporter import TrajectoryWriter
 from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
@@ -24,8 +26,6 @@ from spanrelay.records import (
     ToolResult,
     Usage,
 )
-from spanrelay.trajectory.atif import violations
-from spanrelay.trajectory.exporter import TrajectoryWriter
 
 try:
     from atif import Trajectory as OtherTrajectory

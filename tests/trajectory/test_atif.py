@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.shared_data import SHARED, needs_shared
 
-from spanrelay.trajectory.atif import AtifError, Trajectory, schema_violations, violations
+from spanrelay.assembly.atif import AtifError, Trajectory, schema_violations, violations
 
 GOOD: dict[str, Any] = {
     "schema_version": "ATIF-v1.7",

@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from tests.trajectory.program import Program, call, calls, read, run, says, user
 
+from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay.records import ModelRequest
-from spanrelay.trajectory.exporter import AtifSpanExporter
 
 TOOLS: dict[str, dict[str, Any]] = {
     "openinference": {"openinference.span.kind": "TOOL", "tool.name": "t"},

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.trajectory.program import calls, says, system, user
 
+from spanrelay.assembly import conversations
+from spanrelay.assembly.conversations import Conversations, Question, RecordedHistory, question_of
 from spanrelay.records import Message, ModelRequest, ModelResponse
-from spanrelay.trajectory import conversations
-from spanrelay.trajectory.conversations import Conversations, Question, RecordedHistory, question_of
 
 
 def question(*messages: Message, **parameters: Any) -> Question:

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from spanrelay.trajectory import crew
-from spanrelay.trajectory.crew import Crew
+from spanrelay.assembly import crew
+from spanrelay.assembly.crew import Crew
 
 
 def test_jobs_are_done_beside_each_other_and_answer_in_their_order() -> None:

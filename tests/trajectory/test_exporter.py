@@ -8,7 +8,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 from tests.trajectory.golden import written
 from tests.trajectory.program import Program, calls, outline, read, results, says, system, user
 
-from spanrelay.trajectory.exporter import AtifSpanExporter
+from spanrelay.assembly.exporter import AtifSpanExporter
 
 LLM = {
     "gen_ai.operation.name": "chat",

@@ -10,11 +10,11 @@ from tests.programs import run as start
 from tests.trajectory.program import Program, call, calls, says, tool, user
 
 from spanrelay import use
+from spanrelay.assembly.atif import violations
 from spanrelay.codecs import openai_chat, openai_completions, openai_responses
 from spanrelay.records import AgentInfo, SpanRecord, Tokens, Usage
 from spanrelay.telemetry.observers import Field, sanitizer, watching
 from spanrelay.telemetry.sanitizing import finished
-from spanrelay.trajectory.atif import violations
 from spanrelay_testkit.model_server import ModelServer
 
 PLACE: dict[str, Any] = {"service_name": "shop", "service_version": "2.1", "environment": "prod"}

@@ -8,8 +8,8 @@ from tests.shared_data import SHARED, needs_shared
 from tests.trajectory.golden import Retelling, load, told, written
 from tests.trajectory.program import accept, read
 
-from spanrelay.trajectory.atif import Trajectory, schema_violations, violations
-from spanrelay.trajectory.exporter import AtifSpanExporter, TrajectoryWriter
+from spanrelay.assembly.atif import Trajectory, schema_violations, violations
+from spanrelay.assembly.exporter import AtifSpanExporter, TrajectoryWriter
 
 pytestmark = needs_shared
 

@@ -9,8 +9,8 @@ from tests.trajectory.harbor import complaints, needs_harbor
 from tests.trajectory.program import Program, answers, call, calls, run, says, system, user
 from tests.trajectory.spans import load
 
+from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay.records import ErrorInfo, Media, Message, Text, Tokens
-from spanrelay.trajectory.exporter import AtifSpanExporter
 
 pytestmark = needs_harbor
 

@@ -24,6 +24,7 @@ from tests.trajectory.program import (
     user,
 )
 
+from spanrelay.assembly.atif import violations
 from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
@@ -38,7 +39,6 @@ from spanrelay.records import (
     ToolRequest,
     Usage,
 )
-from spanrelay.trajectory.atif import violations
 
 ASK = [system("be kind"), user("weather?")]
 CALL = calls(("c1", "weather", {"city": "SF"}))

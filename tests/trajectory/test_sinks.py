@@ -18,11 +18,11 @@ import pytest
 from tests.trajectory.program import Program, outline, read, says, user
 
 from spanrelay import _guard
+from spanrelay.assembly.sinks import TrajectoryDirectory, recover, write_whole
+from spanrelay.assembly.spool import SUFFIX, TEMPORARY, render
 from spanrelay.cli import main
 from spanrelay.records import Message
 from spanrelay.telemetry.masking import mask_bytes
-from spanrelay.trajectory.sinks import TrajectoryDirectory, recover, write_whole
-from spanrelay.trajectory.spool import SUFFIX, TEMPORARY, render
 
 
 def chat(program: Program, session: str, words: str = "hi") -> None:
@@ -205,7 +205,7 @@ def refusing(reason: int) -> Generator[None]:
         raise OSError(reason, os.strerror(reason))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spanrelay.trajectory.spool.os.open", refuse)
+        patch.setattr("spanrelay.assembly.spool.os.open", refuse)
         yield
 
 
@@ -284,7 +284,7 @@ def test_a_disk_that_stays_full_costs_one_warning_and_what_is_lost_is_counted(
 
 @pytest.mark.swallows
 def test_what_waits_for_room_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spanrelay.trajectory.sinks.MAX_BACKLOG", 20_000)
+    monkeypatch.setattr("spanrelay.assembly.sinks.MAX_BACKLOG", 20_000)
     program = Program(tmp_path)
     talk = Talk(program)
     talk.turn()
@@ -370,7 +370,7 @@ def test_many_sessions_keep_few_files_open_and_every_one_can_go_on(tmp_path: Pat
 def test_a_session_beyond_the_bound_is_finished_and_may_begin_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spanrelay.trajectory.assembler.MAX_SESSIONS", 10)
+    monkeypatch.setattr("spanrelay.assembly.assembler.MAX_SESSIONS", 10)
     program = Program(tmp_path)
     for number in range(30):
         chat(program, f"s{number}")
@@ -381,7 +381,7 @@ def test_a_session_beyond_the_bound_is_finished_and_may_begin_anew(
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from spanrelay.trajectory import sinks
+from spanrelay.assembly import sinks
 
 sinks.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 sinks.write_whole(Path(sys.argv[1]), b"half of a conversation")
@@ -453,7 +453,7 @@ def test_a_file_that_a_live_process_is_writing_is_left_to_it(tmp_path: Path, mon
         recover(tmp_path)
         replace(source, target)
 
-    monkeypatch.setattr("spanrelay.trajectory.sinks.os.replace", look_around_first)
+    monkeypatch.setattr("spanrelay.assembly.sinks.os.replace", look_around_first)
     write_whole(tmp_path / "conv.json", b"{}")
     assert [path.name for path in tmp_path.iterdir()] == ["conv.json"]
 

@@ -11,7 +11,7 @@ from tests.shared_data import SHARED, needs_shared
 from tests.trajectory.program import read
 from tests.trajectory.spans import load, story
 
-from spanrelay.trajectory.exporter import AtifSpanExporter
+from spanrelay.assembly.exporter import AtifSpanExporter
 
 pytestmark = needs_shared
 

@@ -13,10 +13,10 @@ import pytest
 from tests.trajectory.program import Program, answers, calls, outline, read, results, says, system, user
 
 from spanrelay import _guard
-from spanrelay.trajectory import spool
-from spanrelay.trajectory.atif import violations
-from spanrelay.trajectory.sinks import recover
-from spanrelay.trajectory.spool import SUFFIX, Spool, orphans, render, replay
+from spanrelay.assembly import spool
+from spanrelay.assembly.atif import violations
+from spanrelay.assembly.sinks import recover
+from spanrelay.assembly.spool import SUFFIX, Spool, orphans, render, replay
 
 CALL = calls(("c1", "weather", {"city": "SF"}))
 
@@ -84,7 +84,7 @@ def test_a_new_process_finishes_what_a_killed_one_left_and_never_overwrites_it(t
 def test_a_part_of_a_live_process_is_left_alone(tmp_path: Path) -> None:
     program = Program(tmp_path)
     program.ask(program.agent(session_id="alive"), [user("hi")], says("hi"))
-    script = "import sys; from pathlib import Path; from spanrelay.trajectory.sinks import recover; "
+    script = "import sys; from pathlib import Path; from spanrelay.assembly.sinks import recover; "
     script += "sys.exit(len(recover(Path(sys.argv[1])).finished))"
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 0
     assert len(list(tmp_path.glob(f"*{SUFFIX}"))) == 1
@@ -189,7 +189,7 @@ def test_where_files_cannot_be_locked_parts_are_written_and_none_is_taken_for_ab
     def refuse(file: FileIO, flags: int) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
-    monkeypatch.setattr("spanrelay.trajectory.spool.fcntl.flock", refuse)
+    monkeypatch.setattr("spanrelay.assembly.spool.fcntl.flock", refuse)
     Spool(tmp_path / f"a{SUFFIX}").close()
     assert list(orphans(tmp_path)) == []
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.trajectory.program import answers, calls, says, user
 
+from spanrelay.assembly.transcript import Alignment, Transcript, Turn, key_of, turns_of
 from spanrelay.records import Message, Text, ToolCall, ToolCallResponse
-from spanrelay.trajectory.transcript import Alignment, Transcript, Turn, key_of, turns_of
 
 WORDS = st.text(alphabet="ab \n", min_size=1, max_size=6).filter(str.strip)
 ASKED = WORDS.map(user)

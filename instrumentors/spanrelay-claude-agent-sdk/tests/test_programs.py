@@ -13,7 +13,7 @@ from tests.programs import run as run_program
 from tests.trajectory.program import accept
 from tests.trajectory.spans import story
 
-from spanrelay.trajectory.atif import violations
+from spanrelay.assembly.atif import violations
 
 from .provider import Asked, Block, Provider, text, use
 from .test_subagents import delegating

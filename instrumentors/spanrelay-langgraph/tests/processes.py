@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from tests.programs import environment
 from tests.telemetry.otlp_server import OtlpServer
 
-from spanrelay.trajectory.exporter import AtifSpanExporter
+from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay_testkit.model_server import ModelServer
 
 _REMOTE = 0x200

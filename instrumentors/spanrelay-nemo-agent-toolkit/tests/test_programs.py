@@ -13,7 +13,7 @@ from tests.programs import Run, environment
 from tests.trajectory.program import accept
 from tests.trajectory.spans import story
 
-from spanrelay.trajectory.atif import violations
+from spanrelay.assembly.atif import violations
 from spanrelay_testkit.model_server import ModelServer
 
 from .workflows import CALLER, QUESTION, TEAM, weather_model, written

@@ -11,7 +11,7 @@ from tests.programs import run as run_program
 from tests.trajectory.program import accept
 from tests.trajectory.spans import story
 
-from spanrelay.trajectory.atif import violations
+from spanrelay.assembly.atif import violations
 from spanrelay_testkit.model_server import ModelServer
 
 pytest.importorskip("nemoguardrails", reason="set SPANRELAY_TEST_NEMO=1")

@@ -1,6 +1,6 @@
 """Where trajectories are: a file, the newest one of a folder, or the one that goes by a name.
 
-Only reads; what a file holds is the `trajectory` package's business.
+Only reads; what a file holds is the `assembly` package's business.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
+from spanrelay.assembly.atif import AtifError, Step, Trajectory
 from spanrelay.cli import files
 from spanrelay.cli.outline import count_errors, dollars, moment_of, text_of, visible
 from spanrelay.cli.printing import print_table
 from spanrelay.errors import SpanRelayError
-from spanrelay.trajectory.atif import AtifError, Step, Trajectory
 
 HEADINGS = ("", "started", "agent", "session", "first words", "steps", "tokens", "cost", "errors")
 RIGHT = frozenset({0, 5, 6, 7, 8})

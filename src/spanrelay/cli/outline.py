@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeVar
 
-from spanrelay.records import JSON
-from spanrelay.trajectory.atif import (
+from spanrelay.assembly.atif import (
     ContentPart,
     FinalMetrics,
     Metrics,
@@ -24,6 +23,7 @@ from spanrelay.trajectory.atif import (
     family,
     moment_of,
 )
+from spanrelay.records import JSON
 
 Piece = tuple[str, str]
 """A text and its style: title, system, user, agent, tool, result, error, quiet, or "" for plain."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from spanrelay.assembly import sinks
 from spanrelay.cli import files
-from spanrelay.trajectory import sinks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

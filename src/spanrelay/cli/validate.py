@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from spanrelay._voice import say
+from spanrelay.assembly.atif import violations
 from spanrelay.cli import files
-from spanrelay.trajectory.atif import violations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from spanrelay import _json
+from spanrelay.assembly.transcript import SYSTEM_ROLES, Turn, turns_of
 from spanrelay.records import Message
-from spanrelay.trajectory.transcript import SYSTEM_ROLES, Turn, turns_of
 
 MESSAGE_FIELDS = ("messages", "input")
 """Where the wire APIs have the messages of a request."""

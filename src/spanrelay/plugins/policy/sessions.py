@@ -12,6 +12,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay._guard import guarded
+from spanrelay.assembly.conversations import Conversations, Question, question_of
 from spanrelay.pipeline.middleware import execution_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.history import MESSAGE_FIELDS, WireHistory
@@ -19,7 +20,6 @@ from spanrelay.plugins.policy.order import OUTERMOST
 from spanrelay.plugins.policy.stores import renewed
 from spanrelay.records import ModelRequest, ModelResponse
 from spanrelay.scopes import Scope
-from spanrelay.trajectory.conversations import Conversations, Question, question_of
 
 MAX_CONVERSATIONS = 10_000
 """Conversations that can still go on."""

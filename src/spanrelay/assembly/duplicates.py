@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from spanrelay.assembly.document import keys_of
 from spanrelay.records import ModelResponse, SpanRecord, Usage
-from spanrelay.trajectory.document import keys_of
 
 Relation: TypeAlias = Literal["same", "attempt", "other"]
 

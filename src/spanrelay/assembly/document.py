@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from spanrelay import _json
-from spanrelay.records import JSON, Message, ModelRequest, Part, SpanRecord, Text, ToolCallResponse
-from spanrelay.trajectory import atif, steps
-from spanrelay.trajectory.steps import MediaStore
-from spanrelay.trajectory.transcript import (
+from spanrelay.assembly import atif, steps
+from spanrelay.assembly.steps import MediaStore
+from spanrelay.assembly.transcript import (
     Alignment,
     Transcript,
     Turn,
@@ -24,6 +23,7 @@ from spanrelay.trajectory.transcript import (
     split_system,
     turns_of,
 )
+from spanrelay.records import JSON, Message, ModelRequest, Part, SpanRecord, Text, ToolCallResponse
 
 MAX_STEPS = 100_000
 """Steps that one document may have; later ones are counted as lost."""

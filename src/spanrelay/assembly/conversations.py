@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Generic, Protocol, TypeVar
 
+from spanrelay.assembly.transcript import Turn, canonical, key_of, print_of, split_system, turns_of
 from spanrelay.records import Message, ModelRequest, ModelResponse
-from spanrelay.trajectory.transcript import Turn, canonical, key_of, print_of, split_system, turns_of
 
 MAX_STATES = 16_384
 """States of conversations that are remembered, those passed by included."""

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from spanrelay import _guard, _json
 from spanrelay._guard import losses
+from spanrelay.assembly import spool
+from spanrelay.assembly.spool import Operation, Spool
 from spanrelay.records import JSON
-from spanrelay.trajectory import spool
-from spanrelay.trajectory.spool import Operation, Spool
 
 _log = logging.getLogger("spanrelay")
 

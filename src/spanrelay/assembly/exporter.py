@@ -17,14 +17,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded
+from spanrelay.assembly.assembler import GRACE, Assembler, Key
+from spanrelay.assembly.crew import Crew
+from spanrelay.assembly.document import Journal
+from spanrelay.assembly.duplicates import contains
+from spanrelay.assembly.memory import Memory
+from spanrelay.assembly.sinks import DirectoryJournal, TrajectoryDirectory
 from spanrelay.records import JSON, SpanRecord
 from spanrelay.semconv.spans import record_of
-from spanrelay.trajectory.assembler import GRACE, Assembler, Key
-from spanrelay.trajectory.crew import Crew
-from spanrelay.trajectory.document import Journal
-from spanrelay.trajectory.duplicates import contains
-from spanrelay.trajectory.memory import Memory
-from spanrelay.trajectory.sinks import DirectoryJournal, TrajectoryDirectory
 
 DIRECTORY = "./.spanrelay/trajectories"
 

@@ -16,6 +16,8 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from spanrelay import _json
+from spanrelay.assembly import atif
+from spanrelay.assembly.transcript import Turn
 from spanrelay.records import (
     JSON,
     ErrorInfo,
@@ -31,8 +33,6 @@ from spanrelay.records import (
     Usage,
 )
 from spanrelay.semconv.names import FINISH_REASON_NAMES, REFUSED_TOOL_CALL
-from spanrelay.trajectory import atif
-from spanrelay.trajectory.transcript import Turn
 
 MAX_TEXT = 1_000_000
 """Characters that one message or result may have; the rest is cut, and its hash is named."""

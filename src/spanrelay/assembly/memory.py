@@ -9,9 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from spanrelay._guard import losses
+from spanrelay.assembly import spool
+from spanrelay.assembly.spool import Operation
 from spanrelay.records import JSON
-from spanrelay.trajectory import spool
-from spanrelay.trajectory.spool import Operation
 
 
 class MemoryJournal:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from spanrelay import _guard, _json
+from spanrelay.assembly import atif
+from spanrelay.assembly.steps import AGENT_SPAN
 from spanrelay.records import JSON
-from spanrelay.trajectory import atif
-from spanrelay.trajectory.steps import AGENT_SPAN
 
 try:
     import fcntl

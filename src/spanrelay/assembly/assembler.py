@@ -13,12 +13,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from spanrelay._guard import losses
+from spanrelay.assembly import atif, steps
+from spanrelay.assembly.conversations import Conversations, Question, RecordedHistory, question_of
+from spanrelay.assembly.document import MAX_STEPS, Call, Conversation, Document, Fan, Journal, Place, Run
+from spanrelay.assembly.duplicates import Sighting, contains, merged, relate, sighting_of
+from spanrelay.assembly.steps import MediaStore
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
-from spanrelay.trajectory import atif, steps
-from spanrelay.trajectory.conversations import Conversations, Question, RecordedHistory, question_of
-from spanrelay.trajectory.document import MAX_STEPS, Call, Conversation, Document, Fan, Journal, Place, Run
-from spanrelay.trajectory.duplicates import Sighting, contains, merged, relate, sighting_of
-from spanrelay.trajectory.steps import MediaStore
 
 _NAMESPACE = UUID("6f1d7c52-5b0e-4c0b-9c0a-0c5b8a0f6a77")
 
