@@ -27,7 +27,7 @@ FLOORS: list[list[str]] = [
     ],
     ["distro", "cli", "__main__", "testing"],
 ]
-SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "trajectory")}
+SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "assembly")}
 PLACE = {name: (floor, row) for floor, names in enumerate(FLOORS) for row, name in enumerate(names)}
 
 

@@ -1,1 +1,1 @@
-"""trajectory."""
+"""Spans to transcript to document: what reassembles trajectories."""
