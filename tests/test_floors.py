@@ -10,7 +10,7 @@ FLOORS: list[list[str]] = [
     ["codecs", "semconv"],
     ["registry", "stacktraces", "tracing", "scopes", "propagation"],
     ["pipeline"],
-    ["telemetry", "trajectory"],
+    ["telemetry", "assembly"],
     [
         "config",
         "installed",
