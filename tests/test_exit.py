@@ -212,6 +212,24 @@ class _Held(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+def test_a_processor_that_comes_while_it_exports_holds_up_no_span_and_is_counted_afterwards() -> None:
+    exporter = _Held()
+    batches = BatchSpanProcessor(exporter, max_queue_size=10, max_export_batch_size=10, schedule_delay_millis=1e6)
+    provider = TracerProvider(shutdown_on_exit=False)
+    assert put_in_front(RelaySpanProcessor(), provider) is not None
+    lock = batches._batch_processor._export_lock
+    with lock:
+        provider.add_span_processor(batches)
+        provider.get_tracer("theirs").start_span("s").end()
+    provider.get_tracer("theirs").start_span("s").end()
+    with lock:
+        for _ in range(25):
+            provider.get_tracer("theirs").start_span("s").end()
+    provider.shutdown()
+    assert exporter.got == 10
+    assert losses.take() == {"spans not exported because too many were waiting": 17}
+
+
 def test_what_a_batch_processor_has_no_room_for_is_counted() -> None:
     exporter = _Held()
     batches = BatchSpanProcessor(exporter, max_queue_size=10, max_export_batch_size=10, schedule_delay_millis=1e6)

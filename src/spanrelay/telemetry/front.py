@@ -158,14 +158,22 @@ class _Queue(deque[Any]):
         super().clear()
 
 
-def count_overflow(processor: Any, what: str = "spans") -> None:
-    """Count what a batch processor of the SDK, of spans or of log records, drops before it comes to an exporter."""
+def count_overflow(processor: Any, what: str = "spans") -> bool:
+    """Count what a batch processor of the SDK, of spans or of log records, drops before it comes to an exporter.
+
+    Returns False where it is exporting just now, which may take long: ask again.
+    """
     batch: Any = getattr(processor, "_batch_processor", None)
     waiting: Any = getattr(batch, "_queue", None)
     if type(waiting) is deque:
-        lock: Any = batch._export_lock
-        with lock:  # nothing is taken out meanwhile
+        lock: Any = batch._export_lock  # while it is held, nothing is taken out
+        if not lock.acquire(blocking=False):
+            return False
+        try:
             batch._queue = _Queue(waiting, what)
+        finally:
+            lock.release()
+    return True
 
 
 def count_lost_logs(processor: Any) -> None:

@@ -77,23 +77,32 @@ class RelaySpanProcessor(SpanProcessor):
         self._beside: dict[int, dict[str, Any]] = {}
         self.closed = False
         """Whether it has been shut down."""
-        self.row: Any = Row()
+        self.row = Row()
+
+    @property
+    def row(self) -> Any:
+        """What holds the processors behind."""
+        return self._row
+
+    @row.setter
+    def row(self, row: Any) -> None:
+        self._row = row
         self._look()
 
     @property
     def behind(self) -> tuple[SpanProcessor, ...]:
         """The processors that are told of what this one has made of spans."""
-        return self.row._span_processors
+        return self._row._span_processors
 
     @behind.setter
     def behind(self, processors: tuple[SpanProcessor, ...]) -> None:
-        self.row._span_processors = processors
+        self._row._span_processors = processors
 
     def _look(self) -> None:
         """Look at the processors behind, which are others than they were."""
-        self._seen = processors = self.behind
-        for processor in processors:
-            count_overflow(processor)
+        processors = self.behind
+        counted = [count_overflow(processor) for processor in processors]
+        self._seen = processors if all(counted) else None  # else they are looked at again
         self._told_of_starts = tuple(each for each in processors if _listens(each, "on_start"))
         self._told_of_endings = tuple(each for each in processors if _listens(each, "_on_ending"))
         self._told_of_ends = without_doubles(processors)
@@ -110,7 +119,7 @@ class RelaySpanProcessor(SpanProcessor):
                 if not ours:
                     offer(span, parent_context)
                 told = self._begin(span, ours, parent_context)
-        if self._seen is not self.row._span_processors:
+        if self._seen is not self._row._span_processors:
             self._look()
         if self._told_of_starts:
             _each(self._told_of_starts, "on_start", span, parent_context)
@@ -155,7 +164,7 @@ class RelaySpanProcessor(SpanProcessor):
         if not ours or span.get_span_context().span_id not in handed_over:
             with guarded("masking a span"):
                 _mask_in_place(span)
-        if self._seen is not self.row._span_processors:
+        if self._seen is not self._row._span_processors:
             self._look()
         if self._told_of_endings:
             _each(self._told_of_endings, "_on_ending", span)
@@ -195,7 +204,7 @@ class RelaySpanProcessor(SpanProcessor):
             if span_id in self._left_out:
                 self._left_out.discard(span_id)
                 span = _unsampled(span)
-        if self._seen is not self.row._span_processors:
+        if self._seen is not self._row._span_processors:
             self._look()
         _each(self._told_of_ends, "on_end", span)
 

@@ -65,6 +65,7 @@ class _NodeStart(Start):
         self.name = name
         self.kind = SpanKind.INTERNAL
         self.attributes = attributes
+        self.plain = False  # LangGraph says what it likes of a node
 
 
 class NodeScope(Scope):
