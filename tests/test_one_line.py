@@ -62,7 +62,7 @@ def test_what_the_environment_switches_off_stays_off(tmp_path: Path, server: Mod
     ("wrong", "kind", "message"),
     [
         (["opneai"], spanrelay.ConfigurationError, "no instrumentor 'opneai' is installed; did you mean 'openai'?"),
-        (["zzz"], spanrelay.ConfigurationError, "no instrumentor 'zzz' is installed; installed are .*openai"),
+        (["zzz"], spanrelay.ConfigurationError, "no instrumentor 'zzz' is installed; installed: .*openai"),
         ([3], spanrelay.ConfigurationError, "no instrumentor 3 is installed"),
         ("openai", TypeError, r"not 'openai': instrument=\['openai'\]"),
         (None, TypeError, "takes True, False or a list of names, not None"),

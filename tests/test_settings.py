@@ -202,7 +202,7 @@ def test_an_address_without_a_scheme_is_refused_and_shows_no_password(endpoint: 
 
 @pytest.mark.parametrize("given", ["", "{", "{other}", "{session!r}", "{session:>9}", "{session.id}", "{}", 7])
 def test_a_pattern_of_names_that_nothing_could_fill_is_refused(given: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"use a text in which \{session\}, \{trace\}, \{agent\}"):
+    with pytest.raises(ConfigurationError, match=r"use a string that may contain \{session\}, \{trace\}, \{agent\}"):
         Settings(trajectory_name=given)
 
 

@@ -291,7 +291,7 @@ TABLE: tuple[Setting, ...] = (
         "trajectory_name",
         "SPANRELAY_TRAJECTORY_NAME",
         _name_pattern,
-        "a text in which {session}, {trace}, {agent} and {service} may stand",
+        "a string that may contain {session}, {trace}, {agent} and {service}",
         "What trajectories' files are called, without `.json`. `{session}` is the trace where there is no session. "
         "What a file's name cannot hold is replaced, and a name that is taken gets a number.",
     ),

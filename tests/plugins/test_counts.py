@@ -467,7 +467,7 @@ def test_two_files_do_not_count_the_same_twice(tmp_path: Path, place: str) -> No
         ('path = "no/where.sqlite3"', "counts.path: is in a folder that does not exist; create the folder"),
         ('url = "http://127.0.0.1"', "counts.url: is not the URL of a Redis server; write redis://"),
         ('path = "c"\nurl = "redis://h"', "counts: has both path and url; remove one"),
-        ('name = "a b"', "counts.name: is no name; write letters, digits"),
+        ('name = "a b"', "counts.name: is not a valid name; write letters, digits"),
         ("keep_hours = 0", "counts.keep_hours: is not a number above 0"),
         ('file = "x"', "counts.file: is not known"),
     ],

@@ -323,7 +323,7 @@ def test_policy_cannot_answer_with_vectors_or_put_another_model_there(instrument
     def other(call: Any) -> Any:
         return replace(call.request, model="another")
 
-    with use(other), pytest.raises(MiddlewareError, match="another model in the place of 'Plain'"):
+    with use(other), pytest.raises(MiddlewareError, match="cannot replace the model of 'Plain'"):
         Plain().embed_query(SKY)
 
     @execution_intercept(kinds=["embedder"])

@@ -341,7 +341,7 @@ class Latch(SpanProcessor):
                 self._opened = self._build()
                 if self._undo is not None:
                     self._undo()
-                if self._closed and self._opened is not None:
+                if self._closed and self._opened is not None and getattr(self._opened, "row", None) is self.row:
                     self._opened.shutdown()  # so that it counts what comes too late
             return self._opened
 

@@ -44,7 +44,7 @@ def doubts_about_storage(storage: Storage) -> list[Diagnostic]:
     if storage.url is not None and not _REDIS.match(storage.url.reveal()):
         found.append(Diagnostic("is not the URL of a Redis server", "write redis://host:6379/0", "counts.url"))
     if storage.name is not None and not _NAME.fullmatch(storage.name):
-        found.append(Diagnostic("is no name", "write letters, digits, '.', '_' and '-'", "counts.name"))
+        found.append(Diagnostic("is not a valid name", "write letters, digits, '.', '_' and '-'", "counts.name"))
     if not (math.isfinite(hours := _keep_hours(storage)) and hours > 0):
         found.append(Diagnostic("is not a number above 0", "write hours, such as 24.0", "counts.keep_hours"))
     return found
