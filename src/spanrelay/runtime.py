@@ -544,6 +544,8 @@ def _finish_child() -> None:
 def finish() -> None:
     """Finish every provider, then say what was lost, if anything was. Runs at exit."""
     with termination.finishing():
+        with guarded("saying what was used and not recorded"):
+            unguarded.report()
         try:
             _finish_all()
         except BaseException as error:
