@@ -513,7 +513,7 @@ def test_first_words_are_those_of_a_conversation_beneath_where_nobody_spoke_abov
 def test_a_folder_with_nothing_finished_says_what_finishes_it(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "killed.atif.part").write_text("")
     assert main(["list", str(tmp_path)]) == 1
-    assert "1 not finished; `spanrelay recover` finishes those of programs that have ended" in capsys.readouterr().err
+    assert "1 not finished; `spanrelay.flush()` writes those" in capsys.readouterr().err
 
 
 def test_a_long_list_says_that_there_is_more(folder: Path, capsys: Any) -> None:

@@ -147,7 +147,8 @@ def test_a_process_that_was_forked_tells_of_its_own_calls_alone(tmp_path: Path, 
 
 
 def test_a_server_that_sigterm_ends_tells_it_too(tmp_path: Path, server: ModelServer) -> None:
-    program = f"import spanrelay, os, signal\nspanrelay.activate(instrument=False)\n{ASK}os.kill(os.getpid(), signal.SIGTERM)\n"
+    program = f"import spanrelay, os, signal\nspanrelay.activate(instrument=False)\n{ASK}"
+    program += "os.kill(os.getpid(), signal.SIGTERM)\n"
     assert run(program, tmp_path, server, launched=False, SPANRELAY_SIGTERM="on").err == NOT_RECORDED
 
 

@@ -58,7 +58,10 @@ def newest_first(folder: Path) -> list[Path]:
 def _what_to_do(folder: Path) -> str:
     begun = len(list(folder.glob("*.atif.part")))
     if begun:
-        return f"{begun} not finished; `spanrelay recover` finishes those of programs that have ended"
+        return (
+            f"{begun} not finished; `spanrelay.flush()` writes those of a program that runs, "
+            "`spanrelay recover` those of programs that have ended"
+        )
     return (
         "run a program under opentelemetry-instrument, or with spanrelay.activate(), first, "
         "or name the folder that it wrote to"
