@@ -494,6 +494,28 @@ def test_runs_are_listed_newest_first(folder: Path, capsys: Any, monkeypatch: py
     assert lines[5] == f"4 in {folder}"
 
 
+def test_first_words_are_those_of_a_conversation_beneath_where_nobody_spoke_above(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    asked = [{"step_id": 1, "source": "user", "message": f"Question {number}"} for number in (1, 2)]
+    above = document()
+    above["steps"] = [agent_step(1, message="", llm_call_count=0)]
+    child = above["subagent_trajectories"][0]
+    above["subagent_trajectories"] = [
+        {**child, "trajectory_id": step["message"], "steps": [step], "subagent_trajectories": None} for step in asked
+    ]
+    (tmp_path / "fan.json").write_text(json.dumps(above))
+    status, lines = shown(capsys, "list", tmp_path)
+    assert status == 0 and "Question 1" in lines[1]
+
+
+def test_a_folder_with_nothing_finished_says_what_finishes_it(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "killed.atif.part").write_text("")
+    assert main(["list", str(tmp_path)]) == 1
+    assert "1 not finished; `spanrelay.flush()` writes those" in capsys.readouterr().err
+
+
 def test_a_long_list_says_that_there_is_more(folder: Path, capsys: Any) -> None:
     _, lines = shown(capsys, "list", "-n", "1")
     assert lines[2:] == [f"3 in {folder}, 2 of them not shown; use -n 3"]

@@ -169,3 +169,33 @@ print([span.name for span in exporter.get_finished_spans()])
         ran = run(program, tmp_path, server, launched=launched, **QUIET)
         assert ran.out.splitlines()[-1] == "['chat m']", ran.err
         assert ran.err == ""
+
+
+def test_a_notebook_cell_that_ends_with_activate_shows_what_is_recorded_and_where_it_goes(tmp_path: Path) -> None:
+    provider = TracerProvider()
+    folder = str(tmp_path)
+    runtime = spanrelay.activate(spanrelay.Settings(trajectory_directory=folder), tracer_provider=provider)
+    try:
+        assert repr(runtime) == f"<SpanRelay: trajectories, with message content, are written to {folder}>"
+    finally:
+        assert runtime is not None
+        runtime.shutdown()
+    assert repr(runtime) == "<SpanRelay, not recording>"
+
+
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ({"SPANRELAY_TRAJECTORIES": "off"}, "no trajectories"),
+        ({"SPANRELAY_TRAJECTORIES": "memory"}, "trajectories stay in memory: spanrelay.trajectories()"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "SPANRELAY_TRAJECTORIES": "off"},
+            "no trajectories; spans go to http://127.0.0.1:9 without message content",
+        ),
+    ],
+)
+def test_the_runtime_shows_what_its_settings_do(
+    tmp_path: Path, server: ModelServer, setting: dict[str, str], shown: str
+) -> None:
+    ran = run("import spanrelay; print(spanrelay.activate())", tmp_path, server, launched=False, **setting)
+    assert ran.out == f"<SpanRelay: {shown}>\n"

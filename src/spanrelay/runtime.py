@@ -96,6 +96,23 @@ class Runtime:
         self._undo: Callable[[], None] | None = None
         self._let_foreign_spans_back: Callable[[], None] | None = None
 
+    def __repr__(self) -> str:
+        """What is recorded and where it goes: a notebook shows this beneath a cell that ends with `activate()`."""
+        if _runtimes.get(id(self.provider)) is not self:
+            return "<SpanRelay, not recording>"
+        return f"<SpanRelay: {'; '.join([self._trajectories_go(), *self._spans_go()])}>"
+
+    def _trajectories_go(self) -> str:
+        if "off" in (self.settings.trajectories, self.settings.content):
+            return "no trajectories"
+        if self.settings.trajectories == "memory":
+            return "trajectories stay in memory: spanrelay.trajectories()"
+        return f"trajectories, with message content, are written to {self.settings.trajectory_directory}"
+
+    def _spans_go(self) -> list[str]:
+        content = "with message content" if self.settings.spans_have_content else "without message content"
+        return [f"spans go to {to} {content}" for to in self._destinations()]
+
     def start(self) -> None:
         """Stand in front of the provider's span processors."""
         tracing.recording.dialect = self.processor.dialect
@@ -162,11 +179,9 @@ class Runtime:
         _announced.add(folder)
         if termination.is_worker() and len(list(Path(folder).glob("*.json"))) > 1:
             return  # one of a pool is enough
-        content = "with message content" if self.settings.spans_have_content else "without message content"
-        spans = "".join(f"; spans go to {to} {content}" for to in self._destinations())
         with guarded("saying where trajectories are"), _last_words.lock:
             if not _last_words.said:  # what was lost is, and nobody looks for more behind that
-                say(f"trajectories, with message content, are written to {folder}{spans}")
+                say("; ".join([self._trajectories_go(), *self._spans_go()]))
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Do for this provider what `spanrelay.flush` does for all."""
@@ -529,6 +544,8 @@ def _finish_child() -> None:
 def finish() -> None:
     """Finish every provider, then say what was lost, if anything was. Runs at exit."""
     with termination.finishing():
+        with guarded("saying what was used and not recorded"):
+            unguarded.report()
         try:
             _finish_all()
         except BaseException as error:

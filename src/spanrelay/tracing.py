@@ -342,6 +342,14 @@ class Start:
         self.plain = _is_plain(self.attributes)
         """Whether a span can hold the attributes as they are: there are no lists among them."""
 
+    @classmethod
+    def of(cls, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue]) -> Start:
+        """Return the start of a span whose name and attributes are clean already."""
+        start = object.__new__(cls)
+        start.name, start.kind, start.attributes = name, kind, attributes
+        start.plain = _is_plain(attributes)
+        return start
+
     def within(self, handed: Mapping[str, AttributeValue]) -> Start:
         """Return this start with what the scope around hands down."""
         if not handed:

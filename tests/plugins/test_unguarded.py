@@ -146,6 +146,27 @@ def test_a_process_that_was_forked_tells_of_its_own_calls_alone(tmp_path: Path, 
     assert run(program, tmp_path, server, launched=False).err == NOT_RECORDED
 
 
+def test_a_server_that_sigterm_ends_tells_it_too(tmp_path: Path, server: ModelServer) -> None:
+    program = f"import spanrelay, os, signal\nspanrelay.activate(instrument=False)\n{ASK}"
+    program += "os.kill(os.getpid(), signal.SIGTERM)\n"
+    assert run(program, tmp_path, server, launched=False, SPANRELAY_SIGTERM="on").err == NOT_RECORDED
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
+def test_the_worker_of_a_pool_tells_it_too(tmp_path: Path, server: ModelServer, how: str) -> None:
+    program = f"""
+import multiprocessing, spanrelay
+spanrelay.activate(instrument=False)
+def ask():
+    {ASK.strip().replace(chr(10), chr(10) + "    ")}
+if __name__ == "__main__":
+    process = multiprocessing.get_context({how!r}).Process(target=ask)
+    process.start()
+    process.join()
+"""
+    assert run(program, tmp_path, server, launched=False).err == NOT_RECORDED
+
+
 def test_what_a_framework_of_ours_records_is_not_told(tmp_path: Path, server: ModelServer) -> None:
     pytest.importorskip("langchain_openai", reason="the framework is not installed")
     program = """

@@ -70,3 +70,12 @@ def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: 
     assert (ran.code, ran.out) == (0, "Done.\n"), ran.err
     assert "is denied by 'delete_*'" in str(ran.trajectories)
     assert [request.body.get("temperature") for request in server.requests[2:]] == [0.25, 0.25]
+
+
+def test_every_node_is_recorded_by_the_span_processor_that_the_program_starts_with(
+    tmp_path: Path, server: ModelServer
+) -> None:
+    ran = run(PROGRAM, tmp_path, server, SPANRELAY_QUIET="", OTEL_TRACES_EXPORTER="console")
+    assert ran.code == 0
+    assert "SpanRelay failed" not in ran.err and "lost or left out" not in ran.err
+    assert '"langgraph.node": "ask"' in ran.out

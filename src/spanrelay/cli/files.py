@@ -51,10 +51,21 @@ def newest_first(folder: Path) -> list[Path]:
     found = _found_in(folder)
     if not found:
         there = f"no trajectory in {str(folder)!r}" if folder.is_dir() else f"there is no folder {str(folder)!r}"
-        raise NoTrajectory(
-            f"{there}; run a program under opentelemetry-instrument first, or name the folder that it wrote to"
-        )
+        raise NoTrajectory(f"{there}; {_what_to_do(folder)}")
     return found
+
+
+def _what_to_do(folder: Path) -> str:
+    begun = len(list(folder.glob("*.atif.part")))
+    if begun:
+        return (
+            f"{begun} not finished; `spanrelay.flush()` writes those of a program that runs, "
+            "`spanrelay recover` those of programs that have ended"
+        )
+    return (
+        "run a program under opentelemetry-instrument, or with spanrelay.activate(), first, "
+        "or name the folder that it wrote to"
+    )
 
 
 def runs_of(session: str, folder: Path) -> list[Path]:

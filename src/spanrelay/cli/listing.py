@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def row(number: int, path: Path, session: str) -> list[str]:
         begun(trajectory.steps, path),
         visible(trajectory.agent.name),
         visible(session),
-        first_words(trajectory.steps),
+        first_words(trajectory),
         str(len(trajectory.steps)),
         f"{sum(known):,}" if known else "",
         dollars(cost) if cost is not None else "",
@@ -95,9 +96,15 @@ def begun(steps: list[Step], path: Path) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def first_words(steps: list[Step]) -> str:
-    """What the user said first, else what anybody said first, on one line."""
-    said = [step for step in steps if text_of(step.message).strip()]
+def first_words(trajectory: Trajectory) -> str:
+    """What the user said first, here or else in a conversation beneath, else what anybody did, on one line."""
+    said = [step for step in _all_steps(trajectory) if text_of(step.message).strip()]
     first = next((step for step in said if step.source == "user"), said[0] if said else None)
     words = "" if first is None else " ".join(visible(text_of(first.message)).split())
     return words if len(words) <= WORDS else f"{words[: WORDS - 2]} …"
+
+
+def _all_steps(trajectory: Trajectory) -> Iterator[Step]:
+    yield from trajectory.steps
+    for child in trajectory.subagent_trajectories or []:
+        yield from _all_steps(child)

@@ -214,14 +214,19 @@ def _at_http(read: Callable[..., Any], wrapped: Any, instance: Any, args: Any, k
 
 def _remember(sdk: SDK) -> None:
     if not _used:
-        atexit.register(_report)
+        atexit.register(report)
     _used.setdefault(sdk.package, (sdk, os.getpid()))
 
 
-def _report() -> None:
-    """Say what was used in this process, not in one that it was forked from, and recorded by nobody."""
-    scopes = _scopes()
-    for sdk, process in _used.values():
+def report() -> None:
+    """Say once what was used in this process, not in one that it was forked from, and recorded by nobody.
+
+    Also a signal and the end of a pool's worker come here, where `atexit` never runs.
+    """
+    used = list(_used.values())
+    _used.clear()
+    scopes = _scopes() if used else []
+    for sdk, process in used:
         if process == os.getpid() and not any(re.search(sdk.traced, scope) for scope in scopes):
             say(f"{sdk.package} was used and not recorded; {_remedy(sdk)}")
 

@@ -56,18 +56,6 @@ def _of_nodes(scope: Scope | None) -> Mapping[str, AttributeValue]:
     return semconv.write_start(inherit(SpanRecord(0, 0, kind="chain"), scope), recording.dialect)
 
 
-class _NodeStart(Start):
-    """What the span of a node starts with."""
-
-    __slots__ = ()
-
-    def __init__(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
-        self.name = name
-        self.kind = SpanKind.INTERNAL
-        self.attributes = attributes
-        self.plain = False  # LangGraph says what it likes of a node
-
-
 class NodeScope(Scope):
     """One execution of a node. `attempts` counts how often its code was begun."""
 
@@ -87,7 +75,7 @@ class NodeScope(Scope):
             with guarded("reading what a node is"):
                 attributes = {**attributes, **_facts(self._task)}
         self._task = None
-        self.span = tracing.begin(_NodeStart(self.name, attributes), outer, time)
+        self.span = tracing.begin(Start.of(self.name, SpanKind.INTERNAL, attributes), outer, time)
         return self.within(outer)
 
     def close(self, error: BaseException | None = None, time: int | None = None) -> None:
