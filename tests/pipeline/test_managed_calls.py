@@ -66,6 +66,61 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return lambda sent, wire=WIRE, **options: asyncio.run(arun_model(sent.later, wire, **options))
 
 
+class Unmade:
+    """A lazy object, whose making fails whatever it is asked."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise OSError("there is no such row")
+
+
+# --- results that cannot be looked at ---
+
+
+@pytest.mark.parametrize("decorate", [tool, agent], ids=["tool", "agent"])
+@pytest.mark.parametrize("policed", [False, True], ids=["bare", "policed"])
+def test_a_result_that_fails_when_it_is_looked_at_passes_unchanged(
+    capture: Capture, decorate: Any, policed: bool
+) -> None:
+    given = Unmade()
+    handles = [use(execution_intercept(passing)), use(guardrail(lambda call: None))] if policed else []
+
+    @decorate
+    def find() -> Unmade:
+        return given
+
+    @decorate
+    async def find_later() -> Unmade:
+        return given
+
+    @decorate
+    def find_each() -> Iterator[Unmade]:
+        yield given
+
+    assert find() is given
+    assert asyncio.run(find_later()) is given
+    if not policed:
+        assert next(iter(find_each())) is given
+    recorded = [span.attributes or {} for span in capture.of(decorate.__name__.upper())]
+    key = "gen_ai.tool.call.result" if decorate is tool else "output.value"
+    assert {str(each[key]) for each in recorded if key in each} <= {"<Unmade>", '["<Unmade>"]', '{"x":"<Unmade>"}'}
+    assert "<Unmade>" in str(recorded[0])
+    for handle in handles:
+        handle.remove()
+
+
+def passing(call: Any) -> Any:
+    yield call
+
+
+def test_an_argument_and_an_answer_that_fail_when_they_are_looked_at_pass_unchanged(capture: Capture) -> None:
+    given = Unmade()
+    assert run_tool("t", lambda given: given, given) is given
+    assert run_model(lambda wire: given, WIRE) is given
+    assert list(stream_model(lambda wire: iter([given]), WIRE)) == [given]
+    assert asyncio.run(arun_model(Sent(given).later, WIRE)) is given
+    assert len(capture.spans) == 4
+
+
 # --- models ---
 
 
