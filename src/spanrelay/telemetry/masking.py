@@ -38,6 +38,10 @@ TOKENS = (
     r"|lin_api_[A-Za-z0-9]{20,}|glsa_[A-Za-z0-9_]{20,}|glc_[A-Za-z0-9+/=]{20,}|shp[a-z]{2}_[0-9a-f]{20,}"
     r"|figd_[A-Za-z0-9_-]{20,}|sbp_[0-9a-f]{20,}|sb_secret_[A-Za-z0-9_-]{20,}|vck_[A-Za-z0-9]{20,}"
     r"|sntry[su]_[A-Za-z0-9+/=_]{20,}|sk_[0-9a-f]{40,}|GOCSPX-[A-Za-z0-9_-]{20,}|PMAK-[0-9a-f-]{20,}|NRAK-[A-Z0-9]{20,}"
+    r"|re_[A-Za-z0-9]{6,12}_[A-Za-z0-9]{20,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|hv[sbr]\.[A-Za-z0-9_-]{24,}"
+    r"|dapi[0-9a-f]{32}(?:-[0-9]+)?|[0-9]{8,10}:AA[A-Za-z0-9_-]{33}"
+    # the number of a bot in base64
+    r"|(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}[A-Za-z0-9_-]{0,3}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"
 )
 """Credentials that their first letters give away; each is to stand where a word begins."""
 PRIVATE_KEY = (
@@ -71,9 +75,12 @@ _HINTS = (
     ("c", "asic "),
     ("C", "BASIC "),
     ("V", "PRIVATE KEY"),
+    ("p", "dapi"),
+    ("\\", "\\u002"),
+    ("\\", "\\u005"),
 )
 _BYTE_HINTS = tuple((rare.encode(), hint.encode()) for rare, hint in _HINTS)
-# The others end their prefix with one of two signs: one search for the sign, with a word behind it, does for them all.
+# The others end their prefix with one of a few signs: one search for each, with a word behind it, does for them all.
 _SIGNS = (
     # by two letters at first, which most words have not
     r"-(?<=[slxpafPA][a-zXK]-)(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-)"
@@ -81,10 +88,13 @@ _SIGNS = (
     r"_(?=[A-Za-z0-9_+/]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
     r"|(?<=gsk_)|(?<=r8_)|(?<=[bfp]_v[0-9]_)|(?<=csk_)|(?<=e2b_)|(?<=jina_)|(?<=fw_)|(?<=ntn_)|(?<=n_api_)"
     r"|(?<=glsa_)|(?<=glc_)|(?<=shp[a-z][a-z]_)|(?<=figd_)|(?<=sbp_)|(?<=b_secret_)|(?<=vck_)|(?<=ntry[su]_)|(?<=sk_)"
-    r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY)",
+    r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY"
+    r"|(?<=[^0-9A-Za-z]re_)|(?<=^re_)|(?<=\\[bfnrt]re_)|(?<=00[01][0-9a-f]re_))",
+    r"\.(?=[A-Za-z0-9_-]{6})(?:(?<=SG\.)|(?<=hv[sbr]\.)|(?=[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}))",
+    r":(?=AA[A-Za-z0-9_-]{33})(?<=[0-9]{8}:)",
 )
-_TEXT_SIGNS = tuple((sign[0], re.compile(sign).search) for sign in _SIGNS)
-_BYTE_SIGNS = tuple((sign[0].encode(), re.compile(sign.encode()).search) for sign in _SIGNS)
+_TEXT_SIGNS = tuple((sign.lstrip("\\")[0], re.compile(sign).search) for sign in _SIGNS)
+_BYTE_SIGNS = tuple((sign.lstrip("\\")[0].encode(), re.compile(sign.encode()).search) for sign in _SIGNS)
 
 
 def is_basic(found: bytes) -> bool:
@@ -105,13 +115,28 @@ def _mask_match_in_bytes(match: re.Match[bytes]) -> bytes:
 
 
 def _masked_text(text: str) -> str:
-    masked = _TEXT.sub(_mask_match, text)
-    return text if masked == text else masked
+    plain = _ESCAPE.sub(_unescape, text) if "\\u00" in text else text
+    masked = _TEXT.sub(_mask_match, plain)
+    return text if masked == plain else masked
 
 
 def _masked_bytes(data: bytes) -> bytes:
-    masked = _BYTES.sub(_mask_match_in_bytes, data)
-    return data if masked == data else masked
+    plain = _BYTE_ESCAPE.sub(_unescape_bytes, data) if b"\\u00" in data else data
+    masked = _BYTES.sub(_mask_match_in_bytes, plain)
+    return data if masked == plain else masked
+
+
+# Some writers of JSON escape signs that need it not. In JSON within JSON, the backslash is escaped too.
+_ESCAPES = r"\\+u00(2[013-9a-fA-F]|[3467][0-9a-fA-F]|5[0-9abABd-fD-F])"
+_ESCAPE, _BYTE_ESCAPE = re.compile(_ESCAPES), re.compile(_ESCAPES.encode())
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16))
+
+
+def _unescape_bytes(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
 
 
 def mask_text(text: str) -> str:
