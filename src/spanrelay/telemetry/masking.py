@@ -154,8 +154,10 @@ def mask_text(text: str) -> str:
 def _hints(text: str) -> bool:
     """Whether `text` may hold a credential."""
     for rare, hints in _HINTS:
-        if rare in text and any(hint in text for hint in hints):
-            return True
+        if rare in text:
+            for hint in hints:  # a generator would be a call more
+                if hint in text:
+                    return True
     return any(sign in text and has_prefix(text) for sign, has_prefix in _TEXT_SIGNS)
 
 
@@ -164,8 +166,10 @@ def mask_bytes(data: bytes) -> bytes:
     if len(data) < _SHORTEST:
         return data
     for rare, hints in _BYTE_HINTS:
-        if rare in data and any(hint in data for hint in hints):
-            return _masked_bytes(data)
+        if rare in data:
+            for hint in hints:
+                if hint in data:
+                    return _masked_bytes(data)
     for sign, has_prefix in _BYTE_SIGNS:
         if sign in data and has_prefix(data):
             return _masked_bytes(data)
