@@ -30,6 +30,7 @@ from spanrelay import (
     tool,
     use,
 )
+from spanrelay.pipeline.trial import take_report
 from spanrelay.records import AgentResult, Message, ModelRequest, ModelResponse, Text, ToolResult
 from spanrelay_testkit.capture import Capture, asked, said
 
@@ -156,6 +157,7 @@ def test_a_reason_is_a_plain_text_whatever_class_it_is_of(capture: Capture, mode
     handle = use(guardrail(lambda call: Undecided("not today"), name="g", mode=mode))
     if mode == "observe":
         assert run_tool("t", lambda: 1) == 1
+        assert take_report() is not None
     else:
         with pytest.raises(GuardrailRejected, match="guardrail 'g' refused the call: not today") as refused:
             run_tool("t", lambda: 1)
