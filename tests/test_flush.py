@@ -275,3 +275,64 @@ def test_the_exporter_atif_is_flushed_while_it_takes_spans_in(tmp_path: Path) ->
             pool.submit(exporter.force_flush)
     provider.shutdown()
     assert len(list(tmp_path.glob("*.json"))) == 200
+
+
+BESIDE = """
+import threading, time
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+import spanrelay
+
+class Kept(MetricExporter):
+    held = threading.Event()
+    held.set()
+    names = set()
+
+    def export(self, metrics_data, timeout_millis=10_000, **kwargs):
+        self.held.wait()
+        for resource in metrics_data.resource_metrics:
+            for scope in resource.scope_metrics:
+                self.names.update(metric.name for metric in scope.metrics)
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis=10_000):
+        return True
+
+    def shutdown(self, timeout_millis=30_000, **kwargs):
+        pass
+
+logs = InMemoryLogRecordExporter()
+hours = 3_600_000
+_logs.set_logger_provider(LoggerProvider())
+_logs.get_logger_provider().add_log_record_processor(BatchLogRecordProcessor(logs, schedule_delay_millis=hours))
+metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(Kept(), export_interval_millis=hours)]))
+trace.set_tracer_provider(TracerProvider())
+spanrelay.activate(spanrelay.Settings(quiet=True, content="events"), instrument=False)
+spanrelay.run_model(lambda wire: {"choices": []}, {"model": "m", "messages": []})
+"""
+
+
+def test_what_was_measured_and_logged_is_exported_too(tmp_path: Path) -> None:
+    program = """
+assert spanrelay.flush(60)
+print("gen_ai.client.operation.duration" in Kept.names)
+print([each.log_record.event_name for each in logs.get_finished_logs()])
+"""
+    ran = run(BESIDE + program, tmp_path, launched=False)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == "True\n['gen_ai.client.inference.operation.details']\n"
+
+
+def test_an_exporter_of_metrics_that_hangs_holds_a_flush_no_longer_than_it_may(tmp_path: Path) -> None:
+    program = """
+Kept.held.clear()
+print(spanrelay.flush(1))
+Kept.held.set()
+print(spanrelay.flush(60))
+"""
+    ran = run(BESIDE + program, tmp_path, launched=False)
+    assert (ran.code, ran.out) == (0, "False\nTrue\n")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from spanrelay import (
     agent,
@@ -24,6 +25,7 @@ from spanrelay import (
     start_model,
     start_scope,
     start_tool,
+    subscribe,
 )
 from spanrelay.errors import MiddlewareError
 from spanrelay.propagation import trace_headers
@@ -210,6 +212,70 @@ def test_marks_are_events_of_the_scope(capture: Capture) -> None:
         mark("halfway", {"percent": 50})
     [event] = capture.span.events
     assert (event.name, dict(event.attributes or {})) == ("halfway", {"percent": 50})
+
+
+def fail(self: object) -> Any:
+    raise OSError("there is no such row")
+
+
+class Broken(Mapping[str, Any]):
+    """Raises whatever it is asked, its class too."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise OSError("there is no such row")
+
+    __getitem__ = __iter__ = __len__ = __repr__ = __hash__ = cast("Any", fail)
+
+
+class Shy(str):
+    __slots__ = ()
+    isascii = encode = __str__ = __repr__ = cast("Any", fail)
+
+
+def nested(levels: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(levels):
+        value = {"in": value}
+    return value
+
+
+def cycle() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["unwatched", "watched"])
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Broken(), "<Broken>"),
+        (cycle(), ("<cycle>",)),
+        (nested(5), nested(5)),
+        (nested(100_000), None),
+        (Shy("shy"), "shy"),
+        (1 << 70, str(1 << 70)),
+        ((1, 2.5, None), (1, 2.5, None)),
+        (b"\xff", b"\xff"),
+    ],
+    ids=["broken", "cycle", "nested", "too deep", "subclass of str", "large", "tuple", "bytes"],
+)
+def test_a_mark_of_anything_is_recorded_and_never_raises(
+    capture: Capture, value: Any, told: Any, watched: bool
+) -> None:
+    handle = subscribe(lambda event: None) if watched else None
+    with scope("work") as work:
+        work.mark("inside", {"value": value, "percent": 50})
+        mark(value, value)
+    if handle is not None:
+        handle.remove()
+    one, other = capture.span.events
+    attributes = dict(one.attributes or {})
+    assert attributes["percent"] == 50
+    assert told is None or attributes["value"] == told
+    assert other.name and dict(other.attributes or {})
+    [sent] = encode_spans([capture.span]).resource_spans[0].scope_spans[0].spans  # what cannot be sent is left out
+    assert [len(event.attributes) for event in sent.events] == [2, 1]
 
 
 def test_a_tool_scope_records_arguments_and_result(capture: Capture) -> None:

@@ -160,6 +160,18 @@ def pass_on(error: BaseException | None) -> None:
         raise error
 
 
+def holds(question: Callable[[Any], bool], value: object) -> bool:
+    """Whether `question` says so of an object of the application's: not where the object raises when it is asked.
+
+    A lazy object has to be made before it tells its class, which may fail.
+    """
+    try:
+        return question(value)
+    except Exception as error:
+        pass_on(error)
+        return False
+
+
 def broke_in(error: BaseException) -> bool:
     """Whether `error` was raised by what nobody called: a signal handler, a trace or a profile function.
 

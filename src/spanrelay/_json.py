@@ -193,10 +193,8 @@ def _is_pydantic_v2(value: object) -> bool:
 
 def _describe(value: object) -> str:
     """Return a short text for an object, without running an iterator or failing on a broken `repr`."""
-    if isinstance(value, Iterator):
-        return f"<{type(value).__name__}>"
     try:
-        return clean_text(repr(value))[:1000]
+        return f"<{type(value).__name__}>" if isinstance(value, Iterator) else clean_text(repr(value))[:1000]
     except Exception as error:
         pass_on(error)
         return f"<{type(value).__name__}>"
@@ -204,6 +202,15 @@ def _describe(value: object) -> str:
 
 def _rebuild(value: object, depth: int, above: set[int]) -> object:
     """Return `value` as something `json.dumps` takes, cutting cycles and depth."""
+    try:
+        return _rebuild_part(value, depth, above)
+    except Exception as error:  # somebody else's object that fails when it is read, or even asked for its class
+        pass_on(error)
+        return _describe(value)
+
+
+def _rebuild_part(value: object, depth: int, above: set[int]) -> object:
+    """Return what `_rebuild` does. Raises what reading the value raises."""
     if value is None or isinstance(value, (bool, int)):
         return value if value is None or value.bit_length() <= _MAX_BITS else f"<{type(value).__name__}>"
     if isinstance(value, str):
@@ -212,11 +219,7 @@ def _rebuild(value: object, depth: int, above: set[int]) -> object:
         return value if math.isfinite(value) else None
     if depth >= MAX_DEPTH or id(value) in above:
         return "<cycle>" if id(value) in above else TOO_DEEP
-    try:
-        return _rebuild_inside(value, depth, above | {id(value)})
-    except Exception as error:  # a mapping, model or iterable of somebody else that fails when it is read
-        pass_on(error)
-        return _describe(value)
+    return _rebuild_inside(value, depth, above | {id(value)})
 
 
 def _rebuild_inside(value: object, depth: int, above: set[int]) -> object:

@@ -24,6 +24,9 @@ class GuardrailRejected(SpanRelayError):
     """
 
     def __init__(self, reason: str, name: str) -> None:
+        if type(reason) is not str:
+            # A class of the application's may refuse to be true or false, or to be shown.
+            reason = str.__str__(reason) if issubclass(type(reason), str) else reason  # pyright: ignore[reportUnnecessaryIsInstance] - programs give anything
         super().__init__(f"guardrail {name!r} refused the call: {reason or 'no reason given'}")
         self.reason = reason
         self.name = name

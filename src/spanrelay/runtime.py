@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -596,7 +597,8 @@ def _give_up() -> None:
 def flush(timeout: float = 30.0) -> bool:
     """Write out what has been recorded so far: export spans, tell subscribers, bring trajectories up to date on disk.
 
-    `force_flush` of a tracer provider that is recorded does the same for that provider.
+    Then the global meter and logger providers, where they are the SDK's, export what was measured and logged.
+    `force_flush` of a tracer provider that is recorded does what is said first for that provider.
 
     Args:
         timeout: Seconds that it may take at most. While it waits, so does the caller: in async code,
@@ -611,7 +613,32 @@ def flush(timeout: float = 30.0) -> bool:
     deadline = time.monotonic() + timeout
     flushed = [runtime.flush(deadline - time.monotonic()) for runtime in list(_runtimes.values())]
     flushed.append(mailbox.flush(max(0.0, deadline - time.monotonic())))
+    if _runtimes:  # what has just been read is measured and told by now
+        flushed += [
+            _flush_beside(each, deadline) for each in (metrics.get_meter_provider(), _logs.get_logger_provider())
+        ]
     return all(flushed)
+
+
+def _flush_beside(provider: object, deadline: float) -> bool:
+    """Let a provider of metrics or logs export, on a thread of its own: exporters may take longer than told."""
+    force_flush = getattr(of_sdk(provider), "force_flush", None)
+    if force_flush is None:
+        return True
+    done: list[bool] = []
+
+    def work() -> None:
+        with suppress(Exception):  # of the program's exporter, of which the SDK has said more in its log
+            done.append(force_flush(max(1, int((deadline - time.monotonic()) * 1000))) is not False)
+
+    thread = threading.Thread(target=work, name="spanrelay-flush", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter ends, and starts no threads any more
+        work()
+        return done == [True]
+    thread.join(max(0.0, deadline - time.monotonic()))
+    return done == [True]
 
 
 def trajectories(session: str | None = None, timeout: float = 30.0) -> list[dict[str, JSON]]:

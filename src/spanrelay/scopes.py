@@ -21,12 +21,13 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, get_current_span, set_span_in_context
 
 from spanrelay import semconv
+from spanrelay._guard import guarded
 from spanrelay._json import clean_text
 from spanrelay.errors import MiddlewareError, TrajectoryUnavailable
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, AttributeValue, span_name
-from spanrelay.semconv.values import clean_attributes
+from spanrelay.semconv.values import clean_attributes, told_attributes, told_text
 from spanrelay.tracing import Tracing, default_tracing, describe_error, recording
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -570,7 +571,9 @@ def mark_span(
     span: Span, inner: Scope | None, name: str, attributes: Mapping[str, JSON] | None, time: int | None = None
 ) -> None:
     """Add a span event to `span`, which belongs to the scope `inner`; subscribers are told at once."""
-    if recording.mark is None:
-        span.add_event(clean_text(name), clean_attributes(attributes or {}), time)
-    else:
-        recording.mark(span, inner, name, attributes or {}, time)
+    said, told = told_text(name), {} if attributes is None else told_attributes(attributes)
+    with guarded("recording marks"):
+        if recording.mark is None:
+            span.add_event(clean_text(said), clean_attributes(told), time)
+        else:
+            recording.mark(span, inner, said, told, time)

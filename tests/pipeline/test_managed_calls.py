@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry.trace import StatusCode
@@ -30,6 +30,7 @@ from spanrelay import (
     tool,
     use,
 )
+from spanrelay.pipeline.trial import take_report
 from spanrelay.records import AgentResult, Message, ModelRequest, ModelResponse, Text, ToolResult
 from spanrelay_testkit.capture import Capture, asked, said
 
@@ -64,6 +65,117 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     if request.param == "sync":
         return lambda sent, wire=WIRE, **options: run_model(sent, wire, **options)
     return lambda sent, wire=WIRE, **options: asyncio.run(arun_model(sent.later, wire, **options))
+
+
+class Unmade:
+    """A lazy object, whose making fails whatever it is asked."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise OSError("there is no such row")
+
+
+# --- results that cannot be looked at ---
+
+
+@pytest.mark.parametrize("decorate", [tool, agent], ids=["tool", "agent"])
+@pytest.mark.parametrize("policed", [False, True], ids=["bare", "policed"])
+def test_a_result_that_fails_when_it_is_looked_at_passes_unchanged(
+    capture: Capture, decorate: Any, policed: bool
+) -> None:
+    given = Unmade()
+    handles = [use(execution_intercept(passing)), use(guardrail(lambda call: None))] if policed else []
+
+    @decorate
+    def find() -> Unmade:
+        return given
+
+    @decorate
+    async def find_later() -> Unmade:
+        return given
+
+    @decorate
+    def find_each() -> Iterator[Unmade]:
+        yield given
+
+    assert find() is given
+    assert asyncio.run(find_later()) is given
+    if not policed:
+        assert next(iter(find_each())) is given
+    recorded = [span.attributes or {} for span in capture.of(decorate.__name__.upper())]
+    key = "gen_ai.tool.call.result" if decorate is tool else "output.value"
+    assert {str(each[key]) for each in recorded if key in each} <= {"<Unmade>", '["<Unmade>"]', '{"x":"<Unmade>"}'}
+    assert "<Unmade>" in str(recorded[0])
+    for handle in handles:
+        handle.remove()
+
+
+def passing(call: Any) -> Any:
+    yield call
+
+
+def test_an_argument_and_an_answer_that_fail_when_they_are_looked_at_pass_unchanged(capture: Capture) -> None:
+    given = Unmade()
+    assert run_tool("t", lambda given: given, given) is given
+    assert run_model(lambda wire: given, WIRE) is given
+    assert list(stream_model(lambda wire: iter([given]), WIRE)) == [given]
+    assert asyncio.run(arun_model(Sent(given).later, WIRE)) is given
+    assert len(capture.spans) == 4
+
+
+# --- what policy says that it should not ---
+
+
+@pytest.mark.parametrize("body", [{}, {"choices": None}, {"choices": {}}, {"choices": [1]}, {"answer": "hi"}])
+@pytest.mark.parametrize("ask", [run_model, lambda sent, wire: list(stream_model(sent, wire))], ids=["whole", "stream"])
+def test_json_that_is_no_answer_of_the_api_is_refused_by_the_name_of_its_intercept(
+    capture: Capture, ask: Any, body: dict[str, Any]
+) -> None:
+    def hollow(call: Any) -> Any:
+        return body
+        yield
+
+    handle = use(execution_intercept(hollow))
+    with pytest.raises(MiddlewareError, match=r"execution intercept 'hollow': .* with a list of objects as 'choices'"):
+        ask(Sent(), WIRE)
+    handle.remove()
+    assert (capture.span.attributes or {})["error.type"] == "spanrelay.errors.MiddlewareError"
+
+
+class Undecided(str):
+    """A text that is neither true nor false, nor to be shown."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        raise OSError("undecided")
+
+    __str__ = __format__ = isascii = encode = cast("Any", __bool__)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_a_reason_is_a_plain_text_whatever_class_it_is_of(capture: Capture, mode: Any) -> None:
+    handle = use(guardrail(lambda call: Undecided("not today"), name="g", mode=mode))
+    if mode == "observe":
+        assert run_tool("t", lambda: 1) == 1
+        assert take_report() is not None
+    else:
+        with pytest.raises(GuardrailRejected, match="guardrail 'g' refused the call: not today") as refused:
+            run_tool("t", lambda: 1)
+        assert type(refused.value.reason) is str
+    handle.remove()
+    assert capture.of("GUARDRAIL")[0].attributes
+
+
+def test_an_intercept_that_refuses_with_such_a_text_refuses_plainly(capture: Capture) -> None:
+    def refuse(call: Any) -> Any:
+        raise GuardrailRejected(Undecided("not today"), "mine")
+        yield
+
+    handle = use(execution_intercept(refuse))
+    with pytest.raises(GuardrailRejected, match="guardrail 'mine' refused the call: not today"):
+        run_tool("t", lambda: 1)
+    handle.remove()
+    assert "not today" in (capture.span.status.description or "")
 
 
 # --- models ---

@@ -6,11 +6,13 @@ import asyncio
 import copy
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -450,3 +452,40 @@ def test_what_nobody_can_build_anew_is_the_applications_own(capture: Capture, po
     with approve_with(meanwhile):
         run_tool("pay", lambda by: ran.append(by), {"by": connection})
     assert ran == [connection]
+
+
+IN_THE_BACKGROUND = """
+import fcntl, os, signal, sys, termios
+import spanrelay
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.activation import Activation
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+child = os.fork()
+if not child:
+    os.setpgid(0, 0)
+    Activation([PolicyFile(sys.argv[1], "chosen")]).start()
+    try:
+        spanrelay.run_tool("t", lambda: 1)
+    except spanrelay.GuardrailRejected as refused:
+        print(refused.reason, flush=True)
+    os._exit(0)
+_, status = os.waitpid(child, os.WUNTRACED)
+if os.WIFSTOPPED(status):
+    print("stopped")
+    os.kill(child, signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals of this system are others")
+def test_a_program_in_the_background_of_a_shell_is_not_stopped_by_asking_at_its_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "spanrelay.toml"
+    path.write_text(
+        "[plugins.policy]\nprocess.max_tool_calls = 0\nprocess.on_refusal = 'ask'\napproval.terminal = true\n"
+    )
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", IN_THE_BACKGROUND, str(path)]
+    ran = subprocess.run(command, stdin=theirs, capture_output=True, text=True, start_new_session=True)
+    os.close(ours)
+    os.close(theirs)
+    assert "there is no approver to ask" in ran.stdout, ran

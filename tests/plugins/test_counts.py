@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 import anyio
 import pytest
 
-from spanrelay import ConfigurationError, GuardrailRejected, arun_model, arun_tool, run_tool
+from spanrelay import ConfigurationError, GuardrailRejected, arun_model, arun_tool, run_model, run_tool
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin
@@ -371,6 +372,82 @@ def test_a_file_that_is_broken_later_lets_no_call_pass(policy: Any, tmp_path: Pa
     db.close()
     with pytest.raises(GuardrailRejected, match=r"the counts in '.*counts.sqlite3' cannot be read or written"):
         run_tool("t", lambda: "ran")
+
+
+BROKEN_COUNTS = [
+    "7",
+    "null",
+    "[]",
+    '"text"',
+    "{}",
+    '{"calls": "many"}',
+    '{"calls": true}',
+    '{"tool_calls": null}',
+    '{"tool_calls": 1.5}',
+    '{"tokens": []}',
+    '{"cost_usd": "much"}',
+    '{"cost_usd": NaN}',
+    '{"unpriced": 1}',
+    '{"times": "abc"}',
+    '{"times": ["now"]}',
+    '{"times": {}}',
+    '{"times": [NaN]}',
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN_COUNTS)
+def test_a_count_of_another_type_is_a_store_that_cannot_be_read(open_store: Any, broken: str) -> None:
+    store = open_store()
+    whole: dict[str, Any] = Count().to_json()
+    known = json.loads(broken)
+    text = json.dumps({**whole, **known}) if isinstance(known, dict) and known else broken
+    if isinstance(store, SqliteStore):
+        store.update(["k"], lambda counts: True)
+        with sqlite3.connect(store._path) as db:
+            db.execute("UPDATE counts SET count = ?", (text,))
+        db.close()
+    else:
+        store.client.set("spanrelay:p:k", text)
+    for work in (lambda: store.read(["k"]), lambda: store.update(["k"], lambda counts: True)):
+        with pytest.raises(StoreError, match="cannot be read or written"):
+            work()
+
+
+def test_a_row_of_another_type_refuses_the_call_with_the_reason_of_the_store(policy: Any, tmp_path: Path) -> None:
+    path = tmp_path / "counts.sqlite3"
+    policy('[plugins.policy]\nprocess.max_calls_per_minute = 9\ncounts.path = "counts.sqlite3"\n')
+    ask = lambda: run_model(lambda wire: {"choices": []}, {"model": "m", "messages": []})  # noqa: E731 - asked twice
+    ask()
+    with sqlite3.connect(path) as db:
+        db.execute('UPDATE counts SET count = replace(count, \'"times":[\', \'"times":["now",\')')
+    db.close()
+    with pytest.raises(GuardrailRejected, match=r"the counts in '.*counts.sqlite3' cannot be read or written"):
+        ask()
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_file_that_is_deleted_or_replaced_is_opened_anew(tmp_path: Path, *, replaced: bool) -> None:
+    path = tmp_path / "counts.sqlite3"
+    one = SqliteStore(path, "p", 60.0)
+    assert _spend(one, 30) == 30
+    for each in tmp_path.iterdir():
+        each.unlink()
+    other = SqliteStore(path, "p", 60.0)
+    if replaced:
+        assert _spend(other, 45) == 45
+    assert _spend(one, 30) + _spend(other, 30) == ALLOWED - 45 * replaced
+    one.close()
+    other.close()
+
+
+def test_a_folder_that_is_gone_lets_no_call_pass(tmp_path: Path) -> None:
+    folder = tmp_path / "counts"
+    folder.mkdir()
+    store = SqliteStore(folder / "counts.sqlite3", "p", 60.0)
+    shutil.rmtree(folder)
+    with pytest.raises(StoreError, match="cannot be read or written"):
+        _spend(store, 1)
+    store.close()
 
 
 class Unreachable:

@@ -1,5 +1,6 @@
 """Provider keys never survive, and nothing else changes."""
 
+import base64
 import json
 from typing import Any
 
@@ -60,7 +61,47 @@ KEYS = [
     *(prefix + "a1b2" * 12 for prefix in ("sb_secret_", "vck_", "sntrys_", "GOCSPX-", "PMAK-")),
     "NRAK-" + "A1B2" * 7,
     "fc-" + "a1b2" * 8,
+    "re_" + "a1B2" * 2 + "_" + "a1B2" * 6,
+    "SG." + "a1B2-_" * 4 + "." + "a1B2" * 10,
+    *(prefix + "a1B2" * 7 for prefix in ("hvs.", "hvb.", "hvr.")),
+    "dapi" + "a1b2" * 8,
+    "dapi" + "a1b2" * 8 + "-2",
+    "1234567890:AA" + "a1B_" * 8 + "x",
+    *(
+        base64.b64encode(number.encode()).decode().rstrip("=") + ".G-a1B2." + "a1B_" * 9
+        for number in ("12345678901234567", "987654321098765432", "1098765432109876543")
+    ),
 ]
+ESCAPED = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in "-_./"})
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key != key.translate(ESCAPED)])
+@pytest.mark.parametrize("nested", [False, True], ids=["json", "json within json"])
+def test_a_key_whose_signs_are_escaped_in_json_is_masked(key: str, *, nested: bool) -> None:
+    text = f'{{"a": "caf\\u00e9 {key.translate(ESCAPED)} \\u0022after\\u0022"}}'
+    text = json.dumps({"arguments": text}) if nested else text
+    for masked in (mask_text(text), mask_bytes(text.encode()).decode(), str(mask_values({"a": text, "b": "c"})["a"])):
+        read = json.loads(masked)
+        read = json.loads(read["arguments"]) if nested else read
+        assert read == {"a": f'café {MASK} "after"'}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "one\\u002dtwo \\u00e9"}',
+        "re_evaluate_the_function_of_all_modules",
+        "core_functionality_of_everything_there_is",
+        "see https://example.com/a.b-c.d?x=12345678:AAnd",
+        "the module package.models.a_function_of_a_very_long_name_indeed",
+        "MessageHandlerOfEverything.create.a_function_of_a_very_long_name",
+        "SG.1 and hvs.2, dapi",
+    ],
+)
+def test_what_only_looks_like_one_of_those_stays(text: str) -> None:
+    assert mask_text(text) is text
+    encoded = text.encode()
+    assert mask_bytes(encoded) is encoded
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import logging
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -367,10 +369,10 @@ async def test_an_async_stream_of_a_transport_of_the_application_is_recorded(
 def test_a_provider_is_told_the_span_only_where_that_was_asked_for(
     instrumented: Capture, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = openai.OpenAI(base_url=server.url, api_key="none", default_headers={"x-mine": "1"})
-    ask(client)
-    monkeypatch.setattr(recording, "propagate", True)
-    ask(client)
+    with openai.OpenAI(base_url=server.url, api_key="none", default_headers={"x-mine": "1"}) as client:
+        ask(client)
+        monkeypatch.setattr(recording, "propagate", True)
+        ask(client)
     silent, told = (request.headers for request in server.requests)
     assert "traceparent" not in silent
     span = instrumented.spans[1].context
@@ -378,6 +380,42 @@ def test_a_provider_is_told_the_span_only_where_that_was_asked_for(
     assert told["traceparent"] == f"00-{span.trace_id:032x}-{span.span_id:016x}-01"
     assert told["x-mine"] == "1"
     assert "baggage" not in told
+
+
+class Contrary(str):
+    """A text that compares with nothing."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        raise OSError("no comparing")
+
+    def __hash__(self) -> int:
+        raise OSError("no hash")
+
+
+def test_a_path_that_cannot_be_compared_is_sent_as_without_us(instrumented: Capture, server: ModelServer) -> None:
+    with openai.OpenAI(base_url=server.url, api_key="none") as client:
+        answer = client.post(
+            Contrary("/chat/completions"), body={"model": "gpt-5", "messages": list(QUESTION)}, cast_to=httpx.Response
+        )
+    assert answer.status_code == 200
+    assert instrumented.span.name == "chat gpt-5"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_client_that_the_application_lets_go_is_gone_before_its_call_is_read(
+    instrumented: Capture, server: ModelServer, *, stream: bool
+) -> None:
+    with openai.OpenAI(base_url=server.url, api_key="none") as client:
+        answer = client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=stream)
+        if stream:
+            list(answer)
+    known = weakref.ref(client)
+    del client, answer
+    gc.collect()  # the client's parts know each other
+    assert instrumented.ledger.behind
+    assert known() is None
 
 
 # --- who reads the body of a streaming response by hand ---

@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 operation = "chat"
+answers_with = "choices"
 required = (("model",), ("messages",))
 fails_by_status = False
 

@@ -29,6 +29,7 @@ from spanrelay.errors import CodecError
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque, Part, Text
 
 operation = "text_completion"
+answers_with = "choices"
 required = (("model",), ("prompt",))
 sift_tools = sift_no_tools
 

@@ -17,6 +17,7 @@ from spanrelay.errors import CodecError
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque, Part, Text
 
 operation = "embeddings"
+answers_with = "data"
 required = (("model",), ("input",))
 sift_tools = sift_no_tools
 

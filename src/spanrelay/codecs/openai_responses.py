@@ -80,6 +80,7 @@ __all__ = [
 ]
 
 operation = "chat"
+answers_with = "output"
 required = (("model", "prompt"), ("input", "prompt", "previous_response_id", "conversation"))
 
 # --- reading requests and responses ------------------------------------------------------------------------

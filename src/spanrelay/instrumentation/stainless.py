@@ -140,8 +140,8 @@ class StainlessAPI:
 
     def _asked(self, client: Any, options: Any) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
-        method, url, data = options.method, options.url, options.json_data
-        if not isinstance(url, str) or (method != "post" and not _is_asking(options)):
+        url, data = text_of(options.url), options.json_data
+        if url is None or (text_of(options.method) != "post" and not _is_asking(options)):
             return None
         wire, unreadable, names_model = data, None, False
         if not (type(data) is dict and options.extra_json is None and options.files is None and _is_told(data)):

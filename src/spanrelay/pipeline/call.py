@@ -38,6 +38,8 @@ def is_cancellation(error: BaseException) -> bool:
 
 _CALL_KEY = otel_context.create_key("spanrelay.call")
 NO_CONTEXT = Context()
+_ENDED: Any = None
+"""The boundary of a call that has ended."""
 
 
 def call_in_flight(context: Context | None = None) -> Call | None:
@@ -252,6 +254,8 @@ class Call:
             self.tracing.close(self.span, self, end)
         # It holds this call: the cycle would keep payloads until the garbage collector comes round.
         self.context = self._around = NO_CONTEXT
+        # A client of the application's is not to live until somebody reads what its call was.
+        self.boundary = _ENDED
 
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised `error`."""
@@ -322,6 +326,14 @@ class Call:
     def encode_answer(self, record: Any) -> Any:
         """Return the body for `Boundary.answer` that says `record`."""
         raise NotImplementedError  # pragma: no cover - as above
+
+    def checked_answer(self, body: dict[str, Any], by: str) -> dict[str, Any]:
+        """Return the wire's JSON that the execution intercept `by` answers with.
+
+        Raises:
+            MiddlewareError: it is no answer of this API.
+        """
+        return body
 
     def adopt(self, response: Response) -> None:
         """Record what `response` came of: this call, or a branch of it."""

@@ -206,10 +206,7 @@ def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
     try:
         shown = _copy_of(call) if entry.on_trial else call
         reason = yield from _ask(entry, shown, frame)
-        if reason is not None and not isinstance(reason, str):
-            raise MiddlewareError(
-                f"guardrail {entry.name!r} must return None or the reason to refuse, not {type(reason).__name__!r}"
-            )
+        reason = _reason_of(entry, reason)
         if span.is_recording():
             span.set_attribute(names.GUARDRAIL_VERDICT_TYPE, "allow" if reason is None else "deny")
             span.set_attribute(names.GUARDRAIL_ACTION_TYPE, "allow" if reason is None or entry.on_trial else "block")
@@ -232,6 +229,17 @@ def _ask_guardrail(entry: Middleware, call: Call, frame: Frame) -> Flow:
             would_change(call, entry, "the request")
     elif reason is not None:
         raise GuardrailRejected(reason, entry.name)
+
+
+def _reason_of(entry: Middleware, reason: Any) -> str | None:
+    """Return the reason of a guardrail as plain text: a class of the application's may raise when it is looked at."""
+    if reason is None or type(reason) is str:
+        return reason
+    if issubclass(type(reason), str):
+        return str.__str__(reason)
+    raise MiddlewareError(
+        f"guardrail {entry.name!r} must return None or the reason to refuse, not {type(reason).__name__!r}"
+    )
 
 
 def _guardrail_span(entry: Middleware, call: Call) -> Span:
@@ -534,7 +542,7 @@ def _body_of(call: Call, record: Any, by: str) -> Any:
     if call.takes_any:
         return record
     if isinstance(record, Mapping):
-        return dict(cast("Mapping[str, Any]", record))
+        return call.checked_answer(dict(cast("Mapping[str, Any]", record)), by)
     raise MiddlewareError(
         f"execution intercept {by!r}: the answer to a call of kind {call.kind!r} must be a "
         f"{call.answer_type.__name__}, not {type(record).__name__!r}"

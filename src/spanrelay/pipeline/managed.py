@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any, cast
 
 from spanrelay import _json, codecs
+from spanrelay._guard import holds
 from spanrelay.codecs import Codec
 from spanrelay.pipeline import typed
 from spanrelay.pipeline.call import Call
@@ -32,7 +33,7 @@ class FunctionBoundary:
     def send(self, call: FunctionCall) -> Any:
         """Call the function."""
         result = self._called(call)
-        if inspect.isgenerator(result):
+        if holds(inspect.isgenerator, result):
             call.tap = tap = SyncTap(call, result, result.close, form="events")
             return tap
         call.gave(result)
@@ -46,7 +47,7 @@ class FunctionBoundary:
     def _run(self, arguments: Any) -> Any:
         if arguments is None:
             return self._function()
-        return self._function(**arguments) if isinstance(arguments, Mapping) else self._function(arguments)
+        return self._function(**arguments) if holds(_is_mapping, arguments) else self._function(arguments)
 
     def answer(self, call: FunctionCall, body: Any) -> Any:
         """An answer of policy is the function's value, in the type it is annotated to return."""
@@ -64,10 +65,10 @@ class AsyncFunctionBoundary(FunctionBoundary):
     async def send(self, call: FunctionCall) -> Any:
         """Call the function and await it."""
         result = self._called(call)
-        if inspect.isasyncgen(result):
+        if holds(inspect.isasyncgen, result):
             call.tap = tap = AsyncTap(call, result, result.aclose, form="events")
             return tap
-        if inspect.isawaitable(result):
+        if holds(inspect.isawaitable, result):
             result = await result
         call.gave(result)
         return result
@@ -78,6 +79,10 @@ class AsyncFunctionBoundary(FunctionBoundary):
             call.gave(body)
             return _each(cast("list[Any]", body) if isinstance(body, list) else [body])
         return super().answer(call, body)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 async def _each(items: list[Any]) -> AsyncIterator[Any]:
@@ -204,7 +209,7 @@ class AsyncModelBoundary(ModelBoundary):
     async def send(self, call: ModelCall) -> Any:
         """Call the function, await it, and with `stream` pass its events on."""
         answer = self._asked(call)
-        if inspect.isawaitable(answer):
+        if holds(inspect.isawaitable, answer):
             answer = await answer
         if self._stream:
             _check_events(answer, "__aiter__", "an async iterator")

@@ -334,6 +334,22 @@ class ModelCall(Call):
         self.tap, self.body = None, _json.dumps(body)
         return body
 
+    def checked_answer(self, body: dict[str, Any], by: str) -> dict[str, Any]:
+        """Return the provider's JSON that the execution intercept `by` answers with.
+
+        Raises:
+            MiddlewareError: what the API answers with is not in it, and no error either.
+        """
+        key = getattr(self.codec, "answers_with", None)
+        items = body.get(key) if key is not None else None
+        whole = isinstance(items, list) and all(isinstance(item, Mapping) for item in cast("list[object]", items))
+        if whole or key is None or body.get("error"):
+            return body
+        raise MiddlewareError(
+            f"execution intercept {by!r}: the answer to a call of kind {self.kind!r} must be a ModelResponse, or the "
+            f"provider's JSON with a list of objects as {key!r}; it has {sorted(map(str, body))}"
+        )
+
     def adopt(self, response: Response) -> None:
         """Record what `response` came of: this call, or a branch of it."""
         super().adopt(response)

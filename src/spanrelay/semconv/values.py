@@ -18,6 +18,9 @@ from spanrelay.semconv.names import JSON_MIME, TEXT_MIME, AttributeValue
 _MAX_LITERAL = 100_000  # ast.literal_eval takes memory many times the size of its input
 _INT64 = 1 << 63
 _SCALARS = frozenset((int, float, bool))
+_TOLD = frozenset((str, bytes, float, bool, type(None)))
+_MAX_CARRIED = 20
+"""Levels of nesting. A message of protobuf may be nested 100 levels, of which each of JSON takes up to three."""
 _OPENING = frozenset(("{", "["))
 
 
@@ -69,6 +72,48 @@ def _clean(value: AttributeValue) -> AttributeValue:
     if isinstance(value, str):
         return clean_text(value)
     return [_clean(item) for item in value] if isinstance(value, (list, tuple)) else value  # pyright: ignore[reportReturnType] - of the same kind as before
+
+
+def told_text(value: object) -> str:
+    """Return the text that a program gives, as it was written; of anything else its JSON."""
+    if type(value) is str:
+        return value
+    return str.__str__(cast("str", value)) if issubclass(type(value), str) else dumps_text(value)
+
+
+def told_attributes(attributes: object) -> dict[str, JSON]:
+    """Return the attributes that a program gives as plain values under texts; what cannot be read is told as a text.
+
+    Not even a cycle, a depth that nobody can walk, or an object that raises when it is looked at makes it raise.
+    """
+    try:
+        given = list(cast("Mapping[object, object]", attributes).items())
+    except Exception as error:
+        pass_on(error)
+        return {"value": _told_value(attributes)}
+    return {told_text(key): _told_value(value) for key, value in given}
+
+
+def _told_value(value: object) -> JSON:
+    kind = type(value)
+    if kind in _TOLD:
+        return value
+    if (kind is list or kind is tuple) and _TOLD.issuperset(map(type, cast("list[object]", value))):
+        return value
+    return told_text(value) if issubclass(kind, str) else _carried(loads(dumps_text(value)), 0)
+
+
+def _carried(value: JSON, depth: int) -> JSON:
+    """Return plain JSON as OTLP can carry it: what is nested deeper, and an integer of more than 64 bits, as text."""
+    if type(value) is int and not -_INT64 <= value < _INT64:
+        return dumps_text(value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if depth == _MAX_CARRIED:
+        return dumps_text(value)
+    if isinstance(value, dict):
+        return {key: _carried(item, depth + 1) for key, item in cast("dict[str, JSON]", value).items()}
+    return [_carried(item, depth + 1) for item in cast("list[JSON]", value)]
 
 
 # --- reading scalars ---------------------------------------------------------------------------------------

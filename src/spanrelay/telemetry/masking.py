@@ -38,6 +38,10 @@ TOKENS = (
     r"|lin_api_[A-Za-z0-9]{20,}|glsa_[A-Za-z0-9_]{20,}|glc_[A-Za-z0-9+/=]{20,}|shp[a-z]{2}_[0-9a-f]{20,}"
     r"|figd_[A-Za-z0-9_-]{20,}|sbp_[0-9a-f]{20,}|sb_secret_[A-Za-z0-9_-]{20,}|vck_[A-Za-z0-9]{20,}"
     r"|sntry[su]_[A-Za-z0-9+/=_]{20,}|sk_[0-9a-f]{40,}|GOCSPX-[A-Za-z0-9_-]{20,}|PMAK-[0-9a-f-]{20,}|NRAK-[A-Z0-9]{20,}"
+    r"|re_[A-Za-z0-9]{6,12}_[A-Za-z0-9]{20,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|hv[sbr]\.[A-Za-z0-9_-]{24,}"
+    r"|dapi[0-9a-f]{32}(?:-[0-9]+)?|[0-9]{8,10}:AA[A-Za-z0-9_-]{33}"
+    # the number of a bot in base64
+    r"|(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}[A-Za-z0-9_-]{0,3}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"
 )
 """Credentials that their first letters give away; each is to stand where a word begins."""
 PRIVATE_KEY = (
@@ -61,19 +65,29 @@ _BYTES = re.compile(_PATTERN.encode())
 
 _SHORTEST = 13
 # What credentials have in them, behind the rarest of its letters: looking for one costs a tenth of looking for several.
-_HINTS = (
-    ("z", "AIza"),
-    ("K", "AKIA"),
-    ("S", "ASIA"),
-    ("e", "earer"),
-    ("R", "BEARER "),
-    ("=", "key="),
-    ("c", "asic "),
-    ("C", "BASIC "),
-    ("V", "PRIVATE KEY"),
+_HINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("z", ("AIza",)),
+    ("K", ("AKIA",)),
+    ("S", ("ASIA",)),
+    ("e", ("earer",)),
+    ("R", ("BEARER ",)),
+    ("=", ("key=",)),
+    ("c", ("asic ",)),
+    ("C", ("BASIC ",)),
+    ("V", ("PRIVATE KEY",)),
+    ("dapi", ("dapi",)),
+    ("hv", ("hvs.", "hvb.", "hvr.")),
+    ("A", (":AA",)),
+    # Those with a dot are in the tokens of Discord, by when they were made.
+    ("G", ("SG.", ".G")),
+    ("H", (".H",)),
+    ("X", (".X",)),
+    ("Y", (".Y",)),
+    ("Z", (".Z",)),
+    ("\\", ("\\u002", "\\u005")),
 )
-_BYTE_HINTS = tuple((rare.encode(), hint.encode()) for rare, hint in _HINTS)
-# The others end their prefix with one of two signs: one search for the sign, with a word behind it, does for them all.
+_BYTE_HINTS = tuple((rare.encode(), tuple(hint.encode() for hint in hints)) for rare, hints in _HINTS)
+# The others end their prefix with one of two signs: one search for each, with a word behind it, does for them all.
 _SIGNS = (
     # by two letters at first, which most words have not
     r"-(?<=[slxpafPA][a-zXK]-)(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-)"
@@ -81,7 +95,8 @@ _SIGNS = (
     r"_(?=[A-Za-z0-9_+/]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
     r"|(?<=gsk_)|(?<=r8_)|(?<=[bfp]_v[0-9]_)|(?<=csk_)|(?<=e2b_)|(?<=jina_)|(?<=fw_)|(?<=ntn_)|(?<=n_api_)"
     r"|(?<=glsa_)|(?<=glc_)|(?<=shp[a-z][a-z]_)|(?<=figd_)|(?<=sbp_)|(?<=b_secret_)|(?<=vck_)|(?<=ntry[su]_)|(?<=sk_)"
-    r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY)",
+    r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY"
+    r"|(?<=[^0-9A-Za-z]re_)|(?<=^re_)|(?<=\\[bfnrt]re_)|(?<=00[01][0-9a-f]re_))",
 )
 _TEXT_SIGNS = tuple((sign[0], re.compile(sign).search) for sign in _SIGNS)
 _BYTE_SIGNS = tuple((sign[0].encode(), re.compile(sign.encode()).search) for sign in _SIGNS)
@@ -105,13 +120,28 @@ def _mask_match_in_bytes(match: re.Match[bytes]) -> bytes:
 
 
 def _masked_text(text: str) -> str:
-    masked = _TEXT.sub(_mask_match, text)
-    return text if masked == text else masked
+    plain = _ESCAPE.sub(_unescape, text) if "\\u00" in text else text
+    masked = _TEXT.sub(_mask_match, plain)
+    return text if masked == plain else masked
 
 
 def _masked_bytes(data: bytes) -> bytes:
-    masked = _BYTES.sub(_mask_match_in_bytes, data)
-    return data if masked == data else masked
+    plain = _BYTE_ESCAPE.sub(_unescape_bytes, data) if b"\\u00" in data else data
+    masked = _BYTES.sub(_mask_match_in_bytes, plain)
+    return data if masked == plain else masked
+
+
+# Some writers of JSON escape signs that need it not. In JSON within JSON, the backslash is escaped too.
+_ESCAPES = r"\\+u00(2[013-9a-fA-F]|[3467][0-9a-fA-F]|5[0-9abABd-fD-F])"
+_ESCAPE, _BYTE_ESCAPE = re.compile(_ESCAPES), re.compile(_ESCAPES.encode())
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16))
+
+
+def _unescape_bytes(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
 
 
 def mask_text(text: str) -> str:
@@ -123,9 +153,11 @@ def mask_text(text: str) -> str:
 
 def _hints(text: str) -> bool:
     """Whether `text` may hold a credential."""
-    for rare, hint in _HINTS:
-        if rare in text and hint in text:
-            return True
+    for rare, hints in _HINTS:
+        if rare in text:
+            for hint in hints:  # a generator would be a call more
+                if hint in text:
+                    return True
     return any(sign in text and has_prefix(text) for sign, has_prefix in _TEXT_SIGNS)
 
 
@@ -133,9 +165,11 @@ def mask_bytes(data: bytes) -> bytes:
     """Return `data` with every credential in it replaced by `MASK`."""
     if len(data) < _SHORTEST:
         return data
-    for rare, hint in _BYTE_HINTS:
-        if rare in data and hint in data:
-            return _masked_bytes(data)
+    for rare, hints in _BYTE_HINTS:
+        if rare in data:
+            for hint in hints:
+                if hint in data:
+                    return _masked_bytes(data)
     for sign, has_prefix in _BYTE_SIGNS:
         if sign in data and has_prefix(data):
             return _masked_bytes(data)

@@ -160,7 +160,7 @@ class Approvals:
             return await answer if inspect.isawaitable(answer) else answer
         if self._config.url is not None:
             return await _in_thread(self._posted, request)
-        if self._config.terminal and sys.stdin is not None and sys.stdin.isatty():
+        if self._config.terminal and _is_at_terminal():
             return await _in_thread(_prompted, request, self._config.timeout)
         raise _Denied("there is no approver to ask; set approval.url or call approve_with()")
 
@@ -260,6 +260,16 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 _terminal = threading.Lock()
+
+
+def _is_at_terminal() -> bool:
+    """Whether somebody may answer here: in the background of a shell, reading its terminal would stop the program."""
+    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # a terminal that controls no jobs
+        return True
 
 
 def _prompted(request: ApprovalRequest, timeout: float) -> bool:

@@ -5,10 +5,11 @@ A reason is worded here and nowhere else.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from spanrelay.pipeline.middleware import Mode
 
@@ -126,10 +127,26 @@ class Count:
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Count:
-        """Return the count that `to_json` wrote."""
+        """Return the count that `to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is something else.
+        """
         count = cls(**known)
+        whole = {type(known[name]) for name in ("calls", "tool_calls", "tokens")} == {int}
+        named = isinstance(known["unpriced"], (str, type(None)))
+        if not (whole and named and _is_number(known["cost_usd"]) and _are_numbers(known["times"])):
+            raise ValueError(f"{sorted(known)} do not have the types of a count")
         count.times = deque(known["times"])
         return count
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(cast("float", value))
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(map(_is_number, cast("list[object]", values)))
 
 
 def _told(whose: str, used: int, allowed: int, what: str) -> str:

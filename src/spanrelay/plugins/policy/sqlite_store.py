@@ -42,6 +42,7 @@ class SqliteStore:
     def __init__(self, path: Path, name: str, keep_s: float, clock: Callable[[], float] = time.time) -> None:
         self._path, self._name, self._keep_s, self._clock = path, name, keep_s, clock
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._swept = 0.0
         self._lock = threading.RLock()
         renewed.add(self)
@@ -116,6 +117,9 @@ class SqliteStore:
             db.execute("DELETE FROM counts WHERE used <= ?", (now - self._keep_s,))
 
     def _opened(self) -> sqlite3.Connection:
+        if self._db is not None and self._file != _file_at(self._path):
+            # It was deleted or replaced: other processes count in what is there now.
+            self.close()
         if self._db is None:
             with suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -125,11 +129,20 @@ class SqliteStore:
             except BaseException:
                 db.close()
                 raise
-            self._db = db
+            self._db, self._file = db, _file_at(self._path)
         return self._db
 
     def _failure(self, error: Exception) -> StoreError:
         return StoreError(f"the counts in {str(self._path)!r} cannot be read or written: {error}")
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file is at `path`; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare(db: sqlite3.Connection) -> None:
