@@ -360,9 +360,6 @@ class Start:
         return other
 
 
-_ENDING = guarded("ending a span")
-
-
 _PLAIN = frozenset((str, bool, int, float))
 
 
@@ -398,7 +395,8 @@ class Tracing:
     @property
     def adopted(self) -> bool:
         """Whether a span processor of ours will see the spans of this tracer first."""
-        return is_adopted(self._provider or named_provider() or trace.get_tracer_provider())
+        provider = self._provider or (_named[-1] if _named else None) or trace.get_tracer_provider()
+        return id(provider) in _adopted  # without a call: this is asked twice a span
 
     def open(self, record: SpanRecord, context: Context, time: int | None = None) -> Span:
         """Start the span of `record` under `context`; `time` is in nanoseconds since the epoch."""
@@ -448,9 +446,10 @@ class Tracing:
         error = record.error
         if error is not None:
             fail(span, error)
-        # A processor of somebody else's may raise here where none of ours stands in front of it.
-        with _ENDING:
+        try:
             span.end(end)
+        except Exception as problem:  # of somebody else's processor, where none of ours stands in front of it
+            swallow("ending a span", problem)
 
 
 def _is_suppressed(context: Context) -> bool:

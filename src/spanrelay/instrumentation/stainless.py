@@ -9,14 +9,13 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any, TypeAlias, cast
 
 from spanrelay import _json
-from spanrelay._guard import guarded
+from spanrelay._guard import swallow
 from spanrelay.codecs import Codec, plain, sse
 from spanrelay.codecs.naming import models_within
 from spanrelay.errors import MiddlewareError
@@ -127,9 +126,12 @@ class StainlessAPI:
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call = call_in_flight()
         if call is not None and call.observed and isinstance(call.boundary, StainlessBoundary):
-            # Stream intercepts are policy: where they cannot stand in the stream, the call is refused.
-            with _READING if call.rewriting is None else nullcontext():
+            try:
                 call.boundary.observe(cast("ModelCall", call), kwargs["response"], kwargs["options"])
+            except Exception as error:
+                if call.rewriting is not None:
+                    raise  # stream intercepts are policy: where they cannot stand in the stream, the call is refused
+                swallow("reading a response", error)
         return wrapped(*args, **kwargs)
 
     def _open(self, target: Target) -> Opened:
@@ -318,7 +320,6 @@ class StainlessBoundary:
             )
 
 
-_READING = guarded("reading a response")
 _EVENTS = "text/event-stream"
 _READ_ALREADY = (
     "stream intercepts cannot work on a stream that was read before the SDK gets it, so the call is refused: "

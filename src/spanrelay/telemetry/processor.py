@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, Status
 
 from spanrelay import _json
-from spanrelay._guard import guarded, losses, pass_on, traced
+from spanrelay._guard import guarded, losses, pass_on, swallow, traced
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
@@ -182,7 +182,7 @@ class RelaySpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on as a view."""
-        with _VIEWING:
+        try:
             _mask_around(span)
             span_id = span.context.span_id if span.context is not None else 0
             if self.closed:
@@ -204,6 +204,8 @@ class RelaySpanProcessor(SpanProcessor):
             if span_id in self._left_out:
                 self._left_out.discard(span_id)
                 span = _unsampled(span)
+        except Exception as error:
+            swallow("making the view of a span", error)
         if self._seen is not self._row._span_processors:
             self._look()
         _each(self._told_of_ends, "on_end", span)
@@ -249,7 +251,6 @@ class RelaySpanProcessor(SpanProcessor):
             self.worker.shutdown(max(0.0, deadline - time.monotonic()))
 
 
-_VIEWING = guarded("making the view of a span")
 _SILENT = frozenset(
     getattr(kind, method)
     for kind in (SpanProcessor, BatchSpanProcessor, SimpleSpanProcessor)
@@ -349,7 +350,7 @@ def _mask_around(span: ReadableSpan) -> None:
     span._resource, span._instrumentation_scope = masked_origin(span._resource, span._instrumentation_scope)
     if _may_be_masked(span._context):
         span._context = masked_context(span._context)
-    if _may_be_masked(span._parent):
+    if span._parent is not None and _may_be_masked(span._parent):
         span._parent = masked_context(span._parent)
     span._name = _masked_name(span._name)
     status = span._status
