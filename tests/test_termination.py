@@ -66,6 +66,15 @@ def parts(folder: Path) -> list[Path]:
     return list((folder / ".spanrelay" / "trajectories").glob("*.part"))
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Lets the programs of a test hear SIGHUP, which is ignored by all that is started under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_sends_and_writes_everything_and_ends_the_program_as_before(
     collector: OtlpServer, tmp_path: Path, number: signal.Signals
