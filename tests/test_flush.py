@@ -251,6 +251,8 @@ def ask(session):
     with spanrelay.scope("bot", session=session):
         spanrelay.run_tool("t", dict, {})
 
+import warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # Python 3.12 warns; on purpose
 ask("parent")
 child = os.fork()
 if not child:

@@ -189,7 +189,10 @@ print("GOT", json.dumps([span.name for span in exporter.get_finished_spans()]))
 
 
 def test_a_provider_set_in_a_forked_child_is_taken_there(tmp_path: Path, server: ModelServer) -> None:
-    begin = "import os, openai\nfrom opentelemetry import trace\ntrace.get_tracer('main').start_span('boot').end()\n"
+    calm = "import warnings\nwarnings.filterwarnings('ignore', 'This process .* is multi-threaded')\n"  # on purpose
+    begin = (
+        f"{calm}import os, openai\nfrom opentelemetry import trace\ntrace.get_tracer('main').start_span('boot').end()\n"
+    )
     child = "\n".join(f"    {line}" for line in (OWN + ASK + SHOW).splitlines())
     ran = run(
         f"{begin}if pid := os.fork():\n    raise SystemExit(os.waitpid(pid, 0)[1])\nelse:\n{child}\n",

@@ -432,6 +432,8 @@ def ask(session):
         spanrelay.run_tool("t", dict, {})
     return bot
 
+import warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # Python 3.12 warns; on purpose
 ask("parent").trajectory()
 child = os.fork()
 if not child:
