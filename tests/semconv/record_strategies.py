@@ -118,9 +118,7 @@ model_responses = st.builds(
     st.lists(messages, max_size=2),
     st.lists(reasons, min_size=1, max_size=2),
     maybe(usages()),
-    parameters=st.fixed_dictionaries(
-        {}, optional={"service_tier": words, "status": json_values.filter(lambda status: status != "")}
-    ),
+    parameters=st.fixed_dictionaries({}, optional={"service_tier": words, "status": json_values}),
 )
 errors = st.builds(ErrorInfo, words, code=maybe(words), status_code=st.none() | st.integers(400, 599))
 agents = st.builds(AgentInfo, words, maybe(words), maybe(words), maybe(words))

@@ -45,8 +45,11 @@ def assert_exportable(attributes: dict[str, Any]) -> None:
 
 
 def expected(record: SpanRecord) -> SpanRecord:
-    """The record with its `content` as far as a reader can know it."""
+    """The record with its `content` as far as a reader can know it, and without the empty name of a status."""
     request, response = record.request, record.response
+    if response is not None and response.parameters.get("status") == "":
+        parameters = {name: value for name, value in response.parameters.items() if name != "status"}
+        response = dataclasses.replace(response, parameters=parameters)
     if record.kind == "llm":
         said = [*(request.messages if request else ()), *(response.messages if response else ())]
         shown = bool(request and request.system) or any(message.parts for message in said)
@@ -55,7 +58,7 @@ def expected(record: SpanRecord) -> SpanRecord:
         shown = bool(record.tool and record.tool.arguments is not None) or answered
     else:
         shown = True
-    return dataclasses.replace(record, content=shown)
+    return dataclasses.replace(record, content=shown, response=response)
 
 
 @quick

@@ -72,7 +72,8 @@ def decode_usage(wire: object) -> Usage | None:
             reasoning,
             as_int(prompt.get("audio_tokens")),
             as_int(completion.get("audio_tokens")),
-            _cost_of(usage),
+            # Few providers tell it: others are spared the call.
+            _cost_of(usage) if "cost" in usage or "cost_in_usd_ticks" in usage else None,
         )
     )
 
