@@ -186,7 +186,7 @@ def test_policy_may_take_tools_from_a_request_and_put_none_there(
     with use(fewer):
         run(weatherman(model=local))
     assert TOLD[0][1].function_tools == []
-    with use(more), pytest.raises(MiddlewareError, match="nobody could run them"):
+    with use(more), pytest.raises(MiddlewareError, match="nothing could run them"):
         run(weatherman(model=local))
 
 
