@@ -145,3 +145,72 @@ def test_steps_that_are_named_by_their_numbers_keep_their_names_and_a_document_g
     told = outline(document)
     assert told[0] == "user: Research cats"
     assert told.count("user: Research dogs") == 1
+
+
+def paused(program: Program) -> Message:
+    """Run an agent until it waits for a person; return the call that waits."""
+    wanted, first = calls(("c1", "weather", {})), program.agent(session_id="s")
+    program.ask(first, [user("How is Oslo?")], wanted)
+    program.end(first, input="How is Oslo?")
+    return wanted
+
+
+RAIN = Message("tool", [ToolCallResponse("c1", "rain")])
+ONCE = ["user: How is Oslo?", "agent: "]
+
+
+def test_the_question_of_a_run_that_a_person_lets_go_on_stands_once(program: Program) -> None:
+    wanted, resumed = paused(program), program.agent(session_id="s")
+    program.use(resumed, "weather", {}, "rain", "c1")
+    program.ask(resumed, [user("How is Oslo?"), wanted, RAIN], says("wet"))
+    program.end(resumed, input="How is Oslo?")
+    assert outline(program.document()) == [*ONCE, "agent: wet"]
+
+
+def test_the_question_of_a_run_that_waits_twice_stands_once(program: Program) -> None:
+    asked: list[Message] = [user("How is Oslo?"), paused(program)]
+    for number in (1, 2):
+        resumed, wanted = program.agent(session_id="s"), calls((f"c{number + 1}", "weather", {}))
+        asked.append(Message("tool", [ToolCallResponse(f"c{number}", "Ask again.")]))
+        program.ask(resumed, list(asked), wanted)
+        program.end(resumed, input="How is Oslo?")
+        asked.append(wanted)
+    assert outline(program.document()) == [*ONCE, "agent: ", "agent: "]
+
+
+def test_the_question_of_a_run_that_goes_on_with_tools_alone_stands_once(program: Program) -> None:
+    paused(program)
+    resumed = program.agent(session_id="s")
+    program.use(resumed, "weather", {}, "rain", "c1")
+    program.use(resumed, "note", {}, "noted")
+    program.end(resumed, input="How is Oslo?")
+    assert outline(program.document()) == [*ONCE, "agent: "]
+
+
+def test_a_question_that_only_agents_had_stands_once_where_the_run_goes_on(program: Program) -> None:
+    first = program.agent(session_id="s")
+    wanted = calls(("c1", "weather", {}))
+    program.ask(first, [user("Sum up")], wanted)
+    program.end(first, input="How is Oslo?")
+    resumed = program.agent(session_id="s")
+    program.ask(resumed, [user("Sum up"), wanted, RAIN], says("wet"))
+    program.end(resumed, input="How is Oslo?")
+    assert outline(program.document()) == ["user: How is Oslo?", "user: Sum up", "agent: ", "agent: wet"]
+
+
+def test_a_new_run_that_is_asked_the_same_has_its_question(program: Program) -> None:
+    for _ in range(2):
+        root = program.agent(session_id="s")
+        program.ask(root, [user("How is Oslo?")], says("wet"))
+        program.end(root, input="How is Oslo?")
+    told = [line for document in program.documents().values() for line in outline(document)]
+    assert told.count("user: How is Oslo?") == 2
+
+
+def test_what_a_resumed_run_is_asked_beside_that_is_told(program: Program) -> None:
+    paused(program)
+    resumed = program.agent(session_id="s")
+    program.use(resumed, "weather", {}, "rain", "c1")
+    program.use(resumed, "note", {}, "noted")
+    program.end(resumed, input="And Bergen?")
+    assert outline(program.document()) == [*ONCE, "user: And Bergen?", "agent: "]

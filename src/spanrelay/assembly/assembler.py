@@ -67,11 +67,17 @@ class Session:
 
 @dataclass(slots=True)
 class _Run:
-    """Where the steps of an agent's run begin; in the first of them where `line` is no more the document's."""
+    """Where the steps of an agent's run begin; in the first of them where `line` is no more the document's.
+
+    `resumed` says whether it goes on with what an earlier run left, as after a person was asked; `asked` whether it
+    has asked a model.
+    """
 
     document: Document
     line: Conversation
     before: int
+    resumed: bool = False
+    asked: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -216,14 +222,17 @@ class Assembler:
             if run is None or self._is_gone(run.document) or any(node is each for each, _ in waiting):
                 continue
             before = run.before if run.document.line is run.line else 1
-            run.document.add_question(record, steps.asked_of(record), before)
+            run.document.add_question(record, steps.asked_of(record), before, resumed=run.resumed)
         self._asked = waiting
 
-    def _run(self, node: Node, document: Document) -> None:
+    def _run(self, node: Node, document: Document) -> _Run | None:
         """Note that what follows in `document` is of the run of the agent that stands outermost around a span."""
         agent = _outermost_of(node, document, root=document in _resolve(node.session).documents)
-        if agent is not None and agent.run is None:
+        if agent is None:
+            return None
+        if agent.run is None:
             agent.run = _Run(document, document.line, document.count + 1)
+        return agent.run
 
     def _give_up(self, node: Node) -> None:
         """A run that was left is in nobody's way: what comes next need not wait for its calls to have ended."""
@@ -454,7 +463,9 @@ class Assembler:
             losses.add("model calls beyond the size of a trajectory")
             return
         self._link_all(document, document.settle_ambiguous())
-        self._run(node, document)
+        run = self._run(node, document)
+        if run is not None and not run.asked:
+            run.asked, run.resumed = True, run.resumed or _is_answered(record)
         step = document.add_call(record, place, origin, _caller(node))
         if document.opening is not None and document.opening.record is record:
             document.opening.record = _without_content(record)
@@ -743,8 +754,11 @@ class Assembler:
         if document.count >= MAX_STEPS or document.journal.full:
             losses.add("tool calls beyond the size of a trajectory")
             return
-        self._run(node, document)
-        self._link_all(document, document.add_run(record, may_wait=self._busy(node)))
+        run = self._run(node, document)
+        settled = document.add_run(record, may_wait=self._busy(node))
+        if run is not None and any(call.step < run.before for _, call in settled):
+            run.resumed = True
+        self._link_all(document, settled)
         if document.waiting:
             self._unsettled[id(document)] = document
         if node.orphaned:
@@ -813,6 +827,12 @@ def _question(record: SpanRecord) -> Question | None:
     if record.request is None or not record.content:
         return None
     return question_of(RecordedHistory(record.request.messages), record.request)
+
+
+def _is_answered(record: SpanRecord) -> bool:
+    """Whether the last word of a request is not a user's: what a run begins with that goes on."""
+    messages = record.request.messages if record.request is not None else []
+    return bool(messages) and messages[-1].role != "user"
 
 
 def _without_content(record: SpanRecord) -> SpanRecord:

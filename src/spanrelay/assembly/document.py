@@ -87,7 +87,8 @@ Run: TypeAlias = tuple[SpanRecord, Call]
 class Conversation:
     """What a document remembers of its conversation beside the transcript.
 
-    `systems` are the system prompts it has had, by key, with their steps.
+    `systems` are the system prompts it has had, by key, with their steps; `heard` is what models were asked since an
+    agent's question was last looked for, and `past` what was told before.
     """
 
     transcript: Transcript = field(default_factory=Transcript)
@@ -103,6 +104,7 @@ class Conversation:
     count: int = 0
     tools: bool = False
     heard: str = ""
+    past: str = ""
 
 
 Shape: TypeAlias = tuple[tuple[int, ...], tuple[str, ...], str | None]
@@ -489,13 +491,17 @@ class Document:
         self._add(step, record.start)
         self.line.heard = f"{self.line.heard}\n{_ends(turn.text)}"[-MAX_HEARD:]
 
-    def add_question(self, record: SpanRecord, parts: list[Part], before: int) -> None:
-        """Write what an agent was asked, as its span says, before the first step of its run; once, if a model was."""
-        turn = Turn("user", parts)
-        known = " ".join(_ends(turn.text).split()) in " ".join(self.line.heard.split())
-        self.line.heard = ""
-        if known:
+    def add_question(self, record: SpanRecord, parts: list[Part], before: int, *, resumed: bool) -> None:
+        """Write what an agent was asked, as its span says, before the first step of its run; once, if a model was.
+
+        A run that is `resumed` was asked before.
+        """
+        line, text = self.line, _ends(Turn("user", parts).text)
+        told = f"{line.past}\n{line.heard}" if resumed else line.heard
+        line.past, line.heard = line.heard or line.past, ""
+        if " ".join(text.split()) in " ".join(told.split()):
             return
+        line.past = text
         extra: dict[str, JSON] = {"message_source": steps.AGENT_SPAN, "otel": steps.origin_of(record, self.trace_id)}
         step = atif.Step(0, "user", steps.content_of(parts, self._media), extra=extra)
         step.timestamp = steps.timestamp(record.start)
