@@ -32,12 +32,12 @@ from spanrelay.tracing import Tracing, default_tracing, describe_error, recordin
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SCOPE_KEY = otel_context.create_key("spanrelay.scope")
+SCOPE_KEY = otel_context.create_key("spanrelay.scope")
 
 
 def current_scope(context: Context | None = None) -> Scope | None:
     """Return the innermost scope of `context`, or of the current context; one that could not be left is none."""
-    scope = cast("Scope | None", (otel_context.get_current() if context is None else context).get(_SCOPE_KEY))
+    scope = cast("Scope | None", (otel_context.get_current() if context is None else context).get(SCOPE_KEY))
     while scope is not None and scope._strayed:
         scope = scope.parent
     return scope
@@ -49,7 +49,7 @@ def place_now() -> Context:
     What opens a span of ours begins here. What others have put into the context since then stays.
     """
     context = otel_context.get_current()
-    while (scope := cast("Scope | None", context.get(_SCOPE_KEY))) is not None and scope._strayed:
+    while (scope := cast("Scope | None", context.get(SCOPE_KEY))) is not None and scope._strayed:
         context = scope._without(context)
     return context
 
@@ -287,14 +287,14 @@ class Scope:
     def within(self, outer: Context) -> Context:
         """Return `outer` with this scope and its span current."""
         inner = outer if self.span is None else set_span_in_context(self.span, outer)
-        return otel_context.set_value(_SCOPE_KEY, self, inner)
+        return otel_context.set_value(SCOPE_KEY, self, inner)
 
     def _without(self, context: Context) -> Context:
         """Return `context` as it would be without this scope around it."""
         outer = cast("Context", self._outer)
         if get_current_span(context) is self.span:
             context = set_span_in_context(get_current_span(outer), context)
-        return otel_context.set_value(_SCOPE_KEY, self.parent, context)
+        return otel_context.set_value(SCOPE_KEY, self.parent, context)
 
     def close(self, error: BaseException | None = None, time: int | None = None) -> None:
         """End the span, and take back what was registered."""

@@ -12,7 +12,16 @@ from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+    set_span_in_context,
+)
 
 from spanrelay import semconv
 from spanrelay._guard import guarded, losses, pass_on, swallow
@@ -116,6 +125,9 @@ class Recording:
 recording = Recording()
 """What `activate()` settled."""
 
+SPAN_KEY = next(iter(set_span_in_context(INVALID_SPAN, Context())))
+"""Under which a context holds its span: what puts something else there too need not copy the context twice."""
+
 _FILLING = "_spanrelay_filling"
 _offered: WeakValueDictionary[int, Span] = WeakValueDictionary()
 """Spans of other instrumentation, by span id."""
@@ -174,6 +186,8 @@ def take(kind: Kind, context: Context) -> Span | None:
 
     Of several, one in another, it is the outermost, and the others are left out of what is exported.
     """
+    if not len(_offered):  # so it is where nothing else instruments: there is nothing to look for
+        return None
     around = _opened_by_others(kind, context)
     if not around:
         return None
@@ -404,7 +418,8 @@ class Tracing:
 
     def begin(self, start: Start, context: Context, time: int | None = None) -> Span:
         """As `open`, for what is known of the span already."""
-        if _is_suppressed(context):
+        # As `_is_suppressed`, without the call.
+        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"):
             return trace.INVALID_SPAN
         try:
             fills = recording.fills

@@ -14,6 +14,8 @@ from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any, TypeAlias, cast
 
+from opentelemetry.context import get_current
+
 from spanrelay import _json
 from spanrelay._guard import swallow
 from spanrelay.codecs import Codec, plain, sse
@@ -21,7 +23,7 @@ from spanrelay.codecs.naming import models_within
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Place, body_of, named_in_query, place_of
-from spanrelay.pipeline.call import Opened, call_in_flight
+from spanrelay.pipeline.call import CALL_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
@@ -54,12 +56,14 @@ class Target:
     `provider` is the `gen_ai.provider.name`; `url` is the client's base URL.
     """
 
-    __slots__ = ("address", "place", "port", "provider", "route", "start", "url")
+    __slots__ = ("address", "place", "port", "provider", "route", "stands_for", "start", "url")
 
     def __init__(self, url: Any, route: Route, place: Place, provider: str, model: str | None, *, stream: bool) -> None:
         self.url = url
         self.place = place
         self.route = route
+        self.stands_for: Kind | None = route.kind if route.answers else None
+        """The kind of call of a framework that it may be the one for."""
         self.provider = provider
         self.address, self.port = url.host or None, url.port
         operation = route.codec.operation
@@ -109,7 +113,7 @@ class StainlessAPI:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
             return wrapped(*args, **kwargs)
-        opened = self._open(asked[0])
+        opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
         return run(self._call(asked, opened, wrapped, instance, args, kwargs))
@@ -118,38 +122,40 @@ class StainlessAPI:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
             return await wrapped(*args, **kwargs)
-        opened = self._open(asked[0])
+        opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
         return await arun(self._call(asked, opened, wrapped, instance, args, kwargs))
 
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        call = call_in_flight()
+        call: Any = get_current().get(CALL_KEY)
         if call is not None and call.observed and isinstance(call.boundary, StainlessBoundary):
             try:
-                call.boundary.observe(cast("ModelCall", call), kwargs["response"], kwargs["options"])
+                call.boundary.observe(call, kwargs["response"], kwargs["options"])
             except Exception as error:
                 if call.rewriting is not None:
                     raise  # stream intercepts are policy: where they cannot stand in the stream, the call is refused
                 swallow("reading a response", error)
         return wrapped(*args, **kwargs)
 
-    def _open(self, target: Target) -> Opened:
-        route = target.route
-        if not route.answers:
-            return Opened(self._tracing, target.start)
-        return open_for(self._tracing, target.start, route.kind)
-
     def _asked(self, client: Any, options: Any) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
-        url, data = text_of(options.url), options.json_data
-        if url is None or (text_of(options.method) != "post" and not _is_asking(options)):
+        url, method, wire = options.url, options.method, options.json_data
+        if type(url) is not str or type(method) is not str:
+            url, method = text_of(url), text_of(method)
+        if url is None or (method != "post" and not _is_asking(options)):
             return None
-        wire, unreadable, names_model = data, None, False
-        if not (type(data) is dict and options.extra_json is None and options.files is None and _is_told(data)):
+        unreadable, names_model = None, False
+        # An object may refuse to be true or false, and is no plain word on whether a stream is asked for.
+        stream = wire.get("stream") if type(wire) is dict else wire
+        is_told = stream is None or stream is True or stream is False
+        if type(wire) is not dict or not is_told or options.extra_json is not None or options.files is not None:
             wire, unreadable, names_model = body_of(options)
-        model = text_of(wire.get("model"))
-        target = self._target(client, url, model, stream=bool(wire.get("stream")))
+            stream = wire.get("stream")
+        model = wire.get("model")
+        if type(model) is not str:
+            model = text_of(model)
+        target = self._target(client, url, model, stream=bool(stream))
         place = target.place
         # An object of the application's may refuse to be true or false.
         named = place.named if options.params == {} else place.named + named_in_query(options)
@@ -223,12 +229,6 @@ def _is_asking(options: Any) -> bool:
         return True
     parts = ("json_data", "extra_json", "content", "files")
     return any(getattr(options, part, None) is not None for part in parts)
-
-
-def _is_told(data: dict[str, Any]) -> bool:
-    """Whether a request says plainly whether it asks for a stream: an object may refuse to be true or false."""
-    stream = data.get("stream")
-    return stream is None or stream is True or stream is False
 
 
 def _own_json(call: ModelCall, options: Any) -> Any:

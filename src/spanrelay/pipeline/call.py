@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 
 from spanrelay.records import Kind, SpanRecord
-from spanrelay.scopes import Scope, current_scope, inherit, place_now
-from spanrelay.tracing import Start, Tracing, describe_error, fill
+from spanrelay.scopes import SCOPE_KEY, Scope, current_scope, inherit, place_now
+from spanrelay.tracing import SPAN_KEY, Start, Tracing, describe_error, fill
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived, Tap
@@ -36,7 +36,7 @@ def is_cancellation(error: BaseException) -> bool:
     return isinstance(error, _CANCELLATIONS) or (trio is not None and isinstance(error, trio.Cancelled))
 
 
-_CALL_KEY = otel_context.create_key("spanrelay.call")
+CALL_KEY = otel_context.create_key("spanrelay.call")
 NO_CONTEXT = Context()
 _ENDED: Any = None
 """The boundary of a call that has ended."""
@@ -44,7 +44,7 @@ _ENDED: Any = None
 
 def call_in_flight(context: Context | None = None) -> Call | None:
     """Return the call that is being sent in `context`, or in the current context."""
-    call: Any = (otel_context.get_current() if context is None else context).get(_CALL_KEY)
+    call: Any = (otel_context.get_current() if context is None else context).get(CALL_KEY)
     return call
 
 
@@ -55,7 +55,7 @@ class Opened:
         tracing: Opens the span.
         start: What the span starts with; what the scope around hands down is added.
         time_: When it started, in nanoseconds since the epoch; now by default.
-        outer: What it is opened under; the current context by default.
+        outer: What it is opened under, as `place_now` gives it; the current context by default.
     """
 
     __slots__ = ("above", "lender", "outer", "scope", "span", "started")
@@ -69,7 +69,7 @@ class Opened:
         self.above: Call | None = None
         """The call of a framework that this one is made for."""
         self.outer = place_now() if outer is None else outer
-        self.scope = current_scope(self.outer)
+        self.scope: Scope | None = self.outer.get(SCOPE_KEY)  # pyright: ignore[reportAttributeAccessIssue] - nothing else stands there
         self.started = time.perf_counter_ns()
         if self.scope is not None:
             start = start.within(self.scope.handed)
@@ -239,12 +239,12 @@ class Call:
         self._around = opened.outer if opened.lender is None else opened.lender._around
         inherit(self.record, opened.scope)
         self.observed = self.tracing.reads(self.span)
-        self.context = set_span_in_context(self.span, Context({**opened.outer, _CALL_KEY: self}))
+        self.context = Context({**opened.outer, SPAN_KEY: self.span, CALL_KEY: self})
         return self.context
 
     def policy_context(self) -> Context:
         """The context for middleware: under this call's span, with no call in flight."""
-        return otel_context.set_value(_CALL_KEY, None, self.context)
+        return otel_context.set_value(CALL_KEY, None, self.context)
 
     def finish(self, end: int | None = None) -> None:
         """End the span with what was recorded, at `end` in nanoseconds since the epoch, or now."""
@@ -312,7 +312,7 @@ class Call:
         other.tap = None
         # What comes back on its way is the branch's, and the boundary keeps state of each sending.
         other.boundary = copy.copy(self.boundary)
-        other.context = otel_context.set_value(_CALL_KEY, other, self.context)
+        other.context = otel_context.set_value(CALL_KEY, other, self.context)
         return other
 
     def shown(self) -> Call:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, cast
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import set_span_in_context
 
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline import typed
-from spanrelay.pipeline.call import _CALL_KEY, Boundary, Call, Opened, Response
+from spanrelay.pipeline.call import CALL_KEY, Boundary, Call, Opened, Response
 from spanrelay.pipeline.skills import SKILL_LOAD, skills_loaded
 from spanrelay.records import JSON, AgentRequest, AgentResult, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.scopes import Scope, mark_span, place_now
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
-from spanrelay.tracing import Tracing
+from spanrelay.tracing import SPAN_KEY, Tracing
 
 
 class FunctionCall(Call):
@@ -241,7 +239,7 @@ class AgentRun(FunctionCall):
         self.scope, self.span = self._inner, cast("Any", self._inner.span)
         self.started = self._inner.started
         self.observed = self.tracing.reads(self.span)
-        self.context = otel_context.set_value(_CALL_KEY, self, set_span_in_context(self.span, inner))
+        self.context = Context({**inner, SPAN_KEY: self.span, CALL_KEY: self})
         return self.context
 
     def finish(self, end: int | None = None) -> None:

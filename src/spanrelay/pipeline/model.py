@@ -16,7 +16,7 @@ from spanrelay._json import clean_text
 from spanrelay.codecs import Codec, may_say_failed
 from spanrelay.codecs.narrowing import as_list
 from spanrelay.errors import MiddlewareError
-from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken, call_in_flight
+from spanrelay.pipeline.call import CALL_KEY, NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
@@ -481,13 +481,16 @@ class ModelCall(Call):
             self._provider.forget_content()
 
 
-def open_for(tracing: Tracing, start: Start, kind: Kind) -> Opened:
+def open_for(tracing: Tracing, start: Start, kind: Kind | None) -> Opened:
     """Open the span of a provider's call, or take that of the framework's call which this is the first under.
 
-    The framework's call is one of ours, or a span that other instrumentation has opened for it.
+    The framework's call is one of ours, or a span that other instrumentation has opened for it. `kind` is None for a
+    call that no framework's stands for.
     """
     context = place_now()
-    above = call_in_flight(context)
+    if kind is None:
+        return Opened(tracing, start, outer=context)
+    above = context.get(CALL_KEY)
     lender = above if isinstance(above, ModelCall) and above.lends and above.record.kind == kind else None
     if lender is not None and lender.lend():
         leave_out(kind, context)
