@@ -2,6 +2,8 @@
 
 import base64
 import json
+import random
+import string
 from typing import Any
 
 import pytest
@@ -208,3 +210,42 @@ def test_bytes_are_masked_as_text_is() -> None:
 )
 def test_what_is_no_key_stays_the_same_object(text: str) -> None:
     assert mask_text(text) is text
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_looking_for_signs_of_keys_first_changes_nothing_of_what_is_masked(seed: int) -> None:
+    chance = random.Random(seed)
+    pieces = [*KEYS, *(key[: len(key) // 2] for key in KEYS), *BORDERS]
+    for _ in range(50):
+        text = "".join(_piece(chance, pieces) for _ in range(chance.randint(1, 6)))
+        # The sign of another key has the whole text searched.
+        assert mask_text(f"AKIA\n{text}") == f"AKIA\n{mask_text(text)}"
+        assert mask_bytes(f"AKIA\n{text}".encode()) == b"AKIA\n" + mask_bytes(text.encode())
+
+
+BORDERS = [
+    "Bearer ",
+    "basic ",
+    "?key=",
+    "clearer ",
+    "-----BEGIN ",
+    "PRIVATE KEY-----",
+    ".G",
+    "\n",
+    "\\n",
+    '"',
+    " ",
+    "é",
+    "-",
+    ".",
+]
+
+
+def _piece(chance: random.Random, pieces: list[str]) -> str:
+    """Return a key, a part of one or what may stand beside it, at times with some of its letters escaped."""
+    piece = chance.choice(pieces)
+    if chance.random() < 0.3:
+        piece = "".join(f"\\u{ord(sign):04x}" if chance.random() < 0.2 and sign.isascii() else sign for sign in piece)
+    if chance.random() < 0.2:
+        piece = "".join(chance.choices(string.ascii_letters + string.digits, k=chance.choice([6, 10, 16, 27, 40])))
+    return piece

@@ -64,42 +64,34 @@ _TEXT = re.compile(_PATTERN)
 _BYTES = re.compile(_PATTERN.encode())
 
 _SHORTEST = 13
-# What credentials have in them, behind the rarest of its letters: looking for one costs a tenth of looking for several.
-_HINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("z", ("AIza",)),
-    ("K", ("AKIA",)),
-    ("S", ("ASIA",)),
-    ("e", ("earer",)),
-    ("R", ("BEARER ",)),
-    ("=", ("key=",)),
-    ("c", ("asic ",)),
-    ("C", ("BASIC ",)),
-    ("V", ("PRIVATE KEY",)),
-    ("dapi", ("dapi",)),
-    ("hv", ("hvs.", "hvb.", "hvr.")),
-    ("A", (":AA",)),
-    # Those with a dot are in the tokens of Discord, by when they were made.
-    ("G", ("SG.", ".G")),
-    ("H", (".H",)),
-    ("X", (".X",)),
-    ("Y", (".Y",)),
-    ("Z", (".Z",)),
-    ("\\", ("\\u002", "\\u005")),
-)
-_BYTE_HINTS = tuple((rare.encode(), tuple(hint.encode() for hint in hints)) for rare, hints in _HINTS)
-# The others end their prefix with one of two signs: one search for each, with a word behind it, does for them all.
+# What credentials have in them, behind a letter without which no text has it: looking for one letter costs a tenth of
+# looking for several, and a compiled search for several half of what `in` does. No credential is without any of these.
 _SIGNS = (
+    ("A", r"A(?:Iza|[KS]IA|A(?<=:AA))"),
+    ("b", r"b(?:earer|asic )"),
+    ("B", r"B(?:earer|EARER |asic |ASIC |EGIN [A-Z ]{0,20}PRIVATE KEY)"),
+    ("=", r"key="),
+    ("d", r"dapi"),
+    (".", r"\.(?=[A-Za-z0-9_-]{6}(?:\.|[A-Za-z0-9_-]{10}))(?:(?<=SG\.)|(?<=hv[sbr]\.)|.{6}\.[A-Za-z0-9_-]{27})"),
+    ("\\", r"\\u00(?:2[013-9a-fA-F]|[3467]|5[0-9abABd-fD-F])"),
+    # The others end their prefix with one of two signs: one search for each, with a word behind it, does for them all.
     # by two letters at first, which most words have not
-    r"-(?<=[slxpafPA][a-zXK]-)(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-)"
-    r"|(?<=plx-)|(?<=tvly-)|(?<=[^0-9a-z]fc-)|(?<=^fc-)|(?<=\\[bfnrt]fc-)|(?<=00[01][0-9a-f]fc-)|(?<=CSPX-)|(?<=PMAK-)|(?<=NRAK-))",
-    r"_(?=[A-Za-z0-9_+/]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
-    r"|(?<=gsk_)|(?<=r8_)|(?<=[bfp]_v[0-9]_)|(?<=csk_)|(?<=e2b_)|(?<=jina_)|(?<=fw_)|(?<=ntn_)|(?<=n_api_)"
-    r"|(?<=glsa_)|(?<=glc_)|(?<=shp[a-z][a-z]_)|(?<=figd_)|(?<=sbp_)|(?<=b_secret_)|(?<=vck_)|(?<=ntry[su]_)|(?<=sk_)"
-    r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY"
-    r"|(?<=[^0-9A-Za-z]re_)|(?<=^re_)|(?<=\\[bfnrt]re_)|(?<=00[01][0-9a-f]re_))",
+    (
+        "-",
+        r"-(?<=[slxpafPA][a-zXK]-)(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-)"
+        r"|(?<=plx-)|(?<=tvly-)|(?<=[^0-9a-z]fc-)|(?<=^fc-)|(?<=\\[bfnrt]fc-)|(?<=00[01][0-9a-f]fc-)|(?<=CSPX-)|(?<=PMAK-)|(?<=NRAK-))",
+    ),
+    (
+        "_",
+        r"_(?=[A-Za-z0-9_+/=]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
+        r"|(?<=gsk_)|(?<=r8_)|(?<=[bfp]_v[0-9]_)|(?<=csk_)|(?<=e2b_)|(?<=jina_)|(?<=fw_)|(?<=ntn_)|(?<=n_api_)"
+        r"|(?<=glsa_)|(?<=glc_)|(?<=shp[a-z][a-z]_)|(?<=figd_)|(?<=sbp_)|(?<=b_secret_)|(?<=vck_)|(?<=ntry[su]_)|(?<=sk_)"
+        r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY"
+        r"|(?<=[^0-9A-Za-z]re_)|(?<=^re_)|(?<=\\[bfnrt]re_)|(?<=00[01][0-9a-f]re_))",
+    ),
 )
-_TEXT_SIGNS = tuple((sign[0], re.compile(sign).search) for sign in _SIGNS)
-_BYTE_SIGNS = tuple((sign[0].encode(), re.compile(sign.encode()).search) for sign in _SIGNS)
+_TEXT_SIGNS = tuple((letter, re.compile(sign).search) for letter, sign in _SIGNS)
+_BYTE_SIGNS = tuple((letter.encode(), re.compile(sign.encode()).search) for letter, sign in _SIGNS)
 
 
 def is_basic(found: bytes) -> bool:
@@ -153,25 +145,18 @@ def mask_text(text: str) -> str:
 
 def _hints(text: str) -> bool:
     """Whether `text` may hold a credential."""
-    for rare, hints in _HINTS:
-        if rare in text:
-            for hint in hints:  # a generator would be a call more
-                if hint in text:
-                    return True
-    return any(sign in text and has_prefix(text) for sign, has_prefix in _TEXT_SIGNS)
+    for letter, found in _TEXT_SIGNS:  # noqa: SIM110 - a generator would be a call more for each letter
+        if letter in text and found(text):
+            return True
+    return False
 
 
 def mask_bytes(data: bytes) -> bytes:
     """Return `data` with every credential in it replaced by `MASK`."""
     if len(data) < _SHORTEST:
         return data
-    for rare, hints in _BYTE_HINTS:
-        if rare in data:
-            for hint in hints:
-                if hint in data:
-                    return _masked_bytes(data)
-    for sign, has_prefix in _BYTE_SIGNS:
-        if sign in data and has_prefix(data):
+    for letter, found in _BYTE_SIGNS:
+        if letter in data and found(data):
             return _masked_bytes(data)
     return data
 
