@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 TESTS ?=
+ROWS ?=
+AGAINST ?=
 JOBS ?= auto
 MARKED ?= not e2e and not slow
 
@@ -53,8 +55,8 @@ format: $(INSTALLED)  ## Lay out the code
 types: $(INSTALLED)  ## Check types (strict)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(INSTALLED)  ## Measure what recording costs (JSON too)
-	$(BIN)/python -m benchmarks
+bench: $(INSTALLED)  ## Measure what recording costs (ROWS=… for some rows, AGAINST=revision for how it compares with an earlier build)
+	$(BIN)/python -m benchmarks $(if $(AGAINST),--against $(AGAINST)) $(ROWS)
 
 bench-peers: $(INSTALLED)  ## The same work under other instrumentations, each in its own environment
 	$(BIN)/python -m benchmarks --peers

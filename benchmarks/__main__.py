@@ -1,6 +1,6 @@
-"""`python -m benchmarks [--json FILE] [--quick] [--peers] [row …]`: measure, and print the table.
+"""`python -m benchmarks [--json FILE] [--quick] [--peers | --against REV] [row …]`: measure, and print the table.
 
-Nothing passes or fails here: times depend on the machine, and only ratios of one run mean something.
+Nothing passes or fails here by its figures: times depend on the machine, and only ratios of one run mean something.
 """
 
 from __future__ import annotations
@@ -13,68 +13,65 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import assembly, boot, graphs, observation, ours, peers, session
+from benchmarks import against, builds, peers, rows
 from benchmarks.measure import FULL, QUICK
 from benchmarks.results import Result, table
-
-ROWS: dict[str, ours.Row] = {
-    "chat-1k": ours.chat_1k,
-    "chat-10k": ours.chat_10k,
-    "history": ours.history,
-    "stream": ours.stream,
-    "chunk": ours.chunk,
-    "sampled-out": ours.sampled_out,
-    "request-intercept": ours.request_intercept,
-    "execution-intercept": ours.execution_intercept,
-    "guardrail": ours.guardrail,
-    "tool": ours.tool,
-    "sanitizers": observation.sanitizers,
-    "events": observation.events,
-    "agent": graphs.agent_sync,
-    "agent-async": graphs.agent_async,
-    "node": graphs.node,
-    "trajectories": ours.trajectories,
-    "boot": boot.boot,
-    "session": session.session,
-    "assembly": assembly.assembly,
-}
+from benchmarks.rows import ROWS
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the rows that were asked for and print their table."""
+    """Run the rows that were asked for and print their table; return 1 where a row of this tree failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="row", help=f"of {', '.join(ROWS)}; all by default")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results there as well")
     parser.add_argument("--quick", action="store_true", help="only prove that every row runs")
-    parser.add_argument("--peers", action="store_true", help=f"other instrumentations at {', '.join(peers.ROWS)}")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--peers", action="store_true", help=f"other instrumentations at {', '.join(peers.ROWS)}")
+    other.add_argument("--against", metavar="REV", help="this tree and a revision of it, as git names it, in turn")
     chosen = parser.parse_args(argv)
     known = peers.ROWS if chosen.peers else tuple(ROWS)
     unknown = [row for row in chosen.rows if row not in known]
     if unknown:
         parser.error(f"no row {unknown[0]!r}; expected some of {', '.join(known)}")
-    measured = (_peers if chosen.peers else _rows)(chosen.rows or known, quick=chosen.quick)
+    try:
+        measured = _measured(chosen, chosen.rows or known)
+    except builds.NoBuild as reason:
+        parser.error(str(reason))
     if chosen.json is not None:
         machine = {"python": platform.python_version(), "machine": platform.machine()}
         document = {"measured_on": machine, **measured}
         chosen.json.write_text(json.dumps(document, indent=1, ensure_ascii=False))
-    return 0
+    return 1 if measured.get("failures") else 0
 
 
-def _rows(rows: Sequence[str], *, quick: bool) -> dict[str, Any]:
+def _measured(chosen: argparse.Namespace, asked: Sequence[str]) -> dict[str, Any]:
+    if chosen.against is not None:
+        return _against(chosen.against, asked, quick=chosen.quick)
+    return (_peers if chosen.peers else _rows)(asked, quick=chosen.quick)
+
+
+def _rows(asked: Sequence[str], *, quick: bool) -> dict[str, Any]:
     """Measure SpanRelay and print its table; return it as plain data."""
     results: list[Result] = []
-    for row in rows:
+    for row in asked:
         print(f"measuring {row} …", file=sys.stderr)
-        results += ROWS[row](QUICK if quick else FULL)
+        results += rows.measure(row, QUICK if quick else FULL)
     print(table(results))
     return {"results": [result.to_json() for result in results]}
 
 
-def _peers(rows: Sequence[str], *, quick: bool) -> dict[str, Any]:
+def _peers(asked: Sequence[str], *, quick: bool) -> dict[str, Any]:
     """Measure everybody and print their table; return it as plain data."""
-    outcomes = peers.run_all(rows, quick=quick)
+    outcomes = peers.run_all(asked, quick=quick)
     print(peers.report(outcomes))
     return {"peers": [outcome.to_json() for outcome in outcomes]}
+
+
+def _against(revision: str, asked: Sequence[str], *, quick: bool) -> dict[str, Any]:
+    """Measure this tree and a revision and print their ratios; return them as plain data."""
+    found = against.compare(builds.of_revision(revision), builds.this_tree(), asked, quick=quick)
+    print(against.report(found))
+    return found.to_json()
 
 
 if __name__ == "__main__":

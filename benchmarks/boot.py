@@ -10,13 +10,16 @@ import subprocess
 import tempfile
 import time
 
+from benchmarks import environments
 from benchmarks.environments import Environment
 from benchmarks.measure import Effort, median
 from benchmarks.results import Result
 
 _OPENTELEMETRY = ("opentelemetry-instrumentation", "opentelemetry-exporter-otlp")
 BARE = Environment("boot-bare", (*_OPENTELEMETRY, "opentelemetry-distro"))
-OURS = Environment("boot-ours", _OPENTELEMETRY, editable=(".", "instrumentors/spanrelay-openai"))
+OURS = Environment(
+    "boot-ours", _OPENTELEMETRY, (".", "instrumentors/spanrelay-openai"), environments.tree_of("spanrelay")
+)
 
 _VARIANTS = {
     "no exporter": {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},
@@ -51,10 +54,9 @@ def boot(effort: Effort) -> list[Result]:
 
 def _boot(environment: Environment, variables: dict[str, str], folder: str) -> tuple[float, float]:
     """Return wall and CPU milliseconds of one boot."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "PYTHON"))}
     command = (environment.program("opentelemetry-instrument"), environment.program("python"), "-c", "pass")
     before, start = os.times(), time.perf_counter()
-    subprocess.run(command, env={**inherited, **variables}, cwd=folder, check=True, capture_output=True)
+    subprocess.run(command, env={**environments.variables(), **variables}, cwd=folder, check=True, capture_output=True)
     wall, after = time.perf_counter() - start, os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return wall * 1e3, cpu * 1e3

@@ -6,7 +6,6 @@ A peer that cannot be installed or run stays in the table, and its reason is pri
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks import workload
-from benchmarks.environments import ROOT, Environment
+from benchmarks.environments import OURS, Environment
 from benchmarks.results import Result, aligned
 
 ROWS = (*workload.EXCHANGES, "tool", "agent", "agent-async")
@@ -51,7 +50,6 @@ def _environment(name: str, *requirements: str, editable: Sequence[str] = ()) ->
     return Environment(name, (*_COMMON, *requirements), editable)
 
 
-OURS = (".", *(f"instrumentors/spanrelay-{name}" for name in ("openai", "langchain", "langgraph")))
 PEERS = (
     Peer("spanrelay", "SpanRelay", _environment("spanrelay", editable=OURS)),
     Peer(
@@ -104,38 +102,16 @@ class Outcome:
 
 def run(peer: Peer, rows: Sequence[str], *, quick: bool) -> Outcome:
     """Measure one peer; whatever goes wrong is in the outcome."""
+    arguments = (peer.name, *rows, *(("--quick",) if quick else ()))
     try:
-        printed = _run(peer, rows, quick=quick)
+        printed = peer.environment.run("benchmarks.peer", *arguments, timeout=_TIMEOUT_S, added=peer.variables)
         document = json.loads(printed)
-        return Outcome(peer, [_result(found) for found in document["results"]], document["failures"])
+        return Outcome(peer, [Result.from_json(found) for found in document["results"]], document["failures"])
     except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         reason = str(error)
     except (ValueError, LookupError, TypeError) as error:
         reason = f"printed no results: {error}"
     return Outcome(peer, failures=dict.fromkeys(rows, reason))
-
-
-def _run(peer: Peer, rows: Sequence[str], *, quick: bool) -> str:
-    """Return the last line that the peer printed."""
-    options = ("--quick",) if quick else ()
-    command = (peer.environment.program("python"), "-m", "benchmarks.peer", peer.name, *rows, *options)
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "PYTHON"))}
-    variables = {**inherited, **peer.variables}
-    done = subprocess.run(
-        command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
-    )
-    if done.returncode:
-        raise RuntimeError(f"exit status {done.returncode}: {_last_line(done.stderr or done.stdout)}")
-    return _last_line(done.stdout)
-
-
-def _last_line(output: str) -> str:
-    return (output.strip() or "no output").splitlines()[-1]
-
-
-def _result(found: dict[str, Any]) -> Result:
-    """Read what `Result.to_json` wrote."""
-    return Result(**{key: value for key, value in found.items() if key not in ("ratio", "holds")})
 
 
 def run_all(rows: Sequence[str], *, quick: bool) -> list[Outcome]:
@@ -149,7 +125,7 @@ def run_all(rows: Sequence[str], *, quick: bool) -> list[Outcome]:
 
 def report(outcomes: Sequence[Outcome]) -> str:
     """Return the table of ratios, what was installed, and every reason for a missing figure."""
-    keys = list(dict.fromkeys((result.row, _figure(result)) for outcome in outcomes for result in outcome.results))
+    keys = list(dict.fromkeys(result.key for outcome in outcomes for result in outcome.results))
     lines = [("work", "figure", *(outcome.peer.title for outcome in outcomes))]
     lines += [(*key, *(_cell(outcome, key) for outcome in outcomes)) for key in keys]
     notes = [f"All with {', '.join(_COMMON)}."]
@@ -158,14 +134,9 @@ def report(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*aligned(lines), "", *notes, *reasons])
 
 
-def _figure(result: Result) -> str:
-    """Return what was measured, without on what: that differs a little from peer to peer."""
-    return result.figure.partition(", on ")[0]
-
-
 def _cell(outcome: Outcome, key: tuple[str, str]) -> str:
     for result in outcome.results:
-        if (result.row, _figure(result)) != key:
+        if result.key != key:
             continue
         if result.unit == "%":
             return f"{result.value:+.0f} % (± {result.error:.1f})"

@@ -31,6 +31,11 @@ class Result:
     more: bool = False
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What was measured, without on what: that differs a little from build to build."""
+        return self.row, self.figure.partition(", on ")[0]
+
+    @property
     def ratio(self) -> float | None:
         """The value as a multiple of the floor."""
         return self.value / self.floor if self.floor else None
@@ -50,6 +55,11 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """The result as plain data, with its ratio and verdict."""
         return {**asdict(self), "ratio": self.ratio, "holds": self.holds}
+
+    @staticmethod
+    def from_json(found: dict[str, Any]) -> Result:
+        """Read what `to_json` wrote."""
+        return Result(**{key: value for key, value in found.items() if key not in ("ratio", "holds")})
 
 
 _FIGURES = (("wall", "wall"), ("cpu", "CPU"))

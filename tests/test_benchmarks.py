@@ -7,11 +7,11 @@ from typing import Any
 import openai
 import pytest
 from benchmarks import peers, workload
-from benchmarks.__main__ import ROWS
 from benchmarks.environments import Environment
 from benchmarks.measure import Cost, Figure, differences, median
 from benchmarks.peers import Outcome, Peer
 from benchmarks.results import Result, against_floor, table
+from benchmarks.rows import ROWS
 
 ROOT = Path(__file__).parents[1]
 IN_PROCESS = sorted(set(ROWS) - {"boot"})  # boot builds environments, which needs a package index
