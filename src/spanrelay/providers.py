@@ -20,6 +20,7 @@ class SDK(NamedTuple):
         shared: Whether programs import it that never ask a model.
         service: The service of AWS that alone is meant.
         traced: A regular expression that finds the tracers that record it by name, its own or other people's.
+        records_itself: What has it make spans of its own, where it makes none unless asked.
     """
 
     package: str
@@ -30,6 +31,7 @@ class SDK(NamedTuple):
     shared: bool = False
     service: str = ""
     traced: str = ""
+    records_itself: str = ""
 
 
 def _stainless(module: str) -> tuple[str, ...]:
@@ -59,8 +61,16 @@ _MISTRAL = tuple(
 SDKS = (
     SDK("openai", "openai", "spanrelay-openai", "openai", _stainless("openai"), traced="openai"),
     SDK("anthropic", "anthropic", None, "anthropic", _stainless("anthropic"), traced="anthropic"),
-    SDK("google-genai", "google.genai", None, "gcp.gemini", _GEMINI, traced="google"),
-    SDK("mistralai", "mistralai", None, "mistral_ai", _MISTRAL, traced="mistral"),
+    SDK("google-genai", "google.genai", None, "gcp.gemini", _GEMINI, traced="google.?gen"),
+    SDK(
+        "mistralai",
+        "mistralai",
+        None,
+        "mistral_ai",
+        _MISTRAL,
+        traced="mistral",
+        records_itself="MISTRAL_SDK_TELEMETRY=global",
+    ),
     SDK("cohere", "cohere", None, "cohere", _COHERE, traced="cohere"),
     SDK("groq", "groq", None, "groq", _stainless("groq"), traced="groq"),
     SDK("together", "together", None, "together", _stainless("together"), traced="together"),

@@ -127,6 +127,8 @@ recording = Recording()
 
 SPAN_KEY = next(iter(set_span_in_context(INVALID_SPAN, Context())))
 """Under which a context holds its span: what puts something else there too need not copy the context twice."""
+heard: set[str] = set()
+"""The tracers of others, by name, whose spans our span processor has seen the start of."""
 
 _FILLING = "_spanrelay_filling"
 _offered: WeakValueDictionary[int, Span] = WeakValueDictionary()

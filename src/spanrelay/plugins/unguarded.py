@@ -7,11 +7,12 @@ What a framework's call of ours sends is guarded there, by whatever it is sent.
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 import wrapt
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from spanrelay._guard import guarded
 from spanrelay._voice import say
@@ -27,6 +29,8 @@ from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
 from spanrelay.plugins.demand import demand, end_now
 from spanrelay.providers import SDK, SDKS, provider_of_host
+from spanrelay.telemetry.front import standing_at
+from spanrelay.telemetry.sampling import leaves_none_out
 
 _log = logging.getLogger("spanrelay")
 
@@ -67,8 +71,8 @@ def unguarded() -> Iterator[str]:
     for sdk in SDKS:
         version = version_of(sdk.package)
         if version is not None and not _has_instrumentor(sdk):
-            only = f", when it asks a model by {sdk.service}," if sdk.service else ""
-            yield f"{sdk.package} {version} is installed, and{only} nothing guards it; {_remedy(sdk)}"
+            when = f" when it asks a model by {sdk.service}" if sdk.service else ""
+            yield f"{sdk.package} {version} is installed, and nothing guards it{when}; {_remedy(sdk)}"
 
 
 def _wait(place: str, meet: Callable[[str, ModuleType], None]) -> None:
@@ -115,7 +119,7 @@ def _at_sending(sdk: SDK, wrapped: Any, instance: Any, args: Any, kwargs: Any) -
         if demand.policy:
             _tell(sdk.package, _unguarded(sdk))
             _told.add(sdk.provider)
-        else:
+        elif _is_sampled():
             _remember(sdk)
     return wrapped(*args, **kwargs)
 
@@ -128,6 +132,13 @@ def _in_a_call() -> bool:
     from spanrelay.pipeline.call import call_in_flight  # the whole pipeline, which most processes never need
 
     return call_in_flight() is not None
+
+
+def _is_sampled() -> bool:
+    """Whether a span that began now might be recorded: nothing is beneath one that the sampler has left out."""
+    span = trace.get_current_span()
+    context = span.get_span_context()
+    return not context.is_valid or context.trace_flags.sampled or span.is_recording()
 
 
 def _tell(what: str, message: str) -> None:
@@ -223,17 +234,39 @@ def report() -> None:
 
     Also a signal and the end of a pool's worker come here, where `atexit` never runs.
     """
-    used = list(_used.values())
+    from spanrelay.tracing import heard  # a process in which nothing was recorded has not imported it
+
+    used = [sdk for sdk, process in _used.values() if process == os.getpid() and not _is_recorded(sdk, heard)]
     _used.clear()
-    scopes = _scopes() if used else []
-    for sdk, process in used:
-        if process == os.getpid() and not any(re.search(sdk.traced, scope) for scope in scopes):
-            say(f"{sdk.package} was used and not recorded; {_remedy(sdk)}")
+    asked = _asked() if used else set[str]()
+    for sdk in used:
+        if not _is_recorded(sdk, asked):
+            say(f"{sdk.package} was used and not recorded; {_remedy(sdk)}{_by_itself(sdk)}")
 
 
-def _scopes() -> list[str]:
-    """Return the names of everybody who asked the tracer provider for a tracer, in lower case."""
+def _by_itself(sdk: SDK) -> str:
+    return f"; {sdk.records_itself} lets it record itself" if sdk.records_itself else ""
+
+
+def _is_recorded(sdk: SDK, tracers: Iterable[str]) -> bool:
+    return any(re.search(sdk.traced, tracer.lower()) for tracer in tracers)
+
+
+def _asked() -> set[str]:
+    """Return the tracers, by name, that may have made spans which nothing of ours has seen.
+
+    Where all are seen, a tracer proves nothing: SDKs ask for one, and make no span of any call.
+    """
+    found = set[str]()
     with guarded("looking for tracers"):
-        tracers = list(getattr(trace.get_tracer_provider(), "_tracers", ()))
-        return [str(getattr(scope, "name", scope)).lower() for scope in tracers]
-    return []
+        for provider in _unseen():
+            found |= {str(getattr(scope, "name", scope)) for scope in list(getattr(provider, "_tracers", ()))}
+    return found
+
+
+def _unseen() -> Iterator[TracerProvider]:
+    """Yield the providers of this process that make spans which no span processor of ours sees the start of."""
+    # Nobody keeps a list of providers, and programs give SDKs some of their own.
+    for each in [each for each in gc.get_objects() if issubclass(type(each), TracerProvider)]:
+        if standing_at(each._active_span_processor) is None or not leaves_none_out(each.sampler):
+            yield each

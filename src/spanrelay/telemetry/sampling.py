@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, StaticSampler
 
 
 class RecordUnsampled(Sampler):
@@ -27,3 +27,12 @@ class RecordUnsampled(Sampler):
     def get_description(self) -> str:
         """Say what this is and what it asks."""
         return f"RecordUnsampled({self._inner.get_description()})"
+
+
+def leaves_none_out(sampler: Any) -> bool:
+    """Whether processors see all spans that `sampler` decides on, but for those beneath one that is not sampled."""
+    if isinstance(sampler, ParentBased):
+        sampler = sampler._root
+    if isinstance(sampler, StaticSampler):
+        return sampler._decision is not Decision.DROP
+    return isinstance(sampler, RecordUnsampled)
