@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import opentelemetry.sdk.trace
 import pytest
 
 from spanrelay import config
@@ -153,6 +154,38 @@ def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
         "SPANRELAY_QUITE is not a setting; did you mean SPANRELAY_QUIET?",
         "SPANRELAY_TRAJECTORY is not a setting; did you mean SPANRELAY_TRAJECTORY_DIR or SPANRELAY_TRAJECTORIES?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPONT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("OTEL_EXPORTER_OLTP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("OTEL_EXPORTER_OTLP_HEADER", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENTS", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"),
+        ("OTEL_PROPOGATORS", "OTEL_PROPAGATORS"),
+        ("OTEL_PYTHON_DISABLED_INSTRUMENTATION", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"),
+        ("OTEL_SDK_DISABLE", "OTEL_SDK_DISABLED"),
+        ("OTEL_SERVICENAME", "OTEL_SERVICE_NAME"),
+        ("OTEL_TRACE_SAMPLER", "OTEL_TRACES_SAMPLER"),
+        ("OTEL_TRACES_SAMPLER_ARGS", "OTEL_TRACES_SAMPLER_ARG"),
+    ],
+)
+def test_a_misspelt_name_of_opentelemetry_is_told(name: str, meant: str) -> None:
+    assert unknown_names({name: "x"}) == [f"{name} is no variable of OpenTelemetry's; did you mean {meant}?"]
+
+
+def test_other_names_of_opentelemetry_and_of_vendors_are_not_told() -> None:
+    others = """
+        OTEL_COLLECTOR_URL OTEL_DOTNET_AUTO_HOME OTEL_EXPORTER_JAEGER_ENDPOINT OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT
+        OTEL_EXPORTER_OTLP_USER_HEADERS OTEL_NODE_DISABLED_INSTRUMENTATIONS OTEL_PHP_DISABLED_INSTRUMENTATIONS
+        OTEL_RESOURCE_ATTRIBUTES_POD_NAME OTEL_SERVICE_NAME_OVERRIDE OTEL_SERVICE_NAMESPACE
+    """
+    package = Path(opentelemetry.sdk.trace.__file__).parents[2]
+    read = [re.findall(r"\"(OTEL_[A-Z0-9_]+)\"", path.read_text()) for path in package.rglob("*.py")]
+    names = {*others.split(), *(name for each in read for name in each)}
+    assert "OTEL_TRACES_EXPORTER" in names
+    assert unknown_names(dict.fromkeys(names, "")) == []
 
 
 def test_no_name_that_anything_here_reads_is_unknown() -> None:

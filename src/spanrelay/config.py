@@ -486,8 +486,12 @@ _OF_TESTS = ("SPANRELAY_TEST_", "SPANRELAY_E2E_")
 
 
 def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Say of each `SPANRELAY_*` variable that nothing reads which settings are like it."""
+    """Say of each `SPANRELAY_*` variable that nothing reads which settings are like it, and of misspelt `OTEL_*`."""
     environment = os.environ if environment is None else environment
+    return [*_unknown_settings(environment), *_misspelt(environment)]
+
+
+def _unknown_settings(environment: Mapping[str, str]) -> list[str]:
     known = [row.variable for row in TABLE if row.variable.startswith("SPANRELAY_")]
     ours = {name for name in environment if name.startswith("SPANRELAY_") and not name.startswith(_OF_TESTS)}
     unknown = sorted(ours.difference(known, _READ_ELSEWHERE))
@@ -501,6 +505,34 @@ def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
         f"{name} is not a setting; " + (f"did you mean {meant}?" if meant else "remove it; docs/settings.md lists them")
         for name, meant in told
     ]
+
+
+_ALIKE = 0.935
+"""How like a known name another is that is misspelt: a letter or two of many. Other languages' names are less so."""
+
+
+def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
+    """Say of each `OTEL_*` variable which one of OpenTelemetry's it is nearly; vendors have others of their own."""
+    known = _names_of_opentelemetry()
+    unknown = sorted(name for name in environment if name.startswith("OTEL_") and name not in known)
+    if not unknown:
+        return
+    from difflib import get_close_matches  # few have mistyped anything
+
+    for name in unknown:
+        meant = next(iter(get_close_matches(name, known, 1, _ALIKE)), None)
+        if meant is not None and not name.startswith(f"{meant}_"):
+            yield f"{name} is no variable of OpenTelemetry's; did you mean {meant}?"
+
+
+def _names_of_opentelemetry() -> set[str]:
+    from opentelemetry import environment_variables as of_api
+    from opentelemetry.instrumentation import environment_variables as of_launcher
+    from opentelemetry.sdk import environment_variables as of_sdk
+
+    constants = [value for module in (of_api, of_launcher, of_sdk) for value in vars(module).values()]
+    known = {value for value in constants if isinstance(value, str) and value.startswith("OTEL_")}
+    return known.union(row.variable for row in TABLE)
 
 
 _told: set[str] = set()
