@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from spanrelay._guard import losses
@@ -28,8 +28,17 @@ MAX_NODES = 32_768
 MAX_SESSIONS = 512
 """Sessions that can still grow; the one that was quiet for longest is closed first."""
 
-MAX_PAST = 16_384
+MAX_CLOSED = 128
+"""Closed sessions that stay whole, so that late spans find their place in them; those that ended first go first."""
+
+MAX_UNENDED = 2048
+"""Closed sessions that stay whole beside those since spans of theirs have not ended."""
+
+MAX_PAST = 4096
 """Sessions that can grow no more and can still be asked for."""
+
+MAX_TRACES = 4096
+"""Traces whose session is remembered, to find it for a span without a known parent."""
 
 MAX_HELD = 256
 """Ended model calls that wait for earlier ones to end."""
@@ -52,17 +61,35 @@ GRACE = 5_000_000_000
 Key = tuple[int, int]
 
 
+class Left(NamedTuple):
+    """What is kept of a document that can grow no more: where it is, and of which traces."""
+
+    traces: tuple[int, int]
+    journal: Journal
+
+
 @dataclass(slots=True)
 class Session:
-    """What belongs together: a conversation of a user, or one trace where no session is known."""
+    """What belongs together: a conversation of a user, or one trace where no session is known.
+
+    `open` counts the spans that have not been written, and `spans` names all that are remembered, with the ids of the
+    answers they told. `left` stands in place of all that once the session is forgotten.
+    """
 
     key: str
     id: str | None
     trace_id: int
     documents: list[Document] = field(default_factory=list[Document])
+    spans: dict[Key, str | None] = field(default_factory=dict[Key, "str | None"])
     open: int = 0
     closed: bool = False
     merged_into: Session | None = None
+    left: tuple[Left, ...] = ()
+
+    @property
+    def known(self) -> list[Left]:
+        """Where the session's documents are."""
+        return [*self.left, *(_left_of(document) for document in self.documents)]
 
 
 @dataclass(slots=True)
@@ -146,7 +173,9 @@ class Assembler:
         self._version, self._name = version, name
         self._nodes: OrderedDict[Key, Node] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._past: OrderedDict[str, list[Journal]] = OrderedDict()
+        self._retired: OrderedDict[int, Session] = OrderedDict()
+        self._unended: OrderedDict[int, Session] = OrderedDict()
+        self._past: deque[Session] = deque(maxlen=MAX_PAST)
         self._by_trace: OrderedDict[int, Session] = OrderedDict()
         self._calling: dict[Key, Node] = {}
         self._held: list[Node] = []
@@ -168,7 +197,7 @@ class Assembler:
         session = self._session_of(record, parent)
         node = self._nodes[key] = Node(record, record.kind, parent, session)
         node.orphaned = parent is None and record.parent_id is not None and not record.remote_parent
-        session.open += 1
+        self._begin(session, key)
         if record.kind == "llm":
             self._pass(node)
             self._calling[key] = node
@@ -191,10 +220,10 @@ class Assembler:
         self._calling.pop(key, None)
         self._unknown.pop(key, None)
         self._learn_session(node)
-        node.session.open -= 1
         if node.kind == "llm":
             self._held.append(node)
         else:
+            self._finish(node)
             if node.kind == "tool":
                 self._end_tool(node)
             node.record = _without_content(record)
@@ -253,7 +282,7 @@ class Assembler:
         """Whether all spans of the session that `journal` stores have ended."""
         for session in self._sessions.values():
             if any(document.journal is journal for document in session.documents):
-                return session.open == 0 and not any(node.session is session for node in self._held)
+                return session.open == 0
         return True
 
     def settle(self, journal: Journal) -> None:
@@ -266,32 +295,40 @@ class Assembler:
     def sessions(self) -> list[str]:
         """Return the sessions that have documents, the latest last; where none is known the trace's id."""
         open_now = [name for name, session in self._sessions.items() if session.documents]
-        return [name for name in self._past if name not in self._sessions] + open_now
+        return [
+            *dict.fromkeys(past.key for past in self._past if past.known and past.key not in self._sessions),
+            *open_now,
+        ]
 
     def journals(self, name: str | None, span: Key | None) -> list[Journal]:
         """Return where the documents of a session are, given its name or one of its spans; of all given neither."""
         if name is None and span is None:
-            found = [journal for every in self.sessions() for journal in self._journals_named(every)]
+            found = [each for session in (*self._past, *self._sessions.values()) for each in session.known]
         else:
-            found = self._journals_around(span) if span is not None else []
-            found = found or (self._journals_named(name) if name is not None else [])
-        return list({id(journal): journal for journal in found}.values())
+            found = self._known_around(span) if span is not None else []
+            found = found or (self._known_by(name) if name is not None else [])
+        return list({id(each.journal): each.journal for each in found}.values())
 
-    def _journals_named(self, name: str) -> list[Journal]:
+    def _known_by(self, name: str) -> list[Left]:
         # Where no session is known a document calls itself by the id of its trace in the form of a UUID.
-        key = name if name in self._sessions or name in self._past else name.replace("-", "")
-        session = self._sessions.get(key)
-        return self._past.get(key, []) + _journals_of(session.documents if session is not None else [])
+        found: list[Left] = []
+        for key in (name, name.replace("-", "")):
+            found = found or [each for past in self._past if past.key == key for each in past.known]
+            session = self._sessions.get(key)
+            found += session.known if session is not None else []
+        return found
 
-    def _journals_around(self, span: Key) -> list[Journal]:
+    def _known_around(self, span: Key) -> list[Left]:
         """Return the document that a span is told of in; of several of its session those of its trace."""
         node = self._nodes.get(span)
         session = node.session if node is not None else self._by_trace.get(span[0])
-        documents = _resolve(session).documents if session is not None else []
+        if session is None:
+            return []
+        session = _resolve(session)
         above = [each.document for each in _lineage(node)] if node is not None else []
-        own = [each for each in above if each in documents]
-        of_trace = [each for each in documents if span[0] in (each.trace_id, each.line.trace_id)]
-        return _journals_of((own or of_trace or documents)[:1])
+        own = [_left_of(each) for each in above if each is not None and each in session.documents]
+        of_trace = [each for each in session.known if span[0] in each.traces]
+        return (own or of_trace or session.known)[:1]
 
     # ── sessions
 
@@ -329,14 +366,14 @@ class Assembler:
 
     def _use(self, session: Session, trace_id: int) -> None:
         self._by_trace[trace_id] = session
-        if len(self._by_trace) > MAX_NODES:
+        if len(self._by_trace) > MAX_TRACES:
             self._by_trace.popitem(last=False)
         self._touch(session)
 
     def _touch(self, session: Session) -> None:
         self._sessions.move_to_end(session.key)
         if len(self._sessions) > MAX_SESSIONS:
-            self._close_oldest()
+            self._close_oldest(session)
 
     def _learn_session(self, node: Node) -> None:
         """Take over a session that a span names only as it ends."""
@@ -351,8 +388,9 @@ class Assembler:
         if known is not None:
             self._merge_sessions(session, known)
             return _resolve(session)
-        self._sessions.pop(session.key, None)
+        self._leave(session)
         session.key = session.id = name
+        session.closed = False
         self._sessions[name] = session
         for document in session.documents:
             document.name_session(name)
@@ -362,45 +400,107 @@ class Assembler:
         """Let what comes go to `new`; documents that stand already stay."""
         if old is new:
             return
+        self._leave(old)
         old.merged_into = new
         new.open += old.open
         for document in old.documents:
             document.name_session(new.id or "")
         new.documents.extend(old.documents)
-        self._sessions.pop(old.key, None)
+        new.spans.update(old.spans)
+        old.documents, old.spans = [], {}
 
-    def _close_oldest(self) -> None:
-        """Close the session that was quiet for longest; one with open spans only if all have them."""
-        idle = (session for session in self._sessions.values() if not session.open)
+    def _leave(self, session: Session) -> None:
+        """Take a session from where it is found, under the key that it has so far."""
+        if self._sessions.get(session.key) is session:
+            del self._sessions[session.key]
+        self._retired.pop(id(session), None)
+        self._unended.pop(id(session), None)
+
+    def _close_oldest(self, used: Session) -> None:
+        """Close the session that was quiet for longest, not the one in use; one with open spans only if all have them.
+
+        Spans that are open may still end in it.
+        """
+        idle = (session for session in self._sessions.values() if not session.open and session is not used)
         session = next(idle, None) or next(iter(self._sessions.values()))
         del self._sessions[session.key]
-        self._past.setdefault(session.key, []).extend(_journals_of(session.documents))
-        self._past.move_to_end(session.key)
-        if len(self._past) > MAX_PAST:
-            self._past.popitem(last=False)
         session.closed = True
         if session.open:
             losses.add("sessions closed before their end")
         for document in session.documents:
-            self._conversations.forget(document)
             self.settle(document.journal)
             if self._closed is not None:
                 self._closed(document.journal)
+        self._part_from(session)
+        if session.documents or session.open:
+            self._past.append(session)
+        self._retire(session)
+
+    def _part_from(self, session: Session) -> None:
+        """Let no request go on in a session's conversations any more."""
+        journals = [document.journal for document in session.documents]
+        for document in self._conversations.latest(MAX_SESSIONS) if journals else ():
+            if document.journal in journals:
+                self._conversations.forget(document)
+
+    def _retire(self, session: Session) -> None:
+        """Keep a closed session for a while, and forget the one that has been kept for longest."""
+        kept, other = (self._unended, self._retired) if session.open else (self._retired, self._unended)
+        other.pop(id(session), None)
+        kept[id(session)] = session
+        if len(kept) > (MAX_UNENDED if session.open else MAX_CLOSED):
+            self._forget_session(kept.popitem(last=False)[1])
+
+    def _forget_session(self, session: Session) -> None:
+        """Let go of a closed session's spans and documents, and remember only where those are."""
+        for node in [held for held in self._held if _resolve(held.session) is session]:
+            self._held.remove(node)
+            self._write_call(node)
+        session.left = tuple(session.known)
+        for key, answer in session.spans.items():
+            node = self._nodes.pop(key, None)
+            if node is not None and node.open:
+                self._lose(key, node)
+            told = self._told.get(answer) if answer is not None else None
+            if told is not None and told.node is node:
+                del self._told[told.sighting.response_id or ""]
+        session.documents, session.spans = [], {}
+
+    # ── spans
+
+    def _begin(self, session: Session, key: Key) -> None:
+        """Count a span that has started."""
+        session.spans[key] = None
+        session.open += 1
+        if session.closed:
+            self._retire(session)
+
+    def _finish(self, node: Node) -> None:
+        """Count a span that is written from now on: nothing of it waits."""
+        session = _resolve(node.session)
+        session.open -= 1
+        if session.closed:
+            self._retire(session)
+
+    def _lose(self, key: Key, node: Node) -> None:
+        """Give up a span that has not ended."""
+        node.open = False
+        _resolve(node.session).open -= 1
+        self._calling.pop(key, None)
+        self._unknown.pop(key, None)
+        losses.add("open spans forgotten")
 
     def _forget(self) -> None:
         """Forget the oldest ended span, or the oldest of all."""
         for _ in range(64):
             key, node = next(iter(self._nodes.items()))
             if not node.open:
-                del self._nodes[key]
-                return
+                break
             self._nodes.move_to_end(key)
         key, node = self._nodes.popitem(last=False)
-        node.open = False
-        _resolve(node.session).open -= 1
-        self._calling.pop(key, None)
-        self._unknown.pop(key, None)
-        losses.add("open spans forgotten")
+        _resolve(node.session).spans.pop(key, None)
+        if node.open:
+            self._lose(key, node)
 
     # ── the order of model calls
 
@@ -447,6 +547,7 @@ class Assembler:
         self._release()
 
     def _write_call(self, node: Node) -> None:
+        self._finish(node)
         record, origin = self._unite(node)
         sighting = sighting_of(record)
         known = self._told_before(node, sighting)
@@ -488,6 +589,7 @@ class Assembler:
             if relation == "other":
                 continue
             self._held.remove(other)
+            self._finish(other)
             if relation == "same":
                 record = merged(record, other.record)
                 duplicates.append(f"{other.record.span_id:016x}")
@@ -533,6 +635,8 @@ class Assembler:
         self._lately.append(told)
         if told.sighting.response_id:
             self._told[told.sighting.response_id] = told
+            record = told.node.record
+            _resolve(told.node.session).spans[record.trace_id, record.span_id] = told.sighting.response_id
             if len(self._told) > MAX_RECENT:
                 self._told.popitem(last=False)
 
@@ -560,7 +664,16 @@ class Assembler:
             found = self._branch(node, agent, document)
         if question is not None:
             self._conversations.tell(found[0], question, record.response)
+        if going_on is not None:
+            self._go_on(node, going_on)
         return found[0], found[1] or Place(found[0].line.transcript.align([]))
+
+    def _go_on(self, node: Node, document: Document) -> None:
+        """Count a call that no session is known of to that in whose document it goes on: it is not quiet."""
+        home, own = self._by_trace.get(document.line.trace_id), _resolve(node.session)
+        if home is not None and not _resolve(home).closed and not own.documents:
+            self._merge_sessions(own, _resolve(home))
+            self._use(_resolve(home), node.record.trace_id)
 
     def _leave_gone(self, node: Node) -> None:
         """Let go of documents that somebody has removed, so that what goes on begins anew."""
@@ -861,8 +974,8 @@ def _by_start(node: Node) -> tuple[int, int, int]:
     return (node.record.start, node.record.end or 0, len(request.messages) if request else 0)
 
 
-def _journals_of(documents: Iterable[Document | None]) -> list[Journal]:
-    return [each.journal for each in documents if each is not None]
+def _left_of(document: Document) -> Left:
+    return Left((document.trace_id, document.line.trace_id), document.journal)
 
 
 def _lineage(node: Node) -> Iterator[Node]:

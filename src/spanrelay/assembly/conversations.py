@@ -108,6 +108,16 @@ def question_of(history: History, request: ModelRequest) -> Question:
     return Question(history, names, length, first, end, key_of(last))
 
 
+class _Talk(Generic[K]):
+    """A conversation as its states and names know it: once it is forgotten they hold nothing of the caller's."""
+
+    __slots__ = ("key", "state")
+
+    def __init__(self, key: K) -> None:
+        self.key: K | None = key
+        self.state: _State | None = None
+
+
 class _State:
     """What a conversation had come to with one request.
 
@@ -115,10 +125,10 @@ class _State:
     went on from another. `busy` while the next request is under way.
     """
 
-    __slots__ = ("answers", "asked", "at", "busy", "first", "grown", "key", "last", "length")
+    __slots__ = ("answers", "asked", "at", "busy", "first", "grown", "last", "length", "talk")
 
-    def __init__(self, key: Any, question: Question, at: int, answers: frozenset[int]) -> None:
-        self.key = key
+    def __init__(self, talk: _Talk[Any], question: Question, at: int, answers: frozenset[int]) -> None:
+        self.talk = talk
         self.length, self.first, self.last = question.length, question.first, question.last
         self.asked, self.grown = question.asked, question.grown
         self.at, self.answers, self.busy = at, answers, False
@@ -140,10 +150,11 @@ class Conversations(Generic[K]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._now: OrderedDict[K, _State | None] = OrderedDict()
+        self._now: OrderedDict[K, _Talk[K]] = OrderedDict()
         self._states: OrderedDict[tuple[int, int], list[_State]] = OrderedDict()
-        self._names: OrderedDict[str, K] = OrderedDict()
+        self._names: OrderedDict[str, _Talk[K]] = OrderedDict()
         self._clock = count()
+        self._forgotten = 0
 
     def __len__(self) -> int:
         return len(self._now)
@@ -151,38 +162,52 @@ class Conversations(Generic[K]):
     def find(self, question: Question) -> K | None:
         """Return the conversation that a request goes on in, or None where it begins one."""
         for name in question.names:
-            key = self._names.get(name)
-            if key is not None and key in self._now:
+            talk = self._names.get(name)
+            if talk is not None and talk.key is not None:
                 question.grown = True
-                return key
+                return talk.key
         found = self._by_exchange(question) or self._again(question)
         if found is None:
             return None
         question.grown = True
-        return found.key
+        return found.talk.key
 
     def begin(self, key: K) -> None:
         """Note that the next request of a conversation is under way, so that another like it goes on elsewhere."""
-        state = self._now.get(key)
-        if state is not None:
-            state.busy = True
+        talk = self._now.get(key)
+        if talk is not None and talk.state is not None:
+            talk.state.busy = True
 
     def tell(self, key: K, question: Question, response: ModelResponse | None) -> None:
         """Remember what a conversation has come to: a request, and its answer if one has come."""
-        self._remember_names(key, question, response)
-        state = self._now.get(key)
+        talk = self._now.setdefault(key, _Talk(key))
+        self._remember_names(talk, question, response)
         if question.length:
             turns = turns_of(response.messages[:1]) if response is not None else []
-            state = _State(key, question, next(self._clock), _keys_of(turns) if turns else frozenset())
-            self._remember_state(state)
-        self._now[key] = state
+            talk.state = _State(talk, question, next(self._clock), _keys_of(turns) if turns else frozenset())
+            self._remember_state(talk.state)
         self._now.move_to_end(key)
         while len(self._now) > self._most:
-            self._now.popitem(last=False)
+            self.forget(next(iter(self._now)))
 
     def forget(self, key: K) -> None:
         """Let no request go on in a conversation any more."""
-        self._now.pop(key, None)
+        talk = self._now.pop(key, None)
+        if talk is not None:
+            talk.key = None
+            self._forgotten += 1
+            if self._forgotten > self._most:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Let go of the states and names of conversations that have been forgotten: many at once, to look once."""
+        self._forgotten = 0
+        for name in [name for name, talk in self._names.items() if talk.key is None]:
+            del self._names[name]
+        for known_by, alike in list(self._states.items()):
+            alike[:] = [state for state in alike if state.talk.key is not None]
+            if not alike:
+                del self._states[known_by]
 
     def latest(self, most: int) -> list[K]:
         """Return the conversations in which something was said last, the last first."""
@@ -190,8 +215,8 @@ class Conversations(Generic[K]):
 
     def of_call(self, name: str, arguments: Any, call_id: str | None) -> K | None:
         """Return the conversation whose model asked for the execution of a tool, the last of several."""
-        key = self._names.get(_call_name(call_id) if call_id else _call_key(name, arguments))
-        return key if key is not None and key in self._now else None
+        talk = self._names.get(_call_name(call_id) if call_id else _call_key(name, arguments))
+        return talk.key if talk is not None else None
 
     # ── looking
 
@@ -218,9 +243,9 @@ class Conversations(Generic[K]):
         """Return the state that a request goes on from: the whole of it repeated, still open, the latest."""
         best: tuple[tuple[bool, bool, bool, int], _State] | None = None
         for state in states:
-            if state.key not in self._now:
+            if state.talk.key is None:
                 continue
-            current, whole = self._now[state.key] is state, _is_whole(state, question)
+            current, whole = state.talk.state is state, _is_whole(state, question)
             if not whole and not (current and state.length > 1):
                 continue
             rank = (whole, current, not state.busy, state.at)
@@ -239,7 +264,7 @@ class Conversations(Generic[K]):
         while len(self._states) > MAX_STATES:
             self._states.popitem(last=False)
 
-    def _remember_names(self, key: K, question: Question, response: ModelResponse | None) -> None:
+    def _remember_names(self, talk: _Talk[K], question: Question, response: ModelResponse | None) -> None:
         names = [name for name in question.names if name.startswith("conversation_id ")]
         if response is not None:
             if response.id:
@@ -251,7 +276,7 @@ class Conversations(Generic[K]):
                 names += [_call_key(call.name, call.arguments), *([_call_name(call.id)] if call.id else ())]
         for name in names:
             if len(name) <= 2 * MAX_ID:
-                self._names[name] = key
+                self._names[name] = talk
                 self._names.move_to_end(name)
         while len(self._names) > MAX_STATES:
             self._names.popitem(last=False)

@@ -17,6 +17,8 @@ from spanrelay.records import JSON
 class MemoryJournal:
     """The operations of one document, as the lines that a file would have."""
 
+    __slots__ = ("_lines", "_memory", "full", "gone", "size")
+
     def __init__(self, memory: Memory) -> None:
         self.full = self.gone = False
         self.size = 0

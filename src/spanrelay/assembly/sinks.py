@@ -279,6 +279,22 @@ class DirectoryJournal:
     operation after each `hand_over`.
     """
 
+    __slots__ = (
+        "_begun",
+        "_changed",
+        "_directory",
+        "_failures",
+        "_lines",
+        "_name",
+        "_part",
+        "_pause",
+        "_size",
+        "_told",
+        "dirty",
+        "full",
+        "path",
+    )
+
     def __init__(self, directory: TrajectoryDirectory, name: str, changed: Callable[[DirectoryJournal], None]) -> None:
         self.dirty = False
         self.full = False
