@@ -9,6 +9,7 @@ import base64
 import json
 import random
 import string
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -213,6 +214,44 @@ def test_a_detector_finds_what_people_and_models_write(name: str) -> None:
     tried = sum(len(frames(text)) for text, _ in FOUND[name] if text)
     lost = list(missed(name))
     assert len(lost) <= tried * 0.05, lost
+
+
+AMONG = (
+    "\u8bf7\u8054\u7cfb{}\u8c22\u8c22",
+    "\x1b[1m{}\x1b[0m",
+    "\x1b[01;31m\x1b[K{}\x1b[m\x1b[K",
+    "\\u001b[1m{}\\u001b[0m",
+    "\\x1b[1m{}\\x1b[0m",
+)
+"""Where no blank stands between words, and the colours of a terminal, also as JSON and Python spell them."""
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("frame", AMONG)
+def test_a_detector_finds_it_without_blanks_around_and_in_colours(name: str, frame: str) -> None:
+    texts = [(text, secret) for text, secret in FOUND[name] if text and len(frames(text)) > 1]
+    lost = [text for text, secret in texts if secret in REDACTORS[name].redact(frame.replace("{}", text))]
+    assert len(lost) <= len(texts) * 0.05, lost
+
+
+FORMS = {
+    "phone": ("+1 415 555 1234", "415 555 1234", "(415) 555-1234", "+49 30 1234567"),
+    "credit_card": ("4111 1111 1111 1111", "3782 822463 10005"),
+    "iban": ("DE89 3704 0044 0532 0130 00", "FR14 2004 1010 0505 0001 3M02 606", "GB29 NWBK 6016 1331 9268 19"),
+    "us_ssn": ("219 09 9999",),
+    "email": ("bob+1+2@example.com",),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in FORMS.items() for text in texts])
+def test_a_detector_finds_it_in_a_form(name: str, text: str) -> None:
+    sent = urllib.parse.urlencode({"a": "1", "to": text, "b": "x"})
+    assert REDACTORS[name].redact(sent) == "a=1&to=[REDACTED]&b=x"
+
+
+@pytest.mark.parametrize("text", ["tel:0049 30 1234567", "x,0049 30 1234567,y"])
+def test_a_national_prefix_is_found_behind_a_sign(text: str) -> None:
+    assert "1234567" not in REDACTORS["phone"].redact(text)
 
 
 # --- false alarms ------------------------------------------------------------------------------------------

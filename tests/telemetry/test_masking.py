@@ -130,6 +130,49 @@ def test_a_key_is_masked_behind_whatever_json_escapes(key: str, before: str) -> 
         assert secret.encode() not in mask_bytes(text.encode())
 
 
+SPELLED_BEFORE = (
+    json.dumps("\u5bc6\u94a5")[1:-1],
+    json.dumps("\U0001f511")[1:-1],
+    json.dumps("\u201c")[1:-1],
+    json.dumps("\u00a0")[1:-1],
+    "%2F",
+    "%3d",
+    "\\x0a",
+    "\x1b[m",
+    "\x1b[1m",
+    "\x1b[01;31m\x1b[K",
+    "\x1b[38;5;196m",
+    json.dumps("\x1b[32m")[1:-1],
+    repr("\x1b[0;32m")[1:-1],
+    "_",
+    "**_",
+)
+"""Letters that spell a sign or a colour, and the sign of what is in italics."""
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("before", SPELLED_BEFORE)
+def test_a_key_is_masked_behind_the_last_letter_of_what_spells_a_sign(key: str, before: str) -> None:
+    for masked in (mask_text(before + key), mask_bytes((before + key).encode()).decode()):
+        assert MASK in masked
+        assert "a1B2" not in masked
+        assert "A1B2" not in masked
+
+
+@pytest.mark.parametrize("text", ["\u8c22AKIA{}\u8c22", "_AKIA{}_"])
+def test_a_key_of_fixed_length_is_masked_before_letters_of_other_scripts(text: str) -> None:
+    assert "A1B2" not in mask_text(text.format("A1B2" * 4))
+
+
+def test_a_secret_of_aws_is_masked_in_a_query_that_is_escaped() -> None:
+    assert "wJal" not in mask_text("x=aws_secret_access_key%3DwJalrXUtnFEMIxK7MDENGxbPxRfiCYEXAMPLEKEY%26b")
+
+
+@pytest.mark.parametrize("name", ["ask_sk-{}", "xsk-{}", "risk-{}", "core_{}_{}", "brfc-{}"])
+def test_the_end_of_a_word_begins_no_key(name: str) -> None:
+    assert mask_text(name.format("a" * 20, "b" * 20)) == name.format("a" * 20, "b" * 20)
+
+
 @pytest.mark.parametrize("wrap", [lambda key: key, lambda key: [1, key], lambda key: ("a", key)])
 def test_keys_are_masked_in_values_of_every_shape(wrap: Any) -> None:
     value, masked = wrap(KEYS[0]), wrap(MASK)

@@ -19,8 +19,12 @@ from spanrelay.records import JSON
 
 MASK = "[masked key]"
 
-# A key begins where no word goes on; in JSON text that is also behind `\n` and its like, whose last letter is no word.
-_BEGIN = r"(?:(?<![A-Za-z0-9_])|(?<=\\[bfnrt])|(?<=\\u00[01][0-9a-f]))"
+# A key begins where no word goes on: behind `_` that makes it italic, and behind the last letter of what spells a sign,
+# `\n`, `\u2014`, `\x1b`, `%2F`, or of what gives a terminal's text its colour, `[1;31m`, `[K`.
+_BEGIN = (
+    r"(?:(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)|(?<=\\[abefnrtv])|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})"
+    r"|(?<=%[0-9A-Fa-f]{2})|(?<=[0-9;\[][0-9]m)|(?<=\[m)|(?<=\[K))"
+)
 
 TOKENS = (
     # not the classes of scikit-learn's HTML
@@ -51,12 +55,12 @@ PRIVATE_KEY = (
 """A private key as PEM, also one that is cut off."""
 
 _PATTERN = (
-    _BEGIN + rf"(?:{TOKENS}|AIza[A-Za-z0-9_-]{{20,}}|A[KS]IA[A-Z0-9]{{16}}\b)"
+    _BEGIN + rf"(?:{TOKENS}|AIza[A-Za-z0-9_-]{{20,}}|A[KS]IA[A-Z0-9]{{16}}(?![A-Za-z0-9]))"
     r"|(?:(?<=[Bb]earer[ +])|(?<=BEARER )|(?<=[Bb]earer%20))[A-Za-z0-9._~+/-]{8,}=*"
     r"|(?<=[?&]key=)[A-Za-z0-9._~-]{8,}"
     r"|(?<=[?&]api_key=)[A-Za-z0-9._~-]{8,}"
     r"|(?:(?<=[Bb]asic )|(?<=BASIC ))(?P<basic>[A-Za-z0-9+/]{8,}={0,2})"
-    r"|(?:(?<=secret_access_key)|(?<=SECRET_ACCESS_KEY))[\\\"' ]{0,4}[:=][\\\"' ]{0,4}"
+    r"|(?:(?<=secret_access_key)|(?<=SECRET_ACCESS_KEY))[\\\"' ]{0,4}(?:[:=]|%3[AaDd])[\\\"' ]{0,4}"
     r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
     rf"|{PRIVATE_KEY}"
 )
@@ -79,7 +83,7 @@ _SIGNS = (
     (
         "-",
         r"-(?<=[slxpafPA][a-zXK]-)(?=[A-Za-z0-9_-]{10})(?:(?<=sk-)|(?<=lf-)|(?<=xox[a-z]-)|(?<=xapp-)|(?<=lpat-)|(?<=vapi-)|(?<=xai-)|(?<=ypi-)"
-        r"|(?<=plx-)|(?<=tvly-)|(?<=[^0-9a-z]fc-)|(?<=^fc-)|(?<=\\[bfnrt]fc-)|(?<=00[01][0-9a-f]fc-)|(?<=CSPX-)|(?<=PMAK-)|(?<=NRAK-))",
+        r"|(?<=plx-)|(?<=tvly-)|(?<=fc-)(?=[0-9a-f]{32})|(?<=CSPX-)|(?<=PMAK-)|(?<=NRAK-))",
     ),
     (
         "_",
@@ -87,7 +91,7 @@ _SIGNS = (
         r"|(?<=gsk_)|(?<=r8_)|(?<=[bfp]_v[0-9]_)|(?<=csk_)|(?<=e2b_)|(?<=jina_)|(?<=fw_)|(?<=ntn_)|(?<=n_api_)"
         r"|(?<=glsa_)|(?<=glc_)|(?<=shp[a-z][a-z]_)|(?<=figd_)|(?<=sbp_)|(?<=b_secret_)|(?<=vck_)|(?<=ntry[su]_)|(?<=sk_)"
         r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY"
-        r"|(?<=[^0-9A-Za-z]re_)|(?<=^re_)|(?<=\\[bfnrt]re_)|(?<=00[01][0-9a-f]re_))",
+        r"|(?<=re_)(?=[A-Za-z0-9]{6,12}_[A-Za-z0-9]{20}))",
     ),
 )
 _TEXT_SIGNS = tuple((letter, re.compile(sign).search) for letter, sign in _SIGNS)

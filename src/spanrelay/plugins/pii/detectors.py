@@ -64,7 +64,7 @@ def _matches(pattern: str) -> Find:
 
 def _behind(words: str, hints: tuple[str, ...], pattern: str, between: str = r"[^0-9\n_]{0,24}") -> Find:
     """Return a finder of what a word before it gives away, in whatever case; all is in lower case here."""
-    compiled = re.compile(rf"(?<![a-z])(?:{words}){between}(?<![\w.-])({pattern})(?![\w-])")
+    compiled = re.compile(rf"(?<![a-z])(?:{words}){between}(?<![A-Za-z0-9_.-])({pattern})(?![A-Za-z0-9_-])")
 
     def find(text: str) -> Iterator[Span]:
         lowered = _lower(text)
@@ -111,7 +111,7 @@ def keep_ends(prefix: int, suffix: int) -> Mask:
 
 # The run takes in every `@`: of `a@b.de+c@d.org` nothing may stay, as it would if the first address ended it. A quote
 # may stand within a name, not before it.
-_DOMAIN = r"(?:(?:[\w-]+\.)+(?:xn--[A-Za-z0-9-]+|[^\W\d_]{2,})|localhost(?![\w.-]))"
+_DOMAIN = r"(?:(?:[\w-]+\.)+(?:xn--[A-Za-z0-9-]+|[^\W\d_]{2,})|localhost(?![A-Za-z0-9_.-]))"
 _FIND_EMAIL = _matches(
     rf"(?<![\w.%+@'&-])['&]*(@*[\w.%+-][\w.%+@'&-]*@{_DOMAIN})" + rf'|"[^"\s@][^"\r\n@]{{0,62}}"@{_DOMAIN}'
 )
@@ -127,16 +127,16 @@ def _find_email(text: str) -> Iterator[Span]:
 _PHONE = (
     r"[+(0-9](?:"
     # +49 30 1234567, and no number with a sign and a point
-    r"(?<=\+)(?<![\w+)]\+)[1-9](?!(?!(?<=1)\.[0-9]{10}(?![0-9]))[0-9]{0,2}\.[0-9]{1,20}(?![0-9.\- ]))"
+    r"(?<=\+)(?<![A-Za-z0-9_+)]\+)[1-9](?!(?!(?<=1)\.[0-9]{10}(?![0-9]))[0-9]{0,2}\.[0-9]{1,20}(?![0-9.\- ]))"
     # and no second number with a sign, nor an amount of something
     r"(?:(?:(?! -[0-9])[ ().\-/]){0,3}[0-9]){6,14}(?! (?:bytes|tokens|rows|lines|points)\b)"
     # 0049 30 1234567
-    r"|(?<=0)(?<![\w.:,-]0)(?<![0-9] 0)0[1-9][0-9]{0,2}[ /(-]{1,2}(?=[1-9(])(?![0-9]{4}(?:[ -][0-9]{4}){2})"
+    r"|(?<=0)(?<![A-Za-z0-9_.-]0)(?<![0-9][ :,]0)0[1-9][0-9]{0,2}[ /(-]{1,2}(?=[1-9(])(?![0-9]{4}(?:[ -][0-9]{4}){2})"
     r"(?:[ ().\-/]{0,3}[0-9]){6,12}"
     # (415) 555-1234
     r"|(?<=\()[2-9][0-9]{2}\)[ .\-/]{0,3}[2-9][0-9]{2}[ .-]{0,3}[0-9]{4}"
     # 1-415-555-1234, 415.555.1234
-    r"|(?<=[0-9])(?<!\w[0-9])(?<![0-9]\.[0-9])(?:(?<=1)[ .\-/]{1,3}\(?[2-9][0-9]{2}|(?<=[2-9])[0-9]{2})"
+    r"|(?<=[0-9])(?<![A-Za-z0-9_][0-9])(?<![0-9]\.[0-9])(?:(?<=1)[ .\-/]{1,3}\(?[2-9][0-9]{2}|(?<=[2-9])[0-9]{2})"
     # 415-5551234, and no number of an order, whose last part is as long
     r"(?:\)?[ .\-/]{1,3}[2-9][0-9]{2}[ .\-/]{1,3}|[-/][2-9][0-9]{2}(?![0-9]{4}-[0-9]))[0-9]{4}"
     r")(?![0-9])"
@@ -178,7 +178,7 @@ def _mask_digits(found: str, char: str) -> str:
 # --- addresses of machines ---------------------------------------------------------------------------------
 
 _IPV4 = re.compile(r"[0-9](?<![0-9]{2})(?<![0-9]\.[0-9])(?<!\b[vV][0-9])[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9]|\.[0-9])")
-_AWS_HOST = re.compile(r"i(?<![\w-]i)p-[0-9]{1,3}(?:-[0-9]{1,3}){3}(?![\w-])")
+_AWS_HOST = re.compile(r"i(?<![A-Za-z0-9_-]i)p-[0-9]{1,3}(?:-[0-9]{1,3}){3}(?![A-Za-z0-9_-])")
 _VERSION_WORD = re.compile(
     r"(?:(?:\b(?:versions?|ver|release|rev|build|tag|sections?|chapter|clause|article|appendix)\b|§)[\"': ]{0,4}"
     r"|[=<>~!]= ?)$",
@@ -187,10 +187,10 @@ _VERSION_WORD = re.compile(
 _VERSION_END = re.compile(r"[.-][A-Za-z]")
 _IPV6 = re.compile(
     r"[0-9A-Fa-f:](?<![0-9A-Fa-f]{2})(?<![0-9A-Fa-f]:)"
-    r"(?:[0-9A-Fa-f]{0,3}:|(?<=:):)[0-9A-Fa-f:.]{0,40}(?![\w:])"
+    r"(?:[0-9A-Fa-f]{0,3}:|(?<=:):)[0-9A-Fa-f:.]{0,40}(?![A-Za-z0-9_:])"
 )
 _FIND_SCHEME = _matches(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]+://[^\s<>\"'`\\^{|}]+")
-_FIND_WWW = _matches(r"w(?<![\w@./-]w)ww\.[A-Za-z0-9-]{1,63}\.[A-Za-z][^\s<>\"'`\\^{|}]*")
+_FIND_WWW = _matches(r"w(?<![A-Za-z0-9_@./-]w)ww\.[A-Za-z0-9-]{1,63}\.[A-Za-z][^\s<>\"'`\\^{|}]*")
 _FIND_URL = _any_of(
     lambda text: _FIND_SCHEME(text) if "://" in text else iter(()),
     lambda text: _FIND_WWW(text) if "www." in text else iter(()),
@@ -495,6 +495,7 @@ def _fits_card(text: str) -> bool:
 _IBAN_START = re.compile(
     r"[0-9](?<=[A-Za-z]{2}[0-9])(?<![A-Za-z0-9][A-Za-z]{2}[0-9])[0-9][ -]?[A-Za-z0-9]{4}"  # behind the country
 )
+_ALNUM = re.compile("[A-Za-z0-9]")
 _IBAN_LETTER = re.compile(r"[ -]?([A-Za-z0-9])")
 _COUNTRIES = (
     "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29  "
@@ -527,13 +528,13 @@ def _end_of_iban(text: str, start: int, length: int) -> int | None:
         if match is None:
             return None
         letters, end = letters + match.group(1), match.end()
-    if text[end : end + 1].isalnum():
+    if _ALNUM.match(text, end):
         return None
     return end if int("".join(str(int(letter, 36)) for letter in letters[4:] + letters[:4])) % 97 == 1 else None
 
 
 _SSN = "(?!000|666|9)[0-9]{3}%s(?!00)[0-9]{2}%s(?!0000)[0-9]{4}"
-_SSN_GROUPS = re.compile(r"[0-9](?<![\w.-][0-9])[0-9]{2}([ -])[0-9]{2}[ -][0-9]{4}(?![\w-])")
+_SSN_GROUPS = re.compile(r"[0-9](?<![A-Za-z0-9_.-][0-9])[0-9]{2}([ -])[0-9]{2}[ -][0-9]{4}(?![A-Za-z0-9_-])")
 
 
 def _find_ssn_groups(text: str) -> Iterator[Span]:

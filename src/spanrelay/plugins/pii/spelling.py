@@ -1,4 +1,4 @@
-r"""How a text may spell the same letters: no-break spaces and hyphens, full width, `\u0040`, `%40`, `&#64;`.
+r"""How a text may spell the same letters: no-break spaces and hyphens, full width, `\u0040`, `%40`, `&#64;`, `+`.
 
 What is looked for is looked for in the plain spelling, and what is found is replaced in the text as it stands.
 """
@@ -26,10 +26,12 @@ _ALIKE = {
 """One character for one."""
 
 _SPELLED = re.compile(
-    r"(?<!\\)\\+(?:u([0-9A-Fa-f]{4})|([bfnrt])|([/\"]))"  # JSON in a text, or in JSON that was cut
+    r"(?:\x1b|(?<!\\)\\+(?:u001[bB]|x1[bB]|033|e))\[[0-9;:]{0,16}[mK]"  # the colours of a terminal
+    r"|(?<!\\)\\+(?:u([0-9A-Fa-f]{4})|([bfnrt])|([/\"]))"  # JSON in a text, or in JSON that was cut
     r"|%([2-7][0-9A-Fa-f])"
     r"|(&(?:#[0-9]{2,5}|#[xX][0-9A-Fa-f]{2,4}|commat|nbsp|period);)"
     r"|[\u00ad\u200b-\u200d\u2060\ufeff]"  # nothing to be seen
+    r"|((?<=[0-9)])\+(?=[0-9A-Z(])|(?<=\+[A-Z]{4})\+)(?![\w.+-]{0,64}(?:@|%40))"  # a blank in a form
 )
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -40,7 +42,7 @@ Spelled: TypeAlias = tuple[str, Place | None]
 
 def may_differ(text: str) -> bool:
     """False where a cheap look shows that `text` is spelled plainly."""
-    return not text.isascii() or "\\" in text or "%" in text or "&" in text
+    return not text.isascii() or "\\" in text or "%" in text or "&" in text or "\x1b" in text or "+" in text
 
 
 def plain(text: str) -> Spelled:
@@ -68,11 +70,13 @@ def plain(text: str) -> Spelled:
 
 
 def _letter(match: re.Match[str]) -> str:
-    code, control, itself, percent, entity = match.groups()
+    code, control, itself, percent, entity, blank = match.groups()
     if code is not None:
         return chr(int(code, 16))
     if control is not None:
         return _CONTROLS[control]
     if percent is not None:
         return chr(int(percent, 16))
+    if blank is not None:
+        return " "
     return itself or (html.unescape(entity)[:1] if entity else "")
