@@ -154,7 +154,7 @@ def test_an_unknown_name_is_one_warning(tmp_path: Path) -> None:
         assert ran.err == f"spanrelay: SPANRELAY_TRAJECTORY is not a setting; {told}\n"
         ran = run(program, tmp_path, launched=launched, OTEL_SERVICENAME="mine")
         told = "did you mean OTEL_SERVICE_NAME?"
-        assert ran.err == f"spanrelay: OTEL_SERVICENAME is no variable of OpenTelemetry's; {told}\n"
+        assert ran.err == f"spanrelay: OTEL_SERVICENAME is not a variable of OpenTelemetry's; {told}\n"
 
 
 def test_settings_that_come_second_are_told_where_they_differ(tmp_path: Path) -> None:

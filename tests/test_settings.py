@@ -172,7 +172,7 @@ def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
     ],
 )
 def test_a_misspelt_name_of_opentelemetry_is_told(name: str, meant: str) -> None:
-    assert unknown_names({name: "x"}) == [f"{name} is no variable of OpenTelemetry's; did you mean {meant}?"]
+    assert unknown_names({name: "x"}) == [f"{name} is not a variable of OpenTelemetry's; did you mean {meant}?"]
 
 
 def test_other_names_of_opentelemetry_and_of_vendors_are_not_told() -> None:

@@ -522,7 +522,7 @@ def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
     for name in unknown:
         meant = next(iter(get_close_matches(name, known, 1, _ALIKE)), None)
         if meant is not None and not name.startswith(f"{meant}_"):
-            yield f"{name} is no variable of OpenTelemetry's; did you mean {meant}?"
+            yield f"{name} is not a variable of OpenTelemetry's; did you mean {meant}?"
 
 
 def _names_of_opentelemetry() -> set[str]:
