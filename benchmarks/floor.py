@@ -57,16 +57,22 @@ class EncodingExporter(SpanExporter):
         """Nothing is held."""
 
 
-def encoding_provider(sampler: Sampler | None = None) -> tuple[TracerProvider, EncodingExporter]:
-    """Return a provider that exports only when it is flushed, so that export never falls into a timed call."""
+def encoding_processor() -> tuple[BatchSpanProcessor, EncodingExporter]:
+    """Return a processor that exports only when it is flushed, so that export never falls into a timed call."""
     exporter = EncodingExporter()
+    return BatchSpanProcessor(exporter, max_queue_size=1 << 16, schedule_delay_millis=_NEVER_MS), exporter
+
+
+def encoding_provider(sampler: Sampler | None = None) -> tuple[TracerProvider, EncodingExporter]:
+    """Return a provider with an `encoding_processor`."""
+    processor, exporter = encoding_processor()
     provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=1 << 16, schedule_delay_millis=_NEVER_MS))
+    provider.add_span_processor(processor)
     return provider, exporter
 
 
-def floor_of(content: str, call: Callable[[], object] | None = None) -> Way:
-    """Return the floor that carries `content`, around `call`.
+def floor_of(content: str | Callable[[], str], call: Callable[[], object] | None = None) -> Way:
+    """Return the floor that carries `content`, or what it returns then, around `call`.
 
     A span in a loop of its own runs with warm caches, and costs a third of what the same span costs around an
     HTTP call. So a row that wraps a call is compared with the floor around that same call.
@@ -75,7 +81,7 @@ def floor_of(content: str, call: Callable[[], object] | None = None) -> Way:
     tracer = provider.get_tracer("floor", "1.0")
 
     def floor() -> None:
-        attributes = {**ATTRIBUTES, "content": content}
+        attributes = {**ATTRIBUTES, "content": content if isinstance(content, str) else content()}
         with tracer.start_as_current_span("chat gpt-5-mini", attributes=attributes):
             if call is not None:
                 call()

@@ -9,8 +9,10 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 _WARM_UP = 3
 
@@ -57,10 +59,10 @@ class Cost:
         return Cost(self.wall - other.wall, self.thread - other.thread, self.cpu - other.cpu)
 
 
-def run_block(way: Way, calls: int) -> Cost:
+def run_block(way: Way, calls: int, warm_up: int = _WARM_UP) -> Cost:
     """Do the work `calls` times and return the cost of one: the median for wall time, the mean for CPU."""
     way.enter()
-    for _ in range(_WARM_UP):
+    for _ in range(warm_up):
         way.call()
     way.flush()
     call, clock = way.call, time.perf_counter_ns
@@ -80,10 +82,7 @@ def run_block(way: Way, calls: int) -> Cost:
 def interleave(ways: Sequence[Way], effort: Effort) -> list[list[Cost]]:
     """Return, for each way, its cost in every round. Garbage collection runs between blocks only."""
     costs: list[list[Cost]] = [[] for _ in ways]
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
+    with uncollected():
         deadline = time.monotonic() + effort.seconds
         done = 0
         while done < effort.rounds or time.monotonic() < deadline:
@@ -92,10 +91,20 @@ def interleave(ways: Sequence[Way], effort: Effort) -> list[list[Cost]]:
                 at = (index + done) % len(ways)
                 costs[at].append(run_block(ways[at], effort.calls))
             done += 1
+    return costs
+
+
+@contextmanager
+def uncollected() -> Generator[None]:
+    """Let garbage be collected only where that is asked for, and what is there already never."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
     finally:
         gc.enable()
         gc.unfreeze()
-    return costs
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,13 @@ def median(values: Sequence[float]) -> Figure:
         return Figure(values[0], math.inf)
     low, _, high = statistics.quantiles(values, n=4)
     return Figure(statistics.median(values), 1.2533 * (high - low) / 1.349 / math.sqrt(len(values)))
+
+
+def mean(values: Sequence[float]) -> Figure:
+    """Return the mean of values that grow; its error is estimated from neighbours, whose difference is no growth."""
+    steps = [(b - a) ** 2 / 2 for a, b in pairwise(values)]
+    error = math.sqrt(statistics.fmean(steps) / len(values)) if steps else math.inf
+    return Figure(statistics.fmean(values), error)
 
 
 def differences(more: Sequence[Cost], less: Sequence[Cost]) -> list[Cost]:

@@ -26,12 +26,14 @@ Row = Callable[[Effort], list[Result]]
 
 
 @contextmanager
-def recording(provider: TracerProvider, trajectories: str | None = None) -> Generator[Patched]:
-    """Record OpenAI calls with content on; `trajectories` is a folder to write them to."""
+def activated(
+    provider: TracerProvider, trajectories: str | None = None, content: Any = "spans"
+) -> Generator[tuple[Patched, spanrelay.Runtime]]:
+    """Record OpenAI calls; `trajectories` is a folder to write them to, `content` where message content may be."""
     settings = spanrelay.Settings(
         trajectories="on" if trajectories else "off",
         trajectory_directory=trajectories or "never-written",
-        content="spans",
+        content=content,
         metrics=False,
         quiet=True,
     )
@@ -40,11 +42,18 @@ def recording(provider: TracerProvider, trajectories: str | None = None) -> Gene
     instrumentor = OpenAIInstrumentor()
     patched = Patched(lambda: instrumentor.instrument(tracer_provider=provider))
     try:
-        yield patched
+        yield patched, runtime
     finally:
         patched.on()
         instrumentor.uninstrument()
         runtime.shutdown()
+
+
+@contextmanager
+def recording(provider: TracerProvider, trajectories: str | None = None) -> Generator[Patched]:
+    """Record OpenAI calls with content on; `trajectories` is a folder to write them to."""
+    with activated(provider, trajectories) as (patched, _):
+        yield patched
 
 
 def _compare(

@@ -30,6 +30,10 @@ ROWS = {
     "trajectories": "ours:trajectories",
     "boot": "boot:boot",
     "session": "session:session",
+    "growing": "growing:growing",
+    "growing-trajectories": "growing:growing_trajectories",
+    "growing-local": "growing:growing_local",
+    "concurrent": "concurrent:concurrent",
     "assembly": "assembly:assembly",
 }
 

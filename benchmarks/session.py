@@ -14,8 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+import spanrelay
+from benchmarks import workload
 from benchmarks.measure import Effort
 from benchmarks.results import Result
+from spanrelay_openai import OpenAIInstrumentor
 
 _CALLS = (250, 500, 1000)
 _TEXT = 300
@@ -46,20 +52,13 @@ def _measure(calls: int, *options: str) -> dict[str, float]:
 
 def _run(calls: int, folder: str, *, record: bool) -> dict[str, float]:
     """Run a session through the real client, recorded or bare, and return bytes and CPU seconds."""
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-
-    import spanrelay
-    from benchmarks import workload
-    from spanrelay_openai import OpenAIInstrumentor
-
     trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     settings = spanrelay.Settings(trajectory_directory=folder, metrics=False, quiet=True)
     runtime = spanrelay.activate(settings, instrument=False)
     assert runtime is not None
     if record:
         OpenAIInstrumentor().instrument()
-    before, cpu = _peak_rss(), 0.0
+    before, cpu = peak_rss(), 0.0
     with spanrelay.scope("benchmark", session="session-1"):
         messages: list[dict[str, Any]] = []
         for call in range(calls):
@@ -68,19 +67,23 @@ def _run(calls: int, folder: str, *, record: bool) -> dict[str, float]:
             ask = workload.post(exchange)
             start = time.process_time()
             ask()
-            # A model takes longer to answer than its call takes to be read; this one answers at once.
-            while runtime.processor.pending.size:
-                time.sleep(0.0005)
+            settle(runtime)
             cpu += time.process_time() - start
             messages.append({"role": "assistant", "content": exchange.answer})
     start = time.process_time()
     runtime.shutdown()
     cpu += time.process_time() - start
     size = sum(path.stat().st_size for path in Path(folder).rglob("*.json"))
-    return {"file": size, "rss": _peak_rss(), "rss_before": before, "cpu": cpu}
+    return {"file": size, "rss": peak_rss(), "rss_before": before, "cpu": cpu}
 
 
-def _peak_rss() -> int:
+def settle(runtime: spanrelay.Runtime) -> None:
+    """Wait until what a call left is read: a model takes longer to answer than that, these answer at once."""
+    while runtime.processor.pending.size:
+        time.sleep(0.0005)
+
+
+def peak_rss() -> int:
     """Return this program's peak in bytes; `ru_maxrss` of Linux starts with that of the process that started it."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -70,6 +70,7 @@ _USAGE = {
     "prompt_tokens_details": {"cached_tokens": 128, "audio_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
 }
+_JSON = {"content-type": "application/json"}
 _HEAD = {"id": "chatcmpl-C9Vt1k5wzPqv0m2", "created": 1_760_000_000, "model": "gpt-5-mini-2025-08-07"}
 
 
@@ -107,16 +108,20 @@ def _transport(exchange: Exchange) -> Any:
     if exchange.chunks:
         events, kind = _events(exchange), {"content-type": "text/event-stream"}
         return http.MockTransport(lambda _: http.Response(200, headers=kind, stream=_Chunks(events)))
-    body, kind = _body(exchange), {"content-type": "application/json"}
-    return http.MockTransport(lambda _: http.Response(200, headers=kind, content=body))
+    body = _body(exchange)
+    return http.MockTransport(lambda _: http.Response(200, headers=_JSON, content=body))
 
 
 def client(exchange: Exchange) -> openai.OpenAI:
     """Return a real client that gets the answer of `exchange` to whatever it asks."""
+    return _client(_transport(exchange))
+
+
+def _client(transport: Any) -> openai.OpenAI:
     return openai.OpenAI(
         api_key="none",
         base_url="http://localhost:8080/v1",
-        http_client=http.Client(transport=_transport(exchange)),
+        http_client=http.Client(transport=transport),
         max_retries=0,
     )
 
@@ -153,6 +158,46 @@ def post(exchange: Exchange) -> Callable[[], object]:
             pass
 
     return streamed if exchange.chunks else whole
+
+
+class Conversation:
+    """A conversation that grows: each turn sends all that was said so far, and adds a question and its answer.
+
+    All turns have one client, and one list of messages, as in an agent. No two messages are the same.
+
+    Args:
+        size: Characters of a message.
+        name: Tells its messages from those of other conversations.
+    """
+
+    def __init__(self, size: int, name: str = "") -> None:
+        self._size, self._name, self._turn = size, name, 0
+        self._exchange = Exchange([], "")
+        answer = http.MockTransport(lambda _: http.Response(200, headers=_JSON, content=self._body))
+        self._client = _client(answer)
+
+    def begin(self, turns: int = 1) -> None:
+        """Say what was answered, and ask again; `turns` at once are as if the ones before had been."""
+        for _ in range(turns):
+            messages = self._exchange.request["messages"]
+            if self._turn:
+                messages.append({"role": "assistant", "content": self._exchange.answer})
+            self._turn += 1
+            messages.append({"role": "user", "content": self._text("question")})
+            self._exchange.answer = self._text("answer")
+        self._body = _body(self._exchange)
+
+    def ask(self) -> object:
+        """Send the turn, as often as one likes."""
+        return self._client.post("/chat/completions", cast_to=object, body=self._exchange.request)
+
+    @property
+    def said(self) -> list[dict[str, Any]]:
+        """All messages, the answer of this turn included."""
+        return [*self._exchange.request["messages"], {"role": "assistant", "content": self._exchange.answer}]
+
+    def _text(self, kind: str) -> str:
+        return f"{self._name} {kind} {self._turn}: {text(self._size)}"[: self._size]
 
 
 def ask_once() -> None:

@@ -8,7 +8,7 @@ import openai
 import pytest
 from benchmarks import peers, workload
 from benchmarks.environments import Environment
-from benchmarks.measure import Cost, Figure, differences, median
+from benchmarks.measure import Cost, Figure, differences, mean, median
 from benchmarks.peers import Outcome, Peer
 from benchmarks.results import Result, against_floor, table
 from benchmarks.rows import ROWS
@@ -67,6 +67,34 @@ def test_a_budget_within_the_error_is_called_near() -> None:
     assert Result("row", "wall", "µs", 1.5, error=0.2, limit=1.6).holds == "near"
     assert Result("row", "wall", "µs", 1.5, error=0.05, limit=1.6).holds == "yes"
     assert Result("row", "rate", "", 10.0, limit=20.0, more=True).holds == "no"
+
+
+def test_what_grows_from_call_to_call_is_no_error_of_the_mean() -> None:
+    steady = mean([float(value) for value in range(0, 1000, 10)])
+    assert steady.value == 495.0
+    assert steady.error < 1.0
+
+
+def test_a_growing_conversation_sends_all_that_was_said_and_the_next_question() -> None:
+    conversation = workload.Conversation(60)
+    conversation.begin()
+    first = conversation.said
+    conversation.begin()
+    second = conversation.said
+    assert [message["role"] for message in second] == ["user", "assistant"] * 2
+    assert second[:2] == first
+    assert {len(message["content"]) for message in second} == {60}
+    assert len({message["content"] for message in second}) == 4
+    answered: Any = conversation.ask()
+    assert answered["choices"][0]["message"]["content"] == second[-1]["content"]
+
+
+def test_turns_that_begin_at_once_are_as_if_the_ones_before_had_been() -> None:
+    one_by_one, at_once = workload.Conversation(60), workload.Conversation(60)
+    for _ in range(3):
+        one_by_one.begin()
+    at_once.begin(3)
+    assert one_by_one.said == at_once.said
 
 
 def test_the_table_is_aligned_markdown() -> None:
