@@ -6,35 +6,20 @@ went over the wire.
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import sys
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 
+from spanrelay.pipeline.stream import Arrived, Tap, is_cancellation
 from spanrelay.records import Kind, SpanRecord
 from spanrelay.scopes import SCOPE_KEY, Scope, current_scope, inherit, place_now
 from spanrelay.tracing import SPAN_KEY, Start, Tracing, describe_error, fill
-
-if TYPE_CHECKING:
-    from spanrelay.pipeline.stream import Arrived, Tap
-
-_CANCELLATIONS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Whether `error` ended a call from outside, which is no failure of the provider's."""
-    if isinstance(error, Exception):
-        return False
-    trio = sys.modules.get("trio")
-    return isinstance(error, _CANCELLATIONS) or (trio is not None and isinstance(error, trio.Cancelled))
-
 
 CALL_KEY = otel_context.create_key("spanrelay.call")
 NO_CONTEXT = Context()

@@ -6,21 +6,22 @@ for each advance and detached after it, never held in between.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from opentelemetry import context as otel_context
-from opentelemetry.context import attach, detach
+from opentelemetry.context import Context, attach, detach
 
 from spanrelay import _json
 from spanrelay._guard import guarded, pass_on, swallow
 from spanrelay.codecs import Codec, sse
-from spanrelay.pipeline.call import Call, is_cancellation
+from spanrelay.records import SpanRecord
 from spanrelay.tracing import describe_error
 
 _NOTHING = object()
@@ -29,6 +30,30 @@ _variable: Any = getattr(otel_context._RUNTIME_CONTEXT, "_current_context", None
 _attach, _detach = (_variable.set, _variable.reset) if isinstance(_variable, ContextVar) else (attach, detach)
 """OpenTelemetry's own, without the four calls that they take to the variable: a stream has hundreds of chunks. Only for
 what surely ends in the context in which it began."""
+
+
+_CANCELLATIONS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether `error` ended a call from outside, which is no failure of the provider's."""
+    if isinstance(error, Exception):
+        return False
+    trio = sys.modules.get("trio")
+    return isinstance(error, _CANCELLATIONS) or (trio is not None and isinstance(error, trio.Cancelled))
+
+
+class StreamedCall(Protocol):
+    """The call that a stream is the answer to, as far as a stream needs to know it."""
+
+    record: SpanRecord
+    context: Context
+    started: int
+    rewriting: Callable[..., Any] | None
+
+    def finish(self) -> None:
+        """End the call's span with what was recorded."""
+        ...
 
 
 Form: TypeAlias = Literal["frames", "body", "events", "unkept"]
@@ -137,7 +162,7 @@ class Tap:
         "refused",
     )
 
-    def __init__(self, call: Call, close: Any, form: Form, decode: Callable[[bytes], bytes] | None) -> None:
+    def __init__(self, call: StreamedCall, close: Any, form: Form, decode: Callable[[bytes], bytes] | None) -> None:
         self.call = call
         self.arrived = Arrived(form, decode)
         self._frames, self._events, self._keeps = form == "frames", form == "events", form != "unkept"
@@ -323,7 +348,7 @@ class SyncTap(Tap):
 
     def __init__(
         self,
-        call: Call,
+        call: StreamedCall,
         source: Any,
         close: Callable[[], None],
         *,
@@ -498,7 +523,7 @@ class AsyncTap(Tap):
 
     def __init__(
         self,
-        call: Call,
+        call: StreamedCall,
         source: Any,
         close: Callable[[], Awaitable[None]],
         *,

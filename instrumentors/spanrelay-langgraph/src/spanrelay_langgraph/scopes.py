@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from spanrelay import semconv
 from spanrelay._guard import guarded
-from spanrelay.pipeline.call import is_cancellation
+from spanrelay.pipeline.stream import is_cancellation
 from spanrelay.records import SpanRecord
 from spanrelay.scopes import Scope, inherit
 from spanrelay.semconv.names import AttributeValue
