@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from spanrelay.pipeline.started import start_model, start_scope, start_tool
     from spanrelay.runtime import Runtime, activate, flush, trajectories, trajectory
     from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
+    from spanrelay.telemetry.declarations import metadata_injector, sanitizer, subscribe, subscriber
     from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent
-    from spanrelay.telemetry.observers import Field, metadata_injector, sanitizer, subscribe, subscriber
+    from spanrelay.telemetry.observers import Field
 
 __all__ = [
     "CodecError",
@@ -105,11 +106,11 @@ _HOMES = {
     "gate": "pipeline.middleware",
     "guardrail": "pipeline.middleware",
     "mark": "scopes",
-    "metadata_injector": "telemetry.observers",
+    "metadata_injector": "telemetry.declarations",
     "request_intercept": "pipeline.middleware",
     "run_model": "pipeline.managed",
     "run_tool": "pipeline.managed",
-    "sanitizer": "telemetry.observers",
+    "sanitizer": "telemetry.declarations",
     "scope": "scopes",
     "scoped": "scopes",
     "start_model": "pipeline.started",
@@ -117,8 +118,8 @@ _HOMES = {
     "start_tool": "pipeline.started",
     "stream_intercept": "pipeline.middleware",
     "stream_model": "pipeline.managed",
-    "subscribe": "telemetry.observers",
-    "subscriber": "telemetry.observers",
+    "subscribe": "telemetry.declarations",
+    "subscriber": "telemetry.declarations",
     "tool": "pipeline.decorators",
     "trajectories": "runtime",
     "trajectory": "runtime",

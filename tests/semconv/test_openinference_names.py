@@ -10,7 +10,8 @@ import pytest
 from spanrelay import semconv, use
 from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
 from spanrelay.records import Kind, PromptTemplate, SpanRecord
-from spanrelay.telemetry.observers import NOBODY, Field, sanitizer, watching
+from spanrelay.telemetry.declarations import sanitizer
+from spanrelay.telemetry.observers import NOBODY, Field, watching
 from spanrelay.telemetry.sanitizing import finished
 
 

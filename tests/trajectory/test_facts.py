@@ -13,7 +13,8 @@ from spanrelay import use
 from spanrelay.assembly.atif import violations
 from spanrelay.codecs import openai_chat, openai_completions, openai_responses
 from spanrelay.records import AgentInfo, SpanRecord, Tokens, Usage
-from spanrelay.telemetry.observers import Field, sanitizer, watching
+from spanrelay.telemetry.declarations import sanitizer
+from spanrelay.telemetry.observers import Field, watching
 from spanrelay.telemetry.sanitizing import finished
 from spanrelay_testkit.model_server import ModelServer
 

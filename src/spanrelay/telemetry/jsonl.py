@@ -15,8 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded, losses
+from spanrelay.telemetry.declarations import subscriber
 from spanrelay.telemetry.events import TOLD, Event, WholeSpan
-from spanrelay.telemetry.observers import Observer, subscriber
+from spanrelay.telemetry.observers import Observer
 from spanrelay.telemetry.redirects import Reply, Route
 
 Mode: TypeAlias = Literal["append", "overwrite"]
