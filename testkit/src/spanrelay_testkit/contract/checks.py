@@ -1,0 +1,31 @@
+"""What several promises check alike."""
+
+from __future__ import annotations
+
+import traceback
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from spanrelay.semconv import names
+from spanrelay_testkit.capture import said
+from spanrelay_testkit.contract.subject import ANSWER
+
+
+def check_same_error(ours: BaseException, bare: BaseException) -> None:
+    """Same type, text and cause, raised at the same line of the SDK."""
+    assert (type(ours), str(ours), ours.args) == (type(bare), str(bare), bare.args)
+    assert type(ours.__cause__) is type(bare.__cause__)
+    [ours_at], [bare_at] = (
+        traceback.extract_tb(ours.__traceback__)[-1:],
+        traceback.extract_tb(bare.__traceback__)[-1:],
+    )
+    assert (ours_at.filename, ours_at.lineno) == (bare_at.filename, bare_at.lineno)
+
+
+def check_stream(span: ReadableSpan, *incomplete: str | None) -> None:
+    """The span holds the text so far, and says why there is no more."""
+    told = (span.attributes or {}).get(names.INCOMPLETE)
+    assert told in incomplete
+    text = said(span)
+    assert text
+    assert text == ANSWER if told is None else ANSWER.startswith(text) and text != ANSWER
