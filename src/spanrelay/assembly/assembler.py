@@ -98,6 +98,7 @@ class _Run:
 
     `resumed` says whether it goes on with what an earlier run left, as after a person was asked; `asked` whether it
     has asked a model.
+    `shared` where it is also that of agents around it; `heard` is then what models and agents were asked in it so far.
     """
 
     document: Document
@@ -105,6 +106,8 @@ class _Run:
     before: int
     resumed: bool = False
     asked: bool = False
+    shared: bool = False
+    heard: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,8 +115,8 @@ class Node:
     """One span in its tree. `document` is where what happens beneath it goes, once that is decided.
 
     `passed` is set on a model call that has ended once a later one has begun. `run` is where what an agent runs
-    begins. `lead` is the agent for which a tool's
-    `document` was begun, and `beside` are the documents of other agents that the tool runs.
+    begins, and `within` that of the first agent beneath it, for one that does nothing itself. `lead` is the agent for
+    which a tool's `document` was begun, and `beside` are the documents of other agents that the tool runs.
     """
 
     record: SpanRecord
@@ -126,6 +129,7 @@ class Node:
     orphaned: bool = False
     passed: bool = False
     run: _Run | None = None
+    within: _Run | None = None
     lead: Node | None = None
     beside: list[Document] | None = None
 
@@ -247,11 +251,12 @@ class Assembler:
         """Write what agents were asked that have ended, where no model call beneath them has told that."""
         waiting = [each for each in self._asked if any(_beneath(held, each[0]) for held in self._held)]
         for node, record in self._asked:
-            run = node.run
+            run = node.run or node.within
             if run is None or self._is_gone(run.document) or any(node is each for each, _ in waiting):
                 continue
             before = run.before if run.document.line is run.line else 1
-            run.document.add_question(record, steps.asked_of(record), before, resumed=run.resumed)
+            heard = run.document.add_question(record, steps.asked_of(record), before, run.heard, resumed=run.resumed)
+            run.heard = heard if run.shared else ""
         self._asked = waiting
 
     def _run(self, node: Node, document: Document) -> _Run | None:
@@ -261,6 +266,9 @@ class Assembler:
             return None
         if agent.run is None:
             agent.run = _Run(document, document.line, document.count + 1)
+            for around in _agents_around(agent):
+                around.within = around.within or agent.run
+                agent.run.shared = agent.run.shared or around.within is agent.run
         return agent.run
 
     def _give_up(self, node: Node) -> None:
@@ -860,7 +868,7 @@ class Assembler:
     def _end_tool(self, node: Node) -> None:
         record = node.record
         above = _tool_above(node)
-        if _repeats(node, above) or (above is not None and above.document is None and _is_alike(above, node)):
+        if _repeats(node, above):
             return  # a client of the same tool beneath its own span, as MCP has it
         self._leave_gone(node)
         document = self._tool_document(node)
@@ -1031,6 +1039,12 @@ def _agent_of(node: Node) -> Node | None:
     return None
 
 
+def _agents_around(agent: Node) -> list[Node]:
+    """Return the agents above one, nearest first, as far as the nearest tool."""
+    around = itertools.takewhile(lambda each: each.kind != "tool", _lineage(agent))
+    return [each for each in around if each.kind == "agent" and each is not agent]
+
+
 def _outermost_agent(node: Node, tool: Node) -> Node | None:
     """Return the agent that stands directly beneath a tool, above everything else of a span's lineage."""
     found: Node | None = None
@@ -1046,6 +1060,8 @@ def _outermost_of(node: Node, document: Document, *, root: bool) -> Node | None:
     One that no model call has given a document works in a session's own, its `root`, or in that of the tool around it.
     """
     tool = _tool_above(node)
+    while tool is not None and _repeats(tool, _tool_above(tool)):
+        tool = _tool_above(tool)
     outer = root or (tool is not None and tool.document is document)
     around = itertools.takewhile(lambda each: each is not tool, _lineage(node))
     found: Node | None = None

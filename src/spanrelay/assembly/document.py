@@ -491,21 +491,26 @@ class Document:
         self._add(step, record.start)
         self.line.heard = f"{self.line.heard}\n{_ends(turn.text)}"[-MAX_HEARD:]
 
-    def add_question(self, record: SpanRecord, parts: list[Part], before: int, *, resumed: bool) -> None:
+    def add_question(
+        self, record: SpanRecord, parts: list[Part], before: int, heard: str = "", *, resumed: bool
+    ) -> str:
         """Write what an agent was asked, as its span says, before the first step of its run; once, if a model was.
 
-        A run that is `resumed` was asked before.
+        `heard` is what else was asked in the run; returns all that was, the agent's own question included. A run that
+        is `resumed` was asked before.
         """
         line, text = self.line, _ends(Turn("user", parts).text)
-        told = f"{line.past}\n{line.heard}" if resumed else line.heard
+        heard = f"{heard}\n{line.heard}"[-MAX_HEARD:]
+        told = f"{line.past}\n{heard}" if resumed else heard
         line.past, line.heard = line.heard or line.past, ""
         if " ".join(text.split()) in " ".join(told.split()):
-            return
+            return heard
         line.past = text
         extra: dict[str, JSON] = {"message_source": steps.AGENT_SPAN, "otel": steps.origin_of(record, self.trace_id)}
         step = atif.Step(0, "user", steps.content_of(parts, self._media), extra=extra)
         step.timestamp = steps.timestamp(record.start)
         self.journal.write({"op": "question", "doc": self.id, "before": before, "step": step.to_json()})
+        return f"{heard}\n{text}"
 
     def _add_copied(self, record: SpanRecord, turn: Turn, extra: dict[str, JSON]) -> None:
         """Write an assistant's turn that nobody saw being generated: it came with the history."""

@@ -412,7 +412,8 @@ def _with_questions(draft: _Draft) -> list[dict[str, Any]]:
     """Return the steps of a draft with what is kept apart from them; what names a step by its number goes along."""
     if not draft.questions:
         return draft.steps
-    waiting = sorted(draft.questions, key=lambda question: question[0])
+    # Of agents within each other the outer one ends last, and was asked first.
+    waiting = sorted(draft.questions, key=lambda question: (question[0], question[1]["timestamp"]))
     steps: list[dict[str, Any]] = []
     places: dict[int, int] = {}
     for number, step in enumerate(draft.steps, start=1):
@@ -420,6 +421,8 @@ def _with_questions(draft: _Draft) -> list[dict[str, Any]]:
             steps.append(_between(steps, waiting.pop(0)[1], step))
         steps.append(step)
         places[number] = len(steps)
+    for _, question in waiting:
+        steps.append(_between(steps, question, {}))
     return [_renumbered(step, places) for step in steps]
 
 
