@@ -84,17 +84,28 @@ Run: TypeAlias = tuple[SpanRecord, Call]
 
 
 @dataclass(slots=True)
+class Copied:
+    """An answer that stands in a document since a request repeated it: its step, its key, and when that call began."""
+
+    step: int
+    key: int
+    since: int
+
+
+@dataclass(slots=True)
 class Conversation:
     """What a document remembers of its conversation beside the transcript.
 
     `systems` are the system prompts it has had, by key, with their steps; `heard` is what models were asked since an
-    agent's question was last looked for, and `past` what was told before.
+    agent's question was last looked for, and `past` what was told before. `copied` are answers whose calls have not
+    been told, by their places among the turns.
     """
 
     transcript: Transcript = field(default_factory=Transcript)
     system: tuple[int, ...] | None = None
     system_text: str = ""
     systems: dict[int, int] = field(default_factory=dict[int, int])
+    copied: dict[int, Copied] = field(default_factory=dict[int, Copied])
     last_step: int = 0
     last_end: int = 0
     calls: list[Call] = field(default_factory=list[Call])
@@ -134,10 +145,14 @@ class Fan:
 
 @dataclass(slots=True)
 class Place:
-    """How a model call goes on in a document; `sent_id` where it sent only what is new since that answer."""
+    """How a model call goes on in a document; `sent_id` where it sent only what is new since that answer.
+
+    `copied` where a later call has been told already, and has repeated this one's answer.
+    """
 
     alignment: Alignment
     sent_id: str | None = None
+    copied: Copied | None = None
 
 
 class Document:
@@ -195,12 +210,22 @@ class Document:
         if sent_id in self.line.response_ids:
             return Place(self._built_upon(request, start, sent_id), sent_id)
         found = self.line.transcript.align(request.messages, start)
-        if self._belongs(found, _system_key(request, head)) and not self._forks(found, record):
-            return Place(found)
+        if self._belongs(found, _system_key(request, head)):
+            copied = self._copied(found, record)
+            if copied is not None or not self._forks(found, record):
+                return Place(found, copied=copied)
         conversation = request.parameters.get("conversation_id")
         if conversation and conversation == self.line.id:
             return Place(self.line.transcript.delta(request.messages, start))
         return None
+
+    def _copied(self, found: Alignment, record: SpanRecord) -> Copied | None:
+        """Return the answer of a call that is told behind a later one, if that is known from there."""
+        copied = self.line.copied.get(found.kept) if found.kind == "fork" else None
+        if copied is None or (record.end or record.start) > copied.since:
+            return None
+        answer = steps.answer_of(record)
+        return copied if answer is not None and key_of(answer) == copied.key else None
 
     def _built_upon(self, request: ModelRequest, start: int, sent_id: str) -> Alignment:
         """Align a request that names the answer it builds upon: only what is new, or all the same."""
@@ -266,11 +291,12 @@ class Document:
         `origin` is merged into the step's `extra.otel`; `agent` is who made the call.
         """
         found = place.alignment
+        if place.copied is not None:
+            return self._add_late(record, found.kept, place.copied, origin or {}, agent)
         self._tell_aliases(found)
         self._tell_change(record, found)
         self._tell_system(record)
-        for turn in found.new:
-            self._add_turn(record, turn)
+        self._add_turns(record, found)
         answer = steps.answer_of(record)
         number = self._add_answer(record, found, answer, origin or {}, agent)
         self._remember(record, place, answer, number)
@@ -278,15 +304,48 @@ class Document:
             self.opening = Opening(record, shape_of(record), self.count)
         return number
 
+    def _add_turns(self, record: SpanRecord, found: Alignment) -> None:
+        """Write the turns that nobody has told of, and keep in mind which answers are copies."""
+        copied = self.line.copied
+        if found.kind not in ("extension", "retry", "fork"):
+            copied.clear()  # what stands behind has other places now
+        place = found.known
+        for turn in found.new:
+            self._add_turn(record, turn)
+            if turn.role == "assistant" and len(copied) < MAX_CALLS:
+                copied[place] = Copied(self.count, key_of(turn), record.start)
+            place += 1
+
+    def _add_late(
+        self, record: SpanRecord, place: int, copied: Copied, origin: dict[str, JSON], agent: str | None
+    ) -> int:
+        """Make the step of an answer that was only a copy that of its call, which is told late."""
+        del self.line.copied[place]
+        step = steps.agent_step(record, steps.answer_of(record), self._media, self.trace_id)
+        extra = self._extra_of(record, step, origin, agent)
+        self._tell_agent(record, step, extra)
+        extra["otel"].setdefault("trace_id", None)
+        step.step_id, step.message = copied.step, ""
+        told = step.to_json() | {"extra": extra, "is_copied_context": None}
+        self.patch(copied.step, {name: told[name] for name in told if name not in ("step_id", "source", "message")})
+        self.note("copied_context", -1)
+        self._remember_answer(record)
+        self.line.last_end = max(self.line.last_end, record.end or 0)
+        return copied.step
+
+    def _remember_answer(self, record: SpanRecord) -> None:
+        ids = self.line.response_ids
+        if record.response is not None and record.response.id:
+            ids[record.response.id] = None
+            if len(ids) > MAX_CALLS:
+                ids.popitem(last=False)
+
     def _remember(self, record: SpanRecord, place: Place, answer: Turn | None, number: int) -> None:
         line, request, response = self.line, record.request, record.response
         response_id = response.id if response else None
         if record.content and request is not None and request.messages:
             line.transcript.accept(place.alignment, answer, response_id, place.sent_id)
-        if response_id:
-            line.response_ids[response_id] = None
-            if len(line.response_ids) > MAX_CALLS:
-                line.response_ids.popitem(last=False)
+        self._remember_answer(record)
         sent_to = request.parameters.get("conversation_id") if request else None
         line.id = sent_to or (response and response.parameters.get("conversation_id")) or None
         line.last_step, line.count = number, line.count + 1
@@ -305,15 +364,11 @@ class Document:
     ) -> int:
         line = self.line
         step = steps.agent_step(record, answer, self._media, self.trace_id)
-        extra: dict[str, Any] = step.extra or {}
-        extra["otel"].update(origin)
+        extra = self._extra_of(record, step, origin, agent)
         if found.kind == "retry" and line.last_step:
             extra["retry_of_step"] = line.last_step
         elif found.kind == "fork":
             extra["forked_after_turns"] = found.kept
-        if agent and agent != self.name:
-            extra["agent_name"] = agent
-        extra.update(self._differing(record))
         self._tell_parameters(record, extra)
         self._tell_agent(record, step, extra)
         step.extra = extra
@@ -323,6 +378,17 @@ class Document:
             if isinstance(part, ToolCallResponse):
                 self._tell_result(part, {"server_side": True})
         return number
+
+    def _extra_of(
+        self, record: SpanRecord, step: atif.Step, origin: dict[str, JSON], agent: str | None
+    ) -> dict[str, Any]:
+        """Return the `extra` of a model call's step, with what its document says of it."""
+        extra: dict[str, Any] = step.extra or {}
+        extra["otel"].update(origin)
+        if agent and agent != self.name:
+            extra["agent_name"] = agent
+        extra.update(self._differing(record))
+        return extra
 
     def describe(self, record: SpanRecord) -> None:
         """Write whom and what the document is for, where only the end of its outermost span says so."""
@@ -774,9 +840,10 @@ class Document:
     def _patch_head(self, change: dict[str, JSON]) -> None:
         self.journal.write({"op": "patch", "doc": self.id, "set": change})
 
-    def note(self, code: str) -> None:
+    def note(self, code: str, count: int = 1) -> None:
         """Count something that the document's notes will say."""
-        self.journal.write({"op": "note", "doc": self.id, "code": code})
+        counted: dict[str, JSON] = {} if count == 1 else {"count": count}
+        self.journal.write({"op": "note", "doc": self.id, "code": code, **counted})
 
     def link(self, child: Document, call: Call) -> None:
         """Write which call started a child document, unless that was begun in a file that is not this one's."""

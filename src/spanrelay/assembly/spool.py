@@ -584,13 +584,14 @@ def _sum(items: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _add_notes(document: dict[str, Any], draft: _Draft, children: bool) -> None:
-    sentences = [NOTES[code].format(count=count) for code, count in sorted(draft.notes.items())]
+    notes = sorted((+draft.notes).items())  # those that are not taken back
+    sentences = [NOTES[code].format(count=count) for code, count in notes]
     if children:
         sentences.append("Totals include the embedded conversations.")
     if sentences:
         document["notes"] = " ".join(sentences)
-    if draft.notes:
-        warnings = [{"code": code, "count": count} for code, count in sorted(draft.notes.items())]
+    if notes:
+        warnings = [{"code": code, "count": count} for code, count in notes]
         document["extra"] = {**(document.get("extra") or {}), "conversion": {"warnings": warnings}}
 
 

@@ -186,6 +186,11 @@ class Alignment:
     _keys: array[int] = field(default_factory=lambda: array("q"))
     _prints: array[int] = field(default_factory=lambda: array("q"))
 
+    @property
+    def known(self) -> int:
+        """How many turns stand before the new ones."""
+        return len(self._keys) - len(self.new)
+
 
 class Transcript:
     """What one conversation is known to have said: two hashes a message.
