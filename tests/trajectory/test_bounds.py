@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from tests.trajectory.program import Program, call, calls, outline, says, user
 
+from spanrelay import semconv
 from spanrelay._guard import losses
 from spanrelay.assembly import assembler
 from spanrelay.assembly.exporter import TrajectoryKeeper
+from spanrelay.records import SpanRecord
+from spanrelay.semconv import histories
 
 BUILT = ("Document", "Conversation", "Transcript", "Call", "Node", "SpanRecord", "Message", "_Told", "_Talk", "_State")
 """What is built for a trace."""
@@ -139,3 +142,17 @@ def test_a_conversation_without_a_session_goes_on_however_many_traces_it_takes(s
         of_a_session(program, number)
     (told,) = [each for each in program.documents().values() if len(each["steps"]) > 2]
     assert len(told["steps"]) == 80
+
+
+def test_what_was_read_of_a_conversation_is_let_go_of_with_its_session(small: None, tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    attributes = semconv.write(SpanRecord(0, 0, **call([user("hello")], says("hi"))), content=True)
+    for number in range(30):
+        record = SpanRecord(
+            number + 1, 1, start=number, end=number + 1, session_id=f"s{number}" if number % 2 else None
+        )
+        semconv.read({**attributes, "gen_ai.operation.name": "chat"}, record)
+        program.writer.end(record)
+    program.writer.shutdown()
+    mine = {*range(1, 31), *(f"s{number}" for number in range(30))}
+    assert 0 < len(mine & histories.histories._known.keys()) <= 8

@@ -19,6 +19,7 @@ from spanrelay.assembly.document import MAX_STEPS, Call, Conversation, Document,
 from spanrelay.assembly.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.assembly.steps import MediaStore
 from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
+from spanrelay.semconv.histories import histories
 
 _NAMESPACE = UUID("6f1d7c52-5b0e-4c0b-9c0a-0c5b8a0f6a77")
 
@@ -114,9 +115,10 @@ class _Run:
 class Node:
     """One span in its tree. `document` is where what happens beneath it goes, once that is decided.
 
-    `passed` is set on a model call that has ended once a later one has begun. `run` is where what an agent runs
-    begins, and `within` that of the first agent beneath it, for one that does nothing itself. `lead` is the agent for
-    which a tool's `document` was begun, and `beside` are the documents of other agents that the tool runs.
+    `bears` says whether spans have begun beneath it. `passed` is set on a model call that has ended once a later one
+    has begun. `run` is where what an agent runs begins, and `within` that of the first agent beneath it, for one that
+    does nothing itself. `lead` is the agent for which a tool's `document` was begun, and `beside` are the documents of
+    other agents that the tool runs.
     """
 
     record: SpanRecord
@@ -127,6 +129,7 @@ class Node:
     document: Document | None = None
     call: tuple[Document, Call] | None = None
     orphaned: bool = False
+    bears: bool = False
     passed: bool = False
     run: _Run | None = None
     within: _Run | None = None
@@ -201,6 +204,8 @@ class Assembler:
         session = self._session_of(record, parent)
         node = self._nodes[key] = Node(record, record.kind, parent, session)
         node.orphaned = parent is None and record.parent_id is not None and not record.remote_parent
+        if parent is not None:
+            parent.bears = True
         self._begin(session, key)
         if record.kind == "llm":
             self._pass(node)
@@ -445,7 +450,8 @@ class Assembler:
         self._retire(session)
 
     def _part_from(self, session: Session) -> None:
-        """Let no request go on in a session's conversations any more."""
+        """Let no request go on in a session's conversations any more, nor anything be held of what they were sent."""
+        histories.forget(session.id, *{trace for trace, _ in session.spans})
         journals = [document.journal for document in session.documents]
         for document in self._conversations.latest(MAX_SESSIONS) if journals else ():
             if document.journal in journals:
@@ -556,8 +562,7 @@ class Assembler:
 
     def _write_call(self, node: Node) -> None:
         self._finish(node)
-        record, origin = self._unite(node)
-        sighting = sighting_of(record)
+        record, origin, sighting = self._unite(node)
         known = self._told_before(node, sighting)
         if known is not None:
             self._add_duplicate(known, record)
@@ -585,8 +590,8 @@ class Assembler:
         self._remember(_Told(document, step, node, sighting, metrics))
         self._settle(document, final=not self._busy(node))
 
-    def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON]]:
-        """Return the call's record with what other spans of the same call know, and which they are."""
+    def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON], Sighting]:
+        """Return the call's record with what other spans of the same call know, which they are, and what tells it."""
         record, duplicates, attempts = node.record, list[str](), list[JSON]()
         sighting = sighting_of(record)
         for other in [held for held in self._held if contains(node.record, held.record)]:
@@ -609,7 +614,7 @@ class Assembler:
             origin["duplicates"] = duplicates
         if attempts:
             origin["attempts"] = attempts
-        return record, origin
+        return record, origin, sighting if record is node.record else sighting_of(record)
 
     def _told_before(self, node: Node, sighting: Sighting) -> _Told | None:
         """Return where this physical call stands already, if another span of it has been written.
@@ -625,7 +630,7 @@ class Assembler:
             and sighting.start <= known.sighting.end
         ):
             return known
-        for told in self._lately:
+        for told in self._lately if node.bears else ():
             if _beneath(told.node, node) and relate(sighting, told.sighting, nested=True) == "same":
                 return told
         return None

@@ -81,9 +81,12 @@ class _Object:
         for name in self._fields:
             value = getattr(self, name)
             if value is not None:
-                found[name] = _written(value)
+                # Most fields are plain: a call for each would cost more than the rest.
+                found[name] = value if type(value) in _PLAIN else _written(value)
         return found
 
+
+_PLAIN = frozenset((str, int, float, bool, dict))
 
 AnyObject = TypeVar("AnyObject", bound=_Object)
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from spanrelay import _json
 from spanrelay.records import JSON, Media, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolCallResponse
+from spanrelay.semconv.histories import History
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -141,6 +142,17 @@ def print_of(message: Message) -> int:
     return hash((message.role, *[_part_print(part) for part in parts]))
 
 
+def prints_of(messages: Sequence[Message], start: int = 0) -> array[int]:
+    """Return the fingerprints of `messages[start:]`; those that are known of a history are not made again."""
+    if not isinstance(messages, History):
+        return array("q", map(print_of, islice(messages, start, None)))
+    prints = messages.prints[: len(messages)]
+    if len(prints) < len(messages):
+        prints.extend(map(print_of, islice(messages, len(prints), None)))
+        messages.prints[: len(prints)] = prints  # in one piece: other threads may do the same
+    return prints[start:]
+
+
 def _part_print(part: Part) -> object:
     if isinstance(part, (Text, Reasoning)):
         return part.text
@@ -236,7 +248,7 @@ class Transcript:
 
     def align(self, messages: Sequence[Message], start: int = 0) -> Alignment:
         """Compare a whole history, `messages[start:]`, with what is known."""
-        prints = array("q", map(print_of, islice(messages, start, None)))
+        prints = prints_of(messages, start)
         known = self._prints
         if known and len(prints) >= len(known) and prints[: len(known)] == known:
             turns = turns_of(messages[start + len(known) :])
@@ -250,7 +262,7 @@ class Transcript:
         """Whether a history goes on from this conversation's last answer. Cheap where it does not."""
         if not self._answer or len(messages) - start < len(self._prints):
             return False
-        if any(print_of(messages[start + at]) != known for at, known in enumerate(self._prints)):
+        if prints_of(messages, start)[: len(self._prints)] != self._prints:
             return False
         found = self._forward(turns_of(messages[start + len(self._prints) :]), self._printed)
         return found.kind == "extension" and bool(found.new)

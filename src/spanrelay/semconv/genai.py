@@ -55,6 +55,7 @@ from spanrelay.semconv.fields import (
 )
 from spanrelay.semconv.messages import (
     read_definitions,
+    read_history,
     read_instructions,
     read_messages,
     write_definition,
@@ -355,7 +356,7 @@ def _read_request(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     request.model = request.model or text(get(names.REQUEST_MODEL))
     request.stream = request.stream or first(attributes, names.STREAM) is True
     if not request.messages and names.INPUT_MESSAGES in attributes:
-        request.messages = read_messages(attributes[names.INPUT_MESSAGES], record)
+        request.messages = read_history(attributes[names.INPUT_MESSAGES], record)
     if not request.system and names.SYSTEM_INSTRUCTIONS in attributes:
         request.system = read_instructions(attributes[names.SYSTEM_INSTRUCTIONS], record)
     if not request.tools and names.TOOL_DEFINITIONS in attributes:

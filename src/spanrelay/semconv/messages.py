@@ -24,6 +24,7 @@ from spanrelay.records import (
     ToolDefinition,
 )
 from spanrelay.semconv import names
+from spanrelay.semconv.histories import histories
 from spanrelay.semconv.values import decode, first, looks_cut, structure, text
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -182,6 +183,16 @@ def read_messages(value: object, record: SpanRecord) -> list[Message]:
     if not isinstance(decoded, list):
         decoded = [{"role": "user", "content": decoded}]
     return [read_message(item, record) for item in cast("list[JSON]", decoded) if isinstance(item, dict)]
+
+
+def read_history(value: object, record: SpanRecord) -> list[Message]:
+    """Return what `read_messages` does; messages that the request before of the same conversation had are its own."""
+    key = record.session_id or record.trace_id
+    if key and type(value) is str:
+        found = histories.read(key, value, read_message, record)
+        if found is not None:
+            return found
+    return read_messages(value, record)
 
 
 def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
