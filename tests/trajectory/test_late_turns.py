@@ -1,4 +1,4 @@
-"""The turns of a session are one document, in whatever order their spans arrive."""
+"""The turns of a session are one document, in whatever order their spans arrive, and also where some come empty."""
 
 import itertools
 from dataclasses import replace
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.trajectory.program import Program, answers, calls, outline, read, says, system, user
+from tests.trajectory.program import Program, answers, call, calls, outline, read, says, system, user
 
 from spanrelay.assembly.exporter import TrajectoryWriter
-from spanrelay.records import Message, SpanRecord, Usage
+from spanrelay.records import Message, ModelRequest, SpanRecord, Usage
 
 
 def turns(directory: Path, count: int) -> list[list[SpanRecord]]:
@@ -88,3 +88,36 @@ def test_a_call_made_again_later_is_no_late_one(tmp_path: Path) -> None:
     document = program.document()
     assert [step.get("is_copied_context") for step in document["steps"]].count(True) == 1
     assert len(document["steps"]) == 5
+
+
+@pytest.mark.parametrize("empty", [[1], [3], [1, 2], [0, 1, 2], [1, 3], [0, 2, 3]], ids=str)
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "taken up again"])
+def test_what_was_left_out_of_a_call_stands_in_its_step_once_a_request_repeats_it(
+    empty: list[int], again: bool, tmp_path: Path
+) -> None:
+    program = Program(tmp_path)
+    root = program.agent(session_id="s")
+    history: list[Message] = []
+    for number in range(5):
+        history.append(user(f"question {number}"))
+        wanted = calls((f"c{number}", "search", {"at": number}), text=f"searching {number}")
+        asked = call(history, wanted)
+        if number in empty:  # there was no room for what it said
+            asked = {"request": ModelRequest("m-1"), "response": None, "content": False}
+        program.end(program.begin("llm", root), **asked)
+        history += [wanted, answers(f"c{number}", f"found {number}")]
+        if again:
+            assert program.writer.flush()
+    program.end(root)
+    document = program.document()
+    assert outline(document) == [
+        line for number in range(5) for line in (f"user: question {number}", f"agent: searching {number}")
+    ]
+    told = [step for step in document["steps"] if step["source"] == "agent"]
+    assert [step["tool_calls"][0]["arguments"] for step in told] == [{"at": number} for number in range(5)]
+    assert [step["observation"]["results"][0]["content"] for step in told[:-1]] == [
+        f"found {number}" for number in range(4)
+    ]
+    sources = [step["extra"].get("message_source") for step in told]
+    assert sources == ["next_request" if number in empty else None for number in range(5)]
+    assert not any("content_captured" in step["extra"] or step.get("is_copied_context") for step in told)

@@ -98,7 +98,7 @@ class Conversation:
 
     `systems` are the system prompts it has had, by key, with their steps; `heard` is what models were asked since an
     agent's question was last looked for, and `past` what was told before. `copied` are answers whose calls have not
-    been told, by their places among the turns.
+    been told, by their places among the turns, and `blank` the last calls' steps of which nothing was recorded.
     """
 
     transcript: Transcript = field(default_factory=Transcript)
@@ -106,6 +106,7 @@ class Conversation:
     system_text: str = ""
     systems: dict[int, int] = field(default_factory=dict[int, int])
     copied: dict[int, Copied] = field(default_factory=dict[int, Copied])
+    blank: list[int] = field(default_factory=list[int])
     last_step: int = 0
     last_end: int = 0
     calls: list[Call] = field(default_factory=list[Call])
@@ -309,12 +310,31 @@ class Document:
         copied = self.line.copied
         if found.kind not in ("extension", "retry", "fork"):
             copied.clear()  # what stands behind has other places now
-        place = found.known
-        for turn in found.new:
-            self._add_turn(record, turn)
+        filled = self._fillable(found)
+        for at, turn in enumerate(found.new):
+            if at in filled:
+                self._fill(record, turn, filled[at])
+                continue
+            self._add_turn(record, turn, next((step for later, step in filled.items() if later > at), None))
             if turn.role == "assistant" and len(copied) < MAX_CALLS:
-                copied[place] = Copied(self.count, key_of(turn), record.start)
-            place += 1
+                copied[found.known + at] = Copied(self.count, key_of(turn), record.start)
+
+    def _fillable(self, found: Alignment) -> dict[int, int]:
+        """Return which of the new turns are what blank steps have left out, in order."""
+        said = [at for at, turn in enumerate(found.new) if turn.role == "assistant"]
+        if not said:
+            return {}
+        blank, self.line.blank = self.line.blank, []
+        known = found.kind == "extension" and len(said) <= len(blank)
+        return dict(zip(said, blank[-len(said) :], strict=True)) if known else {}
+
+    def _fill(self, record: SpanRecord, turn: Turn, number: int) -> None:
+        """Write into a blank step what a later request says that the model answered there."""
+        step = atif.Step(number, "agent", steps.content_of(turn.parts, self._media, glue=""))
+        self._add_calls(record, turn, step, number)
+        told = step.to_json()
+        extra: dict[str, JSON] = {"content_captured": None, "message_source": steps.NEXT_REQUEST}
+        self.patch(number, {name: told[name] for name in ("message", "tool_calls") if name in told} | {"extra": extra})
 
     def _add_late(
         self, record: SpanRecord, place: int, copied: Copied, origin: dict[str, JSON], agent: str | None
@@ -349,6 +369,8 @@ class Document:
         sent_to = request.parameters.get("conversation_id") if request else None
         line.id = sent_to or (response and response.parameters.get("conversation_id")) or None
         line.last_step, line.count = number, line.count + 1
+        if not (record.content or answer or record.error or record.incomplete) and len(line.blank) < MAX_CALLS:
+            line.blank.append(number)
         # An answer that nobody waits for any more is nothing that a later call would leave behind.
         line.last_end = max(line.last_end, (record.start if record.incomplete else record.end) or 0)
         line.trace_id = record.trace_id
@@ -435,8 +457,10 @@ class Document:
         if new:
             self.journal.write({"op": "tools", "doc": self.id, "tools": new})
 
-    def _add_calls(self, record: SpanRecord, answer: Turn | None, step: atif.Step) -> list[Call]:
-        """Give a step the calls of an answer, each an id of its own in this document."""
+    def _add_calls(
+        self, record: SpanRecord, answer: Turn | None, step: atif.Step, number: int | None = None
+    ) -> list[Call]:
+        """Give a step, the next unless it has a number, the calls of an answer, each with an id of its own here."""
         calls: list[Call] = []
         written: list[atif.ToolCall] = []
         for index, call in enumerate(answer.calls if answer else []):
@@ -451,7 +475,7 @@ class Document:
             if own != given:
                 extra["original_tool_call_id"] = given
             written.append(atif.ToolCall(own, name, arguments, extra or None))
-            calls.append(Call(self.count + 1, own, name, canonical(call.arguments), call.id))
+            calls.append(Call(number or self.count + 1, own, name, canonical(call.arguments), call.id))
         step.tool_calls = written or None
         for call in calls:
             self._know(call)
@@ -544,7 +568,8 @@ class Document:
         number = self._add(step, record.start)
         line.systems.setdefault(key, number)
 
-    def _add_turn(self, record: SpanRecord, turn: Turn) -> None:
+    def _add_turn(self, record: SpanRecord, turn: Turn, before: int | None = None) -> None:
+        """Write a turn as the next step, or, if it is no tool's nor a model's, before one that stands already."""
         if turn.role == "tool":
             self._add_tool_turn(record, turn)
             return
@@ -554,7 +579,11 @@ class Document:
             return
         source = "system" if turn.role == "system" else "user"
         step = atif.Step(0, source, steps.content_of(turn.parts, self._media), extra=extra)
-        self._add(step, record.start)
+        if before is None:
+            self._add(step, record.start)
+        else:
+            extra["message_source"] = steps.NEXT_REQUEST
+            self._insert(step, record.start, before)
         self.line.heard = f"{self.line.heard}\n{_ends(turn.text)}"[-MAX_HEARD:]
 
     def add_question(
@@ -573,9 +602,7 @@ class Document:
             return heard
         line.past = text
         extra: dict[str, JSON] = {"message_source": steps.AGENT_SPAN, "otel": steps.origin_of(record, self.trace_id)}
-        step = atif.Step(0, "user", steps.content_of(parts, self._media), extra=extra)
-        step.timestamp = steps.timestamp(record.start)
-        self.journal.write({"op": "question", "doc": self.id, "before": before, "step": step.to_json()})
+        self._insert(atif.Step(0, "user", steps.content_of(parts, self._media), extra=extra), record.start, before)
         return f"{heard}\n{text}"
 
     def _add_copied(self, record: SpanRecord, turn: Turn, extra: dict[str, JSON]) -> None:
@@ -819,6 +846,11 @@ class Document:
         step.timestamp = steps.timestamp(self._last_time)
         self.journal.write({"op": "step", "doc": self.id, "step": step.to_json()})
         return self.count
+
+    def _insert(self, step: atif.Step, nanoseconds: int, before: int) -> None:
+        """Write a step that has its place before one that stands already, and no number of its own."""
+        step.timestamp = steps.timestamp(nanoseconds)
+        self.journal.write({"op": "question", "doc": self.id, "before": before, "step": step.to_json()})
 
     def _write_result(self, call: Call, content: str | list[atif.ContentPart] | None, extra: dict[str, JSON]) -> None:
         result = atif.ObservationResult(call.id, content, extra=extra or None)

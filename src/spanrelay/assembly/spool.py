@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from spanrelay import _guard, _json
 from spanrelay.assembly import atif
-from spanrelay.assembly.steps import AGENT_SPAN
+from spanrelay.assembly.steps import AGENT_SPAN, NEXT_REQUEST
 from spanrelay.records import JSON
 
 try:
@@ -432,7 +432,7 @@ def _take_questions(draft: _Draft) -> None:
     draft.steps = []
     places: dict[int, int] = {}
     for number, step in enumerate(steps, start=1):
-        if _extra(step).get("message_source") == AGENT_SPAN:
+        if step["source"] != "agent" and _extra(step).get("message_source") in (AGENT_SPAN, NEXT_REQUEST):
             draft.questions.append((len(draft.steps) + 1, step))
         else:
             draft.steps.append(step)

@@ -161,6 +161,9 @@ def result_content(content: object, media: MediaStore | None) -> str | list[atif
 AGENT_SPAN = "agent_span"
 """The `message_source` of a question that no model call repeats: its agent's span alone has it."""
 
+NEXT_REQUEST = "next_request"
+"""The `message_source` of what was said and left out, and is known from the request that repeats it."""
+
 _QUESTIONS = ("input", "question", "query", "prompt", "task", "message", "text")
 """What programs call the one text that they give an agent."""
 
