@@ -19,6 +19,7 @@ import spanrelay
 from spanrelay import TrajectoryUnavailable, _guard, _json
 from spanrelay.assembly import exporter
 from spanrelay.assembly.atif import violations
+from spanrelay.telemetry.worker import Errand
 
 KEY = "sk-" + "a1B2" * 8
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
@@ -444,3 +445,24 @@ print([each["session_id"] for each in spanrelay.trajectories()], os.path.exists(
 """
     ran = run(program, tmp_path, launched=False)
     assert (ran.code, ran.out, ran.err) == (0, "['parent'] False\n", "")
+
+
+@pytest.mark.swallows  # payloads find no room
+@pytest.mark.parametrize("trajectories", ["on", "memory"])
+def test_a_session_that_is_faster_than_the_recorder_has_every_word_once(tmp_path: Path, trajectories: str) -> None:
+    calls, words = 30, ["question 0", "answer 0"]
+    with active(tmp_path, trajectories, pending_bytes=64_000) as runtime, spanrelay.scope("bot", session="s") as bot:
+        ask(*words)
+        assert len(said(bot.trajectory())) == 2
+        busy, free = threading.Event(), threading.Event()
+        runtime.worker.send(Errand(lambda sink: (busy.set(), free.wait()), (), ()))
+        assert busy.wait(30)
+        for number in range(1, calls):
+            words += [f"question {number}", f"answer {number}"]
+            ask(*words)
+        free.set()
+        assert runtime.worker.flush(30)
+        words += ["the last question", "the last answer"]
+        ask(*words)
+        assert said(bot.trajectory()) == words
+    assert _guard.losses.take()["payloads not recorded because too many were waiting"] > calls // 3
