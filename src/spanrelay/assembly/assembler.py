@@ -98,8 +98,8 @@ class _Run:
     """Where the steps of an agent's run begin; in the first of them where `line` is no more the document's.
 
     `resumed` says whether it goes on with what an earlier run left, as after a person was asked; `asked` whether it
-    has asked a model.
-    `shared` where it is also that of agents around it; `heard` is then what models and agents were asked in it so far.
+    has asked a model. `shared` where it is also that of agents around it; `heard` is then what models and agents were
+    asked in it so far.
     """
 
     document: Document
