@@ -21,6 +21,10 @@ print(answer.choices[0].message.content)
 """
 
 
+NOTHING_RECORDED = "spanrelay: nothing is recorded, since OTEL_SDK_DISABLED is true; policy holds all the same\n"
+"""What a program says that is to record nothing."""
+
+
 @dataclass
 class Run:
     """What a program left."""

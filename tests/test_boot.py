@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.programs import ASK, Run, run
+from tests.programs import ASK, NOTHING_RECORDED, Run, run
 
 from spanrelay_testkit.model_server import ModelServer
 
@@ -305,9 +305,21 @@ def test_a_broken_content_setting_gives_nothing_away(tmp_path: Path, server: Mod
 
 
 def test_a_disabled_sdk_records_nothing(tmp_path: Path, server: ModelServer) -> None:
-    ran = run(ASK, tmp_path, server, OTEL_SDK_DISABLED="true")
-    assert (ran.code, ran.out.strip(), ran.err) == (0, ANSWER, "")
+    ran = run(ASK + ASK, tmp_path, server, OTEL_SDK_DISABLED="true")
+    assert (ran.code, ran.out, ran.err) == (0, f"{ANSWER}\n{ANSWER}\n", NOTHING_RECORDED)
     assert not (tmp_path / ".spanrelay").exists()
+
+
+def test_a_disabled_sdk_is_told_once_where_it_matters(tmp_path: Path) -> None:
+    activated = "import spanrelay\nspanrelay.activate()\nspanrelay.activate()\nimport openai\n"
+    for program, launched, told in (
+        ("import json", True, ""),
+        (activated, True, NOTHING_RECORDED),
+        (activated, False, NOTHING_RECORDED),
+        ("import spanrelay\nspanrelay.activate(spanrelay.Settings(disabled=True))", False, ""),
+    ):
+        assert run(program, tmp_path, launched=launched, OTEL_SDK_DISABLED="true").err == told
+    assert run(activated, tmp_path, OTEL_SDK_DISABLED="true", SPANRELAY_QUIET="true").err == ""
 
 
 def test_policy_holds_where_the_sdk_is_disabled(tmp_path: Path, server: ModelServer) -> None:

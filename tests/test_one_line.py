@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.programs import ASK, run
+from tests.programs import ASK, NOTHING_RECORDED, run
 
 import spanrelay
 from spanrelay.tracing import named_provider
@@ -92,7 +92,7 @@ except spanrelay.GuardrailRejected as refusal:
     print(refusal.reason)
 """
     ran = run(program, tmp_path, server, launched=False, OTEL_SDK_DISABLED="true")
-    assert (ran.out, ran.err, server.requests) == ("never\n", "", [])
+    assert (ran.out, ran.err, server.requests) == ("never\n", NOTHING_RECORDED, [])
 
 
 # --- the provider that records -----------------------------------------------------------------------------

@@ -339,7 +339,8 @@ TABLE: tuple[Setting, ...] = (
         "SPANRELAY_QUIET",
         _boolean,
         "true or false",
-        "Print no line about where trajectories are, and none at exit about SDKs that were used and not recorded.",
+        "Print no line about where trajectories are or that none are recorded, and none at exit about SDKs that were "
+        "used and not recorded.",
     ),
     Setting(
         "sigterm",
@@ -549,6 +550,14 @@ def warn_of_unknown_names() -> None:
     """Log `unknown_names`, a line for each."""
     for told in unknown_names():
         tell(told, logging.WARNING)
+
+
+def tell_that_nothing_is_recorded(settings: Settings) -> None:
+    """Log once, where the environment has switched recording off, that it has, and that this is not said of policy."""
+    if settings.disabled and not settings.quiet:
+        tell(
+            f"nothing is recorded, since {variable_of('disabled')} is true; policy holds all the same", logging.WARNING
+        )
 
 
 def variable_of(field: str) -> str:

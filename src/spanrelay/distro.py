@@ -73,6 +73,9 @@ def pre_instrument() -> None:
         from spanrelay.propagation import join  # few processes are started with a trace to continue
 
         join(carrier)
+    if settings.disabled and not termination.is_worker():
+        # When an SDK is imported: most processes that boot with us have nothing to record.
+        Latch(lambda: config.tell_that_nothing_is_recorded(settings)).wait(None)
     if not settings.disabled:
         with guarded("wrapping log and metric exporters"):
             signals.cover()

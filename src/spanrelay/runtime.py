@@ -283,6 +283,8 @@ def activate(
     if settings is None:
         config.warn_of_unknown_names()
         settings = config.load_strictly()
+        if not termination.is_worker():
+            config.tell_that_nothing_is_recorded(settings)
     _hold_policy(settings)
     provider = tracer_provider or tracing.named_provider()
     runtime = adopt(settings, provider)

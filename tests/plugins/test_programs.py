@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.plugins.installed import distribution
-from tests.programs import ASK, Run, run
+from tests.programs import ASK, NOTHING_RECORDED, Run, run
 
 from spanrelay_testkit.model_server import ModelServer
 
@@ -289,7 +289,7 @@ def test_from_code_policy_holds_with_the_sdk_of_telemetry_off(tmp_path: Path, se
     configure(tmp_path, DENY)
     beginning = "import spanrelay, openai\nspanrelay.activate()\n"
     ran = run(beginning + TRY, tmp_path, server, launched=False, OTEL_SDK_DISABLED="true")
-    assert (ran.code, ran.out, ran.err) == (0, f"{REFUSED}\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, f"{REFUSED}\n", NOTHING_RECORDED)
     assert server.requests == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.own_environment import programs_of
 from tests.plugins.test_programs import DENY, configure
-from tests.programs import ASK, Run, run
+from tests.programs import ASK, NOTHING_RECORDED, Run, run
 
 from spanrelay.providers import SDKS
 from spanrelay_testkit.model_server import ModelServer
@@ -137,7 +137,7 @@ def test_an_sdk_whose_instrumentor_was_not_applied_is_told_at_the_end(
     program = f"{imported}import spanrelay\nspanrelay.activate(instrument=False)\n"
     assert run(program + ASK + ASK, tmp_path, server, launched=False).err == NOT_RECORDED
     assert run(program + ASK, tmp_path, server, launched=False, SPANRELAY_QUIET="true").err == ""
-    assert run(program + ASK, tmp_path, server, launched=False, OTEL_SDK_DISABLED="true").err == ""
+    assert run(program + ASK, tmp_path, server, launched=False, OTEL_SDK_DISABLED="true").err == NOTHING_RECORDED
     assert run(program + "import openai\nopenai.OpenAI()", tmp_path, server, launched=False).err == ""
 
 
