@@ -106,6 +106,34 @@ def test_who_is_started_by_the_launcher_or_asks_for_it_is_spared(
     assert sorted(collector.span_names()) == (FOUR if arrives else [])
 
 
+RAISE = """
+signal.raise_signal(signal.SIGTERM)
+"""
+ACTIVATED = "import spanrelay\nspanrelay.activate()\n"
+
+
+@pytest.mark.parametrize("settings", [{}, {"SPANRELAY_SIGTERM": "on"}])
+def test_a_program_that_ends_itself_by_a_signal_is_spared_however_it_began(
+    collector: OtlpServer, tmp_path: Path, settings: dict[str, str]
+) -> None:
+    # Handled by somebody while it activates, and given back to the system before the end: so do web servers.
+    program = f"import signal\nbefore = signal.signal(signal.SIGTERM, print)\n{ACTIVATED}"
+    program += f"{BEGIN}signal.signal(signal.SIGTERM, before){RAISE}"
+    process = start(program, tmp_path, collector.url, launched=False, **settings)
+    assert ended(process) == (-signal.SIGTERM, "", "")
+    assert (sorted(collector.span_names()), parts(tmp_path)) == (FOUR, [])
+
+
+def test_a_signal_that_a_program_raises_and_handles_or_wants_left_alone_is_its_own(
+    collector: OtlpServer, tmp_path: Path
+) -> None:
+    handled = f"{ACTIVATED}{BEGIN}signal.signal(signal.SIGTERM, lambda *_: os._exit(3)){RAISE}"
+    assert ended(start(handled, tmp_path, collector.url, launched=False)) == (3, "", "")
+    process = start(ACTIVATED + BEGIN + RAISE, tmp_path, collector.url, launched=False, SPANRELAY_SIGTERM="off")
+    assert ended(process) == (-signal.SIGTERM, "", "")
+    assert collector.span_names() == []
+
+
 @pytest.mark.parametrize(
     ("handler", "code"), [("lambda *_: sys.exit(3)", 3), ("signal.SIG_IGN", 4)], ids=["own", "ignored"]
 )

@@ -85,13 +85,15 @@ def answered(url: str) -> None:
     raise AssertionError(f"nobody answers at {url}")
 
 
+@pytest.mark.parametrize("launched", [True, False], ids=["launched", "activated"])
 @pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
 def test_what_the_last_requests_made_arrives_when_a_server_is_terminated(
-    server: list[str], programs: Path, collector: OtlpServer, tmp_path: Path
+    server: list[str], launched: bool, programs: Path, collector: OtlpServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "app.py").write_text(APP if launched else f"import spanrelay\nspanrelay.activate()\n{APP}")
     port = free_port()
     where = str(port) if server[-1] == "--port" else f"127.0.0.1:{port}"
+    command = [*(["opentelemetry-instrument"] if launched else []), *server, where]
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "3600000",  # nothing is sent before the end
@@ -101,7 +103,7 @@ def test_what_the_last_requests_made_arrives_when_a_server_is_terminated(
     }
     with ModelServer(lambda request: reply("hello")) as models:
         process = subprocess.Popen(
-            [programs / "opentelemetry-instrument", *server, where],
+            [programs / command[0], *command[1:]],
             cwd=tmp_path,
             env=environment(models, settings),
             stdout=subprocess.PIPE,

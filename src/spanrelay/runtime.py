@@ -334,6 +334,8 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
         if id(provider) not in _runtimes:
             begin(provider, settings)
             _at_exit()
+            if settings.sigterm != "off":
+                termination.hear_raised()
             if settings.sigterm == "on" and not termination.handle():
                 _log.warning("SIGTERM is not handled: activate() was not called on the main thread")
             carry_context_into_threads()

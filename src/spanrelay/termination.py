@@ -81,6 +81,23 @@ def handle() -> bool:
     return True
 
 
+_raise_signal = signal.raise_signal
+
+
+def hear_raised() -> None:
+    """Do it also where the program itself raises a signal that then ends it, as uvicorn does when it has shut down.
+
+    That signal nobody handles: uvicorn does until then, and puts back what was there before it imported the app.
+    """
+    signal.raise_signal = _on_raised
+
+
+def _on_raised(signalnum: int, /) -> None:
+    if signalnum in _SIGNALS and signal.getsignal(signalnum) is signal.SIG_DFL:
+        _do(_end.flush if os.getpid() == _FIRST_PROCESS else _end.finish, signalnum)
+    _raise_signal(signalnum)
+
+
 @contextlib.contextmanager
 def finishing() -> Generator[None]:
     """Let a signal that comes within the block, in which everything is finished, end the process after it."""
