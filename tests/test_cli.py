@@ -211,6 +211,18 @@ def test_without_rich_a_poor_terminal_still_gets_a_tree(file: Path) -> None:
     assert "|   |   x no station" in lines
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"), [((), "plugins"), (("plugins",), "validate")], ids=["no command", "no action"]
+)
+def test_a_command_that_is_not_finished_is_answered_with_help(
+    arguments: tuple[str, ...], named: str, capsys: Any
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.splitlines()[0].split()[:2]) == ("", ["usage:", "spanrelay"])
+    assert any(line.split()[:1] == [named] for line in told.err.splitlines())
+
+
 def test_the_version_is_told(capsys: Any) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

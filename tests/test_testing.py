@@ -321,6 +321,22 @@ def test_tools_that_ran_and_tools_that_policy_refused() -> None:
         assert recorded.refused == [Refusal("tool", "rm", reason)]
 
 
+def test_it_says_in_short_what_it_has_recorded(server: ModelServer) -> None:
+    with record() as recorded:
+        assert repr(recorded) == "<Recorded: 0 spans>"
+        with spanrelay.scope("bot"):
+            ask(server)
+            spanrelay.run_tool("ls", lambda path: ["a", "b"], {"path": "/"})
+        assert repr(recorded) == "<Recorded: 1 model call: m; 1 tool run: ls>"
+        recorded.configure(policy={"models": {"deny": ["m"]}})
+        with pytest.raises(spanrelay.GuardrailRejected) as refused:
+            ask(server)
+        recorded.clear()
+        with pytest.raises(spanrelay.GuardrailRejected):
+            ask(server)
+        assert repr(recorded) == f"<Recorded: 1 call refused: m ({refused.value})>"
+
+
 def test_a_refusal_is_told_once_however_many_scopes_fail_by_it(server: ModelServer) -> None:
     with record() as recorded:
         recorded.configure(policy={"models": {"deny": ["m"]}})

@@ -30,7 +30,7 @@ from spanrelay.plugins.activation import Activation, Read
 from spanrelay.plugins.files import Layer, read_layers
 from spanrelay.records import JSON, Kind, SpanRecord, Usage
 from spanrelay.registry import Registry
-from spanrelay.runtime import Runtime
+from spanrelay.runtime import Runtime, counted
 from spanrelay.semconv.spans import record_of
 from spanrelay.telemetry.observers import observers
 
@@ -71,6 +71,16 @@ class Recorded:
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self._activation: Activation | None = None
         self._runtime: Runtime | None = None
+
+    def __repr__(self) -> str:
+        """What has been recorded, in short: pytest shows it where a test fails."""
+        tools = [record for record in self.records if record.kind == "tool" and not _is_refused(record)]
+        parts = (
+            _named("model calls", [_name(record) for record in self.model_calls]),
+            _named("tools run", [_name(record) for record in tools]),
+            _named("calls refused", [f"{each.name} ({each.reason})" for each in self.refused]),
+        )
+        return f"<Recorded: {'; '.join(filter(None, parts)) or counted(len(self.spans), 'spans')}>"
 
     @property
     def runtime(self) -> Runtime:
@@ -298,9 +308,17 @@ def _failed_by_another(record: SpanRecord, records: list[SpanRecord]) -> bool:
 
 
 def _refusal(record: SpanRecord) -> Refusal:
-    name = record.tool.name if record.tool is not None else record.request.model if record.request is not None else ""
     assert record.kind is not None and record.error is not None, "refused calls have both"
-    return Refusal(record.kind, name or record.name, record.error.message)
+    return Refusal(record.kind, _name(record), record.error.message)
+
+
+def _name(record: SpanRecord) -> str:
+    name = record.tool.name if record.tool is not None else record.request.model if record.request is not None else ""
+    return name or record.name
+
+
+def _named(what: str, names: list[str]) -> str:
+    return f"{counted(len(names), what)}: {', '.join(names)}" if names else ""
 
 
 _COUNTED = Usage.__dataclass_fields__

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -74,6 +76,31 @@ def test_installed_plugins_are_listed(capsys: Any) -> None:
     assert [row[3] for row in rows[1:-1]] == ["no", "no", "no", "error"]
     assert (status, err) == (1, "spanrelay: 2 errors in the configuration files: `spanrelay plugins validate`\n")
     assert "spanrelay_plugin" not in "".join(lines)
+
+
+class Terminal(io.StringIO):
+    """A terminal of `COLUMNS` columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("action", ["list", "validate"])
+@pytest.mark.parametrize("width", [40, 84])
+def test_a_narrow_terminal_shows_all_within_its_width(
+    width: int, action: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry_points = "[spanrelay_plugin]\nrefuses_words_of_the_company = acme:Words\n"
+    acme = distribution(tmp_path / "acme", "acme-company-wide-plugins-for-agents", "acme", SOURCE, entry_points)
+    terminal = Terminal()
+    with on_path(acme):
+        main(["plugins", action])
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(sys, "stdout", terminal)
+        main(["plugins", action])
+    table = terminal.getvalue().partition("in force:")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert sorted("".join(terminal.getvalue().split())) == sorted("".join(capsys.readouterr().out.split()))
 
 
 def test_a_plugin_that_cannot_be_loaded_is_listed_as_a_fault(capsys: Any, tmp_path: Path) -> None:

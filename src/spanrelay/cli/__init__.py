@@ -23,12 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when it found a fault, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents, and the plugins in force.")
     parser.add_argument("--version", action="version", version=f"spanrelay {version('spanrelay')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.set_defaults(unfinished=parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         summary = (command.__doc__ or "").splitlines()[0]
-        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+        subparser = commands.add_parser(name, help=summary, description=summary)
+        subparser.set_defaults(unfinished=None)
+        command.add_arguments(subparser)
     options = parser.parse_args(argv)
     _tolerate_locales()
+    if options.unfinished is not None:  # no command, or one that lacks its action: what there is says more than usage
+        options.unfinished.print_help(sys.stderr)
+        return 2
     try:
         status = COMMANDS[options.command].run(options)
         sys.stdout.flush()

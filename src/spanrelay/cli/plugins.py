@@ -31,9 +31,11 @@ ACTIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `plugins` takes."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    parser.set_defaults(unfinished=parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, summary in ACTIONS.items():
         action = actions.add_parser(name, help=summary, description=summary)
+        action.set_defaults(unfinished=None)
         if name != "list":
             action.add_argument(
                 "file",
@@ -57,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
 def list_installed(plan: Plan) -> int:
     """Print a line for each installed plugin, with what is wrong with it."""
     rows = [_described(name, entry_points, plan) for name, entry_points in installed().items()]
-    print_table(("name", "version", "from", "enabled", "what it does"), rows, sys.stdout, elastic={4})
+    headings = ("name", "version", "from", "enabled", "what it does")
+    print_table(headings, rows, sys.stdout, elastic=range(len(headings)))
     if plan.errors:
         sys.stdout.flush()
         say(f"{plural(len(plan.errors), 'error')} in the configuration files: `spanrelay plugins validate`")
@@ -106,7 +109,7 @@ def validate(plan: Plan, places: list[PolicyPlace]) -> int:
     listed = {path for _, path, why_not in named if not why_not}
     named += [("include", layer.file, "") for layer in plan.layers if layer.file not in listed]
     rows = [(name, path, why_not or _verdict(path, plan)) for name, path, why_not in named]
-    print_table(("place", "file", "state"), rows, sys.stdout, elastic={1, 2})
+    print_table(("place", "file", "state"), rows, sys.stdout, elastic={0, 1, 2})
     for diagnostic in plan.diagnostics:
         print(f"{diagnostic.level}: {diagnostic}")
     _warn_of_unguarded(plan, print)

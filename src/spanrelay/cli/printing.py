@@ -28,6 +28,8 @@ STYLES = {
 }
 NARROWEST = 12
 """Columns that a line keeps however deep it stands."""
+NARROWEST_COLUMN = 6
+"""How far a column of a table is wrapped so that lines fit a terminal."""
 ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "→": ">", "✗": "x", "·": "-", "…": "..."})
 """What stands for our own characters where the terminal's encoding has them not."""
 
@@ -92,7 +94,7 @@ def _shrink(widths: list[int], elastic: Collection[int], width: int) -> None:
     """Take columns of a terminal from the widest of the elastic ones until all fit or none has any to spare."""
     while sum(widths) + 2 * (len(widths) - 1) > width:
         widest = max(elastic, key=lambda at: widths[at], default=None)
-        if widest is None or widths[widest] <= NARROWEST:
+        if widest is None or widths[widest] <= NARROWEST_COLUMN:
             return
         widths[widest] -= 1
 
