@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.prompts import ChatPromptTemplate, FewShotPromptTemplate, MessagesPlaceholder
+from langchain_core.prompts import PromptTemplate as LangChainTemplate
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
@@ -42,6 +43,37 @@ def prompt_of(capture: Capture) -> PromptTemplate | None:
 def test_a_call_says_of_which_template_its_messages_were_made(ask: Any, instrumented: Capture) -> None:
     assert ask(TEMPLATE | fake() | StrOutputParser(), GIVEN) == ANSWER
     assert prompt_of(instrumented) == TOLD
+
+
+PLAIN = LangChainTemplate.from_template("You are {who}. {question}").partial(who="a poet")
+FEW = FewShotPromptTemplate(
+    examples=[{"question": "Grass?"}],
+    example_prompt=LangChainTemplate.from_template("{question}"),
+    suffix="{question}",
+    input_variables=["question"],
+)
+ONE = {"question": "Which colour has the sky?"}
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (PLAIN, PromptTemplate("You are {who}. {question}", {"who": "a poet", **ONE})),
+        (FEW, PromptTemplate(None, dict(ONE))),
+    ],
+    ids=["plain", "of examples"],
+)
+@pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+def test_a_call_says_of_which_template_its_text_was_made(
+    ask: Any, template: Any, told: PromptTemplate, instrumented: Capture
+) -> None:
+    assert ask(template | fake() | StrOutputParser(), ONE) == ANSWER
+    assert prompt_of(instrumented) == told
+
+
+def test_a_text_that_was_formatted_is_only_a_text(instrumented: Capture) -> None:
+    fake().invoke(PLAIN.format(**ONE))
+    assert prompt_of(instrumented) is None
 
 
 def test_it_says_so_too_where_the_providers_call_fills_its_span(instrumented: Capture, server: ModelServer) -> None:
