@@ -475,3 +475,27 @@ def test_the_programs_log_exporter_gets_what_is_logged_masked(
     assert first.startswith("with ") and "abcdef" not in first
     assert (service, second) == ("shop", ["two", "shop"])
     assert collector.asked.count("/v1/logs") == (exporter == "otlp")
+
+
+def test_a_provider_that_is_not_of_the_sdk_is_given_spans_and_is_told_of(tmp_path: Path, server: ModelServer) -> None:
+    program = f"""
+from opentelemetry import trace
+
+class Tracer(trace.NoOpTracer):
+    def start_span(self, name, *args, **kwargs):
+        print(name)
+        return super().start_span(name, *args, **kwargs)
+
+class Other(trace.TracerProvider):
+    def get_tracer(self, *args, **kwargs):
+        return Tracer()
+
+trace.set_tracer_provider(Other())
+import spanrelay
+spanrelay.activate()
+{ASK}
+"""
+    ran = run(program, tmp_path, server, launched=False)
+    told = "it is given the spans of calls, and no trajectories are written"
+    assert ran.err == f"spanrelay: the tracer provider 'Other' is not the SDK's; {told}\n"
+    assert (ran.out.splitlines()[0], ran.trajectories) == ("chat m", [])

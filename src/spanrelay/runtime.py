@@ -329,7 +329,11 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
         given = tracer_provider or _global_provider()
         provider = sdk_provider(given)
         if provider is None:
-            _log.warning("the tracer provider %r is not the SDK's; it is left alone", type(given).__qualname__)
+            _log.warning(
+                "the tracer provider %r is not the SDK's; "
+                "it is given the spans of calls, and no trajectories are written",
+                type(given).__qualname__,
+            )
             return None
         if id(provider) not in _runtimes:
             begin(provider, settings)
