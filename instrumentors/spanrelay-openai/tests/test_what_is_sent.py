@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import openai
@@ -16,9 +17,10 @@ import spanrelay
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, use
 from spanrelay._guard import losses
 from spanrelay.errors import MiddlewareError
+from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
 from spanrelay.plugins.policy.names import Judge
-from spanrelay.plugins.policy.settings import Names
+from spanrelay.plugins.policy.settings import Names, Tools
 from spanrelay.semconv import names
 from spanrelay_openai import OpenAIInstrumentor, sockets
 from spanrelay_testkit.capture import Capture, asked
@@ -121,6 +123,26 @@ FORMS: dict[str, Ask] = {
     "moderations": lambda client: client.moderations.create(model=SECRET, input="hi"),
     "videos": lambda client: client.videos.create(model=SECRET, prompt="hi"),
     "beta.threads.runs": lambda client: client.beta.threads.runs.create("t", assistant_id="a", model=SECRET),
+    "a session": lambda client: client.realtime.client_secrets.create(session={"type": "realtime", "model": SECRET}),
+    "what a session hears by": lambda client: client.realtime.client_secrets.create(
+        session={"type": "realtime", "model": "ok", "audio": {"input": {"transcription": {"model": SECRET}}}}
+    ),
+    "what an accepted call hears by": lambda client: client.realtime.calls.accept(
+        "c", type="realtime", model="ok", audio={"input": {"transcription": {"model": SECRET}}}
+    ),
+    "a session in a form": lambda client: client.realtime.calls.create(
+        sdp="v=0", session={"type": "realtime", "model": SECRET}
+    ),
+    "an agent of a session": lambda client: client.beta.agents.sessions.create(
+        agent={"model": SECRET}, environment={"type": "hosted"}, input=[]
+    ),
+    "an agent that is woken": lambda client: client.beta.agents.automations.update(
+        "a", target={"type": "new_session", "agent": {"model": SECRET}}
+    ),
+    "who draws an image": lambda client: client.images.generate(model="ok", prompt="hi", svg={"model": SECRET}),
+    "a tool of an item": lambda client: client.conversations.create(
+        items=[{"type": "additional_tools", "tools": [{"type": "image_generation", "model": SECRET}]}]
+    ),
 }
 
 
@@ -142,7 +164,102 @@ async def test_a_denied_model_is_not_asked_in_any_form(
     assert [span.name for span in instrumented.spans if span.attributes and names.PROVIDER in span.attributes] != []
 
 
+# --- requests that offer tools and whose model the provider keeps ---
+
+TOOL: Any = {"type": "function", "name": "delete_x", "parameters": {}}
+CHAT_TOOL: Any = {"type": "function", "function": {"name": "delete_x"}}
+SESSION: Any = {"type": "realtime", "tools": [TOOL], "tool_choice": {"type": "function", "name": "delete_x"}}
+ITEMS: Any = [{"type": "additional_tools", "role": "developer", "tools": [TOOL]}, {"type": "message", "content": "hi"}]
+OFFERS: dict[str, Ask] = {
+    "beta.threads.runs": lambda client: client.beta.threads.runs.create("t", assistant_id="a", tools=[CHAT_TOOL]),
+    "beta.threads.create_and_run": lambda client: client.beta.threads.create_and_run(
+        assistant_id="a", tools=[CHAT_TOOL]
+    ),
+    "beta.assistants.update": lambda client: client.beta.assistants.update("a", tools=[CHAT_TOOL]),
+    "beta.agents.update": lambda client: client.beta.agents.update("a", tools=[TOOL]),
+    "beta.agents.sessions": lambda client: client.beta.agents.sessions.create(
+        agent={"model": "ok", "tools": [TOOL]}, environment={"type": "hosted"}, input=[]
+    ),
+    "realtime.client_secrets": lambda client: client.realtime.client_secrets.create(session=SESSION),
+    "realtime.calls": lambda client: client.realtime.calls.create(sdp="v=0", session=SESSION),
+    "realtime.calls.accept": lambda client: client.realtime.calls.accept("c", **SESSION),
+    "live": lambda client: client.live.create(
+        transport={"type": "webrtc", "sdp": "v=0"},
+        session={"model": "ok", "delegation": {"type": "responses", "responses": {"model": "ok", "tools": [TOOL]}}},
+    ),
+    "evals.runs": lambda client: client.evals.runs.create(
+        "e", data_source={"type": "responses", "model": "ok", "sampling_params": {"tools": [TOOL]}}
+    ),
+    "responses.input_tokens": lambda client: client.responses.input_tokens.count(input="hi", tools=[TOOL]),
+    "items of an input": lambda client: client.responses.input_tokens.count(model="ok", input=ITEMS),
+    "items of a conversation": lambda client: client.conversations.create(items=ITEMS),
+    "a route that nobody knows": post("/somewhere/else", body={"tools": [TOOL]}),
+}
+
+
+@contextmanager
+def policy(**tables: Any) -> Generator[None]:
+    context = Context(PolicyConfig(**tables), "policy")
+    PolicyPlugin().register(context)
+    try:
+        yield
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("ask", OFFERS.values(), ids=OFFERS)
+def test_a_denied_tool_is_not_offered_where_the_request_names_no_model(
+    ask: Ask, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(SYNC, server)
+    with policy(tools=Tools(deny=["delete_*"], offered="refuse")), pytest.raises(GuardrailRejected, match="'delete_x'"):
+        ask(client)
+    assert server.requests == []
+    with policy(tools=Tools(deny=["delete_*"], offered="remove")):
+        ask(client)
+    client.close()
+    [sent] = server.requests
+    assert b"delete_x" not in sent.raw
+    assert b"tool_choice" not in sent.raw
+
+
+@pytest.mark.parametrize("ask", OFFERS.values(), ids=OFFERS)
+def test_what_is_allowed_is_sent_where_the_model_is_named_deeper_or_kept_at_the_provider(
+    ask: Ask, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(SYNC, server)
+    ask(client)
+    with policy(models=Names(allow=["ok"]), tools=Tools(allow=["delete_x"], offered="refuse")):
+        ask(client)
+    client.close()
+    bare, judged = server.requests
+    assert len(bare.raw) == len(judged.raw)
+
+
+def test_the_session_of_a_form_is_rewritten_where_it_stands(server: ModelServer, instrumented: Capture) -> None:
+    @request_intercept
+    def other(call: Any) -> None:
+        call.wire["session"]["model"] = "ok"
+
+    client = client_of(SYNC, server)
+    with use(other):
+        client.realtime.calls.create(sdp="v=0", session={"type": "realtime", "model": SECRET})
+    client.close()
+    [sent] = server.requests
+    assert b'{"type":"realtime","model":"ok"}' in sent.raw
+    assert b"v=0" in sent.raw
+    assert SECRET.encode() not in sent.raw
+
+
 UNREADABLE: dict[str, Ask] = {
+    "a form's field of JSON that is none": post(
+        "/realtime/calls", files={"session": (None, b'{"model": "x"', "application/json")}, options=FORM
+    ),
+    "a form's field that is there twice": post(
+        "/realtime/calls",
+        files=[("session", (None, data, "application/json")) for data in (b"{}", b'{"model": "secret-1"}')],
+        options=FORM,
+    ),
     "a file": lambda client: post(content=io.BytesIO(BYTES))(client),
     "an iterator": lambda client: post(content=iter([BYTES]))(client),
     "a list": post(body=[BODY]),
@@ -372,7 +489,6 @@ async def test_the_time_that_a_streamed_response_took_is_there(half: Half, instr
 
 
 def test_a_policy_of_files_counts_a_compaction(server: ModelServer, instrumented: Capture) -> None:
-    from spanrelay.plugins.plugin import Context
     from spanrelay.plugins.policy.limits import Limits
 
     context = Context(PolicyConfig(process=Limits(max_calls=1)), "policy")

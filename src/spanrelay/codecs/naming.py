@@ -21,8 +21,14 @@ _HOLDERS = (
     "grader",
     "method",
     "moderation",
+    "agent",
+    "target",
+    "audio",
+    "svg",
 )
 """Keys of requests under which models are named; `models` is what gateways fall back on."""
+_ITEMS = ("input", "items")
+"""Keys of requests that hold items of a conversation, which may bring tools."""
 _DATA = frozenset(
     {
         "metadata",
@@ -47,10 +53,11 @@ def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
     for key in _HOLDERS:
         if wire.get(key) is not None:
             yield from _models_in(wire[key], 0, listed=key == "models")
-    items = wire.get("input")
-    for item in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():
-        if isinstance(item, Mapping) and "tools" in item:
-            yield from _models_in(cast("Mapping[str, Any]", item)["tools"], 0)
+    for key in _ITEMS:
+        items = wire.get(key)
+        for item in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():
+            if isinstance(item, Mapping) and "tools" in item:
+                yield from _models_in(cast("Mapping[str, Any]", item)["tools"], 0)
 
 
 def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]:
@@ -60,7 +67,9 @@ def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]
         for key, each in cast("Mapping[str, Any]", value).items():
             if key == "model" and not isinstance(each, Mapping):
                 yield from () if each is None else (each,)
-            elif key not in _DATA:
+            elif key not in _DATA or (
+                key == "input" and isinstance(each, Mapping)
+            ):  # of sound: what is said in, not words
                 yield from _models_in(each, depth + 1)
     elif isinstance(value, (list, tuple)):
         for each in cast("list[Any]", value):

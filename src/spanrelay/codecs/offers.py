@@ -56,14 +56,14 @@ class Sieve:
         self.keeps = keeps
         self._gone: list[tuple[str, Any]] = []
 
-    def request(self, wire: Mapping[str, Any], table: Table) -> Mapping[str, Any]:
-        """Return `wire` without what is not kept; `wire` itself where everything is."""
+    def request(self, wire: Mapping[str, Any], table: Table, within: str = "") -> Mapping[str, Any]:
+        """Return `wire`, which stands at the place `within`, without what is not kept; itself where everything is."""
         out: dict[str, Any] | None = None
         for key, read in table.items():
             value = wire.get(key)
             if value is None:
                 continue
-            left = read(self, value, key)
+            left = read(self, value, f"{within}{key}")
             if left is not value:
                 out = dict(wire) if out is None else out
                 put(out, key, None if left is GONE else left)

@@ -1,4 +1,4 @@
-"""A request that names a model, on a route that no other codec is for: images, speech, transcriptions, and what comes.
+"""A request that names a model or offers one tools, on a route that no other codec is for: images, speech, sessions.
 
 Of the request only the model is read, and the one text that it may hold; of the answer its usage and its error.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from spanrelay.codecs import openai_chat, openai_responses
 from spanrelay.codecs.narrowing import as_mapping, as_str
-from spanrelay.codecs.openai_chat import sift_tools as sift_chat_tools
+from spanrelay.codecs.offers import Keeps, Sieve, Table, drop_without
 from spanrelay.codecs.openai_embeddings import WholeBody
 from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error
@@ -20,10 +21,46 @@ from spanrelay.records import Message, ModelRequest, ModelResponse, Text, Usage
 
 operation = "generate_content"
 required = (("model",),)
-# Who offers tools on a route that nobody knows does so as elsewhere.
-sift_tools = sift_chat_tools
 _TEXTS = ("prompt", "input")
 """Where the text of a request stands, if it is one text."""
+
+
+# --- tools in requests -------------------------------------------------------------------------------------
+
+
+def _read_prompt(sieve: Sieve, value: Any, place: str) -> Any:
+    return openai_responses.OFFERS["prompt"](sieve, value, place) if isinstance(value, Mapping) else value
+
+
+def _read_holder(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read an object that offers tools to who works by it: the agent, the model of a session, of an evaluation."""
+    return _sifted(sieve, cast("Mapping[str, Any]", value), f"{place}.") if isinstance(value, Mapping) else value
+
+
+def _sifted(sieve: Sieve, wire: Mapping[str, Any], within: str = "") -> Mapping[str, Any]:
+    out = drop_without(
+        sieve.request(wire, OFFERS, within), wire, ("tools", "prompt"), "tool_choice", "parallel_tool_calls"
+    )
+    return drop_without(out, wire, ("functions",), "function_call")
+
+
+_HOLDERS = ("session", "agent", "target", "delegation", "responses", "data_source", "sampling_params")
+OFFERS: Table = {
+    **dict.fromkeys(_HOLDERS, _read_holder),
+    "input": openai_responses.OFFERS["input"],
+    "items": openai_responses.OFFERS["input"],
+    "prompt": _read_prompt,
+    **openai_chat.OFFERS,
+}
+"""Every key of a request that names or offers a tool: who does so on a route that nobody knows does it as elsewhere."""
+
+
+def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
+    """Return `wire` without the tools that are not kept; see `Codec.sift_tools`."""
+    return _sifted(Sieve(keeps), wire)
+
+
+# --- requests and responses --------------------------------------------------------------------------------
 
 
 def decode_request(wire: Mapping[str, Any]) -> ModelRequest:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
+from spanrelay import _json
 from spanrelay.pipeline.model import text_of
 
 _ABSENT = frozenset({"NotGiven", "Omit"})
@@ -22,12 +23,13 @@ _DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)")
 class Body(NamedTuple):
     """The JSON object of a request, or the fields of its form; `unreadable` says why it is not known.
 
-    `names_model` says that a model is named all the same.
+    `names_model` says that a model is named all the same. `parts` are the fields of a form that are JSON by themselves.
     """
 
     wire: Mapping[str, Any]
     unreadable: str | None = None
     names_model: bool = False
+    parts: frozenset[str] = frozenset()
 
 
 class Place(NamedTuple):
@@ -66,10 +68,40 @@ def _read(options: Any) -> Body:
     if isinstance(wire, Body):
         return wire
     bool(wire.get("stream"))  # an object of the application's may refuse
-    files = options.files
-    if files and "model" in _names_of(files):
+    return _with_files(wire, options.files) if options.files else Body(wire)
+
+
+def _with_files(wire: Mapping[str, Any], files: Any) -> Body:
+    """Return a form: what it has as fields, and what it has as JSON among its files."""
+    named: list[tuple[Any, Any]] = list(files.items() if isinstance(files, Mapping) else files)
+    if any(name == "model" for name, _ in named):
         return Body(wire, "one of its files is a field 'model'; pass the model in the body", names_model=True)
-    return Body(wire)
+    parts = [(name, value[1]) for name, value in named if _is_json_part(value)]
+    found = {name: _object_in(data) for name, data in parts}
+    bad = next((each for each in found.values() if isinstance(each, Body)), None)
+    if bad is not None or len({*wire, *found}) != len(wire) + len(parts):
+        why = "a field of its form is there twice; pass it once" if bad is None else bad.unreadable
+        return Body(wire, why, names_model=True)
+    return Body({**wire, **found}, parts=frozenset(found))
+
+
+def _is_json_part(value: Any) -> bool:
+    """Whether an entry among files is no file, but a field that says of itself that it is JSON."""
+    if not (isinstance(value, (list, tuple)) and len(cast("Any", value)) >= 3):
+        return False
+    filename, data, kind = cast("Any", value)[:3]
+    return filename is None and isinstance(data, (bytes, str)) and str(kind).startswith("application/json")
+
+
+def files_with(files: Any, fields: Mapping[str, Any]) -> list[Any]:
+    """Return the files of a form with other values of the `parts` in `fields`; without those that are None there."""
+    made: list[Any] = []
+    for name, value in list(files.items() if isinstance(files, Mapping) else files):
+        if name not in fields:
+            made.append((name, value))
+        elif fields[name] is not None:
+            made.append((name, (None, _json.dumps(fields[name]), *value[2:])))
+    return made
 
 
 def _merged(data: Any, extra: Any) -> Any:
@@ -109,11 +141,6 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("it has the same key twice")
     return found
-
-
-def _names_of(files: Any) -> set[Any]:
-    items: Iterable[Any] = files if isinstance(files, Mapping) else [item[0] for item in files]
-    return {item for item in items if isinstance(item, str)}
 
 
 def place_of(client: Any, url: str) -> Place:

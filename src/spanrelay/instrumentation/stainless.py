@@ -20,9 +20,10 @@ from spanrelay import _json
 from spanrelay._guard import swallow
 from spanrelay.codecs import Codec, plain, sse
 from spanrelay.codecs.naming import models_within
+from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import Place, body_of, named_in_query, place_of
+from spanrelay.instrumentation.requests import Body, Place, body_of, files_with, named_in_query, place_of
 from spanrelay.pipeline.call import CALL_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
@@ -47,7 +48,7 @@ class Route:
 
 
 PLAIN = Route(plain, answers=False)
-"""Any other route, where the request names a model."""
+"""Any other route, where the request names a model or offers one tools."""
 
 
 class Target:
@@ -73,8 +74,10 @@ class Target:
         self.start = Start(record)
 
 
-Asked: TypeAlias = tuple[Target, Mapping[str, Any], str | None, tuple[str, ...]]
-"""A model call that is about to be made: where it goes, its body, why that is not readable, and models in its query."""
+_PLAINLY = Body({})
+"""What a body that is a dict says beside its JSON: nothing."""
+Asked: TypeAlias = tuple[Target, Mapping[str, Any], Body, tuple[str, ...]]
+"""A model call that is about to be made: where it goes, its JSON, what its body says beside, and models in its query."""
 
 
 class StainlessAPI:
@@ -145,12 +148,13 @@ class StainlessAPI:
             url, method = text_of(url), text_of(method)
         if url is None or (method != "post" and not _is_asking(options)):
             return None
-        unreadable, names_model = None, False
+        body = _PLAINLY
         # An object may refuse to be true or false, and is no plain word on whether a stream is asked for.
         stream = wire.get("stream") if type(wire) is dict else wire
         is_told = stream is None or stream is True or stream is False
         if type(wire) is not dict or not is_told or options.extra_json is not None or options.files is not None:
-            wire, unreadable, names_model = body_of(options)
+            body = body_of(options)
+            wire = body.wire
             stream = wire.get("stream")
         model = wire.get("model")
         if type(model) is not str:
@@ -159,11 +163,10 @@ class StainlessAPI:
         place = target.place
         # An object of the application's may refuse to be true or false.
         named = place.named if options.params == {} else place.named + named_in_query(options)
-        if target.route is PLAIN and not (model is not None or place.deployment or named or names_model):
-            names_model = any(True for _ in models_within(wire))
-            if not names_model:
-                return None
-        return target, wire, unreadable, named
+        names_one = model is not None or place.deployment or named or body.names_model
+        if target.route is PLAIN and not (names_one or _asks_within(wire)):
+            return None
+        return target, wire, body, named
 
     def _target(self, client: Any, url: str, model: str | None, *, stream: bool) -> Target:
         base = client._base_url
@@ -194,9 +197,9 @@ class StainlessAPI:
     ) -> ModelCall:
         options = args[1] if len(args) > 1 else kwargs["options"]
         cast_to = args[0] if args else kwargs["cast_to"]
-        target, wire, unreadable, named = asked
+        target, wire, body, named = asked
         route = target.route
-        boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route)
+        boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route, body.parts)
         call = ModelCall(
             route.codec,
             wire,
@@ -207,8 +210,9 @@ class StainlessAPI:
             opened=opened,
         )
         call.record.server_address, call.record.server_port = target.address, target.port
-        if named or unreadable or target.place.deployment or target.place.follows:
-            call.named_beside, call.unreadable = named, unreadable
+        call.model_kept = route is PLAIN
+        if named or body.unreadable or target.place.deployment or target.place.follows:
+            call.named_beside, call.unreadable = named, body.unreadable
             self._doubt(call, target.place, client, options)
         return call
 
@@ -231,6 +235,14 @@ def _is_asking(options: Any) -> bool:
     return any(getattr(options, part, None) is not None for part in parts)
 
 
+def _asks_within(wire: Mapping[str, Any]) -> bool:
+    """Whether a request that names no model on its first level names one deeper, or offers tools to one."""
+    try:
+        return any(True for _ in models_within(wire)) or bool(offers_of(plain, wire))
+    except Exception:  # objects of the application's, read by code of their own: policy has the last word
+        return True
+
+
 def _own_json(call: ModelCall, options: Any) -> Any:
     outgoing = call.outgoing()
     return options.json_data if outgoing is call.original else outgoing
@@ -239,10 +251,17 @@ def _own_json(call: ModelCall, options: Any) -> Any:
 class StainlessBoundary:
     """The way of one call through `client.request`."""
 
-    __slots__ = ("_answering", "_cast_to", "_client", "_kwargs", "_options", "_route", "_sending", "_wrapped")
+    __slots__ = ("_answering", "_cast_to", "_client", "_kwargs", "_options", "_parts", "_route", "_sending", "_wrapped")
 
     def __init__(
-        self, wrapped: Any, client: Any, cast_to: Any, options: Any, kwargs: dict[str, Any], route: Route
+        self,
+        wrapped: Any,
+        client: Any,
+        cast_to: Any,
+        options: Any,
+        kwargs: dict[str, Any],
+        route: Route,
+        parts: frozenset[str],
     ) -> None:
         self._wrapped = wrapped
         self._client = client
@@ -250,6 +269,7 @@ class StainlessBoundary:
         self._options = options
         self._kwargs = {key: kwargs[key] for key in ("stream", "stream_cls") if key in kwargs}
         self._route = route
+        self._parts = parts
         self._sending: Any = None
         self._answering = False
 
@@ -265,7 +285,12 @@ class StainlessBoundary:
         if wire is not call.original:
             if bool(wire.get("stream")) != bool(call.original.get("stream")):
                 raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
-            given = {} if getattr(options, "content", None) is None else {"content": None}  # older SDKs have none
+            given: dict[str, Any] = (
+                {} if getattr(options, "content", None) is None else {"content": None}
+            )  # older SDKs have none
+            if self._parts:
+                given["files"] = files_with(options.files, {name: wire.get(name) for name in self._parts})
+                wire = {name: value for name, value in wire.items() if name not in self._parts}
             options = options.model_copy(update={"json_data": wire, "extra_json": None, **given})
         if recording.propagate:
             options = _with_traceparent(options, call)

@@ -59,6 +59,7 @@ class ModelCall(Call):
         "codec",
         "http_status",
         "made_of",
+        "model_kept",
         "named_beside",
         "original",
         "sent",
@@ -98,6 +99,8 @@ class ModelCall(Call):
         self.original = wire
         self.named_beside: tuple[str, ...] = ()
         """Models that the request names in its query too."""
+        self.model_kept = False
+        """Whether a model that the request does not name is one that the provider keeps, as that of an assistant."""
         self.url_model: Callable[[ModelCall], str | None] | None = None
         """Returns the model that the URL names, which runs whatever the body says."""
         self.unreadable: str | None = None

@@ -75,7 +75,7 @@ class Judge:
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None and model is not None:
             reason = self.denial(model)
-        if reason is None and named is None and not call.named_beside:
+        if reason is None and named is None and not call.named_beside and not call.model_kept:
             reason = self._refusal_without_a_name(call)
         return reason
 
