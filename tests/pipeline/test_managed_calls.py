@@ -141,6 +141,57 @@ def test_json_that_is_no_answer_of_the_api_is_refused_by_the_name_of_its_interce
     assert (capture.span.attributes or {})["error.type"] == "spanrelay.errors.MiddlewareError"
 
 
+@pytest.mark.parametrize(
+    ("codec", "body", "told"),
+    [
+        ("openai_chat", {"choices": [{"message": None}]}, r"choices\[0\] has no object as 'message'"),
+        ("openai_chat", {"choices": [{"message": {}}, {}]}, r"choices\[1\] has no object as 'message'"),
+        ("openai_chat", {"choices": [{"message": {"tool_calls": [None]}}]}, "has a tool call that is no object"),
+        ("openai_chat", {"choices": [{"message": {"tool_calls": [{"function": None}]}}]}, "has a tool call"),
+        ("openai_responses", {"output": [{"type": "message", "content": None}]}, "has no list of objects as 'content'"),
+        ("openai_responses", {"output": [{"type": "message", "content": [None]}]}, "has no list of objects"),
+        (
+            "openai_responses",
+            {"output": [{"type": "message", "content": [{"type": "output_text", "text": None}]}]},
+            "has a part without a text",
+        ),
+        ("openai_completions", {"choices": [{"text": None}]}, "has no text as 'text'"),
+        ("openai_embeddings", {"data": [{"embedding": None}]}, "has no list or text as 'embedding'"),
+    ],
+)
+def test_an_item_of_an_answer_that_no_sdk_can_read_is_refused_by_the_name_of_its_intercept(
+    capture: Capture, codec: str, body: dict[str, Any], told: str
+) -> None:
+    @execution_intercept
+    def hollow(call: Any) -> Any:
+        return body
+        yield
+
+    with use(hollow), pytest.raises(MiddlewareError, match=f"execution intercept 'hollow': .*{told}"):
+        run_model(Sent(), {"model": "m"}, codec=codec)
+
+
+@pytest.mark.parametrize(
+    ("codec", "body"),
+    [
+        ("openai_chat", {"choices": []}),
+        ("openai_chat", {"error": None, "choices": [{"message": {}}]}),
+        ("openai_chat", {"choices": [{"message": {"tool_calls": [{"type": "custom", "custom": {"name": "f"}}]}}]}),
+        ("openai_responses", {"output": [{}, {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]}),
+        ("openai_completions", {"choices": [{"text": ""}]}),
+        ("openai_embeddings", {"data": [{"embedding": "zczMPQ=="}]}),
+    ],
+)
+def test_what_every_sdk_can_read_is_an_answer(capture: Capture, codec: str, body: dict[str, Any]) -> None:
+    @execution_intercept
+    def brief(call: Any) -> Any:
+        return body
+        yield
+
+    with use(brief):
+        assert run_model(Sent(), {"model": "m"}, codec=codec) == body
+
+
 class Undecided(str):
     """A text that is neither true nor false, nor to be shown."""
 

@@ -78,6 +78,26 @@ def test_parameters_are_those_of_the_first_pattern_of_the_model(
     assert {key: value for key, value in request.body.items() if key not in ("model", "messages")} == sent
 
 
+def test_a_compaction_is_given_no_parameter_that_its_api_does_not_have(
+    client: openai.OpenAI, server: ModelServer, policy: Any
+) -> None:
+    policy('parameters."*" = { temperature = 0.0, max_tokens = 10, service_tier = "flex" }')
+    client.responses.compact(model="gpt-5", input="hi")
+    assert server.requests[0].body == {"model": "gpt-5", "input": "hi", "service_tier": "flex"}
+
+
+def test_parameters_are_found_by_the_deployment_that_runs_too(
+    client: openai.OpenAI, server: ModelServer, policy: Any
+) -> None:
+    policy('parameters."gpt-5*" = { seed = 7 }')
+    with openai.AzureOpenAI(
+        azure_endpoint=server.address, api_version="v", api_key="none", azure_deployment="gpt-5-eu"
+    ) as azure:
+        ask(azure, "any")
+        ask(azure, "gpt-5")
+    assert [request.body["seed"] for request in server.requests] == [7, 7]
+
+
 def test_parameters_are_what_is_sent_whatever_else_changes_the_request(
     client: Any, server: ModelServer, policy: Any
 ) -> None:
@@ -489,6 +509,16 @@ def test_tokens_that_nobody_reports_are_estimated(policy: Any, client: openai.Op
     list(ask(client, stream=True))
     with pytest.raises(GuardrailRejected, match=r"this process has used \d\d of the 20 tokens allowed"):
         ask(client)
+
+
+def test_of_embeddings_no_answer_is_estimated_beside_what_is_reported(
+    policy: Any, client: openai.OpenAI, server: ModelServer
+) -> None:
+    policy("session.max_tokens = 1")
+    with scope("work", session="s"):
+        assert client.embeddings.create(model="e", input="hello").usage.prompt_tokens == 1
+        with pytest.raises(GuardrailRejected, match="used 1 of the 1 tokens"):
+            ask(client)
 
 
 def test_an_error_of_the_provider_costs_a_call_and_no_tokens(

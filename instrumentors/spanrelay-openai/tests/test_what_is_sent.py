@@ -560,3 +560,33 @@ def test_that_a_connection_is_not_seen_is_said_once_under_policy(
     [record] = caplog.records
     assert record.getMessage().startswith("responses.connect opens a WebSocket")
     assert losses.take() == {"kinds of connection that policy does not see into": 1}
+
+
+# --- answers that policy gives ---
+
+
+def test_an_answer_of_policys_that_says_no_status_is_complete_for_the_helper_of_streams(
+    instrumented: Capture,
+) -> None:
+    @spanrelay.execution_intercept
+    def brief(call: Any) -> Any:
+        return {"output": [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}]}
+        yield
+
+    client = openai.OpenAI(base_url="http://127.0.0.1:9", api_key="none", max_retries=0)
+    with spanrelay.use(brief), client.responses.stream(model="m1", input="hi") as stream:
+        assert stream.get_final_response().output_text == "hi"
+    client.close()
+
+
+def test_an_answer_of_policys_whose_error_is_null_is_a_stream_of_chunks(instrumented: Capture) -> None:
+    @spanrelay.execution_intercept
+    def nothing(call: Any) -> Any:
+        return {"id": "c1", "error": None, "choices": []}
+        yield
+
+    client = openai.OpenAI(base_url="http://127.0.0.1:9", api_key="none", max_retries=0)
+    with spanrelay.use(nothing):
+        [chunk] = client.chat.completions.create(model="m1", messages=QUESTION, stream=True)
+    client.close()
+    assert chunk.object == "chat.completion.chunk"

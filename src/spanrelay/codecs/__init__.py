@@ -76,7 +76,8 @@ class Codec(Protocol):
 
     # A codec of an API whose streams say when they are over also has `is_whole(wire)`: whether an answer, as far as its
     # events have come, is at its end. One whose streams hold text has `stream_texts(event)`. One of an API that has no
-    # status "failed" says `fails_by_status = False`. One whose answers are a list says under which key, `answers_with`.
+    # status "failed" says `fails_by_status = False`. One whose answers are a list says under which key, `answers_with`,
+    # and what an object in it lacks that every SDK reads, `doubt_about(item)`: a text, or None.
 
 
 def may_say_failed(data: bytes, codec: Codec) -> bool:

@@ -42,6 +42,7 @@ __all__ = [
     "accumulator",
     "decode_request",
     "decode_response",
+    "doubt_about",
     "encode_request",
     "encode_response",
     "fails_by_status",
@@ -271,6 +272,22 @@ def without_leftovers(out: Mapping[str, Any], before: Mapping[str, Any]) -> Mapp
     """Return `out`, from which tools were taken, without what the API does not take without any."""
     out = drop_without(out, before, ("tools",), "tool_choice", "parallel_tool_calls")
     return drop_without(out, before, ("functions",), "function_call")
+
+
+# --- what an answer lacks -----------------------------------------------------------------------------------
+
+
+def doubt_about(choice: Mapping[str, Any]) -> str | None:
+    """Return what a choice lacks, or None."""
+    message = choice.get("message")
+    if not isinstance(message, Mapping):
+        return "has no object as 'message'"
+    for call in as_list(cast("Mapping[str, Any]", message).get("tool_calls")):
+        if not isinstance(call, Mapping) or not isinstance(
+            cast("Mapping[str, Any]", call).get("function", {}), Mapping
+        ):
+            return "has a tool call that is no object, or whose 'function' is none"
+    return None
 
 
 # --- writing responses -------------------------------------------------------------------------------------

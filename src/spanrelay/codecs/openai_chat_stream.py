@@ -262,7 +262,7 @@ def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     The usage comes in a last chunk without choices, as with `stream_options.include_usage`.
     """
-    if "error" in wire and not wire.get("choices"):
+    if wire.get("error") and not wire.get("choices"):
         yield dict(wire)
         return
     head = {key: value for key, value in wire.items() if key not in ("choices", "usage")}

@@ -6,15 +6,16 @@ The answer repeats what users said; what the model made of the rest is the item 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from spanrelay.codecs import openai_responses
 from spanrelay.codecs.narrowing import as_list, as_mapping
 from spanrelay.codecs.openai_embeddings import WholeBody
-from spanrelay.codecs.openai_responses import decode_request, encode_request, sift_tools
+from spanrelay.codecs.openai_responses import decode_request, sift_tools
 from spanrelay.codecs.openai_shapes import encode_error
 from spanrelay.errors import CodecError
-from spanrelay.records import ModelResponse
+from spanrelay.records import ModelRequest, ModelResponse
 
 __all__ = [
     "accumulator",
@@ -30,6 +31,14 @@ __all__ = [
 
 operation = "chat"
 required = (("model",), ("input", "previous_response_id"))
+_PARAMETERS = frozenset({"service_tier"})
+
+
+def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `wire` changed where `request` differs; parameters that a compaction has none of are left out."""
+    known = decode_request(wire).parameters
+    kept = {name: value for name, value in request.parameters.items() if name in known or name in _PARAMETERS}
+    return openai_responses.encode_request(replace(request, parameters=kept), wire)
 
 
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:

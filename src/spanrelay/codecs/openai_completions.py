@@ -30,6 +30,13 @@ from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque
 
 operation = "text_completion"
 answers_with = "choices"
+
+
+def doubt_about(choice: Mapping[str, Any]) -> str | None:
+    """Return what a choice lacks, or None."""
+    return None if isinstance(choice.get("text"), str) else "has no text as 'text'"
+
+
 required = (("model",), ("prompt",))
 sift_tools = sift_no_tools
 

@@ -18,6 +18,13 @@ from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque
 
 operation = "embeddings"
 answers_with = "data"
+
+
+def doubt_about(item: Mapping[str, Any]) -> str | None:
+    """Return what an item lacks, or None."""
+    return None if isinstance(item.get("embedding"), (list, str)) else "has no list or text as 'embedding'"
+
+
 required = (("model",), ("input",))
 sift_tools = sift_no_tools
 

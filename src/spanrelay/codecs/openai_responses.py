@@ -69,6 +69,7 @@ __all__ = [
     "accumulator",
     "decode_request",
     "decode_response",
+    "doubt_about",
     "encode_request",
     "encode_response",
     "is_whole",
@@ -445,6 +446,20 @@ def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
     if any(as_mapping(item).get("type") in ("additional_tools", "tool_search_output") for item in items):
         return out
     return drop_without(out, wire, ("tools", "prompt"), "tool_choice", "parallel_tool_calls", "max_tool_calls")
+
+
+# --- what an answer lacks -----------------------------------------------------------------------------------
+
+
+def doubt_about(item: Mapping[str, Any]) -> str | None:
+    """Return what an item of the output lacks, or None."""
+    if item.get("type") != "message":
+        return None
+    parts = item.get("content")
+    if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in cast("list[Any]", parts)):
+        return "has no list of objects as 'content'"
+    texts = (part for part in cast("list[Mapping[str, Any]]", parts) if part.get("type") == "output_text")
+    return None if all(isinstance(part.get("text"), str) for part in texts) else "has a part without a text as 'text'"
 
 
 # --- writing responses -------------------------------------------------------------------------------------

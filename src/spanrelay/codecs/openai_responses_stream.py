@@ -164,7 +164,9 @@ def _events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for index, item in enumerate(as_list(wire.get("output"))):
         if isinstance(item, Mapping):
             yield from _item_events(cast("Mapping[str, Any]", item), index)
-    final = _FINAL.get(wire["status"]) if isinstance(wire.get("status"), str) else None
+    status = wire.get("status")
+    # One that says nothing of its status is an answer that policy has made.
+    final = "response.completed" if status is None else _FINAL.get(status) if isinstance(status, str) else None
     # A background response that still runs has no last event; its state so far is told instead.
     yield {"type": final or "response.in_progress", "response": dict(wire)}
 

@@ -344,13 +344,18 @@ class ModelCall(Call):
             MiddlewareError: what the API answers with is not in it, and no error either.
         """
         key = getattr(self.codec, "answers_with", None)
-        items = body.get(key) if key is not None else None
-        whole = isinstance(items, list) and all(isinstance(item, Mapping) for item in cast("list[object]", items))
-        if whole or key is None or body.get("error"):
+        if key is None or body.get("error"):
             return body
+        items, told = body.get(key), f"it has {sorted(map(str, body))}"
+        if isinstance(items, list) and all(isinstance(item, Mapping) for item in cast("list[object]", items)):
+            doubts = map(cast("Any", self.codec).doubt_about, cast("list[Mapping[str, Any]]", items))
+            doubt = next(((index, why) for index, why in enumerate(doubts) if why is not None), None)
+            if doubt is None:
+                return body
+            told = f"{key}[{doubt[0]}] {doubt[1]}"
         raise MiddlewareError(
-            f"execution intercept {by!r}: the answer to a call of kind {self.kind!r} must be a ModelResponse, or the "
-            f"provider's JSON with a list of objects as {key!r}; it has {sorted(map(str, body))}"
+            f"execution intercept {by!r}: the answer to a call of kind {self.record.kind!r} must be a ModelResponse, "
+            f"or the provider's JSON with a list of objects as {key!r}; {told}"
         )
 
     def adopt(self, response: Response) -> None:

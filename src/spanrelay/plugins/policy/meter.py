@@ -191,7 +191,7 @@ class Meter:
         usage = _sensible(answer.usage or Usage())
         if usage.input_tokens is None:
             usage = replace(usage, input_tokens=estimate.tokens)
-        if usage.output_tokens is None and call.kind == "llm":
+        if usage.output_tokens is None and call.record.kind == "llm":
             usage = replace(usage, output_tokens=_tokens(_said(answer)))
         model = plain_text(model_of(call)) or ""
         spent = Spent((usage.input_tokens or 0) + (usage.output_tokens or 0), self._cost(model, usage))

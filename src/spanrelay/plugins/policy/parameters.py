@@ -19,8 +19,9 @@ def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
     known = [(pattern_of([glob]), each.told()) for glob, each in parameters.items()]
 
     def set_parameters(call: Any) -> ModelRequest | None:
-        model = normal(plain_text(model_of(call)) or "")
-        told = next((told for glob, told in known if glob.match(model)), None)
+        # Of a deployment in the URL, which is what runs, the body may say another name.
+        named = [normal(plain_text(name) or "") for name in (model_of(call), call.deployment)]
+        told = next((told for glob, told in known if any(map(glob.match, named))), None)
         # A copy: what one request holds, another intercept may change.
         return replace(call.request, parameters={**call.request.parameters, **copy.deepcopy(told)}) if told else None
 
