@@ -18,7 +18,7 @@ class SDK(NamedTuple):
         provider: The `gen_ai.provider.name` of who answers, where it is only one.
         sends: Where its requests pass, as `module:Class.method`; empty where they pass through an SDK below it.
         shared: Whether programs import it that never ask a model.
-        service: The service of AWS that alone is meant.
+        services: The services of AWS that alone are meant, `name` or `name.operation`.
         traced: A regular expression that finds the tracers that record it by name, its own or other people's.
         records_itself: What has it make spans of its own, where it makes none unless asked.
     """
@@ -29,7 +29,7 @@ class SDK(NamedTuple):
     provider: str = ""
     sends: tuple[str, ...] = ()
     shared: bool = False
-    service: str = ""
+    services: tuple[str, ...] = ()
     traced: str = ""
     records_itself: str = ""
 
@@ -43,6 +43,21 @@ _COHERE = tuple(
     f"cohere.core.http_client:{kind}.{how}"
     for kind in ("HttpClient", "AsyncHttpClient")
     for how in ("request", "stream")
+)
+_BEDROCK_AGENTS = tuple(
+    f"bedrock-agent-runtime.{operation}"
+    for operation in (
+        "GenerateQuery",
+        "InvokeAgent",
+        "InvokeFlow",
+        "InvokeInlineAgent",
+        "OptimizePrompt",
+        "Rerank",
+        "Retrieve",
+        "RetrieveAndGenerate",
+        "RetrieveAndGenerateStream",
+        "StartFlowExecution",
+    )
 )
 _GEMINI = tuple(
     f"google.genai._api_client:BaseApiClient.{how}"
@@ -90,7 +105,7 @@ SDKS = (
         "aws.bedrock",
         ("botocore.client:BaseClient._make_api_call",),
         True,
-        "bedrock-runtime",
+        ("bedrock-runtime", *_BEDROCK_AGENTS),
         "bedrock|boto",
     ),
     SDK("litellm", "litellm", shared=True, traced="litellm"),
@@ -139,6 +154,8 @@ _DOMAINS = (
     ("aiplatform.", ".rep.googleapis.com", "gcp.vertex_ai"),
     ("bedrock-runtime", ".amazonaws.com", "aws.bedrock"),
     ("bedrock-runtime", ".amazonaws.com.cn", "aws.bedrock"),
+    ("bedrock-runtime", ".api.aws", "aws.bedrock"),
+    ("bedrock-mantle", ".api.aws", "aws.bedrock"),
     ("", ".ml.cloud.ibm.com", "ibm.watsonx.ai"),
 )
 """By how a host begins and how it ends."""
@@ -146,6 +163,7 @@ _DOMAINS = (
 
 def provider_of_host(host: str) -> str | None:
     """Return the `gen_ai.provider.name` of who answers at a host, or None where it is no provider's that we know."""
+    host = host.casefold().removesuffix(".")  # as people and the name service take it
     found = _HOSTS.get(host)
     if found is not None:
         return found

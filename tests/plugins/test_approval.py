@@ -394,6 +394,19 @@ def test_what_an_approver_was_shown_is_what_runs(capture: Capture, policy: Any, 
     assert order != make()
 
 
+def test_what_an_approver_makes_of_what_it_is_shown_does_not_run(capture: Capture, policy: Any) -> None:
+    def hides(request: ApprovalRequest) -> bool:
+        request.arguments["order"]["items"].append("***")
+        request.arguments["order"]["amount"] = 9
+        return True
+
+    ran: list[Any] = []
+    policy('on_refusal = "ask"\ntools.deny = ["pay"]\n')
+    with approve_with(hides):
+        run_tool("pay", lambda order: ran.append(order), {"order": {"amount": 5, "items": []}})
+    assert ran == [{"amount": 5, "items": []}]
+
+
 def test_what_an_approver_was_shown_is_what_a_frameworks_tool_gets(capture: Capture, policy: Any) -> None:
     given: dict[str, Any] = {"amount": 5, "items": [1]}
     ran: list[Any] = []

@@ -122,6 +122,34 @@ def test_what_a_call_of_ours_sends_is_not_refused(tmp_path: Path, server: ModelS
     assert (ran.out, ran.err) == ("sent\nsent\n", "")
 
 
+WITHIN = {
+    "a tool": "spanrelay.run_tool('t', ask)",
+    "a tool of a decorator": "spanrelay.tool(ask)()",
+    "a run of an agent": "spanrelay.agent(ask)()",
+    "a tool in a model's call": "spanrelay.run_model(lambda wire: spanrelay.run_tool('t', ask) and {}, "
+    "{**body, 'model': 'n'}, codec='openai_chat', provider='p')",
+}
+
+
+@pytest.mark.parametrize("within", WITHIN.values(), ids=WITHIN)
+@pytest.mark.parametrize("text", [DENY, STOP])
+def test_what_a_tool_or_an_agent_asks_of_models_is_told_or_refused_like_anything_else(
+    tmp_path: Path, server: ModelServer, text: str, within: str
+) -> None:
+    configure(tmp_path, text)
+    program = posting(CLIENTS["httpx"], server).replace("ask()", within)
+    check_posting(run(program, tmp_path, server, SPANRELAY_QUIET="true"), server, stops=text == STOP)
+
+
+@pytest.mark.parametrize("text", [DENY, STOP])
+def test_an_sdk_that_nobody_knows_is_told_though_it_says_of_itself_what_known_ones_say(
+    tmp_path: Path, server: ModelServer, text: str
+) -> None:
+    configure(tmp_path, text)
+    client = "import httpx\nask = lambda: httpx.post(url, json=body, headers={'x-stainless-lang': 'python'})\n"
+    check_posting(run(posting(client, server), tmp_path, server), server, stops=text == STOP)
+
+
 # --- what was used and not recorded ------------------------------------------------------------------------
 
 NOT_RECORDED = (
@@ -234,6 +262,19 @@ PACKAGES = (
     "openai",
 )
 
+AGENT_OF_BEDROCK = """
+import boto3, spanrelay
+spanrelay.activate()
+agents = boto3.client('bedrock-agent-runtime', region_name='eu-west-1', endpoint_url=url, aws_access_key_id='k',
+                      aws_secret_access_key='k')
+for ask in (lambda: agents.list_sessions(), lambda: agents.invoke_agent(agentId='a', agentAliasId='b', sessionId='c',
+                                                                      inputText='hi')):
+    try:
+        ask()
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
 ASKING = {
     "openai": "import openai\nopenai.OpenAI(base_url=url).chat.completions.create(model='m', messages=hello)",
     "anthropic": "import anthropic\n"
@@ -326,6 +367,16 @@ def test_an_sdk_that_is_asked_to_record_itself_is_not_told(
     )
     assert "not recorded" not in ran.err
     assert len(ran.trajectories) == (how != "dedicated"), ran.err
+
+
+@apart
+def test_an_agent_of_bedrock_asks_a_model_and_the_keeping_of_its_sessions_does_not(
+    tmp_path: Path, server: ModelServer, python: str
+) -> None:
+    configure(tmp_path, STOP)
+    ran = run(f"url = {server.address!r}\n{AGENT_OF_BEDROCK}", tmp_path, server, launched=False, python=python)
+    assert (ran.code, ran.out) == (0, "ClientError\nGuardrailRejected\n"), ran.err
+    assert {request.path for request in server.requests} == {"/sessions/"}
 
 
 @apart

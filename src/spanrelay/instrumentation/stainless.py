@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any, TypeAlias, cast
 
-from opentelemetry.context import get_current
+from opentelemetry.context import attach, detach, get_current
 
 from spanrelay import _json
 from spanrelay._guard import swallow
@@ -24,7 +24,7 @@ from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Body, Place, body_of, files_with, named_in_query, place_of
-from spanrelay.pipeline.call import CALL_KEY, Opened
+from spanrelay.pipeline.call import CALL_KEY, Opened, as_no_call
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
@@ -77,7 +77,7 @@ class Target:
 _PLAINLY = Body({})
 """What a body that is a dict says beside its JSON: nothing."""
 Asked: TypeAlias = tuple[Target, Mapping[str, Any], Body, tuple[str, ...]]
-"""A model call that is about to be made: where it goes, its JSON, what its body says beside, and models in its query."""
+"""A model call that is about to be made: where it goes, its JSON, what its body says beside, models in its query."""
 
 
 class StainlessAPI:
@@ -115,7 +115,11 @@ class StainlessAPI:
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
-            return wrapped(*args, **kwargs)
+            token = attach(as_no_call())
+            try:
+                return wrapped(*args, **kwargs)
+            finally:
+                detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
@@ -124,7 +128,11 @@ class StainlessAPI:
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
-            return await wrapped(*args, **kwargs)
+            token = attach(as_no_call())
+            try:
+                return await wrapped(*args, **kwargs)
+            finally:
+                detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
         if is_unseen(opened, self._tracing) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)

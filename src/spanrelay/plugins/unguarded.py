@@ -71,7 +71,7 @@ def unguarded() -> Iterator[str]:
     for sdk in SDKS:
         version = version_of(sdk.package)
         if version is not None and not _has_instrumentor(sdk):
-            when = f" when it asks a model by {sdk.service}" if sdk.service else ""
+            when = f" when it asks a model by {sdk.services[0]}" if sdk.services else ""
             yield f"{sdk.package} {version} is installed, and nothing guards it{when}; {_remedy(sdk)}"
 
 
@@ -115,7 +115,7 @@ def _has_instrumentor(sdk: SDK) -> bool:
 
 
 def _at_sending(sdk: SDK, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    if sdk.package not in demand.guarded and not _in_a_call() and _is_meant(sdk, instance):
+    if sdk.package not in demand.guarded and not _in_a_call() and _is_meant(sdk, instance, args, kwargs):
         if demand.policy:
             _tell(sdk.package, _unguarded(sdk))
             _told.add(sdk.provider)
@@ -124,14 +124,24 @@ def _at_sending(sdk: SDK, wrapped: Any, instance: Any, args: Any, kwargs: Any) -
     return wrapped(*args, **kwargs)
 
 
-def _is_meant(sdk: SDK, client: Any) -> bool:
-    return not sdk.service or client.meta.service_model.service_name == sdk.service
+def _is_meant(sdk: SDK, client: Any, args: Any, kwargs: Any) -> bool:
+    if not sdk.services:
+        return True
+    service, operation = client.meta.service_model.service_name, (*args, kwargs.get("operation_name"))[0]
+    return service in sdk.services or f"{service}.{operation}" in sdk.services
 
 
 def _in_a_call() -> bool:
-    from spanrelay.pipeline.call import call_in_flight  # the whole pipeline, which most processes never need
+    """Whether what is sent was looked at by us: as a model's call it is judged, or it asks no model.
 
-    return call_in_flight() is not None
+    A tool or the run of an agent says nothing of what it asks of models.
+    """
+    # The whole pipeline, which most processes never need.
+    from spanrelay.pipeline.call import call_in_flight, is_no_call
+    from spanrelay.plugins.policy.names import MODELS
+
+    call = call_in_flight()
+    return is_no_call() if call is None else call.record.kind in MODELS
 
 
 def _is_sampled() -> bool:
@@ -175,21 +185,21 @@ def _remedy(sdk: SDK) -> str:
 # --- HTTP clients ------------------------------------------------------------------------------------------
 
 
-def _of_connection(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None, Any]:
+def _of_connection(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None]:
     """What `putrequest(method, url)` of the standard library asks for; urllib3, requests and botocore come here."""
     method, url = (*args, kwargs.get("method"), kwargs.get("url"))[:2] if len(args) < 2 else args[:2]
     host = urlsplit(url).hostname or getattr(instance, "_tunnel_host", None) or instance.host
-    return method, host, ()
+    return method, host
 
 
-def _of_httpx(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None, Any]:
+def _of_httpx(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None]:
     request = args[0] if args else kwargs["request"]
-    return request.method, request.url.host, request.headers
+    return request.method, request.url.host
 
 
-def _of_aiohttp(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None, Any]:
+def _of_aiohttp(instance: Any, args: Any, kwargs: Any) -> tuple[str, str | None]:
     method, url = args[:2]
-    return method, instance._build_url(url).host, kwargs.get("headers") or ()
+    return method, instance._build_url(url).host
 
 
 _HTTP = {
@@ -200,16 +210,15 @@ _HTTP = {
     "httpx2._client:AsyncClient.send": _of_httpx,
     "aiohttp.client:ClientSession._request": _of_aiohttp,
 }
-"""Where requests pass, and what reads method, host and headers there."""
+"""Where requests pass, and what reads method and host there."""
 
 
 def _at_http(read: Callable[..., Any], wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     if demand.policy:
         host = provider = None
         with guarded("looking where a request goes"):
-            method, host, headers = read(instance, args, kwargs)
-            # What SDKs ask besides models' answers, by the clients that they are given, is known by this header.
-            if method.upper() == "POST" and "x-stainless-lang" not in headers:
+            method, host = read(instance, args, kwargs)
+            if method.upper() == "POST":
                 provider = provider_of_host(host)
         if provider is not None and (demand.stops_unguarded or provider not in _told) and not _in_a_call():
             _tell(

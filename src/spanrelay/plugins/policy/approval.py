@@ -228,7 +228,8 @@ def _request_of(call: Any, reason: str, guardrail: str) -> ApprovalRequest:
     asked, record = call.request, call.record
     name = asked.name if call.kind == "tool" else asked.model
     trace_id = format(call.span.get_span_context().trace_id, "032x")
-    given = asked.arguments if call.kind == "tool" else None
+    # A copy: what an approver makes of what it is shown is not what runs.
+    given = _json.copied(asked.arguments) if call.kind == "tool" else None
     return ApprovalRequest(call.kind, name, reason, guardrail, given, record.session_id, record.user_id, trace_id)
 
 
