@@ -131,6 +131,8 @@ def test_a_parameter_that_an_api_does_not_have_is_not_sent_without(
         ('[plugins.policy.parameters."*"]\ntemprature = 1.0', 'parameters."*".temprature: is not known'),
         ('[plugins.policy.parameters."*"]\nseed = "x"', 'parameters."*".seed'),
         ('[plugins.policy.parameters."*"]\n', 'parameters."*": sets nothing'),
+        ('[plugins.policy.parameters."*"]\ntop_p = nan', 'parameters."*".top_p: is a number that JSON has no form for'),
+        ('[plugins.policy.parameters."*"]\ntemperature = inf', 'parameters."*".temperature: is a number that JSON'),
     ],
 )
 def test_parameters_that_are_none_are_told(policy: Any, text: str, told: str) -> None:

@@ -165,6 +165,10 @@ def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
     for pattern, parameters in config.parameters.items():
         if not parameters.told():
             found.append(Diagnostic("sets nothing", "write one, such as temperature", f'parameters."{pattern}"'))
+        for name, value in parameters.told().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                key = f'parameters."{pattern}".{name}'
+                found.append(Diagnostic("is a number that JSON has no form for", "write another", key))
     for pattern, price in config.prices.items():
         found += _bad_amounts(price, [each.name for each in fields(price)], f'prices."{pattern}"')
     if config.counts.shared and not any(limits.are_set() for limits in config.limits()):
