@@ -286,7 +286,7 @@ def doubt_about(choice: Mapping[str, Any]) -> str | None:
         if not isinstance(call, Mapping) or not isinstance(
             cast("Mapping[str, Any]", call).get("function", {}), Mapping
         ):
-            return "has a tool call that is no object, or whose 'function' is none"
+            return "has a tool call that is not an object, or whose 'function' is not one"
     return None
 
 
