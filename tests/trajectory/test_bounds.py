@@ -146,7 +146,7 @@ def test_a_conversation_without_a_session_goes_on_however_many_traces_it_takes(s
 
 def test_what_was_read_of_a_conversation_is_let_go_of_with_its_session(small: None, tmp_path: Path) -> None:
     program = Program(tmp_path)
-    attributes = semconv.write(SpanRecord(0, 0, **call([user("hello")], says("hi"))), content=True)
+    attributes = semconv.write(SpanRecord(0, 0, **call([user("hello" * 1000)], says("hi"))), content=True)
     for number in range(30):
         record = SpanRecord(
             number + 1, 1, start=number, end=number + 1, session_id=f"s{number}" if number % 2 else None

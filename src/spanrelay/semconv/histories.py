@@ -19,6 +19,8 @@ from spanrelay.semconv.values import decode
 
 MAX_CHARACTERS = 8_000_000
 """Characters of texts that are kept in all, each beside the messages read from it."""
+LEAST_CHARACTERS = 3000
+"""Texts that are shorter are read faster than recognised."""
 MAX_CONVERSATIONS = 256
 """Conversations, by session or trace, of which something is kept."""
 MAX_BESIDE = 4

@@ -24,7 +24,7 @@ from spanrelay.records import (
     ToolDefinition,
 )
 from spanrelay.semconv import names
-from spanrelay.semconv.histories import histories
+from spanrelay.semconv.histories import LEAST_CHARACTERS, histories
 from spanrelay.semconv.values import decode, first, looks_cut, structure, text
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def read_messages(value: object, record: SpanRecord) -> list[Message]:
 def read_history(value: object, record: SpanRecord) -> list[Message]:
     """Return what `read_messages` does; messages that the request before of the same conversation had are its own."""
     key = record.session_id or record.trace_id
-    if key and type(value) is str:
+    if key and type(value) is str and len(value) >= LEAST_CHARACTERS:
         found = histories.read(key, value, read_message, record)
         if found is not None:
             return found
@@ -198,13 +198,21 @@ def read_history(value: object, record: SpanRecord) -> list[Message]:
 def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
     """Return a message written with parts, or in the form of the Chat Completions API."""
     get = item.get
-    role, parts = get("role"), get("parts")
+    role, parts, name, reason = get("role"), get("parts"), get("name"), get("finish_reason")
     return Message(
         names.ROLES.get(role, "user") if type(role) is str else "user",
-        read_parts(parts, record) if type(parts) is list else _read_chat_parts(item, record),
-        text(get("name")),
-        text(get("finish_reason")),
+        _only_text(parts) or read_parts(parts, record) if type(parts) is list else _read_chat_parts(item, record),
+        None if name is None else text(name),
+        None if reason is None else text(reason),
     )
+
+
+def _only_text(items: list[JSON]) -> list[Part] | None:
+    """Return the parts of a message that is one text, as most are: to look for what else it may be costs more."""
+    only = items[0] if len(items) == 1 else None
+    if type(only) is dict and only.get("type") == "text" and type(only.get("content")) is str:
+        return [Text(only["content"])]
+    return None
 
 
 def _read_chat_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]:
