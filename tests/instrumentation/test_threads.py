@@ -109,3 +109,76 @@ def test_a_pools_thread_does_not_keep_the_context_that_started_it(capture: Captu
         capture.clear()
         gc.collect()
         assert gone() is None
+
+
+STARTS = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+
+
+def test_a_thread_that_could_not_be_started_is_started_again(capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(current_scope()))
+    with scope("outer") as outer:
+        with monkeypatch.context() as crowded:
+            crowded.setattr(threading, STARTS, no_room)
+            with pytest.raises(RuntimeError, match="new thread"):
+                thread.start()
+        thread.start()
+        thread.join()
+    assert found == [outer]
+
+
+def test_a_thread_that_is_started_twice_keeps_nothing(capture: Capture) -> None:
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait)
+    with scope("outer"):
+        thread.start()
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+        go_on.set()
+        thread.join()
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+    assert "run" not in vars(thread)
+
+
+def test_a_thread_keeps_a_run_of_its_own(capture: Capture) -> None:
+    found: list[Any] = []
+
+    def run() -> None:
+        found.append(current_scope())
+
+    thread = threading.Thread()
+    thread.run = run
+    with scope("outer") as outer:
+        thread.start()
+        thread.join()
+    assert (found, thread.run) == ([outer], run)
+
+
+def test_a_thread_whose_run_cannot_be_set_runs(capture: Capture) -> None:
+    class Worker(threading.Thread):
+        @property
+        def run(self) -> Any:
+            return lambda: found.append(1)
+
+    found: list[Any] = []
+    with scope("outer"):
+        worker = Worker()
+        worker.start()
+        worker.join()
+    assert found == [1]
+
+
+def test_a_pools_and_a_threads_methods_can_be_held_weakly(capture: Capture) -> None:
+    thread = threading.Thread(target=lambda: None)
+    with ThreadPoolExecutor(1) as pool:
+        submit, start = weakref.WeakMethod(pool.submit), weakref.WeakMethod(thread.start)
+        held, starts = submit(), start()
+        assert held is not None
+        assert starts is not None
+        starts()
+        thread.join()
+        assert held(abs, -1).result() == 1

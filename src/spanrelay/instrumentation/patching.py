@@ -22,6 +22,7 @@ from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
 from spanrelay.instrumentation import foreign
 from spanrelay.instrumentation.subclasses import derived_from, method_of, unwrap
+from spanrelay.instrumentation.wrappers import Wrapped
 from spanrelay.plugins.demand import demand, end_now
 
 _log = logging.getLogger("spanrelay")
@@ -80,11 +81,12 @@ class Patches:
         """Without hold on what it puts back: what was imported before and is used by nobody goes."""
         self._told: set[str] = set()
         self._hooked = False
-        self.enabled = False
+        self._in_force: list[bool] = []
+        """Not empty while the table is in force: wrapt asks what cannot be called at the cost of no call."""
 
     def apply(self) -> None:
-        """Put the table in force. Hooks cannot be unregistered, so they are set once and read `enabled`."""
-        self.enabled = True
+        """Put the table in force. Hooks cannot be unregistered, so they are set once and ask whether it is."""
+        self._in_force[:] = [True]
         demand.guarded.add(self._package)
         for name in self._modules:
             if not self._hooked:
@@ -95,14 +97,14 @@ class Patches:
 
     def undo(self) -> None:
         """Put every attribute back, and leave wrappers that somebody still holds without effect."""
-        self.enabled = False
+        self._in_force.clear()
         demand.guarded.discard(self._package)
         foreign.uncover(self._package)
         while self._undo:
             self._undo.pop()()
 
     def _on_import(self, module: ModuleType) -> None:
-        if not self.enabled:
+        if not self._in_force:
             return
         if demand.stops:
             self._patch_or_end(module)
@@ -188,7 +190,7 @@ class Patches:
     def _put(self, owner: Any, name: str, present: Any, patch: Patch, *, remember: bool = True) -> None:
         if _holds(present, patch.wrapper):
             return
-        wrapper = wrapt.FunctionWrapper(present, cast("Any", patch.wrapper), enabled=lambda: self.enabled)
+        wrapper = Wrapped(present, cast("Any", patch.wrapper), enabled=cast("Any", self._in_force))
         setattr(owner, name, wrapper)
         if remember:
             self._remember(partial(_restore, name), owner, wrapper)
@@ -264,7 +266,7 @@ def is_patched(kind: type, method: str) -> bool:
     while present is not None and hasattr(present, "__wrapped__"):
         wrapper, enabled = getattr(present, "_self_wrapper", None), getattr(present, "_self_enabled", None)
         if enabled is not None and getattr(wrapper, "__module__", "").startswith("spanrelay"):
-            return bool(enabled() if callable(enabled) else enabled)
+            return bool(enabled)
         present = present.__wrapped__
     return False
 

@@ -10,8 +10,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import wrapt
 from opentelemetry.context import Context, attach, detach, get_current
+
+from spanrelay.instrumentation.wrappers import Wrapped
 
 _OURS = ("spanrelay", "Otel")
 """Names of threads that work for the process and for no call: they must hold nobody's context."""
@@ -25,15 +26,15 @@ def carry_context_into_threads() -> bool:
     if _wrapped or _otel_does_it():
         return False
     _wrapped = True
-    wrapt.wrap_function_wrapper(threading.Thread, "start", _start)
-    wrapt.wrap_function_wrapper(ThreadPoolExecutor, "submit", _submit)
+    for owner, name, wrapper in _WRAPPED:
+        setattr(owner, name, Wrapped(vars(owner)[name], wrapper))
     return True
 
 
 def leave_threads_alone() -> None:
     """Take back what `carry_context_into_threads` did, unless somebody has wrapped that since."""
     global _wrapped
-    for owner, name, wrapper in ((threading.Thread, "start", _start), (ThreadPoolExecutor, "submit", _submit)):
+    for owner, name, wrapper in _WRAPPED:
         wrapped: Any = vars(owner)[name]
         if getattr(wrapped, "_self_wrapper", None) is not wrapper:
             return
@@ -53,19 +54,34 @@ def _otel_does_it() -> bool:
 
 def _start(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     context = get_current()
-    if context and not instance.name.startswith(_OURS):
-        _run_within(context, instance)
-    return wrapped(*args, **kwargs)
+    if not context or instance.name.startswith(_OURS):
+        return wrapped(*args, **kwargs)
+    own = vars(instance).get("run")
+    _run_within(context, instance, own)
+    try:
+        return wrapped(*args, **kwargs)
+    except BaseException:
+        _run_as_before(instance, own)  # no thread came of it, and it may be started again
+        raise
 
 
-def _run_within(context: Context, thread: threading.Thread) -> None:
+def _run_within(context: Context, thread: threading.Thread, own: Any) -> None:
     run = thread.run
 
     def in_context() -> None:
-        del thread.run  # the instance's own: it refers to the thread, which would then be freed late
+        _run_as_before(thread, own)
         _within(context, run)
 
-    thread.run = in_context
+    # Not by `setattr`, which a class of the application's may answer otherwise.
+    vars(thread)["run"] = in_context
+
+
+def _run_as_before(thread: threading.Thread, own: Any) -> None:
+    """Give a thread back the `run` that it had of its own, or none: ours refers to it, so it would be freed late."""
+    if own is None:
+        vars(thread).pop("run", None)
+    else:
+        vars(thread)["run"] = own
 
 
 def _submit(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -86,3 +102,9 @@ def _within(context: Context, function: Any, /, *args: Any, **kwargs: Any) -> An
         return function(*args, **kwargs)
     finally:
         detach(token)
+
+
+_WRAPPED: tuple[tuple[type, str, Any], ...] = (
+    (threading.Thread, "start", _start),
+    (ThreadPoolExecutor, "submit", _submit),
+)

@@ -1,0 +1,76 @@
+"""What stands in the place of a function or method of another package, and is copied, pickled and held weakly as that.
+
+A pickle names what it stands for, so that it can be read where nothing is wrapped.
+"""
+
+from __future__ import annotations
+
+import copy
+import pkgutil
+from types import MethodType
+from typing import Any
+
+import wrapt
+
+
+class _AsFunction:
+    """How `copy`, `deepcopy` and `pickle` treat functions and methods; wrapt leaves that to those who derive."""
+
+    __slots__ = ()
+
+    def __copy__(self: Any) -> Any:
+        return self
+
+    def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
+        owner = _owner_of(self)
+        if owner is None or isinstance(owner, type):
+            return self
+        return self._self_parent.__get__(copy.deepcopy(owner, memo), type(owner))
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        owner = _owner_of(self)
+        if owner is not None:
+            return getattr, (owner, self.__name__)
+        return pkgutil.resolve_name, (f"{self.__module__}:{self.__qualname__}",)
+
+
+class _Bound(_AsFunction, wrapt.BoundFunctionWrapper):  # pyright: ignore[reportMissingTypeArgument] - wrapt has none here
+    """A `Wrapped` that was looked up at an instance or a class."""
+
+    def __init__(self, *made_of: Any) -> None:
+        if len(made_of) == 2:  # as a `weakref.WeakMethod` makes a method again: of its function and its instance
+            made_of = _parts(made_of[0].__get__(made_of[1], type(made_of[1])))
+        super().__init__(*made_of)
+
+    @property
+    def __func__(self: Any) -> Any:
+        owner = _owner_of(self)
+        if owner is None or isinstance(owner, type):
+            return self.__wrapped__.__func__
+        return self._self_parent.unbound(type(owner))
+
+
+class Wrapped(_AsFunction, wrapt.FunctionWrapper):  # pyright: ignore[reportMissingTypeArgument] - wrapt has none here
+    """A function wrapper of wrapt's, with which programs can do what they can do with the function."""
+
+    __bound_function_wrapper__ = _Bound
+
+    _self_unbound: Any = None
+
+    def unbound(self: Any, owner: type) -> Any:
+        """Return what stands at the class: always the same object, since a `weakref.WeakMethod` holds it weakly."""
+        if self._self_unbound is None:
+            self._self_unbound = self.__get__(None, owner)
+        return self._self_unbound
+
+
+def _parts(bound: Any) -> tuple[Any, ...]:
+    """Return what wrapt makes a bound wrapper of."""
+    known = ("instance", "wrapper", "enabled", "binding", "parent")
+    return bound.__wrapped__, *(getattr(bound, f"_self_{name}") for name in known)
+
+
+def _owner_of(wrapper: Any) -> Any:
+    """Return what a wrapped method is bound to, or None."""
+    wrapped = wrapper.__wrapped__
+    return wrapped.__self__ if isinstance(wrapped, MethodType) else None
