@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from spanrelay import GuardrailRejected, current_scope, guardrail, run_tool, scope
-from spanrelay.instrumentation.threads import carry_context_into_threads
+from spanrelay.instrumentation.threads import carry_context_into_threads, leave_threads_alone
 from spanrelay_testkit.capture import Capture
 
 
@@ -182,3 +182,17 @@ def test_a_pools_and_a_threads_methods_can_be_held_weakly(capture: Capture) -> N
         starts()
         thread.join()
         assert held(abs, -1).result() == 1
+
+
+def test_a_class_that_was_put_in_the_place_of_threads_is_carried_into(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_threads_alone()
+    # As gevent does it.
+    monkeypatch.setattr(threading, "Thread", type("Thread", (threading.Thread,), {}))
+    carry_context_into_threads()
+    try:
+        with scope("outer") as outer:
+            assert in_thread(current_scope) is outer
+    finally:
+        leave_threads_alone()

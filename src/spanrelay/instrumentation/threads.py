@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from inspect import getattr_static
 from typing import Any
 
 from opentelemetry.context import Context, attach, detach, get_current
@@ -17,7 +18,8 @@ from spanrelay.instrumentation.wrappers import Wrapped
 _OURS = ("spanrelay", "Otel")
 """Names of threads that work for the process and for no call: they must hold nobody's context."""
 
-_wrapped = False
+_wrapped: tuple[tuple[type, str, Any], ...] = ()
+"""The methods that are wrapped: class, name, wrapper."""
 
 
 def carry_context_into_threads() -> bool:
@@ -25,21 +27,22 @@ def carry_context_into_threads() -> bool:
     global _wrapped
     if _wrapped or _otel_does_it():
         return False
-    _wrapped = True
-    for owner, name, wrapper in _WRAPPED:
-        setattr(owner, name, Wrapped(vars(owner)[name], wrapper))
+    _wrapped = ((threading.Thread, "start", _start), (ThreadPoolExecutor, "submit", _submit))
+    for owner, name, wrapper in _wrapped:
+        # Not from `vars`: gevent puts a class in the place of `Thread` that has inherited the method.
+        setattr(owner, name, Wrapped(getattr_static(owner, name), wrapper))
     return True
 
 
 def leave_threads_alone() -> None:
     """Take back what `carry_context_into_threads` did, unless somebody has wrapped that since."""
     global _wrapped
-    for owner, name, wrapper in _WRAPPED:
+    for owner, name, wrapper in _wrapped:
         wrapped: Any = vars(owner)[name]
         if getattr(wrapped, "_self_wrapper", None) is not wrapper:
             return
         setattr(owner, name, wrapped.__wrapped__)
-    _wrapped = False
+    _wrapped = ()
 
 
 def _otel_does_it() -> bool:
@@ -102,9 +105,3 @@ def _within(context: Context, function: Any, /, *args: Any, **kwargs: Any) -> An
         return function(*args, **kwargs)
     finally:
         detach(token)
-
-
-_WRAPPED: tuple[tuple[type, str, Any], ...] = (
-    (threading.Thread, "start", _start),
-    (ThreadPoolExecutor, "submit", _submit),
-)
