@@ -24,6 +24,7 @@ from benchmarks.ours import recording
 from benchmarks.workload import Exchange
 
 import spanrelay
+from spanrelay import conversation
 
 OURS = str(Path(spanrelay.__file__).parent)
 ROOT = Path(__file__).parent.parent
@@ -47,9 +48,12 @@ def counted(work: Callable[[], object]) -> Counter[str]:
     return calls
 
 
-def costs(kind: str, size: int) -> tuple[Counter[str], Counter[str]]:
-    """Return the calls that an exchange takes on the thread of the application, and those until it is flushed."""
-    program = [sys.executable, __file__, kind, str(size)]
+def costs(kind: str, size: int, *, known: bool = True) -> tuple[Counter[str], Counter[str]]:
+    """Return the calls that an exchange takes on the thread of the application, and those until it is flushed.
+
+    Where the conversation is not `known`, nothing is remembered of the same exchange before.
+    """
+    program = [sys.executable, __file__, kind, str(size), str(int(known))]
     done = subprocess.run(
         program, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -58,7 +62,7 @@ def costs(kind: str, size: int) -> tuple[Counter[str], Counter[str]]:
     return Counter(asking), Counter(reading)
 
 
-def costs_here(exchange: Exchange) -> tuple[Counter[str], Counter[str]]:
+def costs_here(exchange: Exchange, *, known: bool) -> tuple[Counter[str], Counter[str]]:
     """Return the same for an exchange in this process."""
     provider, _ = encoding_provider()
     with recording(provider) as patched:
@@ -67,6 +71,8 @@ def costs_here(exchange: Exchange) -> tuple[Counter[str], Counter[str]]:
         for _ in range(3):  # what is made once is there
             ask()
         provider.force_flush()
+        if not known:
+            conversation.forget()
         return counted(ask), counted(provider.force_flush)
 
 
@@ -88,15 +94,21 @@ def test_reading_a_call_of_a_model_later_takes_few_of_our_functions() -> None:
 
 
 def test_a_longer_text_takes_no_more_calls() -> None:
-    assert costs("chat", 1_000) == costs("chat", 10_000)
+    assert costs("chat", 2_500) == costs("chat", 25_000)
 
 
 def test_each_message_of_a_conversation_is_read_and_written_with_a_call_each() -> None:
-    asking, reading = costs("history", 50)
-    more_asking, more_reading = costs("history", 150)
+    asking, reading = costs("history", 50, known=False)
+    more_asking, more_reading = costs("history", 150, known=False)
     assert more_asking == asking
     more = more_reading - reading
     assert more.total() <= 3 * 100, more.most_common(6)
+
+
+def test_messages_that_are_known_take_no_calls() -> None:
+    asking, reading = costs("history", 50)
+    assert (asking, reading) == costs("history", 150)
+    assert reading.total() <= 170, reading.most_common(12)
 
 
 def test_a_chunk_of_a_stream_takes_one_call_on_its_way_to_the_application(
@@ -130,4 +142,4 @@ def test_the_sdk_cleans_no_attribute_that_a_call_of_ours_starts_with() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(costs_here(getattr(workload, sys.argv[1])(int(sys.argv[2])))))
+    print(json.dumps(costs_here(getattr(workload, sys.argv[1])(int(sys.argv[2])), known=sys.argv[3] == "1")))

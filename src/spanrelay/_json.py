@@ -49,6 +49,15 @@ def dumps(value: object) -> bytes:
         return _dumps_odd(value)
 
 
+def plain_text(value: object) -> str | None:
+    """Return `dumps_text(value)` where that is what it is usually; None for what takes another way, all of it."""
+    try:
+        return orjson.dumps(value, _plain).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        pass_on(error.__cause__ or error)
+        return None
+
+
 def _dumps_odd(value: object) -> bytes:
     """Return the JSON of what is no plain JSON; an option for keys that are no text would cost all others half."""
     try:

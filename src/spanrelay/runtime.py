@@ -21,7 +21,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import ProxyTracerProvider
 
-from spanrelay import config, propagation, semconv, termination, tracing
+from spanrelay import config, conversation, propagation, semconv, termination, tracing
 from spanrelay._exit import at_exit
 from spanrelay._guard import guarded, losses
 from spanrelay._voice import say
@@ -241,6 +241,7 @@ class Runtime:
             self.worker.shutdown(EXIT_SECONDS)
         if self.settings.events_have_content:
             _give_back(_logs.get_logger_provider())
+        conversation.forget()
         tracing.abandon(self.provider)
         tracing.forget_provider(self.provider)
         tracing.recording.unrecorded = tracing.recording.tells_again = tracing.recording.stands_down = None

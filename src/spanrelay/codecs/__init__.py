@@ -78,6 +78,7 @@ class Codec(Protocol):
     # events have come, is at its end. One whose streams hold text has `stream_texts(event)`. One of an API that has no
     # status "failed" says `fails_by_status = False`. One whose answers are a list says under which key, `answers_with`,
     # and what an object in it lacks that every SDK reads, `doubt_about(item)`: a text, or None.
+    # One that reads each item of a list into a message of its own, whatever the others are, says which list, `turns`.
 
 
 def may_say_failed(data: bytes, codec: Codec) -> bool:

@@ -52,12 +52,14 @@ __all__ = [
     "sift_tools",
     "stream_events",
     "stream_texts",
+    "turns",
 ]
 
 operation = "chat"
 answers_with = "choices"
 required = (("model",), ("messages",))
 fails_by_status = False
+turns = "messages"
 
 # --- reading requests and responses ------------------------------------------------------------------------
 

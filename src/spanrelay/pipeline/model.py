@@ -15,6 +15,7 @@ from spanrelay._guard import guarded, pass_on
 from spanrelay._json import clean_text
 from spanrelay.codecs import Codec, may_say_failed
 from spanrelay.codecs.narrowing import as_list
+from spanrelay.conversation import read_request
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.call import CALL_KEY, NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken
 from spanrelay.pipeline.middleware import is_covered
@@ -22,7 +23,7 @@ from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
 from spanrelay.scopes import place_now
 from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, leave_out, take
+from spanrelay.tracing import Start, Tracing, leave_out, recording, take
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
@@ -471,7 +472,13 @@ class ModelCall(Call):
         record = self.record
         with guarded("decoding a request"):
             if self.sent:
-                record.request = self.codec.decode_request(_json.loads_object(self.sent))
+                # What is shown to code of the application's is its own.
+                shared = recording.finish is None
+                record.request = (
+                    read_request(self.codec, self.sent)
+                    if shared
+                    else self.codec.decode_request(_json.loads_object(self.sent))
+                )
         with guarded("decoding a response"):
             body = self._json_of(self.body, self.arrived)
             if body:

@@ -61,6 +61,7 @@ from spanrelay.semconv.messages import (
     write_definition,
     write_messages,
     write_parts,
+    written,
 )
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import (
@@ -202,7 +203,7 @@ def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue],
     if request.system:
         attributes[names.SYSTEM_INSTRUCTIONS] = dumps_text(write_parts(request.system))
     if request.messages:
-        attributes[names.INPUT_MESSAGES] = dumps_text(write_messages(request.messages))
+        attributes[names.INPUT_MESSAGES] = written(request.messages)
     if request.tools:
         attributes[names.TOOL_DEFINITIONS] = dumps_text([write_definition(tool) for tool in request.tools])
 

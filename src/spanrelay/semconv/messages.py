@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
+from spanrelay._json import dumps_text
+from spanrelay.conversation import Conversation
 from spanrelay.records import (
     JSON,
     Media,
@@ -33,6 +35,11 @@ from spanrelay.semconv.values import decode, first, looks_cut, structure, text
 def write_messages(messages: list[Message]) -> list[dict[str, JSON]]:
     """Return messages as the value of `gen_ai.input.messages` or `gen_ai.output.messages`."""
     return [_write_message(message) for message in messages]
+
+
+def written(messages: list[Message]) -> str:
+    """Return `write_messages(messages)` as text; of a conversation that is known, only what is new is written."""
+    return messages.told(write_messages) if type(messages) is Conversation else dumps_text(write_messages(messages))
 
 
 def _write_message(message: Message) -> dict[str, JSON]:

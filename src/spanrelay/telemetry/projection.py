@@ -20,8 +20,9 @@ from opentelemetry.trace import Link, Status
 
 from spanrelay import semconv
 from spanrelay._guard import guarded, losses, swallow
-from spanrelay.records import SpanRecord
-from spanrelay.semconv import kind_of
+from spanrelay.conversation import Conversation
+from spanrelay.records import Message, SpanRecord
+from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.spans import describe_resource, describe_span
 from spanrelay.telemetry import sanitizing
 from spanrelay.telemetry.attributes import extra_attributes, sanitized_attributes, sanitized_links
@@ -346,6 +347,18 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {**attributes._dict} if type(attributes) is BoundedAttributes else dict(attributes)
 
 
+def _masked(items: dict[str, Any], messages: list[Message]) -> dict[str, Any]:
+    """Return `items` without credentials; where the conversation in them is known, only what is new is searched."""
+    if type(messages) is not Conversation:
+        return mask_values(items)
+    told = items.get(names.INPUT_MESSAGES)
+    searched = messages.searched(told)
+    masked = mask_values(items, searched=(names.INPUT_MESSAGES, searched) if searched else None)
+    if masked.get(names.INPUT_MESSAGES) is told:
+        messages.found_clean(told)
+    return masked
+
+
 class LazyAttributes(BoundedAttributes):
     """The attributes of a span of ours: those it started with, and on first read those of its record."""
 
@@ -370,6 +383,7 @@ class LazyAttributes(BoundedAttributes):
 
     def _project(self, ended: Ended) -> dict[str, Any]:
         items = _copied(ended.attributes) if not ended.changed else {}
+        messages: list[Message] = []
         with guarded("projecting a record"):
             record = ended.record
             if ended.changed:
@@ -377,7 +391,8 @@ class LazyAttributes(BoundedAttributes):
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
-        items = mask_values(items)
+            messages = record.request.messages if record.request is not None else messages
+        items = _masked(items, messages)
         for key in list(compress(items, map(operator.is_, map(type, items.values()), repeat(list)))):
             items[key] = tuple(items[key])  # as the SDK has sequences: nobody changes them
         return self._limit(items, ended.attributes)

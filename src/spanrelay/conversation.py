@@ -1,0 +1,287 @@
+"""Requests that repeat the one before: what is known of a conversation is recognised by its bytes and read once.
+
+What comes out equals what reading everything gives. Where anything is in doubt everything is read: a memory that is
+full, or of another conversation, costs time and never content.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+from spanrelay import _json
+from spanrelay.records import Message, ModelRequest
+
+_LEAST_BYTES = 1500
+"""Requests that are shorter are read faster than recognised."""
+_MOST_BYTES = 1 << 20
+"""Longer ones, which hold images as a rule, are not remembered."""
+_BYTES_KEPT = 8 << 20
+_FORKS_KEPT = 8
+"""How many ways a conversation may go on that began alike."""
+_BEGINNINGS_KEPT = 512
+_SECONDS_KEPT = 120.0
+_KNOWN = f"spanrelay-known-{secrets.token_hex(8)}"
+"""Stands for what is known where the rest of a request is read."""
+_MARK = f'"{_KNOWN}"'
+_item = json.JSONDecoder().raw_decode
+
+
+class _Told(NamedTuple):
+    """What the first `number` messages are in a dialect, a list of JSON still open; `searched` characters are clean."""
+
+    number: int
+    text: str
+    searched: int
+
+
+_UNTOLD = _Told(0, "[", 0)
+
+
+class _Past:
+    """What is known of one conversation: its items as they were on the wire, where each ends, and their messages.
+
+    Nobody changes any of these; a request that goes on makes another.
+    """
+
+    __slots__ = ("ends", "messages", "told", "wire")
+
+    def __init__(self, wire: str, ends: list[int], messages: list[Message], told: _Told) -> None:
+        self.wire = wire
+        self.ends = ends
+        self.messages = messages
+        self.told = told
+
+    def known_in(self, text: str, begin: int) -> int:
+        """Return how many of these items the array that begins at `begin` in `text` begins with."""
+        if text.startswith(self.wire, begin):
+            low = len(self.ends)
+        else:
+            low, high = 0, len(self.ends) - 1
+            while low < high:
+                middle = (low + high + 1) // 2
+                if text.startswith(self.wire[: self.ends[middle - 1]], begin):
+                    low = middle
+                else:
+                    high = middle - 1
+        # What goes on where an item ends is another item.
+        while low and not text.startswith((",", "]"), begin + self.ends[low - 1]):
+            low -= 1
+        return low
+
+
+class Conversation(list[Message]):
+    """The messages of a request, of which others hold the first as well."""
+
+    __slots__ = ("_past", "_whole")
+
+    def __init__(self, past: _Past) -> None:
+        super().__init__(past.messages)
+        self._past = past
+        self._whole: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (list, (list(self),))
+
+    def told(self, write: Callable[[list[Message]], list[Any]]) -> str:
+        """Return `_json.dumps_text(write(self))`, of which only what is new is written."""
+        past = self._past
+        if len(self) != len(past.messages) or not all(map(operator.is_, self, past.messages)):
+            return _json.dumps_text(write(self))
+        told = past.told
+        new = self[told.number :]
+        if new:
+            text = _json.plain_text(write(new))
+            if text is None:  # all of it is written in another way then
+                return _json.dumps_text(write(self))
+            told = past.told = _Told(len(self), f"{told.text}{',' if told.number else ''}{text[1:-1]}", told.searched)
+        self._whole = f"{told.text}]"
+        return self._whole
+
+    def searched(self, text: object) -> int:
+        """Return how many characters at the beginning of `text`, if `told` gave it, are known to hold no credential."""
+        return self._past.told.searched if text is not None and text is self._whole else 0
+
+    def found_clean(self, text: object) -> None:
+        """Remember that there is no credential in `text`, if `told` gave it."""
+        told = self._past.told
+        if self._whole is not None and text is self._whole and len(self._whole) == len(told.text) + 1:
+            self._past.told = told._replace(searched=len(told.text))
+
+
+class _Memory:
+    """Conversations by how they begin, the one that was used last at the end."""
+
+    def __init__(self) -> None:
+        self._beginnings: OrderedDict[object, tuple[float, list[_Past]]] = OrderedDict()
+        self._size = 0
+        self.free()
+
+    def free(self) -> None:
+        """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+        self._lock = threading.Lock()
+
+    def recall(self, key: object) -> list[_Past] | None:
+        """Return what is known of conversations that begin so, the latest first; None for those never seen before."""
+        with self._lock:
+            self._expire(time.monotonic() - _SECONDS_KEPT)
+            found = self._beginnings.get(key)
+            return None if found is None else found[1]
+
+    def keep(self, key: object, past: _Past | None, instead: _Past | None = None) -> None:
+        """Remember a conversation, or only that one began so, and forget `instead`, which it goes on from."""
+        with self._lock:
+            _, kept = self._beginnings.pop(key, (0, []))
+            self._size -= _size(kept)
+            if past is not None:
+                kept = [past, *(other for other in kept if other is not instead)][:_FORKS_KEPT]
+            self._beginnings[key] = (time.monotonic(), kept)
+            self._size += _size(kept)
+            while self._size > _BYTES_KEPT or len(self._beginnings) > _BEGINNINGS_KEPT:
+                self._forget_oldest()
+
+    def _expire(self, before: float) -> None:
+        while self._beginnings and next(iter(self._beginnings.values()))[0] < before:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, (_, kept) = self._beginnings.popitem(last=False)
+        self._size -= _size(kept)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._beginnings.clear()
+            self._size = 0
+
+    def held(self) -> int:
+        """Return about how many bytes are held."""
+        return self._size
+
+
+def _size(kept: list[_Past]) -> int:
+    return sum(3 * len(past.wire) for past in kept)  # as it was, as messages, as it is told
+
+
+_memory = _Memory()
+forget, held = _memory.forget, _memory.held
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_memory.free)
+
+
+def read_request(codec: Any, data: bytes) -> ModelRequest:
+    """Return `codec.decode_request` of the JSON in `data`; its messages may be shared, and nobody is to change them."""
+    field: str | None = getattr(codec, "turns", None)
+    if field is None or not _LEAST_BYTES <= len(data) <= _MOST_BYTES:
+        return codec.decode_request(_json.loads_object(data))
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return codec.decode_request(_json.loads_object(data))
+    opening = f'"{field}":['
+    begin = text.find(opening) + len(opening)
+    if begin < len(opening):
+        return codec.decode_request(_json.loads_object(data))
+    key = (codec, *_beginning(text, begin))
+    pasts = _memory.recall(key)
+    for past in _most_known(pasts or [], text, begin):
+        request = _continued(codec, field, text, begin, past, key)
+        if request is not None:
+            return request
+    request = codec.decode_request(_json.loads_object(data))
+    # What is asked once only is not to pay for being remembered.
+    past = None if pasts is None else _past_of(field, text, begin, request)
+    _memory.keep(key, past)
+    return request
+
+
+def _beginning(text: str, begin: int) -> tuple[str, str]:
+    """Return what tells conversations apart that begin with the same instructions: a piece of the second message."""
+    second = text.find('"role"', text.find('"role"', begin) + 6)
+    return text[begin : begin + 64], text[second : second + 256]
+
+
+def _most_known(pasts: list[_Past], text: str, begin: int) -> list[tuple[_Past, int]]:
+    """Return the conversation that `text` goes on from, or goes on from as far as can be, and how far."""
+    best: list[tuple[_Past, int]] = []
+    for past in pasts:
+        count = past.known_in(text, begin)
+        if count and (not best or count > best[0][1]):
+            best = [(past, count)]
+            if count == len(past.ends):
+                break
+    return best
+
+
+def _continued(
+    codec: Any, field: str, text: str, begin: int, known: tuple[_Past, int], key: object
+) -> ModelRequest | None:
+    """Return the request in `text`, of which `known` says what its first messages are; None where they are not."""
+    past, count = known
+    end = begin + past.ends[count - 1]
+    wire = _without(field, text, begin, end)
+    if wire is None:
+        return None
+    new = len(wire[field])
+    request: ModelRequest = codec.decode_request(wire)
+    ends = _ends(text, begin, end)
+    if ends is None or len(ends) != new or len(request.messages) != new:
+        return None
+    whole = count == len(past.ends)
+    if whole and not new:
+        request.messages = Conversation(past)
+        _memory.keep(key, past, past)
+        return request
+    now = _Past(
+        text[begin : begin + ends[-1]] if ends else past.wire[: past.ends[count - 1]],
+        past.ends[:count] + ends,
+        past.messages[:count] + request.messages,
+        past.told if whole else _UNTOLD,
+    )
+    request.messages = Conversation(now)
+    _memory.keep(key, now, past if whole else None)
+    return request
+
+
+def _without(field: str, text: str, begin: int, end: int) -> dict[str, Any] | None:
+    """Return the request without the items between `begin` and `end`; None where they are not its first messages."""
+    wire = _json.loads_object(f"{text[:begin]}{_MARK}{text[end:]}".encode())
+    items = wire.get(field)
+    if type(items) is not list or not items or cast("list[Any]", items)[0] != _KNOWN:
+        return None
+    wire[field] = cast("list[Any]", items)[1:]
+    return wire
+
+
+def _ends(text: str, begin: int, end: int) -> list[int] | None:
+    """Return where each item ends that follows the one that ends at `end`, from `begin` on; None where it is odd."""
+    found: list[int] = []
+    try:
+        while text.startswith(",", end):
+            _, end = _item(text, end + 1)
+            found.append(end - begin)
+    except (ValueError, RecursionError):
+        return None
+    return found if text.startswith("]", end) else None
+
+
+def _past_of(field: str, text: str, begin: int, request: ModelRequest) -> _Past | None:
+    """Return what is to be known of a request that was read; None where its items are no messages, each one."""
+    try:
+        _, first = _item(text, begin)
+    except (ValueError, RecursionError):
+        return None
+    others = _ends(text, begin, first)
+    if others is None or len(others) + 1 != len(request.messages):
+        return None
+    ends = [first - begin, *others]
+    if _without(field, text, begin, begin + ends[-1]) is None:
+        return None
+    return _Past(text[begin : begin + ends[-1]], ends, list(request.messages), _UNTOLD)
