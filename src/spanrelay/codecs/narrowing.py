@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 _INT64 = 2**63
+_WHOLE = frozenset((int, type(None)))
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
@@ -39,6 +40,15 @@ def as_int(value: object) -> int | None:
         if not isinstance(value, int) or isinstance(value, bool):
             return None
     return value if -_INT64 <= value < _INT64 else None  # no exporter can carry more
+
+
+def as_ints(*values: object) -> tuple[int | None, ...]:
+    """Return `as_int` of each value, without a call for each where they are what they should be."""
+    if _WHOLE.issuperset(map(type, values)):
+        numbers = cast("list[int]", list(filter(None, values)))
+        if not numbers or (max(numbers) < _INT64 and min(numbers) >= -_INT64):
+            return cast("tuple[int | None, ...]", values)
+    return tuple(map(as_int, values))
 
 
 def as_float(value: object) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str
+from spanrelay.codecs.narrowing import as_float, as_int, as_ints, as_list, as_mapping, as_str
 from spanrelay.codecs.patching import put
 from spanrelay.records import ErrorInfo, Media, ModelResponse, Usage
 
@@ -55,23 +55,30 @@ def decode_usage(wire: object) -> Usage | None:
     get = usage.get
     prompt = as_mapping(get("prompt_tokens_details"))
     completion = as_mapping(get("completion_tokens_details"))
-    cached = as_int(prompt.get("cached_tokens"))
-    written = as_int(prompt.get("cache_write_tokens"))
-    reasoning = as_int(completion.get("reasoning_tokens"))
+    given, made, total, cached, written, reasoning, heard, spoken = as_ints(
+        get("prompt_tokens"),
+        get("completion_tokens"),
+        get("total_tokens"),
+        prompt.get("cached_tokens"),
+        prompt.get("cache_write_tokens"),
+        completion.get("reasoning_tokens"),
+        prompt.get("audio_tokens"),
+        completion.get("audio_tokens"),
+    )
     if not (usage.keys() <= _OFFICIAL and prompt.keys() <= _OFFICIAL_DETAILS):
         cached = cached if cached is not None else _elsewhere(usage, "cache_read_tokens")
         written = written if written is not None else _elsewhere(usage, "cache_write_tokens")
         reasoning = reasoning if reasoning is not None else _elsewhere(usage, "reasoning_tokens")
     return with_reasoning(
         Usage(
-            as_int(get("prompt_tokens")),
-            as_int(get("completion_tokens")),
-            as_int(get("total_tokens")),
+            given,
+            made,
+            total,
             cached,
             written,
             reasoning,
-            as_int(prompt.get("audio_tokens")),
-            as_int(completion.get("audio_tokens")),
+            heard,
+            spoken,
             # Few providers tell it: others are spared the call.
             _cost_of(usage) if "cost" in usage or "cost_in_usd_ticks" in usage else None,
         )

@@ -256,6 +256,9 @@ def _own_json(call: ModelCall, options: Any) -> Any:
     return options.json_data if outgoing is call.original else outgoing
 
 
+_PASSED_ON = frozenset(("stream", "stream_cls"))
+
+
 class StainlessBoundary:
     """The way of one call through `client.request`."""
 
@@ -275,7 +278,8 @@ class StainlessBoundary:
         self._client = client
         self._cast_to = cast_to
         self._options = options
-        self._kwargs = {key: kwargs[key] for key in ("stream", "stream_cls") if key in kwargs}
+        passed_on = kwargs.keys() <= _PASSED_ON
+        self._kwargs = kwargs if passed_on else {key: kwargs[key] for key in _PASSED_ON if key in kwargs}
         self._route = route
         self._parts = parts
         self._sending: Any = None
@@ -334,10 +338,9 @@ class StainlessBoundary:
         if self._answering or not _is_same_request(options, self._sending):
             return
         call.http_status = response.status_code
-        content_type = response.headers.get("content-type", "")
         # Of a stream the SDK reads events, whatever the provider calls it.
         streams = call.streams or bool(self._kwargs.get("stream"))
-        if self._route.codec is plain and not streams and not _is_readable(content_type):
+        if self._route.codec is plain and not streams and not _is_readable(_content_type(response)):
             return  # sound, images, films: nobody reads them, and they are large
         try:  # noqa: SIM105 - `suppress` costs three calls, for every answer
             call.sent = response.request.content
@@ -349,7 +352,7 @@ class StainlessBoundary:
             call.body = response.content
         else:
             response.stream = call.tap = _tap(
-                call, response, "frames" if streams or _is_events(content_type) else "body"
+                call, response, "frames" if streams or _is_events(_content_type(response)) else "body"
             )
 
 
@@ -358,6 +361,10 @@ _READ_ALREADY = (
     "stream intercepts cannot work on a stream that was read before the SDK gets it, so the call is refused: "
     "let no event hook or transport of the HTTP client read the answers to requests with stream=True"
 )
+
+
+def _content_type(response: Any) -> str:
+    return response.headers.get("content-type", "")
 
 
 def _is_readable(content_type: str) -> bool:

@@ -6,10 +6,11 @@ Pure: no I/O, no OpenTelemetry, no SDK. A dialect is recognised span by span, ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from spanrelay.errors import ConfigurationError
-from spanrelay.records import Kind, SpanRecord
+from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv import genai, names, openinference, traceloop
 from spanrelay.semconv.fields import counts_of
 from spanrelay.semconv.names import AttributeValue
@@ -25,6 +26,27 @@ def write_start(record: SpanRecord, dialect: str = DEFAULT_DIALECT) -> dict[str,
     Raises:
         ConfigurationError: there is no such dialect.
     """
+    request = record.request
+    if request is None or record.agent is not None or record.tool is not None:
+        return _writer(_START, dialect)(record)
+    told = (request.model, request.stream, record.session_id, record.user_id)
+    return _start_of_call(dialect, record.kind, record.operation, record.provider, *told).copy()
+
+
+@lru_cache(maxsize=256)
+def _start_of_call(
+    dialect: str,
+    kind: Kind | None,
+    operation: str | None,
+    provider: str | None,
+    model: str | None,
+    stream: bool,
+    session: str | None,
+    user: str | None,
+) -> dict[str, AttributeValue]:
+    """Return the start of a call without a tool or an agent: most calls of a program start alike."""
+    record = SpanRecord(0, 0, kind=kind, operation=operation, provider=provider, session_id=session, user_id=user)
+    record.request = ModelRequest(model, stream=stream)
     return _writer(_START, dialect)(record)
 
 

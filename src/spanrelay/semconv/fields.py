@@ -6,7 +6,8 @@ Readers here fill only what the record does not hold yet, and never raise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
+from itertools import compress, repeat
+from operator import attrgetter, is_not
 from typing import Any, TypeAlias, cast
 
 from spanrelay._json import dumps_text
@@ -76,9 +77,8 @@ OI_COUNTS = counts_of(names.OI_USAGE_NAMES)
 def write_usage(usage: Usage, counts: Counts, attributes: dict[str, AttributeValue]) -> None:
     """Write the token counts that were reported under the names that `counts` has, and the cost in US dollars."""
     keys, of = counts
-    for key, tokens in zip(keys, of(usage), strict=True):
-        if tokens is not None:
-            attributes[key] = tokens
+    told = of(usage)
+    attributes.update(cast("Any", compress(zip(keys, told, strict=True), map(is_not, told, repeat(None)))))
     if usage.cost_usd is not None:
         attributes[names.OI_COST_USD] = usage.cost_usd
         for name, part in (
