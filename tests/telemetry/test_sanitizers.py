@@ -6,10 +6,12 @@ import contextvars
 import logging
 import operator
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from opentelemetry.trace import Link, Status, StatusCode
 from spanrelay import _guard, mark, run_tool, scope, tracing, use
 from spanrelay.pipeline.managed import run_model
 from spanrelay.records import SpanRecord
+from spanrelay.telemetry import sieve
 from spanrelay.telemetry.declarations import metadata_injector, sanitizer
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.observers import Field, observers
@@ -141,6 +144,45 @@ def test_sanitizers_run_in_order_of_priority_each_on_what_the_one_before_left(ca
     with use(last), use(first):
         run_tool("t", lambda: "done")
     assert (capture.span.attributes or {})["gen_ai.tool.call.result"] == "done first last"
+
+
+def test_an_answer_that_others_have_given_is_not_looked_at_again(capture: Capture) -> None:
+    """Counted, not timed: ten sanitizers of which one changes a request are two looks at each field, not ten."""
+    names = [f"same-{number}" for number in range(9)]
+    looks: list[str] = []
+
+    def look(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is sieve._is_exchange.__code__:
+            looks.append(frame.f_code.co_name)
+
+    with ExitStack() as registered:
+        for name in names:
+            registered.enter_context(use(sanitizer(name=name)(lambda field: field.value)))
+        registered.enter_context(use(cards))
+        sys.setprofile(look)
+        try:
+            ask(SECRET)
+            read = told(capture)
+        finally:
+            sys.setprofile(None)
+    assert SECRET not in read
+    assert HIDDEN in read
+    assert 0 < len(looks) <= 4
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize(
+    "odd", [{"messages": [{"role": "user"}]}, {"messages": "text"}, None, 7, {"tools": [object()]}]
+)
+def test_what_does_not_fit_is_left_out_though_others_have_answered_before(capture: Capture, odd: Any) -> None:
+    def change(field: Field) -> Any:
+        return odd if field.name == "request" else field.value
+
+    with use(sanitizer(name="a")(lambda field: field.value)), use(sanitizer(name="b")(change)):
+        ask(SECRET)
+        attributes = dict(capture.span.attributes or {})
+    assert "gen_ai.input.messages" not in attributes
+    assert set(_guard.losses.take()) == {"fields left out because the sanitizer 'b' failed"}
 
 
 def test_a_sanitizer_sees_only_the_fields_and_kinds_it_names(capture: Capture) -> None:

@@ -115,25 +115,30 @@ class _Misfit(Exception):
     """A sanitizer's answer is no such field. What is said of it holds nothing of its value."""
 
 
-def _answer(sanitizer: Observer, field: Field) -> JSON:
-    """Return what a sanitizer makes of `field`: plain JSON that fits.
+def _answer(sanitizer: Observer, field: Field, fitting: bytes | None) -> bytes:
+    """Return what a sanitizer makes of `field` as JSON: plain JSON that fits, as `fitting` is known to.
 
     Raises:
         _Misfit: it makes something else of it.
         Exception: what the sanitizer raises.
     """
     answer = sanitizer.function(field)
-    if closed(answer):
-        raise _Misfit("returned a coroutine, which nothing awaits here: it must be a plain function")
+    try:
+        # Plain JSON or nothing: an object that hides what its `repr` tells must not come this way.
+        data = orjson.dumps(answer)
+    except orjson.JSONEncodeError:
+        data = None
+        if closed(answer):
+            raise _Misfit("returned a coroutine, which nothing awaits here: it must be a plain function") from None
+    if data is not None and data == fitting:  # most sanitizers leave most fields as they are
+        return data
     fits, expected = _FITS[field.name]
     returned = "None" if answer is None else f"a {type(answer).__name__!r}"
     if not fits(answer):
         raise _Misfit(f"returned {returned}, where {expected} is expected (field.value, or a changed one)")
-    try:
-        # Plain JSON or nothing: an object that hides what its `repr` tells must not come this way.
-        return orjson.loads(orjson.dumps(answer))
-    except orjson.JSONEncodeError:
-        raise _Misfit(f"returned {returned} that is not JSON throughout; return plain JSON only") from None
+    if data is None:
+        raise _Misfit(f"returned {returned} that is not JSON throughout; return plain JSON only")
+    return data
 
 
 class Sieve:
@@ -156,11 +161,13 @@ class Sieve:
         if not chain or value is None:
             return value
         value = _json.loads(_json.dumps(value))
+        fitting: bytes | None = None
         outer, sanitizing.value = sanitizing.value, True
         try:
             for sanitizer in chain:
                 try:
-                    value = _answer(sanitizer, Field(field, value, self._span_name, self._kind))
+                    fitting = _answer(sanitizer, Field(field, value, self._span_name, self._kind), fitting)
+                    value = orjson.loads(fitting)  # which no sanitizer before has a hold of
                 except Exception as error:
                     _report(sanitizer, field, error)
                     return DROPPED
