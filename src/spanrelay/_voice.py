@@ -9,6 +9,7 @@ import contextlib
 import copy
 import logging
 import sys
+from collections.abc import Callable
 
 
 class _Voice(logging.Handler):
@@ -34,8 +35,12 @@ def marked(text: str) -> str:
     return "\n".join(f"spanrelay: {line}".rstrip() for line in text.splitlines())
 
 
+mask: Callable[[str], str] = str
+"""What takes credentials out of what we say; set by the module that knows them."""
+
+
 def say(text: str) -> None:
     """Print to stderr; nowhere where there is none, and above all not among what the program prints."""
     if sys.stderr is not None:  # None where the program began without
         with contextlib.suppress(OSError, ValueError):  # full, or closed by now
-            print(marked(text), file=sys.stderr, flush=True)
+            print(marked(mask(text)), file=sys.stderr, flush=True)

@@ -3,15 +3,19 @@
 import base64
 import json
 import random
+import re
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanrelay._voice import say
 from spanrelay.telemetry.masking import MASK, mask_bytes, mask_text, mask_value, mask_values
 
+SOURCES = Path(__file__).parents[2] / "src"
 KEYS = [
     "sk-" + "a1B2" * 8,
     "sk-proj-" + "a1_B2-" * 8,
@@ -292,3 +296,14 @@ def _piece(chance: random.Random, pieces: list[str]) -> str:
     if chance.random() < 0.2:
         piece = "".join(chance.choices(string.ascii_letters + string.digits, k=chance.choice([6, 10, 16, 27, 40])))
     return piece
+
+
+def test_what_we_say_ourselves_is_masked_in_every_logger_and_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"lost because of {KEYS[0]}")
+    assert capsys.readouterr().err == f"spanrelay: lost because of {MASK}\n"
+    loggers = {
+        found
+        for path in SOURCES.rglob("*.py")
+        for found in re.findall(r"getLogger\(([^)]*)\)", path.read_text("utf-8"))
+    }
+    assert loggers == {'"spanrelay"', "name", "_LOADER"}  # the others are OpenTelemetry's, which we listen to

@@ -615,3 +615,15 @@ def test_what_is_injected_is_sanitized_too(capture: Capture) -> None:
     with use(cards), use(metadata_injector(name="i")(lambda record: {"card": SECRET})):
         run_tool("t", lambda: None)
         assert (capture.span.attributes or {})["metadata"] == f'{{"card":"{HIDDEN}"}}'
+
+
+def test_the_status_of_a_sanitized_error_is_masked_as_well(capture: Capture) -> None:
+    key = "sk-" + "a1B2" * 8
+
+    def fail() -> None:
+        raise ValueError(f"{SECRET} is not known to {key}")
+
+    with use(cards), pytest.raises(ValueError, match=SECRET):
+        run_tool("pay", fail)
+    assert capture.span.status.description == f"{HIDDEN} is not known to [masked key]"
+    assert key not in told(capture)

@@ -39,6 +39,7 @@ from spanrelay.records import (
     ToolRequest,
     Usage,
 )
+from spanrelay.telemetry.masking import mask_bytes
 
 ASK = [system("be kind"), user("weather?")]
 CALL = calls(("c1", "weather", {"city": "SF"}))
@@ -1071,3 +1072,65 @@ def test_a_session_that_is_named_when_another_file_has_begun_leaves_both_files_w
     assert sorted(called) == ["outer", "u", "v", "w", "x"]
     assert [violations(document) for document in done.trajectories] == [[], []]
     assert list((tmp_path / ".spanrelay" / "trajectories").glob("*.part")) == []
+
+
+KEY = "fc-" + "0123456789abcdef" * 2
+
+
+def test_a_text_that_is_cut_ends_with_a_whole_word_so_that_no_half_of_a_key_stays(tmp_path: Path) -> None:
+    program = Program(tmp_path, mask=mask_bytes)
+    root = program.agent()
+    program.ask(root, [system("s"), user("x " * 499_985 + f"{KEY} and more")], says("hi"))
+    program.end(root)
+    [message] = [step["message"] for step in program.document()["steps"] if step["source"] == "user"]
+    assert "0123" not in message
+    assert message.endswith("characters, sha256=" + message[-65:])
+
+
+@pytest.mark.parametrize("form", ["Authorization: Bearer {}", "key sk-proj-{}", "aws_secret_access_key = '{}'"])
+def test_the_change_of_a_key_in_a_system_prompt_is_masked(tmp_path: Path, form: str) -> None:
+    program = Program(tmp_path, mask=mask_bytes)
+    root = program.agent()
+    history: list[Message] = []
+    for end in ("one" * 4, "two" * 4):
+        prompt = "rules " * 1000 + form.format("AbCdEfGhIjKlMnOpQrStUvWxYz01" + end) + " more rules" * 1000
+        history.append(user("ask"))
+        program.ask(root, [system(prompt), *history], says("hi"))
+        history.append(says("hi"))
+    program.end(root)
+    changed = [step["message"] for step in program.document()["steps"] if step["source"] == "system"][1]
+    assert len(changed) < 200
+    assert "[masked key]" in changed
+    assert "two" not in changed
+
+
+def test_a_changed_private_key_in_a_system_prompt_is_masked(tmp_path: Path) -> None:
+    program = Program(tmp_path, mask=mask_bytes)
+    root = program.agent()
+    history: list[Message] = []
+    for end in ("One", "Two"):
+        history.append(user("ask"))
+        pem = f"-----BEGIN PRIVATE KEY-----\nMIIE\nAbCdEf{end}\n-----END PRIVATE KEY-----"
+        program.ask(root, [system("rules " * 1000 + pem + " more" * 1000), *history], says("hi"))
+        history.append(says("hi"))
+    program.end(root)
+    told = str(program.document()["steps"])
+    assert "AbCdEf" not in told
+    assert "Two" not in told
+
+
+def test_a_file_that_is_text_is_masked_and_an_image_is_kept_as_it_is(tmp_path: Path) -> None:
+    program = Program(tmp_path, mask=mask_bytes)
+    root = program.agent()
+    image = b"\xff\xd8" + KEY.encode()
+    parts = [
+        Media("document", "text/plain", data=base64.b64encode(f"key {KEY}".encode()).decode()),
+        Media("image", "image/jpeg", data=base64.b64encode(image).decode()),
+    ]
+    program.ask(root, [system("s"), Message("user", [Text("see"), *parts])], says("hi"))
+    program.end(root)
+    assert program.document()["steps"]
+    [text] = tmp_path.glob("assets/*.txt")
+    [kept] = tmp_path.glob("images/*")
+    assert text.read_text() == "key [masked key]"
+    assert kept.read_bytes() == image

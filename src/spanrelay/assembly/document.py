@@ -6,6 +6,7 @@ keeps a text that has been written.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -907,13 +908,24 @@ def _system_key(request: ModelRequest, head: list[Message]) -> tuple[int, ...]:
     return tuple(key_of(turn) for turn in _system_turns(request, head))
 
 
+_WORDS_BEFORE = 4
+_BLANK = re.compile(r"\s")
+
+
 def _changed(before: str, now: str) -> tuple[str, dict[str, JSON]]:
-    """Return a system prompt, or only its changed middle where little of a long one changed since `before`."""
+    """Return a system prompt, or only its changed words where little of a long one changed since `before`.
+
+    With a few words before them: a part of a key, or one without its `Bearer`, would not be known for one.
+    """
     start = _agreement(before, now)
     shorter = min(len(before), len(now)) - start
     end = min(shorter, _agreement(before[::-1], now[::-1]))
+    words = now[:start].rsplit(maxsplit=_WORDS_BEFORE)
+    start = len(words[0]) if len(words) > _WORDS_BEFORE else 0
+    after = _BLANK.search(now, len(now) - end)
+    end = len(now) - after.start() if after is not None else 0
     middle = now[start : len(now) - end]
-    if len(now) < 1000 or len(middle) > len(now) // 4:
+    if len(now) < 1000 or len(middle) > len(now) // 4 or "PRIVATE KEY" in now:
         return now, {}
     replaced = {"start": start, "removed": len(before) - start - end, "inserted": len(middle)}
     return f"[system prompt changed at character {start}] {middle}", {"system_prompt_change": replaced}

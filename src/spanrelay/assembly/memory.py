@@ -76,4 +76,4 @@ class Memory:
 
     def put(self, data: bytes, folder: str, extension: str) -> str:
         """Return the path that a medium would have beside a document; it is not kept."""
-        return spool.path_of_media(data, folder, extension)
+        return spool.path_of_media(spool.masked_medium(data, self._mask), folder, extension)

@@ -116,6 +116,7 @@ class TrajectoryDirectory:
 
     def put(self, data: bytes, folder: str, extension: str) -> str:
         """Write media under the name of its hash, once, and return its path within the directory."""
+        data = spool.masked_medium(data, self._mask)
         name = spool.path_of_media(data, folder, extension)
         path = self.path / name
         try:

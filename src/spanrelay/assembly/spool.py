@@ -170,6 +170,17 @@ def replayed(lines: Iterable[bytes]) -> dict[str, JSON] | None:
     return replay(_operations(lines))
 
 
+def masked_medium(data: bytes, mask: Callable[[bytes], bytes] | None) -> bytes:
+    """Return a medium without what `mask` takes out: a text holds keys as messages do, and an image stays as it is."""
+    if mask is None:
+        return data
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data
+    return mask(data)
+
+
 def path_of_media(data: bytes, folder: str, extension: str) -> str:
     """Return where media are kept beside a document: under the name of their hash."""
     return f"{folder}/{hashlib.sha256(data).hexdigest()}{extension}"

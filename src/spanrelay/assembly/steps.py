@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import math
 import mimetypes
+import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -60,12 +61,20 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+_HALF_WORD = re.compile(r"(?<![A-Za-z0-9_.:+/=-])[A-Za-z0-9_.:+/=-]{1,100}$")
+
+
 def cut(text: str) -> str:
-    """Return `text`, shortened beyond `MAX_TEXT` characters to a head that says what is missing."""
+    """Return `text`, shortened beyond `MAX_TEXT` characters to a head that says what is missing.
+
+    No word is cut, unless it is longer than any key: half a key would not be known for one.
+    """
     if len(text) <= MAX_TEXT:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-    return f"{text[:MAX_TEXT]}…[truncated {len(text) - MAX_TEXT} characters, sha256={digest}]"
+    half = _HALF_WORD.search(text, MAX_TEXT - 101, MAX_TEXT)
+    head = text[: half.start() if half else MAX_TEXT]
+    return f"{head}…[truncated {len(text) - len(head)} characters, sha256={digest}]"
 
 
 # ── content

@@ -15,6 +15,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from spanrelay.telemetry.masking import mask_text
 from spanrelay.telemetry.outbox import Answer, Outcome
 from spanrelay.telemetry.redirects import Reply, Route, shown, status_text
 
@@ -324,4 +325,4 @@ def _why(heard: Sequence[logging.LogRecord]) -> Answer:
 
 
 def _one_line(words: str) -> str:
-    return " ".join(words.split())[:_LONGEST]
+    return mask_text(" ".join(words.split()))[:_LONGEST]

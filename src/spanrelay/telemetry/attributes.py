@@ -5,7 +5,6 @@ Such a span is changed in place before any other processor reads its end; what n
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from spanrelay.semconv.messages import (
 )
 from spanrelay.semconv.spans import record_of
 from spanrelay.semconv.values import decode, readable
+from spanrelay.telemetry.front import bounded
 from spanrelay.telemetry.injecting import injected
 from spanrelay.telemetry.masking import next_name
 from spanrelay.telemetry.observers import FieldName, Watchers, apart
@@ -344,15 +344,6 @@ class LiveSpan:
 def _event(event: Event, sieve: Sieve) -> Event | None:
     mark = put_mark(Mark(event.name, event.timestamp, dict(event.attributes or {})), sieve)
     return None if mark is None else Event(mark.name, mark.attributes, mark.time)
-
-
-def bounded(before: Any, items: list[Any]) -> Any:
-    """Return `items` as the SDK's own list, with its count of what was dropped."""
-    made = copy.copy(before)
-    if not hasattr(made, "_dq"):
-        return items
-    made._dq = type(before._dq)(items, before._dq.maxlen)
-    return made
 
 
 def settle_identity(span: Span, watchers: Watchers) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from spanrelay._guard import guarded, losses
 from spanrelay.semconv.values import readable
 from spanrelay.telemetry.details import CallDetails, is_of_others, is_told_by_ours, keep_told
 from spanrelay.telemetry.front import count_lost_logs
-from spanrelay.telemetry.masking import mask_text, mask_value, masked_mapping
+from spanrelay.telemetry.halves import mended, without_last_word
+from spanrelay.telemetry.masking import mask_cut, mask_text, mask_value, masked_mapping
 from spanrelay.telemetry.observers import Watchers, apart, observation, sanitizing, watching_here
 from spanrelay.telemetry.surroundings import masked_resource, masked_scope
 
@@ -78,7 +79,7 @@ def _is_ours(given: ReadWriteLogRecord) -> bool:
 
 def _masked(given: ReadWriteLogRecord) -> ReadWriteLogRecord:
     record = given.log_record
-    attributes = record.attributes or {}
+    attributes = mended(record.attributes, record.attributes or {}, mask_cut)
     texts = record.severity_text, record.event_name
     changed = {
         "body": mask_value(record.body),
@@ -104,7 +105,8 @@ def _sanitized(given: ReadWriteLogRecord, watchers: Watchers) -> ReadWriteLogRec
     left = sieve.identify({"event_name": record.event_name, "severity_text": record.severity_text})
     changed = {"body": sieve.keep("body", readable(record.body)), **left}
     if record.attributes and not isinstance(record, CallDetails):
-        changed["attributes"] = sanitized_attributes(record.attributes, watchers, "", {})
+        whole = mended(record.attributes, record.attributes, without_last_word)
+        changed["attributes"] = sanitized_attributes(whole, watchers, "", {})
     resource, scope = given.resource, given.instrumentation_scope
     return _around(
         _with(given, changed),

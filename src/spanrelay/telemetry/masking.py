@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from itertools import compress, repeat
 from typing import Any, cast
 
+from spanrelay import _voice
 from spanrelay._json import MAX_DEPTH, TOO_DEEP, clean_text
 from spanrelay.records import JSON
 
@@ -147,6 +148,26 @@ def mask_text(text: str) -> str:
     return _masked_text(text) if len(text) >= _SHORTEST and _hints(text) else text
 
 
+_REST = "0" * 64
+_TAIL = 80
+"""Characters at the end of a text in which a credential begins that is too short to be known for one."""
+
+
+def mask_cut(text: str) -> str:
+    """As `mask_text`, for a text whose end was cut off: also what is left there of a credential is replaced."""
+    text = mask_text(text)
+    at = max(0, len(text) - _TAIL)
+    tail = text[at:]
+    if not _hints(tail + _REST):
+        return text
+    # The rest of it may have been of any length that fits.
+    for count in range(1, len(_REST) + 1):
+        for match in _TEXT.finditer(tail + _REST[:count]):
+            if match.start() < len(tail) < match.end() and _mask_match(match) is MASK:
+                return text[: at + match.start()] + MASK
+    return text
+
+
 def _hints(text: str) -> bool:
     """Whether `text` may hold a credential."""
     for letter, found in _TEXT_SIGNS:  # noqa: SIM110 - a generator would be a call more for each letter
@@ -267,3 +288,4 @@ def _mask_our_log(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("spanrelay").addFilter(_mask_our_log)
+_voice.mask = mask_text

@@ -25,11 +25,12 @@ from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
 from spanrelay.telemetry import mailbox
-from spanrelay.telemetry.attributes import LiveSpan, bounded, settle_identity
+from spanrelay.telemetry.attributes import LiveSpan, settle_identity
 from spanrelay.telemetry.destinations import without_doubles
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
-from spanrelay.telemetry.front import Row, count_overflow, fill_start
-from spanrelay.telemetry.masking import mask_text, mask_values, masked_mapping
+from spanrelay.telemetry.front import Row, bounded, count_overflow, fill_start
+from spanrelay.telemetry.halves import are_cut, mend_span, without_last_word
+from spanrelay.telemetry.masking import mask_cut, mask_text, mask_values, masked_mapping
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.telemetry.projection import TOLD_BESIDE, Ended, LazyAttributes, Pending, SanitizedView, Started
 from spanrelay.telemetry.sanitizing import sanitized_context
@@ -138,6 +139,8 @@ class RelaySpanProcessor(SpanProcessor):
                 Watch.of(span, scope, NOBODY)
             return False
         watch = Watch.of(span, scope, watchers)
+        if watchers.sanitizers and are_cut(span):
+            mend_span(span, without_last_word)
         if watchers.sanitizers:
             watch.settled = settle_identity(span, watchers)
         if self.worker is not None or watchers.subscribers:
@@ -161,6 +164,9 @@ class RelaySpanProcessor(SpanProcessor):
         if observation.active:
             with guarded("fixing who observes a span"):
                 self._freeze(span, ours)
+        if are_cut(span):
+            with guarded("masking a span"):
+                mend_span(span, mask_cut)
         # Of a call of ours the attributes are made when they are read; our guardrails are spans like any other.
         if not ours or span.get_span_context().span_id not in handed_over:
             with guarded("masking a span"):
@@ -176,6 +182,8 @@ class RelaySpanProcessor(SpanProcessor):
         watch, recorded = Watch.at(span), handed_over.get(span_id)
         scope = recorded.scope if recorded is not None else watch.scope if watch is not None else None
         watchers = (watching(scope) or NOBODY).holding_on_to(watch.watchers if watch is not None else None)
+        if watchers.sanitizers and are_cut(span):
+            mend_span(span, without_last_word)
         if (recorded is None or not ours) and watchers.changes:
             LiveSpan(span, watchers, watch.settled if watch is not None else {}).finish()
         if watchers is not NOBODY:

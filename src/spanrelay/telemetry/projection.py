@@ -216,7 +216,9 @@ class Ended:
         result = sanitizing.finished(record, watchers)
         face.name = result.name
         face.events = [Event(mark.name, mark.attributes, mark.time) for mark in result.marks]
-        face.status = sanitizing.sanitized_status(span._status, record.error, result.error)
+        status = sanitizing.sanitized_status(span._status, record.error, result.error)
+        # The error is what was raised, not what has been masked of it.
+        face.status = Status(status.status_code, mask_text(status.description)) if status.description else status
         try:
             face.resource = sanitizing.sanitized_resource(span.resource, watchers)
             scope = span.instrumentation_scope

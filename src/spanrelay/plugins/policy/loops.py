@@ -39,7 +39,7 @@ MAX_TURNS = 64
 OFFERING = ("tools", "functions", "prompt", "previous_response_id", "conversation")
 """Where a request may offer tools, or go on where some were offered; without, its answer asks for none."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("spanrelay")
 
 
 class Calls:
