@@ -45,7 +45,7 @@ MASKED = [
     ("us_ssn", "219-09-9999", "***-**-9999"),
     ("api_key", "password=hunter2", "password=*******"),
     ("gcp_api_key", "AIza" + "a1B2" * 8 + "abc", "AIzaa1" + "*" * 29 + "2abc"),
-    ("azure_storage_account_key", AZURE, "*" * 84 + "ab=="),
+    ("azure_storage_account_key", f"Azure {AZURE}", "Azure " + "*" * 84 + "ab=="),
     ("azure_storage_account_key", f"AccountKey={AZURE}", "AccountKey=" + "*" * 84 + "ab=="),
 ]
 

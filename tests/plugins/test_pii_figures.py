@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import string
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -183,7 +184,7 @@ FOUND: dict[str, list[tuple[str, str]]] = {
     ],
     "gcp_api_key": [(token("AIza", 35), LETTERS), (f"?key={token('AIza', 35)}", LETTERS)],
     "azure_storage_account_key": [
-        ("a1B2c3" * 14 + "ab==", "a1B2"),
+        ("storage key " + "a1B2c3" * 14 + "ab==", "a1B2"),
         ("AccountKey=" + "a1B2c3" * 14 + "ab==", "a1B2"),
         (json.dumps({"account_key": "a1B2c3d4"}), "a1B2"),
     ],
@@ -232,6 +233,29 @@ def test_a_detector_finds_it_without_blanks_around_and_in_colours(name: str, fra
     texts = [(text, secret) for text, secret in FOUND[name] if text and len(frames(text)) > 1]
     lost = [text for text, secret in texts if secret in REDACTORS[name].redact(frame.replace("{}", text))]
     assert len(lost) <= len(texts) * 0.05, lost
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "415 555 1234 212 555 9876",
+        "5 415-555-1234",
+        "1 415 555 1234",
+        "text me at 4155551234",
+        "reach him on 4155551234",
+        "Cell: 4155551234",
+        "contact number 4155551234",
+    ],
+)
+def test_what_is_no_sum_is_a_telephone_number(text: str) -> None:
+    assert not {"1234", "9876"} & {*re.findall("[0-9]{4}", Redactor([Rule("remove", detector="phone")]).redact(text))}
+
+
+@pytest.mark.parametrize(
+    "text", ["ip:2001:db8::1", "date:2001:db8::1", "on ::1", "[::1]:80", "src=::1", "from fe80::1."]
+)
+def test_an_address_behind_a_label_is_found(text: str) -> None:
+    assert "[REDACTED]" in REDACTORS["ipv6"].redact(text)
 
 
 FORMS = {
@@ -345,6 +369,26 @@ ORDINARY: dict[str, Make] = {
     ),
     "digests in lock files": lambda r: f'"integrity": "sha512-{base64.b64encode(r.randbytes(64)).decode()}"',
     "tables": lambda r: ",".join((str(r.randrange(10**4)), r.choice(WORDS), f"{r.random():.3f}", "2024-05-01")),
+    "sums with blanks": lambda r: f"{r.randrange(2, 1000)} {digits(3)(r)} {digits(3)(r)} {digits(4)(r)}",
+    "parcels": lambda r: "1Z" + digits(16)(r),
+    "addresses of devices": lambda r: ":".join(f"{r.randrange(256):02x}" for _ in range(8)),
+    "places on earth": lambda r: f"+{r.uniform(10, 90):.4f}-{r.uniform(10, 180):.4f}/",
+    "signatures of 64 bytes": lambda r: base64.b64encode(r.randbytes(64)).decode(),
+    "products and versions": lambda r: (
+        r.choice(("Chrome/{}.0.{}.{} Safari", 'Version="{}.0.{}.{}"', "System.Text, Version={}.0.{}.{}, Culture"))
+    ).format(r.randrange(200), r.randrange(200), r.randrange(200)),
+    "names in programs": lambda r: f"{r.choice(('crate', 'node'))}::a{r.randrange(9)}::b::C{r.randrange(9)}",
+    "tables of connections": lambda r: f"tcp 0 0 :::{r.randrange(10, 65536)} :::* LISTEN",
+    "sums with points": lambda r: f"{r.randrange(1, 10)}.0{digits(2)(r)}.{digits(3)(r)}.{digits(3)(r)}",
+    "places in lists": lambda r: json.dumps({"page_token": token("", 20), "continuation_token": token("", 20)}) + ".",
+    "amounts behind words of the telephone": lambda r: (
+        r.choice(("text file of {} bytes", "the total may reach {}", "Text {}", "contact form {}", "cell B7 has {}"))
+    ).format(f"{r.randrange(2, 10)}{digits(2)(r)}{r.randrange(2, 10)}{digits(6)(r)}"),
+    "bases": from_alphabet("ACGT", 200),
+    "code that has passwords": lambda r: r.choice(
+        ("password=password", "secret=secret,", "self.pw_password = key_password", "authorization: Optional[str]")
+    ),
+    "encrypted reasoning": lambda r: base64.urlsafe_b64encode(r.randbytes(600)).decode(),
     "diffs": lambda r: (
         f"@@ -{r.randrange(999)},{r.randrange(99)} +{r.randrange(999)},{r.randrange(99)} @@ std::{r.choice(WORDS)}"
     ),

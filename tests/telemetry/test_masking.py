@@ -230,6 +230,31 @@ def test_a_bearer_is_known_in_a_query(sent: str) -> None:
     assert mask_bytes(text.encode()) == mask_text(text).encode()
 
 
+@pytest.mark.parametrize(
+    "text", ["bearer authentication", "Bearer credentials", "cup-bearer returned", "Bearer scheme."]
+)
+def test_a_bearer_in_a_sentence_is_no_key(text: str) -> None:
+    assert mask_text(f"the {text} of a text") == f"the {text} of a text"
+
+
+AUTHORIZATION = {"Authorization": "Bearer secretword"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer secretword",
+        "authorization=bearer+secretword",
+        json.dumps(AUTHORIZATION),
+        json.dumps(AUTHORIZATION, separators=(",", ":")),
+        json.dumps(json.dumps(AUTHORIZATION)),
+        repr(AUTHORIZATION),
+    ],
+)
+def test_a_bearer_in_a_header_is_one_whatever_it_is(text: str) -> None:
+    assert "secretword" not in mask_text(text)
+
+
 @pytest.mark.parametrize("name", ["sk-estimator-doc-link", "sk-toggleable__label-arrow", "sk-text-repr-fallback"])
 def test_classes_of_a_page_are_no_keys(name: str) -> None:
     assert mask_text(f'<div class="{name}">') == f'<div class="{name}">'

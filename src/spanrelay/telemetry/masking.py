@@ -57,7 +57,12 @@ PRIVATE_KEY = (
 
 _PATTERN = (
     _BEGIN + rf"(?:{TOKENS}|AIza[A-Za-z0-9_-]{{20,}}|A[KS]IA[A-Z0-9]{{16}}(?![A-Za-z0-9]))"
-    r"|(?:(?<=[Bb]earer[ +])|(?<=BEARER )|(?<=[Bb]earer%20))[A-Za-z0-9._~+/-]{8,}=*"
+    # not the bearer authentication of a text
+    r"|(?:(?<=[Bb]earer[ +])|(?<=BEARER )|(?<=[Bb]earer%20))"
+    r"(?:(?=[A-Za-z0-9._~+/-]{20}|[A-Za-z._~+/-]{0,19}[0-9])|(?<=ion: [Bb]earer )|(?<=ion=[Bb]earer[ +])"
+    r"|(?<=ion=[Bb]earer%20)|(?<=ion['\"]: ['\"][Bb]earer )|(?<=ion['\"]:['\"][Bb]earer )"
+    r"|(?<=ion\\\": \\\"[Bb]earer )|(?<=ion\\\":\\\"[Bb]earer ))"
+    r"[A-Za-z0-9._~+/-]{8,}=*"
     r"|(?<=[?&]key=)[A-Za-z0-9._~-]{8,}"
     r"|(?<=[?&]api_key=)[A-Za-z0-9._~-]{8,}"
     r"|(?:(?<=[Bb]asic )|(?<=BASIC ))(?P<basic>[A-Za-z0-9+/]{8,}={0,2})"

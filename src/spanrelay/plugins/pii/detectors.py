@@ -128,6 +128,8 @@ _PHONE = (
     r"[+(0-9](?:"
     # +49 30 1234567, and no number with a sign and a point
     r"(?<=\+)(?<![A-Za-z0-9_+)]\+)[1-9](?!(?!(?<=1)\.[0-9]{10}(?![0-9]))[0-9]{0,2}\.[0-9]{1,20}(?![0-9.\- ]))"
+    # and no place on earth, +56.0612-133.5217
+    r"(?![0-9]{0,2}\.[0-9]{2,20}-[0-9]{1,3}\.[0-9])"
     # and no second number with a sign, nor an amount of something
     r"(?:(?:(?! -[0-9])[ ().\-/]){0,3}[0-9]){6,14}(?! (?:bytes|tokens|rows|lines|points)\b)"
     # 0049 30 1234567
@@ -136,17 +138,27 @@ _PHONE = (
     # (415) 555-1234
     r"|(?<=\()[2-9][0-9]{2}\)[ .\-/]{0,3}[2-9][0-9]{2}[ .-]{0,3}[0-9]{4}"
     # 1-415-555-1234, 415.555.1234
-    r"|(?<=[0-9])(?<![A-Za-z0-9_][0-9])(?<![0-9]\.[0-9])(?:(?<=1)[ .\-/]{1,3}\(?[2-9][0-9]{2}|(?<=[2-9])[0-9]{2})"
+    r"|(?<=[0-9])(?<![A-Za-z0-9_][0-9])(?<![0-9]\.[0-9])(?:(?<=1)[ .\-/]{1,3}\(?[2-9][0-9]{2}|(?<=[2-9])"
+    # and no end of a sum, 3 415 920 6611
+    r"(?!(?:(?<=\b[0-9] [0-9])|(?<=\b[0-9]{2} [0-9])|(?<=\b[0-9]{3} [0-9]))[0-9]{2} [0-9]{3} [0-9]{4})[0-9]{2})"
     # 415-5551234, and no number of an order, whose last part is as long
     r"(?:\)?[ .\-/]{1,3}[2-9][0-9]{2}[ .\-/]{1,3}|[-/][2-9][0-9]{2}(?![0-9]{4}-[0-9]))[0-9]{4}"
     r")(?![0-9])"
 )
 _TEN_DIGITS = "1?[2-9][0-9]{2}[2-9][0-9]{6}"
-_PHONE_WORDS = ("phone", "mobile", "cell", "tel", "fax", "sms", "whatsapp", "text", "dial", "contact", "reach")
+_PHONE_WORDS = ("phone", "mobile", "tel", "fax", "sms", "whatsapp", "dial")
+_PERSON = r"(?: me| us| him| her| them)"
 _FIND_PHONE = _any_of(
     _matches(_PHONE),
     _behind(rf"(?:tele)?(?:{'|'.join(_PHONE_WORDS)})", _PHONE_WORDS, _TEN_DIGITS),
-    _behind(r"call(?: me| us| him| her| them| back)?(?: on| at)?", ("call",), _TEN_DIGITS, "[: ]{1,3}"),
+    _behind(
+        rf"call(?:{_PERSON}| back)?(?: on| at)?"
+        rf"|(?:cell|contact)(?: (?:phone|number|no\.))?(?:{_PERSON})?(?: is| on| at)?"
+        rf"|(?:text|reach)(?:{_PERSON}(?: on| at)?| on| at)",
+        ("call", "cell", "contact", "text", "reach"),
+        _TEN_DIGITS,
+        "[: #]{1,3}",
+    ),
 )
 
 
@@ -180,7 +192,8 @@ def _mask_digits(found: str, char: str) -> str:
 _IPV4 = re.compile(r"[0-9](?<![0-9]{2})(?<![0-9]\.[0-9])(?<!\b[vV][0-9])[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9]|\.[0-9])")
 _AWS_HOST = re.compile(r"i(?<![A-Za-z0-9_-]i)p-[0-9]{1,3}(?:-[0-9]{1,3}){3}(?![A-Za-z0-9_-])")
 _VERSION_WORD = re.compile(
-    r"(?:(?:\b(?:versions?|ver|release|rev|build|tag|sections?|chapter|clause|article|appendix)\b|§)[\"': ]{0,4}"
+    r"(?:(?:\b(?:versions?|ver|release|rev|build|tag|sections?|chapter|clause|article|appendix)\b|§)[\"':= -]{0,4}"
+    r"|[A-Z][A-Za-z]{2,}/"
     r"|[=<>~!]= ?)$",
     re.IGNORECASE,
 )
@@ -222,7 +235,8 @@ def _find_aws_host(text: str) -> Iterator[Span]:
 
 
 def _are_octets(parts: list[str]) -> bool:
-    return all(int(part) < 256 for part in parts)
+    are_padded = all(len(part) == 3 for part in parts)
+    return all(int(part) < 256 and (are_padded or len(part) == 1 or part[0] != "0") for part in parts)
 
 
 def _is_version(text: str, start: int, end: int) -> bool:
@@ -232,6 +246,11 @@ def _is_version(text: str, start: int, end: int) -> bool:
     return text[max(0, start - 2) : start].endswith("-") and _VERSION_END.match(text, end) is not None
 
 
+_IN_CODE = re.compile("[A-Za-z_][0-9A-Fa-f]{0,4}::(?!:)")
+"""A name in a program: `crate::a4::b`."""
+_PORT = re.compile(":::[0-9]{2,5}(?![0-9A-Fa-f:])")
+"""Of every address, as tables of connections write it."""
+_EUI64 = re.compile("(?:[0-9A-Fa-f]{2}:){7}[0-9A-Fa-f]{2}")
 _IPV6_SIGN = re.compile(r":[0-9A-Fa-f]{0,4}:")
 
 
@@ -240,9 +259,11 @@ def _find_ipv6(text: str) -> Iterator[Span]:
         return
     for match in _IPV6.finditer(text):
         start, end = match.span()
+        if start and _IN_CODE.match(text, start - 1):
+            continue
         while start < end:
             length = _ipv6_length(text[start:end])
-            if length and _is_slice(text, start, start + length):
+            if length and (_is_slice(text, start, start + length) or _PORT.match(text, max(0, start - 1))):
                 break
             if length:
                 yield start, start + length
@@ -267,6 +288,8 @@ def _ipv6_length(text: str) -> int:
 
 
 def _is_ipv6(text: str) -> bool:
+    if _EUI64.fullmatch(text):
+        return False
     if not any(map(str.isdecimal, text)) and text.count(":") < 4:
         return False  # `a::b` is more often a name in a program
     try:
@@ -308,7 +331,11 @@ _API_KEY_PREFIX = re.compile(
     r"|jina_|fw_|ntn_|lin_api_|tgp_v[0-9]_|glsa_|glc_|shp[a-z]{2}_|figd_|sbp_|sb_secret_|vck_|sntry[su]_|GOCSPX-|PMAK-|NRAK-|sk_"
 )
 _VALUE = r"[A-Za-z0-9._~+/-]{7,}[A-Za-z0-9_~+/-]=*"
-_NO_VALUE = r"(?!os\.|self\.|(?:none|null|true|false|str|string|required|optional|getpass)(?![a-z0-9_-]))"
+_NO_VALUE = (
+    r"(?!os\.|self\.|(?:none|null|true|false|str|string|required|optional|getpass)(?![a-z0-9_-])"
+    # the name of what has it, and what a page says in its place
+    r"|(?:[a-z0-9_.]{0,40}[_.\['\"-])?(?:password|passwd|secret|api[_-]?key|credentials?)(?:_value)?(?![a-z0-9_.-]))"
+)
 _ASSIGNED = re.compile(
     # api_key=…, api_key: "…"
     rf"api[ _-]?key[\"']?\s{{0,3}}[:=]\s{{0,3}}(?:\[[\"']|[\"']?){_NO_VALUE}({_VALUE})"
@@ -316,9 +343,10 @@ _ASSIGNED = re.compile(
     rf"|(?:passw(?:or)?d|passphrase|secret|secret_?key)[\"']?\s{{0,3}}(?:=\s{{0,3}}[\"']?{_NO_VALUE}"
     r"|:\s{0,3}(?:[\"']|(?=[^\s\"',;]{0,40}[0-9])))(?P<secret>[^\s\"'`,;&<>(){}\[\]$]{4,})"
     # token=…, but not that of a page
-    r"|(?<!page)(?<!page_)(?<!page-)(?<!next)(?<!next_)token[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
+    r"|(?<!page)(?<!page_)(?<!page-)(?<!next)(?<!next_)(?<!continuation)(?<!continuation_)token[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
     rf"(?=[^\s\"']{{0,40}}[0-9])({_VALUE})"
-    r"|authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:basic|bearer|token|digest|apikey)\s{1,3})?([a-z0-9._~+/-]{8,}=*)"
+    r"|authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:basic|bearer|token|digest|apikey)\s{1,3})?"
+    rf"{_NO_VALUE}([a-z0-9._~+/-]{{8,}}=*)"
 )
 _ASSIGNED_HINTS = ("passw", "passphrase", "secret", "token", "key", "authoriz")
 _BASIC = re.compile(r"basic[ \t]{1,8}([A-Za-z0-9+/]{8,}={0,2})", re.IGNORECASE)
@@ -352,15 +380,19 @@ def _fits_secret(text: str) -> bool:
 _BEARER = re.compile(r"[bB](?:earer|EARER):?\s{1,8}([A-Za-z0-9._~+/-]{7,}[A-Za-z0-9_~+/-]=*)")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:(?:\.[A-Za-z0-9_-]+){1,3}|\.)")
 _JWT_SEGMENT = re.compile(r"[A-Za-z0-9_-]*")
-_AWS_ID = r"A(?:KIA|SIA|BIA|CCA|GPA|IDA|IPA|NPA|NVA|ROA|3T[A-Z0-9])[A-Z0-9]{16,}"
-_AWS_SECRET = re.compile(r"[A-Za-z0-9/+](?<![A-Za-z0-9/+]{2})[A-Za-z0-9/+]{39}(?![A-Za-z0-9/+=])")
+_AWS_ID = (
+    # and no sequence of bases
+    r"A(?<![A-Z0-9]A)(?:KIA|SIA|BIA|CCA|GPA|IDA|IPA|NPA|NVA|ROA|3T[A-Z0-9])(?![ACGTUN]{16})[A-Z0-9]{16,}"
+)
+_AWS_SECRET = re.compile(r"[A-Za-z0-9/+](?<![A-Za-z0-9/+_-][A-Za-z0-9/+])[A-Za-z0-9/+]{39}(?![A-Za-z0-9/+=_-])")
 _AWS_WORD = re.compile(r"aws|amazon|secret|A(?:K|S)IA[A-Z0-9]{16}", re.IGNORECASE)
 _GCP_KEY = r"A(?<![A-Za-z0-9]A)Iza[A-Za-z0-9_-]{30,}"  # by chance four letters stand in any base64
-_AZURE_KEY = (
+_FIND_AZURE_KEY = _matches(
     r"[Aa]ccount[Kk]ey=([A-Za-z0-9+/]{20,}={0,2})"
-    # 64 bytes, which a digest has too
+    # 64 bytes, which a digest and a signature have too
     r"|(?<![A-Za-z0-9+/])(?<![Ss][Hh][Aa]512[-:=])[A-Za-z0-9+/]{86}=="
 )
+_AZURE_WORD = re.compile("azure|account|storage|cosmos|secret|key", re.IGNORECASE)
 
 
 def _find_bearer(text: str) -> Iterator[Span]:
@@ -396,6 +428,11 @@ def _find_aws_secret(text: str) -> Iterator[Span]:
             yield match.span()
 
 
+def _find_azure_key(text: str) -> Iterator[Span]:
+    if _AZURE_WORD.search(text):
+        yield from _FIND_AZURE_KEY(text)
+
+
 def _mask_api_key(found: str, char: str) -> str:
     prefix = _API_KEY_PREFIX.match(found)
     if len(found) < 12 or found.startswith("-----"):
@@ -410,7 +447,7 @@ def _mask_jwt(found: str, char: str) -> str:
 
 # --- accounts ----------------------------------------------------------------------------------------------
 
-_CARD_RUN = re.compile(r"[0-9](?<![0-9]{2})(?<![0-9]\.[0-9])(?:[ \-./_\t\r\n]{0,3}[0-9]){12,}")
+_CARD_RUN = re.compile(r"[0-9](?<![0-9]{2})(?<![0-9]\.[0-9])(?<!1Z[0-9])(?:[ \-./_\t\r\n]{0,3}[0-9]){12,}")
 _DIGITS = re.compile(r"[0-9]+")
 _CARD_BEGINNINGS: dict[int, tuple[str, ...]] = {
     14: ("300", "301", "302", "303", "304", "305", "36", "38", "39"),
@@ -619,7 +656,7 @@ DETECTORS: dict[str, Detector] = {
         Detector("gcp_api_key", _matches(_GCP_KEY), keep_ends(6, 4), 34, ("AIza",)),
         Detector(
             "azure_storage_account_key",
-            _matches(_AZURE_KEY),
+            _find_azure_key,
             _LAST_FOUR,
             31,
             ("==", "ccountKey=", "ccountkey="),
