@@ -125,3 +125,34 @@ def test_a_detector_with_targets_looks_nowhere_else() -> None:
         "to": ["[REDACTED]"],
         "cc": "b@x.org",
     }
+
+
+@pytest.mark.parametrize(
+    "text", ['{"ssn":"a","ssn":"CANARY"}', '{"ssn":"CANARY","ssn":"a"}', '{"ssn":{"x":"CANARY"},"ssn":1}']
+)
+def test_a_target_means_each_member_of_that_name(text: str) -> None:
+    assert "CANARY" not in hidden(text, "/ssn")
+    assert "CANARY" not in hidden({"given": text}, "/given/ssn")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":1,"ssn":"CANARY',
+        '{"ssn":"CANARY"} and so on',
+        '\ufeff{"ssn":"CANARY"}',
+        ' [{"ssn":"CANARY"',
+        '{"ssn":CANARY}',
+    ],
+)
+def test_json_that_is_none_any_more_is_redacted_as_a_whole_where_it_has_what_is_targeted(text: str) -> None:
+    target = "/0/ssn" if "[" in text else "/ssn"
+    for action in ("redact", "remove", "mask"):
+        assert "CANARY" not in str(Redactor([Rule(action, targets=(target,))]).redact({"a": 1, "b": text}["b"]))
+    assert hidden(text, "/other") is text
+    assert hidden(f"plain text, {text}", "/ssn") == f"plain text, {text}"
+
+
+def test_a_member_that_is_repeated_is_told_by_its_name() -> None:
+    redactor = Redactor([Rule("redact", detector="api_key")])
+    assert "correct horse" not in redactor.redact('{"password":"a b c d","password":"correct horse"}')

@@ -6,6 +6,7 @@ Fails closed: what is nested too deep to be looked at, or is no JSON, never stay
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, cast
@@ -20,6 +21,8 @@ from spanrelay.records import JSON
 SHORTEST_OBJECT = 12
 """Characters of the shortest object with a member that its key tells: `{"pan":4111…}`, `{"ssn":…}`."""
 _NO_TEXT = object()
+_BLANKS = "\ufeff \t\r\n"
+"""What may stand in front of JSON."""
 
 
 class Redactor:
@@ -69,13 +72,15 @@ class _Pass:
         if node.here:
             return self._targeted(value, depth)
         if type(value) is dict:
-            steps = {key: child for key, child in node.children.items() if key in value}
+            steps = {key: child for key in value if (child := _child(node, key)) is not None}
             return _with_members(value, {key: self._at(child, value[key], depth + 1) for key, child in steps.items()})
         if type(value) is list:
             return self._at_items(node, value, depth)
         if type(value) is str and node.children:
             inner = _parse(value, depth)
-            return value if inner is _NO_TEXT else _dump(self._at(node, inner, depth + 1), inner, value)
+            if inner is _NO_TEXT:
+                return self._targeted(value, depth) if _leads_into(node, value) else value
+            return _dump(self._at(node, inner, depth + 1), inner, value)
         return value
 
     def _at_items(self, node: Node, items: list[JSON], depth: int) -> JSON:
@@ -150,7 +155,7 @@ class _Pass:
 
     def _member(self, key: Any, item: JSON, depth: int) -> JSON:
         """Redact a member that may be told by its key."""
-        name = key.lower().replace("-", "").replace("_", "") if type(key) is str else ""
+        name = _said_once(key).lower().replace("-", "").replace("_", "") if type(key) is str else ""
         if not name.endswith(self._members):
             return self._anywhere(item, depth)
         return self._told(name, item, depth)
@@ -201,7 +206,8 @@ class _Pass:
 
 def _parse(text: str, depth: int) -> JSON:
     """Return the JSON value that `text` holds, an object, an array or a string; `_NO_TEXT` where it holds none."""
-    if text.lstrip()[:1] not in ("{", "[", '"'):
+    text = text.lstrip(_BLANKS)
+    if text[:1] not in ("{", "[", '"'):
         return _NO_TEXT
     if depth > MAX_DEPTH:
         return TOO_DEEP
@@ -231,6 +237,34 @@ def _dump(changed: JSON, inner: JSON, text: str) -> JSON:
         return GONE
     separators = (", ", ": ") if '": ' in text else (",", ":")
     return _json.clean_text(json.dumps(changed, ensure_ascii=False, separators=separators))
+
+
+_REPEATED = re.compile("#[0-9]+$")
+
+
+def _said_once(key: str) -> str:
+    """Return the name of a member that an object may have had several times."""
+    return _REPEATED.sub("", key) if "#" in key else key
+
+
+def _child(node: Node, key: Any) -> Node | None:
+    """Return where the pointers go on beneath a member."""
+    found = node.children.get(key)
+    return node.children.get(_said_once(key)) if found is None and type(key) is str else found
+
+
+def _leads_into(node: Node, text: str) -> bool:
+    """Whether a text that was JSON, and was cut or written on, has what pointers lead to: that cannot be left there."""
+    return text.lstrip(_BLANKS)[:1] in ("{", "[") and _has(node, text)
+
+
+def _has(node: Node, text: str) -> bool:
+    return any(_names(text, token) and (child.here or _has(child, text)) for token, child in node.children.items())
+
+
+def _names(text: str, token: str) -> bool:
+    """Whether JSON has a member of that name; an index it may have without saying so."""
+    return token.isdecimal() or json.dumps(token) in text or json.dumps(token, ensure_ascii=False) in text
 
 
 def _unused(members: dict[str, JSON], key: str) -> str:
