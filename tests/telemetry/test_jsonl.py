@@ -245,3 +245,19 @@ def test_a_program_writes_events_because_a_variable_says_so(tmp_path: Path) -> N
         "end execute_tool t",
         "end invoke_agent w",
     ], done.stderr
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize("headers", [{}, {"x-key": "secret-of-the-header\n"}])
+def test_a_server_that_is_away_is_told_without_the_credentials_of_its_address(
+    headers: dict[str, str], caplog: pytest.LogCaptureFixture, capture: Capture
+) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    sink = HttpSink(f"http://user:secret-of-the-user@{place}/?token=secret-of-the-query", headers)
+    exporter = JsonlSpanExporter([sink])
+    run_tool("t", lambda: 1)
+    exporter.shutdown()
+    assert _guard.losses.take()
+    assert len(capture.spans) == 1
+    assert f"{place}/ cannot be reached: " in caplog.text
+    assert "secret" not in caplog.text

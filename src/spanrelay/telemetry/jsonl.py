@@ -171,7 +171,11 @@ class HttpSink(_Lines):
 
         def post(url: str) -> requests.Response:
             # Left to itself the session asks on with GET and without the lines, and sends headers to other hosts.
-            return session.post(url, data=data, headers=self._headers, timeout=POST_SECONDS, allow_redirects=False)
+            try:
+                return session.post(url, data=data, headers=self._headers, timeout=POST_SECONDS, allow_redirects=False)
+            except requests.RequestException as error:
+                # Its words have the whole address, or a header, in them, and our log is to hold no credential.
+                raise ConnectionError(f"{self.name} cannot be reached: {type(error).__name__}") from None
 
         answer, refusal = self._route.send(
             self._url, post, lambda answer: Reply(answer.status_code, answer.headers.get("location"))
