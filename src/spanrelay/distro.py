@@ -18,7 +18,7 @@ from opentelemetry.util._importlib_metadata import EntryPoint
 
 from spanrelay import config, termination
 from spanrelay._exit import at_exit
-from spanrelay._guard import guarded, losses
+from spanrelay._guard import guarded, losses, traced
 from spanrelay.config import Settings
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins import unguarded
@@ -49,8 +49,8 @@ class SpanRelayDistro(BaseDistro):
             super().load_instrumentor(entry_point, **kwargs)
         except (ModuleNotFoundError, ImportError):
             raise
-        except Exception:
-            _log.warning("instrumentor %r failed and is left out", entry_point.name, exc_info=True)
+        except Exception as error:
+            _log.warning("instrumentor %r failed and is left out\n%s", entry_point.name, traced(error))
 
 
 def pre_instrument() -> None:

@@ -326,6 +326,10 @@ def _piece(chance: random.Random, pieces: list[str]) -> str:
 def test_what_we_say_ourselves_is_masked_in_every_logger_and_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     say(f"lost because of {KEYS[0]}")
     assert capsys.readouterr().err == f"spanrelay: lost because of {MASK}\n"
+    # The text of an exception that a handler formats itself is masked by nobody.
+    assert not [
+        path for path in SOURCES.rglob("*.py") if re.search(r"exc_info=|_log\.exception", path.read_text("utf-8"))
+    ]
     loggers = {
         found
         for path in SOURCES.rglob("*.py")
