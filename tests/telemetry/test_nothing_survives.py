@@ -551,3 +551,42 @@ def test_our_own_log_holds_no_credential(caplog: pytest.LogCaptureFixture, captu
     assert KEY not in caplog.text
     assert "ValueError: told with [masked key]" in caplog.text
     losses.take()
+
+
+NUMBERS: dict[str, Any] = {
+    "phone": 4155551234,
+    "ssn": 219099999,
+    "card": 4111111111111111,
+    "amount": 4111111111111111.0,
+    "phones": (4155551234, 2125559876),
+}
+"""What only its key tells, or its check digit."""
+
+
+def test_numbers_that_their_key_tells_survive_nowhere() -> None:
+    handles = [use(observer) for observer in redaction()]
+    exporter, told, reader = InMemorySpanExporter(), InMemoryLogRecordExporter(), InMemoryMetricReader()
+    tracers, loggers = TracerProvider(shutdown_on_exit=False), LoggerProvider(shutdown_on_exit=False)
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    put_in_front(RelaySpanProcessor(), tracers)
+    put_in_front_of_logs(RelayLogProcessor(), loggers)
+    put_in_front_of_metrics(hide, shown, meters)
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    loggers.add_log_record_processor(SimpleLogRecordProcessor(told))
+    span = tracers.get_tracer("app").start_span("s", attributes={**NUMBERS, "tokens": 4155551234, "rate": 1e9 + 0.5})
+    span.add_event("e", NUMBERS)
+    span.end()
+    loggers.get_logger("app").emit(LogRecord(body=dict(NUMBERS), attributes=NUMBERS))
+    meters.get_meter("app").create_counter("c").add(1, NUMBERS)
+    data: Any = reader.get_metrics_data()
+    for handle in handles:
+        handle.remove()
+    [ended], [log] = exporter.get_finished_spans(), told.get_finished_logs()
+    assert ended.attributes is not None
+    assert ended.attributes["tokens"] == 4155551234
+    assert ended.attributes["rate"] == 1e9 + 0.5
+    record, [point] = log.log_record, data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    shows = [ended.attributes, ended.events[0].attributes, record.body, record.attributes, point.attributes]
+    for place in shows:
+        for key, value in NUMBERS.items():
+            assert str(int(value[0] if isinstance(value, tuple) else value)) not in str(dict(place)[key]), place

@@ -5,6 +5,7 @@ Such a span is changed in place before any other processor reads its end; what n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -119,8 +120,8 @@ _PLAIN_LEAVES = ("role", "name", "id", "type", "finish_reason", "mime_type", "to
 _TIES = frozenset((names.TOOL_CALL_ID, names.OI_TOOL_ID))
 """What ties a tool's result to the model's call; no sanitizer is given it."""
 
-_LONG = 10**12
-"""Numbers from here on are shown to sanitizers."""
+_LONG = 10**6
+"""Numbers from here on are shown to sanitizers: those of a telephone, of a person or of a card."""
 
 _IDENTITY = {
     names.OI_SESSION: names.OI_SESSION,
@@ -196,11 +197,12 @@ def _attribute(key: str, value: Any, sieve: Sieve, kind: Kind | None) -> _Pair:
 
 def _figure(key: str, value: float, sieve: Sieve) -> _Pair:
     """Return what is recorded of an attribute that is no text: the number of a card may be a number."""
-    if type(value) is not int or value < _LONG or key in names.KNOWN:
+    if value < _LONG or not math.isfinite(value) or value != int(value) or key in names.KNOWN:
         return sieve.rename(key), value
-    left: dict[str, JSON] = sieve.keep("identifiers", {key: str(value)}) or {}
+    given = str(int(value))
+    left: dict[str, JSON] = sieve.keep("identifiers", {key: given}) or {}
     new_key, text = next(iter(left.items()), (None, None))
-    return new_key, value if text == str(value) else text
+    return new_key, value if text == given else text
 
 
 def _other_attribute(key: str, value: Any, sieve: Sieve) -> _Pair:

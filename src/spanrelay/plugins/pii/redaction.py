@@ -156,6 +156,8 @@ class _Pass:
     def _member(self, key: Any, item: JSON, depth: int) -> JSON:
         """Redact a member that may be told by its key."""
         name = _said_once(key).lower().replace("-", "").replace("_", "") if type(key) is str else ""
+        if type(item) is list and name.endswith("s"):
+            name = name[:-1]  # phones: […]
         if not name.endswith(self._members):
             return self._anywhere(item, depth)
         return self._told(name, item, depth)
