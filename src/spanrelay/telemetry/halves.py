@@ -35,8 +35,8 @@ def without_last_word(text: str) -> str:
 
 def are_cut(span: Span) -> bool:
     """Whether the limits of `span` cut texts."""
-    limits = span._limits
-    return limits.max_span_attribute_length is not None or limits.max_attribute_length is not None
+    limits: Any = getattr(span, "_limits", None)  # what other libraries make of a span may have none
+    return limits is not None and (limits.max_span_attribute_length, limits.max_attribute_length) != (None, None)
 
 
 def mend_span(span: Span, mend: Mend) -> None:
