@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -238,6 +239,80 @@ def test_sigterm_during_the_exit_lets_the_exit_finish(tmp_path: Path) -> None:
     assert ended(process) == (-signal.SIGTERM, "", "")
     assert sorted(server.span_names()) == FOUR
     server.close()
+
+
+# Ends from within
+
+
+RESET = "signal.signal(signal.SIGTERM, signal.SIG_DFL)"
+
+
+@pytest.mark.parametrize("who", ["another", "itself"])
+def test_a_signal_that_the_program_leaves_to_the_system_again_loses_nothing(
+    collector: OtlpServer, tmp_path: Path, who: str
+) -> None:
+    how = "os.kill(os.getpid(), signal.SIGTERM)" if who == "another" else "signal.raise_signal(signal.SIGTERM)"
+    process = start(f"{BEGIN}\n{RESET}\n{how}\ntime.sleep(60)", tmp_path, collector.url)
+    assert ended(process) == (-signal.SIGTERM, "", "")
+    assert sorted(collector.span_names()) == FOUR
+    assert not parts(tmp_path)
+
+
+@pytest.mark.parametrize("launched", [True, False])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("os._exit(7)", 7),
+        ("threading.Thread(target=os._exit, args=(7,)).start(); time.sleep(60)", 7),
+        ("signal.signal(signal.SIGINT, signal.SIG_DFL); signal.raise_signal(signal.SIGINT)", -signal.SIGINT),
+        (f"{RESET}; signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM),
+    ],
+    ids=["_exit", "_exit on a thread", "a signal from the keyboard", "a signal"],
+)
+def test_a_program_that_ends_itself_sends_and_writes_first(
+    collector: OtlpServer, tmp_path: Path, how: str, code: int, launched: bool
+) -> None:
+    beginning = "" if launched else "import spanrelay\nspanrelay.activate()"
+    process = start(f"{beginning}{BEGIN}\n{how}", tmp_path, collector.url, launched=launched)
+    assert ended(process) == (code, "", "")
+    assert sorted(collector.span_names()) == FOUR
+    assert not parts(tmp_path)
+
+
+@pytest.mark.parametrize("trajectories", ["on", "off"])
+@pytest.mark.parametrize("recorded", ["by the child", "by both"])
+def test_a_child_that_ends_as_children_of_a_fork_do_sends_what_it_recorded(
+    collector: OtlpServer, tmp_path: Path, recorded: str, trajectories: str
+) -> None:
+    lines = BEGIN.replace("\nfor", "\nif os.fork():\n    os.wait()\n    sys.exit()\nfor")
+    if recorded == "by both":
+        lines = lines.replace("\nif", "\nspanrelay.run_tool('first', lambda: 1)\nif")
+    process = start(f"{lines}\nos._exit(0)", tmp_path, collector.url, SPANRELAY_TRAJECTORIES=trajectories)
+    assert ended(process) == (0, "", "")
+    first = ["execute_tool first"] if recorded == "by both" else []
+    assert sorted(collector.span_names()) == first + FOUR
+    assert not parts(tmp_path)
+
+
+def test_a_child_that_has_recorded_nothing_ends_at_once_and_says_nothing(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        program = f"""{BEGIN}
+if not os.fork():
+    os._exit(0)
+os.wait()
+"""
+        process = start(program, tmp_path, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        code, _, err = ended(process)
+    assert code == 0
+    assert err.count("spanrelay: lost or left out: 4 spans not delivered to the collector") == 1
+    assert err.count("lost or left out") == 1
+
+
+def test_who_wants_sudden_ends_left_alone_has_them(collector: OtlpServer, tmp_path: Path) -> None:
+    process = start(f"{BEGIN}\nos._exit(7)", tmp_path, collector.url, SPANRELAY_SIGTERM="off")
+    assert ended(process)[0] == 7
+    assert collector.span_names() == []
 
 
 # Children

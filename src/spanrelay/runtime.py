@@ -184,6 +184,11 @@ class Runtime:
             if not _last_words.said:  # what was lost is, and nobody looks for more behind that
                 say("; ".join([self._trajectories_go(), *self._spans_go()]))
 
+    @property
+    def recorded(self) -> bool:
+        """Whether this process has recorded anything here: a child that was forked begins anew."""
+        return self.worker.begun if self.worker is not None else self.processor.used_by == os.getpid()
+
     def flush(self, timeout: float = 30.0) -> bool:
         """Do for this provider what `spanrelay.flush` does for all."""
         return self.provider.force_flush(max(1, int(timeout * 1000)))
@@ -340,7 +345,7 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
             begin(provider, settings)
             _at_exit()
             if settings.sigterm != "off":
-                termination.hear_raised()
+                termination.spare()
             if settings.sigterm == "on" and not termination.handle():
                 _log.warning("SIGTERM is not handled: activate() was not called on the main thread")
             carry_context_into_threads()
@@ -520,11 +525,16 @@ def _at_exit() -> None:
         _exit_registered = True
         at_exit(finish)
         _take_over(metrics.get_meter_provider())
-        termination.does(finish, lambda: flush(termination.SECONDS))
+        termination.does(finish, lambda: flush(termination.SECONDS), _waits)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_end_with_multiprocessing)
         if "--multiprocessing-fork" not in sys.orig_argv:  # a child that is spawned ends as other programs do
             _end_with_multiprocessing()
+
+
+def _waits() -> bool:
+    """Whether this process has recorded anything itself, and it is not finished yet."""
+    return not _last_words.said and any(runtime.recorded for runtime in list(_runtimes.values()))
 
 
 _kept_in_children = False

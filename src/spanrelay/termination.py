@@ -1,4 +1,4 @@
-"""Ends that Python's own exit does not see: by a signal that nobody else handles, and of children that were killed.
+"""Ends that Python's own exit does not see: by a signal that nobody handles, by `os._exit`, and of killed children.
 
 The work is done on a thread of its own and for a limited time, because what a signal interrupts may hold locks.
 """
@@ -6,6 +6,7 @@ The work is done on a thread of its own and for a limited time, because what a s
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -42,12 +43,16 @@ class _Forking(threading.local):
 
 
 class _End:
-    """What there is to do: `finish` at the end, and `flush` where the process goes on; and how far it is."""
+    """What there is to do: `finish` at the end, and `flush` where the process goes on; and how far it is.
+
+    `waits` tells whether anything has been recorded in this process that nobody has finished yet.
+    """
 
     def __init__(self) -> None:
         self.finish: Callable[[], object] = bool
         self.flush: Callable[[], object] = bool
-        self.handled = False
+        self.waits: Callable[[], bool] = bool
+        self.handled = self.spared = False
         self.begin()
 
     def begin(self) -> None:
@@ -60,9 +65,9 @@ _end = _End()
 _forking = _Forking()
 
 
-def does(finish: Callable[[], object], flush: Callable[[], object]) -> None:
-    """Say what such a signal is to do before it ends the process, and what where it does not end it."""
-    _end.finish, _end.flush = finish, flush
+def does(finish: Callable[[], object], flush: Callable[[], object], waits: Callable[[], bool]) -> None:
+    """Say what is to be done where a signal ends the process, what where it does not, and whether there is a need."""
+    _end.finish, _end.flush, _end.waits = finish, flush, waits
 
 
 def handle() -> bool:
@@ -75,27 +80,55 @@ def handle() -> bool:
     if signal.getsignal(signal.SIGTERM) is _on_signal:
         if not _end.handled:
             _end.handled = True
+            signal.signal = _kept(signal.signal)
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
         if "--multiprocessing-fork" in sys.orig_argv:
             _watch()
     return True
 
 
-_raise_signal = signal.raise_signal
+def _kept(set_handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `signal.signal`: whoever leaves a signal to the system, as servers do in their workers, leaves it to us.
 
-
-def hear_raised() -> None:
-    """Do it also where the program itself raises a signal that then ends it, as uvicorn does when it has shut down.
-
-    That signal nobody handles: uvicorn does until then, and puts back what was there before it imported the app.
+    What the system would do is what we do, later.
     """
-    signal.raise_signal = _on_raised
+
+    @functools.wraps(set_handler)
+    def set_or_keep(signalnum: int, handler: Any) -> Any:
+        ours = handler == signal.SIG_DFL and signalnum in _SIGNALS and not _end.begun
+        return set_handler(signalnum, _on_signal if ours else handler)
+
+    return set_or_keep
 
 
-def _on_raised(signalnum: int, /) -> None:
-    if signalnum in _SIGNALS and signal.getsignal(signalnum) is signal.SIG_DFL:
-        _do(_end.flush if os.getpid() == _FIRST_PROCESS else _end.finish, signalnum)
-    _raise_signal(signalnum)
+def spare() -> None:
+    """Let a process that ends itself, by `os._exit` or a signal to itself, do so once everything is finished.
+
+    Queues of work end each child so that they fork: RQ after each job, Celery after some.
+    """
+    if not _end.spared:
+        _end.spared = True
+        os._exit = _after(os._exit, "os._exit", lambda status: True)
+        signal.raise_signal = _after(signal.raise_signal, "a signal of its own", _is_left_to_the_system)
+
+
+def _after(end: Callable[[int], Any], what: str, ends: Callable[[int], bool]) -> Callable[[int], Any]:
+    """Wrap a function that ends the process, where it does, so that everything is finished before."""
+
+    @functools.wraps(end)
+    def finish_and_end(how: int) -> Any:
+        if not (_end.begun or _end.finishing) and ends(how) and _end.waits():
+            _end.begun = True
+            _do(_end.finish, what)
+        return end(how)
+
+    return finish_and_end
+
+
+def _is_left_to_the_system(number: int) -> bool:
+    if os.getpid() == _FIRST_PROCESS:
+        return False  # to which the system does nothing: it goes on, and ends as other programs do
+    return number in (signal.SIGINT, *_SIGNALS) and signal.getsignal(number) is signal.SIG_DFL
 
 
 @contextlib.contextmanager
@@ -113,7 +146,7 @@ def finishing() -> Generator[None]:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     chained = signal.getsignal(number) is not _on_signal
     if chained or os.getpid() == _FIRST_PROCESS:
-        _do(_end.flush, number)  # somebody else handles it and passed it on, or nothing would come of it
+        _do(_end.flush, _name(number))  # somebody else handles it and passed it on, or nothing would come of it
         return
     if _end.begun:
         return  # the watcher was too eager
@@ -123,7 +156,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     if _end.finishing:
         _end.asked = number
         return
-    _do(_end.finish, number)
+    _do(_end.finish, _name(number))
     _kill(number)
 
 
@@ -186,11 +219,15 @@ def _wake(reader: int) -> None:
         time.sleep(_AGAIN)
 
 
-def _do(work: Callable[[], object], number: int) -> None:
+def _name(number: int) -> str:
+    return signal.Signals(number).name
+
+
+def _do(work: Callable[[], object], why: str) -> None:
     if not _within(SECONDS, work):
         # Not through sys.stderr, whose lock may be held by what was interrupted.
         with contextlib.suppress(OSError):
-            ended = f"spanrelay: {signal.Signals(number).name} ended the program"
+            ended = f"spanrelay: {why} ended the program"
             os.write(2, f"{ended} before everything could be sent and written\n".encode())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import operator
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -78,6 +79,8 @@ class RelaySpanProcessor(SpanProcessor):
         self._beside: dict[int, dict[str, Any]] = {}
         self.closed = False
         """Whether it has been shut down."""
+        self.used_by: int | None = None
+        """The process whose spans came here, where there is no worker that knows."""
         self.row = Row()
 
     @property
@@ -196,6 +199,8 @@ class RelaySpanProcessor(SpanProcessor):
             span_id = span.context.span_id if span.context is not None else 0
             if self.closed:
                 losses.add("spans ended after shutdown")
+            if self.worker is None:
+                self.used_by = os.getpid()
             frozen, watch = self._ending.pop(span_id, (None, None)) if self._ending else (None, None)
             recorded = handed_over.pop(span_id, None)
             beside = self._beside.pop(span_id, None) if self._beside else None

@@ -140,6 +140,11 @@ class Worker:
         self._late: list[Errand[Any]] = []
         self._sink: Sink | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has come in this process, and it has not ended."""
+        return self._thread is not None
+
     def started(self, span: Span | Started) -> None:
         """A span has started; it is read on the worker's thread."""
         if self._closed:
