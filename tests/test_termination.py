@@ -294,6 +294,21 @@ def test_a_child_that_ends_as_children_of_a_fork_do_sends_what_it_recorded(
     assert not parts(tmp_path)
 
 
+def test_a_child_sends_where_its_parent_was_told_to_though_the_variables_are_gone(
+    collector: OtlpServer, tmp_path: Path
+) -> None:
+    lines = BEGIN.replace(
+        "\nfor",
+        "\nfor name in list(os.environ):\n    if name.startswith('OTEL_'):\n        del os.environ[name]"
+        "\nif os.fork():\n    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\nfor",
+    )
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f" {collector.url} ", "OTEL_EXPORTER_OTLP_HEADERS": "key=mine"}
+    process = start(f"{lines}\nos._exit(0)", tmp_path, "", **settings)
+    assert ended(process) == (0, "", "")
+    assert sorted(collector.span_names()) == FOUR
+    assert collector.headers["key"] == "mine"
+
+
 def test_a_child_that_has_recorded_nothing_ends_at_once_and_says_nothing(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

@@ -1,6 +1,6 @@
-"""A web server that is told to end, as at each deployment, sends and writes what its last requests made.
+"""A server or a queue's worker that is told to end, as at each deployment, sends and writes what it made last.
 
-The servers are in an environment of their own.
+They are in an environment of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spanrelay_testkit.model_server import ModelServer
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("SPANRELAY_TEST_WEB_SERVERS") != "1",
-    reason="set SPANRELAY_TEST_WEB_SERVERS=1 to install uvicorn, gunicorn and hypercorn apart",
+    reason="set SPANRELAY_TEST_WEB_SERVERS=1 to install uvicorn, gunicorn, hypercorn, Celery and gevent apart",
 )
 
 APP = """
@@ -57,13 +57,17 @@ SERVERS = {
     "uvicorn": ["uvicorn", "app:asgi", "--host", "127.0.0.1", "--port"],
     "uvicorn with two workers": ["uvicorn", "app:asgi", "--workers", "2", "--host", "127.0.0.1", "--port"],
     "gunicorn": ["gunicorn", "app:wsgi", "--workers", "2", "--bind"],
+    "gunicorn with uvicorn's workers": [
+        *("gunicorn", "app:asgi", "--worker-class", "uvicorn_worker.UvicornWorker", "--workers", "2", "--bind")
+    ],
     "hypercorn": ["hypercorn", "app:asgi", "--bind"],
 }
 
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    return programs_of("web-servers", ("openai",), ("uvicorn", "gunicorn", "hypercorn", "openai"))
+    packages = ("uvicorn", "uvicorn-worker", "gunicorn", "hypercorn", "celery", "gevent", "openai")
+    return programs_of("web-servers", ("openai",), packages)
 
 
 @pytest.fixture
@@ -119,3 +123,74 @@ def test_what_the_last_requests_made_arrives_when_a_server_is_terminated(
     folder = tmp_path / ".spanrelay" / "trajectories"
     assert not list(folder.glob("*.part")), said
     assert "lost or left out" not in said
+
+
+TASKS = """
+import pathlib
+import celery
+import spanrelay
+
+app = celery.Celery("tasks", broker="filesystem://")
+app.conf.broker_transport_options = {"data_folder_in": "broker", "data_folder_out": "broker"}
+
+@app.task
+def work(number):
+    spanrelay.run_tool(f"tool {number}", lambda x: x, {"x": number})
+    pathlib.Path(f"done-{number}").touch()
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--max-tasks-per-child", "1")], ids=["at the end", "after each task"])
+def test_what_the_children_of_celery_recorded_arrives_when_they_end(
+    options: tuple[str, ...], programs: Path, collector: OtlpServer, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "broker").mkdir()
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "3600000",  # nothing is sent before the end
+        "OTEL_METRICS_EXPORTER": "none",
+    }
+    send = "import tasks\nfor number in range(4): tasks.work.delay(number)"
+    ours = environment(None, settings)
+    subprocess.run([programs / "python", "-c", send], cwd=tmp_path, env=ours, check=True)
+    worker = [programs / "opentelemetry-instrument", programs / "celery", "-A", "tasks", "worker", "-c", "2", *options]
+    process = subprocess.Popen(
+        worker, cwd=tmp_path, env=ours, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("done-*"))) < 4:
+        assert time.monotonic() < deadline, "the tasks were never done"
+        time.sleep(0.02)  # between two looks for what says nothing when it is ready
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=100)
+    assert sorted(collector.span_names()) == [f"execute_tool tool {number}" for number in range(4)], said
+    assert not list((tmp_path / ".spanrelay" / "trajectories").glob("*.part")), said
+    assert "lost or left out" not in said
+
+
+LATE = """
+import spanrelay
+spanrelay.activate()
+spanrelay.subscribe(print)
+from gevent import monkey
+monkey.patch_all()
+import gevent
+gevent.joinall([gevent.spawn(spanrelay.run_tool, f"tool {number}", lambda: 1) for number in range(20)])
+assert spanrelay.flush(60)
+"""
+
+
+def test_a_program_that_gevent_patches_after_activation_goes_on(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(LATE)
+    done = subprocess.run(
+        [programs / "python", "-W", "ignore", "program.py"],
+        cwd=tmp_path,
+        env=environment(None, {"SPANRELAY_QUIET": "true"}),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / ".spanrelay" / "trajectories").glob("*.json"))) == 20

@@ -709,12 +709,19 @@ def otlp_endpoint(signal: str = "traces", environment: Mapping[str, str] | None 
     """Return where OTLP goes for `signal`, or None where no endpoint is set."""
     environment = os.environ if environment is None else environment
     name = _endpoint_variable(signal, environment)
-    return environment[name] if name is not None else None
+    return environment[name].strip() if name is not None else None
+
+
+def otlp_variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what the environment says of OTLP exporters; endpoints are without the blanks around them."""
+    environment = os.environ if environment is None else environment
+    given = {name: text for name, text in environment.items() if name.startswith("OTEL_EXPORTER_OTLP_")}
+    return {name: text.strip() if name.endswith("_ENDPOINT") else text for name, text in given.items()}
 
 
 def _endpoint_variable(signal: str, environment: Mapping[str, str]) -> str | None:
     names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    return next((name for name in names if environment.get(name)), None)
+    return next((name for name in names if environment.get(name, "").strip()), None)
 
 
 def destination(protocol: str, environment: Mapping[str, str] | None = None) -> str:

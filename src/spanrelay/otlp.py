@@ -5,7 +5,8 @@ They speak no OTLP themselves; the stock exporters do, inside `telemetry.deliver
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -13,6 +14,8 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from spanrelay import config
 from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
 from spanrelay.telemetry.outbox import Limits
+
+E = TypeVar("E")
 
 _grace = Grace()
 
@@ -41,6 +44,20 @@ def _grpc_metrics() -> MetricExporter:
     return OTLPMetricExporter()
 
 
+def _as_at_first(build: Callable[[], E]) -> Callable[[], E]:
+    """Let what is built again, in a forked child for instance, go where the first went.
+
+    Programs take addresses and keys out of their environment once they have been read.
+    """
+    known = config.otlp_variables()
+
+    def built() -> E:
+        with config.replaced(known):
+            return build()
+
+    return built
+
+
 class OtlpSpanExporter(ReliableSpanExporter):
     """Exporter `spanrelay_otlp`: OTLP by the protocol of `OTEL_EXPORTER_OTLP_PROTOCOL`, delivered reliably.
 
@@ -53,7 +70,7 @@ class OtlpSpanExporter(ReliableSpanExporter):
         protocol = self.protocol or config.otlp_protocol("traces")
         self.destination = config.destination(protocol)
         build = _grpc_spans if protocol == "grpc" else _http_spans
-        super().__init__(build, limits=Limits(queue_bytes=config.load()[0].delivery_bytes), grace=_grace)
+        super().__init__(_as_at_first(build), limits=Limits(queue_bytes=config.load()[0].delivery_bytes), grace=_grace)
 
 
 class OtlpHttpSpanExporter(OtlpSpanExporter):
@@ -75,7 +92,7 @@ class OtlpMetricExporter(ReliableMetricExporter):
 
     def __init__(self) -> None:
         build = _grpc_metrics if (self.protocol or config.otlp_protocol("metrics")) == "grpc" else _http_metrics
-        super().__init__(build, grace=_grace)
+        super().__init__(_as_at_first(build), grace=_grace)
 
 
 class OtlpHttpMetricExporter(OtlpMetricExporter):

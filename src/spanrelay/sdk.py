@@ -88,7 +88,7 @@ def _read() -> tuple[dict[str, str], list[_Problem]]:
     """Return the variables that the SDK is to read instead, and what is wrong with those of the user."""
     if config.config_file():
         return {}, []  # it says all
-    variables: dict[str, str] = {}
+    variables = config.otlp_variables()
     problems: list[_Problem] = []
     for signal in config.SIGNALS:
         names, wrong = _exporters(signal)

@@ -443,3 +443,18 @@ def test_the_pause_that_a_grpc_collector_asks_for_is_made(
     exporter.shutdown()
     collector.close()
     assert losses.take() == {REJECTED: 3}
+
+
+def test_what_a_grpc_collector_says_in_no_known_form_is_no_failure_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    collector = GrpcCollector(("google.rpc.retryinfo-bin", b"\xff broken"))
+    exporter = ReliableSpanExporter(lambda: GrpcSpanExporter(collector.place, insecure=True, timeout=0.5), pace=BRISK)
+    with caplog.at_level(logging.WARNING):
+        exporter.export(spans(3))
+        assert exporter.force_flush()
+    exporter.shutdown()
+    collector.close()
+    assert losses.take() == {REJECTED: 3}
+    assert caplog.messages[0] == (
+        f"the collector is not accepting spans, which wait in memory: {collector.place} answered "
+        "RESOURCE_EXHAUSTED: busy"
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext
@@ -188,3 +189,20 @@ def test_a_flush_says_whether_the_sink_has_written_everything(make: type[Slow], 
     assert relay.force_flush() is written
     relay.shutdown()
     losses.take()
+
+
+def test_threads_that_start_late_wait_in_the_way_that_threads_then_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    box, worker = Mailbox("late", heard.append), Worker(lambda: None, None)
+    patched: Any = vars(queue)[
+        "_PySimpleQueue"
+    ]  # gevent changes queues and threads together, perhaps after we were imported
+    monkeypatch.setattr(queue, "SimpleQueue", patched)
+    span = TracerProvider(shutdown_on_exit=False).get_tracer("t").start_span("s")
+    assert isinstance(span, Span)
+    worker.started(span)
+    box.put(Heavy())
+    assert worker.flush(10)
+    assert box.flush(10)
+    assert [type(each._queue) for each in (box, worker)] == [patched, patched]
+    worker.shutdown(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from functools import partial
 
@@ -60,3 +61,13 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     if child == 0:
         os._exit(0 if here.all_of([lambda: True] * 8) == [True] * 8 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_threads_that_start_late_wait_in_the_way_that_threads_then_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Crew()
+    patched = vars(queue)[
+        "_PySimpleQueue"
+    ]  # gevent changes queues and threads together, perhaps after we were imported
+    monkeypatch.setattr(queue, "SimpleQueue", patched)
+    assert here.all_of([lambda: True] * 8) == [True] * 8
+    assert type(here._work) is patched

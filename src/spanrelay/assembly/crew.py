@@ -6,9 +6,9 @@ Only `all_of` is called from outside, by one thread; where no thread can be star
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import Any
 
 THREADS = 16
@@ -25,7 +25,7 @@ class Crew:
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._work: SimpleQueue[tuple[Callable[[], Any], list[Any], int, threading.Semaphore]] = SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Callable[[], Any], list[Any], int, threading.Semaphore]] | None = None
         self._threads = 0
 
     def all_of(self, jobs: Sequence[Callable[[], bool]]) -> list[bool]:
@@ -33,12 +33,13 @@ class Crew:
 
         Raises what the first of them raised that did.
         """
-        if len(jobs) < WORTHWHILE or not self._is_there(len(jobs)):
+        work = self._hired(len(jobs)) if len(jobs) >= WORTHWHILE else None
+        if work is None:
             return [job() for job in jobs]
         results: list[bool | BaseException] = [False] * len(jobs)
         done = threading.Semaphore(0)
         for at, job in enumerate(jobs):
-            self._work.put((job, results, at, done))
+            work.put((job, results, at, done))
         for _ in jobs:
             done.acquire()
         for result in results:
@@ -46,19 +47,22 @@ class Crew:
                 raise result
         return [result is True for result in results]
 
-    def _is_there(self, wanted: int) -> bool:
+    def _hired(self, wanted: int) -> queue.SimpleQueue[Any] | None:
+        """Return where threads wait for work; None where there are none."""
         if self._process != os.getpid():  # a forked child has none of its parent's threads
             self._begin()
+        if self._work is None:  # of the same make as the threads: gevent may have patched both since
+            self._work = queue.SimpleQueue()
         while self._threads < min(THREADS, wanted):
             try:
                 threading.Thread(target=self._run, args=(self._work,), name="spanrelay-writer", daemon=True).start()
             except RuntimeError:  # the interpreter is ending, or there are too many
                 break
             self._threads += 1
-        return self._threads > 0
+        return self._work if self._threads else None
 
     @staticmethod
-    def _run(work: SimpleQueue[Any]) -> None:
+    def _run(work: queue.SimpleQueue[Any]) -> None:
         while True:
             job, results, at, done = work.get()
             try:

@@ -64,9 +64,12 @@ class Hearing:
         if success:
             words = next((answer.reason for answer in taken if answer.reason), "")
             return Answer(Outcome.DELIVERED, words, rejected=sum(answer.rejected for answer in taken))
-        if self._answers and self._answers[-1].outcome is not Outcome.DELIVERED:
-            return self._answers[-1]
-        return _why(self._ear.heard)
+        return self._answers[-1] if self.refused else _why(self._ear.heard)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the last that was answered is that nothing is taken."""
+        return bool(self._answers) and self._answers[-1].outcome is not Outcome.DELIVERED
 
     def detach(self) -> None:
         """Let the log be."""

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spanrelay._guard import guarded
+from spanrelay._guard import guarded, pass_on
 from spanrelay.telemetry.answers import Hearing
 from spanrelay.telemetry.outbox import Answer, Limits, Outbox, Pace
 
@@ -94,7 +94,16 @@ class _Delivery(Generic[E, T]):
             self._hearing.attach(self.exporter)
             self._useless = False
         self._hearing.listen()
-        return self._hearing.answer(success=self._export(self.exporter, items))
+        return self._hearing.answer(success=self._exported(items))
+
+    def _exported(self, items: list[T]) -> bool:
+        try:
+            return self._export(self.exporter, items)
+        except Exception as error:
+            if not self._hearing.refused:
+                raise
+            pass_on(error)
+            return False  # the exporter has stumbled over what the collector says beside its refusal, which is known
 
     def _interrupt(self) -> None:
         """End a pause that the stock exporter makes between attempts of its own; it cannot be used after."""

@@ -86,7 +86,7 @@ class Mailbox:
 
     def _begin(self) -> None:
         self._queue: queue.SimpleQueue[tuple[int, Occasion]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a thread of gevent's is started by letting others run in between
         self._put = self._delivered = self._bytes = 0
         self._waiting: list[tuple[int, threading.Event]] = []
         self._hurry = threading.Event()
@@ -94,13 +94,13 @@ class Mailbox:
 
     def put(self, occasion: Occasion) -> None:
         """Send `occasion`; where too much waits already, the oldest is lost."""
-        waiting = self._queue
         with self._lock:
+            if self._thread is None:
+                self._start()
+            waiting = self._queue
             self._put += 1
             self._bytes += occasion.weight
             waiting.put((self._put, occasion))
-            if self._thread is None:
-                self._start()
         while waiting.qsize() > self._limit or self._bytes > self._limit_bytes:
             try:
                 oldest = waiting.get_nowait()[1]
@@ -114,6 +114,7 @@ class Mailbox:
             self._bytes -= occasion.weight
 
     def _start(self) -> None:
+        self._queue = queue.SimpleQueue()  # of the same make as the thread: gevent may have patched both since
         self._thread = threading.Thread(target=self._run, name=f"spanrelay-{self._name}", daemon=True)
         self._thread.start()
 

@@ -193,6 +193,8 @@ class Worker:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
+                # Of the same make as the thread: gevent may have patched both since `_begin`.
+                self._queue = queue.SimpleQueue()
                 self._thread = threading.Thread(target=self._run, name="spanrelay-recorder", daemon=True)
                 self._thread.start()
 
