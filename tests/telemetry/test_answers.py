@@ -29,7 +29,7 @@ from tests.telemetry.otlp_server import OtlpServer, Reply, Script, free_port
 from tests.telemetry.test_delivery import BRISK, LOST, await_failure, spans
 
 from spanrelay._guard import losses
-from spanrelay.telemetry.answers import _Stub
+from spanrelay.telemetry.answers import _one_line, _Stub
 from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
 from spanrelay.telemetry.outbox import Answer, Outcome, Pace
 from spanrelay.telemetry.redirects import MOST, Route
@@ -458,3 +458,7 @@ def test_what_a_grpc_collector_says_in_no_known_form_is_no_failure_of_ours(caplo
         f"the collector is not accepting spans, which wait in memory: {collector.place} answered "
         "RESOURCE_EXHAUSTED: busy"
     )
+
+
+def test_what_a_collector_says_is_one_line_of_print() -> None:
+    assert _one_line("a\x1b[2J\x00b\n c\u202e") == "a?[2J?b c?"

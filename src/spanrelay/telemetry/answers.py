@@ -328,4 +328,6 @@ def _why(heard: Sequence[logging.LogRecord]) -> Answer:
 
 
 def _one_line(words: str) -> str:
-    return mask_text(" ".join(words.split()))[:_LONGEST]
+    # What cannot be printed a terminal may take for an order.
+    shown = mask_text(" ".join(words.split()))[:_LONGEST]
+    return "".join(each if each.isprintable() else "?" for each in shown)

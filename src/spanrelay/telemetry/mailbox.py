@@ -48,8 +48,35 @@ class Occasion(Protocol):
         ...
 
 
-class _Inside(threading.local):
-    value = record = False
+class _Inside:
+    """Two marks of a thread; or of a greenlet, which a `threading.local` of before gevent's patches does not know."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Have no marks: a child begins so."""
+        self._marked: tuple[set[int], set[int]] = set(), set()
+
+    @property
+    def value(self) -> bool:
+        return threading.get_ident() in self._marked[0]
+
+    @value.setter
+    def value(self, value: bool) -> None:
+        self._mark(self._marked[0], value)
+
+    @property
+    def record(self) -> bool:
+        return threading.get_ident() in self._marked[1]
+
+    @record.setter
+    def record(self, value: bool) -> None:
+        self._mark(self._marked[1], value)
+
+    @staticmethod
+    def _mark(marked: set[int], value: bool) -> None:
+        (marked.add if value else marked.discard)(threading.get_ident())
 
 
 inside = _Inside()
@@ -134,6 +161,7 @@ class Mailbox:
             self._settled(number)
         if loop is not None:
             loop.close()
+        inside.value = False  # another thread may get this one's number
 
     def _next(self) -> tuple[int, Occasion] | None:
         """Return what comes next, or None to end the thread."""
@@ -218,7 +246,7 @@ def flush(timeout: float = 30.0) -> bool:
 
 def _begin_anew() -> None:
     """A forked child has none of its parent's threads, and what waited is its parent's to deliver."""
-    inside.value = inside.record = False
+    inside.begin()
     for mailbox in list(_mailboxes):
         mailbox._begin()
 
