@@ -17,6 +17,7 @@ from tests.programs import environment, run
 from tests.telemetry.otlp_server import OtlpServer, free_port
 
 from spanrelay._guard import losses
+from spanrelay.assembly.sinks import recover
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
 
@@ -135,6 +136,43 @@ def test_what_was_lost_is_the_last_thing_said_also_where_the_disk_is_slow(tmp_pa
     assert done.code == 0
     assert done.err.splitlines()[-1].startswith("spanrelay: lost or left out: ")
     assert "trajectories, with" not in done.err
+
+
+HANGS = """
+import os, sys, threading
+import spanrelay
+from spanrelay.telemetry import processor
+
+processor.EXIT_SECONDS = 0.5
+os.fsync = lambda file: threading.Event().wait()
+spanrelay.activate()
+for number in range(int(sys.argv[1])):
+    spanrelay.run_tool("t", str, {})
+"""
+
+
+@pytest.mark.parametrize("documents", [1, 10])
+def test_a_disk_that_hangs_does_not_hold_up_the_end_and_what_was_handed_over_stays(
+    tmp_path: Path, documents: int
+) -> None:
+    done = run(HANGS, tmp_path, launched=False, arguments=(str(documents),))
+    assert done.code == 0
+    assert said(done.err) == ["spanrelay: lost or left out: 1 wait for trajectories to be finished that took too long"]
+    folder = tmp_path / ".spanrelay" / "trajectories"
+    assert len(recover(folder).finished) == documents
+
+
+def test_a_folder_whose_name_cannot_be_is_said_once_and_breaks_nothing(tmp_path: Path) -> None:
+    done = run(
+        "import spanrelay\nspanrelay.activate()\nspanrelay.run_tool('t', str, {})",
+        tmp_path,
+        launched=False,
+        SPANRELAY_TRAJECTORY_DIR="x" * 300,
+    )
+    assert done.code == 0
+    [line, *_] = said(done.err)
+    assert line.endswith(": File name too long")
+    assert "Traceback" not in done.err
 
 
 def test_a_forked_child_does_not_say_again_what_its_parent_lost(tmp_path: Path) -> None:

@@ -245,11 +245,7 @@ def _within(seconds: float, work: Callable[[], object]) -> bool:
 def finish_children(settings: Settings) -> None:
     """Finish the trajectories whose process has died, children of this one that were killed for instance."""
     folder = Path(settings.trajectory_directory)
-    if (
-        {"memory", "off"} & {settings.trajectories, settings.content}
-        or is_worker()
-        or not any(folder.glob("*.atif.part"))
-    ):
+    if {"memory", "off"} & {settings.trajectories, settings.content} or is_worker() or not _has_parts(folder):
         return
     from spanrelay.assembly.sinks import recover
 
@@ -258,6 +254,12 @@ def finish_children(settings: Settings) -> None:
             recover(folder)
 
     _within(_SECONDS_FOR_CHILDREN, work)  # what is too much is left to the next run
+
+
+def _has_parts(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # there is none that could be read, and who was to write there has said so
+        return any(folder.glob("*.atif.part"))
+    return False
 
 
 def is_worker() -> bool:

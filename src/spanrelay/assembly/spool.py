@@ -213,7 +213,7 @@ def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
     """
     if fcntl is None:
         return
-    for path in sorted(directory.glob(pattern)):
+    for path in _found(directory, pattern):
         try:
             # Never through a link, nor waiting for the other end of a pipe: the folder may be shared.
             handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -225,6 +225,13 @@ def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
         except OSError as error:
             if error.errno != errno.ELOOP:
                 _guard.swallow("looking for unfinished trajectories", error)
+
+
+def _found(directory: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(directory.glob(pattern))
+    except OSError:  # a name that is too long, for instance; who writes there says so
+        return []
 
 
 # ── replay

@@ -209,6 +209,8 @@ class Worker:
                 self._feed("bringing trajectories up to date", lambda sink: sink.idle())
                 continue
             if item is None:
+                # Here, so that whoever ends the process waits for no longer than it wants to.
+                self._feed("finishing trajectories", lambda sink: sink.shutdown())
                 return
             self._handle(item[0])
             self.pending.give_back(item[1])
@@ -299,13 +301,17 @@ class Worker:
             thread.join(timeout)
             self._stuck = thread.is_alive()
             if self._stuck:
-                losses.add("spans not written before exit", self._drain())
-            else:
-                self._feed("finishing trajectories", lambda sink: sink.shutdown())
+                self._count_unwritten()
         with self._lock:
             self._ended, late, self._late = True, self._late, []
         for errand in late:
             self.send(errand)
+
+    def _count_unwritten(self) -> None:
+        spans = self._drain()
+        losses.add("spans not written before exit", spans)
+        if not spans:  # what is left has been handed over, and the next process can finish it
+            losses.add("waits for trajectories to be finished that took too long")
 
     def _drain(self) -> int:
         """Throw away what waits, and return how many spans have ended among it."""
