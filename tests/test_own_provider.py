@@ -499,3 +499,16 @@ spanrelay.activate()
     told = "it is given the spans of calls, and no trajectories are written"
     assert ran.err == f"spanrelay: the tracer provider 'Other' is not the SDK's; {told}\n"
     assert (ran.out.splitlines()[0], ran.trajectories) == ("chat m", [])
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_meters_and_loggers_that_the_program_has_before_activation_stay_with_what_the_environment_asks_for_behind(
+    tmp_path: Path, collector: OtlpServer, exported: bool
+) -> None:
+    settings = {"OTEL_LOGS_EXPORTER": "otlp", **asked_for(collector)} if exported else QUIET
+    count = 'metrics.get_meter("early").create_counter("counted").add(1)\n'
+    program = METRICS + LOGS + IMPORTS + SET_METRICS + SET_LOGS.partition("bodies")[0] + ACTIVATE + count + SHOW_METRICS
+    ran = run(program, tmp_path, launched=False, **settings)
+    assert (ran.code, ran.err) == (0, "")
+    assert [name for name in got(ran) if not name.startswith("otel.")] == ["counted"]
+    assert ("/v1/metrics" in collector.asked) is exported

@@ -348,7 +348,8 @@ TABLE: tuple[Setting, ...] = (
         _one_of("auto", "on", "off"),
         "auto, on or off",
         "Whether SIGTERM and SIGHUP, where the program does not handle them, send and write what was recorded before "
-        "they end the program. `auto`: under `opentelemetry-instrument` only.",
+        "they end the program. `auto`: under `opentelemetry-instrument` only. `off` also lets `os._exit` not wait for "
+        "that.",
     ),
     Setting(
         "propagate",

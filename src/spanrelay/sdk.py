@@ -17,6 +17,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 
 from spanrelay import config
 from spanrelay.errors import ConfigurationError
+from spanrelay.telemetry.succession import succession
 
 _log = logging.getLogger("spanrelay")
 
@@ -58,7 +59,7 @@ class SpanRelayConfigurator(_OTelSDKConfigurator):
             raise ConfigurationError(_told(error)) from error
 
     def _build(self, variables: dict[str, str], kwargs: dict[str, Any]) -> None:
-        with config.replaced(variables), _one_voice():
+        with config.replaced(variables), _one_voice(), succession.building():
             # A file takes none: the SDK would warn of what its own launcher gives.
             super()._configure(**({} if config.config_file() else kwargs))
 

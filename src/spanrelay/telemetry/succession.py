@@ -7,7 +7,8 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
@@ -39,7 +40,7 @@ class _Global:
         """Say that the provider there is, if any, was built for the program: the first that it sets takes its place."""
         self._built, self.then = getattr(self._module, self._name), then
         if self._undo is None:
-            self._undo = hear_of(self._module, f"_set_{self.what}_provider", bool, self._take)
+            self._undo = self.hears(self._take)
 
     def _take(self, provider: Any) -> bool:
         """Make `provider` the global one, or leave that to OpenTelemetry."""
@@ -60,6 +61,19 @@ class _Global:
         setattr(self._module, self._name, provider)
         self.then(built, own)
         return True
+
+    def join(self, built: Any) -> bool:
+        """Let what is built now go behind the provider that the program has set before; False where there is none."""
+        own = self._within(getattr(self._module, self._name))
+        if own is None or own is built:
+            return False
+        with guarded("making one of two providers"):
+            self._unite(built, own)
+        return True
+
+    def hears(self, instead: Callable[[Any], bool]) -> Callable[[], None]:
+        """Give `instead` each provider that is set, as `hear_of` says."""
+        return hear_of(self._module, f"_set_{self.what}_provider", bool, instead)
 
     def _unite(self, built: Any, own: Any) -> None:
         from spanrelay.telemetry import union  # few programs have a provider of their own
@@ -89,6 +103,16 @@ class Succession:
         self._tracer.expect(self._traced)
         self._meter.expect(self._looked)
         self._logger.expect(self._looked)
+
+    @contextmanager
+    def building(self) -> Generator[None]:
+        """Within the block, let a meter or logger provider that is built stand behind one that the program has set."""
+        undo = [each.hears(each.join) for each in (self._meter, self._logger)]
+        try:
+            yield
+        finally:
+            for each in reversed(undo):
+                each()
 
     def _traced(self, built: Any, own: Any) -> None:
         self.taken = True
