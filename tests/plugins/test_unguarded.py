@@ -122,6 +122,32 @@ def test_what_a_call_of_ours_sends_is_not_refused(tmp_path: Path, server: ModelS
     assert (ran.out, ran.err) == ("sent\nsent\n", "")
 
 
+@pytest.mark.parametrize("env", [{}, {"OTEL_TRACES_SAMPLER": "always_off"}, {"OTEL_SDK_DISABLED": "true"}])
+def test_what_an_instrumented_sdk_sends_is_not_refused_where_nothing_else_is_asked_for(
+    tmp_path: Path, server: ModelServer, env: dict[str, str]
+) -> None:
+    configure(tmp_path, '[plugins.policy]\non_unguarded = "stop"\n')
+    program = f"""
+{ELSEWHERE}
+import asyncio, openai, spanrelay
+url, hello = {server.url.replace("127.0.0.1", "api.openai.com")!r}, [{{"role": "user", "content": "hello"}}]
+client = openai.OpenAI(base_url=url)
+def files():
+    try:
+        client.post("/files", cast_to=object, body={{}})
+    except openai.NotFoundError:
+        print("sent")
+files()
+spanrelay.run_tool("t", files)
+client.chat.completions.create(model="m", messages=hello)
+spanrelay.run_tool("t", lambda: client.chat.completions.create(model="m", messages=hello))
+asyncio.run(openai.AsyncOpenAI(base_url=url).chat.completions.create(model="m", messages=hello))
+"""
+    ran = run(program, tmp_path, server, SPANRELAY_QUIET="true", **env)
+    assert (ran.code, ran.out, ran.err) == (0, "sent\nsent\n", "")
+    assert len(server.requests) == 5
+
+
 WITHIN = {
     "a tool": "spanrelay.run_tool('t', ask)",
     "a tool of a decorator": "spanrelay.tool(ask)()",

@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any, TypeAlias, cast
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import attach, detach, get_current, set_value
 
 from spanrelay import _json
 from spanrelay._guard import swallow
@@ -24,7 +24,7 @@ from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Body, Place, body_of, files_with, named_in_query, place_of
-from spanrelay.pipeline.call import CALL_KEY, Opened, as_no_call
+from spanrelay.pipeline.call import CALL_KEY, LOOKED_AT_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
@@ -115,7 +115,7 @@ class StainlessAPI:
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
-            token = attach(as_no_call())
+            token = attach(set_value(LOOKED_AT_KEY, True))
             try:
                 return wrapped(*args, **kwargs)
             finally:
@@ -128,7 +128,7 @@ class StainlessAPI:
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
         if asked is None:
-            token = attach(as_no_call())
+            token = attach(set_value(LOOKED_AT_KEY, True))
             try:
                 return await wrapped(*args, **kwargs)
             finally:

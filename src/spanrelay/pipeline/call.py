@@ -22,7 +22,8 @@ from spanrelay.scopes import SCOPE_KEY, Scope, current_scope, inherit, place_now
 from spanrelay.tracing import SPAN_KEY, Start, Tracing, describe_error, fill
 
 CALL_KEY = otel_context.create_key("spanrelay.call")
-_NO_CALL_KEY = otel_context.create_key("spanrelay.no_call")
+LOOKED_AT_KEY = otel_context.create_key("spanrelay.looked_at")
+"""Set where a request of an SDK of ours is sent without a `Call`: it asks no model, or nobody wants to see it."""
 NO_CONTEXT = Context()
 _ENDED: Any = None
 """The boundary of a call that has ended."""
@@ -32,16 +33,6 @@ def call_in_flight(context: Context | None = None) -> Call | None:
     """Return the call that is being sent in `context`, or in the current context."""
     call: Any = (otel_context.get_current() if context is None else context).get(CALL_KEY)
     return call
-
-
-def as_no_call() -> Context:
-    """Return the context for a request of an SDK of ours that was looked at, and asks no model."""
-    return otel_context.set_value(_NO_CALL_KEY, True)
-
-
-def is_no_call() -> bool:
-    """Whether what is sent now is such a request."""
-    return otel_context.get_value(_NO_CALL_KEY) is not None
 
 
 class Opened:

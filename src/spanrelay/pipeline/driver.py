@@ -15,7 +15,7 @@ from typing import Any
 from opentelemetry.context import Context, attach, detach
 
 from spanrelay.pipeline import loops
-from spanrelay.pipeline.call import Call, Opened
+from spanrelay.pipeline.call import LOOKED_AT_KEY, Call, Opened
 from spanrelay.pipeline.flow import Answer, Apart, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
 from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context
 from spanrelay.tracing import SPAN_KEY, Tracing
@@ -88,7 +88,7 @@ def is_unseen(opened: Opened, tracing: Tracing) -> bool:
 
 def run_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make an unseen call: `send(*args, **kwargs)` under its span."""
-    token = attach(Context({**opened.outer, SPAN_KEY: opened.span}))
+    token = attach(Context({**opened.outer, SPAN_KEY: opened.span, LOOKED_AT_KEY: True}))
     try:
         return send(*args, **kwargs)
     finally:
@@ -97,7 +97,7 @@ def run_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], 
 
 async def arun_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make an unseen call as `run_unseen` does, awaiting it."""
-    token = attach(Context({**opened.outer, SPAN_KEY: opened.span}))
+    token = attach(Context({**opened.outer, SPAN_KEY: opened.span, LOOKED_AT_KEY: True}))
     try:
         return await send(*args, **kwargs)
     finally:

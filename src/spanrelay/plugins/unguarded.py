@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import wrapt
 from opentelemetry import trace
+from opentelemetry.context import get_value
 from opentelemetry.sdk.trace import TracerProvider
 
 from spanrelay._guard import guarded
@@ -137,11 +138,11 @@ def _in_a_call() -> bool:
     A tool or the run of an agent says nothing of what it asks of models.
     """
     # The whole pipeline, which most processes never need.
-    from spanrelay.pipeline.call import call_in_flight, is_no_call
+    from spanrelay.pipeline.call import LOOKED_AT_KEY, call_in_flight
     from spanrelay.plugins.policy.names import MODELS
 
     call = call_in_flight()
-    return is_no_call() if call is None else call.record.kind in MODELS
+    return (call is not None and call.record.kind in MODELS) or get_value(LOOKED_AT_KEY) is not None
 
 
 def _is_sampled() -> bool:
