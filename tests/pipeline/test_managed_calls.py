@@ -146,17 +146,17 @@ def test_json_that_is_no_answer_of_the_api_is_refused_by_the_name_of_its_interce
     [
         ("openai_chat", {"choices": [{"message": None}]}, r"choices\[0\] has no object as 'message'"),
         ("openai_chat", {"choices": [{"message": {}}, {}]}, r"choices\[1\] has no object as 'message'"),
-        ("openai_chat", {"choices": [{"message": {"tool_calls": [None]}}]}, "has a tool call that is no object"),
+        ("openai_chat", {"choices": [{"message": {"tool_calls": [None]}}]}, "has a tool call that is not an object"),
         ("openai_chat", {"choices": [{"message": {"tool_calls": [{"function": None}]}}]}, "has a tool call"),
         ("openai_responses", {"output": [{"type": "message", "content": None}]}, "has no list of objects as 'content'"),
         ("openai_responses", {"output": [{"type": "message", "content": [None]}]}, "has no list of objects"),
         (
             "openai_responses",
             {"output": [{"type": "message", "content": [{"type": "output_text", "text": None}]}]},
-            "has a part without a text",
+            "has a part without a string",
         ),
-        ("openai_completions", {"choices": [{"text": None}]}, "has no text as 'text'"),
-        ("openai_embeddings", {"data": [{"embedding": None}]}, "has no list or text as 'embedding'"),
+        ("openai_completions", {"choices": [{"text": None}]}, "has no string as 'text'"),
+        ("openai_embeddings", {"data": [{"embedding": None}]}, "has no list or string as 'embedding'"),
     ],
 )
 def test_an_item_of_an_answer_that_no_sdk_can_read_is_refused_by_the_name_of_its_intercept(

@@ -34,7 +34,7 @@ answers_with = "choices"
 
 def doubt_about(choice: Mapping[str, Any]) -> str | None:
     """Return what a choice lacks, or None."""
-    return None if isinstance(choice.get("text"), str) else "has no text as 'text'"
+    return None if isinstance(choice.get("text"), str) else "has no string as 'text'"
 
 
 required = (("model",), ("prompt",))

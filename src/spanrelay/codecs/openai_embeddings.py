@@ -22,7 +22,7 @@ answers_with = "data"
 
 def doubt_about(item: Mapping[str, Any]) -> str | None:
     """Return what an item lacks, or None."""
-    return None if isinstance(item.get("embedding"), (list, str)) else "has no list or text as 'embedding'"
+    return None if isinstance(item.get("embedding"), (list, str)) else "has no list or string as 'embedding'"
 
 
 required = (("model",), ("input",))

@@ -459,7 +459,7 @@ def doubt_about(item: Mapping[str, Any]) -> str | None:
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in cast("list[Any]", parts)):
         return "has no list of objects as 'content'"
     texts = (part for part in cast("list[Mapping[str, Any]]", parts) if part.get("type") == "output_text")
-    return None if all(isinstance(part.get("text"), str) for part in texts) else "has a part whose 'text' is not text"
+    return None if all(isinstance(part.get("text"), str) for part in texts) else "has a part without a string as 'text'"
 
 
 # --- writing responses -------------------------------------------------------------------------------------
