@@ -14,7 +14,6 @@ from typing import Literal, TypeAlias
 
 from spanrelay import _json
 from spanrelay.records import JSON, Media, Message, Opaque, Part, Reasoning, Text, ToolCall, ToolCallResponse
-from spanrelay.semconv.histories import History
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -143,13 +142,17 @@ def print_of(message: Message) -> int:
 
 
 def prints_of(messages: Sequence[Message], start: int = 0) -> array[int]:
-    """Return the fingerprints of `messages[start:]`; those that are known of a history are not made again."""
-    if not isinstance(messages, History):
+    """Return the fingerprints of `messages[start:]`; where the list has `prints` to share, only those that lack there.
+
+    Those are as a `History` has them.
+    """
+    shared: array[int] | None = getattr(messages, "prints", None)
+    if shared is None:
         return array("q", map(print_of, islice(messages, start, None)))
-    prints = messages.prints[: len(messages)]
+    prints = shared[: len(messages)]
     if len(prints) < len(messages):
         prints.extend(map(print_of, islice(messages, len(prints), None)))
-        messages.prints[: len(prints)] = prints  # in one piece: other threads may do the same
+        shared[: len(prints)] = prints  # in one piece: other threads may do the same
     return prints[start:]
 
 
