@@ -25,6 +25,7 @@ from spanrelay.assembly.transcript import (
     turns_of,
 )
 from spanrelay.records import JSON, Message, ModelRequest, Part, SpanRecord, Text, ToolCallResponse
+from spanrelay.semconv.histories import agreement
 
 MAX_STEPS = 100_000
 """Steps that one document may have; later ones are counted as lost."""
@@ -917,9 +918,9 @@ def _changed(before: str, now: str) -> tuple[str, dict[str, JSON]]:
 
     With a few words before them: a part of a key, or one without its `Bearer`, would not be known for one.
     """
-    start = _agreement(before, now)
+    start = agreement(before, now)
     shorter = min(len(before), len(now)) - start
-    end = min(shorter, _agreement(before[::-1], now[::-1]))
+    end = min(shorter, agreement(before[::-1], now[::-1]))
     words = now[:start].rsplit(maxsplit=_WORDS_BEFORE)
     start = len(words[0]) if len(words) > _WORDS_BEFORE else 0
     after = _BLANK.search(now, len(now) - end)
@@ -929,15 +930,6 @@ def _changed(before: str, now: str) -> tuple[str, dict[str, JSON]]:
         return now, {}
     replaced = {"start": start, "removed": len(before) - start - end, "inserted": len(middle)}
     return f"[system prompt changed at character {start}] {middle}", {"system_prompt_change": replaced}
-
-
-def _agreement(one: str, other: str) -> int:
-    """Return how many characters two texts have in common from their beginning."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
-    return low
 
 
 def _described(turn: Turn) -> str:
