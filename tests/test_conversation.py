@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import spanrelay
 from spanrelay import _json, conversation
+from spanrelay.assembly.transcript import prints_of
 from spanrelay.codecs import openai_chat
 from spanrelay.conversation import read_request
 from spanrelay.records import ModelRequest
@@ -56,6 +57,7 @@ def check(data: bytes) -> ModelRequest:
     fast, slow = read_request(openai_chat, data), read_whole(data)
     assert repr(fast) == repr(slow)  # which tells 1 from True, and one order of keys from another
     assert written(fast.messages) == _json.dumps_text(write_messages(slow.messages))
+    assert prints_of(fast.messages) == prints_of(slow.messages)
     return fast
 
 

@@ -12,8 +12,9 @@ import os
 import secrets
 import threading
 import time
+from array import array
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
 from spanrelay import _json
@@ -48,16 +49,19 @@ _UNTOLD = _Told(0, "[", 0)
 class _Past:
     """What is known of one conversation: its items as they were on the wire, where each ends, and their messages.
 
-    Nobody changes any of these; a request that goes on makes another.
+    Nobody changes any of these, only `prints` and what is `told` grow; a request that goes on makes another.
     """
 
-    __slots__ = ("ends", "messages", "told", "wire")
+    __slots__ = ("ends", "messages", "prints", "told", "wire")
 
-    def __init__(self, wire: str, ends: list[int], messages: list[Message], told: _Told) -> None:
+    def __init__(
+        self, wire: str, ends: list[int], messages: list[Message], told: _Told, prints: Iterable[int] = ()
+    ) -> None:
         self.wire = wire
         self.ends = ends
         self.messages = messages
         self.told = told
+        self.prints = array("q", prints)
 
     def known_in(self, text: str, begin: int) -> int:
         """Return how many of these items the array that begins at `begin` in `text` begins with."""
@@ -78,14 +82,18 @@ class _Past:
 
 
 class Conversation(list[Message]):
-    """The messages of a request, of which others hold the first as well."""
+    """The messages of a request, of which others hold the first as well.
 
-    __slots__ = ("_past", "_whole")
+    `prints` are what somebody who compares messages has worked out of the first of them.
+    """
+
+    __slots__ = ("_past", "_whole", "prints")
 
     def __init__(self, past: _Past) -> None:
         super().__init__(past.messages)
         self._past = past
         self._whole: str | None = None
+        self.prints = past.prints
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (list, (list(self),))
@@ -244,6 +252,7 @@ def _continued(
         past.ends[:count] + ends,
         past.messages[:count] + request.messages,
         past.told if whole else _UNTOLD,
+        past.prints[:count],  # of its own: several requests may go on from one
     )
     request.messages = Conversation(now)
     _memory.keep(key, now, past if whole else None)
