@@ -5,20 +5,20 @@ Fed by one thread in real order. Every table has a bound, and everything dropped
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid5
 
 from spanrelay._guard import losses
-from spanrelay.assembly import atif, steps
+from spanrelay.assembly import atif, steps, tree
 from spanrelay.assembly.conversations import Conversations, Question, RecordedHistory, question_of
-from spanrelay.assembly.document import MAX_STEPS, Call, Conversation, Document, Fan, Journal, Place, Run
+from spanrelay.assembly.document import MAX_STEPS, Call, Document, Fan, Journal, Place, Run
 from spanrelay.assembly.duplicates import Sighting, contains, merged, relate, sighting_of
 from spanrelay.assembly.steps import MediaStore
-from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest
+from spanrelay.assembly.tree import AgentRun, Key, Left, Node, Session
+from spanrelay.records import JSON, AgentInfo, SpanRecord, ToolRequest
 from spanrelay.semconv.histories import histories
 
 _NAMESPACE = UUID("6f1d7c52-5b0e-4c0b-9c0a-0c5b8a0f6a77")
@@ -58,93 +58,6 @@ MAX_LOOSE = 16
 
 GRACE = 5_000_000_000
 """Nanoseconds that a call without parent waits, at most, for a framework's span of the same call to end."""
-
-Key = tuple[int, int]
-
-
-class Left(NamedTuple):
-    """What is kept of a document that can grow no more: where it is, and of which traces."""
-
-    traces: tuple[int, int]
-    journal: Journal
-
-
-@dataclass(slots=True)
-class Session:
-    """What belongs together: a conversation of a user, or one trace where no session is known.
-
-    `open` counts the spans that have not been written, and `spans` names all that are remembered, with the ids of the
-    answers they told. `left` stands in place of all that once the session is forgotten.
-    """
-
-    key: str
-    id: str | None
-    trace_id: int
-    documents: list[Document] = field(default_factory=list[Document])
-    spans: dict[Key, str | None] = field(default_factory=dict[Key, "str | None"])
-    open: int = 0
-    closed: bool = False
-    merged_into: Session | None = None
-    left: tuple[Left, ...] = ()
-
-    @property
-    def known(self) -> list[Left]:
-        """Where the session's documents are."""
-        return [*self.left, *(_left_of(document) for document in self.documents)]
-
-
-@dataclass(slots=True)
-class _Run:
-    """Where the steps of an agent's run begin; in the first of them where `line` is no more the document's.
-
-    `resumed` says whether it goes on with what an earlier run left, as after a person was asked; `asked` whether it
-    has asked a model. `shared` where it is also that of agents around it; `heard` is then what models and agents were
-    asked in it so far.
-    """
-
-    document: Document
-    line: Conversation
-    before: int
-    resumed: bool = False
-    asked: bool = False
-    shared: bool = False
-    heard: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One span in its tree. `document` is where what happens beneath it goes, once that is decided.
-
-    `bears` says whether spans have begun beneath it. `passed` is set on a model call that has ended once a later one
-    has begun. `run` is where what an agent runs begins, and `within` that of the first agent beneath it, for one that
-    does nothing itself. `lead` is the agent for which a tool's `document` was begun, and `beside` are the documents of
-    other agents that the tool runs.
-    """
-
-    record: SpanRecord
-    kind: Kind | None
-    parent: Node | None
-    session: Session
-    open: bool = True
-    document: Document | None = None
-    call: tuple[Document, Call] | None = None
-    orphaned: bool = False
-    bears: bool = False
-    passed: bool = False
-    run: _Run | None = None
-    within: _Run | None = None
-    lead: Node | None = None
-    beside: list[Document] | None = None
-
-    @property
-    def start(self) -> int:
-        """Nanoseconds since the epoch."""
-        return self.record.start
-
-    @property
-    def loose(self) -> bool:
-        """Whether nothing ties the span to others: a root without a session."""
-        return self.parent is None and self.record.parent_id is None and self.session.id is None
 
 
 @dataclass(slots=True)
@@ -254,7 +167,7 @@ class Assembler:
 
     def _ask(self) -> None:
         """Write what agents were asked that have ended, where no model call beneath them has told that."""
-        waiting = [each for each in self._asked if any(_beneath(held, each[0]) for held in self._held)]
+        waiting = [each for each in self._asked if any(tree.beneath(held, each[0]) for held in self._held)]
         for node, record in self._asked:
             run = node.run or node.within
             if run is None or self._is_gone(run.document) or any(node is each for each, _ in waiting):
@@ -264,14 +177,14 @@ class Assembler:
             run.heard = heard if run.shared else ""
         self._asked = waiting
 
-    def _run(self, node: Node, document: Document) -> _Run | None:
+    def _run(self, node: Node, document: Document) -> AgentRun | None:
         """Note that what follows in `document` is of the run of the agent that stands outermost around a span."""
-        agent = _outermost_of(node, document, root=document in _resolve(node.session).documents)
+        agent = tree.outermost_of(node, document, root=document in tree.resolve(node.session).documents)
         if agent is None:
             return None
         if agent.run is None:
-            agent.run = _Run(document, document.line, document.count + 1)
-            for around in _agents_around(agent):
+            agent.run = AgentRun(document, document.line, document.count + 1)
+            for around in tree.agents_around(agent):
                 around.within = around.within or agent.run
                 agent.run.shared = agent.run.shared or around.within is agent.run
         return agent.run
@@ -337,9 +250,9 @@ class Assembler:
         session = node.session if node is not None else self._by_trace.get(span[0])
         if session is None:
             return []
-        session = _resolve(session)
-        above = [each.document for each in _lineage(node)] if node is not None else []
-        own = [_left_of(each) for each in above if each is not None and each in session.documents]
+        session = tree.resolve(session)
+        above = [each.document for each in tree.lineage(node)] if node is not None else []
+        own = [tree.left_of(each) for each in above if each is not None and each in session.documents]
         of_trace = [each for each in session.known if span[0] in each.traces]
         return (own or of_trace or session.known)[:1]
 
@@ -349,11 +262,11 @@ class Assembler:
         if parent is not None:
             return self._session_beneath(parent, record)
         known = self._by_trace.get(record.trace_id)
-        if known is not None and _resolve(known).closed:
+        if known is not None and tree.resolve(known).closed:
             known = None
-        name = _session_name(record)
+        name = tree.session_name(record)
         if known is not None and (known.id is not None or name is None):
-            return _resolve(known)
+            return tree.resolve(known)
         key = name or f"{record.trace_id:032x}"
         session = self._sessions.get(key)
         if session is None:
@@ -366,8 +279,8 @@ class Assembler:
 
     def _session_beneath(self, parent: Node, record: SpanRecord) -> Session:
         """Return the session around a span; its own where it names one, and nothing above it does."""
-        around, name = _resolve(parent.session), _session_name(record)
-        if name is None or name == around.id or any(_session_name(each.record) for each in _lineage(parent)):
+        around, name = tree.resolve(parent.session), tree.session_name(record)
+        if name is None or name == around.id or any(tree.session_name(each.record) for each in tree.lineage(parent)):
             return around
         if around.id is None:
             return self._name_session(around, name)
@@ -390,8 +303,8 @@ class Assembler:
 
     def _learn_session(self, node: Node) -> None:
         """Take over a session that a span names only as it ends."""
-        node.session = _resolve(node.session)
-        name = _session_name(node.record)
+        node.session = tree.resolve(node.session)
+        name = tree.session_name(node.record)
         if name is not None and node.session.id is None:
             node.session = self._name_session(node.session, name)
 
@@ -400,7 +313,7 @@ class Assembler:
         known = self._sessions.get(name)
         if known is not None:
             self._merge_sessions(session, known)
-            return _resolve(session)
+            return tree.resolve(session)
         self._leave(session)
         session.key = session.id = name
         session.closed = False
@@ -467,7 +380,7 @@ class Assembler:
 
     def _forget_session(self, session: Session) -> None:
         """Let go of a closed session's spans and documents, and remember only where those are."""
-        for node in [held for held in self._held if _resolve(held.session) is session]:
+        for node in [held for held in self._held if tree.resolve(held.session) is session]:
             self._held.remove(node)
             self._write_call(node)
         session.left = tuple(session.known)
@@ -491,7 +404,7 @@ class Assembler:
 
     def _finish(self, node: Node) -> None:
         """Count a span that is written from now on: nothing of it waits."""
-        session = _resolve(node.session)
+        session = tree.resolve(node.session)
         session.open -= 1
         if session.closed:
             self._retire(session)
@@ -499,7 +412,7 @@ class Assembler:
     def _lose(self, key: Key, node: Node) -> None:
         """Give up a span that has not ended."""
         node.open = False
-        _resolve(node.session).open -= 1
+        tree.resolve(node.session).open -= 1
         self._calling.pop(key, None)
         self._unknown.pop(key, None)
         losses.add("open spans forgotten")
@@ -512,7 +425,7 @@ class Assembler:
                 break
             self._nodes.move_to_end(key)
         key, node = self._nodes.popitem(last=False)
-        _resolve(node.session).spans.pop(key, None)
+        tree.resolve(node.session).spans.pop(key, None)
         if node.open:
             self._lose(key, node)
 
@@ -520,7 +433,7 @@ class Assembler:
 
     def _release(self, *, everything: bool = False) -> None:
         """Write ended model calls in the order of their starts, once all that began earlier have ended."""
-        self._held.sort(key=_by_start)
+        self._held.sort(key=tree.by_start)
         index = 0
         while index < len(self._held):
             node = self._held[index]
@@ -534,9 +447,9 @@ class Assembler:
 
     def _must_wait(self, node: Node) -> bool:
         """Whether a model call that began earlier, or a span that may be one, may tell of the same call."""
-        if any(_precedes(other, node) for other in self._calling.values()):
+        if any(tree.precedes(other, node) for other in self._calling.values()):
             return True
-        return node.loose and any(_precedes(other, node) for other in self._unknown.values())
+        return node.loose and any(tree.precedes(other, node) for other in self._unknown.values())
 
     def pass_time(self, now: int) -> None:
         """Let calls go that have waited for `GRACE` at the time `now`, in nanoseconds since the epoch."""
@@ -553,10 +466,10 @@ class Assembler:
         """Let ended calls go that wait beside a call which runs on while work has gone on without it."""
         if not self._held:
             return
-        around = _boundary(node)
+        around = tree.boundary(node)
         for held in self._held:
             ended = held.record.end or 0
-            aside = ended <= node.start and _boundary(held) is around
+            aside = ended <= node.start and tree.boundary(held) is around
             held.passed = held.passed or aside or ended + GRACE <= node.start
         self._release()
 
@@ -580,7 +493,7 @@ class Assembler:
         run = self._run(node, document)
         if run is not None and not run.asked:
             run.asked, run.resumed = True, run.resumed or _is_answered(record)
-        step = document.add_call(record, place, origin, _caller(node))
+        step = document.add_call(record, place, origin, tree.caller(node))
         if document.opening is not None and document.opening.record is record:
             document.opening.record = _without_content(record)
         if node.orphaned:
@@ -595,8 +508,8 @@ class Assembler:
         record, duplicates, attempts = node.record, list[str](), list[JSON]()
         sighting = sighting_of(record)
         for other in [held for held in self._held if contains(node.record, held.record)]:
-            nested = _beneath(other, node)
-            if not nested and not (other.loose or _siblings(other, node)):
+            nested = tree.beneath(other, node)
+            if not nested and not (other.loose or tree.siblings(other, node)):
                 continue
             relation = relate(sighting, sighting_of(other.record), nested=nested)
             if relation == "other":
@@ -631,7 +544,7 @@ class Assembler:
         ):
             return known
         for told in self._lately if node.bears else ():
-            if _beneath(told.node, node) and relate(sighting, told.sighting, nested=True) == "same":
+            if tree.beneath(told.node, node) and relate(sighting, told.sighting, nested=True) == "same":
                 return told
         return None
 
@@ -649,7 +562,7 @@ class Assembler:
         if told.sighting.response_id:
             self._told[told.sighting.response_id] = told
             record = told.node.record
-            _resolve(told.node.session).spans[record.trace_id, record.span_id] = told.sighting.response_id
+            tree.resolve(told.node.session).spans[record.trace_id, record.span_id] = told.sighting.response_id
             if len(self._told) > MAX_RECENT:
                 self._told.popitem(last=False)
 
@@ -664,7 +577,7 @@ class Assembler:
         if going_on is not None and self._is_gone(going_on):
             going_on = None
         document = going_on or self._document_of(node)
-        agent = _agent_of(node)
+        agent = tree.agent_of(node)
         if agent is None or agent.document is not None:
             found = self._search(document, record)
         elif document.count == 0:
@@ -683,14 +596,14 @@ class Assembler:
 
     def _go_on(self, node: Node, document: Document) -> None:
         """Count a call that no session is known of to that in whose document it goes on: it is not quiet."""
-        home, own = self._by_trace.get(document.line.trace_id), _resolve(node.session)
-        if home is not None and not _resolve(home).closed and not own.documents:
-            self._merge_sessions(own, _resolve(home))
-            self._use(_resolve(home), node.record.trace_id)
+        home, own = self._by_trace.get(document.line.trace_id), tree.resolve(node.session)
+        if home is not None and not tree.resolve(home).closed and not own.documents:
+            self._merge_sessions(own, tree.resolve(home))
+            self._use(tree.resolve(home), node.record.trace_id)
 
     def _leave_gone(self, node: Node) -> None:
         """Let go of documents that somebody has removed, so that what goes on begins anew."""
-        documents = _resolve(node.session).documents
+        documents = tree.resolve(node.session).documents
         documents[:] = [document for document in documents if not self._is_gone(document)]
         each: Node | None = node
         while each is not None:
@@ -715,7 +628,7 @@ class Assembler:
 
     def _branch(self, node: Node, agent: Node | None, document: Document) -> tuple[Document, Place | None]:
         """Find a home for a call that continues nothing: another document, the next turn, a side document."""
-        record, top = node.record, _top(node)
+        record, top = node.record, tree.top(node)
         owner = agent if agent is not None and agent.document is None else None
         in_root = document in node.session.documents
         if in_root and top.record.trace_id != document.line.trace_id:
@@ -734,9 +647,9 @@ class Assembler:
         if in_root and _is_preliminary(document, record):
             document.demote(self._child_head(document.name, node), self._agent_head(node), record)
             return self._own(owner, document, record)
-        tool = _tool_above(node)
+        tool = tree.tool_above(node)
         if owner is not None and tool is not None and tool.document is document and tool.lead is not None:
-            outermost = _outermost_agent(node, tool)
+            outermost = tree.outermost_agent(node, tool)
             if outermost is not None and outermost is not tool.lead:
                 return self._branch_beside(node, owner, outermost, tool)
         if document.fans_out(record):
@@ -748,14 +661,14 @@ class Assembler:
         opening = document.opening
         assert opening is not None
         first = self._nodes.get((opening.record.trace_id, opening.record.span_id)) or node
-        agent = _agent_of(first)
-        own = agent is not None and agent.parent is not None and _agent_of(node) is not agent
-        name = _agent_name(agent) if own and agent is not None else _helper_name(first)
+        agent = tree.agent_of(first)
+        own = agent is not None and agent.parent is not None and tree.agent_of(node) is not agent
+        name = tree.agent_name(agent) if own and agent is not None else tree.helper_name(first)
         head = self._child_head(name, first) | {"trajectory_id": _identity(opening.record, name)}
         begins: atif.Dispatch = "sub-agent" if own else "side conversation"
         fan = Fan(opening.shape, opening.record.end or 0)
-        child = document.demote(head, self._agent_head(_top(first)), opening.record, begins, fan)
-        caller = _caller(first)  # said where it is not who the document is of
+        child = document.demote(head, self._agent_head(tree.top(first)), opening.record, begins, fan)
+        caller = tree.caller(first)  # said where it is not who the document is of
         child.patch(opening.count, {"extra": {"agent_name": caller if caller != child.name else None}})
         for told in (*self._lately, *self._told.values()):
             if told.document is document:
@@ -770,7 +683,7 @@ class Assembler:
                 owner.document = found[0]
                 return found
         parent = self._document_of(tool)
-        child = Document(parent.journal, self._child_head(_agent_name(owner), node), parent, self._media)
+        child = Document(parent.journal, self._child_head(tree.agent_name(owner), node), parent, self._media)
         tool.beside.append(child)
         del tool.beside[:-MAX_HELPERS]
         outermost.document = outermost.document or child
@@ -791,7 +704,7 @@ class Assembler:
         record = node.record
         if owner is not None and owner.parent is None and owner.record.session_id is not None:
             owner = None  # another turn of the session's agent, and no other agent
-        name = _agent_name(owner) if owner is not None else _helper_name(node)
+        name = tree.agent_name(owner) if owner is not None else tree.helper_name(node)
         child = Document(parent.journal, self._child_head(name, node), parent, self._media)
         begins: atif.Dispatch = "sub-agent" if owner is not None else "side conversation"
         call = parent.add_dispatch(record, child, begins, fan=fan)
@@ -807,11 +720,11 @@ class Assembler:
 
     def _document_of(self, node: Node) -> Document:
         """Return the document beneath whose agent or tool a span lies, beginning it where there is none."""
-        above, session = node.parent, _resolve(node.session)
-        while above is not None and _resolve(above.session) is session:
+        above, session = node.parent, tree.resolve(node.session)
+        while above is not None and tree.resolve(above.session) is session:
             if above.document is not None:
                 return above.document
-            if above.kind == "tool" and not _repeats(above, _tool_above(above)):
+            if above.kind == "tool" and not tree.repeats(above, tree.tool_above(above)):
                 return self._beneath_tool(above, node)
             above = above.parent
         return session.documents[0] if session.documents else self._new_root(node)
@@ -819,18 +732,18 @@ class Assembler:
     def _beneath_tool(self, tool: Node, node: Node) -> Document:
         """Begin the document of what a tool does beneath itself: a sub-agent, as a rule."""
         parent = self._document_of(tool)
-        agent = _agent_of(node)
-        name = _agent_name(agent) if agent is not None else tool.record.name
+        agent = tree.agent_of(node)
+        name = tree.agent_name(agent) if agent is not None else tool.record.name
         tool.document = Document(parent.journal, self._child_head(name, node), parent, self._media)
-        tool.lead = _outermost_agent(node, tool)
+        tool.lead = tree.outermost_agent(node, tool)
         if tool.call is not None:
             tool.call[0].link(tool.document, tool.call[1])
         return tool.document
 
     def _new_root(self, node: Node) -> Document:
-        session = _resolve(node.session)
+        session = tree.resolve(node.session)
         agent, trace = self._agent_head(node), f"{session.trace_id:032x}"
-        top = _top(node)
+        top = tree.top(node)
         service = _service(top.record) or _service(node.record) or ""
         journal = self._journal_for(
             self._name.format(session=session.id or trace, trace=trace, agent=agent["name"], service=service)
@@ -840,7 +753,7 @@ class Assembler:
             "session_id": session.id or trace,
             "trajectory_id": _identity(top.record),
             "agent": agent,
-            "extra": {**_about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},
+            "extra": {**tree.about(node), "otel": {"trace_id": f"{node.record.trace_id:032x}"}},
         }
         if top.record.remote_parent and top.record.parent_id:
             head["extra"]["otel"]["remote_parent_span_id"] = f"{top.record.parent_id:016x}"
@@ -850,7 +763,7 @@ class Assembler:
 
     def _agent_head(self, node: Node) -> dict[str, Any]:
         """Return who acts: the outermost agent with a name, else the service."""
-        named = [each.record.agent for each in _lineage(node) if each.record.agent and each.record.agent.name]
+        named = [each.record.agent for each in tree.lineage(node) if each.record.agent and each.record.agent.name]
         info = named[-1] if named else AgentInfo()
         record = node.record
         name = info.name or _service(record) or "agent"
@@ -858,7 +771,7 @@ class Assembler:
 
     def _child_head(self, name: str, node: Node) -> dict[str, Any]:
         record = node.record
-        acting = [each.record.agent for each in _lineage(node) if each.record.agent is not None]
+        acting = [each.record.agent for each in tree.lineage(node) if each.record.agent is not None]
         own = next((agent.version for agent in acting if agent.version and agent.name in (name, None)), None)
         version = own or record.service_version or "unknown"
         head: dict[str, Any] = {
@@ -866,14 +779,14 @@ class Assembler:
             "agent": {"name": name, "version": str(version)},
         }
         place = steps.place_of(record)
-        return {**head, "extra": place} if place != steps.place_of(_top(node).record) else head
+        return {**head, "extra": place} if place != steps.place_of(tree.top(node).record) else head
 
     # ── tools
 
     def _end_tool(self, node: Node) -> None:
         record = node.record
-        above = _tool_above(node)
-        if _repeats(node, above):
+        above = tree.tool_above(node)
+        if tree.repeats(node, above):
             return  # a client of the same tool beneath its own span, as MCP has it
         self._leave_gone(node)
         document = self._tool_document(node)
@@ -919,9 +832,9 @@ class Assembler:
 
     def _busy(self, node: Node) -> bool:
         """Whether a model call around `node` has not been written yet; a tool may run before its call ends."""
-        around = _boundary(node)
+        around = tree.boundary(node)
         waiting = (*self._calling.values(), *self._held)
-        return any(other is not node and _boundary(other) is around for other in waiting)
+        return any(other is not node and tree.boundary(other) is around for other in waiting)
 
     def _leave_open(self, node: Node) -> None:
         documents = node.session.documents
@@ -932,20 +845,6 @@ class Assembler:
         document = self._document_of(node)
         self._settle(document, final=True)
         document.add_unfinished(node.record)
-
-
-# ── looking up the tree
-
-
-def _resolve(session: Session) -> Session:
-    while session.merged_into is not None:
-        session = session.merged_into
-    return session
-
-
-def _session_name(record: SpanRecord) -> str | None:
-    """Return the session of a record as text: programs name sessions by numbers too."""
-    return str(record.session_id) if record.session_id else None
 
 
 def _question(record: SpanRecord) -> Question | None:
@@ -982,118 +881,6 @@ def _without_content(record: SpanRecord) -> SpanRecord:
     )
 
 
-def _by_start(node: Node) -> tuple[int, int, int]:
-    request = node.record.request
-    return (node.record.start, node.record.end or 0, len(request.messages) if request else 0)
-
-
-def _left_of(document: Document) -> Left:
-    return Left((document.trace_id, document.line.trace_id), document.journal)
-
-
-def _lineage(node: Node) -> Iterator[Node]:
-    """Yield a span and what stands above it, nearest first."""
-    each: Node | None = node
-    while each is not None:
-        yield each
-        each = each.parent
-
-
-def _top(node: Node) -> Node:
-    *_, top = _lineage(node)
-    return top
-
-
-def _beneath(node: Node, above: Node) -> bool:
-    each = node.parent
-    while each is not None:
-        if each is above:
-            return True
-        each = each.parent
-    return False
-
-
-def _boundary(node: Node) -> Node | Session:
-    """Return what keeps the calls around a span apart from others: the nearest tool above, else the session."""
-    return _tool_above(node) or _resolve(node.session)
-
-
-def _tool_above(node: Node) -> Node | None:
-    return next((each for each in _lineage(node) if each is not node and each.kind == "tool"), None)
-
-
-def _is_alike(one: Node, other: Node) -> bool:
-    return _tool_name(one) == _tool_name(other)
-
-
-def _repeats(node: Node, above: Node | None) -> bool:
-    """Whether a span tells of the same run as that of the tool above it: the other side of a connection, as MCP's."""
-    if above is None or not _is_alike(above, node):
-        return False
-    between = itertools.takewhile(lambda each: each is not above, _lineage(node))
-    return all(each.kind not in ("agent", "llm") for each in between)
-
-
-def _agent_of(node: Node) -> Node | None:
-    """Return the nearest agent above a span, as far as the nearest tool."""
-    for each in _lineage(node):
-        if each is not node and each.kind == "tool":
-            return None
-        if each.kind == "agent":
-            return each
-    return None
-
-
-def _agents_around(agent: Node) -> list[Node]:
-    """Return the agents above one, nearest first, as far as the nearest tool."""
-    around = itertools.takewhile(lambda each: each.kind != "tool", _lineage(agent))
-    return [each for each in around if each.kind == "agent" and each is not agent]
-
-
-def _outermost_agent(node: Node, tool: Node) -> Node | None:
-    """Return the agent that stands directly beneath a tool, above everything else of a span's lineage."""
-    found: Node | None = None
-    for each in itertools.takewhile(lambda each: each is not tool, _lineage(node)):
-        if each.kind == "agent":
-            found = each
-    return found
-
-
-def _outermost_of(node: Node, document: Document, *, root: bool) -> Node | None:
-    """Return the agent that stands outermost around a span and works in `document`, as far as the nearest tool.
-
-    One that no model call has given a document works in a session's own, its `root`, or in that of the tool around it.
-    """
-    tool = _tool_above(node)
-    while tool is not None and _repeats(tool, _tool_above(tool)):
-        tool = _tool_above(tool)
-    outer = root or (tool is not None and tool.document is document)
-    around = itertools.takewhile(lambda each: each is not tool, _lineage(node))
-    found: Node | None = None
-    for each in around:
-        if each.kind == "agent" and (each.document is document or (outer and each.document is None)):
-            found = each
-    return found
-
-
-def _precedes(other: Node, node: Node) -> bool:
-    """Whether `node` must wait for `other`, which has not ended: it may turn out to be the same call."""
-    if other is node or other.start > node.start:
-        return False
-    if _beneath(node, other):
-        return True
-    if _boundary(other) is _boundary(node):
-        return not node.passed
-    if not node.loose or node.passed:
-        return False
-    scopes = (other.record.scope_name, node.record.scope_name)
-    return not all(scopes) or scopes[0] != scopes[1]
-
-
-def _siblings(one: Node, other: Node) -> bool:
-    return one.parent is other.parent and one.parent is not None
-
-
 def _is_preliminary(document: Document, record: SpanRecord) -> bool:
     """Whether a document so far holds only what an agent asks before its work, such as a title."""
     tools = bool(record.request and record.request.tools)
@@ -1111,37 +898,6 @@ def _attempt(record: SpanRecord) -> JSON:
 def _identity(record: SpanRecord, name: str = "") -> str:
     """Return a document's id: the same for the same spans, whenever it is written."""
     return str(uuid5(_NAMESPACE, f"{record.trace_id:032x}{record.span_id:016x}{name}"))
-
-
-def _about(node: Node) -> dict[str, JSON]:
-    """Return whom and what a document is for, and what runs where: as the outermost span says that knows it."""
-    about: dict[str, JSON] = {}
-    for each in _lineage(node):
-        about.update(steps.about(each.record))
-    return {**about, **(steps.place_of(_top(node).record) or steps.place_of(node.record))}
-
-
-def _agent_name(node: Node) -> str:
-    agent = node.record.agent
-    return str((agent.name if agent else None) or node.record.name or "agent")
-
-
-def _caller(node: Node) -> str | None:
-    """Return the name of the agent that made a call."""
-    for each in _lineage(node):
-        if each.record.agent and each.record.agent.name:
-            return str(each.record.agent.name)
-    return None
-
-
-def _helper_name(node: Node) -> str:
-    """Return what to call a conversation without an agent: the span around it, unless that is the root."""
-    above = node.parent
-    return (above.record.name if above is not None and above.parent is not None else "") or "chat"
-
-
-def _tool_name(node: Node) -> str:
-    return node.record.tool.name if node.record.tool else node.record.name
 
 
 def _service(record: SpanRecord) -> str | None:
