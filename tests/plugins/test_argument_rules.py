@@ -101,6 +101,29 @@ def test_what_cannot_be_judged_is_refused(capture: Capture, policy: Any, given: 
     assert refused("pay_now", given) is None
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"order": {"amount": 1}, "order": {"amount": 5000}}',
+        '{"order": {"amount": 5000}, "note": "two\nlines"}',
+        '\ufeff {"order": {"amount": 5000}}',
+        '{"order": {"amount": 5000}} and more',
+        '"{\\"order\\": {\\"amount\\": 5000},}"',
+        '{"order": {"amount": 5000}, "deep": ' + "[" * 2000 + "]" * 2000 + "}",
+    ],
+)
+def test_json_that_nobody_can_read_is_no_argument_that_is_missing(capture: Capture, policy: Any, given: str) -> None:
+    policy(rule('gt = 1000\nmissing = "pass"'))
+    assert refused("pay_now", given) == (
+        "tool 'pay_now' is refused by tools.rules[0]: it is given no '/order/amount' that could be checked"
+    )
+
+
+def test_a_number_of_any_length_is_compared(capture: Capture, policy: Any) -> None:
+    policy(rule("gt = 1000"))
+    assert str(refused("pay_now", '{"order": {"amount": 1' + "0" * 400 + "}}")).endswith("'/order/amount' gt 1000")
+
+
 def test_a_rule_without_a_comparison_is_about_the_name_alone(capture: Capture, policy: Any) -> None:
     policy('[[plugins.policy.tools.rules]]\ntool = "pay_*"')
     assert refused("pay_now", {}) == "tool 'pay_now' is refused by tools.rules[0]"

@@ -116,6 +116,33 @@ def test_parameters_are_what_is_sent_whatever_else_changes_the_request(
     assert "seed" not in request.body
 
 
+@request_intercept(kinds=["llm"], stop=True)
+def last_of_all(call: Any) -> None:
+    """Let no request intercept run after this one."""
+
+
+@execution_intercept(kinds=["llm"])
+def to_another_model(call: Any) -> Any:
+    yield call.with_request(replace(call.request, model="gpt-5", parameters={"temperature": 2.0}))
+
+
+@execution_intercept(kinds=["llm"])
+def to_another_wire(call: Any) -> Any:
+    call.wire |= {"model": "gpt-5", "temperature": 2.0}
+    yield call
+
+
+@pytest.mark.parametrize("other", [last_of_all, to_another_model, to_another_wire])
+@pytest.mark.parametrize("model", ["gpt-5", "gpt-x"])
+def test_parameters_are_what_is_sent_whatever_middleware_keeps_them_out(
+    client: Any, server: ModelServer, policy: Any, other: Any, model: str
+) -> None:
+    policy('parameters."gpt-5*" = { temperature = 0.25 }\nparameters."gpt-x" = { temperature = 0.25 }')
+    with use(other):
+        ask(client, model, temperature=1.0)
+    assert [request.body["temperature"] for request in server.requests] == [0.25]
+
+
 def test_a_parameter_that_an_api_does_not_have_is_not_sent_without(
     client: Any, server: ModelServer, policy: Any
 ) -> None:
@@ -195,6 +222,10 @@ NAMING_WITHIN: dict[str, Callable[[openai.OpenAI], Any]] = {
         model="gpt-5", input=[cast("Any", {"type": "additional_tools", "role": "developer", "tools": IMAGES})]
     ),
     "what to fall back on": lambda client: ask(client, extra_body={"models": ["gpt-5", "gpt-4"]}),
+    "what a proxy falls back on": lambda client: ask(client, extra_body={"fallbacks": ["gpt-4"]}),
+    "what a proxy falls back on, with a request of its own": lambda client: ask(
+        client, extra_body={"fallbacks": [{"model": "gpt-4", "messages": HELLO}]}
+    ),
     "a session": lambda client: client.realtime.client_secrets.create(session={"type": "realtime", "model": "gpt-4"}),
     "a grader": lambda client: client.fine_tuning.alpha.graders.run(grader=GRADER, model_sample="x"),
     "an evaluation": lambda client: client.evals.create(data_source_config={"type": "logs"}, testing_criteria=[GRADER]),

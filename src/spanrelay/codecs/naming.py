@@ -14,6 +14,7 @@ from spanrelay._json import MAX_DEPTH
 _HOLDERS = (
     "tools",
     "models",
+    "fallbacks",
     "session",
     "input_audio_transcription",
     "data_source",
@@ -26,7 +27,9 @@ _HOLDERS = (
     "audio",
     "svg",
 )
-"""Keys of requests under which models are named; `models` is what gateways fall back on."""
+"""Keys of requests under which models are named."""
+_LISTS = ("models", "fallbacks")
+"""Those of them that list names: what gateways fall back on."""
 _ITEMS = ("input", "items")
 """Keys of requests that hold items of a conversation, which may bring tools."""
 _DATA = frozenset(
@@ -52,7 +55,7 @@ def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the models that `wire` names beneath its first level; one may be no text."""
     for key in _HOLDERS:
         if wire.get(key) is not None:
-            yield from _models_in(wire[key], 0, listed=key == "models")
+            yield from _models_in(wire[key], 0, listed=key in _LISTS)
     for key in _ITEMS:
         items = wire.get(key)
         for item in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():

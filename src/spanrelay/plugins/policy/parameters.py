@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from spanrelay.pipeline.middleware import request_intercept
+from spanrelay.pipeline.middleware import execution_intercept, request_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.names import model_of, normal, pattern_of, plain_text
-from spanrelay.plugins.policy.order import INNERMOST
+from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.settings import Parameters
 from spanrelay.records import ModelRequest
 
@@ -25,4 +26,14 @@ def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
         # A copy: what one request holds, another intercept may change.
         return replace(call.request, parameters={**call.request.parameters, **copy.deepcopy(told)}) if told else None
 
+    def send(call: Any) -> Generator[Any, Any, None]:
+        # Another intercept may have ended the chain before ours, or changed the model behind it.
+        request = set_parameters(call)
+        if request is not None and request.parameters != call.request.parameters:
+            call.request = request
+        yield call
+
     context.use(request_intercept(name="parameters", kinds=["llm"], priority=INNERMOST)(set_parameters))
+    if context.mode != "observe":  # on trial it would tell the same again
+        sends = execution_intercept(name="sent_parameters", kinds=["llm"], priority=OUTSIDE_COUNTS)
+        context.use(sends(send))
