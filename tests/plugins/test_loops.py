@@ -45,6 +45,16 @@ def answer(request: Request) -> Any:
     return reply(tool_calls=[tool_call("get_weather", city="Oslo")])
 
 
+def round_of(names: list[str], ids: list[str]) -> list[Any]:
+    """A conversation whose last answer asks for tools at the same time, and their results."""
+    calls = [
+        {"id": id_, "type": "function", "function": {"name": name, "arguments": "{}"}}
+        for name, id_ in zip(names, ids, strict=True)
+    ]
+    results = [{"role": "tool", "tool_call_id": id_, "content": "ran"} for id_ in ids]
+    return [ASKED, {"role": "assistant", "tool_calls": calls}, *results]
+
+
 class Shelf:
     def __init__(self) -> None:
         self._plugin = PolicyPlugin()
@@ -87,6 +97,21 @@ def world(tmp_path: Path, capture: Capture) -> Iterator[World]:
         made.activation.close()
         made.client.close()
     instrumentor.uninstrument()
+
+
+@pytest.mark.parametrize("place", [0, 99])
+def test_every_result_of_an_answer_is_looked_at_however_many_there_are(world: World, place: int) -> None:
+    names = ["get_weather" if index == place else "find" for index in range(100)]
+    with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+        world.chat(round_of(names, [f"call_{index}" for index in range(100)]))
+    assert world.requests == []
+
+
+@pytest.mark.parametrize("names", [["get_weather", "find"], ["find", "get_weather"]])
+def test_calls_that_share_an_id_are_all_looked_at(world: World, names: list[str]) -> None:
+    with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+        world.chat(round_of(names, ["call_0", "call_0"]))
+    assert world.requests == []
 
 
 def result(history: list[Any], content: str = "sunny") -> dict[str, Any]:

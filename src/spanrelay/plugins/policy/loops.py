@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from spanrelay import _json
@@ -35,7 +34,7 @@ UNSEEN = "unseen_tools"
 MAX_KNOWN = 4096
 """Calls that are remembered, of each sort."""
 MAX_TURNS = 64
-"""Turns at the end of a request that are looked at."""
+"""Turns at the end of a request that are looked at, or more, where the last answer stands before them."""
 OFFERING = ("tools", "functions", "prompt", "previous_response_id", "conversation")
 """Where a request may offer tools, or go on where some were offered; without, its answer asks for none."""
 
@@ -199,17 +198,22 @@ def _new_results(history: WireHistory, known: Mapping[str, ToolCall]) -> Iterato
     count whose calls are `known`, so that a conversation from before goes on.
     """
     results: list[tuple[ToolCallResponse, bool]] = []
-    asked: dict[str | None, ToolCall] = {}
+    asked: dict[str | None, list[ToolCall]] = {}
     nameless: list[ToolCallResponse] = []
     by_place: dict[int, ToolCall] = {}
     begun = answered = False
-    for turn in islice(history.backward(), MAX_TURNS):
+    for number, turn in enumerate(history.backward()):
+        if answered and number >= MAX_TURNS:
+            break
         if turn.role == "tool":
             parts = [part for part in turn.parts if isinstance(part, ToolCallResponse)]
             results += [(part, not answered) for part in parts]
             nameless += [part for part in reversed(parts) if not part.id]
         elif turn.role == "assistant" and begun:  # what a request ends with is the beginning of its answer
-            asked = {**{call.id: call for call in turn.calls}, **asked}
+            by_id: dict[str | None, list[ToolCall]] = {}
+            for call in turn.calls:  # some providers give several calls of one answer the same id
+                by_id.setdefault(call.id, []).append(call)
+            asked = {**by_id, **asked}
             # Some providers give no ids: then the first result is that of the first call.
             without = (call for call in turn.calls if not call.id)
             by_place |= {id(part): call for part, call in zip(reversed(nameless), without, strict=False)}
@@ -218,8 +222,10 @@ def _new_results(history: WireHistory, known: Mapping[str, ToolCall]) -> Iterato
             break
         begun = begun or turn.role != "assistant"
     for part, new in results:
-        call = (asked.get(part.id) or known.get(part.id)) if part.id else by_place.get(id(part))
+        if not (new or part.id in known) or part.server:
+            continue
+        call = known.get(part.id) if part.id else by_place.get(id(part))
         if call is None and part.name:
             call = ToolCall(part.id, part.name)
-        if call is not None and (new or part.id in known) and not part.server:
-            yield part, call
+        for each in (asked.get(part.id) if part.id else None) or ([] if call is None else [call]):
+            yield part, each
