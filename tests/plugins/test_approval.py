@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import json
 import os
@@ -195,6 +196,34 @@ def test_the_calls_of_an_approver_are_neither_judged_nor_recorded(
         assert CALLS[0]() == "ran"
     assert len(server.requests) == 1
     assert [span.name for span in capture.spans if span.name.startswith("chat")] == []
+
+
+def test_what_an_approver_leaves_running_is_judged_once_it_has_answered(capture: Capture, policy: Any) -> None:
+    policy(ASK)
+    answered, threads, became = threading.Event(), list[threading.Thread](), list[str]()
+
+    def go_on() -> None:
+        assert answered.wait(30)
+        try:
+            became.append(run_tool("delete_x", lambda: "ran"))
+        except GuardrailRejected as refusal:
+            became.append(refusal.reason)
+
+    def decide(request: ApprovalRequest) -> bool:
+        if threads:
+            return False
+        threads.append(threading.Thread(target=contextvars.copy_context().run, args=(go_on,)))
+        threads[0].start()
+        return True
+
+    handle = approve_with(decide)
+    try:
+        assert run_tool("delete_x", lambda: "ran") == "ran"
+        answered.set()
+        threads[0].join()
+    finally:
+        handle.remove()
+    assert became == [f"{DENIED}; the approver denies it"]
 
 
 def test_nobody_is_asked_about_what_is_on_trial(capture: Capture, policy: Any, approver: Any) -> None:

@@ -336,6 +336,11 @@ def without(entries: Iterable[Middleware]) -> Context:
     return otel_context.set_value(_FRAME_KEY, Frame(above))
 
 
+def leave_nothing_out(context: Context) -> None:
+    """Let everything run again for what was begun in the context that `without` gave, and goes on."""
+    cast("Frame", otel_context.get_value(_FRAME_KEY, context)).above = _NOTHING
+
+
 def is_covered(scope: Scope | None) -> bool:
     """Whether anything is registered for calls in `scope`, of whatever kind."""
     if registered.entries:

@@ -23,7 +23,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach,
 from spanrelay import _json
 from spanrelay._voice import marked
 from spanrelay.pipeline.loops import leave, on_own_loop, running_trio
-from spanrelay.pipeline.middleware import Middleware, Mode, without
+from spanrelay.pipeline.middleware import Middleware, Mode, leave_nothing_out, without
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.limits import OnRefusal
 from spanrelay.plugins.policy.settings import Approval, PolicyConfig
@@ -112,7 +112,8 @@ class Approvals:
         guardrail = f"{self._context.name}.{guardrail}"
         request = _request_of(call, reason, guardrail)
         entries = [entry for entry in self._context.entries if isinstance(entry, Middleware)]
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, without(entries)))
+        asking = without(entries)
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, asking))
         try:
             _check(await self._answer(request))
         except _Late:
@@ -123,6 +124,7 @@ class Approvals:
             return f"{reason}; the approver could not be asked: {type(error).__name__}"
         finally:
             detach(token)
+            leave_nothing_out(asking)
         told = {names.GUARDRAIL_COMPONENT_NAME: guardrail, names.GUARDRAIL_VERDICT_REASON: reason}
         call.span.add_event(names.APPROVED_EVENT, told)
         return None
