@@ -67,6 +67,7 @@ class ToolCall:
     """A model asks for a tool. `arguments` is the decoded JSON, or the wire string where it is not JSON.
 
     `server` is true where the provider runs the tool itself (web search, code interpreter, MCP connector).
+    `namespace` is that of the tools which this one is of, where there is one.
     """
 
     id: str | None
@@ -74,6 +75,7 @@ class ToolCall:
     arguments: JSON = None
     server: bool = False
     type: str | None = None
+    namespace: str | None = None
 
 
 @dataclass(slots=True)

@@ -107,6 +107,23 @@ def test_every_result_of_an_answer_is_looked_at_however_many_there_are(world: Wo
     assert world.requests == []
 
 
+@pytest.mark.parametrize(
+    ("lists", "told"),
+    [('deny = ["crm"]', "tool 'crm' is denied"), ('allow = ["crm"]', None), ('allow = ["c"]', "'find' is not among")],
+)
+@pytest.mark.parametrize("kind", ["function_call", "custom_tool_call"])
+def test_a_call_goes_by_the_name_of_its_namespace_too(world: World, lists: str, told: str | None, kind: str) -> None:
+    world.put(f"[plugins.policy.tools]\n{lists}")
+    call = {"type": kind, "call_id": "call_1", "namespace": "crm", "name": "find", "arguments": "{}", "input": ""}
+    asked: Any = [ASKED, call, {"type": f"{kind}_output", "call_id": "call_1", "output": "ran"}]
+    if told is None:
+        world.client.responses.create(model="gpt-5", input=asked)
+    else:
+        with pytest.raises(GuardrailRejected, match=told):
+            world.client.responses.create(model="gpt-5", input=asked)
+    assert len(world.requests) == (told is None)
+
+
 @pytest.mark.parametrize("names", [["get_weather", "find"], ["find", "get_weather"]])
 def test_calls_that_share_an_id_are_all_looked_at(world: World, names: list[str]) -> None:
     with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):

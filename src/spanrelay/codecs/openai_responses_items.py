@@ -162,14 +162,18 @@ def _read_function_call(item: Mapping[str, Any]) -> Message:
     arguments = item.get("arguments")
     if isinstance(arguments, str):
         arguments = loads_or_text(arguments)
-    return Message("assistant", [ToolCall(_call_id(item), as_str(item.get("name")) or "", arguments)])
+    namespace = as_str(item.get("namespace"))
+    return Message(
+        "assistant", [ToolCall(_call_id(item), as_str(item.get("name")) or "", arguments, namespace=namespace)]
+    )
 
 
 def _read_client_call(item: Mapping[str, Any], kind: str, key: str) -> Message:
     """Read the call of a tool that is the client's to run but is no function."""
     name = as_str(item.get("name")) or kind.removesuffix("_tool_call").removesuffix("_call")
     kind = "custom" if kind == "custom_tool_call" else kind
-    return Message("assistant", [ToolCall(_call_id(item), name, item.get(key), False, kind)])
+    namespace = as_str(item.get("namespace"))
+    return Message("assistant", [ToolCall(_call_id(item), name, item.get(key), False, kind, namespace)])
 
 
 def _read_result(item: Mapping[str, Any]) -> Message:
@@ -403,13 +407,14 @@ def _write_call(call: ToolCall, answer: bool) -> dict[str, Any]:
     if call.server:
         return _write_server_call(call)
     kind = "custom_tool_call" if call.type == "custom" else call.type
+    named = {"name": call.name} if call.namespace is None else {"name": call.name, "namespace": call.namespace}
     if kind in _CLIENT_KEYS:
         item = _head("ctc", None, answer, kind)
-        item.update(call_id=call.id, name=call.name)
+        item.update(call_id=call.id, **named)
         item[_CLIENT_KEYS[kind]] = _text_of(call.arguments) if kind in _WRITTEN_AS_TEXT else call.arguments
         return {**item, "execution": "client"} if kind in _SERVER_KEYS else item
     item = _head("fc", None, answer, "function_call")
-    item.update(call_id=call.id, name=call.name, arguments=_text_of(call.arguments))
+    item.update(call_id=call.id, **named, arguments=_text_of(call.arguments))
     return {**item, "status": "completed"} if answer else item
 
 

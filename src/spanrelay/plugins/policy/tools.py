@@ -45,7 +45,7 @@ def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approval
 
 
 def _named(judge: Judge, asked: ToolCall) -> str | None:
-    return judge.refusal(asked.name)
+    return judge.refusal(asked.name) if asked.namespace is None else judge.refusal(asked.name, asked.namespace)
 
 
 def _use_for_provider(context: Context, asks: Any, mode: Mode | None, patience: float) -> None:
