@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -500,6 +501,31 @@ def test_a_decorated_tool_gets_what_policy_left(capture: Capture) -> None:
 
     with use(one_more):
         assert add(1, 2, 3, x=4) == 11
+
+
+class Forecast:
+    def __call__(self, city: str) -> str:
+        return f"sunny in {city}"
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (functools.partial(functools.partial(Forecast.__call__, Forecast()), "Oslo"), "__call__"),
+        (Forecast(), "Forecast"),
+    ],
+)
+@pytest.mark.parametrize("decorate", [tool, agent])
+def test_what_is_callable_and_has_no_name_goes_by_its_function_or_class(
+    capture: Capture, decorate: Any, function: Any, name: str
+) -> None:
+    @guardrail(kinds=["tool", "agent"])
+    def refuse(call: Any) -> str:
+        return f"no {call.record.name}"
+
+    with use(refuse), pytest.raises(GuardrailRejected, match=name):
+        decorate(function)(*(() if name == "__call__" else ("Oslo",)))
+    assert decorate(function)(*(() if name == "__call__" else ("Oslo",))) == "sunny in Oslo"
 
 
 def test_a_method_is_recorded_without_itself(capture: Capture) -> None:

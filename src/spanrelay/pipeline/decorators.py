@@ -35,7 +35,7 @@ def tool(function: Any = None, /, *, name: str | None = None, description: str |
 
     def decorate(function: F) -> F:
         _check(function, "tool")
-        title = name or function.__name__
+        title = name or _name_of(function)
         about = description or (inspect.getdoc(function) or "").partition("\n")[0] or None
 
         def call(given: dict[str, Any], boundary: FunctionBoundary) -> FunctionCall:
@@ -72,7 +72,7 @@ def agent(function: Any = None, /, *, name: str | None = None, info: AgentInfo |
 
     def decorate(function: F) -> F:
         _check(function, "agent")
-        place = scope(name or function.__name__, "agent", agent=info, **identity)
+        place = scope(name or _name_of(function), "agent", agent=info, **identity)
 
         def call(given: dict[str, Any], boundary: FunctionBoundary) -> FunctionCall:
             return AgentRun(place.make(), given, boundary, default_tracing())
@@ -85,6 +85,13 @@ def agent(function: Any = None, /, *, name: str | None = None, info: AgentInfo |
 def _check(function: Any, decorator: str) -> None:
     if not callable(function):
         raise TypeError(f"@{decorator} decorates a function, not {function!r}; a name is given as name={function!r}")
+
+
+def _name_of(function: Any) -> str:
+    """Return the name of a function, of the function beneath a partial one, or of the class of any other object."""
+    while isinstance(function, functools.partial):
+        function = cast("Any", function).func
+    return getattr(function, "__name__", None) or type(function).__name__
 
 
 class _BoundBoundary(FunctionBoundary):
