@@ -624,8 +624,11 @@ def policy_places(chosen: str = "", environment: Mapping[str, str] | None = None
     """Return every place that `policy_files` looks at, in its order."""
     environment = os.environ if environment is None else environment
     home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    # Settings that are made in code may name none, and whoever starts the program named it for all that it does.
+    named = environment.get("SPANRELAY_CONFIG", "")
+    chosen = _absolute(chosen) if chosen else _path(named) if named.strip() else ""
     nearest = [
-        PolicyPlace("SPANRELAY_CONFIG", PolicyFile(chosen and _absolute(chosen), "chosen"), "" if chosen else _UNSET),
+        PolicyPlace("SPANRELAY_CONFIG", PolicyFile(chosen, "chosen"), "" if chosen else _UNSET),
         _found("the working directory", PolicyFile(_absolute("spanrelay.toml"), "directory"), os.path.lexists),
         _found("the user", PolicyFile(f"{home}/spanrelay/spanrelay.toml", "user"), os.path.lexists),
     ]

@@ -47,6 +47,10 @@ def test_the_nearest_file_counts_and_the_systems_is_above_it(tmp_path: Path) -> 
     assert policy_files("", environment) == [here]
     chosen = PolicyFile(str(tmp_path / "chosen.toml"), "chosen")
     assert policy_files("chosen.toml", environment) == [chosen]
+    named = {**environment, "SPANRELAY_CONFIG": "chosen.toml"}
+    assert policy_files("", named) == [chosen]  # settings that are made in code name none
+    assert policy_files("chosen.toml", {**environment, "SPANRELAY_CONFIG": "other.toml"}) == [chosen]
+    assert policy_files("", {**environment, "SPANRELAY_CONFIG": " "}) == [here]
     system = PolicyFile(str(write(tmp_path / "etc" / "spanrelay.toml", "")), "system")
     assert policy_files("", environment) == [system, here]
 

@@ -135,6 +135,17 @@ def test_a_chosen_file_that_is_not_there_stops_the_program(tmp_path: Path) -> No
     check_stopped(ran, f"{tmp_path}/gone.toml: cannot be read: No such file or directory")
 
 
+@pytest.mark.parametrize("settings", ["", "spanrelay.Settings(quiet=True)"])
+def test_a_chosen_file_counts_whatever_settings_the_program_makes(tmp_path: Path, settings: str) -> None:
+    program = (
+        f"import spanrelay\nspanrelay.activate({settings})\ntry:\n    spanrelay.run_tool('shut', print, {{}})\n"
+        "except spanrelay.GuardrailRejected:\n    print('refused')"
+    )
+    (tmp_path / "chosen.toml").write_text('[plugins.policy]\ntools.deny = ["shut"]\n')
+    ran = run(program, tmp_path, launched=False, SPANRELAY_CONFIG="chosen.toml")
+    assert (ran.code, ran.out) == (0, "refused\n")
+
+
 def test_a_broken_file_stops_child_processes_too(tmp_path: Path) -> None:
     program = "import subprocess, sys\nopen('spanrelay.toml', 'w').write('=')\nprint('parent', flush=True)\n"
     program += "sys.exit(subprocess.run([sys.executable, '-c', 'print(1)']).returncode)"
