@@ -98,6 +98,12 @@ def test_what_a_limit_left_of_personal_data_is_left_out_where_sanitizers_look_fo
     assert part not in "".join(started)
 
 
+@pytest.mark.parametrize("length", [14, 18, 25, 30, 50])
+def test_a_key_of_two_parts_is_known_by_its_first(length: int) -> None:
+    key = "SG." + "a1B2" * 5 + "." + "a1B2" * 10
+    assert mask_cut(f"it is {key[:length]}") == f"it is {MASK}"
+
+
 @pytest.mark.parametrize("cut", ["it is a plain text that was c", "ab", "no word is like sk", "a list-of-things", HEX])
 def test_what_a_limit_cut_and_holds_nothing_stays_without_sanitizers(cut: str) -> None:
     assert mask_cut(cut) is cut

@@ -67,6 +67,7 @@ KEYS = [
     *(prefix + "a1b2" * 12 for prefix in ("sb_secret_", "vck_", "sntrys_", "GOCSPX-", "PMAK-")),
     "NRAK-" + "A1B2" * 7,
     "fc-" + "a1b2" * 8,
+    *(prefix + "a1-b2_" * 7 for prefix in ("figd_", "sb_secret_", "tgp_v1_")),
     "re_" + "a1B2" * 2 + "_" + "a1B2" * 6,
     "SG." + "a1B2-_" * 4 + "." + "a1B2" * 10,
     *(prefix + "a1B2" * 7 for prefix in ("hvs.", "hvb.", "hvr.")),
@@ -146,6 +147,13 @@ SPELLED_BEFORE = (
     "\x1b[1m",
     "\x1b[01;31m\x1b[K",
     "\x1b[38;5;196m",
+    "\x1b[2K\x1b[1G",
+    "\x1b[12;1H",
+    "\x1b[J",
+    "\x1b[?25h",
+    "\x1b(B",
+    json.dumps("\x1b(B")[1:-1],
+    "%252F",
     json.dumps("\x1b[32m")[1:-1],
     repr("\x1b[0;32m")[1:-1],
     "_",
@@ -161,6 +169,7 @@ def test_a_key_is_masked_behind_the_last_letter_of_what_spells_a_sign(key: str, 
         assert MASK in masked
         assert "a1B2" not in masked
         assert "A1B2" not in masked
+        assert "a1-b2" not in masked
 
 
 @pytest.mark.parametrize("text", ["\u8c22AKIA{}\u8c22", "_AKIA{}_"])

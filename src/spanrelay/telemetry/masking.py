@@ -21,10 +21,13 @@ from spanrelay.records import JSON
 MASK = "[masked key]"
 
 # A key begins where no word goes on: behind `_` that makes it italic, and behind the last letter of what spells a sign,
-# `\n`, `\u2014`, `\x1b`, `%2F`, or of what gives a terminal's text its colour, `[1;31m`, `[K`.
+# `\n`, `\u2014`, `\x1b`, `%2F`, `%252F`, of what gives a terminal's text its colour, `[1;31m`, `[K`, or moves its
+# cursor, `[2K`, `[12;1H`, `[?25h`, `(B`.
 _BEGIN = (
     r"(?:(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)|(?<=\\[abefnrtv])|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})"
-    r"|(?<=%[0-9A-Fa-f]{2})|(?<=[0-9;\[][0-9]m)|(?<=\[m)|(?<=\[K))"
+    r"|(?<=[0-9A-Fa-f]{2})(?:(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))|(?<=[0-9;:\[][0-9]m)|(?<=\[m)|(?<=\[K)"
+    r"|(?<=[;\[(0-9][A-HJKSThl])(?:(?<=[;\[][0-9][A-HJKST])|(?<=[;\[][0-9]{2}[A-HJKST])|(?<=\x1b[\[(][A-HJK])"
+    r"|(?<=1[bB][\[(][A-HJK])|(?<=033[\[(][A-HJK])|(?<=\[\?[0-9]{2}[hl])|(?<=\[\?[0-9]{4}[hl])))"
 )
 
 TOKENS = (
@@ -93,7 +96,7 @@ _SIGNS = (
     ),
     (
         "_",
-        r"_(?=[A-Za-z0-9_+/=]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
+        r"_(?=[A-Za-z0-9_+/=-]{10})(?:(?<=gh[a-z]_)|(?<=pat_)|(?<=k_live_)|(?<=k_test_)|(?<=hsec_)|(?<=hf_)|(?<=npm_)"
         r"|(?<=gsk_)|(?<=r8_)|(?<=[bfp]_v[0-9]_)|(?<=csk_)|(?<=e2b_)|(?<=jina_)|(?<=fw_)|(?<=ntn_)|(?<=n_api_)"
         r"|(?<=glsa_)|(?<=glc_)|(?<=shp[a-z][a-z]_)|(?<=figd_)|(?<=sbp_)|(?<=b_secret_)|(?<=vck_)|(?<=ntry[su]_)|(?<=sk_)"
         r"|(?<=lsv2_[a-z][a-z]_)|(?<=ecret_)access_key|(?<=CRET_)ACCESS_KEY"
@@ -154,6 +157,8 @@ def mask_text(text: str) -> str:
 
 
 _REST = "0" * 64
+_NEXT_PART = "0" * 16 + "." + "0" * 27
+"""What may follow of a credential in parts."""
 _TAIL = 80
 """Characters at the end of a text in which a credential begins that is too short to be known for one."""
 
@@ -163,11 +168,11 @@ def mask_cut(text: str) -> str:
     text = mask_text(text)
     at = max(0, len(text) - _TAIL)
     tail = text[at:]
-    if not _hints(tail + _REST):
+    if not (_hints(tail + _REST) or _hints(tail + _NEXT_PART)):
         return text
     # The rest of it may have been of any length that fits.
-    for count in range(1, len(_REST) + 1):
-        for match in _TEXT.finditer(tail + _REST[:count]):
+    for rest in (_NEXT_PART, *(_REST[:count] for count in range(1, len(_REST) + 1))):
+        for match in _TEXT.finditer(tail + rest):
             if match.start() < len(tail) < match.end() and _mask_match(match) is MASK:
                 return text[: at + match.start()] + MASK
     return text
