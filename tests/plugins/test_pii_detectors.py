@@ -114,6 +114,11 @@ def test_each_match_has_a_hint_and_the_shortest_length(detector: str, text: str,
     assert len(text) >= found.shortest
 
 
+@pytest.mark.parametrize("token", ["dapi" + "a1b2" * 8, "1234567890:AA" + "a1Bc" * 8 + "x"])
+def test_a_token_without_a_hyphen_is_found(token: str) -> None:
+    assert redacted("api_key", f"it is {token}") == "it is [REDACTED]"
+
+
 def test_addresses_that_run_into_each_other_go_together() -> None:
     assert redacted("email", "x 0@bob.smith+tag@mail.example.com y") == "x [REDACTED] y"
     assert redacted("email", "@@bob@example.com@ y") == "[REDACTED]@ y"

@@ -315,6 +315,11 @@ ORDINARY: dict[str, Make] = {
     "snowflakes": lambda r: str((r.randrange(10**12, 2 * 10**12) << 22) | r.getrandbits(22)),
     "EAN-13": digits(13),
     "lists of 20 small numbers": lambda r: " ".join(str(r.randrange(1000)) for _ in range(20)),
+    "rows of a table of numbers": lambda r: " ".join(f"{r.randrange(10000):4}" for _ in range(20)),
+    "rows of a wide table of numbers": lambda r: " ".join(
+        f"{r.randrange(10 ** r.randrange(3, 6)):5}" for _ in range(20)
+    ),
+    "names of assemblies": lambda r: f"X, Version=9.0.2.0, Culture=neutral, PublicKeyToken={r.getrandbits(64):016x}",
     "lists of 20 small numbers, with commas": lambda r: ", ".join(str(r.randrange(1000)) for _ in range(20)),
     "eight groups of four": lambda r: " ".join(f"{r.randrange(10**4):04d}" for _ in range(8)),
     "slices": lambda r: r.choice(("a[{}::{}]", "rows[::{}]", "x[:, {}::2]", "a[{}::]")).format(

@@ -140,7 +140,9 @@ _PHONE = (
     # 1-415-555-1234, 415.555.1234
     r"|(?<=[0-9])(?<![A-Za-z0-9_][0-9])(?<![0-9]\.[0-9])(?:(?<=1)[ .\-/]{1,3}\(?[2-9][0-9]{2}|(?<=[2-9])"
     # and no end of a sum, 3 415 920 6611
-    r"(?!(?:(?<=\b[0-9] [0-9])|(?<=\b[0-9]{2} [0-9])|(?<=\b[0-9]{3} [0-9]))[0-9]{2} [0-9]{3} [0-9]{4})[0-9]{2})"
+    r"(?!(?:(?<=\b[0-9] [0-9])|(?<=\b[0-9]{2} [0-9])|(?<=\b[0-9]{3} [0-9]))[0-9]{2} [0-9]{3} [0-9]{4})"
+    # nor a row of a table, whose columns are as wide as their longest number
+    r"(?![0-9]{2}(?:  [0-9]{3} |   [0-9]{3}  )[0-9]{4})[0-9]{2})"
     # 415-5551234, and no number of an order, whose last part is as long
     r"(?:\)?[ .\-/]{1,3}[2-9][0-9]{2}[ .\-/]{1,3}|[-/][2-9][0-9]{2}(?![0-9]{4}-[0-9]))[0-9]{4}"
     r")(?![0-9])"
@@ -324,7 +326,7 @@ def _mask_url(found: str, char: str) -> str:
 _TOKEN = re.compile(
     rf"(?<![A-Za-z0-9])(?:{TOKENS}|pk_(?:live|test)_[A-Za-z0-9]{{10,}}|ya29\.[A-Za-z0-9_-]{{20,}})|{PRIVATE_KEY}"
 )
-_TOKEN_SIGN = re.compile(r"[-_.](?=[A-Za-z0-9_+/-]{10})|PRIVATE KEY")
+_TOKEN_SIGN = re.compile(r"[-_.](?=[A-Za-z0-9_+/=-]{10})|PRIVATE KEY|dapi[0-9a-f]|:AA")
 _API_KEY_PREFIX = re.compile(
     r"sk-|pk-lf-|[spr]k_(?:live|test)_|gh[a-z]_|github_pat_|glpat-|gsk_|hf_|npm_|nvapi-|xai-|xox[a-z]-|xapp-|pypi-"
     r"|whsec_|r8_|dop_v1_|lsv2_[a-z]{2}_|ya29\.|pplx-|tvly-(?:[a-z]{2,5}-)?|fc-|csk-|pcsk_|e2b_|wandb_v[0-9]_|pylf_v[0-9]_[a-z]{2}_"
@@ -343,7 +345,7 @@ _ASSIGNED = re.compile(
     rf"|(?:passw(?:or)?d|passphrase|secret|secret_?key)[\"']?\s{{0,3}}(?:=\s{{0,3}}[\"']?{_NO_VALUE}"
     r"|:\s{0,3}(?:[\"']|(?=[^\s\"',;]{0,40}[0-9])))(?P<secret>[^\s\"'`,;&<>(){}\[\]$]{4,})"
     # token=…, but not that of a page
-    r"|(?<!page)(?<!page_)(?<!page-)(?<!next)(?<!next_)(?<!continuation)(?<!continuation_)token[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
+    r"|(?<!page)(?<!page_)(?<!page-)(?<!next)(?<!next_)(?<!continuation)(?<!continuation_)(?<!publickey)token[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
     rf"(?=[^\s\"']{{0,40}}[0-9])({_VALUE})"
     r"|authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:basic|bearer|token|digest|apikey)\s{1,3})?"
     rf"{_NO_VALUE}([a-z0-9._~+/-]{{8,}}=*)"
