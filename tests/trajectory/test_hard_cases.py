@@ -166,6 +166,22 @@ def test_reused_call_ids_are_made_unique_and_answered_in_their_own_turn(program:
     assert results(steps[3]) == [("call_0#2", "sun in NY")]
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_calls_of_one_answer_that_share_their_id_have_each_its_own_result(program: Program, asked: bool) -> None:
+    root = program.agent()
+    history = list(ASK)
+    for _ in range(2):
+        wanted = calls(("call_0", "weather", {"city": "SF"}), ("call_0", "weather", {"city": "NY"}))
+        if asked:
+            program.ask(root, history, wanted)
+        history += [wanted, answers("call_0", "sun"), answers("call_0", "rain")]
+    program.ask(root, history, says("done"))
+    program.end(root)
+    steps = program.document()["steps"]
+    assert results(steps[2]) == [("call_0", "sun"), ("call_0#2", "rain")]
+    assert results(steps[3]) == [("call_0#3", "sun"), ("call_0#4", "rain")]
+
+
 def test_a_provider_span_beneath_a_framework_span_is_the_same_call_and_fills_its_gaps(program: Program) -> None:
     root = program.agent()
     outer = program.begin("llm", root)

@@ -630,7 +630,7 @@ class Document:
 
     def _tell_result(self, part: ToolCallResponse, extra: dict[str, JSON]) -> bool:
         """Write a tool's answer as the model saw it, beside its call; False where no call is known."""
-        call = self._wire.get(part.id) if part.id else self._next_call(part.name)
+        call = self._call_of(part.id) if part.id else self._next_call(part.name)
         if call is None:
             return False
         if call.told:
@@ -647,6 +647,17 @@ class Document:
         self._write_result(call, steps.result_content(part.content, self._media), _kept(marks))
         call.shown = key
         return True
+
+    def _call_of(self, wire_id: str) -> Call | None:
+        """Return the call of that id; of those of one answer that share it the first that no result was told of."""
+        found = self._wire.get(wire_id)
+        if found is not None and not found.told:
+            for call in reversed(self._calls.values()):
+                if call.step != found.step:
+                    break
+                if call.wire_id == wire_id and not call.told:
+                    found = call
+        return found
 
     def _next_call(self, name: str | None) -> Call | None:
         """Return the first call that no request has told the result of, for providers without ids."""
