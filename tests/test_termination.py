@@ -264,11 +264,12 @@ def test_a_signal_that_the_program_leaves_to_the_system_again_loses_nothing(
     ("how", "code"),
     [
         ("os._exit(7)", 7),
+        ("os._exit(status=7)", 7),
         ("threading.Thread(target=os._exit, args=(7,)).start(); time.sleep(60)", 7),
         ("signal.signal(signal.SIGINT, signal.SIG_DFL); signal.raise_signal(signal.SIGINT)", -signal.SIGINT),
         (f"{RESET}; signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM),
     ],
-    ids=["_exit", "_exit on a thread", "a signal from the keyboard", "a signal"],
+    ids=["_exit", "_exit by name", "_exit on a thread", "a signal from the keyboard", "a signal"],
 )
 def test_a_program_that_ends_itself_sends_and_writes_first(
     collector: OtlpServer, tmp_path: Path, how: str, code: int, launched: bool
@@ -278,6 +279,33 @@ def test_a_program_that_ends_itself_sends_and_writes_first(
     assert ended(process) == (code, "", "")
     assert sorted(collector.span_names()) == FOUR
     assert not parts(tmp_path)
+
+
+def test_what_ends_a_process_can_be_sent_to_another_process(collector: OtlpServer, tmp_path: Path) -> None:
+    lines = """
+import pickle
+for end in (os._exit, signal.raise_signal, signal.signal):
+    assert pickle.loads(pickle.dumps(end)) is end
+import multiprocessing
+child = multiprocessing.get_context("spawn").Process(target=os._exit, args=(4,))
+if __name__ == "__main__":
+    child.start()
+    child.join()
+    assert child.exitcode == 4"""
+    assert ended(start(f"{BEGIN}{lines}", tmp_path, collector.url)) == (0, "", "")
+
+
+@pytest.mark.parametrize("end", ["os._exit('seven')", "os._exit()", "os._exit(7, 8)", "signal.raise_signal(number=15)"])
+def test_what_does_not_end_the_program_ends_no_recording(collector: OtlpServer, tmp_path: Path, end: str) -> None:
+    lines = f"""
+try:
+    {end}
+except TypeError:
+    spanrelay.run_tool("after", lambda: 1)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)"""
+    assert ended(start(f"{BEGIN}{lines}", tmp_path, collector.url)) == (-signal.SIGTERM, "", "")
+    assert sorted(collector.span_names()) == ["execute_tool after", *FOUR]
 
 
 @pytest.mark.parametrize("trajectories", ["on", "off"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
 import signal
 import sys
@@ -14,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, SupportsIndex
 
 from spanrelay._guard import guarded
 from spanrelay.config import Settings
@@ -108,24 +109,35 @@ def spare() -> None:
     """
     if not _end.spared:
         _end.spared = True
-        os._exit = _after(os._exit, "os._exit", lambda status: True)
-        signal.raise_signal = _after(signal.raise_signal, "a signal of its own", _is_left_to_the_system)
+        _finish_before(os, "_exit", "os._exit", _is_status)
+        _finish_before(signal, "raise_signal", "a signal of its own", _is_left_to_the_system)
 
 
-def _after(end: Callable[[int], Any], what: str, ends: Callable[[int], bool]) -> Callable[[int], Any]:
+def _finish_before(module: ModuleType, name: str, what: str, ends: Callable[..., bool]) -> None:
     """Wrap a function that ends the process, where it does, so that everything is finished before."""
+    end = getattr(module, name)
 
     @functools.wraps(end)
-    def finish_and_end(how: int) -> Any:
-        if not (_end.begun or _end.finishing) and ends(how) and _end.waits():
+    def finish_and_end(*args: Any, **kwargs: Any) -> Any:
+        try:
+            ending = not (_end.begun or _end.finishing) and ends(*args, **kwargs) and _end.waits()
+        except TypeError:  # as `end` will say
+            ending = False
+        if ending:
             _end.begun = True
             _do(_end.finish, what)
-        return end(how)
+        return end(*args, **kwargs)
 
-    return finish_and_end
+    finish_and_end.__module__ = module.__name__  # where a pickle names it, and finds it
+    setattr(module, name, finish_and_end)
 
 
-def _is_left_to_the_system(number: int) -> bool:
+def _is_status(status: SupportsIndex) -> bool:
+    operator.index(status)
+    return True
+
+
+def _is_left_to_the_system(number: int, /) -> bool:
     if os.getpid() == _FIRST_PROCESS:
         return False  # to which the system does nothing: it goes on, and ends as other programs do
     return number in (signal.SIGINT, *_SIGNALS) and signal.getsignal(number) is signal.SIG_DFL

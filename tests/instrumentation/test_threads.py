@@ -158,6 +158,26 @@ def test_a_thread_keeps_a_run_of_its_own(capture: Capture) -> None:
     assert (found, thread.run) == ([outer], run)
 
 
+def test_a_thread_that_was_not_made_whole_fails_as_without_us(capture: Capture) -> None:
+    class Worker(threading.Thread):
+        def __init__(self) -> None:
+            pass
+
+    with scope("outer"), pytest.raises(RuntimeError, match="not called"):
+        Worker().start()
+
+
+def test_a_thread_that_was_given_nothing_to_run_keeps_that(capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    thread: Any = threading.Thread()
+    thread.run = None
+    with scope("outer"):
+        thread.start()
+        thread.join()
+    assert (thread.run, [each.exc_type for each in failures]) == (None, [TypeError])
+
+
 def test_a_thread_whose_run_cannot_be_set_runs(capture: Capture) -> None:
     class Worker(threading.Thread):
         @property

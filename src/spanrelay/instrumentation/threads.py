@@ -18,6 +18,8 @@ from spanrelay.instrumentation.wrappers import Wrapped
 _OURS = ("spanrelay", "Otel")
 """Names of threads that work for the process and for no call: they must hold nobody's context."""
 
+_NONE = object()
+
 _wrapped: tuple[tuple[type, str, Any], ...] = ()
 """The methods that are wrapped: class, name, wrapper."""
 
@@ -57,9 +59,10 @@ def _otel_does_it() -> bool:
 
 def _start(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     context = get_current()
-    if not context or instance.name.startswith(_OURS):
+    # Not its `name`, which one that was not made whole refuses in other words than `start` does.
+    if not context or str(getattr(instance, "_name", "")).startswith(_OURS):
         return wrapped(*args, **kwargs)
-    own = vars(instance).get("run")
+    own = vars(instance).get("run", _NONE)
     _run_within(context, instance, own)
     try:
         return wrapped(*args, **kwargs)
@@ -81,7 +84,7 @@ def _run_within(context: Context, thread: threading.Thread, own: Any) -> None:
 
 def _run_as_before(thread: threading.Thread, own: Any) -> None:
     """Give a thread back the `run` that it had of its own, or none: ours refers to it, so it would be freed late."""
-    if own is None:
+    if own is _NONE:
         vars(thread).pop("run", None)
     else:
         vars(thread)["run"] = own
