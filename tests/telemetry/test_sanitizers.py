@@ -290,6 +290,24 @@ def test_a_sanitizer_that_raises_loses_its_field_and_not_the_span(
     assert set(_guard.losses.take()) == {"fields left out because the sanitizer 'broken' failed"}
 
 
+def test_numbers_of_any_length_pass_through_sanitizers(capture: Capture) -> None:
+    number = 123456789012345678901234567890
+    seen: list[Any] = []
+
+    def look(field: Field) -> Any:
+        seen.append(field.value)
+        return field.value
+
+    first, second = (sanitizer(name=name, fields=["arguments"])(look) for name in ("first", "second"))
+    with use(first), use(second):
+        with scope("w", kind="tool", arguments={"n": number}):
+            pass
+        shown = told(capture)
+    assert len(seen) == 2
+    assert str(seen[0]) == str(seen[1])
+    assert str(number) in shown
+
+
 @pytest.mark.swallows
 @pytest.mark.parametrize("returned", [None, object(), {"messages": "all"}, {"messages": [{"role": "user"}]}, SECRET])
 def test_what_is_no_such_field_is_not_recorded(returned: Any) -> None:

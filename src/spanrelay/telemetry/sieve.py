@@ -5,6 +5,7 @@ Fails closed: where a sanitizer breaks the field is left out, and nothing of wha
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -127,7 +128,7 @@ def _answer(sanitizer: Observer, field: Field, fitting: bytes | None) -> bytes:
         # Plain JSON or nothing: an object that hides what its `repr` tells must not come this way.
         data = orjson.dumps(answer)
     except orjson.JSONEncodeError:
-        data = None
+        data = _of_long_numbers(answer)
         if closed(answer):
             raise _Misfit("returned a coroutine, which nothing awaits here: it must be a plain function") from None
     if data is not None and data == fitting:  # most sanitizers leave most fields as they are
@@ -139,6 +140,15 @@ def _answer(sanitizer: Observer, field: Field, fitting: bytes | None) -> bytes:
     if data is None:
         raise _Misfit(f"returned {returned} that is not JSON throughout; return plain JSON only")
     return data
+
+
+def _of_long_numbers(answer: object) -> bytes | None:
+    """Return as JSON what orjson refuses for its integers of more than 64 bits; None where it is not JSON."""
+    try:
+        return json.dumps(answer, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        pass_on(error)
+        return None
 
 
 class Sieve:
@@ -167,7 +177,7 @@ class Sieve:
             for sanitizer in chain:
                 try:
                     fitting = _answer(sanitizer, Field(field, value, self._span_name, self._kind), fitting)
-                    value = orjson.loads(fitting)  # which no sanitizer before has a hold of
+                    value = _json.loads(fitting)  # which no sanitizer before has a hold of
                 except Exception as error:
                     _report(sanitizer, field, error)
                     return DROPPED
