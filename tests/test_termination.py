@@ -308,6 +308,61 @@ time.sleep(60)"""
     assert sorted(collector.span_names()) == ["execute_tool after", *FOUR]
 
 
+ALARM = """
+def late(*_):
+    raise TimeoutError
+signal.signal(signal.SIGALRM, late)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+"""
+TOGETHER = """
+together = threading.Barrier(9)
+def end():
+    together.wait()
+    os._exit(7)
+for _ in range(8):
+    threading.Thread(target=end).start()
+end()
+"""
+
+
+def test_threads_that_end_the_program_together_lose_nothing(collector: OtlpServer, tmp_path: Path) -> None:
+    assert ended(start(ACTIVATED + BEGIN + TOGETHER, tmp_path, collector.url, launched=False)) == (7, "", "")
+    assert sorted(collector.span_names()) == FOUR
+
+
+def test_nothing_that_a_signal_handler_raises_brings_a_program_back_that_ends_itself(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        child = f"{ALARM}\ntry:\n    os._exit(7)\nfinally:\n    print('back', flush=True)\n"
+        assert ended(start(ACTIVATED + BEGIN + child, tmp_path, url, launched=False))[:2] == (7, "")
+
+
+def test_a_program_that_cannot_begin_a_thread_at_its_end_says_that_something_is_lost(
+    collector: OtlpServer, tmp_path: Path
+) -> None:
+    full = 'import _thread\ndef full(*_, **__):\n    raise RuntimeError("can\'t start new thread")\n'
+    full += "_thread.start_new_thread = threading._start_new_thread = threading._start_joinable_thread = full\n"
+    process = start(f"{ACTIVATED}{BEGIN}{full}os._exit(7)", tmp_path, collector.url, launched=False)
+    said = "spanrelay: os._exit ended the program before everything could be sent and written\n"
+    assert ended(process) == (7, "", said)
+
+
+@pytest.mark.parametrize("how", ["os._exit(status=7)", "os._exit(True + 6)"])
+def test_a_program_ends_itself_as_python_lets_it(collector: OtlpServer, tmp_path: Path, how: str) -> None:
+    wrong = "for bad in ('7', 7.0, None):\n    try:\n        os._exit(bad)\n    except TypeError:\n        pass\n"
+    process = start(f"{ACTIVATED}{BEGIN}{wrong}{how}", tmp_path, collector.url, launched=False)
+    assert ended(process) == (7, "", "")
+    assert sorted(collector.span_names()) == FOUR
+
+
+@pytest.mark.parametrize("function", ["os._exit", "signal.raise_signal", "signal.signal"])
+def test_what_ends_a_process_can_be_the_target_of_another(collector: OtlpServer, tmp_path: Path, function: str) -> None:
+    begin = f"{ACTIVATED}{BEGIN}import pickle\nassert pickle.loads(pickle.dumps({function})) is {function}"
+    assert ended(start(begin, tmp_path, collector.url, launched=False, SPANRELAY_SIGTERM="on")) == (0, "", "")
+
+
 @pytest.mark.parametrize("trajectories", ["on", "off"])
 @pytest.mark.parametrize("recorded", ["by the child", "by both"])
 def test_a_child_that_ends_as_children_of_a_fork_do_sends_what_it_recorded(

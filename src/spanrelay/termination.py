@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 import os
 import signal
 import sys
@@ -15,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import Any, SupportsIndex
+from types import FrameType
+from typing import Any
 
 from spanrelay._guard import guarded
 from spanrelay.config import Settings
@@ -46,7 +45,8 @@ class _Forking(threading.local):
 class _End:
     """What there is to do: `finish` at the end, and `flush` where the process goes on; and how far it is.
 
-    `waits` tells whether anything has been recorded in this process that nobody has finished yet.
+    `waits` tells whether anything has been recorded in this process that nobody has finished yet, `ending` which thread
+    of which process ends it by itself.
     """
 
     def __init__(self) -> None:
@@ -60,6 +60,7 @@ class _End:
         """Know nothing: a child begins so."""
         self.finishing = self.watched = self.begun = False
         self.asked: int | None = None
+        self.ending: tuple[int, int] | None = None
 
 
 _end = _End()
@@ -109,32 +110,33 @@ def spare() -> None:
     """
     if not _end.spared:
         _end.spared = True
-        _finish_before(os, "_exit", "os._exit", _is_status)
-        _finish_before(signal, "raise_signal", "a signal of its own", _is_left_to_the_system)
+        os._exit = _after(os._exit, "os", "os._exit", _is_status)
+        signal.raise_signal = _after(signal.raise_signal, "signal", "a signal of its own", _is_left_to_the_system)
 
 
-def _finish_before(module: ModuleType, name: str, what: str, ends: Callable[..., bool]) -> None:
-    """Wrap a function that ends the process, where it does, so that everything is finished before."""
-    end = getattr(module, name)
+def _after(end: Callable[..., Any], module: str, what: str, ends: Callable[..., bool]) -> Callable[..., Any]:
+    """Wrap a function of `module` that ends the process, where it does, so that everything is finished before."""
 
     @functools.wraps(end)
-    def finish_and_end(*args: Any, **kwargs: Any) -> Any:
+    def finish_and_end(*how: Any, **named: Any) -> Any:
         try:
-            ending = not (_end.begun or _end.finishing) and ends(*args, **kwargs) and _end.waits()
-        except TypeError:  # as `end` will say
-            ending = False
-        if ending:
-            _end.begun = True
-            _do(_end.finish, what)
-        return end(*args, **kwargs)
+            me = os.getpid(), threading.get_ident()
+            if _end.begun and _end.ending not in (None, me):
+                time.sleep(SECONDS)  # the thread that came first ends the process
+            elif not (_end.begun or _end.finishing) and ends(*how, **named) and _end.waits():
+                _end.begun, _end.ending = True, me
+                _do(_end.finish, what)
+        except TypeError:
+            pass  # as `end` will say
+        finally:  # whatever a signal handler raises meanwhile: a child must not come back
+            end(*how, **named)
 
-    finish_and_end.__module__ = module.__name__  # where a pickle names it, and finds it
-    setattr(module, name, finish_and_end)
+    finish_and_end.__module__ = module  # by which it is pickled, as the target of a process is
+    return finish_and_end
 
 
-def _is_status(status: SupportsIndex) -> bool:
-    operator.index(status)
-    return True
+def _is_status(status: Any) -> bool:
+    return hasattr(status, "__index__")
 
 
 def _is_left_to_the_system(number: int, /) -> bool:
@@ -248,8 +250,8 @@ def _within(seconds: float, work: Callable[[], object]) -> bool:
     thread = threading.Thread(target=work, name="spanrelay-end", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # the interpreter is ending, and everything has been done
-        return True
+    except (RuntimeError, MemoryError) as error:
+        return "shutdown" in str(error)  # of the interpreter, and everything has been done; else there is no room
     thread.join(seconds)
     return not thread.is_alive()
 
