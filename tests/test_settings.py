@@ -224,6 +224,10 @@ def test_activate_takes_settings_and_no_dict() -> None:
         ("me:word@collector:4318/in?key=1", "'collector:4318/in' has no scheme; put http:// or https:// in front"),
         ("htp://collector", "'htp://collector' is not an http:// or https:// URL"),
         ("http://", "'http://' is not an http:// or https:// URL"),
+        ("http://[::1]:4318", None),
+        ("http://[::1:4318", "'http://[::1:4318' is not a URL: Invalid IPv6 URL"),
+        ("http://me:word@h:99999/in", "'http://h:99999/in' is not a URL: Port out of range 0-65535"),
+        ("http://h:abc", "'http://h:abc' is not a URL: Port could not be cast to integer value as 'abc'"),
     ],
 )
 def test_an_address_without_a_scheme_is_refused_and_shows_no_password(endpoint: str, told: str | None) -> None:

@@ -357,6 +357,22 @@ def test_a_program_ends_itself_as_python_lets_it(collector: OtlpServer, tmp_path
     assert sorted(collector.span_names()) == FOUR
 
 
+@pytest.mark.parametrize("what", ["flush(timeout=1)", "os._exit(0)"])
+def test_an_object_that_goes_with_the_interpreter_does_not_hang(
+    collector: OtlpServer, tmp_path: Path, what: str
+) -> None:
+    last = f"""
+import builtins
+flush, run_tool = spanrelay.flush, spanrelay.run_tool
+class Last:
+    def __del__(self):
+        {what}
+builtins.last = Last()
+"""
+    assert ended(start(ACTIVATED + BEGIN + last, tmp_path, collector.url, launched=False)) == (0, "", "")
+    assert sorted(collector.span_names()) == FOUR
+
+
 @pytest.mark.parametrize("function", ["os._exit", "signal.raise_signal", "signal.signal"])
 def test_what_ends_a_process_can_be_the_target_of_another(collector: OtlpServer, tmp_path: Path, function: str) -> None:
     begin = f"{ACTIVATED}{BEGIN}import pickle\nassert pickle.loads(pickle.dumps({function})) is {function}"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any, Literal, TypeAlias, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from spanrelay.errors import ConfigurationError
 
@@ -764,6 +764,10 @@ def refusal_of_endpoint(signal: str, environment: Mapping[str, str] | None = Non
     scheme, separator, address = environment[name].strip().rpartition("://")
     given = scheme + separator + address.rpartition("@")[2].partition("?")[0]
     if scheme.lower() in ("http", "https") and not given.endswith("://"):
+        try:
+            _ = urlsplit(given).port
+        except ValueError as error:
+            return f"{name}={given!r} is not a URL: {error}"
         return None
     wanted = "has no scheme; put http:// or https:// in front" if not separator else "is not an http:// or https:// URL"
     return f"{name}={given!r} {wanted}"

@@ -38,7 +38,7 @@ from spanrelay.plugins.demand import demand
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope
 from spanrelay.telemetry import mailbox
-from spanrelay.telemetry.front import hear_of, open_latches, put_in_front, shows_no_start
+from spanrelay.telemetry.front import hear_of, is_shut_down, open_latches, put_in_front, shows_no_start
 from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay.telemetry.outbox import abandon_deliveries
@@ -342,6 +342,11 @@ def adopt(settings: Settings, tracer_provider: TracerProvider | None = None) -> 
             )
             return None
         if id(provider) not in _runtimes:
+            if is_shut_down(provider):
+                _log.warning(
+                    "the tracer provider %r was shut down before activate(): its spans are not exported; make another",
+                    type(provider).__qualname__,
+                )
             begin(provider, settings)
             _at_exit()
             if settings.sigterm != "off":
@@ -627,7 +632,7 @@ def flush(timeout: float = 30.0) -> bool:
         False where something could not be written or sent, or not in time; and at once from inside a subscriber, a
         sanitizer or a metadata injector, which would wait for itself.
     """
-    if mailbox.inside.value:
+    if mailbox.inside.value or sys.is_finalizing():  # then no thread runs any more that could be waited for
         return False
     deadline = time.monotonic() + timeout
     flushed = [runtime.flush(deadline - time.monotonic()) for runtime in list(_runtimes.values())]

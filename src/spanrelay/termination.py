@@ -247,6 +247,8 @@ def _do(work: Callable[[], object], why: str) -> None:
 
 def _within(seconds: float, work: Callable[[], object]) -> bool:
     """Do `work` on a thread of its own; False where it takes longer than `seconds`."""
+    if sys.is_finalizing():  # everything has been done, and a thread would begin without end
+        return True
     thread = threading.Thread(target=work, name="spanrelay-end", daemon=True)
     try:
         thread.start()

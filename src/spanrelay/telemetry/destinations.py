@@ -47,12 +47,14 @@ def destination_of(exporter: Any) -> Destination | None:
     if not _is_stock(exporter):
         return None
     address: str = exporter._endpoint
-    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        port = parts.port
+    except ValueError:  # it leads nowhere, and who sends there says so
+        return None
     host = _HOSTS.get(parts.hostname or "", parts.hostname or "")
     path = parts.path.rstrip("/")
-    return Destination(
-        host, _PORTS.get(parts.port or 0, parts.port), "" if path in _PATHS else path, _headers(exporter)
-    )
+    return Destination(host, _PORTS.get(port or 0, port), "" if path in _PATHS else path, _headers(exporter))
 
 
 def _is_stock(exporter: Any) -> bool:

@@ -177,22 +177,37 @@ def count_overflow(processor: Any, what: str = "spans") -> bool:
     return True
 
 
+def count_lost_spans(processor: Any) -> bool:
+    """Count the spans that a processor of the SDK drops, and those that an exporter of others does not deliver.
+
+    Returns False where what it drops cannot be counted yet: ask again.
+    """
+    _count_failures(processor, "spans")
+    return count_overflow(processor)
+
+
 def count_lost_logs(processor: Any) -> None:
     """Count the log records that a processor of the SDK drops, and those that its exporter does not deliver."""
     count_overflow(processor, "log records")
-    exporter: Any = getattr(getattr(processor, "_batch_processor", processor), "_exporter", None)
+    _count_failures(processor, "log records")
+
+
+def _count_failures(processor: Any, what: str) -> None:
+    inner: Any = getattr(processor, "_batch_processor", processor)
+    exporter: Any = getattr(inner, "_exporter", None) or getattr(inner, "span_exporter", None)
     export: Any = getattr(exporter, "export", None)
-    if export is None or isinstance(export, _Counted):
-        return
+    if export is None or isinstance(export, _Counted) or type(exporter).__module__.startswith("spanrelay."):
+        return  # ours count for themselves
     with suppress(AttributeError):  # an exporter that takes no attributes counts for itself
-        exporter.export = _Counted(export)
+        exporter.export = _Counted(export, what)
 
 
 class _Counted:
-    """The `export` of a log exporter; what does not come through is counted, and the answer stays as it is."""
+    """The `export` of an exporter; what does not come through is counted, and the answer stays as it is."""
 
-    def __init__(self, export: Callable[[Sequence[Any]], Any]) -> None:
+    def __init__(self, export: Callable[[Sequence[Any]], Any], what: str) -> None:
         self._export = export
+        self._what = what
 
     def __call__(self, batch: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         delivered = False
@@ -201,8 +216,14 @@ class _Counted:
             delivered = getattr(result, "name", "SUCCESS") == "SUCCESS"
         finally:
             if not delivered:
-                losses.add("log records not exported", len(batch))
+                losses.add(f"{self._what} not exported", len(batch))
         return result
+
+
+def is_shut_down(provider: Any) -> bool:
+    """Whether a tracer provider has a processor of the SDK's that takes no spans any more."""
+    behind: Any = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+    return any(getattr(getattr(each, "_batch_processor", None), "_shutdown", False) is True for each in behind)
 
 
 def is_of_sdk(provider: Any) -> bool:

@@ -29,7 +29,7 @@ from spanrelay.telemetry import mailbox
 from spanrelay.telemetry.attributes import LiveSpan, settle_identity
 from spanrelay.telemetry.destinations import without_doubles
 from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
-from spanrelay.telemetry.front import Row, bounded, count_overflow, fill_start
+from spanrelay.telemetry.front import Row, bounded, count_lost_spans, fill_start
 from spanrelay.telemetry.halves import are_cut, mend_span, without_last_word
 from spanrelay.telemetry.masking import mask_cut, mask_text, mask_values, masked_mapping
 from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
@@ -105,7 +105,7 @@ class RelaySpanProcessor(SpanProcessor):
     def _look(self) -> None:
         """Look at the processors behind, which are others than they were."""
         processors = self.behind
-        counted = [count_overflow(processor) for processor in processors]
+        counted = [count_lost_spans(processor) for processor in processors]
         self._seen = processors if all(counted) else None  # else they are looked at again
         self._told_of_starts = tuple(each for each in processors if _listens(each, "on_start"))
         self._told_of_endings = tuple(each for each in processors if _listens(each, "_on_ending"))
