@@ -64,6 +64,35 @@ def test_equal_calls_at_once_give_one_document_whoever_is_first(
     assert first["final_metrics"]["total_prompt_tokens"] == 30
 
 
+@pytest.mark.parametrize("scopes", [("test", "test", "test"), ("one", "other", "third")], ids=["one", "several"])
+@pytest.mark.parametrize("end", ORDERS)
+def test_calls_at_once_whose_answers_have_one_id_stay_apart(
+    tmp_path: Path, end: tuple[int, ...], scopes: tuple[str, ...]
+) -> None:
+    # As a mock gives it, or a local server that draws its ids from a few.
+    program = Program(tmp_path)
+    root = program.agent("boss", session_id="pool")
+    open_calls = [program.begin("llm", root) for _ in scopes]
+    for number in end:
+        open_calls[number].scope_name = scopes[number]
+        program.end(open_calls[number], **call([user(f"q{number}")], says(f"a{number}"), id="chatcmpl-7"))
+    program.end(root)
+    document = program.document()
+    assert children(document) == [[f"user: q{n}", f"agent: a{n}"] for n in range(3)]
+    assert document["final_metrics"]["total_prompt_tokens"] == 30
+
+
+def test_calls_at_once_of_the_same_words_and_id_are_one_each_whether_in_a_scope_or_not(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    root = program.agent("boss", session_id="pool")
+    within, alone = [program.begin("llm", root) for _ in range(2)], [program.begin("llm") for _ in range(2)]
+    for record in (*within, *alone):
+        program.end(record, **call([user("hello")], says("mocked"), id="chatcmpl-7"))
+    program.end(root)
+    documents = program.documents().values()
+    assert sum(each["final_metrics"]["total_prompt_tokens"] for each in documents) == 40
+
+
 @pytest.mark.parametrize("begin", ORDERS)
 def test_what_is_flushed_and_goes_on_keeps_the_order(tmp_path: Path, begin: tuple[int, ...]) -> None:
     program = Program(tmp_path)

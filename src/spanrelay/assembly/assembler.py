@@ -541,6 +541,7 @@ class Assembler:
             and (node.loose or not known.node.loose)
             and known.sighting.start <= sighting.end
             and sighting.start <= known.sighting.end
+            and relate(sighting, known.sighting, nested=_stand_within(node, known.node)) == "same"
         ):
             return known
         for told in self._lately if node.bears else ():
@@ -858,6 +859,10 @@ def _is_answered(record: SpanRecord) -> bool:
     """Whether the last word of a request is not a user's: what a run begins with that goes on."""
     messages = record.request.messages if record.request is not None else []
     return bool(messages) and messages[-1].role != "user"
+
+
+def _stand_within(one: Node, other: Node) -> bool:
+    return tree.beneath(one, other) or tree.beneath(other, one)
 
 
 def _without_content(record: SpanRecord) -> SpanRecord:

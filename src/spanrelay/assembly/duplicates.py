@@ -1,6 +1,7 @@
 """Tells which spans are one physical model call, told by a framework's and by a provider's instrumentation.
 
-Pure. Never guesses: calls in sequence, or with other answers, are never one.
+Pure. Never guesses: calls in sequence, or with other answers, are never one. The id of an answer alone proves nothing:
+local servers give few of them, and mocks one.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ Relation: TypeAlias = Literal["same", "attempt", "other"]
 
 @dataclass(slots=True)
 class Sighting:
-    """What tells one model call from another: when it ran, the provider's id, what was asked and answered.
+    """What tells one model call from another: when it ran, the provider's id, what was asked and answered, who tells.
 
-    `asked` and `answered` are keys of the last turn that was sent and of the answer.
+    `scope` is the name of the instrumentation; `asked` and `answered` are keys of the last turn that was sent and of
+    the answer.
     """
 
     start: int
@@ -27,6 +29,7 @@ class Sighting:
     asked: int | None
     answered: int | None
     failed: bool
+    scope: str | None
 
 
 def sighting_of(record: SpanRecord) -> Sighting:
@@ -34,7 +37,7 @@ def sighting_of(record: SpanRecord) -> Sighting:
     response = record.response
     failed = record.error is not None or (response is not None and response.error is not None)
     name = response.id if response is not None else None
-    return Sighting(record.start, record.end or record.start, name, *keys_of(record), failed)
+    return Sighting(record.start, record.end or record.start, name, *keys_of(record), failed, record.scope_name)
 
 
 def contains(outer: Sighting | SpanRecord, inner: Sighting | SpanRecord) -> bool:
@@ -47,8 +50,11 @@ def relate(outer: Sighting, inner: Sighting, *, nested: bool) -> Relation:
 
     `nested` where the parents of `inner` lead to `outer`; otherwise only the contents can tell.
     """
+    if not nested and outer.scope and outer.scope == inner.scope:
+        return "other"  # no instrumentation tells a call twice
     if outer.response_id and inner.response_id:
-        return "same" if outer.response_id == inner.response_id else "other"
+        alike = outer.response_id == inner.response_id and (nested or not _tell_of_others(outer, inner))
+        return "same" if alike else "other"
     tied = nested or (outer.asked is not None and outer.asked == inner.asked)
     if not tied:
         return "other"
@@ -58,6 +64,12 @@ def relate(outer: Sighting, inner: Sighting, *, nested: bool) -> Relation:
         return "same"
     blind = outer.answered is None or inner.answered is None
     return "same" if nested and blind and not outer.failed else "other"
+
+
+def _tell_of_others(one: Sighting, other: Sighting) -> bool:
+    """Whether two spans tell of other words and of another answer, whatever id that has."""
+    words = (one.asked, other.asked), (one.answered, other.answered)
+    return all(None not in pair and pair[0] != pair[1] for pair in words)
 
 
 def merged(winner: SpanRecord, other: SpanRecord) -> SpanRecord:
