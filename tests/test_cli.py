@@ -344,6 +344,7 @@ def test_an_agent_is_named_where_another_begins_to_act(file: Path, capsys: Any) 
     [
         ("openinference.instrumentation.openai", "openinference", "OPENINFERENCE_HIDE_INPUTS=false"),
         ("opentelemetry.instrumentation.openai", "traceloop", "TRACELOOP_TRACE_CONTENT=true"),
+        ("com.anthropic.sdk.python", "genai", "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE=content in its"),
         ("spanrelay_openai", "genai", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=span_only"),
     ],
 )

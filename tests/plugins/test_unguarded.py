@@ -184,6 +184,17 @@ NOT_RECORDED = (
 )
 
 
+@pytest.mark.parametrize("left_out", ["spanrelay_openai", "*"])
+@pytest.mark.parametrize("launched", [True, False])
+def test_an_sdk_whose_instrumentor_the_environment_leaves_out_is_told_so_at_the_end(
+    tmp_path: Path, server: ModelServer, left_out: str, launched: bool
+) -> None:
+    program = ASK if launched else f"import spanrelay\nspanrelay.activate()\n{ASK}"
+    ran = run(program, tmp_path, server, launched=launched, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=left_out)
+    told = NOT_RECORDED.partition("; ")[0]
+    assert ran.err == f"{told}; OTEL_PYTHON_DISABLED_INSTRUMENTATIONS leaves spanrelay-openai out\n"
+
+
 @pytest.mark.parametrize("imported", ["", "import openai\n"])
 def test_an_sdk_whose_instrumentor_was_not_applied_is_told_at_the_end(
     tmp_path: Path, server: ModelServer, imported: str

@@ -92,15 +92,16 @@ CAPTURE = {
     "traceloop": "TRACELOOP_TRACE_CONTENT=true",
     "genai": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=span_only and "
     "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental",
+    "com.anthropic.sdk.python": "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE=content",  # anthropic 2.14
 }
-"""The variables by which instrumentation that writes a dialect captures content."""
+"""The variables by which an instrumentation, or else one that writes a dialect, captures content."""
 
 
 def uncaptured(trajectory: Trajectory) -> Iterator[str]:
     """Say of each instrumentation that has left content out how it would capture it."""
     origins = dict(origin for step in trajectory.steps if (origin := uncaptured_by(step)) is not None)
     for scope, dialect in origins.items():
-        variables = CAPTURE.get(dialect)
+        variables = CAPTURE.get(scope) or CAPTURE.get(dialect)
         remedy = f"; {variables} in its environment would capture it" if variables else ""
         yield f"content not captured by {scope}{remedy}"
 

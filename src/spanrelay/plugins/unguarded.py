@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from spanrelay._guard import guarded
 from spanrelay._voice import say
+from spanrelay.config import disabled_instrumentations
 from spanrelay.errors import ConfigurationError, GuardrailRejected
 from spanrelay.imports import on_execution
 from spanrelay.installed import version_of
@@ -177,6 +178,8 @@ def _remedy(sdk: SDK) -> str:
         return "SpanRelay has no instrumentor for it yet"
     if version_of(sdk.ours) is None:
         return f"pip install {sdk.ours}"
+    if disabled_instrumentations() & {"*", sdk.ours.replace("-", "_")}:
+        return f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS leaves {sdk.ours} out"
     return (
         f"{sdk.ours} is installed and not in force: "
         "start the program with opentelemetry-instrument, or call spanrelay.activate()"
