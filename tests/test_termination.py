@@ -379,6 +379,9 @@ def test_what_ends_a_process_can_be_the_target_of_another(collector: OtlpServer,
     assert ended(start(begin, tmp_path, collector.url, launched=False, SPANRELAY_SIGTERM="on")) == (0, "", "")
 
 
+FORKS = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}  # Python 3.12 and newer warn of a fork beside threads
+
+
 @pytest.mark.parametrize("trajectories", ["on", "off"])
 @pytest.mark.parametrize("recorded", ["by the child", "by both"])
 def test_a_child_that_ends_as_children_of_a_fork_do_sends_what_it_recorded(
@@ -387,8 +390,8 @@ def test_a_child_that_ends_as_children_of_a_fork_do_sends_what_it_recorded(
     lines = BEGIN.replace("\nfor", "\nif os.fork():\n    os.wait()\n    sys.exit()\nfor")
     if recorded == "by both":
         lines = lines.replace("\nif", "\nspanrelay.run_tool('first', lambda: 1)\nif")
-    process = start(f"{lines}\nos._exit(0)", tmp_path, collector.url, SPANRELAY_TRAJECTORIES=trajectories)
-    assert ended(process) == (0, "", "")
+    settings = FORKS | {"SPANRELAY_TRAJECTORIES": trajectories}
+    assert ended(start(f"{lines}\nos._exit(0)", tmp_path, collector.url, **settings)) == (0, "", "")
     first = ["execute_tool first"] if recorded == "by both" else []
     assert sorted(collector.span_names()) == first + FOUR
     assert not parts(tmp_path)
@@ -402,7 +405,7 @@ def test_a_child_sends_where_its_parent_was_told_to_though_the_variables_are_gon
         "\nfor name in list(os.environ):\n    if name.startswith('OTEL_'):\n        del os.environ[name]"
         "\nif os.fork():\n    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\nfor",
     )
-    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f" {collector.url} ", "OTEL_EXPORTER_OTLP_HEADERS": "key=mine"}
+    settings = FORKS | {"OTEL_EXPORTER_OTLP_ENDPOINT": f" {collector.url} ", "OTEL_EXPORTER_OTLP_HEADERS": "key=mine"}
     process = start(f"{lines}\nos._exit(0)", tmp_path, "", **settings)
     assert ended(process) == (0, "", "")
     assert sorted(collector.span_names()) == FOUR
