@@ -13,13 +13,13 @@ import pytest
 from tests.trajectory.program import Program, answers, calls, outline, says, user
 
 from spanrelay import _guard, _json, use
+from spanrelay.observation.declarations import sanitizer
+from spanrelay.observation.masking import MASK, mask_value
+from spanrelay.observation.observers import Field, observers
 from spanrelay.plugins.pii import Redactor, Rule
 from spanrelay.plugins.pii_redaction import PiiRedactionConfig, Profile, sanitizers
 from spanrelay.records import Message, Opaque, ToolCall, ToolDefinition
 from spanrelay.semconv.values import structure
-from spanrelay.telemetry.declarations import sanitizer
-from spanrelay.telemetry.masking import MASK, mask_value
-from spanrelay.telemetry.observers import Field, observers
 from spanrelay_testkit.capture import captured
 from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.exporters.otlp_server import OtlpServer
 from tests.programs import command, environment
-from tests.telemetry.otlp_server import OtlpServer
 
 from spanrelay.assembly.atif import violations
 from spanrelay_testkit.exchange import Request

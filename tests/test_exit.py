@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from tests.exporters.otlp_server import OtlpServer, free_port
 from tests.programs import environment, run
-from tests.telemetry.otlp_server import OtlpServer, free_port
 
 from spanrelay._guard import losses
 from spanrelay.assembly.sinks import recover

@@ -24,7 +24,7 @@ FLOORS: list[list[str]] = [
     ["codecs", "semconv"],
     ["registry", "stacktraces", "tracing", "scopes", "propagation"],
     ["pipeline"],
-    ["telemetry", "assembly"],
+    ["observation", "telemetry", "assembly"],
     [
         "config",
         "installed",
@@ -32,16 +32,14 @@ FLOORS: list[list[str]] = [
         "providers",
         "plugins",
         "instrumentation",
-        "otlp",
-        "atof",
-        "atif",
+        "exporters",
         "sdk",
         "termination",
         "runtime",
     ],
-    ["distro", "cli", "__main__", "testing"],
+    ["distro", "cli", "__main__", "testing", "atif", "atof", "otlp"],
 ]
-SIBLINGS_APART = {("codecs", "semconv"), ("telemetry", "assembly")}
+SIBLINGS_APART = {("codecs", "semconv"), ("observation", "assembly"), ("telemetry", "assembly")}
 PLACE = {name: (floor, row) for floor, names in enumerate(FLOORS) for row, name in enumerate(names)}
 
 

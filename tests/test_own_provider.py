@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.exporters.otlp_server import OtlpServer
 from tests.programs import ASK, Run, run
-from tests.telemetry.otlp_server import OtlpServer
 
 from spanrelay_testkit.model_server import ModelServer
 

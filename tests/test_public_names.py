@@ -1,6 +1,7 @@
 """What `spanrelay` exports is what it says: sorted, complete, documented."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,19 @@ def test_every_name_loads_and_says_what_it_is(name: str) -> None:
     value = getattr(spanrelay, name)
     assert value.__module__.startswith("spanrelay.")
     assert value.__doc__
+
+
+@pytest.mark.parametrize("module", ["atif", "atof", "otlp"])
+def test_an_exporter_is_found_where_programs_have_imported_it_from(module: str) -> None:
+    former = importlib.import_module(f"spanrelay.{module}")
+    present = importlib.import_module(f"spanrelay.exporters.{module}")
+    exporters = {
+        name
+        for name in vars(present)
+        if name.endswith("Exporter") and vars(present)[name].__module__ == present.__name__
+    }
+    assert set(former.__all__) == exporters
+    assert all(getattr(former, name) is getattr(present, name) for name in exporters)
 
 
 def test_importing_the_package_loads_nothing_of_it() -> None:

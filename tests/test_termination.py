@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.exporters.otlp_server import OtlpServer
 from tests.programs import command, environment
-from tests.telemetry.otlp_server import OtlpServer
 
 NEVER = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRICS_EXPORTER": "none", "SPANRELAY_QUIET": "true"}
 """Nothing is sent before the end."""
@@ -212,7 +212,7 @@ def test_sigterm_in_the_middle_of_our_own_work_does_not_hang(collector: OtlpServ
     program = f"""{BEGIN}
 import logging, spanrelay.termination
 from opentelemetry import trace
-from spanrelay.telemetry.outbox import Outbox
+from spanrelay.exporters.outbox import Outbox
 import gc
 spanrelay.termination.SECONDS = 0.2
 [outbox] = [each for each in gc.get_objects() if isinstance(each, Outbox)]

@@ -20,10 +20,10 @@ from tests.test_docs import blocks_of
 import spanrelay
 from spanrelay import runtime, tracing
 from spanrelay.instrumentation import threads
+from spanrelay.observation.observers import observers
 from spanrelay.pipeline.middleware import registered
 from spanrelay.plugins import configured
 from spanrelay.plugins.demand import demand
-from spanrelay.telemetry.observers import observers
 from spanrelay.testing import Refusal, ToolCall, record
 from spanrelay_testkit.model_scripts import echo, weather
 from spanrelay_testkit.model_server import ModelServer

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.exporters.otlp_server import OtlpServer, free_port
 from tests.own_environment import programs_of
 from tests.programs import environment
-from tests.telemetry.otlp_server import OtlpServer, free_port
 
 from spanrelay_testkit.exchange import reply
 from spanrelay_testkit.model_server import ModelServer

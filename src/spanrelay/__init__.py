@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         SpanRelayError,
         TrajectoryUnavailable,
     )
+    from spanrelay.observation.declarations import metadata_injector, sanitizer, subscribe, subscriber
+    from spanrelay.observation.events import Event, MarkEvent, ScopeEvent
+    from spanrelay.observation.observers import Field
     from spanrelay.pipeline.decorators import agent, tool
     from spanrelay.pipeline.managed import arun_model, arun_tool, astream_model, run_model, run_tool, stream_model
     from spanrelay.pipeline.middleware import (
@@ -31,9 +34,6 @@ if TYPE_CHECKING:
     from spanrelay.pipeline.started import start_model, start_scope, start_tool
     from spanrelay.runtime import Runtime, activate, flush, trajectories, trajectory
     from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
-    from spanrelay.telemetry.declarations import metadata_injector, sanitizer, subscribe, subscriber
-    from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent
-    from spanrelay.telemetry.observers import Field
 
 __all__ = [
     "CodecError",
@@ -84,14 +84,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "CodecError": "errors",
     "ConfigurationError": "errors",
-    "Event": "telemetry.events",
-    "Field": "telemetry.observers",
+    "Event": "observation.events",
+    "Field": "observation.observers",
     "GuardrailRejected": "errors",
-    "MarkEvent": "telemetry.events",
+    "MarkEvent": "observation.events",
     "MiddlewareError": "errors",
     "Runtime": "runtime",
     "Scope": "scopes",
-    "ScopeEvent": "telemetry.events",
+    "ScopeEvent": "observation.events",
     "Settings": "config",
     "SpanRelayError": "errors",
     "TrajectoryUnavailable": "errors",
@@ -106,11 +106,11 @@ _HOMES = {
     "gate": "pipeline.middleware",
     "guardrail": "pipeline.middleware",
     "mark": "scopes",
-    "metadata_injector": "telemetry.declarations",
+    "metadata_injector": "observation.declarations",
     "request_intercept": "pipeline.middleware",
     "run_model": "pipeline.managed",
     "run_tool": "pipeline.managed",
-    "sanitizer": "telemetry.declarations",
+    "sanitizer": "observation.declarations",
     "scope": "scopes",
     "scoped": "scopes",
     "start_model": "pipeline.started",
@@ -118,8 +118,8 @@ _HOMES = {
     "start_tool": "pipeline.started",
     "stream_intercept": "pipeline.middleware",
     "stream_model": "pipeline.managed",
-    "subscribe": "telemetry.declarations",
-    "subscriber": "telemetry.declarations",
+    "subscribe": "observation.declarations",
+    "subscriber": "observation.declarations",
     "tool": "pipeline.decorators",
     "trajectories": "runtime",
     "trajectory": "runtime",

@@ -27,9 +27,12 @@ from spanrelay._guard import guarded, losses
 from spanrelay._voice import say
 from spanrelay.config import Settings
 from spanrelay.errors import TrajectoryUnavailable
+from spanrelay.exporters.outbox import abandon_deliveries
 from spanrelay.instrumentation.choice import choose, switch_on
 from spanrelay.instrumentation.foreign import stand_down, stands_down, tells_again
 from spanrelay.instrumentation.threads import carry_context_into_threads
+from spanrelay.observation import mailbox
+from spanrelay.observation.masking import mask_bytes
 from spanrelay.pipeline.stream import abandon_all
 from spanrelay.pipeline.trial import take_report
 from spanrelay.plugins import unguarded
@@ -37,11 +40,8 @@ from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope
-from spanrelay.telemetry import mailbox
 from spanrelay.telemetry.front import hear_of, is_shut_down, open_latches, put_in_front, shows_no_start
-from spanrelay.telemetry.masking import mask_bytes
 from spanrelay.telemetry.metrics import CallMetrics
-from spanrelay.telemetry.outbox import abandon_deliveries
 from spanrelay.telemetry.processor import EXIT_SECONDS, RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.telemetry.signals import of_sdk, signals

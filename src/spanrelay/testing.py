@@ -24,6 +24,7 @@ from spanrelay import runtime, tracing
 from spanrelay.config import PolicyFile, Settings
 from spanrelay.instrumentation.choice import choose, switch_on
 from spanrelay.instrumentation.threads import carry_context_into_threads, leave_threads_alone
+from spanrelay.observation.observers import observers
 from spanrelay.pipeline.middleware import registered
 from spanrelay.plugins import configured
 from spanrelay.plugins.activation import Activation, Read
@@ -32,7 +33,6 @@ from spanrelay.records import JSON, Kind, SpanRecord, Usage
 from spanrelay.registry import Registry
 from spanrelay.runtime import Runtime, counted
 from spanrelay.semconv.spans import record_of
-from spanrelay.telemetry.observers import observers
 
 _REFUSED = "spanrelay.errors.GuardrailRejected"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.telemetry.otlp_server import free_port
+from tests.exporters.otlp_server import free_port
 
 CONFIG = Path(__file__).parents[2] / "collector-config" / "otelcol.yaml"
 

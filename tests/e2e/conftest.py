@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from tests.e2e import phoenix
 from tests.e2e.collector import Collector
-from tests.telemetry.otlp_server import OtlpServer, Script
+from tests.exporters.otlp_server import OtlpServer, Script
 
 BUILD = Path(__file__).parents[2] / "collector-config" / "build"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spanrelay"

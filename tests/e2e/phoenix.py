@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.collector import await_ok
-from tests.telemetry.otlp_server import free_port
+from tests.exporters.otlp_server import free_port
 
 VERSION = "20.26.1"
 

@@ -24,11 +24,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode
 from tests.e2e.collector import CONFIG, Collector, attributes_of, await_that
 from tests.e2e.conftest import MakeCollector, MakeServer
-from tests.telemetry.otlp_server import free_port
+from tests.exporters.otlp_server import free_port
 
 from spanrelay._guard import losses
-from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
-from spanrelay.telemetry.outbox import Pace
+from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.outbox import Pace
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from tests.e2e.conftest import MakeCollector
 from tests.e2e.phoenix import Phoenix
 
-from spanrelay.telemetry.delivery import ReliableSpanExporter
+from spanrelay.exporters.delivery import ReliableSpanExporter
 
 pytestmark = pytest.mark.e2e
 

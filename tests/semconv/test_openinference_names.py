@@ -9,10 +9,10 @@ import pytest
 
 from spanrelay import semconv, use
 from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
+from spanrelay.observation.declarations import sanitizer
+from spanrelay.observation.observers import NOBODY, Field, watching
+from spanrelay.observation.sanitizing import finished
 from spanrelay.records import Kind, PromptTemplate, SpanRecord
-from spanrelay.telemetry.declarations import sanitizer
-from spanrelay.telemetry.observers import NOBODY, Field, watching
-from spanrelay.telemetry.sanitizing import finished
 
 
 def record_of(codec: Any, kind: Kind, asked: dict[str, Any], answered: dict[str, Any]) -> SpanRecord:

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanContext
 
 from spanrelay._guard import losses
+from spanrelay.observation.mailbox import Mailbox
 from spanrelay.records import SpanRecord
 from spanrelay.telemetry import processor as processors
-from spanrelay.telemetry.mailbox import Mailbox
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.projection import ITEM_BYTES, LEAST_BYTES, Ended, Pending, Share
 from spanrelay.telemetry.worker import Worker

@@ -12,10 +12,10 @@ from tests.trajectory.program import Program, call, calls, says, tool, user
 from spanrelay import use
 from spanrelay.assembly.atif import violations
 from spanrelay.codecs import openai_chat, openai_completions, openai_responses
+from spanrelay.observation.declarations import sanitizer
+from spanrelay.observation.observers import Field, watching
+from spanrelay.observation.sanitizing import finished
 from spanrelay.records import AgentInfo, SpanRecord, Tokens, Usage
-from spanrelay.telemetry.declarations import sanitizer
-from spanrelay.telemetry.observers import Field, watching
-from spanrelay.telemetry.sanitizing import finished
 from spanrelay_testkit.model_server import ModelServer
 
 PLACE: dict[str, Any] = {"service_name": "shop", "service_version": "2.1", "environment": "prod"}

@@ -25,6 +25,7 @@ from tests.trajectory.program import (
 )
 
 from spanrelay.assembly.atif import violations
+from spanrelay.observation.masking import mask_bytes
 from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
@@ -39,7 +40,6 @@ from spanrelay.records import (
     ToolRequest,
     Usage,
 )
-from spanrelay.telemetry.masking import mask_bytes
 
 ASK = [system("be kind"), user("weather?")]
 CALL = calls(("c1", "weather", {"city": "SF"}))

@@ -21,8 +21,8 @@ from spanrelay import _guard
 from spanrelay.assembly.sinks import TrajectoryDirectory, recover, write_whole
 from spanrelay.assembly.spool import SUFFIX, TEMPORARY, render
 from spanrelay.cli import main
+from spanrelay.observation.masking import mask_bytes
 from spanrelay.records import Message
-from spanrelay.telemetry.masking import mask_bytes
 
 
 def chat(program: Program, session: str, words: str = "hi") -> None:

@@ -14,8 +14,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from tests.exporters.otlp_server import OtlpServer
 from tests.programs import environment
-from tests.telemetry.otlp_server import OtlpServer
 
 from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay_testkit.model_server import ModelServer

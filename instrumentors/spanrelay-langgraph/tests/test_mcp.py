@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from tests.exporters.otlp_server import OtlpServer
 from tests.own_environment import programs_of
-from tests.telemetry.otlp_server import OtlpServer
 
 from spanrelay_testkit.model_server import ModelServer
 

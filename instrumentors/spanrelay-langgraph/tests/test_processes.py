@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from tests.exporters.otlp_server import OtlpServer
 from tests.programs import command
-from tests.telemetry.otlp_server import OtlpServer
 
 from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer

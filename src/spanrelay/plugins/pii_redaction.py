@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
+from spanrelay.observation.declarations import sanitizer
+from spanrelay.observation.observers import Field, FieldName, Observer
 from spanrelay.plugins.pii import DETECTORS, Action, Redactor, Rule, problems
 from spanrelay.plugins.plugin import Context, Diagnostic, Secret
 from spanrelay.records import JSON
-from spanrelay.telemetry.declarations import sanitizer
-from spanrelay.telemetry.observers import Field, FieldName, Observer
 
 ALWAYS: tuple[FieldName, ...] = ("error", "name", "attribute", "identifiers", "resource", "body")
 """Fields without a switch: what they say may come from any of the others."""

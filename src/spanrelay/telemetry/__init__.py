@@ -1,4 +1,4 @@
-"""What is recorded and where it goes: the span processor, the projection of records, metrics, delivery.
+"""How a span becomes attributes and figures, in front of the processors of the SDK's providers.
 
 Observation fails open: nothing here may raise into the application or change what it sends.
 """

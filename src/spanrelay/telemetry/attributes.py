@@ -14,6 +14,12 @@ from opentelemetry.trace import Link, Status
 
 from spanrelay import _json
 from spanrelay._guard import swallow
+from spanrelay.observation.bounds import bounded
+from spanrelay.observation.injecting import injected
+from spanrelay.observation.masking import next_name
+from spanrelay.observation.observers import FieldName, Watchers, apart
+from spanrelay.observation.sanitizing import sanitized_context, sanitized_resource, sanitized_scope, sanitized_status
+from spanrelay.observation.sieve import DROPPED, Sieve, put_error, put_mark, put_name
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark, SpanRecord
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.messages import (
@@ -26,12 +32,6 @@ from spanrelay.semconv.messages import (
 )
 from spanrelay.semconv.spans import record_of
 from spanrelay.semconv.values import decode, readable
-from spanrelay.telemetry.front import bounded
-from spanrelay.telemetry.injecting import injected
-from spanrelay.telemetry.masking import next_name
-from spanrelay.telemetry.observers import FieldName, Watchers, apart
-from spanrelay.telemetry.sanitizing import sanitized_context, sanitized_resource, sanitized_scope, sanitized_status
-from spanrelay.telemetry.sieve import DROPPED, Sieve, put_error, put_mark, put_name
 
 _PLAIN = frozenset(
     {

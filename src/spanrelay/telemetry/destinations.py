@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
-from spanrelay.telemetry.delivery import ReliableMetricExporter, ReliableSpanExporter
-
 _STOCK = "opentelemetry.exporter.otlp.proto."
 _SENDS_ALL = (BatchSpanProcessor.on_end, SimpleSpanProcessor.on_end)
 _PORTS = {4317: 4318}
@@ -20,6 +18,15 @@ _PORTS = {4317: 4318}
 _HOSTS = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 _PATHS = ("/v1/traces", "/v1/metrics", "/v1/logs")
 _OF_REQUEST = ("content-encoding", "content-type", "user-agent")
+
+
+class Reliable:
+    """An exporter of ours that stands before one of the SDK's, which really sends."""
+
+    @property
+    def stock(self) -> Any:
+        """The exporter that really sends."""
+        raise NotImplementedError  # pragma: no cover - each has its own
 
 
 class Destination(NamedTuple):
@@ -33,7 +40,7 @@ class Destination(NamedTuple):
 
 def without_doubles(processors: tuple[SpanProcessor, ...]) -> tuple[SpanProcessor, ...]:
     """Return the processors without those of ours that send where one of the program's sends too."""
-    ours = [each for each in processors if isinstance(exporter_of(each), ReliableSpanExporter)]
+    ours = [each for each in processors if isinstance(exporter_of(each), Reliable)]
     if not ours:
         return processors
     taken = {destination_of(exporter_of(each)) for each in processors if each not in ours} - {None}
@@ -42,7 +49,7 @@ def without_doubles(processors: tuple[SpanProcessor, ...]) -> tuple[SpanProcesso
 
 def destination_of(exporter: Any) -> Destination | None:
     """Return where `exporter` sends all that it is given; None where that cannot be known."""
-    if isinstance(exporter, (ReliableSpanExporter, ReliableMetricExporter)):
+    if isinstance(exporter, Reliable):
         exporter = exporter.stock
     if not _is_stock(exporter):
         return None

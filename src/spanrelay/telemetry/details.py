@@ -17,11 +17,11 @@ from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
 
 from spanrelay._json import dumps_text
+from spanrelay.observation.masking import masked_mapping
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import genai, names
 from spanrelay.semconv.fields import counts_of
 from spanrelay.semconv.values import decode, readable
-from spanrelay.telemetry.masking import masked_mapping
 from spanrelay.telemetry.projection import TOLD_BESIDE
 from spanrelay.tracing import recording
 

@@ -6,7 +6,6 @@ like. Imports nothing heavy.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -414,12 +413,3 @@ def open_latches() -> None:
     """Open every latch now: an instrumented package has been imported, so calls are coming."""
     for latch in list(_waiting):
         latch.open()
-
-
-def bounded(before: Any, items: list[Any]) -> Any:
-    """Return `items` as the SDK's own list, with its count of what was dropped."""
-    made = copy.copy(before)
-    if not hasattr(made, "_dq"):
-        return items
-    made._dq = type(before._dq)(items, before._dq.maxlen)
-    return made

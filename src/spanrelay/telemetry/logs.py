@@ -12,13 +12,13 @@ from opentelemetry._logs import LogRecord
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 
 from spanrelay._guard import guarded, losses
+from spanrelay.observation.halves import mended, without_last_word
+from spanrelay.observation.masking import mask_cut, mask_text, mask_value, masked_mapping
+from spanrelay.observation.observers import Watchers, apart, observation, sanitizing, watching_here
+from spanrelay.observation.surroundings import masked_resource, masked_scope
 from spanrelay.semconv.values import readable
 from spanrelay.telemetry.details import CallDetails, is_of_others, is_told_by_ours, keep_told
 from spanrelay.telemetry.front import count_lost_logs
-from spanrelay.telemetry.halves import mended, without_last_word
-from spanrelay.telemetry.masking import mask_cut, mask_text, mask_value, masked_mapping
-from spanrelay.telemetry.observers import Watchers, apart, observation, sanitizing, watching_here
-from spanrelay.telemetry.surroundings import masked_resource, masked_scope
 
 
 class RelayLogProcessor(LogRecordProcessor):
@@ -97,9 +97,9 @@ def _masked(given: ReadWriteLogRecord) -> ReadWriteLogRecord:
 
 
 def _sanitized(given: ReadWriteLogRecord, watchers: Watchers) -> ReadWriteLogRecord:
+    from spanrelay.observation.sanitizing import sanitized_resource, sanitized_scope
+    from spanrelay.observation.sieve import Sieve
     from spanrelay.telemetry.attributes import sanitized_attributes  # not small, and few programs have sanitizers
-    from spanrelay.telemetry.sanitizing import sanitized_resource, sanitized_scope
-    from spanrelay.telemetry.sieve import Sieve
 
     record, sieve = given.log_record, Sieve(watchers, "", None)
     left = sieve.identify({"event_name": record.event_name, "severity_text": record.severity_text})

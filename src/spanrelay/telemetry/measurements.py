@@ -12,9 +12,9 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 
 from spanrelay._guard import guarded, losses
-from spanrelay.telemetry.masking import mask_text, masked_mapping
-from spanrelay.telemetry.observers import Watchers, apart, observation, sanitizing, watching_here
-from spanrelay.telemetry.surroundings import masked_resource, masked_scope
+from spanrelay.observation.masking import mask_text, masked_mapping
+from spanrelay.observation.observers import Watchers, apart, observation, sanitizing, watching_here
+from spanrelay.observation.surroundings import masked_resource, masked_scope
 
 _OWN = "spanrelay"
 
@@ -81,7 +81,7 @@ def shown(data: MetricsData | None) -> MetricsData | None:
 def _of_resource(given: ResourceMetrics, watchers: Watchers | None) -> ResourceMetrics:
     resource = given.resource
     if watchers is not None:
-        from spanrelay.telemetry.sanitizing import sanitized_resource
+        from spanrelay.observation.sanitizing import sanitized_resource
 
         resource = sanitized_resource(resource, watchers)
     resource = masked_resource(resource)
@@ -92,7 +92,7 @@ def _of_resource(given: ResourceMetrics, watchers: Watchers | None) -> ResourceM
 def _of_scope(given: ScopeMetrics, watchers: Watchers | None) -> ScopeMetrics:
     scope = given.scope
     if watchers is not None:
-        from spanrelay.telemetry.sanitizing import sanitized_scope
+        from spanrelay.observation.sanitizing import sanitized_scope
 
         scope = sanitized_scope(scope, watchers)
     scope = masked_scope(scope)
@@ -103,7 +103,7 @@ def _of_scope(given: ScopeMetrics, watchers: Watchers | None) -> ScopeMetrics:
 def _of_metric(given: Metric, watchers: Watchers | None) -> Metric:
     texts = {"name": given.name, "description": given.description, "unit": given.unit}
     if watchers is not None:
-        from spanrelay.telemetry.sieve import Sieve
+        from spanrelay.observation.sieve import Sieve
 
         texts = Sieve(watchers, "", None).identify(texts)
     name, description, unit = (mask_text(text or "") for text in texts.values())

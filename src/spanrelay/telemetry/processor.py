@@ -22,20 +22,21 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, Status
 
 from spanrelay import _json
 from spanrelay._guard import guarded, losses, pass_on, swallow, traced
+from spanrelay.observation import mailbox
+from spanrelay.observation.bounds import bounded
+from spanrelay.observation.events import TOLD, SpanEnd, SpanStart, Watch, tell
+from spanrelay.observation.halves import are_cut, mend_span, without_last_word
+from spanrelay.observation.masking import mask_cut, mask_text, mask_values, masked_mapping
+from spanrelay.observation.observers import NOBODY, Frozen, Watchers, observation, watching
+from spanrelay.observation.sanitizing import sanitized_context
+from spanrelay.observation.surroundings import masked_context, masked_origin
 from spanrelay.records import JSON
 from spanrelay.scopes import Scope, current_scope
 from spanrelay.semconv import names
-from spanrelay.telemetry import mailbox
 from spanrelay.telemetry.attributes import LiveSpan, settle_identity
 from spanrelay.telemetry.destinations import without_doubles
-from spanrelay.telemetry.events import TOLD, SpanEnd, SpanStart, Watch, tell
-from spanrelay.telemetry.front import Row, bounded, count_lost_spans, fill_start
-from spanrelay.telemetry.halves import are_cut, mend_span, without_last_word
-from spanrelay.telemetry.masking import mask_cut, mask_text, mask_values, masked_mapping
-from spanrelay.telemetry.observers import NOBODY, Frozen, Watchers, observation, watching
+from spanrelay.telemetry.front import Row, count_lost_spans, fill_start
 from spanrelay.telemetry.projection import TOLD_BESIDE, Ended, LazyAttributes, Pending, SanitizedView, Started
-from spanrelay.telemetry.sanitizing import sanitized_context
-from spanrelay.telemetry.surroundings import masked_context, masked_origin
 from spanrelay.telemetry.worker import Worker
 from spanrelay.tracing import hand_over_filling, handed_over, heard, offer, starting
 

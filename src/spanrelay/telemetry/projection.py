@@ -6,7 +6,6 @@ Never raises, always true in `bool()`, applies the span's limits, and shows noth
 from __future__ import annotations
 
 import operator
-import os
 import threading
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from itertools import compress, repeat
@@ -21,17 +20,15 @@ from opentelemetry.trace import Link, Status
 from spanrelay import semconv
 from spanrelay._guard import guarded, losses, swallow
 from spanrelay.conversation import Conversation
+from spanrelay.observation import sanitizing
+from spanrelay.observation.mailbox import ITEM_BYTES, size_of_texts
+from spanrelay.observation.masking import mask_text, mask_values
+from spanrelay.observation.observers import Frozen, Watchers
 from spanrelay.records import Message, SpanRecord
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.spans import describe_resource, describe_span
-from spanrelay.telemetry import sanitizing
 from spanrelay.telemetry.attributes import extra_attributes, sanitized_attributes, sanitized_links
-from spanrelay.telemetry.masking import mask_text, mask_values
-from spanrelay.telemetry.observers import Frozen, Watchers
 from spanrelay.tracing import Recorded, complete, price
-
-ITEM_BYTES = 4096
-"""What the start or the end of a span takes in memory while it waits, about, without its payload."""
 
 TOLD_BESIDE = "_spanrelay_told_beside"
 """The attribute of an open span that has what an event told of its call, as span attributes."""
@@ -232,28 +229,6 @@ class Ended:
         result.scope_version = face.scope.version if face.scope is not None else None
         describe_resource(face.resource.attributes, result)
         return result
-
-
-def size_of_texts(attributes: Mapping[str, Any]) -> int:
-    """Return about how many bytes the texts among `attributes` take."""
-    return sum(len(value) for value in attributes.values() if type(value) is str)
-
-
-_locks = [threading.Lock() for _ in range(64)]
-
-
-def lock_of(thing: object) -> threading.Lock:
-    """Return the lock under which `thing` is read: one of a few, since making one for each event costs too much."""
-    return _locks[(id(thing) >> 6) & 63]
-
-
-def _unlock() -> None:
-    """A forked child has none of the threads that may hold a lock."""
-    _locks[:] = [threading.Lock() for _ in _locks]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
 
 
 class Started:

@@ -16,10 +16,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from opentelemetry.sdk.trace import Span
 
 from spanrelay._guard import guarded, losses
+from spanrelay.observation.mailbox import ITEM_BYTES
+from spanrelay.observation.observers import observation, watching
+from spanrelay.observation.sanitizing import finished
 from spanrelay.records import JSON, SpanRecord
-from spanrelay.telemetry.observers import observation, watching
-from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Pending, Started, record_of_start
-from spanrelay.telemetry.sanitizing import finished
+from spanrelay.telemetry.projection import Ended, Pending, Started, record_of_start
 from spanrelay.tracing import Recorded, complete
 
 _IDLE_SECONDS = 0.2

@@ -6,9 +6,9 @@ from typing import Any, get_args
 import pytest
 
 import spanrelay
+from spanrelay.observation.observers import Field
 from spanrelay.records import Kind
 from spanrelay.registry import kinds_of, name_of
-from spanrelay.telemetry.observers import Field
 
 DECLARE: list[Callable[..., Any]] = [spanrelay.sanitizer, spanrelay.metadata_injector, spanrelay.subscriber]
 

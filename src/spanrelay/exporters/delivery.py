@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded, pass_on
-from spanrelay.telemetry.answers import Hearing
-from spanrelay.telemetry.outbox import Answer, Limits, Outbox, Pace
+from spanrelay.exporters.answers import Hearing
+from spanrelay.exporters.outbox import Answer, Limits, Outbox, Pace
+from spanrelay.telemetry.destinations import Reliable
 
 T = TypeVar("T")
 
@@ -185,7 +186,7 @@ def _export_spans(exporter: SpanExporter, spans: list[ReadableSpan]) -> bool:
     return exporter.export(spans) is SpanExportResult.SUCCESS
 
 
-class ReliableSpanExporter(SpanExporter):
+class ReliableSpanExporter(SpanExporter, Reliable):
     """A span exporter that loses nothing while the collector is away and there is room.
 
     Batches are cut by encoded size; what fails waits in memory and is sent again from a thread of its own; at
@@ -238,7 +239,7 @@ def _export_metrics(exporter: MetricExporter, collections: list[MetricsData]) ->
 _METRIC_LIMITS = Limits(parcel_items=1, queue_items=64)
 
 
-class ReliableMetricExporter(MetricExporter):
+class ReliableMetricExporter(MetricExporter, Reliable):
     """A metric exporter whose collections survive a collector that is away, and whose last one is soon done with.
 
     Cumulative metrics need no keeping: the next collection says it all. Delta metrics do, and so does the last

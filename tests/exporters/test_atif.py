@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from tests.programs import ASK, run
 
-from spanrelay.atif import AtifExporter
+from spanrelay.exporters.atif import AtifExporter
 from spanrelay_testkit.model_server import ModelServer
 
 KEY = "sk-" + "a1B2" * 8

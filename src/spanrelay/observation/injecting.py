@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from spanrelay._guard import losses, pass_on, traced
+from spanrelay.observation.observers import Observer, Watchers, closed
 from spanrelay.records import JSON, SpanRecord
-from spanrelay.telemetry.observers import Observer, Watchers, closed
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _log = logging.getLogger("spanrelay")

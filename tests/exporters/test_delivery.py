@@ -34,11 +34,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode
-from tests.telemetry.otlp_server import OtlpServer, Script, free_port
+from tests.exporters.otlp_server import OtlpServer, Script, free_port
 
 from spanrelay._guard import losses
-from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter, _size_of_span
-from spanrelay.telemetry.outbox import Limits, Pace
+from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter, _size_of_span
+from spanrelay.exporters.outbox import Limits, Pace
 
 LOST = "spans not delivered to the collector"
 BRISK = Pace(first=0.005, longest=0.02, patience=0.02)
@@ -354,8 +354,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
-from spanrelay.telemetry.outbox import Pace
+from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.outbox import Pace
 
 grace = Grace(float(os.environ["GRACE"]))
 tracers = TracerProvider()

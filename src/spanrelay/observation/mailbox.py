@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from opentelemetry import context as otel_context
@@ -27,6 +27,9 @@ LIMIT = 10_000
 
 LIMIT_BYTES = 64 << 20
 """What they may take in memory, about."""
+
+ITEM_BYTES = 4096
+"""What the start or the end of a span takes in memory while it waits, about, without its payload."""
 
 GATHER_SECONDS = 0.001
 """A subscriber's thread that was idle lets so much time pass before it works: waking it for each event would cost
@@ -46,6 +49,11 @@ class Occasion(Protocol):
     def events(self) -> Iterable[Any]:
         """The events, read when they are asked for."""
         ...
+
+
+def size_of_texts(attributes: Mapping[str, Any]) -> int:
+    """Return about how many bytes the texts among `attributes` take."""
+    return sum(len(value) for value in attributes.values() if type(value) is str)
 
 
 class _Inside:

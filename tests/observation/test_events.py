@@ -19,14 +19,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from spanrelay import ConfigurationError, _guard, flush, mark, run_tool, scope, subscribe, subscriber, tracing, use
+from spanrelay.observation import mailbox
+from spanrelay.observation.declarations import sanitizer
+from spanrelay.observation.events import Event, MarkEvent, ScopeEvent, mark_events, timestamp, uuid_of
+from spanrelay.observation.mailbox import Mailbox
+from spanrelay.observation.observers import Field, observers
 from spanrelay.pipeline.managed import run_model, stream_model
 from spanrelay.records import Mark, SpanRecord
-from spanrelay.telemetry import mailbox
-from spanrelay.telemetry.declarations import sanitizer
-from spanrelay.telemetry.events import Event, MarkEvent, ScopeEvent, mark_events, timestamp, uuid_of
 from spanrelay.telemetry.front import put_in_front
-from spanrelay.telemetry.mailbox import Mailbox
-from spanrelay.telemetry.observers import Field, observers
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay_testkit.capture import Capture, captured
 

@@ -15,10 +15,10 @@ import orjson
 
 from spanrelay import _json
 from spanrelay._guard import losses, pass_on
+from spanrelay.observation.observers import Field, FieldName, Observer, Watchers, closed, sanitizing
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark
 from spanrelay.semconv import names
 from spanrelay.semconv.values import readable
-from spanrelay.telemetry.observers import Field, FieldName, Observer, Watchers, closed, sanitizing
 
 _log = logging.getLogger("spanrelay")
 _reported: set[tuple[Observer, str]] = set()

@@ -5,13 +5,14 @@ Nothing is read where it happens; an event is built, sanitized, on the thread of
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace import Span as SdkSpan
@@ -20,16 +21,16 @@ from opentelemetry.trace import Span
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay._json import clean_text
+from spanrelay.observation.mailbox import ITEM_BYTES, size_of_texts
+from spanrelay.observation.masking import mask_bytes
+from spanrelay.observation.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
+from spanrelay.observation.sanitizing import sanitized_mark
 from spanrelay.records import JSON, Kind, Mark, ModelRequest, ModelResponse, SpanRecord
 from spanrelay.scopes import Scope
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.messages import write_definition, write_messages, write_parts
 from spanrelay.semconv.spans import record_of
 from spanrelay.semconv.values import clean_attributes
-from spanrelay.telemetry.masking import mask_bytes
-from spanrelay.telemetry.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
-from spanrelay.telemetry.projection import ITEM_BYTES, Ended, Started, lock_of, size_of_texts
-from spanrelay.telemetry.sanitizing import sanitized_mark
 from spanrelay.tracing import is_seen
 
 VERSION = "0.1"
@@ -335,6 +336,23 @@ def _status(record: SpanRecord) -> Fields:
 Told = tuple[type[Event], bytes]
 
 
+_locks = [threading.Lock() for _ in range(64)]
+
+
+def _lock_of(thing: object) -> threading.Lock:
+    """Return the lock under which `thing` is read: one of a few, since making one for each event costs too much."""
+    return _locks[(id(thing) >> 6) & 63]
+
+
+def _renew_locks() -> None:
+    """A forked child has none of the threads that may hold a lock."""
+    _locks[:] = [threading.Lock() for _ in _locks]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 class _Told:
     """One occasion: read once for all subscribers, each of which is given events of its own."""
 
@@ -348,7 +366,7 @@ class _Told:
 
     def events(self) -> list[Event]:
         """The events; none where they cannot be read."""
-        with lock_of(self):
+        with _lock_of(self):
             if self._told is None:
                 told: list[Told] = []
                 with guarded("reading what subscribers are told"):
@@ -366,6 +384,34 @@ class _Told:
 
     def _let_go(self) -> None:
         """Keep nothing of what has been read."""
+
+
+class Started(Protocol):
+    """A span that has started, and what is recorded of it so far, made once on the thread that asks."""
+
+    sampled: bool
+
+    @property
+    def record(self) -> SpanRecord:
+        """The record, sanitized."""
+        ...
+
+
+class Ended(Protocol):
+    """A span that has ended, and what is recorded of it, made once on the thread that asks."""
+
+    span: ReadableSpan
+    weight: int
+
+    @property
+    def payload(self) -> int:
+        """Bytes of payload that have not been read yet."""
+        ...
+
+    @property
+    def record(self) -> SpanRecord:
+        """The record, sanitized."""
+        ...
 
 
 class SpanStart(_Told):

@@ -22,12 +22,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link, Status, StatusCode
 
 from spanrelay import _guard, mark, run_tool, scope, tracing, use
+from spanrelay.observation import sieve
+from spanrelay.observation.declarations import metadata_injector, sanitizer
+from spanrelay.observation.observers import Field, observers
 from spanrelay.pipeline.managed import run_model
 from spanrelay.records import SpanRecord
-from spanrelay.telemetry import sieve
-from spanrelay.telemetry.declarations import metadata_injector, sanitizer
 from spanrelay.telemetry.front import put_in_front
-from spanrelay.telemetry.observers import Field, observers
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.projection import SanitizedView
 from spanrelay.telemetry.worker import Worker

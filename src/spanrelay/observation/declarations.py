@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import Any, cast, get_args, overload
 
 from spanrelay import _guard
+from spanrelay.observation import events, sanitizing
+from spanrelay.observation.mailbox import Mailbox
+from spanrelay.observation.observers import CATEGORIES, Family, Field, FieldName, Observer, Step, observation
 from spanrelay.records import Kind
 from spanrelay.registry import Handle, check_options, kinds_of, name_of
 from spanrelay.scopes import Scope
-from spanrelay.telemetry import events, sanitizing
-from spanrelay.telemetry.mailbox import Mailbox
-from spanrelay.telemetry.observers import CATEGORIES, Family, Field, FieldName, Observer, Step, observation
 from spanrelay.tracing import recording
 
 _COMMON: dict[str, tuple[Any, str]] = {

@@ -58,16 +58,16 @@ from spanrelay import (
     use,
 )
 from spanrelay._guard import losses
+from spanrelay.observation.masking import mask_bytes, mask_values
+from spanrelay.observation.observers import Watchers
+from spanrelay.observation.sanitizing import finished
 from spanrelay.pipeline.managed import run_model
 from spanrelay.plugins.pii_redaction import PiiRedactionConfig, Profile, sanitizers
 from spanrelay.records import SpanRecord
 from spanrelay.telemetry.front import put_in_front, put_in_front_of_logs, put_in_front_of_metrics
 from spanrelay.telemetry.logs import RelayLogProcessor
-from spanrelay.telemetry.masking import mask_bytes, mask_values
 from spanrelay.telemetry.measurements import hide, shown
-from spanrelay.telemetry.observers import Watchers
 from spanrelay.telemetry.processor import RelaySpanProcessor
-from spanrelay.telemetry.sanitizing import finished
 from spanrelay_testkit.capture import Capture
 
 KEY = "sk-" + "c4n4ryc4n4ryc4n4ry"  # in small letters, as the SDK writes names of instruments

@@ -25,15 +25,15 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metric
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from tests.telemetry.otlp_server import OtlpServer, Reply, Script, free_port
-from tests.telemetry.test_delivery import BRISK, LOST, await_failure, spans
+from tests.exporters.otlp_server import OtlpServer, Reply, Script, free_port
+from tests.exporters.test_delivery import BRISK, LOST, await_failure, spans
 
 from spanrelay._guard import losses
-from spanrelay.telemetry.answers import _one_line, _Stub
-from spanrelay.telemetry.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
-from spanrelay.telemetry.outbox import Answer, Outcome, Pace
-from spanrelay.telemetry.redirects import MOST, Route
-from spanrelay.telemetry.redirects import Reply as Head
+from spanrelay.exporters.answers import _one_line, _Stub
+from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.outbox import Answer, Outcome, Pace
+from spanrelay.exporters.redirects import MOST, Route
+from spanrelay.exporters.redirects import Reply as Head
 
 REJECTED = "spans rejected by the collector"
 PROTOBUF = {"Content-Type": "application/x-protobuf"}

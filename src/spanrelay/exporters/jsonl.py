@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded, losses
-from spanrelay.telemetry.declarations import subscriber
-from spanrelay.telemetry.events import TOLD, Event, WholeSpan
-from spanrelay.telemetry.observers import Observer
-from spanrelay.telemetry.redirects import Reply, Route
+from spanrelay.exporters.redirects import Reply, Route
+from spanrelay.observation.declarations import subscriber
+from spanrelay.observation.events import TOLD, Event, WholeSpan
+from spanrelay.observation.observers import Observer
 
 Mode: TypeAlias = Literal["append", "overwrite"]
 

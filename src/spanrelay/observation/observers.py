@@ -17,11 +17,11 @@ from typing import Any, Literal, TypeAlias
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
+from spanrelay.observation.mailbox import Mailbox, inside
+from spanrelay.observation.surroundings import Once
 from spanrelay.records import JSON, Kind
 from spanrelay.registry import Handle, Registry, visible
 from spanrelay.scopes import Scope, current_scope
-from spanrelay.telemetry.mailbox import Mailbox, inside
-from spanrelay.telemetry.surroundings import Once
 
 Family: TypeAlias = Literal["sanitizer", "injector", "subscriber"]
 FieldName: TypeAlias = Literal[

@@ -14,14 +14,14 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from tests.telemetry.otlp_server import OtlpServer, free_port
+from tests.exporters.otlp_server import OtlpServer, free_port
 
 from spanrelay import _guard, mark, run_tool, scope, tracing
-from spanrelay.atof import AtofSpanExporter, sinks
 from spanrelay.config import Settings, load
+from spanrelay.exporters.atof import AtofSpanExporter, sinks
+from spanrelay.exporters.jsonl import FileSink, HttpSink, JsonlSpanExporter
+from spanrelay.observation.observers import observers
 from spanrelay.telemetry.front import put_in_front
-from spanrelay.telemetry.jsonl import FileSink, HttpSink, JsonlSpanExporter
-from spanrelay.telemetry.observers import observers
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.tracing import Tracing
@@ -152,7 +152,7 @@ def test_what_is_recorded_but_not_sampled_is_not_written(tmp_path: Path) -> None
 
 FULL = """
 import resource, signal, spanrelay
-from spanrelay.telemetry.jsonl import FileSink, JsonlSpanExporter
+from spanrelay.exporters.jsonl import FileSink, JsonlSpanExporter
 spanrelay.activate(spanrelay.Settings(trajectories="off", quiet=True))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 exporter = JsonlSpanExporter([FileSink("events.jsonl")])

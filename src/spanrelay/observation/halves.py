@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from opentelemetry.sdk.trace import Event, Span
 from opentelemetry.trace import Link
 
-from spanrelay.telemetry.front import bounded
+from spanrelay.observation.bounds import bounded
 
 T = TypeVar("T")
 Mend = Callable[[str], str]

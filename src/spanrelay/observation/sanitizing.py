@@ -15,6 +15,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status
 
 from spanrelay._guard import swallow
+from spanrelay.observation.injecting import injected
+from spanrelay.observation.observers import Watchers, apart, watching, watching_here
+from spanrelay.observation.sieve import DROPPED, Sieve, put_error, put_mark, put_name
+from spanrelay.observation.surroundings import is_published, without_entries
 from spanrelay.records import JSON, ErrorInfo, Kind, Mark, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.messages import (
@@ -26,10 +30,6 @@ from spanrelay.semconv.messages import (
     write_parts,
 )
 from spanrelay.semconv.values import readable
-from spanrelay.telemetry.injecting import injected
-from spanrelay.telemetry.observers import Watchers, apart, watching, watching_here
-from spanrelay.telemetry.sieve import DROPPED, Sieve, put_error, put_mark, put_name
-from spanrelay.telemetry.surroundings import is_published, without_entries
 from spanrelay.tracing import Recorded
 
 

@@ -1,0 +1,107 @@
+"""The OTLP exporters of OpenTelemetry, delivered reliably: exporter names `spanrelay_otlp` and its two protocols.
+
+They speak no OTLP themselves; the stock exporters do, inside `exporters.delivery`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+from opentelemetry.sdk.metrics.export import MetricExporter
+from opentelemetry.sdk.trace.export import SpanExporter
+
+from spanrelay import config
+from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.outbox import Limits
+
+E = TypeVar("E")
+
+_grace = Grace()
+
+
+def _http_spans() -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
+
+def _grpc_spans() -> SpanExporter:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
+
+def _http_metrics() -> MetricExporter:
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+    return OTLPMetricExporter()
+
+
+def _grpc_metrics() -> MetricExporter:
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+
+    return OTLPMetricExporter()
+
+
+def _as_at_first(build: Callable[[], E]) -> Callable[[], E]:
+    """Let what is built again, in a forked child for instance, go where the first went.
+
+    Programs take addresses and keys out of their environment once they have been read.
+    """
+    known = config.otlp_variables()
+
+    def built() -> E:
+        with config.replaced(known):
+            return build()
+
+    return built
+
+
+class OtlpSpanExporter(ReliableSpanExporter):
+    """Exporter `spanrelay_otlp`: OTLP by the protocol of `OTEL_EXPORTER_OTLP_PROTOCOL`, delivered reliably.
+
+    `destination` says where spans go, without credentials.
+    """
+
+    protocol: ClassVar[str | None] = None
+
+    def __init__(self) -> None:
+        protocol = self.protocol or config.otlp_protocol("traces")
+        self.destination = config.destination(protocol)
+        build = _grpc_spans if protocol == "grpc" else _http_spans
+        super().__init__(_as_at_first(build), limits=Limits(queue_bytes=config.load()[0].delivery_bytes), grace=_grace)
+
+
+class OtlpHttpSpanExporter(OtlpSpanExporter):
+    """Exporter `spanrelay_otlp_http`: as `spanrelay_otlp`, always over HTTP."""
+
+    protocol = "http/protobuf"
+
+
+class OtlpGrpcSpanExporter(OtlpSpanExporter):
+    """Exporter `spanrelay_otlp_grpc`: as `spanrelay_otlp`, always over gRPC."""
+
+    protocol = "grpc"
+
+
+class OtlpMetricExporter(ReliableMetricExporter):
+    """Exporter `spanrelay_otlp` for metrics."""
+
+    protocol: ClassVar[str | None] = None
+
+    def __init__(self) -> None:
+        build = _grpc_metrics if (self.protocol or config.otlp_protocol("metrics")) == "grpc" else _http_metrics
+        super().__init__(_as_at_first(build), grace=_grace)
+
+
+class OtlpHttpMetricExporter(OtlpMetricExporter):
+    """Exporter `spanrelay_otlp_http` for metrics."""
+
+    protocol = "http/protobuf"
+
+
+class OtlpGrpcMetricExporter(OtlpMetricExporter):
+    """Exporter `spanrelay_otlp_grpc` for metrics."""
+
+    protocol = "grpc"
