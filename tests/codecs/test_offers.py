@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spanrelay._json import dumps
 from spanrelay.codecs import (
-    langchain_messages,
+    langchain,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -19,7 +19,7 @@ from spanrelay.codecs import (
 )
 from spanrelay.codecs.offers import Offer, offers_of
 
-CODECS = [langchain_messages, openai_chat, openai_completions, openai_embeddings, openai_responses]
+CODECS = [langchain, openai_chat, openai_completions, openai_embeddings, openai_responses]
 KEYS = st.sampled_from(
     [
         *("type", "name", "tools", "function", "functions", "custom", "tool_choice", "function_call", "server_label"),
@@ -67,7 +67,7 @@ def test_what_is_taken_away_is_not_there_any_more_and_the_rest_is(codec: ModuleT
     assert [offer for offer in offers_of(codec, nothing) if offer.kind != "prompt"] == []
 
 
-@pytest.mark.parametrize("codec", [openai_chat, openai_responses, langchain_messages])
+@pytest.mark.parametrize("codec", [openai_chat, openai_responses, langchain])
 def test_every_key_of_the_table_is_read(codec: Any) -> None:
     offering = [{"type": "function", "name": "bad", "function": {"name": "bad"}}]
     for key in codec.OFFERS:

@@ -7,7 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from spanrelay.codecs import openai_chat_messages, openai_responses_items, openai_responses_stream
+from spanrelay.codecs.openai_chat import messages as chat_messages
+from spanrelay.codecs.openai_responses import messages as responses_messages
+from spanrelay.codecs.openai_responses import stream as responses_stream
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 words = st.sampled_from(["alpha", "beta", "gamma"])
@@ -24,11 +26,11 @@ KEYS = re.findall(
 )
 KINDS = [
     *("user", "assistant", "tool", "function", "custom", "completed", "failed", "error", "thinking"),
-    *openai_chat_messages._PART_READERS,
-    *openai_responses_items._PART_READERS,
-    *openai_responses_items._ITEM_READERS,
-    *openai_responses_stream._DELTAS,
-    *openai_responses_stream._FINAL.values(),
+    *chat_messages._PART_READERS,
+    *responses_messages._PART_READERS,
+    *responses_messages._ITEM_READERS,
+    *responses_stream._DELTAS,
+    *responses_stream._FINAL.values(),
     *("response.created", "response.output_item.added", "response.output_item.done"),
 ]
 

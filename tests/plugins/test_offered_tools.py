@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from spanrelay import GuardrailRejected, request_intercept, run_model, use
-from spanrelay.codecs import langchain_messages, openai_responses
+from spanrelay.codecs import langchain, openai_responses
 from spanrelay_testkit.model_server import ModelServer
 
 DENIED = 'tools.deny = ["delete_*", "web_search*"]'
@@ -338,8 +338,8 @@ def test_what_langchain_binds_is_read_in_the_form_of_each_provider(
 
     def ask(wire: Any) -> Any:
         seen.append({key: value for key, value in wire.items() if key not in ("model", "messages")})
-        return langchain_messages.encode_response(openai_responses.decode_response({"output": []}))
+        return langchain.encode_response(openai_responses.decode_response({"output": []}))
 
     policy(f'{DENIED}\ntools.offered = "remove"')
-    run_model(ask, request, codec="langchain_messages")
+    run_model(ask, request, codec="langchain")
     assert seen == [left]

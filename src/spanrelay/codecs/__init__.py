@@ -1,4 +1,7 @@
-"""Wire JSON of one provider API to records and back. Each module is one codec, named after the wire API.
+"""Wire JSON of one provider API to records and back: each folder is one codec, named after the wire API.
+
+In a codec's `__init__` is how it reads and writes bodies, in `messages` how one message, in `stream` how the events of
+a stream; `plain` is for routes that no codec knows. What several share stands beside them.
 
 Pure: no I/O, no OpenTelemetry, no SDK. A codec never mutates the wire it is given.
 """
@@ -102,17 +105,22 @@ _NO_ERROR = re.compile(rb'\s*:\s*(?:null|""|\{\s*\}|false)')
 def load(name: str) -> Codec:
     """Return the codec `name`: `openai_chat`, `openai_responses` and its siblings here.
 
+    A codec is also found by the name that it had before.
+
     Raises:
         ConfigurationError: there is none.
     """
     try:
-        module = import_module(f"{__name__}.{name}")
+        module = import_module(f"{__name__}.{_RENAMED.get(name, name)}")
     except ModuleNotFoundError:
         module = None
     if module is None or not hasattr(module, "decode_request"):
         known = ", ".join(entry.name for entry in pkgutil.iter_modules(__path__) if _is_codec(entry.name))
         raise ConfigurationError(f"there is no codec {name!r}; use one of {known}")
     return cast("Codec", module)
+
+
+_RENAMED = {"langchain_messages": "langchain"}
 
 
 def _is_codec(name: str) -> bool:

@@ -13,7 +13,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import get_current_span
 
 from spanrelay._guard import guarded
-from spanrelay.codecs.langchain_config import labels_of, session_of
+from spanrelay.codecs.langchain.config import labels_of, session_of
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.scopes import Scope, scope, values_within, values_within_async
 from spanrelay.tracing import Tracing

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from spanrelay import _json
 from spanrelay._guard import guarded
-from spanrelay.codecs import langchain_messages
+from spanrelay.codecs import langchain
 from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.errors import MiddlewareError
 
@@ -229,4 +229,4 @@ def result_of(body: Mapping[str, Any], run_id: Any) -> ChatResult:
 
 def chunks_of(body: Mapping[str, Any]) -> list[BaseMessage]:
     """Return the chunks that add up to the answer that `body` is the JSON of."""
-    return [message_of(event) for event in langchain_messages.stream_events(body)]
+    return [message_of(event) for event in langchain.stream_events(body)]

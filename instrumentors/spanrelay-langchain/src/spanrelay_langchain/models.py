@@ -14,7 +14,7 @@ from opentelemetry.context import attach, detach
 
 from spanrelay import _json
 from spanrelay._guard import guarded
-from spanrelay.codecs import langchain_messages
+from spanrelay.codecs import langchain
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.call import call_in_flight
@@ -59,15 +59,13 @@ class ChatModels:
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._starts = Starts("llm", langchain_messages.operation, told_provider)
+        self._starts = Starts("llm", langchain.operation, told_provider)
 
     def _call(self, boundary: ChatBoundary, asked: Asked) -> ModelCall:
         model = boundary.model
         start, provider = self._starts.of(model, asked.name, stream=asked.stream)
         opened = open_for(self._tracing, start, "llm")
-        call = ModelCall(
-            langchain_messages, asked, cast("Any", boundary), self._tracing, provider=provider, opened=opened
-        )
+        call = ModelCall(langchain, asked, cast("Any", boundary), self._tracing, provider=provider, opened=opened)
         call.lends = True
         call.made_of = template_of(asked.given)
         # Policy has run where the span comes from a call above, unless that left it to somebody beneath.

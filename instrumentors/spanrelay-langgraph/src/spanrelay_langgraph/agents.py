@@ -11,7 +11,7 @@ from typing import Any, cast
 from langchain_core.messages import SystemMessage
 
 from spanrelay._guard import guarded
-from spanrelay.codecs import langchain_messages
+from spanrelay.codecs import langchain
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.records import AgentInfo, ModelRequest
 
@@ -53,7 +53,7 @@ def _read(graph: Any, brief: dict[str, Any]) -> ModelRequest | None:
     prompt = brief.get("system")
     system = prompt.content if isinstance(prompt, SystemMessage) else prompt
     tools: list[Any] = [*_tools_in(graph), *_only_described(brief.get(_TOOLS))]
-    told = langchain_messages.decode_request(
+    told = langchain.decode_request(
         {
             "messages": [{"type": "system", "content": system}] if isinstance(system, (str, list)) else [],
             "tools": [tool if isinstance(tool, dict) else convert_to_openai_tool(tool) for tool in tools],

@@ -13,7 +13,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 
 from spanrelay import _json
 from spanrelay._guard import guarded
-from spanrelay.codecs.langchain_config import labels_of, session_of
+from spanrelay.codecs.langchain.config import labels_of, session_of
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.call import Response, call_in_flight
 from spanrelay.pipeline.driver import arun, run

@@ -17,8 +17,8 @@ from uuid import uuid4
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import Keeps, Offer, Sieve, drop_without, read_choice, read_tools
 from spanrelay.codecs.offers import Table as Offers
-from spanrelay.codecs.openai_chat_messages import patch_message, read_assistant, read_message, write_message
-from spanrelay.codecs.openai_chat_stream import ChatAccumulator, stream_events, stream_texts
+from spanrelay.codecs.openai_chat.messages import patch_message, read_assistant, read_message, write_message
+from spanrelay.codecs.openai_chat.stream import ChatAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
     decode_choice_error,
     decode_error,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.codecs import wire_strategies as wires
 
 from spanrelay._json import dumps
-from spanrelay.codecs import langchain_messages as codec
+from spanrelay.codecs import langchain as codec
 from spanrelay.codecs import load
 from spanrelay.errors import CodecError
 from spanrelay.records import (
@@ -85,8 +85,8 @@ def rewritten(message: dict[str, Any], **changes: Any) -> Any:
     return out[0] if len(out) == 1 else out
 
 
-def test_it_is_found_by_its_name() -> None:
-    assert load("langchain_messages") is codec
+def test_it_is_found_by_its_name_and_by_its_former_one() -> None:
+    assert load("langchain") is codec
 
 
 def test_a_request_is_read() -> None:

@@ -30,7 +30,7 @@ from spanrelay.codecs.offers import (
 from spanrelay.codecs.offers import (
     Table as Offers,
 )
-from spanrelay.codecs.openai_responses_items import (
+from spanrelay.codecs.openai_responses.messages import (
     ITEM_PATCHES,
     PART_WRITERS,
     ItemPatch,
@@ -40,7 +40,7 @@ from spanrelay.codecs.openai_responses_items import (
     read_item,
     write_items,
 )
-from spanrelay.codecs.openai_responses_stream import ResponsesAccumulator, stream_events, stream_texts
+from spanrelay.codecs.openai_responses.stream import ResponsesAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
     decode_error,
     encode_error,
