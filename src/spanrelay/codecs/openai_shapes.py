@@ -1,16 +1,55 @@
-"""Shapes that all APIs of the OpenAI family share: usage counted in prompt tokens, error bodies, data URLs.
+"""Shapes that all APIs of the OpenAI family share: parameters, usage counted in prompt tokens, errors, data URLs.
 
 A shape that only one of the APIs has belongs into the codec of that API.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from spanrelay.codecs.narrowing import as_float, as_int, as_ints, as_list, as_mapping, as_str
+from spanrelay.codecs.parameters import Table, Writer
 from spanrelay.codecs.patching import put
-from spanrelay.records import ErrorInfo, Media, ModelResponse, Usage
+from spanrelay.records import JSON, ErrorInfo, Media, ModelResponse, Usage
+
+
+def _read_stop(stop: JSON) -> JSON:
+    return stop if isinstance(stop, list) else [stop]
+
+
+SAMPLING: Table = {
+    "temperature": ("temperature", None),
+    "top_p": ("top_p", None),
+    "top_k": ("top_k", None),
+    "frequency_penalty": ("frequency_penalty", None),
+    "presence_penalty": ("presence_penalty", None),
+    "seed": ("seed", None),
+    "stop": ("stop_sequences", _read_stop),
+    "n": ("choice_count", None),
+}
+"""The parameters by which an answer is drawn, but for how long it may be."""
+
+
+def write_stop(value: JSON, old: Any) -> JSON:
+    """Write what ends an answer; one text where there was one."""
+    return value[0] if isinstance(old, str) and len(as_list(value)) == 1 else value
+
+
+def read_format(value: JSON) -> JSON:
+    """Return the type of answer that is asked for: `json` where any JSON is."""
+    kind = as_mapping(value).get("type")
+    return {"json_object": "json", "json_schema": "json"}.get(kind, kind) if isinstance(kind, str) else None
+
+
+def write_format(value: JSON, _old: Any) -> JSON:
+    """Write the type of answer that is asked for."""
+    return {"type": "json_object" if value == "json" else value}
+
+
+FORMAT_WRITERS: Mapping[str, Writer] = {"response_format": write_format}
 
 _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
     "input_tokens": (("prompt_tokens",),),
@@ -234,6 +273,15 @@ def media_url(media: Media) -> str | None:
     if media.data is None:
         return media.uri
     return f"data:{media.mime_type or 'application/octet-stream'};base64,{media.data}"
+
+
+CHOICES_PARAMETERS = ("service_tier", "system_fingerprint")
+"""What an answer of choices says of how it was made."""
+
+
+def blank_choices(prefix: str, kind: str) -> dict[str, Any]:
+    """Return an answer of no choices yet, with an id that begins with `prefix`."""
+    return {"id": f"{prefix}-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": "", "choices": []}
 
 
 def patch_outcome(out: dict[str, Any], old: ModelResponse, new: ModelResponse, parameters: Iterable[str]) -> None:

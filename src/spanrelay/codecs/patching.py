@@ -135,6 +135,11 @@ def same_tool(old: ToolDefinition, new: ToolDefinition) -> bool:
     return old.name == new.name and old.type == new.type
 
 
+def same_class(old: object, new: object) -> bool:
+    """Whether two parts are of one kind."""
+    return type(old) is type(new)
+
+
 def same_role(old: Message, new: Message) -> bool:
     """Whether two messages may be one message, changed."""
     return old.role == new.role

@@ -5,14 +5,14 @@ Of the request only the model is read, and the one text that it may hold; of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 from spanrelay.codecs import openai_chat, openai_responses
+from spanrelay.codecs.bodies import one_event, patch_request, whole_body
 from spanrelay.codecs.narrowing import as_mapping, as_str
 from spanrelay.codecs.offers import Keeps, Sieve, Table, drop_without
-from spanrelay.codecs.openai_embeddings import WholeBody
 from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error
 from spanrelay.codecs.patching import put
@@ -20,6 +20,8 @@ from spanrelay.errors import CodecError
 from spanrelay.records import Message, ModelRequest, ModelResponse, Text, Usage
 
 operation = "generate_content"
+accumulator = whole_body
+stream_events = one_event
 required = (("model",),)
 _TEXTS = ("prompt", "input")
 """Where the text of a request stands, if it is one text."""
@@ -83,11 +85,7 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
         CodecError: there are instructions, tools or several messages, for which no form is known.
     """
     old = decode_request(wire)
-    out = dict(wire)
-    if request.model != old.model:
-        put(out, "model", request.model)
-    if request.stream != old.stream:
-        out["stream"] = request.stream
+    out = patch_request(replace(old, parameters=request.parameters), request, wire, {})
     if request.messages != old.messages:
         out[_place_of_text(wire) or "prompt"] = _text_of(request.messages)
     if request.system or request.tools:
@@ -133,13 +131,3 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
     if replace(response, model=old.model, error=old.error) != old:
         raise CodecError("only the model and the error of this answer can be changed; return its JSON instead")
     return out
-
-
-def accumulator() -> WholeBody:
-    """Return an accumulator that keeps the last event, which tells the usage."""
-    return WholeBody()
-
-
-def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the body itself as the one event."""
-    yield dict(wire)

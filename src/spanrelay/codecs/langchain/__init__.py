@@ -13,18 +13,25 @@ from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay.codecs import openai_chat
+from spanrelay.codecs.bodies import patch_messages, patch_request, patch_tools
 from spanrelay.codecs.langchain.messages import patch_message, read_answer, read_message, write_message
 from spanrelay.codecs.langchain.stream import ChunkAccumulator, stream_events, stream_texts
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import GONE, Keeps, Offer, Reader, Sieve, each
 from spanrelay.codecs.offers import Table as Offers
-from spanrelay.codecs.openai_shapes import decode_usage, patch_counts, with_reasoning
-from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import patch_sequence, put, same_role, same_tool
+from spanrelay.codecs.openai_shapes import (
+    FORMAT_WRITERS,
+    SAMPLING,
+    decode_usage,
+    patch_counts,
+    read_format,
+    with_reasoning,
+)
+from spanrelay.codecs.parameters import Table, read_parameters
+from spanrelay.codecs.patching import patch_sequence, put, same_role
 from spanrelay.codecs.tokens import read_tokens
 from spanrelay.errors import CodecError
 from spanrelay.records import (
-    JSON,
     Message,
     ModelRequest,
     ModelResponse,
@@ -52,28 +59,12 @@ required = (("messages",),)
 # --- reading requests --------------------------------------------------------------------------------------
 
 
-def _read_stop(stop: JSON) -> JSON:
-    return stop if isinstance(stop, list) else [stop]
-
-
-def _read_response_format(value: JSON) -> JSON:
-    kind = as_mapping(value).get("type")
-    return {"json_object": "json", "json_schema": "json"}.get(kind, kind) if isinstance(kind, str) else None
-
-
 _PARAMETERS: Table = {
-    "temperature": ("temperature", None),
-    "top_p": ("top_p", None),
-    "top_k": ("top_k", None),
+    **SAMPLING,
     "max_tokens": ("max_tokens", None),
     "max_completion_tokens": ("max_tokens", None),
-    "frequency_penalty": ("frequency_penalty", None),
-    "presence_penalty": ("presence_penalty", None),
-    "seed": ("seed", None),
-    "stop": ("stop_sequences", _read_stop),
-    "n": ("choice_count", None),
     "reasoning_effort": ("reasoning_effort", None),
-    "response_format": ("output_type", _read_response_format),
+    "response_format": ("output_type", read_format),
     "tool_choice": ("tool_choice", None),
     "service_tier": ("service_tier", None),
     "parallel_tool_calls": ("parallel_tool_calls", None),
@@ -223,10 +214,6 @@ def _read_usage(message: Mapping[str, Any]) -> Usage | None:
 
 # --- writing requests and responses ------------------------------------------------------------------------
 
-_WRITERS: dict[str, Writer] = {
-    "response_format": lambda value, _old: {"type": "json_object" if value == "json" else value},
-}
-
 
 def _write_tool(tool: ToolDefinition) -> list[Any]:
     if isinstance(tool.raw, Mapping) and "input_schema" in tool.raw:
@@ -250,20 +237,10 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
     Raises:
         CodecError: the record holds something that LangChain's messages have no form for.
     """
-    old, out = decode_request(wire), dict(wire)
-    if request.model != old.model:
-        put(out, "model", request.model)
-    messages = [Message("system", request.system), *request.messages] if request.system else request.messages
-    if messages != old.messages:
-        items = as_list(wire.get("messages"))
-        out["messages"] = patch_sequence(
-            old.messages, messages, items, patch=patch_message, build=write_message, alike=same_role
-        )
-    if request.tools != old.tools:
-        items = as_list(wire.get("tools"))
-        tools = patch_sequence(old.tools, request.tools, items, patch=_patch_tool, build=_write_tool, alike=same_tool)
-        put(out, "tools", tools or None)
-    write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys={})
+    old = decode_request(wire)
+    out = patch_request(replace(old, stream=request.stream), request, wire, _PARAMETERS, writers=FORMAT_WRITERS)
+    patch_messages(out, old, request, patch=patch_message, build=write_message)
+    patch_tools(out, old, request, patch=_patch_tool, build=_write_tool)
     if request.stream != old.stream:
         put(out, "stream", request.stream or None)
     return out

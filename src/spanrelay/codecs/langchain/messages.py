@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from spanrelay._json import dumps_text
 from spanrelay.codecs import openai_chat
+from spanrelay.codecs.content import text_of
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
-from spanrelay.codecs.patching import overlay, patch_sequence, put
+from spanrelay.codecs.patching import overlay, patch_sequence, put, same_class
 from spanrelay.errors import CodecError
 from spanrelay.records import (
-    JSON,
     Media,
     Message,
     Opaque,
@@ -216,12 +215,8 @@ def _patch_part(_old: Part, new: Part, wire: Any) -> list[Any]:
     return [overlay(cast("Mapping[str, Any]", wire), built[0], _OWNED)]
 
 
-def _same_class(old: object, new: object) -> bool:
-    return type(old) is type(new)
-
-
 def _patch_blocks(was: list[Part], now: list[Part], blocks: list[Any]) -> list[Any]:
-    return patch_sequence(was, now, blocks, patch=_patch_part, build=_write_part, alike=_same_class)
+    return patch_sequence(was, now, blocks, patch=_patch_part, build=_write_part, alike=same_class)
 
 
 def _set_content(out: dict[str, Any], was: list[Part], now: list[Part]) -> None:
@@ -240,7 +235,7 @@ def _set_content(out: dict[str, Any], was: list[Part], now: list[Part]) -> None:
 
 def _write_call(call: ToolCall) -> list[Any]:
     if not isinstance(call.arguments, Mapping):
-        return [{"name": call.name, "args": _text_of(call.arguments), "id": call.id, "type": "invalid_tool_call"}]
+        return [{"name": call.name, "args": text_of(call.arguments), "id": call.id, "type": "invalid_tool_call"}]
     return [{"name": call.name, "args": call.arguments, "id": call.id, "type": "tool_call"}]
 
 
@@ -250,13 +245,9 @@ def _patch_call(old: ToolCall, new: ToolCall, wire: Any) -> list[Any]:
     return [{**as_mapping(wire), "name": new.name, "args": new.arguments, "id": new.id}]
 
 
-def _text_of(value: JSON) -> str:
-    return value if isinstance(value, str) else "" if value is None else dumps_text(value)
-
-
 def _set_calls(out: dict[str, Any], was: list[ToolCall], now: list[ToolCall]) -> None:
     wire = [*as_list(out.get("tool_calls")), *as_list(out.get("invalid_tool_calls"))]
-    calls = patch_sequence(was, now, wire, patch=_patch_call, build=_write_call, alike=_same_class)
+    calls = patch_sequence(was, now, wire, patch=_patch_call, build=_write_call, alike=same_class)
     # The provider's own forms of the calls would contradict these, and some models prefer them.
     content = out.get("content")
     if isinstance(content, list):
@@ -366,7 +357,7 @@ def _patch_result(old: ToolCallResponse, new: ToolCallResponse, wire: Mapping[st
 def _result_content(old: Any, new: Any, wire: Any) -> Any:
     parts = as_list(new)
     if not parts or not all(type(part) in _PART_WRITERS for part in parts):
-        return _text_of(new)
+        return text_of(new)
     if isinstance(wire, list) and isinstance(old, list):
         return _patch_blocks(cast("list[Part]", old), parts, cast("list[Any]", wire))
     return [block for part in parts for block in _write_part(part)]

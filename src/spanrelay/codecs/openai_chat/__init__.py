@@ -9,26 +9,31 @@ the transcript of a spoken answer its text.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, cast
-from uuid import uuid4
 
+from spanrelay.codecs.bodies import patch_identity, patch_messages, patch_request, patch_tools
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import Keeps, Offer, Sieve, drop_without, read_choice, read_tools
 from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_chat.messages import patch_message, read_assistant, read_message, write_message
 from spanrelay.codecs.openai_chat.stream import ChatAccumulator, stream_events, stream_texts
 from spanrelay.codecs.openai_shapes import (
+    CHOICES_PARAMETERS,
+    FORMAT_WRITERS,
+    SAMPLING,
+    blank_choices,
     decode_choice_error,
     decode_error,
     decode_usage,
     encode_error,
     finished,
     patch_outcome,
+    read_format,
+    write_stop,
 )
-from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import patch_sequence, put, same_role, same_tool
+from spanrelay.codecs.parameters import Table, Writer, read_parameters
+from spanrelay.codecs.patching import patch_sequence, put
 from spanrelay.codecs.tokens import read_tokens
 from spanrelay.records import (
     JSON,
@@ -64,34 +69,18 @@ turns = "messages"
 # --- reading requests and responses ------------------------------------------------------------------------
 
 
-def _read_stop(stop: JSON) -> JSON:
-    return stop if isinstance(stop, list) else [stop]
-
-
-def _read_response_format(value: JSON) -> JSON:
-    kind = as_mapping(value).get("type")
-    return {"json_object": "json", "json_schema": "json"}.get(kind, kind) if isinstance(kind, str) else None
-
-
 def _read_effort(value: JSON) -> JSON:
     return as_mapping(value).get("effort")
 
 
 _PARAMETERS: Table = {
-    "temperature": ("temperature", None),
-    "top_p": ("top_p", None),
-    "top_k": ("top_k", None),
+    **SAMPLING,
     "max_completion_tokens": ("max_tokens", None),
     "max_tokens": ("max_tokens", None),
-    "frequency_penalty": ("frequency_penalty", None),
-    "presence_penalty": ("presence_penalty", None),
-    "seed": ("seed", None),
     "random_seed": ("seed", None),
-    "stop": ("stop_sequences", _read_stop),
-    "n": ("choice_count", None),
     "reasoning_effort": ("reasoning_effort", None),
     "reasoning": ("reasoning_effort", _read_effort),
-    "response_format": ("output_type", _read_response_format),
+    "response_format": ("output_type", read_format),
     "tool_choice": ("tool_choice", None),
     "service_tier": ("service_tier", None),
     "parallel_tool_calls": ("parallel_tool_calls", None),
@@ -156,7 +145,7 @@ def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
         reasons,
         decode_usage(get("usage") or _usage_elsewhere(wire)),
         decode_error(wire) or decode_choice_error(choices),
-        {key: wire[key] for key in _RESPONSE_PARAMETERS if get(key) is not None},
+        {key: wire[key] for key in CHOICES_PARAMETERS if get(key) is not None},
         read_tokens(wire, as_mapping(choices[0])) if choices else None,
     )
 
@@ -165,9 +154,6 @@ def _usage_elsewhere(wire: Mapping[str, Any]) -> object:
     """Return the usage of an answer that has none of its own: Groq's streams have it, and Moonshot's last choice."""
     choices = as_list(wire.get("choices"))
     return as_mapping(wire.get("x_groq")).get("usage") or (as_mapping(choices[-1]).get("usage") if choices else None)
-
-
-_RESPONSE_PARAMETERS = ("service_tier", "system_fingerprint")
 
 
 def _read_choice(choice: Any) -> Message:
@@ -180,10 +166,7 @@ def _read_choice(choice: Any) -> Message:
 # --- writing requests --------------------------------------------------------------------------------------
 
 
-_WRITERS: dict[str, Writer] = {
-    "response_format": lambda value, _old: {"type": "json_object" if value == "json" else value},
-    "stop": lambda value, old: value[0] if isinstance(old, str) and len(as_list(value)) == 1 else value,
-}
+_WRITERS: dict[str, Writer] = {**FORMAT_WRITERS, "stop": write_stop}
 
 _INNER_KEYS = {"reasoning": "effort"}
 
@@ -217,33 +200,9 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
         CodecError: the record holds something that a chat request has no form for.
     """
     old = decode_request(wire)
-    out = dict(wire)
-    if request.model != old.model:
-        put(out, "model", request.model)
-    if request.stream != old.stream:
-        out["stream"] = request.stream
-    messages = [Message("system", request.system), *request.messages] if request.system else request.messages
-    if messages != old.messages:
-        out["messages"] = patch_sequence(
-            old.messages,
-            messages,
-            as_list(wire.get("messages")),
-            patch=patch_message,
-            build=write_message,
-            alike=same_role,
-        )
-    if request.tools != old.tools:
-        tools = patch_sequence(
-            old.tools,
-            request.tools,
-            as_list(wire.get("tools")),
-            patch=_patch_tool_definition,
-            build=_write_tool_definition,
-            alike=same_tool,
-        )
-        put(out, "tools", tools or None)
-    if request.parameters != old.parameters:
-        write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
+    out = patch_request(old, request, wire, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
+    patch_messages(out, old, request, patch=patch_message, build=write_message)
+    patch_tools(out, old, request, patch=_patch_tool_definition, build=_write_tool_definition)
     return out
 
 
@@ -304,29 +263,15 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
     if wire is None:
         if response.error is not None and not response.messages:
             return {"error": encode_error(response.error, {})}
-        wire = _blank_response()
+        wire = blank_choices("chatcmpl", "chat.completion")
     old = decode_response(wire)
-    out = dict(wire)
-    for key in ("id", "model"):
-        value = getattr(response, key)
-        if value is not None and value != getattr(old, key):
-            out[key] = value
+    out = patch_identity(wire, old, response)
     if response.messages != old.messages:
         out["choices"] = _patch_choices(old.messages, response.messages, as_list(wire.get("choices")))
     if response.finish_reasons != old.finish_reasons:
         out["choices"] = _set_finish_reasons(as_list(out.get("choices")), response.finish_reasons)
-    patch_outcome(out, old, response, _RESPONSE_PARAMETERS)
+    patch_outcome(out, old, response, CHOICES_PARAMETERS)
     return out
-
-
-def _blank_response() -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": "",
-        "choices": [],
-    }
 
 
 def _patch_choices(old: list[Message], new: list[Message], choices: list[Any]) -> list[Any]:

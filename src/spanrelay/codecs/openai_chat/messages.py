@@ -9,17 +9,26 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
-from spanrelay._json import dumps_text, loads_or_text
+from spanrelay._json import loads_or_text
+from spanrelay.codecs.content import (
+    opaque,
+    parts_of,
+    read_document,
+    read_input_audio,
+    read_parts,
+    read_text,
+    text_of,
+    write_input_audio,
+)
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_shapes import (
     image_from_url,
     media_url,
     split_data_url,
 )
-from spanrelay.codecs.patching import overlay, patch_sequence, put
+from spanrelay.codecs.patching import overlay, patch_sequence, put, same_class
 from spanrelay.errors import CodecError
 from spanrelay.records import (
-    JSON,
     Media,
     Message,
     Opaque,
@@ -35,63 +44,28 @@ from spanrelay.records import (
 
 
 def _read_content(content: object) -> list[Part]:
-    """Read a message's content; an array gives exactly one part for each item."""
-    if not content:
-        return []
-    if isinstance(content, str):
-        return [Text(content)]
-    if isinstance(content, list):
-        return [_read_part(part) for part in cast("list[Any]", content)]
-    return [Opaque("content", content)]
+    return read_parts(content, _PART_READERS, _read_unknown)
 
 
-def _read_part(part: Any) -> Part:
-    try:
-        read = _PART_READERS[part["type"]]
-    except (TypeError, KeyError, IndexError):
-        return _opaque(part)
-    return read(part)
-
-
-def _opaque(part: Any) -> Part:
-    if isinstance(part, str):
-        return Text(part)
-    return Opaque(as_str(as_mapping(part).get("type")) or "unknown", part)
-
-
-def _read_text(part: Mapping[str, Any]) -> Part:
-    text = part.get("text")
-    return Text(text) if isinstance(text, str) else _opaque(part)
+def _read_unknown(part: Any) -> Part:
+    return Text(part) if isinstance(part, str) else opaque(part)
 
 
 def _read_image(part: Mapping[str, Any]) -> Part:
     image = part.get("image_url")
     url = image if isinstance(image, str) else as_mapping(image).get("url")
-    return image_from_url(url) if isinstance(url, str) else _opaque(part)
-
-
-def _read_audio_input(part: Mapping[str, Any]) -> Part:
-    audio = as_mapping(part.get("input_audio"))
-    data, kind = audio.get("data"), audio.get("format")
-    if not isinstance(data, str):
-        return _opaque(part)
-    return Media("audio", f"audio/{kind}" if isinstance(kind, str) else None, None, data)
+    return image_from_url(url) if isinstance(url, str) else opaque(part)
 
 
 def _read_file(part: Mapping[str, Any]) -> Part:
-    file = as_mapping(part.get("file"))
-    data, file_id, name = as_str(file.get("file_data")), as_str(file.get("file_id")), file.get("filename")
-    if data is None and file_id is None:
-        return _opaque(part)
-    mime_type, data = (split_data_url(data) or (None, data)) if data is not None else (None, None)
-    return Media("document", mime_type, None, data, file_id, as_str(name))
+    return read_document(part, as_mapping(part.get("file")))
 
 
 def _read_video(part: Mapping[str, Any]) -> Part:
     video = part.get("video_url")
     url = video if isinstance(video, str) else as_mapping(video).get("url")
     if not isinstance(url, str):
-        return _opaque(part)
+        return opaque(part)
     split = split_data_url(url)
     return Media("video", None, url) if split is None else Media("video", split[0], None, split[1])
 
@@ -106,9 +80,9 @@ def _read_thinking(part: Mapping[str, Any]) -> Part:
 
 
 _PART_READERS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
-    "text": _read_text,
+    "text": read_text,
     "image_url": _read_image,
-    "input_audio": _read_audio_input,
+    "input_audio": read_input_audio,
     "file": _read_file,
     "video_url": _read_video,
     "thinking": _read_thinking,
@@ -311,8 +285,7 @@ def _url_of(part: Media) -> str:
 def _write_audio(part: Media) -> dict[str, Any]:
     if part.data is None:
         raise CodecError("a chat message takes 'audio' media as data only; read the sound and put it in `data`")
-    kind = (part.mime_type or "audio/wav").partition("/")[2]
-    return {"type": "input_audio", "input_audio": {"data": part.data, "format": kind}}
+    return write_input_audio(part)
 
 
 def _write_document(part: Media) -> dict[str, Any]:
@@ -366,29 +339,18 @@ def _patch_part(_old: Part, new: Part, wire: Any) -> list[Any]:
     return [overlay(cast("Mapping[str, Any]", wire), built[0], _OWNED)]
 
 
-def _same_class(old: object, new: object) -> bool:
-    return type(old) is type(new)
-
-
 def _patch_content(was: list[Part], now: list[Part], content: list[Any]) -> list[Any]:
-    return patch_sequence(was, now, content, patch=_patch_part, build=_write_part, alike=_same_class)
+    return patch_sequence(was, now, content, patch=_patch_part, build=_write_part, alike=same_class)
 
 
 def _write_tool_call(call: ToolCall) -> list[Any]:
     if call.server:
         raise CodecError(f"a chat message has no form for the server tool call {call.name!r}; leave it out")
     if call.type == "custom":
-        custom = {"name": call.name, "input": _text_of(call.arguments)}
+        custom = {"name": call.name, "input": text_of(call.arguments)}
         return [{"id": call.id, "type": "custom", "custom": custom}]
-    function = {"name": call.name, "arguments": _text_of(call.arguments)}
+    function = {"name": call.name, "arguments": text_of(call.arguments)}
     return [{"id": call.id, "type": "function", "function": function}]
-
-
-def _text_of(value: JSON) -> str:
-    """Return arguments or a result as the string the wire wants."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else dumps_text(value)
 
 
 def _patch_tool_call(old: ToolCall, new: ToolCall, wire: Any) -> list[Any]:
@@ -398,7 +360,7 @@ def _patch_tool_call(old: ToolCall, new: ToolCall, wire: Any) -> list[Any]:
         return _write_tool_call(new)
     inner["name"] = new.name
     if old.arguments != new.arguments:
-        inner["input" if kind == "custom" else "arguments"] = _text_of(new.arguments)
+        inner["input" if kind == "custom" else "arguments"] = text_of(new.arguments)
     return [{**wire, "id": new.id, kind: inner}]
 
 
@@ -483,7 +445,7 @@ def _patch_result(old: ToolCallResponse, new: ToolCallResponse, wire: Mapping[st
     if new.name != old.name:
         put(out, "name", new.name)
     if new.content != old.content:
-        was, now = _parts_of(old.content), _parts_of(new.content)
+        was, now = (parts_of(each.content, _PART_WRITERS) for each in (old, new))
         content = wire.get("content")
         if was is not None and now is not None and isinstance(content, list):
             out["content"] = _patch_content(was, now, cast("list[Any]", content))
@@ -492,15 +454,9 @@ def _patch_result(old: ToolCallResponse, new: ToolCallResponse, wire: Mapping[st
     return out
 
 
-def _parts_of(content: Any) -> list[Part] | None:
-    """Return `content` if it is a list of parts."""
-    parts = as_list(content)
-    return parts if parts and all(type(part) in _PART_WRITERS for part in parts) else None
-
-
 def _result_content(result: ToolCallResponse) -> Any:
-    parts = _parts_of(result.content)
-    return _text_of(result.content) if parts is None else [_write_part(part)[0] for part in parts]
+    parts = parts_of(result.content, _PART_WRITERS)
+    return text_of(result.content) if parts is None else [_write_part(part)[0] for part in parts]
 
 
 def _set_content(out: dict[str, Any], was: list[Part], now: list[Part]) -> None:
@@ -549,14 +505,14 @@ def _set_tool_calls(out: dict[str, Any], was: list[Part], now: list[Part]) -> No
         as_list(out.get("tool_calls")),
         patch=_patch_tool_call,
         build=_write_tool_call,
-        alike=_same_class,
+        alike=same_class,
     )
     put(out, "tool_calls", calls or None)
 
 
 def _set_function_call(out: dict[str, Any], _was: list[Part], now: list[Part]) -> None:
     call = now[0] if now else None
-    value = {"name": call.name, "arguments": _text_of(call.arguments)} if isinstance(call, ToolCall) else None
+    value = {"name": call.name, "arguments": text_of(call.arguments)} if isinstance(call, ToolCall) else None
     put(out, "function_call", value)
 
 

@@ -5,13 +5,14 @@ The answer repeats what users said; what the model made of the rest is the item 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from spanrelay.codecs import openai_responses
+from spanrelay.codecs.bodies import one_event as stream_events
+from spanrelay.codecs.bodies import whole_body as accumulator
 from spanrelay.codecs.narrowing import as_list, as_mapping
-from spanrelay.codecs.openai_embeddings import WholeBody
 from spanrelay.codecs.openai_responses import decode_request, sift_tools
 from spanrelay.codecs.openai_shapes import encode_error
 from spanrelay.errors import CodecError
@@ -58,13 +59,3 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
     if response.error is None:
         raise CodecError("a compaction can be read by the provider alone; return its JSON as it is")
     return {"error": encode_error(response.error, {})}
-
-
-def accumulator() -> WholeBody:
-    """Return an accumulator for the one event of `stream_events`."""
-    return WholeBody()
-
-
-def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the body itself: compactions do not stream."""
-    yield dict(wire)

@@ -5,16 +5,19 @@ The vectors themselves are never read: an answer says only how many there are an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
+from spanrelay.codecs.bodies import one_event, patch_request, whole_body
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import sift_no_tools
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error, encode_usage
-from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import patch_sequence, put
+from spanrelay.codecs.parameters import Table, Writer, read_parameters
+from spanrelay.codecs.patching import put
+from spanrelay.codecs.prompts import patch_prompts, read_prompts, refuse_more
 from spanrelay.errors import CodecError
-from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, Opaque, Part, Text
+from spanrelay.records import JSON, ModelRequest, ModelResponse
 
 operation = "embeddings"
 answers_with = "data"
@@ -27,6 +30,8 @@ def doubt_about(item: Mapping[str, Any]) -> str | None:
 
 required = (("model",), ("input",))
 sift_tools = sift_no_tools
+accumulator = whole_body
+stream_events = one_event
 
 
 def _read_formats(value: JSON) -> JSON:
@@ -49,31 +54,11 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
     """Read the body of an embeddings request; each input is a user message, tokens are `Opaque`."""
     return ModelRequest(
         as_str(wire.get("model")),
-        [Message("user", _read_input(item)) for item in _inputs(wire.get("input"))],
+        read_prompts(wire.get("input"), "input"),
         [],
         [],
         read_parameters(wire, _PARAMETERS),
     )
-
-
-def _inputs(value: Any) -> list[Any]:
-    """Return the inputs one by one: a list of numbers is one input, as its tokens."""
-    if value is None:
-        return []
-    if not isinstance(value, list) or _is_tokens(value):
-        return [value]
-    return cast("list[Any]", value)
-
-
-def _is_tokens(value: Any) -> bool:
-    items = as_list(value)
-    return bool(items) and isinstance(items[0], int)
-
-
-def _read_input(item: Any) -> list[Part]:
-    if isinstance(item, str):
-        return [Text(item)]
-    return [Opaque("tokens" if _is_tokens(item) else "input", item)]
 
 
 def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,35 +68,11 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
         CodecError: an input is neither one text nor one list of tokens, or there are instructions or tools.
     """
     old = decode_request(wire)
-    out = dict(wire)
-    if request.system or request.tools:
-        raise CodecError("an embeddings request has no instructions and no tools; remove `system` and `tools`")
-    if request.model != old.model:
-        put(out, "model", request.model)
+    refuse_more(request, "an embeddings request")
+    out = patch_request(replace(old, stream=request.stream), request, wire, _PARAMETERS, writers=_WRITERS)
     if request.messages != old.messages:
-        inputs = patch_sequence(
-            old.messages,
-            request.messages,
-            _inputs(wire.get("input")),
-            patch=lambda _old, new, _wire: [_write_input(new)],
-            build=lambda message: [_write_input(message)],
-            alike=lambda _old, _new: True,
-        )
-        alone = len(inputs) == 1 and len(old.messages) == 1 and _inputs(wire.get("input")) is not wire["input"]
-        out["input"] = inputs[0] if alone else inputs
-    if request.parameters != old.parameters:
-        write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys={})
+        out["input"] = patch_prompts(old.messages, request.messages, wire.get("input"), "an embeddings input")
     return out
-
-
-def _write_input(message: Message) -> Any:
-    parts = message.parts
-    if all(isinstance(part, Text) for part in parts):
-        return message.text
-    if len(parts) == 1 and isinstance(parts[0], Opaque):
-        return parts[0].data
-    kinds = [type(part).__name__ for part in parts]
-    raise CodecError(f"an embeddings input is one text or one list of tokens, not the parts {kinds!r}")
 
 
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
@@ -160,30 +121,3 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
     if response.error != old.error:
         put(out, "error", response.error and encode_error(response.error, wire.get("error")))
     return out
-
-
-class WholeBody:
-    """The accumulator of an API that does not stream: the last event is the body."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self) -> None:
-        self._body: Mapping[str, Any] = {}
-
-    def add(self, event: Mapping[str, Any]) -> None:
-        """Take in the body."""
-        self._body = event
-
-    def result(self) -> dict[str, Any]:
-        """Return the body."""
-        return dict(self._body)
-
-
-def accumulator() -> WholeBody:
-    """Return an accumulator for the one event of `stream_events`."""
-    return WholeBody()
-
-
-def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the body itself: embeddings do not stream."""
-    yield dict(wire)

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any, cast
 from uuid import uuid4
 
+from spanrelay.codecs.bodies import patch_identity, patch_request, patch_tools
 from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str
 from spanrelay.codecs.offers import (
     GONE,
@@ -45,9 +46,11 @@ from spanrelay.codecs.openai_shapes import (
     decode_error,
     encode_error,
     patch_counts,
+    read_format,
+    write_format,
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
-from spanrelay.codecs.patching import patch_sequence, put
+from spanrelay.codecs.patching import patch_sequence, put, same_role
 from spanrelay.codecs.tokens import read_item_tokens
 from spanrelay.errors import CodecError
 from spanrelay.records import (
@@ -87,9 +90,8 @@ required = (("model", "prompt"), ("input", "prompt", "previous_response_id", "co
 # --- reading requests and responses ------------------------------------------------------------------------
 
 
-def _read_format(text: JSON) -> JSON:
-    kind = as_mapping(as_mapping(text).get("format")).get("type")
-    return {"json_object": "json", "json_schema": "json"}.get(kind, kind) if isinstance(kind, str) else None
+def _read_text_format(text: JSON) -> JSON:
+    return read_format(as_mapping(text).get("format"))
 
 
 def _read_conversation(conversation: JSON) -> JSON:
@@ -101,7 +103,7 @@ _PARAMETERS: Table = {
     "top_p": ("top_p", None),
     "max_output_tokens": ("max_tokens", None),
     "reasoning": ("reasoning_effort", lambda value: as_mapping(value).get("effort")),
-    "text": ("output_type", _read_format),
+    "text": ("output_type", _read_text_format),
     "tool_choice": ("tool_choice", None),
     "previous_response_id": ("previous_response_id", None),
     "conversation": ("conversation_id", _read_conversation),
@@ -261,7 +263,7 @@ def _read_usage(usage: Any) -> Usage | None:
 # --- writing requests --------------------------------------------------------------------------------------
 
 _WRITERS: dict[str, Writer] = {
-    "text": lambda value, _old: {"type": "json_object" if value == "json" else value},
+    "text": write_format,
     "conversation": lambda value, old: {"id": value} if isinstance(old, Mapping) else value,
 }
 
@@ -277,27 +279,12 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
         CodecError: the record holds something that a Responses request has no form for.
     """
     old = decode_request(wire)
-    out = dict(wire)
-    if request.model != old.model:
-        put(out, "model", request.model)
-    if request.stream != old.stream:
-        out["stream"] = request.stream
+    out = patch_request(old, request, wire, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
     if request.messages != old.messages:
         out["input"] = _patch_input(old.messages, request.messages, wire.get("input"))
     if request.system != old.system:
         put(out, "instructions", _write_instructions(request.system))
-    if request.tools != old.tools:
-        tools = patch_sequence(
-            old.tools,
-            request.tools,
-            as_list(wire.get("tools")),
-            patch=_patch_tool_definition,
-            build=_write_tool_definition,
-            alike=lambda before, after: before.name == after.name and before.type == after.type,
-        )
-        put(out, "tools", tools or None)
-    if request.parameters != old.parameters:
-        write_parameters(out, old.parameters, request.parameters, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
+    patch_tools(out, old, request, patch=_patch_tool_definition, build=_write_tool_definition)
     return out
 
 
@@ -312,7 +299,7 @@ def _patch_input(old: list[Message], new: list[Message], wire: Any) -> Any:
         _turns(as_list(wire)),
         patch=_patch_turn,
         build=lambda message: [write_items(message, answer=False)],
-        alike=lambda before, after: before.role == after.role,
+        alike=same_role,
     )
     return list(chain.from_iterable(groups))
 
@@ -474,11 +461,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
     if wire is None:
         return _write_response(response)
     old = decode_response(wire)
-    out = dict(wire)
-    for key in ("id", "model"):
-        value = getattr(response, key)
-        if value is not None and value != getattr(old, key):
-            out[key] = value
+    out = patch_identity(wire, old, response)
     was, now = ([part for m in r.messages for part in m.parts] for r in (old, response))
     if was != now:
         out["output"] = patch_items(as_list(wire.get("output")), Message("assistant", now), answer=True)

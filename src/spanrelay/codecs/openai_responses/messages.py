@@ -10,14 +10,23 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
-from spanrelay._json import dumps_text, loads_or_text
+from spanrelay._json import loads_or_text
+from spanrelay.codecs.content import (
+    opaque,
+    parts_of,
+    read_document,
+    read_input_audio,
+    read_parts,
+    read_text,
+    text_of,
+    write_input_audio,
+)
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_shapes import (
     image_from_url,
     media_url,
-    split_data_url,
 )
-from spanrelay.codecs.patching import overlay, patch_sequence, put
+from spanrelay.codecs.patching import overlay, patch_sequence, put, same_class
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     JSON,
@@ -37,62 +46,27 @@ from spanrelay.records import (
 
 def read_content(content: object) -> list[Part]:
     """Read an item's content; an array gives exactly one part for each of its own."""
-    if not content:
-        return []
-    if isinstance(content, str):
-        return [Text(content)]
-    if isinstance(content, list):
-        return [_read_part(part) for part in cast("list[Any]", content)]
-    return [Opaque("content", content)]
-
-
-def _read_part(part: Any) -> Part:
-    try:
-        read = _PART_READERS[part["type"]]
-    except (TypeError, KeyError, IndexError):
-        return _opaque(part)
-    return read(part)
-
-
-def _opaque(part: Any) -> Part:
-    return Opaque(as_str(as_mapping(part).get("type")) or "unknown", part)
-
-
-def _read_text(part: Mapping[str, Any]) -> Part:
-    text = part.get("text")
-    return Text(text) if isinstance(text, str) else _opaque(part)
+    return read_parts(content, _PART_READERS, opaque)
 
 
 def _read_image(part: Mapping[str, Any]) -> Part:
     url, file_id = part.get("image_url"), as_str(part.get("file_id"))
     if isinstance(url, str):
         return image_from_url(url)
-    return _opaque(part) if file_id is None else Media("image", file_id=file_id)
+    return opaque(part) if file_id is None else Media("image", file_id=file_id)
 
 
 def _read_file(part: Mapping[str, Any]) -> Part:
-    data, uri, file_id = (as_str(part.get(key)) for key in ("file_data", "file_url", "file_id"))
-    if data is None and uri is None and file_id is None:
-        return _opaque(part)
-    mime_type, data = (split_data_url(data) or (None, data)) if data is not None else (None, None)
-    return Media("document", mime_type, uri, data, file_id, as_str(part.get("filename")))
-
-
-def _read_audio(part: Mapping[str, Any]) -> Part:
-    audio = as_mapping(part.get("input_audio"))
-    data, kind = audio.get("data"), audio.get("format")
-    if not isinstance(data, str):
-        return _opaque(part)
-    return Media("audio", f"audio/{kind}" if isinstance(kind, str) else None, None, data)
+    return read_document(part, part, as_str(part.get("file_url")))
 
 
 _PART_READERS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
-    "input_text": _read_text,
-    "output_text": _read_text,
-    "text": _read_text,
+    "input_text": read_text,
+    "output_text": read_text,
+    "text": read_text,
     "input_image": _read_image,
     "input_file": _read_file,
-    "input_audio": _read_audio,
+    "input_audio": read_input_audio,
 }
 
 # --- reading items -----------------------------------------------------------------------------------------
@@ -292,8 +266,7 @@ def _write_media(part: Media, _role: str) -> dict[str, Any]:
         put(out, "file_id", part.file_id)
         put(out, "file_data", part.data if part.mime_type is None else media_url(part))
     elif part.modality == "audio" and part.data is not None:
-        kind = (part.mime_type or "audio/wav").partition("/")[2]
-        return {"type": "input_audio", "input_audio": {"data": part.data, "format": kind}}
+        return write_input_audio(part)
     else:
         raise CodecError(f"a Responses message has no form for {part.modality!r} media; leave it out")
     return out
@@ -321,7 +294,7 @@ def _patch_content(was: list[Part], now: list[Part], content: list[Any], role: s
         content,
         patch=lambda _old, new, wire: [_patch_part(new, wire, role)],
         build=lambda part: _write_content([part], role),
-        alike=lambda old, new: type(old) is type(new),
+        alike=same_class,
     )
 
 
@@ -335,12 +308,6 @@ def _patch_part(new: Part, wire: Any, role: str) -> Any:
 
 
 # --- writing items -----------------------------------------------------------------------------------------
-
-
-def _text_of(value: JSON) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else dumps_text(value)
 
 
 def write_items(message: Message, answer: bool) -> list[Any]:
@@ -411,10 +378,10 @@ def _write_call(call: ToolCall, answer: bool) -> dict[str, Any]:
     if kind in _CLIENT_KEYS:
         item = _head("ctc", None, answer, kind)
         item.update(call_id=call.id, **named)
-        item[_CLIENT_KEYS[kind]] = _text_of(call.arguments) if kind in _WRITTEN_AS_TEXT else call.arguments
+        item[_CLIENT_KEYS[kind]] = text_of(call.arguments) if kind in _WRITTEN_AS_TEXT else call.arguments
         return {**item, "execution": "client"} if kind in _SERVER_KEYS else item
     item = _head("fc", None, answer, "function_call")
-    item.update(call_id=call.id, **named, arguments=_text_of(call.arguments))
+    item.update(call_id=call.id, **named, arguments=text_of(call.arguments))
     return {**item, "status": "completed"} if answer else item
 
 
@@ -433,7 +400,7 @@ def _write_server_call(call: ToolCall) -> dict[str, Any]:
 def _set_server_arguments(item: dict[str, Any], call: ToolCall) -> None:
     keys, _ = _SERVER_KEYS[call.type or ""]
     if keys == ("arguments",):
-        item["arguments"] = _text_of(call.arguments)
+        item["arguments"] = text_of(call.arguments)
     elif len(keys) == 1:
         put(item, keys[0], call.arguments)
     else:
@@ -458,14 +425,8 @@ def _set_server_result(item: dict[str, Any], result: ToolCallResponse) -> None:
 
 
 def _result_output(result: ToolCallResponse) -> Any:
-    parts = _parts_of(result.content)
-    return _text_of(result.content) if parts is None else _write_content(parts, "tool")
-
-
-def _parts_of(content: Any) -> list[Part] | None:
-    """Return `content` if it is a list of parts."""
-    parts = as_list(content)
-    return parts if parts and all(type(part) in PART_WRITERS for part in parts) else None
+    parts = parts_of(result.content, PART_WRITERS)
+    return text_of(result.content) if parts is None else _write_content(parts, "tool")
 
 
 # --- patching items ----------------------------------------------------------------------------------------
@@ -557,7 +518,7 @@ def _patch_call(old: ToolCall, new: ToolCall, item: dict[str, Any]) -> dict[str,
         out["name"] = new.name
     if new.arguments != old.arguments:
         key = _CLIENT_KEYS.get(item["type"], "arguments")
-        out[key] = _text_of(new.arguments) if item["type"] in _WRITTEN_AS_TEXT else new.arguments
+        out[key] = text_of(new.arguments) if item["type"] in _WRITTEN_AS_TEXT else new.arguments
     return out
 
 
@@ -583,7 +544,7 @@ def _patch_result(old: ToolCallResponse, new: ToolCallResponse, item: dict[str, 
     if new.id != old.id:
         put(out, "call_id", new.id)
     if new.content != old.content:
-        was, now = _parts_of(old.content), _parts_of(new.content)
+        was, now = (parts_of(each.content, PART_WRITERS) for each in (old, new))
         output = item.get("output")
         if was is not None and now is not None and isinstance(output, list):
             out["output"] = _patch_content(was, now, cast("list[Any]", output), "tool")
