@@ -11,12 +11,12 @@ from tests.trajectory.program import Program, call, calls, outline, says, user
 
 from spanrelay import semconv
 from spanrelay._guard import losses
-from spanrelay.assembly import assembler
+from spanrelay.assembly import sessions
 from spanrelay.assembly.exporter import TrajectoryKeeper
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import histories
 
-BUILT = ("Document", "Conversation", "Transcript", "Call", "Node", "SpanRecord", "Message", "_Told", "_Talk", "_State")
+BUILT = ("Document", "Conversation", "Transcript", "Call", "Node", "SpanRecord", "Message", "Told", "_Talk", "_State")
 """What is built for a trace."""
 
 KEPT = ("Session", "Left", "MemoryJournal", "DirectoryJournal", "_Talk", "_State")
@@ -26,7 +26,7 @@ KEPT = ("Session", "Left", "MemoryJournal", "DirectoryJournal", "_Talk", "_State
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, bound in {"MAX_SESSIONS": 8, "MAX_CLOSED": 4, "MAX_UNENDED": 4, "MAX_PAST": 20, "MAX_TRACES": 20}.items():
-        monkeypatch.setattr(assembler, name, bound, raising=False)
+        monkeypatch.setattr(sessions, name, bound, raising=False)
 
 
 @pytest.fixture(params=["files", "memory"])

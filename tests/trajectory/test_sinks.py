@@ -370,7 +370,7 @@ def test_many_sessions_keep_few_files_open_and_every_one_can_go_on(tmp_path: Pat
 def test_a_session_beyond_the_bound_is_finished_and_may_begin_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spanrelay.assembly.assembler.MAX_SESSIONS", 10)
+    monkeypatch.setattr("spanrelay.assembly.sessions.MAX_SESSIONS", 10)
     program = Program(tmp_path)
     for number in range(30):
         chat(program, f"s{number}")

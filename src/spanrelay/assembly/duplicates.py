@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from spanrelay.assembly.document import keys_of
+from spanrelay.assembly import steps
+from spanrelay.assembly.transcript import key_of, turns_of
 from spanrelay.records import ModelResponse, SpanRecord, Usage
 
 Relation: TypeAlias = Literal["same", "attempt", "other"]
@@ -37,7 +38,18 @@ def sighting_of(record: SpanRecord) -> Sighting:
     response = record.response
     failed = record.error is not None or (response is not None and response.error is not None)
     name = response.id if response is not None else None
-    return Sighting(record.start, record.end or record.start, name, *keys_of(record), failed, record.scope_name)
+    return Sighting(record.start, record.end or record.start, name, *_keys_of(record), failed, record.scope_name)
+
+
+def _keys_of(record: SpanRecord) -> tuple[int | None, int | None]:
+    """Return the keys of the last turn a model call sent and of its answer, None where there is none.
+
+    Two spans of one physical call agree in both.
+    """
+    messages = record.request.messages if record.request else []
+    turns = next((turns for message in reversed(messages) if (turns := turns_of([message]))), [])
+    answer = steps.answer_of(record)
+    return key_of(turns[-1]) if turns else None, key_of(answer) if answer else None
 
 
 def contains(outer: Sighting | SpanRecord, inner: Sighting | SpanRecord) -> bool:

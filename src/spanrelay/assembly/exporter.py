@@ -17,12 +17,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded
-from spanrelay.assembly.assembler import GRACE, Assembler, Key
+from spanrelay.assembly.assembler import Assembler
 from spanrelay.assembly.crew import Crew
 from spanrelay.assembly.document import Journal
 from spanrelay.assembly.duplicates import contains
 from spanrelay.assembly.memory import Memory
+from spanrelay.assembly.order import GRACE
 from spanrelay.assembly.sinks import DirectoryJournal, TrajectoryDirectory
+from spanrelay.assembly.tree import Key
 from spanrelay.records import JSON, SpanRecord
 from spanrelay.semconv.spans import record_of
 
