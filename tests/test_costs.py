@@ -15,16 +15,19 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from benchmarks import workload
 from benchmarks.floor import encoding_provider
 from benchmarks.ours import recording
 from benchmarks.workload import Exchange
+from opentelemetry.sdk.trace import sampling
+from opentelemetry.sdk.trace.sampling import Sampler
 
 import spanrelay
 from spanrelay import conversation
+from spanrelay.instrumentation.wrappers import Wrapped
 
 OURS = str(Path(spanrelay.__file__).parent)
 ROOT = Path(__file__).parent.parent
@@ -48,12 +51,12 @@ def counted(work: Callable[[], object]) -> Counter[str]:
     return calls
 
 
-def costs(kind: str, size: int, *, known: bool = True) -> tuple[Counter[str], Counter[str]]:
+def costs(kind: str, size: int, *, known: bool = True, sampler: str = "ALWAYS_ON") -> tuple[Counter[str], Counter[str]]:
     """Return the calls that an exchange takes on the thread of the application, and those until it is flushed.
 
     Where the conversation is not `known`, nothing is remembered of the same exchange before.
     """
-    program = [sys.executable, __file__, kind, str(size), str(int(known))]
+    program = [sys.executable, __file__, kind, str(size), str(int(known)), sampler]
     done = subprocess.run(
         program, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -62,9 +65,9 @@ def costs(kind: str, size: int, *, known: bool = True) -> tuple[Counter[str], Co
     return Counter(asking), Counter(reading)
 
 
-def costs_here(exchange: Exchange, *, known: bool) -> tuple[Counter[str], Counter[str]]:
+def costs_here(exchange: Exchange, sampler: Sampler, *, known: bool) -> tuple[Counter[str], Counter[str]]:
     """Return the same for an exchange in this process."""
-    provider, _ = encoding_provider()
+    provider, _ = encoding_provider(sampler)
     with recording(provider) as patched:
         ask = workload.post(exchange)
         patched.on()
@@ -86,6 +89,19 @@ def longer_stream() -> tuple[Counter[str], Counter[str]]:
 def test_a_call_of_a_model_keeps_the_application_waiting_for_few_of_our_functions() -> None:
     asking, _ = costs("chat", 1_000)
     assert asking.total() <= 80, asking.most_common(12)
+
+
+def test_a_call_that_is_not_sampled_takes_few_of_our_functions() -> None:
+    asking, _ = costs("chat", 1_000, sampler="ALWAYS_OFF")
+    assert asking.total() <= 10, asking.most_common()
+
+
+def test_what_is_wrapped_is_looked_up_without_a_call_of_ours() -> None:
+    class Client:
+        ask: Any = Wrapped(counted, cast("Any", counted))
+
+    client = Client()
+    assert counted(lambda: client.ask).total() == 0
 
 
 def test_reading_a_call_of_a_model_later_takes_few_of_our_functions() -> None:
@@ -142,4 +158,6 @@ def test_the_sdk_cleans_no_attribute_that_a_call_of_ours_starts_with() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(costs_here(getattr(workload, sys.argv[1])(int(sys.argv[2])), known=sys.argv[3] == "1")))
+    kind, size, known, sampler = sys.argv[1:]
+    exchange = getattr(workload, kind)(int(size))
+    print(json.dumps(costs_here(exchange, getattr(sampling, sampler), known=known == "1")))

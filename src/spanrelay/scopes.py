@@ -37,7 +37,7 @@ SCOPE_KEY = otel_context.create_key("spanrelay.scope")
 
 def current_scope(context: Context | None = None) -> Scope | None:
     """Return the innermost scope of `context`, or of the current context; one that could not be left is none."""
-    scope = cast("Scope | None", (otel_context.get_current() if context is None else context).get(SCOPE_KEY))
+    scope: Any = (otel_context.get_current() if context is None else context).get(SCOPE_KEY)
     while scope is not None and scope._strayed:
         scope = scope.parent
     return scope
@@ -49,7 +49,8 @@ def place_now() -> Context:
     What opens a span of ours begins here. What others have put into the context since then stays.
     """
     context = otel_context.get_current()
-    while (scope := cast("Scope | None", context.get(SCOPE_KEY))) is not None and scope._strayed:
+    scope: Any  # a `cast` is a call
+    while (scope := context.get(SCOPE_KEY)) is not None and scope._strayed:
         context = scope._without(context)
     return context
 

@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import (
     INVALID_SPAN,
+    NonRecordingSpan,
     Span,
     SpanKind,
     Status,
@@ -128,7 +129,8 @@ recording = Recording()
 SPAN_KEY = next(iter(set_span_in_context(INVALID_SPAN, Context())))
 """Under which a context holds its span: what puts something else there too need not copy the context twice."""
 heard: set[str] = set()
-"""The tracers of others, by name, whose spans our span processor has seen the start of."""
+"""The tracers of others, by name, whose spans our span processor has seen the start of: where there is none, none of
+their spans waits for a call of ours."""
 
 _FILLING = "_spanrelay_filling"
 _offered: WeakValueDictionary[int, Span] = WeakValueDictionary()
@@ -179,6 +181,8 @@ class Filling:
 
 def offer(span: Span, context: Context | None) -> None:
     """Let the first call of ours beneath a span of other instrumentation fill it, should it be of the same kind."""
+    scope: Any = getattr(span, "_instrumentation_scope", None)
+    heard.add("" if scope is None else scope.name)
     setattr(span, _FILLING, Filling(_current_of_others(context)))
     _offered[span.get_span_context().span_id] = span
 
@@ -188,8 +192,6 @@ def take(kind: Kind, context: Context) -> Span | None:
 
     Of several, one in another, it is the outermost, and the others are left out of what is exported.
     """
-    if not len(_offered):  # so it is where nothing else instruments: there is nothing to look for
-        return None
     around = _opened_by_others(kind, context)
     if not around:
         return None
@@ -286,11 +288,18 @@ _CLIENT_KINDS = frozenset({"llm", "embedder", "retriever", "reranker"})
 def adopt(provider: TracerProvider) -> None:
     """Remember that a span processor of ours stands in front of all others of `provider`."""
     _adopted[id(provider)] = provider
+    _look_again()
 
 
 def abandon(provider: TracerProvider) -> None:
     """Forget what `adopt` remembered."""
     _adopted.pop(id(provider), None)
+    _look_again()
+
+
+def _look_again() -> None:
+    for tracing in list(_tracings):
+        tracing.look_again()
 
 
 def is_seen(span: Span) -> bool:
@@ -304,6 +313,7 @@ def is_adopted(provider: TracerProvider) -> bool:
     return id(provider) in _adopted
 
 
+_UNKNOWN = object()
 _named: list[SDKProvider] = []
 _tracings: WeakSet[Tracing] = WeakSet()
 
@@ -390,7 +400,7 @@ class Tracing:
     Elsewhere it is projected onto the span just before it ends.
     """
 
-    __slots__ = ("__weakref__", "_name", "_provider", "_version", "tracer")
+    __slots__ = ("__weakref__", "_deaf", "_name", "_provider", "_version", "tracer")
 
     def __init__(self, name: str, version: str | None = None, provider: TracerProvider | None = None) -> None:
         self._name = name
@@ -407,6 +417,12 @@ class Tracing:
         """Ask the provider that is in force for a tracer."""
         provider = self._provider or named_provider()
         self.tracer: Tracer = trace.get_tracer(self._name, self._version, provider, recording.schema_url)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Ask again who looks at what spans start with."""
+        self._deaf: object = _UNKNOWN
+        """The sampler with which `_fills` is known to be true."""
 
     @property
     def adopted(self) -> bool:
@@ -423,31 +439,39 @@ class Tracing:
         # As `_is_suppressed`, without the call.
         if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"):
             return trace.INVALID_SPAN
+        tracer = self.tracer
         try:
-            fills = recording.fills
-            if fills is not None and start.plain and self.adopted and fills(self.tracer):
-                return self._begin_filled(start, context, time)
-            return self.tracer.start_span(start.name, context, start.kind, start.attributes, start_time=time)
+            if not start.plain or (getattr(tracer, "sampler", None) is not self._deaf and not self._fills()):
+                return tracer.start_span(start.name, context, start.kind, start.attributes, start_time=time)
+            # Our span processor fills it: the SDK would clean again what is clean.
+            thread = get_ident()
+            starting[thread] = start
+            try:
+                span = tracer.start_span(start.name, context, start.kind, start_time=time)
+            finally:
+                left = starting.pop(thread, None)
+            if left is not None and type(span) is not NonRecordingSpan and span.is_recording():
+                # Our processor was not asked.
+                span.set_attributes(start.attributes)
+            return span
         except Exception as error:
             # A sampler or processor of somebody else's; the call goes on without a span.
             swallow("starting a span", error)
             return trace.INVALID_SPAN
 
-    def _begin_filled(self, start: Start, context: Context, time: int | None) -> Span:
-        """Start a span that our span processor fills, since the SDK would clean again what is clean."""
-        thread = get_ident()
-        starting[thread] = start
-        try:
-            span = self.tracer.start_span(start.name, context, start.kind, start_time=time)
-        finally:
-            left = starting.pop(thread, None)
-        if left is not None and span.is_recording():  # our processor was not asked
-            span.set_attributes(start.attributes)
-        return span
+    def _fills(self) -> bool:
+        """Whether our span processor fills the spans of this tracer before anybody looks at what they start with."""
+        fills = recording.fills
+        if fills is None or not self.adopted or not fills(self.tracer):
+            return False
+        self._deaf = cast("Any", self.tracer).sampler
+        return True
 
     def reads(self, span: Span) -> bool:
         """Whether anybody reads what is recorded of a call with this span."""
-        return span.is_recording() or (recording.unrecorded is not None and span is not trace.INVALID_SPAN)
+        if type(span) is not NonRecordingSpan and span.is_recording():  # the type says it without a call
+            return True
+        return recording.unrecorded is not None and span is not trace.INVALID_SPAN
 
     def close(self, span: Span, recorded: Recorded, end: int | None = None) -> None:
         """End `span` with everything that `recorded` says."""

@@ -167,7 +167,14 @@ class StainlessAPI:
         model = wire.get("model")
         if type(model) is not str:
             model = text_of(model)
-        target = self._target(client, url, model, stream=bool(stream))
+        base = client._base_url
+        key = (id(base), url, model, bool(stream), recording.dialect)
+        target = self._targets.get(key)
+        if target is None or target.url is not base:
+            target = self._made(client, base, url, model, stream=bool(stream))
+            if len(self._targets) > 1000:
+                self._targets.clear()
+            self._targets[key] = target
         place = target.place
         # An object of the application's may refuse to be true or false.
         named = place.named if options.params == {} else place.named + named_in_query(options)
@@ -175,17 +182,6 @@ class StainlessAPI:
         if target.route is PLAIN and not (names_one or _asks_within(wire)):
             return None
         return target, wire, body, named
-
-    def _target(self, client: Any, url: str, model: str | None, *, stream: bool) -> Target:
-        base = client._base_url
-        key = (id(base), url, model, stream, recording.dialect)
-        known = self._targets.get(key)
-        if known is None or known.url is not base:
-            known = self._made(client, base, url, model, stream=stream)
-            if len(self._targets) > 1000:
-                self._targets.clear()
-            self._targets[key] = known
-        return known
 
     def _made(self, client: Any, base: Any, url: str, model: str | None, *, stream: bool) -> Target:
         place, find = place_of(client, url), self._deployment

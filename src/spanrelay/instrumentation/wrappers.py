@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import pkgutil
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -34,13 +35,15 @@ class _AsFunction:
         return pkgutil.resolve_name, (f"{self.__module__}:{self.__qualname__}",)
 
 
-class _Bound(_AsFunction, wrapt.BoundFunctionWrapper):  # pyright: ignore[reportMissingTypeArgument] - wrapt has none here
-    """A `Wrapped` that was looked up at an instance or a class."""
+class _Method(type):
+    """Makes a method again as a `weakref.WeakMethod` does: of its function and its instance."""
 
-    def __init__(self, *made_of: Any) -> None:
-        if len(made_of) == 2:  # as a `weakref.WeakMethod` makes a method again: of its function and its instance
-            made_of = _parts(made_of[0].__get__(made_of[1], type(made_of[1])))
-        super().__init__(*made_of)
+    def __call__(cls, function: Any, owner: Any) -> Any:
+        return function.__get__(owner, type(owner))
+
+
+class _Bound(_AsFunction, wrapt.BoundFunctionWrapper, metaclass=_Method):  # pyright: ignore[reportMissingTypeArgument] - wrapt has none here
+    """A `Wrapped` that was looked up at an instance or a class."""
 
     @property
     def __func__(self: Any) -> Any:
@@ -53,7 +56,8 @@ class _Bound(_AsFunction, wrapt.BoundFunctionWrapper):  # pyright: ignore[report
 class Wrapped(_AsFunction, wrapt.FunctionWrapper):  # pyright: ignore[reportMissingTypeArgument] - wrapt has none here
     """A function wrapper of wrapt's, with which programs can do what they can do with the function."""
 
-    __bound_function_wrapper__ = _Bound
+    # Every call looks one up: wrapt makes them without code of ours.
+    __bound_function_wrapper__: Any = staticmethod(partial(type.__call__, _Bound))
 
     _self_unbound: Any = None
 
@@ -62,12 +66,6 @@ class Wrapped(_AsFunction, wrapt.FunctionWrapper):  # pyright: ignore[reportMiss
         if self._self_unbound is None:
             self._self_unbound = self.__get__(None, owner)
         return self._self_unbound
-
-
-def _parts(bound: Any) -> tuple[Any, ...]:
-    """Return what wrapt makes a bound wrapper of."""
-    known = ("instance", "wrapper", "enabled", "binding", "parent")
-    return bound.__wrapped__, *(getattr(bound, f"_self_{name}") for name in known)
 
 
 def _owner_of(wrapper: Any) -> Any:

@@ -17,7 +17,7 @@ from opentelemetry.context import Context, attach, detach
 from spanrelay.pipeline import loops
 from spanrelay.pipeline.call import LOOKED_AT_KEY, Call, Opened
 from spanrelay.pipeline.flow import Answer, Apart, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
-from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context
+from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context, registered
 from spanrelay.tracing import SPAN_KEY, Tracing
 
 
@@ -83,7 +83,9 @@ async def ajudge(call: Call) -> None:
 
 def is_unseen(opened: Opened, tracing: Tracing) -> bool:
     """Whether nobody records the call that `opened` begins and no policy covers it: it needs no `Call`."""
-    return not tracing.reads(opened.span) and not is_covered(opened.scope)
+    if registered.entries or tracing.reads(opened.span):
+        return False
+    return opened.scope is None or not is_covered(opened.scope)
 
 
 def run_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -23,7 +23,7 @@ from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
 from spanrelay.scopes import place_now
 from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, leave_out, recording, take
+from spanrelay.tracing import Start, Tracing, heard, leave_out, recording, take
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
@@ -506,11 +506,13 @@ def open_for(tracing: Tracing, start: Start, kind: Kind | None) -> Opened:
     if kind is None:
         return Opened(tracing, start, outer=context)
     above = context.get(CALL_KEY)
-    lender = above if isinstance(above, ModelCall) and above.lends and above.record.kind == kind else None
+    lender = None
+    if above is not None and isinstance(above, ModelCall) and above.lends and above.record.kind == kind:
+        lender = above
     if lender is not None and lender.lend():
         leave_out(kind, context)
         return Lent(lender)
-    theirs = take(kind, context)
+    theirs = take(kind, context) if heard else None
     opened = Opened(tracing, start, outer=context) if theirs is None else Taken(theirs, start, context)
     opened.above = lender
     return opened

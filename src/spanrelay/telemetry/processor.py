@@ -38,7 +38,7 @@ from spanrelay.telemetry.destinations import without_doubles
 from spanrelay.telemetry.front import Row, count_lost_spans, fill_start
 from spanrelay.telemetry.projection import TOLD_BESIDE, Ended, LazyAttributes, Pending, SanitizedView, Started
 from spanrelay.telemetry.worker import Worker
-from spanrelay.tracing import hand_over_filling, handed_over, heard, offer, starting
+from spanrelay.tracing import hand_over_filling, handed_over, offer, starting
 
 _OWN = "spanrelay"
 _NO_STATE = INVALID_SPAN_CONTEXT.trace_state
@@ -122,7 +122,6 @@ class RelaySpanProcessor(SpanProcessor):
         if told or not ours:
             with guarded("looking for who observes a span"):
                 if not ours:
-                    _hear(span)
                     offer(span, parent_context)
                 told = self._begin(span, ours, parent_context)
         if self._seen is not self._row._span_processors:
@@ -323,12 +322,6 @@ def _report(processor: Any, method: str, error: Exception) -> None:
 def _is_ours(span: ReadableSpan) -> bool:
     scope = span._instrumentation_scope
     return scope is not None and scope.name.startswith(_OWN)
-
-
-def _hear(span: ReadableSpan) -> None:
-    scope = span._instrumentation_scope
-    if scope is not None:
-        heard.add(scope.name)
 
 
 def _unsampled(span: ReadableSpan) -> ReadableSpan:
