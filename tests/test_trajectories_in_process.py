@@ -423,6 +423,66 @@ def test_a_recorder_that_is_busy_is_waited_for_only_as_long_as_one_says(tmp_path
             assert said(bot.trajectory()) == ["one", "two"]
 
 
+@pytest.mark.parametrize("timeout", ["5", True, -1, float("nan"), [], b"1"])
+def test_a_time_limit_that_is_none_is_named(runtime: spanrelay.Runtime, timeout: Any) -> None:
+    with spanrelay.scope("bot", session="s1") as bot:
+        ask("one", "two")
+        for wait in (
+            lambda: bot.trajectory(timeout),
+            lambda: spanrelay.trajectory("s1", timeout),
+            lambda: spanrelay.trajectories(timeout=timeout),
+            lambda: spanrelay.flush(timeout),
+            lambda: runtime.flush(timeout),
+            lambda: runtime.sessions(timeout),
+            lambda: runtime.trajectories(timeout=timeout),
+        ):
+            with pytest.raises((TypeError, ValueError)) as raised:
+                wait()
+            asked = f"timeout={timeout!r} must be seconds, 0 or more, or None to wait as long as it takes"
+            assert str(raised.value) == asked
+
+
+@pytest.mark.parametrize("timeout", [None, float("inf"), pytest.param(10**400, id="huge"), 1e300, 60])
+def test_there_may_be_no_time_limit(runtime: spanrelay.Runtime, timeout: Any) -> None:
+    with spanrelay.scope("bot", session="s1") as bot:
+        ask("one", "two")
+        assert said(bot.trajectory(timeout)) == ["one", "two"]
+        assert said(spanrelay.trajectory("s1", timeout)) == ["one", "two"]
+        assert spanrelay.trajectories(timeout=timeout) == [spanrelay.trajectory("s1")]
+        assert runtime.sessions(timeout) == ["s1"]
+        assert spanrelay.flush(timeout)
+        assert runtime.flush(timeout)
+
+
+def test_what_names_no_session_is_told_as_such(runtime: spanrelay.Runtime) -> None:
+    given: Any
+    with spanrelay.scope("bot", session="s1") as bot:
+        ask("one", "two")
+        with pytest.raises(TypeError, match=r"scope 'bot' is no session: ask it, as scope.trajectory\(\), or name its"):
+            spanrelay.trajectory(bot)  # type: ignore[arg-type]
+        for given in (b"s1", 3, ["s1"]):
+            for ask_for in (spanrelay.trajectory, spanrelay.trajectories, runtime.trajectories):
+                with pytest.raises(
+                    TypeError, match=r"must be the name of a session, as in scope\(session='ticket-42'\)"
+                ):
+                    ask_for(given)
+        with pytest.raises(TypeError, match=r"session=None names no session; spanrelay.trajectories\(\) returns"):
+            spanrelay.trajectory(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.swallows
+def test_an_error_of_ours_is_not_told_as_want_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    with active(tmp_path) as runtime:
+        with spanrelay.scope("bot", session="s1"):
+            ask("one", "two")
+        monkeypatch.setattr(exporter.TrajectoryWriter, "documents", broken)
+        with pytest.raises(TrajectoryUnavailable, match="could not be read for an error of ours, which the log has"):
+            runtime.trajectories("s1")
+
+
 def test_a_forked_child_has_its_own(tmp_path: Path) -> None:
     program = """
 import os, spanrelay

@@ -76,6 +76,9 @@ if hasattr(os, "register_at_fork"):
 MAX_TOLD = 10
 """Sessions that a message names."""
 
+LONGEST = 1e9
+"""Seconds that stand for no limit: no lock waits for longer than some times that."""
+
 MAX_ATTRIBUTES = 10_000
 """OpenInference spreads a conversation over attributes; the SDK's default of 128 evicts its beginning."""
 
@@ -189,30 +192,34 @@ class Runtime:
         """Whether this process has recorded anything here: a child that was forked begins anew."""
         return self.worker.begun if self.worker is not None else self.processor.used_by == os.getpid()
 
-    def flush(self, timeout: float = 30.0) -> bool:
+    def flush(self, timeout: float | None = 30.0) -> bool:
         """Do for this provider what `spanrelay.flush` does for all."""
-        return self.provider.force_flush(max(1, int(timeout * 1000)))
+        return self.provider.force_flush(max(1, int(_seconds(timeout) * 1000)))
 
     def trajectories(
-        self, session: str | None = None, *, span: tuple[int, int] | None = None, timeout: float = 30.0
+        self, session: str | None = None, *, span: tuple[int, int] | None = None, timeout: float | None = 30.0
     ) -> list[dict[str, JSON]]:
         """Return the trajectories of a session, or of a span, given its trace and its own id; else of all there are.
 
         An empty list where there is none. `spanrelay.trajectories` does so for all providers.
 
         Raises:
+            TypeError, ValueError: as `spanrelay.trajectories` does.
             TrajectoryUnavailable: trajectories are not recorded, or could not be read in time.
         """
+        seconds = _seconds(timeout)
+        _check_session(session)
         self._check_recorded()
         assert self.worker is not None
-        read = Errand(lambda sink: sink.documents(session, span), list[dict[str, JSON]](), None)
-        found = None if mailbox.inside.record else self.worker.send(read).wait(timeout)
-        if found is None:
+        if mailbox.inside.record:
             raise TrajectoryUnavailable(
                 "trajectories could not be read: a sanitizer or metadata injector would wait for itself"
-                if mailbox.inside.record
-                else f"trajectories could not be read within {timeout:g} s; allow more with timeout=…"
             )
+        read = Errand(lambda sink: sink.documents(session, span), list[dict[str, JSON]](), None)
+        found = self.worker.send(read).wait(seconds)
+        if found is None:
+            why = read.fault or f"within {seconds:g} s; allow more with timeout=…"
+            raise TrajectoryUnavailable(f"trajectories could not be read {why}")
         return found
 
     def _check_recorded(self) -> None:
@@ -220,11 +227,12 @@ class Runtime:
             if value == "off":
                 raise TrajectoryUnavailable(f"no trajectories are recorded: {config.variable_of(row)} is {value!r}")
 
-    def sessions(self, timeout: float = 30.0) -> list[str]:
+    def sessions(self, timeout: float | None = 30.0) -> list[str]:
         """Return the sessions that there are trajectories of, the latest last; where none is known the trace's id."""
+        seconds = _seconds(timeout)
         if self.worker is None:
             return []
-        return self.worker.send(Errand(lambda sink: sink.sessions(), list[str](), list[str]())).wait(timeout)
+        return self.worker.send(Errand(lambda sink: sink.sessions(), list[str](), list[str]())).wait(seconds)
 
     def shutdown(self) -> None:
         """Finish trajectories and export, and step aside. Policy stays in force."""
@@ -618,24 +626,51 @@ def _give_up() -> None:
                 runtime.worker.shutdown(0.0)
 
 
-def flush(timeout: float = 30.0) -> bool:
+def _seconds(timeout: object) -> float:
+    """Return a time limit that a program gives as one that can be waited for; None is none.
+
+    Raises:
+        TypeError, ValueError: it is no number of seconds.
+    """
+    if timeout is None:
+        return LONGEST
+    asked = f"timeout={timeout!r} must be seconds, 0 or more, or None to wait as long as it takes"
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+        raise TypeError(asked)
+    if not timeout >= 0:  # what is no number is not either
+        raise ValueError(asked)
+    return min(timeout, LONGEST)
+
+
+def _check_session(session: object) -> None:
+    if isinstance(session, Scope):
+        raise TypeError(f"scope {session.name!r} is no session: ask it, as scope.trajectory(), or name its session")
+    if session is not None and not isinstance(session, str):
+        raise TypeError(f"session={session!r} must be the name of a session, as in scope(session='ticket-42')")
+
+
+def flush(timeout: float | None = 30.0) -> bool:
     """Write out what has been recorded so far: export spans, tell subscribers, bring trajectories up to date on disk.
 
     Then the global meter and logger providers, where they are the SDK's, export what was measured and logged.
     `force_flush` of a tracer provider that is recorded does what is said first for that provider.
 
     Args:
-        timeout: Seconds that it may take at most. While it waits, so does the caller: in async code,
+        timeout: Seconds that it may take at most, or None. While it waits, so does the caller: in async code,
             `await asyncio.to_thread(spanrelay.flush)`.
 
     Returns:
         False where something could not be written or sent, or not in time; and at once from inside a subscriber, a
         sanitizer or a metadata injector, which would wait for itself.
+
+    Raises:
+        TypeError, ValueError: `timeout` is no number of seconds.
     """
+    seconds = _seconds(timeout)
     if mailbox.inside.value or sys.is_finalizing():  # then no thread runs any more that could be waited for
         return False
-    deadline = time.monotonic() + timeout
-    flushed = [runtime.flush(deadline - time.monotonic()) for runtime in list(_runtimes.values())]
+    deadline = time.monotonic() + seconds
+    flushed = [runtime.flush(max(0.0, deadline - time.monotonic())) for runtime in list(_runtimes.values())]
     flushed.append(mailbox.flush(max(0.0, deadline - time.monotonic())))
     if _runtimes:  # what has just been read is measured and told by now
         flushed += [
@@ -665,20 +700,21 @@ def _flush_beside(provider: object, deadline: float) -> bool:
     return done == [True]
 
 
-def trajectories(session: str | None = None, timeout: float = 30.0) -> list[dict[str, JSON]]:
+def trajectories(session: str | None = None, timeout: float | None = 30.0) -> list[dict[str, JSON]]:
     """Return the trajectories that this process has recorded so far, each an ATIF document as it would be in its file.
 
     Args:
         session: That of `scope(session=…)`, or the `session_id` of a document; by default all.
-        timeout: Seconds to wait, at most, for what has ended already to be read.
+        timeout: Seconds to wait, at most, for what has ended already to be read; None waits as long as it takes.
 
     Raises:
+        TypeError, ValueError: an argument is none of these.
         TrajectoryUnavailable: trajectories are not recorded, or could not be read in time.
     """
     return _gather(lambda runtime, left: runtime.trajectories(session, timeout=left), timeout)
 
 
-def trajectory(session: str, timeout: float = 30.0) -> dict[str, JSON]:
+def trajectory(session: str, timeout: float | None = 30.0) -> dict[str, JSON]:
     """Return the trajectory of a session that this process has recorded, so far: the ATIF document, as in its file.
 
     It is the caller's own to change. What waits to be read is read first, on another thread, while the caller waits:
@@ -686,11 +722,14 @@ def trajectory(session: str, timeout: float = 30.0) -> dict[str, JSON]:
 
     Args:
         session: That of `scope(session=…)`, or the `session_id` of a document.
-        timeout: Seconds to wait, at most, for what has ended already to be read.
+        timeout: Seconds to wait, at most, for what has ended already to be read; None waits as long as it takes.
 
     Raises:
+        TypeError, ValueError: an argument is none of these.
         TrajectoryUnavailable: there is none, or more than one; trajectories are not recorded; or time ran out.
     """
+    if session is None:  # pyright: ignore[reportUnnecessaryComparison] - programs give what another call returned
+        raise TypeError("session=None names no session; spanrelay.trajectories() returns those of all")
     found = trajectories(session, timeout)
     if not found:
         known = [name for runtime in list(_runtimes.values()) for name in runtime.sessions(timeout)]
@@ -703,7 +742,7 @@ def trajectory(session: str, timeout: float = 30.0) -> dict[str, JSON]:
     return found[0]
 
 
-def _trajectory_around(scope: Scope, timeout: float) -> dict[str, JSON]:
+def _trajectory_around(scope: Scope, timeout: float | None) -> dict[str, JSON]:
     """Return the trajectory that a scope is told of in; see `Scope.trajectory`."""
     if scope.span is None:
         raise TrajectoryUnavailable(f"scope {scope.name!r} has no trajectory: it has not been entered")
@@ -722,13 +761,14 @@ def _trajectory_around(scope: Scope, timeout: float) -> dict[str, JSON]:
     )
 
 
-def _gather(ask: Callable[[Runtime, float], list[dict[str, JSON]]], timeout: float) -> list[dict[str, JSON]]:
+def _gather(ask: Callable[[Runtime, float], list[dict[str, JSON]]], timeout: float | None) -> list[dict[str, JSON]]:
+    seconds = _seconds(timeout)
     open_latches()  # under the launcher recording begins with the first span
     runtimes = list(_runtimes.values())
     if not runtimes:
         disabled = f"{config.variable_of('disabled')} is true" if config.load()[0].disabled else ""
         raise TrajectoryUnavailable(f"no trajectories are recorded: {disabled or 'call spanrelay.activate() first'}")
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds
     found: list[dict[str, JSON]] = []
     refusals: list[TrajectoryUnavailable] = []
     for runtime in runtimes:

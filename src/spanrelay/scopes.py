@@ -262,15 +262,16 @@ class Scope:
         """Record what a scope of kind `tool` gave."""
         self.record.result = ToolResult(content, is_error)
 
-    def trajectory(self, timeout: float = 30.0) -> dict[str, JSON]:
+    def trajectory(self, timeout: float | None = 30.0) -> dict[str, JSON]:
         """Return the trajectory of the session, or trace, that this scope is of: the ATIF document so far.
 
         While the scope is open and after it has ended: it is `spanrelay.trajectory` for this scope.
 
         Args:
-            timeout: Seconds to wait, at most, for what has ended already to be read.
+            timeout: Seconds to wait, at most, for what has ended already to be read; None waits as long as it takes.
 
         Raises:
+            TypeError, ValueError: `timeout` is no number of seconds.
             TrajectoryUnavailable: there is none; the message says why.
         """
         if recording.trajectory is None:

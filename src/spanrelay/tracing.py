@@ -117,7 +117,7 @@ class Recording:
         """Adds a mark to a span in a scope, if any, and tells observers at once."""
         self.tells_again: Callable[[str], bool] | None = None
         """Whether ours records the model calls of a tracer of others, given its name, on spans of their own."""
-        self.trajectory: Callable[[Any, float], dict[str, JSON]] | None = None
+        self.trajectory: Callable[[Any, float | None], dict[str, JSON]] | None = None
         """Returns the trajectory that a scope is told of in, within some seconds."""
         self.price: Callable[[SpanRecord], None] | None = None
         """Gives the response of a complete record its cost, where the provider did not say it."""

@@ -28,6 +28,8 @@ _IDLE_SECONDS = 0.2
 _SYNC_SECONDS = 30.0
 """How long an application waits, at most, for a disk that hangs."""
 
+_STUCK = "any more: recording has ended, and the thread that writes them hangs"
+
 T = TypeVar("T")
 
 
@@ -83,16 +85,18 @@ class Errand(Generic[T]):
     def __init__(self, work: Callable[[Sink], T], without: T, failed: T) -> None:
         self._work, self._answer, self._failed = work, without, failed
         self._done = threading.Event()
+        self.fault = ""
+        """Why it has failed, where that is not for want of time: the end of a sentence."""
 
     def __call__(self, sink: Sink) -> None:
         """Do the work."""
-        self._answer = self._failed  # unless it comes to an answer
-        self._answer = self._work(sink)
+        self._answer, self.fault = self._failed, "for an error of ours, which the log has"  # until there is an answer
+        self._answer, self.fault = self._work(sink), ""
 
-    def end(self, *, failed: bool = False) -> None:
-        """Let go whoever waits."""
-        if failed:
-            self._answer = self._failed
+    def end(self, fault: str = "") -> None:
+        """Let go whoever waits, failed where there is a `fault`."""
+        if fault:
+            self._answer, self.fault = self._failed, fault
         self._done.set()
 
     def wait(self, timeout: float) -> T:
@@ -268,13 +272,13 @@ class Worker:
         """
         with self._lock:
             if self._thread is threading.current_thread():
-                errand.end(failed=True)  # it would wait for itself
+                errand.end("on the thread that writes them, which would wait for itself")
             elif self._closed and not self._ended:
                 self._late.append(errand)
             elif self._thread is not None:
                 self._queue.put((errand, 0))
             elif self._stuck:
-                errand.end(failed=True)
+                errand.end(_STUCK)
             else:
                 self._do(errand)
         return errand
@@ -324,7 +328,7 @@ class Worker:
                 if item is not None and isinstance(item[0], threading.Event):
                     item[0].set()
                 elif item is not None and isinstance(item[0], Errand):
-                    item[0].end(failed=True)
+                    item[0].end(_STUCK)
         self._queue.put(None)
         return spans
 
