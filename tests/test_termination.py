@@ -259,6 +259,15 @@ def test_a_signal_that_the_program_leaves_to_the_system_again_loses_nothing(
     assert not parts(tmp_path)
 
 
+INDEX = """
+class Index:
+    def __init__(self, of):
+        self.of = of
+    def __index__(self):
+        return self.of()
+"""
+
+
 @pytest.mark.parametrize("launched", [True, False])
 @pytest.mark.parametrize(
     ("how", "code"),
@@ -268,8 +277,9 @@ def test_a_signal_that_the_program_leaves_to_the_system_again_loses_nothing(
         ("threading.Thread(target=os._exit, args=(7,)).start(); time.sleep(60)", 7),
         ("signal.signal(signal.SIGINT, signal.SIG_DFL); signal.raise_signal(signal.SIGINT)", -signal.SIGINT),
         (f"{RESET}; signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM),
+        (f"{RESET}\n{INDEX}\nsignal.raise_signal(Index(lambda: 15))", -signal.SIGTERM),
     ],
-    ids=["_exit", "_exit by name", "_exit on a thread", "a signal from the keyboard", "a signal"],
+    ids=["_exit", "_exit by name", "_exit on a thread", "a signal from the keyboard", "a signal", "its number"],
 )
 def test_a_program_that_ends_itself_sends_and_writes_first(
     collector: OtlpServer, tmp_path: Path, how: str, code: int, launched: bool
@@ -295,12 +305,28 @@ if __name__ == "__main__":
     assert ended(start(f"{BEGIN}{lines}", tmp_path, collector.url)) == (0, "", "")
 
 
-@pytest.mark.parametrize("end", ["os._exit('seven')", "os._exit()", "os._exit(7, 8)", "signal.raise_signal(number=15)"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "os._exit('seven')",
+        "os._exit()",
+        "os._exit(7, 8)",
+        "os._exit(1 << 31)",
+        "os._exit(-1 << 70)",
+        "os._exit(Index(lambda: 1 << 70))",
+        "os._exit(Index(lambda: 1 / 0))",
+        "os._exit(Index(str))",
+        "signal.raise_signal(number=15)",
+        "signal.raise_signal(1 << 70)",
+        "signal.raise_signal(Index(lambda: 1 / 0))",
+    ],
+)
 def test_what_does_not_end_the_program_ends_no_recording(collector: OtlpServer, tmp_path: Path, end: str) -> None:
     lines = f"""
+{INDEX}
 try:
     {end}
-except TypeError:
+except (TypeError, OverflowError, ZeroDivisionError):
     spanrelay.run_tool("after", lambda: 1)
 os.kill(os.getpid(), signal.SIGTERM)
 time.sleep(60)"""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
 import signal
 import sys
@@ -123,11 +124,9 @@ def _after(end: Callable[..., Any], module: str, what: str, ends: Callable[..., 
             me = os.getpid(), threading.get_ident()
             if _end.begun and _end.ending not in (None, me):
                 time.sleep(SECONDS)  # the thread that came first ends the process
-            elif not (_end.begun or _end.finishing) and ends(*how, **named) and _end.waits():
+            elif not (_end.begun or _end.finishing) and _is_right(ends, how, named) and _end.waits():
                 _end.begun, _end.ending = True, me
                 _do(_end.finish, what)
-        except TypeError:
-            pass  # as `end` will say
         finally:  # whatever a signal handler raises meanwhile: a child must not come back
             end(*how, **named)
 
@@ -135,13 +134,22 @@ def _after(end: Callable[..., Any], module: str, what: str, ends: Callable[..., 
     return finish_and_end
 
 
+def _is_right(ends: Callable[..., bool], how: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Whether a call ends the process: not one that is wrong, after which the program goes on."""
+    try:
+        return ends(*how, **named)
+    except Exception:  # as the function that is called will say
+        return False
+
+
 def _is_status(status: Any) -> bool:
-    return hasattr(status, "__index__")
+    return -(1 << 31) <= operator.index(status) < 1 << 31  # what C calls an int
 
 
-def _is_left_to_the_system(number: int, /) -> bool:
+def _is_left_to_the_system(given: Any, /) -> bool:
     if os.getpid() == _FIRST_PROCESS:
         return False  # to which the system does nothing: it goes on, and ends as other programs do
+    number = operator.index(given)
     return number in (signal.SIGINT, *_SIGNALS) and signal.getsignal(number) is signal.SIG_DFL
 
 
