@@ -494,7 +494,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_runs_are_listed_newest_first(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     (folder / "broken.json").write_text("{")
-    os.utime(folder / "broken.json", (9, 9))
     status, lines = shown(capsys, "list")
     assert status == 0
     assert [line.split() for line in lines[:1]] == [
@@ -505,6 +504,20 @@ def test_runs_are_listed_newest_first(folder: Path, capsys: Any, monkeypatch: py
     assert [line.split("raining in ")[1].split()[0] for line in lines[2:5]] == ["beta?", "alto?", "alpha?"]
     assert lines[2].split()[-4:] == ["3", "1,207", "$0.0123", "2"]
     assert lines[5] == f"4 in {folder}"
+
+
+def test_the_run_that_began_last_is_the_newest_whenever_the_files_were_written(folder: Path, capsys: Any) -> None:
+    for number, (name, begun) in enumerate((("alpha", 12), ("alto", 11), ("beta", 10)), 100):
+        run = json.loads((folder / f"{name}.json").read_text())
+        for step in run["steps"]:
+            step["timestamp"] = f"2026-01-01T{begun}:00:00Z"
+        if name == "beta":  # not as ours begin
+            run["steps"][0] = dict(reversed(run["steps"][0].items()))
+        (folder / f"{name}.json").write_text(json.dumps(run))
+        os.utime(folder / f"{name}.json", (number, number))
+    _, lines = shown(capsys, "list")
+    assert [line.split("raining in ")[1].split()[0] for line in lines[1:4]] == ["alpha?", "alto?", "beta?"]
+    assert shown(capsys, "show", folder)[1][-1] == str(folder / "alpha.json")
 
 
 def test_first_words_are_those_of_a_conversation_beneath_where_nobody_spoke_above(

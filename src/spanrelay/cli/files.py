@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from spanrelay import config
+from spanrelay.assembly.atif import moment_of
 from spanrelay.errors import SpanRelayError
 
 
@@ -74,9 +75,27 @@ def runs_of(session: str, folder: Path) -> list[Path]:
 
 
 def _found_in(folder: Path) -> list[Path]:
-    # Two that were written in one tick of the clock stand in the order of their names, which never changes.
-    found = [(-_written(file), file.name, file) for file in folder.rglob("*.json")]
-    return [file for _, _, file in sorted(found)]
+    # By when they began: what is finished, or written anew, later than others is not newer. Two that are the same
+    # stand in the order of their names, which never changes.
+    found = [(-_begun(file), -_written(file), file.name, file) for file in folder.rglob("*.json")]
+    return [file for *_, file in sorted(found)]
+
+
+_FIRST_STEP = re.compile(rb'"steps"\s*:\s*\[\s*\{\s*"step_id"\s*:\s*1\s*,\s*"timestamp"\s*:\s*"([^"]*)"')
+"""How the first step of our documents begins, before which only the agent and its tools stand."""
+
+
+def _begun(file: Path) -> float:
+    """When the first step of a document was that has a time, in seconds; else when the file was written."""
+    try:
+        with file.open("rb") as opened:
+            first = _FIRST_STEP.search(opened.read(1 << 16))
+        if first and (moment := moment_of(first[1].decode("ascii", "replace"))):
+            return moment.timestamp()
+        moments = (moment_of(step["timestamp"]) for step in read(file)["steps"] if step.get("timestamp"))
+        return next(moment.timestamp() for moment in moments if moment is not None)
+    except (OSError, LookupError, TypeError, AttributeError, StopIteration, OverflowError):  # it is none, or gone
+        return _written(file) / 1e9
 
 
 def _written(file: Path) -> int:
