@@ -305,7 +305,7 @@ def test_an_abandoned_stream_that_is_collected_while_something_is_counted_waits_
         gc.collect()
         return True
 
-    counts.store.update(["k"], change)
+    counts.store.update(["k"], change, "once")
     assert counts.store.read(["k"])[0].tokens == 50
 
 

@@ -24,7 +24,7 @@ import pytest
 from spanrelay import ConfigurationError, GuardrailRejected, arun_model, arun_tool, run_model, run_tool
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
-from spanrelay.plugins.policy import PolicyPlugin
+from spanrelay.plugins.policy import PolicyPlugin, redis_store
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.limits import Count, Limits, Spent
 from spanrelay.plugins.policy.redis_store import RedisStore
@@ -182,7 +182,7 @@ def test_everything_that_is_counted_comes_back(open_store: Any) -> None:
             setattr(counts[0], name, getattr(known, name))
         return True
 
-    one.update(["k"], put)
+    one.update(["k"], put, "once")
     assert other.read(["k", "nobody"]) == [known, Count()]
 
 
@@ -402,13 +402,13 @@ def test_a_count_of_another_type_is_a_store_that_cannot_be_read(open_store: Any,
     known = json.loads(broken)
     text = json.dumps({**whole, **known}) if isinstance(known, dict) and known else broken
     if isinstance(store, SqliteStore):
-        store.update(["k"], lambda counts: True)
+        store.update(["k"], lambda counts: True, "once")
         with sqlite3.connect(store._path) as db:
             db.execute("UPDATE counts SET count = ?", (text,))
         db.close()
     else:
         store.client.set("spanrelay:p:k", text)
-    for work in (lambda: store.read(["k"]), lambda: store.update(["k"], lambda counts: True)):
+    for work in (lambda: store.read(["k"]), lambda: store.update(["k"], lambda counts: True, "once")):
         with pytest.raises(StoreError, match="cannot be read or written"):
             work()
 
@@ -461,7 +461,7 @@ class Unreachable:
     def read(self, keys: Any) -> list[Count]:
         return self._counts()
 
-    def update(self, keys: Any, change: Any) -> None:
+    def update(self, keys: Any, change: Any, once: str) -> None:
         change(self._counts())
 
     def close(self) -> None:
@@ -484,6 +484,37 @@ def test_what_an_answer_cost_while_the_store_was_away_is_counted_before_the_next
         counts.admit(shares, tool=False, estimate=Spent(10))
     store.there = True
     assert counts.admit(shares, tool=False, estimate=Spent(10)) == "this session has used 210 of the 100 tokens allowed"
+
+
+@pytest.mark.swallows
+def test_a_change_whose_answer_the_server_was_too_late_with_is_made_once(redis_server: RedisServer) -> None:
+    import redis
+
+    store = RedisStore(redis_server.url, "p", 60.0)
+    counts, shares = Counts(time.time, store), [("k", Limits(max_tokens=1_000), "this session")]
+    assert counts.admit(shares, tool=False, estimate=Spent(10)) is None
+    whole = store.client.eval
+
+    def late(*arguments: Any) -> None:
+        assert whole(*arguments) == 1
+        raise redis.TimeoutError
+
+    store.client.eval = late
+    counts.correct(shares, Spent(10), Spent(210), "m")
+    store.client.eval = lambda *arguments: whole(*arguments) and whole(*arguments)  # as a client that tries again
+    assert counts.admit(shares, tool=False, estimate=Spent(10)) is None
+    assert (store.read(["k"])[0].calls, store.read(["k"])[0].tokens) == (2, 220)
+    store.close()
+
+
+def test_redis_remembers_only_the_latest_changes(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_store, "MADE", 3)
+    store = RedisStore(redis_server.url, "p", 60.0)
+    for number in range(5):
+        store.update(["k"], lambda counts: counts[0].add(False, Spent(1), None) or True, f"change {number}")
+    assert store.client.zrange("spanrelay:p:made", 0, -1) == [b"change 2", b"change 3", b"change 4"]
+    assert 0 < store.client.ttl("spanrelay:p:made") <= 60
+    store.close()
 
 
 # --- several files ---

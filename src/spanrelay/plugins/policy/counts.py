@@ -5,6 +5,7 @@ Every method is safe among threads, and where the store is shared among processe
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -28,7 +29,7 @@ class Counts:
     def __init__(self, clock: Callable[[], float], store: Store | None = None) -> None:
         self._clock = clock
         self.store: Store = MemoryStore() if store is None else store
-        self._owed: list[tuple[list[str], Callable[[list[Count]], bool]]] = []
+        self._owed: list[tuple[list[str], Callable[[list[Count]], bool], str]] = []
         self.after_fork()
         renewed.add(self)
 
@@ -70,7 +71,7 @@ class Counts:
             return reason is None
 
         self._pay()
-        self.store.update(_keys(shares), count)
+        self.store.update(_keys(shares), count, _name())
         return reason
 
     def correct(self, shares: Sequence[Share], estimate: Spent, spent: Spent, model: str) -> None:
@@ -84,12 +85,13 @@ class Counts:
                 count.correct(estimate, spent, model)
             return True
 
+        change = _keys(shares), add, _name()
         try:
-            self.store.update(_keys(shares), add)
+            self.store.update(*change)
         except StoreError:
             losses.add("answers whose tokens could not be counted when they came")
             with self._lock:
-                self._owed.append((_keys(shares), add))
+                self._owed.append(change)
 
     def _pay(self) -> None:
         while self._owed:
@@ -111,6 +113,11 @@ class Counts:
             if reason is not None:
                 return reason
         return None
+
+
+def _name() -> str:
+    """Return a name for a change that no other has, in whatever process."""
+    return os.urandom(12).hex()
 
 
 def _keys(shares: Sequence[Share]) -> list[str]:

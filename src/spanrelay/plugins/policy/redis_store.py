@@ -20,14 +20,22 @@ PATIENCE_S = 2.0
 """Seconds that one question to the server may take."""
 WITHIN_S = 10.0
 """Seconds within which a change is made again; each time somebody else has made one."""
+MADE = 10_000
+"""Changes that the server remembers, the latest, so that one whose answer was lost is not made again."""
 _COMPARE_AND_SET = """
-local count = #KEYS
+local count = #KEYS - 1
+local made = KEYS[count + 1]
+local change, keep, now, most = unpack(ARGV, 2 * count + 1)
+if redis.call('ZSCORE', made, change) then return 1 end
 for i = 1, count do
   if (redis.call('GET', KEYS[i]) or '') ~= ARGV[i] then return 0 end
 end
 for i = 1, count do
-  redis.call('SET', KEYS[i], ARGV[count + i], 'EX', ARGV[2 * count + 1])
+  redis.call('SET', KEYS[i], ARGV[count + i], 'EX', keep)
 end
+redis.call('ZADD', made, now, change)
+redis.call('ZREMRANGEBYRANK', made, 0, -1 - most)
+redis.call('EXPIRE', made, keep)
 return 1
 """
 
@@ -74,19 +82,19 @@ class RedisStore:
         except (*self._errors, ValueError, TypeError, KeyError) as error:
             raise self._failure(error) from error
 
-    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> None:
+    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool], once: str) -> None:
         """Let `change` change the counts of `keys`, again if somebody else has changed them meanwhile."""
         try:
             with turn(self._lock, PATIENCE_S):  # threads of one process need not race each other
                 deadline = time.monotonic() + WITHIN_S
                 while time.monotonic() < deadline:
-                    if self._is_changed(keys, change):
+                    if self._is_changed(keys, change, once):
                         return
         except (*self._errors, ValueError, TypeError, KeyError) as error:
             raise self._failure(error) from error
         raise self._failure(TimeoutError("other processes keep changing them"))
 
-    def _is_changed(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> bool:
+    def _is_changed(self, keys: Sequence[str], change: Callable[[list[Count]], bool], once: str) -> bool:
         names = self._keys(keys)
         before: list[bytes | None] = self.client.mget(names)
         counts = [_count(text) for text in before]
@@ -94,7 +102,9 @@ class RedisStore:
             return True
         after = [_json.dumps(count.to_json()) for count in counts]
         known = [text or b"" for text in before]
-        return bool(self.client.eval(_COMPARE_AND_SET, len(names), *names, *known, *after, self._keep_s))
+        names.append(f"{self._prefix}made")
+        about = (once, self._keep_s, time.time(), MADE)
+        return bool(self.client.eval(_COMPARE_AND_SET, len(names), *names, *known, *after, *about))
 
     def _keys(self, keys: Sequence[str]) -> list[str]:
         return [self._prefix + key for key in keys]

@@ -75,8 +75,8 @@ class SqliteStore:
         except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
             raise self._failure(error) from error
 
-    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> None:
-        """Let `change` change the counts of `keys`, in one transaction."""
+    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool], once: str) -> None:
+        """Let `change` change the counts of `keys`, in one transaction: where it fails nothing is changed."""
         try:
             self._change(keys, change)
         except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:

@@ -51,10 +51,11 @@ class Store(Protocol):
         """Return the counts of `keys`; one that is not there is zero."""
         ...
 
-    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> None:
+    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool], once: str) -> None:
         """Change the counts of `keys` in place and keep them, if `change` returns true.
 
         Nobody else changes them meanwhile; where somebody has, `change` is called again with what they are now.
+        `once` names the change: it is made once, though it is asked for again where its answer was lost.
         """
         ...
 
@@ -86,7 +87,7 @@ class MemoryStore:
         with self._lock:
             return [self._count(key) for key in keys]
 
-    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool]) -> None:
+    def update(self, keys: Sequence[str], change: Callable[[list[Count]], bool], once: str) -> None:
         """Let `change` change the counts of `keys`."""
         with self._lock:
             change([self._count(key) for key in keys])
