@@ -197,9 +197,15 @@ def test_what_has_moved_for_good_is_asked_at_its_old_place_again_when_the_new_on
 # Answers that are none
 
 
-@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "text/plain"])
-def test_a_page_for_people_is_no_delivery(serve: Serve, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    server = serve(lambda body: (200, {"Content-Type": kind}, b"\n<!doctype html><title>Log in</title>"))
+PAGE = "\n<!doctype html><title>Log in</title>"
+
+
+@pytest.mark.parametrize("page", [PAGE.encode(), PAGE.encode("utf-8-sig"), PAGE.encode("utf-16")])
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "text/plain", "application/json"])
+def test_a_page_for_people_is_no_delivery(
+    serve: Serve, kind: str, page: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda body: (200, {"Content-Type": kind}, page))
     exporter = exporter_to(server.url)
     exporter.export(spans(3))
     await_failure(exporter)
@@ -209,9 +215,49 @@ def test_a_page_for_people_is_no_delivery(serve: Serve, kind: str, caplog: pytes
 
 
 @pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Grpc-Status": "16", "Grpc-Message": "who are you?"}, "status 16: who are you?"),
+        ({"Grpc-Status": "14"}, "status 14"),
+        ({}, "status unknown"),
+    ],
+)
+def test_what_is_answered_in_grpc_is_no_delivery_over_http(
+    serve: Serve, headers: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda body: (200, {"Content-Type": "application/grpc+proto", **headers}))
+    exporter = exporter_to(server.url)
+    exporter.export(spans(3))
+    await_failure(exporter)
+    exporter.shutdown()
+    assert losses.take() == {LOST: 3}
+    assert f"answered 200 OK in gRPC, not as to OTLP over HTTP: {said}" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("answer", [{"error": {"code": 401}}, {"errors": ["no"]}, {"code": 16, "message": "no"}])
+def test_a_success_that_tells_of_an_error_is_said_once(
+    serve: Serve, answer: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(lambda body: (200, JSON, json.dumps(answer).encode()))
+    exporter = exporter_to(server.url)
+    for _ in range(2):
+        exporter.export(spans(3))
+        assert exporter.force_flush()
+    exporter.shutdown()
+    assert len(server.asked) == 2
+    assert caplog.messages == [f"the collector accepts spans and says: {json.dumps(answer)}"]
+
+
+@pytest.mark.parametrize(
     "reply",
     [
         *(201, 202, 203, 204),
+        (200, JSON, b'{"partialSuccess": {"rejectedSpans": 1e400}}'),
+        (200, JSON, b'{"partialSuccess": {"rejectedSpans": NaN}}'),
+        (200, JSON, b'{"partialSuccess": [5]}'),
+        (200, JSON, b'{"status": "ok"}'),
+        (200, JSON, b"[" * 100_000),
+        (200, JSON, b"null"),
         (200, JSON, b"{}"),
         (200, JSON, b"[1, {"),
         (200, JSON, b'{"partialSuccess": {"rejectedSpans": "many"}}'),
@@ -264,7 +310,36 @@ def in_gzip(rejected: int, words: str) -> Reply:
     return 200, {**PROTOBUF, "Content-Encoding": "gzip"}, body
 
 
-@pytest.mark.parametrize("answer", [in_protobuf, in_json, in_gzip])
+def in_protobuf_by_the_name_of_json(rejected: int, words: str) -> Reply:
+    return 200, JSON, response(rejected, words).SerializeToString()
+
+
+def in_json_by_the_name_of_protobuf(rejected: int, words: str) -> Reply:
+    return 200, PROTOBUF, bytes(in_json(rejected, words)[2])  # type: ignore[index]
+
+
+def in_json_beside_a_text_in_latin_1(rejected: int, words: str) -> Reply:
+    partial = {"rejectedSpans": rejected, "errorMessage": words, "place": "caf\xe9"}
+    return 200, JSON, json.dumps({"partialSuccess": partial}, ensure_ascii=False).encode("latin-1")
+
+
+def in_json_beside_a_number_that_is_none(rejected: int, words: str) -> Reply:
+    body = f'{{"partialSuccess": {{"rejectedSpans": {rejected}, "rejectedBytes": 1e400, "errorMessage": "too old"}}}}'
+    return 200, JSON, body.encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        in_protobuf,
+        in_json,
+        in_gzip,
+        in_protobuf_by_the_name_of_json,
+        in_json_by_the_name_of_protobuf,
+        in_json_beside_a_text_in_latin_1,
+        in_json_beside_a_number_that_is_none,
+    ],
+)
 def test_what_the_collector_rejects_is_counted_and_said_once(
     serve: Serve, answer: Callable[[int, str], Reply], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
 
 from spanrelay.exporters.outbox import Answer, Outcome
 from spanrelay.exporters.redirects import Reply, Route, shown, status_text
@@ -159,7 +159,13 @@ def _heard(url: str, result: Any, refusal: str) -> Answer:
     if not 200 <= status < 300:
         outcome = Outcome.REFUSED if status in _REFUSING_STATUS else Outcome.RETRY
         return Answer(outcome, answered, retry_after=_retry_after(headers.get("retry-after")))
-    partial = _partial_success(result.content(), headers.get("content-type", "").lower())
+    kind = headers.get("content-type", "").lower()
+    if kind.startswith("application/grpc") and headers.get("grpc-status") != "0":
+        said = ": ".join(filter(None, (headers.get("grpc-status"), headers.get("grpc-message"))))
+        return Answer(
+            Outcome.RETRY, _one_line(f"{answered} in gRPC, not as to OTLP over HTTP: status {said or 'unknown'}")
+        )
+    partial = _partial_success(result.content(), kind)
     if partial is None:
         return Answer(Outcome.RETRY, f"{answered} with a web page, not with what a collector answers")
     rejected, words = partial
@@ -197,32 +203,60 @@ def _partial_success(body: bytes, kind: str) -> tuple[int, str] | None:
     0 and "" where the answer says nothing of it. What it looks like counts only where it is no protobuf: a length that
     happens to be `<` or `{`, behind a tag that is the end of a line, looks like a page or like JSON.
     """
+    if "html" in kind:
+        return None
+    readers = (_of_json, _of_protobuf) if "json" in kind else (_of_protobuf, _of_json)  # proxies may name the other
+    said = next((said for read in readers if (said := read(body)) is not None), None)
+    if said is None and body.lstrip(_BEFORE_WORDS)[:1] == b"<":
+        return None
+    return said or (0, "")  # of the words of a proxy; the status says that it was taken
+
+
+_BEFORE_WORDS = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
+"""What may stand before a text: marks of how it is encoded, and white space."""
+
+
+def _of_protobuf(body: bytes) -> tuple[int, str] | None:
+    """Return what `_partial_success` does; None where it is something else."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-    if "html" in kind:
-        return None
-    if "json" in kind:
-        return _partial_success_of_json(body)
     try:
         # The answers of all signals have the same fields under the same numbers.
         partial = ExportTraceServiceResponse.FromString(body).partial_success
     except DecodeError:
-        if body.lstrip()[:1] == b"<":
-            return None
-        return _partial_success_of_json(body)  # or the words of a proxy; the status says that it was taken
+        return None
     return max(0, partial.rejected_spans), _one_line(partial.error_message)
 
 
-def _partial_success_of_json(body: bytes) -> tuple[int, str]:
+def _of_json(body: bytes) -> tuple[int, str] | None:
+    """Return what `_partial_success` does; None where it is something else."""
     try:
-        said: Any = json.loads(body)
-        partial = said.get("partialSuccess") or said.get("partial_success") or {}
-        words = partial.get("errorMessage") or partial.get("error_message") or ""
-        counts = [int(value) for name, value in partial.items() if name.lower().startswith("rejected")]
-    except (AttributeError, TypeError, ValueError, RecursionError):
+        said: Any = json.loads(body.decode(json.detect_encoding(body), "replace"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict):
         return 0, ""
+    answer = cast("dict[str, Any]", said)
+    partial: Any = answer.get("partialSuccess") or answer.get("partial_success")
+    if not isinstance(partial, dict):
+        return 0, _one_line(json.dumps(answer, ensure_ascii=False)) if _COMPLAINTS & answer.keys() else ""
+    told = cast("dict[str, Any]", partial)
+    words = told.get("errorMessage") or told.get("error_message") or ""
+    counts = [_whole(value) for name, value in told.items() if name.lower().startswith("rejected")]
     return max([0, *counts]), _one_line(str(words))
+
+
+_COMPLAINTS = frozenset({"error", "errors", "message", "detail"})
+"""Members of what services answer, other than collectors, that tell of trouble whatever the status is."""
+
+
+def _whole(value: Any) -> int:
+    """Return a number that JSON may hold as a text, too; 0 where it is none."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 # gRPC
