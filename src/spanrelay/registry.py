@@ -23,6 +23,11 @@ class Entry(Protocol):
         ...
 
     @property
+    def place(self) -> int:
+        """Lower stands further out, whatever the priority is; 0 is where applications register."""
+        ...
+
+    @property
     def priority(self) -> int:
         """Lower runs first."""
         ...
@@ -104,7 +109,7 @@ def together() -> Generator[None]:
 
 
 class Registry(Generic[E]):
-    """Entries of one owner, in order: ascending priority, then name."""
+    """Entries of one owner, in order: by place, ascending priority, then name."""
 
     __slots__ = ("_cache", "_lock", "entries")
 
@@ -171,16 +176,16 @@ class Registry(Generic[E]):
 
 
 def _in_order(entries: Iterable[E]) -> tuple[E, ...]:
-    return tuple(sorted(entries, key=lambda entry: (entry.priority, entry.name)))
+    return tuple(sorted(entries, key=lambda entry: (entry.place, entry.priority, entry.name)))
 
 
 def visible(registries: tuple[Registry[E], ...]) -> tuple[E, ...]:
     """Return the entries of several registries, global first, then outer to inner scope, in running order.
 
-    Ascending priority; at equal priority the global ones come by name, then each scope's by name.
+    By place, then ascending priority; at equal priority the global ones come by name, then each scope's by name.
     """
     merged = [entry for registry in registries for entry in registry.entries]
-    return tuple(sorted(merged, key=lambda entry: entry.priority))
+    return tuple(sorted(merged, key=lambda entry: (entry.place, entry.priority)))
 
 
 # --- what every declaration reads alike --------------------------------------------------------------------

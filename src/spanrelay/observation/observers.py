@@ -90,6 +90,11 @@ class Observer:
     fields: frozenset[FieldName] | None = None
     mailbox: Mailbox | None = None
 
+    @property
+    def place(self) -> int:
+        """The same for all: priority orders them."""
+        return 0
+
     def __call__(self, argument: Any) -> Any:
         """Run the function itself, for tests of it."""
         return self.function(argument)

@@ -465,6 +465,8 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         call.tap.forget()
     if chain.guardrails and call.changed():
         yield from _judge(call, chain, frame)
+        if call.changed():
+            raise MiddlewareError(_CHANGED_WHILE_JUDGED)
     if call.beside and call.streams and not chain.buffered:
         raise MiddlewareError(_TOGETHER)
     call.check_whole()
@@ -505,6 +507,10 @@ def _unrepeatable(shown: Tap) -> BaseException:
     return error
 
 
+_CHANGED_WHILE_JUDGED = (
+    "a guardrail changes the request each time that it checks it, so nobody has checked what would be sent, and the "
+    "call is refused; change requests in a request intercept"
+)
 _TOGETHER = "streams cannot be sent together; register the execution intercept with buffered=True"
 
 

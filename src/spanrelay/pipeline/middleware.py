@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any, Literal, TypeAlias, cast, overload
 
 from opentelemetry import context as otel_context
@@ -31,6 +32,19 @@ Step2: TypeAlias = Callable[[Any, Any], Any]
 _FRAME_KEY = otel_context.create_key("spanrelay.frame")
 
 
+class Place(IntEnum):
+    """Where middleware stands, which no priority changes: policy within what applications register, or around it."""
+
+    AROUND = -1
+    """Sees the answer as the application gets it."""
+    AMONG = 0
+    """Where applications and plugins register."""
+    REFUSES = 1
+    """Refuses a sending, which then does not count."""
+    COUNTS = 2
+    """Counts, so that each sending of whatever else there is passes it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Middleware:
     """One registered piece of policy.
@@ -43,6 +57,8 @@ class Middleware:
     intercepts of events. `targets` (gates): the names of what they switch off.
     `mode`: `observe` puts on trial: what it would have refused or changed is told, and nothing comes of it. Stream
     intercepts and gates on trial do not run. None is `enforce`, unless the plugin that registers it is on trial.
+    `place` is policy's own: see `standing`. `plugin`: which plugin registered it, as its context is named; what a
+    plugin has put in force, no gate of others switches off.
     """
 
     name: str
@@ -57,6 +73,12 @@ class Middleware:
     hold_back: int | None = None
     targets: frozenset[str] = frozenset()
     mode: Mode | None = None
+    place: Place = Place.AMONG
+    plugin: str = ""
+
+    def standing(self, place: Place) -> Middleware:
+        """Return the same at another place, which its priority is compared within."""
+        return replace(self, place=place)
 
     @property
     def on_trial(self) -> bool:
@@ -234,7 +256,8 @@ def gate(
     """Declare a gate: while `(call) ->` a reason, a text, what is registered as `targets` is off for new calls.
 
     None leaves it on. So does a gate that raises or answers anything else, which is counted: policy is never
-    switched off by mistake. Calls that have started keep what they saw.
+    switched off by mistake. What a plugin has put in force is on whatever gates say that the same plugin has not
+    registered; that is counted too. Calls that have started keep what they saw.
     """
     named = frozenset(target.name if isinstance(target, Middleware) else target for target in targets)
     if not named or not all(isinstance(target, str) for target in named):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass functions
@@ -283,12 +306,13 @@ class Chain:
 
     def past_gates(self, call: Call) -> Chain | None:
         """Return this chain without what its gates switch off for `call`; None when nothing is left."""
-        closed: set[str] = set()
+        left = [entry for entry in self.entries if entry.family != "gate"]
         for entry in self.gates:
             try:
                 reason = entry.function(call)
                 if isinstance(reason, str):
-                    closed |= entry.targets
+                    left = [other for other in left if not _may_close(entry, other)]
+                    _check_closed(entry, left)
                 elif reason is not None:
                     raise MiddlewareError(
                         f"gate {entry.name!r} must return None, or the reason to switch off as text, "
@@ -296,8 +320,20 @@ class Chain:
                     )
             except Exception as error:
                 swallow(f"asking the gate {entry.name!r}", error)
-        left = [entry for entry in self.entries if entry.name not in closed and entry.family != "gate"]
         return Chain(left) if left else None
+
+
+def _may_close(entry: Middleware, target: Middleware) -> bool:
+    return target.name in entry.targets and target.plugin in ("", entry.plugin)
+
+
+def _check_closed(entry: Middleware, left: list[Middleware]) -> None:
+    kept = next((other for other in left if other.name in entry.targets), None)
+    if kept is not None:
+        raise MiddlewareError(
+            f"gate {entry.name!r} cannot switch off {kept.name!r}, which plugin {kept.plugin!r} has put in force; "
+            "change the file that configures the plugin"
+        )
 
 
 class Frame:

@@ -19,13 +19,11 @@ from opentelemetry.context import attach, detach
 
 from spanrelay.errors import ConfigurationError, GuardrailRejected, MiddlewareError
 from spanrelay.pipeline.loops import on_own_loop
-from spanrelay.pipeline.middleware import Middleware, execution_intercept, guardrail, without
+from spanrelay.pipeline.middleware import Middleware, Place, execution_intercept, guardrail, without
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.records import Message, ModelRequest, ModelResponse, Text
 
 PACKAGE = "nemoguardrails"
-OUTERMOST = -1_000_000
-"""The priority of the output rails: around every other intercept, so that they judge what the application gets."""
 
 Side: TypeAlias = Literal["input", "output"]
 Said: TypeAlias = dict[str, str]
@@ -83,8 +81,9 @@ class NemoGuardrailsPlugin:
         if config.input and rails.has("input"):
             context.use(guardrail(name="input", kinds=config.kinds)(rails.judge_request))
         if config.output and rails.has("output"):
-            declare = execution_intercept(name="output", kinds=config.kinds, priority=OUTERMOST, buffered=True)
-            context.use(declare(rails.judge_answer))
+            declare = execution_intercept(name="output", kinds=config.kinds, buffered=True)
+            # Around every other intercept, so that they judge what the application gets.
+            context.use(declare(rails.judge_answer).standing(Place.AROUND))
         own = context.entries[before:]
         if not own:
             raise ConfigurationError("the rails configuration has no rails for a side that is switched on")

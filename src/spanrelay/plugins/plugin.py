@@ -7,7 +7,7 @@ ever part of a diagnostic.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from spanrelay._guard import guarded
@@ -94,11 +94,15 @@ class Context:
     def use(self, entry: Registrable) -> Handle:
         """Put middleware or an observer in force for the whole process, named `<plugin>.<its name>`.
 
+        A gate of others does not switch it off.
+
         Raises:
             ConfigurationError: one of that name is there already, or the plugin has been taken out of force.
         """
         self._check_open()
         entry = named(entry, f"{self.name}.{getattr(entry, 'name', type(entry).__name__)}", self.mode)
+        if hasattr(entry, "plugin"):
+            entry = replace(entry, plugin=self.name)  # pyright: ignore[reportArgumentType] - it is a dataclass
         handle = entry.register(None)
         self.entries.append(entry)
         self._handles.append(handle)
@@ -131,8 +135,6 @@ class Context:
 
 def named(entry: R, name: str, mode: Mode) -> R:
     """Return a copy of `entry`, middleware or an observer, that is called `name`, and has `mode` if it has none."""
-    from dataclasses import replace
-
     if getattr(entry, "mode", mode) is None:
         return replace(entry, name=name, mode=mode)  # pyright: ignore[reportArgumentType] - as below
     return replace(entry, name=name)  # pyright: ignore[reportArgumentType] - both are dataclasses

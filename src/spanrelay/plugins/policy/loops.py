@@ -16,13 +16,12 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.answered import is_answered
-from spanrelay.pipeline.middleware import Mode, execution_intercept, request_intercept
+from spanrelay.pipeline.middleware import Mode, Place, execution_intercept, request_intercept
 from spanrelay.pipeline.model import offers_within
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.history import WireHistory
 from spanrelay.plugins.policy.limits import OnRefusal
-from spanrelay.plugins.policy.order import OUTERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.settings import Tools
 from spanrelay.plugins.policy.stores import renewed
 from spanrelay.records import ModelResponse, ToolCall, ToolCallResponse
@@ -126,13 +125,11 @@ class Loops:
 
     def use(self, context: Context) -> None:
         """Register what sees executions before anything may refuse them, and what judges requests."""
-        sees = request_intercept(name=f"seen_by_{self._judge}", kinds=["tool"], priority=OUTERMOST, mode=self._mode)
-        sends = execution_intercept(
-            name=self._judge, kinds=["llm"], priority=OUTSIDE_COUNTS, mode=self._mode, timeout=self._approvals.patience
-        )
+        sees = request_intercept(name=f"seen_by_{self._judge}", kinds=["tool"], mode=self._mode)
+        sends = execution_intercept(name=self._judge, kinds=["llm"], mode=self._mode, timeout=self._approvals.patience)
         self._name = f"{context.name}.{self._judge}"
-        context.use(sees(self._see))
-        context.use(sends(self._send))
+        context.use(sees(self._see).standing(Place.AROUND))
+        context.use(sends(self._send).standing(Place.REFUSES))
 
     def _see(self, call: Any) -> None:
         self._calls.see(call)

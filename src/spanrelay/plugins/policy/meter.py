@@ -13,13 +13,12 @@ from spanrelay._guard import guarded
 from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.call import Response
 from spanrelay.pipeline.flow import Apart
-from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail
+from spanrelay.pipeline.middleware import Mode, Place, execution_intercept, guardrail
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.counts import Counts, Share
 from spanrelay.plugins.policy.limits import NOTHING, Limits, OnRefusal, Spent
 from spanrelay.plugins.policy.names import MODELS, model_of, normal, pattern_of, plain_text
-from spanrelay.plugins.policy.order import INNERMOST
 from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.plugins.policy.settings import PolicyConfig
 from spanrelay.plugins.policy.stores import StoreError
@@ -92,10 +91,8 @@ class Meter:
         patience = self._approvals.patience
         judges = guardrail(name=self._name, kinds=kinds, mode=self._mode, timeout=patience)
         context.use(judges(self._judge))
-        counts = execution_intercept(
-            name=f"counts{self._suffix}", kinds=kinds, priority=INNERMOST, mode=self._mode, timeout=patience
-        )
-        context.use(counts(self._count))
+        counts = execution_intercept(name=f"counts{self._suffix}", kinds=kinds, mode=self._mode, timeout=patience)
+        context.use(counts(self._count).standing(Place.COUNTS))
 
     def _judge(self, call: Any) -> Any:
         if _is_paid(call, self):

@@ -7,10 +7,9 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from spanrelay.pipeline.middleware import execution_intercept, request_intercept
+from spanrelay.pipeline.middleware import Place, execution_intercept, request_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.names import model_of, normal, pattern_of, plain_text
-from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.settings import Parameters
 from spanrelay.records import ModelRequest
 
@@ -33,7 +32,8 @@ def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
             call.request = request
         yield call
 
-    context.use(request_intercept(name="parameters", kinds=["llm"], priority=INNERMOST)(set_parameters))
+    sets = request_intercept(name="parameters", kinds=["llm"])(set_parameters)
+    context.use(sets.standing(Place.REFUSES))
     if context.mode != "observe":  # on trial it would tell the same again
-        sends = execution_intercept(name="sent_parameters", kinds=["llm"], priority=OUTSIDE_COUNTS)
-        context.use(sends(send))
+        sends = execution_intercept(name="sent_parameters", kinds=["llm"])
+        context.use(sends(send).standing(Place.REFUSES))

@@ -13,10 +13,9 @@ from uuid import uuid4
 
 from spanrelay._guard import guarded
 from spanrelay.assembly.conversations import Conversations, Question, question_of
-from spanrelay.pipeline.middleware import execution_intercept
+from spanrelay.pipeline.middleware import Place, execution_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.history import MESSAGE_FIELDS, WireHistory
-from spanrelay.plugins.policy.order import OUTERMOST
 from spanrelay.plugins.policy.stores import renewed
 from spanrelay.records import ModelRequest, ModelResponse
 from spanrelay.scopes import Scope
@@ -41,7 +40,9 @@ class Sessions:
 
     def use(self, context: Context) -> None:
         """Register what learns from answers, around everything that may change them."""
-        context.use(execution_intercept(name="sessions", kinds=["llm"], priority=OUTERMOST)(self._follow))
+        # Before the priority of what else is around, such as rails that change an answer.
+        follows = execution_intercept(name="sessions", kinds=["llm"], priority=0)(self._follow)
+        context.use(follows.standing(Place.AROUND))
 
     def of(self, call: Any) -> str:
         """Return the key of a call's session: the same for all its sendings."""

@@ -12,13 +12,12 @@ from typing import Any
 
 from spanrelay.codecs.offers import BY_APPLICATION, Offer, offers_of
 from spanrelay.errors import GuardrailRejected
-from spanrelay.pipeline.middleware import Mode, execution_intercept, guardrail, request_intercept
+from spanrelay.pipeline.middleware import Mode, Place, execution_intercept, guardrail, request_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.limits import OnRefusal
 from spanrelay.plugins.policy.loops import Calls, Loops
 from spanrelay.plugins.policy.names import Judge
-from spanrelay.plugins.policy.order import INNERMOST, OUTSIDE_COUNTS
 from spanrelay.plugins.policy.rules import ArgumentRule, refusal_by
 from spanrelay.plugins.policy.settings import Tools
 from spanrelay.records import ToolCall
@@ -40,8 +39,8 @@ def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approval
         return
     context.use(guardrail(name="offered_tools", kinds=["llm"], mode=config.mode, timeout=patience)(asks))
     if config.offered == "remove":
-        removes = request_intercept(name="removed_tools", kinds=["llm"], priority=INNERMOST, mode=config.mode)
-        context.use(removes(offers.remove))
+        removes = request_intercept(name="removed_tools", kinds=["llm"], mode=config.mode)
+        context.use(removes(offers.remove).standing(Place.REFUSES))
 
 
 def _named(judge: Judge, asked: ToolCall) -> str | None:
@@ -59,10 +58,8 @@ def _use_for_provider(context: Context, asks: Any, mode: Mode | None, patience: 
             raise GuardrailRejected(reason, f"{context.name}.offered_tools")
         yield call
 
-    offered = execution_intercept(
-        name="offered_tools", kinds=["llm"], priority=OUTSIDE_COUNTS, mode=mode, timeout=patience
-    )
-    context.use(offered(send))
+    offered = execution_intercept(name="offered_tools", kinds=["llm"], mode=mode, timeout=patience)
+    context.use(offered(send).standing(Place.REFUSES))
 
 
 def use_rules(context: Context, config: Tools, approvals: Approvals, calls: Calls) -> None:
