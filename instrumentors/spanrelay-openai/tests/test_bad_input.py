@@ -6,9 +6,11 @@ Each call is made twice, without and with us; a failure is compared by type, tex
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ import spanrelay
 from spanrelay._guard import losses
 from spanrelay.cli import main
 from spanrelay.config import Settings
-from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, use
+from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, stream_intercept, use
 from spanrelay.records import Message, ModelRequest, ModelResponse, Text
 from spanrelay.semconv import names
 from spanrelay.tracing import recording
@@ -446,6 +448,109 @@ async def test_an_odd_request_stays_as_it_is_under_policy_that_only_reads_it(ask
     with use(request_intercept(name="look")(lambda call: repr(call.request) and None)):
         await seen_twice(SYNC, reply("Blue."), ask, capture.provider)
     assert len(capture.spans) == 1
+
+
+ODD_PARTS: dict[str, Ask] = {
+    "headers and a body": chatting(extra_headers=[("a", 1)], extra_body=[("a", 1)]),
+    "a header that is no text": chatting(extra_headers={"x": object()}),
+    "a message of a class": chatting(messages=[Unspeakable()]),
+    "messages by a generator of odd ones": lambda client: chatting(messages=(each for each in [{1, 2}]))(client),
+    "tools of a class": chatting(tools=[object()]),
+    "tools by a generator": lambda client: chatting(tools=(each for each in [{"type": object()}]))(client),
+    "a model of a class": chatting(model=object()),
+    "metadata that is a set": chatting(metadata={"a": {1}}),
+    "an input of a class": lambda client: client.responses.create(model=MODEL, input=[object()]),
+    "an input of embeddings": lambda client: client.embeddings.create(model=MODEL, input=[{1}]),
+    "a prompt of completions": lambda client: client.completions.create(model=MODEL, prompt={1}),
+}
+
+
+def changing(call: Any) -> ModelRequest:
+    """Change the request as a file's parameters do."""
+    return dataclasses.replace(call.request, parameters={**call.request.parameters, "seed": 7})
+
+
+def changing_json(call: Any) -> None:
+    """Change the provider's JSON in place."""
+    call.wire["user"] = "ann"
+
+
+def sending_another(call: Any) -> Any:
+    """Send a copy, changed."""
+    yield call.with_request(changing(call))
+
+
+POLICIES: dict[str, Any] = {
+    "reads": request_intercept(name="reads")(lambda call: repr(call.request) and None),
+    "refuses": guardrail(name="refuses")(lambda call: "no"),
+    "breaks": guardrail(name="breaks")(lambda call: 7),
+    "changes": request_intercept(name="changes")(changing),
+    "changes the JSON": request_intercept(name="changes")(changing_json),
+    "sends another": execution_intercept(name="sends another")(sending_another),
+    "reads events": stream_intercept(name="reads events")(lambda call, event: event),
+}
+
+
+# As above.
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:Pydantic", "ignore:.*socket:pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+@pytest.mark.parametrize("half", [SYNC, ASYNC], ids=["sync", "async"])
+async def test_what_the_sdk_refuses_to_send_it_refuses_under_any_policy(
+    half: Half, policy: Any, capture: Capture
+) -> None:
+    odd = {**REQUESTS, **ODD_ARGUMENTS, **ODD_PARTS}
+    kind: Any = openai.AsyncOpenAI if half.asynchronous else openai.OpenAI
+    http: Any = openai.DefaultAsyncHttpxClient if half.asynchronous else openai.DefaultHttpxClient
+    refused, wrong = 0, {}
+    with ModelServer(lambda _: reply("Blue.")) as server:
+        client = kind(base_url=server.url, api_key="none", max_retries=0, http_client=http(verify=False))
+        for name, ask in odd.items():
+            sent = len(server.requests)
+            bare = await seen(half, lambda ask=ask: ask(client))
+            # What the connection says, of an odd timeout or of another protocol, is known only by sending.
+            if len(server.requests) > sent or not issubclass(bare[0], Exception) or name.startswith("timeout"):
+                continue
+            if issubclass(bare[0], openai.APIConnectionError):
+                continue
+            refused += 1
+            with instrumented(capture), use(policy):
+                ours = await seen(half, lambda ask=ask: ask(client))
+            if ours != bare or len(server.requests) > sent:
+                wrong[name] = ours[:2], bare[:2]
+        await half.close(client)
+    assert not wrong
+    assert refused > 30
+
+
+@contextmanager
+def instrumented(capture: Capture) -> Iterator[None]:
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        yield
+    finally:
+        instrumentor.uninstrument()
+
+
+@pytest.mark.parametrize("name", ["a key that is asked for", "Azure", "Azure with a token that is asked for"])
+def test_a_refused_call_needs_no_key(name: str, capture: Capture) -> None:
+    asked_for: list[str] = []
+
+    def key() -> str:
+        asked_for.append(name)
+        return "none"
+
+    azure = partial(openai.AzureOpenAI, azure_endpoint="http://127.0.0.1:9", api_version="v")
+    clients: dict[str, Callable[[], Any]] = {
+        "a key that is asked for": lambda: openai.OpenAI(api_key=key),
+        "Azure": lambda: azure(api_key="none"),
+        "Azure with a token that is asked for": lambda: azure(azure_ad_token_provider=key),
+    }
+    with instrumented(capture), use(POLICIES["refuses"]), pytest.raises(spanrelay.GuardrailRejected):
+        APIS["chat"](clients[name]())
+    assert not asked_for
 
 
 @HALVES

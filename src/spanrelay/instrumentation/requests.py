@@ -47,6 +47,11 @@ class Place(NamedTuple):
 _NOTHING = Body({})
 
 
+def is_absent(value: object) -> bool:
+    """Whether `value` stands for nothing in the SDKs."""
+    return type(value).__name__ in _ABSENT
+
+
 def body_of(options: Any) -> Body:
     """Return what is in the body of a request."""
     try:
@@ -60,7 +65,7 @@ def _read(options: Any) -> Body:
     if extra is not None:
         data = _merged(data, extra)
     elif type(data) is not dict:
-        data = None if type(data).__name__ in _ABSENT else data
+        data = None if is_absent(data) else data
     if data is None or isinstance(data, bytes):
         content = getattr(options, "content", None)  # older SDKs have none
         data = content if data is None else data
@@ -106,7 +111,7 @@ def files_with(files: Any, fields: Mapping[str, Any]) -> list[Any]:
 
 def _merged(data: Any, extra: Any) -> Any:
     """Return the body with `extra_body` in it, as the SDK puts them together."""
-    if data is None or type(data).__name__ in _ABSENT:
+    if data is None or is_absent(data):
         return extra
     merged = {**data, **extra} if isinstance(data, Mapping) else data
     return {key: value for key, value in merged.items() if type(value).__name__ != "Omit"} if merged else merged
@@ -141,6 +146,14 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("it has the same key twice")
     return found
+
+
+def is_writable(wire: Mapping[str, Any]) -> bool:
+    """Whether the SDKs write `wire` as JSON; where it has objects of a class, they alone know."""
+    try:
+        return bool(json.dumps(wire, allow_nan=False, ensure_ascii=False).encode())
+    except Exception:  # theirs to raise
+        return False
 
 
 def place_of(client: Any, url: str) -> Place:

@@ -23,7 +23,16 @@ from spanrelay.codecs.naming import models_within
 from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import Body, Place, body_of, files_with, named_in_query, place_of
+from spanrelay.instrumentation.requests import (
+    Body,
+    Place,
+    body_of,
+    files_with,
+    is_absent,
+    is_writable,
+    named_in_query,
+    place_of,
+)
 from spanrelay.pipeline.call import CALL_KEY, LOOKED_AT_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
@@ -289,6 +298,8 @@ class StainlessBoundary:
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""
         options = self._options
+        if call.edited and not is_writable(call.original):
+            self.check_sendable()  # a copy may have a form for what the SDK has none for
         wire = call.outgoing()
         if wire is not call.original:
             if bool(wire.get("stream")) != bool(call.original.get("stream")):
@@ -305,12 +316,25 @@ class StainlessBoundary:
         self._sending = options
         return self._wrapped(self._cast_to, options, **self._kwargs)
 
+    def check_sendable(self) -> None:
+        """Raise what the SDK raises where it cannot make a request of what the application asked for."""
+        self._expected()
+        given = self._options.headers
+        given = {} if is_absent(given) else given
+        # Where keys are asked for when a request is sent, there is none yet.
+        headers = {"Authorization": "", **given} if isinstance(given, Mapping) else given
+        self._client._build_request(self._options.model_copy(update={"headers": headers}), retries_taken=0)
+
+    def _expected(self) -> Any:
+        """Return what the SDK makes of an answer."""
+        override = getattr(self._client, "_maybe_override_cast_to", None)
+        return self._cast_to if override is None else override(self._cast_to, self._options.model_copy())
+
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Let the SDK read `body` as if the provider had sent it: parsed, raw or streamed."""
         self._answering = True
-        override = getattr(self._client, "_maybe_override_cast_to", None)
         return self._client._process_response(
-            cast_to=self._cast_to if override is None else override(self._cast_to, self._options),
+            cast_to=self._expected(),
             options=self._options,
             response=self._made(call, body),
             stream=self._kwargs.get("stream", False),

@@ -280,6 +280,9 @@ class Call:
             MiddlewareError: something is missing.
         """
 
+    def check_sendable(self) -> None:
+        """Raise what the real call would raise before it sends anything, whatever policy says of it."""
+
     def hold(self) -> None:
         """Keep the request as it is now: policy is about to be awaited, and the application goes on meanwhile."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import GeneratorType
-from typing import Any, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
@@ -115,23 +115,38 @@ Flow: TypeAlias = Generator[Effect, Any, Any]
 
 def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
     """Run `call` through `chain`; returns what the application is to get."""
-    call.insist_on_reading()
+    refused: SpanRelayError | None = None
+    response: Response | None = None
     try:
+        call.insist_on_reading()
         yield from _edit(call, chain, frame)
         yield from _judge(call, chain, frame)
         response = yield from _layer(call, chain, frame, 0)
     except _GivenUp as given_up:
         raise given_up.error from None
     except GuardrailRejected as refusal:
-        if call.kind != "tool" or not any(e.answers and e.name == refusal.name for e in chain.guardrails):
-            raise
-        response = _Made(call, _refusal(call, refusal), refusal.name)
+        if call.kind == "tool" and any(e.answers and e.name == refusal.name for e in chain.guardrails):
+            response = _Made(call, _refusal(call, refusal), refusal.name)
+        refused = refusal
     except Exception as error:
-        broken = _left_broken(frame, error)
-        if broken is None:
+        response = _left_broken(frame, error)
+        if response is None and not isinstance(error, SpanRelayError):
             raise
-        response = broken
-    return (yield from _settle(call, response))
+        refused = error if isinstance(error, SpanRelayError) else None
+    if response is None and refused is not None:
+        _refuse(call, refused)
+    refused = None  # whose traceback has this frame: no cycle is to keep it
+    return (yield from _settle(call, cast("Response", response)))
+
+
+def _refuse(call: Call, refusal: SpanRelayError) -> NoReturn:
+    """Raise what the real call would have raised by itself, else the refusal."""
+    try:
+        if not call.root.sends:
+            call.check_sendable()
+        raise refusal
+    finally:
+        del refusal  # as above
 
 
 def _left_broken(frame: Frame, error: Exception) -> Response | None:

@@ -193,6 +193,12 @@ class ModelCall(Call):
         if self.unreadable is not None:
             raise MiddlewareError(f"policy cannot check this model call, so it is refused: {self.unreadable}")
 
+    def check_sendable(self) -> None:
+        """Raise what the SDK raises where it cannot make a request of what the application asked for."""
+        check = getattr(self.boundary, "check_sendable", None)
+        if check is not None:
+            check()
+
     @property
     def reached(self) -> bool:
         """Whether a provider's call beneath was made."""
@@ -255,9 +261,14 @@ class ModelCall(Call):
         """Whether the answer is known to come as a stream."""
         return bool(self.original.get("stream"))
 
+    @property
+    def edited(self) -> bool:
+        """Whether policy has looked at the request in a form that it may have changed."""
+        return self._wire is not None or self._request is not None
+
     def outgoing(self) -> Mapping[str, Any]:
         """Return the JSON to send: the application's own object unless policy changed something."""
-        if self._wire is None and self._request is None:
+        if not self.edited:
             return self.original
         wire = self.wire if self._request is None else self.codec.encode_request(self._request, self.wire)
         return self.original if self._is_untouched(wire) else wire
