@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib
 import inspect
 import json
 from collections.abc import Callable, Iterator
@@ -208,7 +210,7 @@ async def test_an_error_body_to_a_request_for_a_stream_passes_stream_intercepts_
 
 
 @HALVES
-@pytest.mark.parametrize("policy", [False, True], ids=["recorded", "refused"])
+@pytest.mark.parametrize("policy", [False, True], ids=["recorded", "rewritten"])
 async def test_a_stream_that_a_hook_of_the_application_has_read(
     half: Half, policy: bool, asking: Any, capture: Capture
 ) -> None:
@@ -221,12 +223,80 @@ async def test_a_stream_that_a_hook_of_the_application_has_read(
 
     answer = raw(STREAMS["chat"][1], EVENT_STREAM)
     if policy:
-        with spanrelay.use(hide), pytest.raises(spanrelay.MiddlewareError, match="was read before"):
-            await asking(half, answer, read_first)
-        assert capture.span.status.status_code is StatusCode.ERROR
+        with spanrelay.use(hide):
+            assert await asking(half, answer, read_first) == "the [hidden]"
+        assert said(capture.span) == "the [hidden]"
     else:
         assert await asking(half, answer, read_first) == "the secret"
         assert said(capture.span) == "the secret"
+
+
+ASKED_BY_THE_BODY: dict[str, tuple[str, Ask]] = {
+    "parse of responses": (
+        "responses",
+        lambda client: client.responses.with_raw_response.parse(model="m1", input="hi", extra_body={"stream": True}),
+    ),
+    "parse of chat": (
+        "chat",
+        lambda client: chat(client.with_raw_response, extra_body={"stream": True}),
+    ),
+    "a stream of raw bytes": (
+        "responses",
+        lambda client: responses(client.with_raw_response, stream=True),
+    ),
+}
+
+
+@HALVES
+@pytest.mark.parametrize("name", ASKED_BY_THE_BODY)
+async def test_stream_intercepts_stand_in_a_stream_that_the_sdk_reads_to_its_end(
+    half: Half, name: str, asking: Any, capture: Capture
+) -> None:
+    api, ask = ASKED_BY_THE_BODY[name]
+
+    async def read(client: Any) -> str:
+        answer = await half.settle(ask(client))
+        http = answer.http_response
+        told = await half.settle(http.aread() if half.asynchronous else http.read())
+        assert http.elapsed.total_seconds() > 0
+        assert http.headers["content-type"] == EVENT_STREAM
+        return told.decode()
+
+    with spanrelay.use(hide):
+        told = await asking(half, raw(STREAMS[api][1], EVENT_STREAM), read)
+    assert "[hidden]" in told
+    assert "secret" not in told
+    assert said(capture.span) == "the [hidden]"
+
+
+@HALVES
+async def test_an_intercept_refuses_a_stream_that_the_sdk_reads_to_its_end(
+    half: Half, asking: Any, capture: Capture
+) -> None:
+    @spanrelay.stream_intercept
+    def refuse(call: Any, event: Any) -> Any:
+        raise PermissionError("not this")
+
+    api, ask = ASKED_BY_THE_BODY["parse of responses"]
+    with spanrelay.use(refuse), pytest.raises(PermissionError, match="not this"):
+        await asking(half, raw(STREAMS[api][1], EVENT_STREAM), lambda client: half.settle(ask(client)))
+    assert "secret" not in said(capture.span)
+
+
+async def test_stream_intercepts_stand_in_what_a_transport_of_the_applications_has_made(capture: Capture) -> None:
+    """It is compressed, and was never read from a connection."""
+    http: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+    body = gzip.compress(STREAMS["chat"][1])
+    headers = {"content-type": EVENT_STREAM, "content-encoding": "gzip"}
+    transport = http.MockTransport(lambda _: http.Response(200, headers=headers, content=body))
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        client = openai.OpenAI(api_key="none", http_client=openai.DefaultHttpxClient(transport=transport))
+        with client, spanrelay.use(hide):
+            assert await reading(SYNC, chat)(client) == "the [hidden]"
+    finally:
+        instrumentor.uninstrument()
 
 
 # --- failures within a 200 ---------------------------------------------------------------------------------

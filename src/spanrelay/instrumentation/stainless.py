@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType, ModuleType
@@ -151,7 +152,8 @@ class StainlessAPI:
         call: Any = get_current().get(CALL_KEY)
         if call is not None and call.observed and isinstance(call.boundary, StainlessBoundary):
             try:
-                call.boundary.observe(call, kwargs["response"], kwargs["options"])
+                shown = call.boundary.observe(call, kwargs["response"], kwargs["options"])
+                kwargs = kwargs if shown is kwargs["response"] else {**kwargs, "response": shown}
             except Exception as error:
                 if call.rewriting is not None:
                     raise  # stream intercepts are policy: where they cannot stand in the stream, the call is refused
@@ -353,34 +355,59 @@ class StainlessBoundary:
         response = _http_module(type(request)).Response
         return response(200, headers={"content-type": kind}, content=content, request=request)
 
-    def observe(self, call: ModelCall, response: Any, options: Any) -> None:
-        """Keep the bytes of a response, or tap its stream. Others' requests inside ours are left alone."""
+    def observe(self, call: ModelCall, response: Any, options: Any) -> Any:
+        """Keep the bytes of a response, or tap its stream, and return what the SDK is to get of it.
+
+        Others' requests inside ours are left alone.
+        """
         if self._answering or not _is_same_request(options, self._sending):
-            return
+            return response
         call.http_status = response.status_code
         # Of a stream the SDK reads events, whatever the provider calls it.
         streams = call.streams or bool(self._kwargs.get("stream"))
         if self._route.codec is plain and not streams and not _is_readable(_content_type(response)):
-            return  # sound, images, films: nobody reads them, and they are large
+            return response  # sound, images, films: nobody reads them, and they are large
         try:  # noqa: SIM105 - `suppress` costs three calls, for every answer
             call.sent = response.request.content
         except RuntimeError:
             pass  # a body that was streamed has not been kept, and `content` refuses
         if response.is_stream_consumed:
             if streams and call.rewriting is not None:
-                raise MiddlewareError(_READ_ALREADY)
+                response = _rewritten(call, response)
             call.body = response.content
         else:
             response.stream = call.tap = _tap(
                 call, response, "frames" if streams or _is_events(_content_type(response)) else "body"
             )
+        return response
 
 
 _EVENTS = "text/event-stream"
-_READ_ALREADY = (
-    "stream intercepts cannot work on a stream that was read before the SDK gets it, so the call is refused: "
-    "let no event hook or transport of the HTTP client read the answers to requests with stream=True"
-)
+_OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+"""Headers that say how a body was sent."""
+
+
+def _rewritten(call: ModelCall, response: Any) -> Any:
+    """Return a response with what stream intercepts leave of a stream that was read before the SDK gets it.
+
+    The SDK reads all of it where the body alone asks for a stream, as `parse(stream=True)` does, and so may a hook.
+    """
+    rewriter = cast("Callable[..., Any]", call.rewriting)(call, frames=True)
+    data = b"".join([*rewriter.feed(response.content), *rewriter.finish()])
+    if data == response.content:
+        return response
+    made = _http_module(type(response)).Response(
+        response.status_code,
+        headers=[(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_BYTES],
+        content=data,
+        request=response.request,
+        extensions=response.extensions,
+        history=response.history,
+        default_encoding=response.default_encoding,
+    )
+    with suppress(RuntimeError):  # of what a transport of the application's has made, nobody took the time
+        made.elapsed = response.elapsed
+    return made
 
 
 def _content_type(response: Any) -> str:
