@@ -11,6 +11,8 @@ import dataclasses
 import json
 import marshal
 import math
+import numbers
+import os
 import re
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, cast
@@ -39,8 +41,8 @@ def dumps(value: object) -> bytes:
     """Return `value` as JSON in UTF-8, whatever it is.
 
     What JSON has no form for becomes its nearest form: models by `model_dump`, sets as lists, bytes as text
-    where they are UTF-8 and else as base64, NaN as null, a lone surrogate as U+FFFD, a cycle or another object as its
-    `repr`.
+    where they are UTF-8 and else as base64, paths as text, numbers of other types as numbers or their digits, NaN as
+    null, a lone surrogate as U+FFFD, a cycle or another object as its `repr`.
     """
     try:
         return orjson.dumps(value, _plain)
@@ -186,7 +188,36 @@ def _plain(value: object) -> object:
         return list(cast("Set[object]", value))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _plain_bytes(bytes(value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(cast("os.PathLike[str] | os.PathLike[bytes]", value))
+    if isinstance(value, numbers.Number):
+        return _plain_number(value)
     return _describe(value)
+
+
+def is_described(value: object) -> bool:
+    """Whether JSON has no form for `value`, or for something in it, so that `dumps` only says what it is."""
+
+    def plain(value: object) -> object:
+        found = _plain(value)
+        if isinstance(found, str) and not isinstance(
+            value, (bytes, bytearray, memoryview, os.PathLike, numbers.Number)
+        ):
+            raise LookupError
+        return found
+
+    try:
+        orjson.dumps(value, plain, orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError) as error:
+        return isinstance(error.__cause__, LookupError)
+    return False
+
+
+def _plain_number(value: object) -> object:
+    """Return a number of another type than JSON's: that of a package for arrays, or one of exact digits."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational) else str(value)
 
 
 def _plain_bytes(value: bytes) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePosixPath
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
-from spanrelay import ConfigurationError, GuardrailRejected, run_tool, tool
+from spanrelay import ConfigurationError, GuardrailRejected, request_intercept, run_tool, tool, use
 from spanrelay.pipeline.trial import take_report
 from spanrelay_testkit.capture import Capture
 
@@ -117,6 +121,82 @@ def test_json_that_nobody_can_read_is_no_argument_that_is_missing(capture: Captu
     assert refused("pay_now", given) == (
         "tool 'pay_now' is refused by tools.rules[0]: it is given no '/order/amount' that could be checked"
     )
+
+
+class Order(NamedTuple):
+    """What JSON has no form for, and a function reads by name."""
+
+    amount: int
+
+
+class Where:
+    """A path of a class of the application's."""
+
+    def __fspath__(self) -> str:
+        return "/etc/passwd"
+
+
+@pytest.mark.parametrize("path", [PurePosixPath("/etc/passwd"), Where(), b"/etc/passwd"])
+def test_a_path_is_compared_as_the_text_that_it_stands_for(capture: Capture, policy: Any, path: Any) -> None:
+    policy('[[plugins.policy.tools.rules]]\ntool = "read"\nargument = "/path"\nmatches = "^/etc/"')
+    assert str(refused("read", {"path": path})).endswith("'/path' matches '^/etc/'")
+    assert refused("read", {"path": PurePosixPath("/home")}) is None
+
+
+@pytest.mark.parametrize("amount", [Decimal(5000), Fraction(5000), Order(5000), object(), [object()], iter([5000])])
+@pytest.mark.parametrize("text", ["eq = 5000", "gt = 1000", "in = [1, 5000]", 'matches = "^9"'])
+def test_an_object_that_json_has_no_form_for_cannot_be_compared(
+    capture: Capture, policy: Any, amount: Any, text: str
+) -> None:
+    policy(rule(text))
+    if isinstance(amount, (Decimal, Fraction)) and text.startswith("matches"):
+        assert refused("pay_now", {"order": {"amount": amount}}) is None
+    else:
+        assert refused("pay_now", {"order": {"amount": amount}}) is not None
+    assert refused("pay_now", {"order": {"amount": 7}, "beside": amount}) is None
+
+
+@pytest.mark.parametrize("order", [Order(5000), SimpleNamespace(amount=5000), '{"amount": 5000}'])
+@pytest.mark.parametrize("missing", ["refuse", "pass"])
+def test_what_cannot_be_looked_into_is_not_taken_for_missing(
+    capture: Capture, policy: Any, order: Any, missing: str
+) -> None:
+    policy(rule(f'gt = 1000\nmissing = "{missing}"'))
+    assert str(refused("pay_now", {"order": order})).endswith("it is given no '/order/amount' that could be checked")
+    assert refused("pay_now", SimpleNamespace(order={"amount": 5000})) is not None
+
+
+def test_arguments_of_any_name_are_read_by_their_names(capture: Capture, policy: Any) -> None:
+    policy('[[plugins.policy.tools.rules]]\ntool = "pay"\nargument = "/amount"\ngt = 10\nmissing = "pass"')
+
+    @tool(name="pay")
+    def pay(to: str, **more: Any) -> Any:
+        return to, more
+
+    assert pay("ann", amount=5) == ("ann", {"amount": 5})
+    assert pay("ann") == ("ann", {})
+    with pytest.raises(GuardrailRejected, match="'/amount' gt 10"):
+        pay("ann", amount=50)
+
+    @request_intercept(kinds=["tool"])
+    def less(call: Any) -> None:
+        call.request.arguments["amount"] = 1
+        call.request.arguments["note"] = "less"
+
+    with use(less):
+        assert pay("ann", amount=50) == ("ann", {"amount": 1, "note": "less"})
+
+
+def test_an_argument_that_is_called_like_a_parameter_stays_apart(capture: Capture, policy: Any) -> None:
+    policy('[[plugins.policy.tools.rules]]\ntool = "pay"\nargument = "/more/to"\neq = "bob"\nmissing = "pass"')
+
+    @tool(name="pay")
+    def pay(to: str, /, **more: Any) -> Any:
+        return to, more
+
+    assert pay("ann", to="eve") == ("ann", {"to": "eve"})
+    with pytest.raises(GuardrailRejected, match="'/more/to' eq 'bob'"):
+        pay("ann", to="bob")
 
 
 def test_a_number_of_any_length_is_compared(capture: Capture, policy: Any) -> None:

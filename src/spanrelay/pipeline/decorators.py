@@ -97,7 +97,7 @@ def _name_of(function: Any) -> str:
 class _BoundBoundary(FunctionBoundary):
     """Calls the function as the application called it, or with what policy left of its arguments."""
 
-    __slots__ = ("_bound", "_given", "_itself")
+    __slots__ = ("_bound", "_given", "_itself", "_rest")
 
     def __init__(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> None:
         super().__init__(function)
@@ -105,7 +105,8 @@ class _BoundBoundary(FunctionBoundary):
         given = dict(bound.arguments)
         first = next(iter(given), None)
         self._itself = {first: given.pop(first)} if first in ("self", "cls") else {}
-        self._given = given
+        self._rest = _rest_of(bound.signature, given)
+        self._given = given if self._rest is None else {**given, **given.pop(self._rest)}
 
     @property
     def given(self) -> dict[str, Any]:
@@ -115,8 +116,22 @@ class _BoundBoundary(FunctionBoundary):
     def _run(self, arguments: Any) -> Any:
         bound = self._bound
         if arguments is not self._given:
-            bound = inspect.BoundArguments(bound.signature, cast("Any", {**self._itself, **arguments}))
+            bound = inspect.BoundArguments(bound.signature, cast("Any", {**self._itself, **self._by_name(arguments)}))
         return self._function(*bound.args, **bound.kwargs)
+
+    def _by_name(self, arguments: Any) -> dict[str, Any]:
+        """Return arguments with those in one mapping that the function takes in one."""
+        if self._rest is None:
+            return arguments
+        named = {name: value for name, value in arguments.items() if name in self._bound.signature.parameters}
+        return {**named, self._rest: {name: value for name, value in arguments.items() if name not in named}}
+
+
+def _rest_of(signature: inspect.Signature, given: Mapping[str, Any]) -> str | None:
+    """Return the parameter that takes arguments of any name, where none of them is called like another parameter."""
+    kinds = signature.parameters.items()
+    name = next((name for name, each in kinds if each.kind is inspect.Parameter.VAR_KEYWORD and name in given), None)
+    return name if name is not None and given[name].keys().isdisjoint(signature.parameters) else None
 
 
 class _AsyncBoundBoundary(_BoundBoundary, AsyncFunctionBoundary):

@@ -21,7 +21,11 @@ from spanrelay.plugins.policy.settings import ORDERED, Rule
 
 
 class Unjudged(Exception):
-    """A value is not there, or is not one that can be compared."""
+    """A value is not one that can be compared, or stands in what cannot be looked into."""
+
+
+class Missing(Unjudged):
+    """There is no such value."""
 
 
 class ArgumentRule:
@@ -39,8 +43,11 @@ class ArgumentRule:
         if pattern is not None:
             self._tests.append(("matches", rule.matches, lambda value, _wanted: _matches(pattern, value)))
 
-    def refusal(self, request: Any) -> str | None:
-        """Return why a tool may not be executed with what it is given, or None."""
+    def refusal(self, request: Any, given: Any = None) -> str | None:
+        """Return why a tool may not be executed with what it is given, or None.
+
+        `given` are the application's own objects, where there are any: JSON may have no form for some.
+        """
         name = plain_text(request.name)
         if name is None or not self._tools.match(normal(name)):
             return None
@@ -48,11 +55,11 @@ class ArgumentRule:
         where = f"{self.rule.argument!r}" if self.rule.argument else "what it is given"
         if not self._tests:
             return told
-        given = _read(request.arguments)
         try:
-            value = _value_at(given, self._tokens)
-        except Unjudged:
-            passes = self.rule.missing == "pass" and not _is_unread(given)
+            _look_into(given, self._tokens)
+            value = _value_at(_read(request.arguments), self._tokens)
+        except Unjudged as why:
+            passes = self.rule.missing == "pass" and isinstance(why, Missing)
             return None if passes else f"{told}: it is given no {where} that could be checked"
         try:
             if not all(test(value, wanted) for _, wanted, test in self._tests):
@@ -62,12 +69,12 @@ class ArgumentRule:
         return f"{told}: {where} {' and '.join(f'{name} {wanted!r}' for name, wanted, _ in self._tests)}"
 
 
-def refusal_by(rules: Iterable[ArgumentRule]) -> Callable[[Any], str | None]:
+def refusal_by(rules: Iterable[ArgumentRule]) -> Callable[..., str | None]:
     """Return what asks each of `rules` about a tool and what it is given."""
     known = tuple(rules)
 
-    def judge(request: Any) -> str | None:
-        return next((reason for rule in known if (reason := rule.refusal(request)) is not None), None)
+    def judge(request: Any, given: Any = None) -> str | None:
+        return next((reason for rule in known if (reason := rule.refusal(request, given)) is not None), None)
 
     return judge
 
@@ -96,16 +103,41 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _value_at(value: Any, tokens: tuple[str, ...]) -> Any:
+    """Return the value that a pointer leads to in JSON.
+
+    Raises:
+        Missing: it is not there.
+        Unjudged: a text stands on the way that may be JSON of its own.
+    """
     for token in tokens:
-        if isinstance(value, Mapping) and token in value:
-            value = cast("Any", value)[token]
-            continue
-        items = cast("list[Any]", value) if isinstance(value, list) else []
-        index = index_of(token, len(items))
-        if index is None:
+        if _is_unread(value):
             raise Unjudged
-        value = items[index]
+        value = _member(value, token)
     return value
+
+
+def _member(value: Any, token: str) -> Any:
+    if isinstance(value, Mapping) and token in value:
+        return cast("Any", value)[token]
+    items = cast("list[Any]", value) if isinstance(value, (list, tuple)) else []
+    index = index_of(token, len(items))
+    if index is None:
+        raise Missing
+    return items[index]
+
+
+def _look_into(given: Any, tokens: tuple[str, ...]) -> None:
+    """Raise `Unjudged` where a pointer leads to, or through, an object that JSON only describes."""
+    try:
+        for token in tokens:
+            if not isinstance(given, (Mapping, list, tuple)) and not _json.is_described(given):
+                given = _json.loads(_json.dumps(given))
+            given = _member(given, token)
+    except Missing:
+        if isinstance(given, (Mapping, list)):
+            return
+    if _json.is_described(given):
+        raise Unjudged
 
 
 def _equals(value: Any, wanted: Any) -> bool:

@@ -79,8 +79,8 @@ def use_rules(context: Context, config: Tools, approvals: Approvals, calls: Call
             Loops(refusal, config, calls, approvals, mode, on_refusal, f"unseen_rules{way}").use(context)
 
 
-def _judge_given(refusal: Callable[[Any], str | None], call: Any) -> str | None:
-    return refusal(call.request)
+def _judge_given(refusal: Callable[..., str | None], call: Any) -> str | None:
+    return refusal(call.request, call.given)
 
 
 class Offers:
