@@ -25,7 +25,7 @@ from spanrelay import _json, semconv
 from spanrelay.assembly.assembler import Assembler
 from spanrelay.records import JSON, Message, ModelRequest, ModelResponse, SpanRecord, Text, Usage
 
-_SIZES = {1_000: (5, 15_000.0), 7_000: (20, 15_000.0)}
+_SIZES = {1_000: (5, 15_000.0), 7_000: (20, 15_000.0), 46_000: (60, None)}
 """Bytes of content in a span: the calls of one run that have it on average, and the budget."""
 
 

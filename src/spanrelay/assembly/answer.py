@@ -45,6 +45,7 @@ def _add_late(
 ) -> int:
     """Make the step of an answer that was only a copy that of its call, which is told late."""
     del document.line.copied[place]
+    document.line.told = None
     step = steps.agent_step(record, steps.answer_of(record), document.media, document.trace_id)
     extra = _extra_of(document, record, step, origin, agent)
     _tell_agent(document, record, step, extra)
@@ -69,8 +70,9 @@ def _remember_answer(document: Document, record: SpanRecord) -> None:
 def _remember(document: Document, record: SpanRecord, place: Place, answer: Turn | None, number: int) -> None:
     line, request, response = document.line, record.request, record.response
     response_id = response.id if response else None
+    line.told = None
     if record.content and request is not None and request.messages:
-        line.transcript.accept(place.alignment, answer, response_id, place.sent_id)
+        line.told = line.transcript.accept(place.alignment, answer, response_id, place.sent_id)
     _remember_answer(document, record)
     sent_to = request.parameters.get("conversation_id") if request else None
     line.id = sent_to or (response and response.parameters.get("conversation_id")) or None

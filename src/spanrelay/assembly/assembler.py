@@ -14,7 +14,7 @@ from spanrelay.assembly import atif, steps, tree
 from spanrelay.assembly.agents import Questions, run_of
 from spanrelay.assembly.answer import add_call
 from spanrelay.assembly.document import MAX_STEPS, Journal
-from spanrelay.assembly.duplicates import Sighting, contains, merged, relate, sighting_of
+from spanrelay.assembly.duplicates import Sighting, contains, merged, relate
 from spanrelay.assembly.order import Order
 from spanrelay.assembly.placing import Placing
 from spanrelay.assembly.sessions import Sessions
@@ -226,18 +226,19 @@ class Assembler:
             document.note("missing_parent")
         answered = record.answered_by is not None
         metrics = answered or (record.response is not None and record.response.usage is not None)
+        sighting.settle(document.line.told)
         self._told.remember(Told(document, step, node, sighting, metrics))
         self._tools.settle(document, final=not self._order.busy(node))
 
     def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON], Sighting]:
         """Return the call's record with what other spans of the same call know, which they are, and what tells it."""
         record, duplicates, attempts = node.record, list[str](), list[JSON]()
-        sighting = sighting_of(record)
+        sighting = Sighting(record)
         for other in [held for held in self._order.held if contains(node.record, held.record)]:
             nested = tree.beneath(other, node)
             if not nested and not (other.loose or tree.siblings(other, node)):
                 continue
-            relation = relate(sighting, sighting_of(other.record), nested=nested)
+            relation = relate(sighting, Sighting(other.record), nested=nested)
             if relation == "other":
                 continue
             self._order.held.remove(other)
@@ -253,7 +254,7 @@ class Assembler:
             origin["duplicates"] = duplicates
         if attempts:
             origin["attempts"] = attempts
-        return record, origin, sighting if record is node.record else sighting_of(record)
+        return record, origin, sighting if record is node.record else Sighting(record)
 
     def _add_duplicate(self, known: Told, record: SpanRecord) -> None:
         change: dict[str, Any] = {"extra": {"otel": {"duplicates": [f"{record.span_id:016x}"]}}}

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from spanrelay.errors import SpanRelayError
@@ -69,6 +70,11 @@ class _Object:
 
     __slots__ = ()
     _fields: ClassVar[Mapping[str, _Field]]
+    _values: ClassVar[Callable[[Any], tuple[Any, ...]]]
+
+    def __init_subclass__(cls) -> None:
+        get = attrgetter(*cls._fields)
+        cls._values = get if len(cls._fields) > 1 else lambda self: (get(self),)
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:
@@ -78,8 +84,7 @@ class _Object:
     def to_json(self) -> dict[str, JSON]:
         """Return the object as JSON in the order of the schema, without the fields that are None."""
         found: dict[str, JSON] = {}
-        for name in self._fields:
-            value = getattr(self, name)
+        for name, value in zip(self._fields, type(self)._values(self), strict=True):
             if value is not None:
                 # Most fields are plain: a call for each would cost more than the rest.
                 found[name] = value if type(value) in _PLAIN else _written(value)

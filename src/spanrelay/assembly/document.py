@@ -19,6 +19,9 @@ from spanrelay.records import JSON, Message, ModelRequest, SpanRecord
 MAX_STEPS = 100_000
 """Steps that one document may have; later ones are counted as lost."""
 
+MAX_HEARD = 16_384
+"""Characters of what models were last asked that are kept, to see whether an agent's question is among it."""
+
 
 class Journal(Protocol):
     """Where a document's operations go.
@@ -51,13 +54,33 @@ class Copied:
     since: int
 
 
+class Heard:
+    """What models were last asked, its last `MAX_HEARD` characters; put together only once somebody reads it."""
+
+    __slots__ = ("_size", "_texts")
+
+    def __init__(self) -> None:
+        self._texts, self._size = [""], 0
+
+    def add(self, text: str) -> None:
+        """Take in what a model was asked."""
+        self._texts.append(text)
+        self._size += len(text) + 1
+        if self._size > 2 * MAX_HEARD:
+            self._texts, self._size = [str(self)], MAX_HEARD
+
+    def __str__(self) -> str:
+        return "\n".join(self._texts)[-MAX_HEARD:]
+
+
 @dataclass(slots=True)
 class Conversation:
     """What a document remembers of its conversation beside the transcript.
 
     `systems` are the system prompts it has had, by key, with their steps; `heard` is what models were asked since an
     agent's question was last looked for, and `past` what was told before. `copied` are answers whose calls have not
-    been told, by their places among the turns, and `blank` the last calls' steps of which nothing was recorded.
+    been told, by their places among the turns, and `blank` the last calls' steps of which nothing was recorded. `told`
+    are the keys of what the last call was asked and answered, where they are known.
     """
 
     transcript: Transcript = field(default_factory=Transcript)
@@ -74,8 +97,9 @@ class Conversation:
     trace_id: int = 0
     count: int = 0
     tools: bool = False
-    heard: str = ""
+    heard: Heard = field(default_factory=Heard)
     past: str = ""
+    told: tuple[int, int] | None = None
 
 
 Shape: TypeAlias = tuple[tuple[int, ...], tuple[str, ...], str | None]
@@ -337,4 +361,4 @@ def system_turns(request: ModelRequest, head: list[Message]) -> list[Turn]:
 
 def system_key(request: ModelRequest, head: list[Message]) -> tuple[int, ...]:
     """Return what tells the system prompts of a request from others."""
-    return tuple(key_of(turn) for turn in system_turns(request, head))
+    return tuple([key_of(turn) for turn in system_turns(request, head)]) if head or request.system else ()

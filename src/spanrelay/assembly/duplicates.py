@@ -6,7 +6,7 @@ local servers give few of them, and mocks one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from spanrelay.assembly import steps
@@ -16,36 +16,49 @@ from spanrelay.records import ModelResponse, SpanRecord, Usage
 Relation: TypeAlias = Literal["same", "attempt", "other"]
 
 
-@dataclass(slots=True)
+Keys: TypeAlias = tuple[int | None, int | None]
+"""The keys of the last turn that a model call sent and of its answer, None where there is none."""
+
+
 class Sighting:
     """What tells one model call from another: when it ran, the provider's id, what was asked and answered, who tells.
 
-    `scope` is the name of the instrumentation; `asked` and `answered` are keys of the last turn that was sent and of
-    the answer.
+    `scope` is the name of the instrumentation. What was said is looked at only once somebody asks for it, or never
+    where one instrumentation tells of everything; `settle` it before the record is let go of.
     """
 
-    start: int
-    end: int
-    response_id: str | None
-    asked: int | None
-    answered: int | None
-    failed: bool
-    scope: str | None
+    __slots__ = ("_keys", "_record", "end", "failed", "response_id", "scope", "start")
+
+    def __init__(self, record: SpanRecord) -> None:
+        response = record.response
+        self.start, self.end = record.start, record.end or record.start
+        self.response_id = response.id if response is not None else None
+        self.failed = record.error is not None or (response is not None and response.error is not None)
+        self.scope = record.scope_name
+        self._record: SpanRecord | None = record
+        self._keys: Keys = (None, None)
+
+    def settle(self, keys: Keys | None = None) -> None:
+        """Keep what was said, `keys` if somebody has worked them out, and hold the record no longer."""
+        if self._record is not None:
+            self._keys = keys or _keys_of(self._record)
+            self._record = None
+
+    @property
+    def asked(self) -> int | None:
+        """The key of the last turn that was sent."""
+        self.settle()
+        return self._keys[0]
+
+    @property
+    def answered(self) -> int | None:
+        """The key of the answer."""
+        self.settle()
+        return self._keys[1]
 
 
-def sighting_of(record: SpanRecord) -> Sighting:
-    """Return what tells the call of `record` from others."""
-    response = record.response
-    failed = record.error is not None or (response is not None and response.error is not None)
-    name = response.id if response is not None else None
-    return Sighting(record.start, record.end or record.start, name, *_keys_of(record), failed, record.scope_name)
-
-
-def _keys_of(record: SpanRecord) -> tuple[int | None, int | None]:
-    """Return the keys of the last turn a model call sent and of its answer, None where there is none.
-
-    Two spans of one physical call agree in both.
-    """
+def _keys_of(record: SpanRecord) -> Keys:
+    """Return the keys of what a model call says; two spans of one physical call agree in both."""
     messages = record.request.messages if record.request else []
     turns = next((turns for message in reversed(messages) if (turns := turns_of([message]))), [])
     answer = steps.answer_of(record)

@@ -44,7 +44,8 @@ class Order:
 
     def release(self, *, everything: bool = False) -> None:
         """Write ended model calls in the order of their starts, once all that began earlier have ended."""
-        self.held.sort(key=tree.by_start)
+        if len(self.held) > 1:
+            self.held.sort(key=tree.by_start)
         index = 0
         while index < len(self.held):
             node = self.held[index]
@@ -81,6 +82,8 @@ class Order:
 
     def busy(self, node: Node) -> bool:
         """Whether a model call around `node` has not been written yet; a tool may run before its call ends."""
-        around = tree.boundary(node)
         waiting = (*self._calling.values(), *self.held)
+        if not waiting:
+            return False
+        around = tree.boundary(node)
         return any(other is not node and tree.boundary(other) is around for other in waiting)

@@ -84,7 +84,8 @@ class Placing:
     def leave_gone(self, node: Node) -> None:
         """Let go of documents that somebody has removed, so that what goes on begins anew."""
         documents = tree.resolve(node.session).documents
-        documents[:] = [document for document in documents if not self.is_gone(document)]
+        if any(document.journal.gone for document in documents):
+            documents[:] = [document for document in documents if not self.is_gone(document)]
         each: Node | None = node
         while each is not None:
             if each.document is not None and each.document.journal.gone:
@@ -99,9 +100,11 @@ class Placing:
 
     def _search(self, document: Document, record: SpanRecord) -> tuple[Document, Place] | None:
         """Return which of a document and its side conversations a call goes on from: surely, else likely."""
+        if not document.helpers:
+            place = continuation.find(document, record)
+            return None if place is None else (document, place)
         family = [document, *reversed(document.helpers)]
-        sure = [each for each in family if continuation.extends(each, record)] if document.helpers else []
-        for each in sure or family:
+        for each in [each for each in family if continuation.extends(each, record)] or family:
             place = continuation.find(each, record)
             if place is not None:
                 return each, place

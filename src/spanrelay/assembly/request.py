@@ -9,16 +9,13 @@ import re
 
 from spanrelay.assembly import atif, steps
 from spanrelay.assembly.calls import MAX_CALLS
-from spanrelay.assembly.document import Copied, Document, system_key, system_turns
+from spanrelay.assembly.document import MAX_HEARD, Copied, Document, Heard, system_key, system_turns
 from spanrelay.assembly.transcript import Alignment, Turn, canonical, key_of, result_key, split_system
 from spanrelay.records import JSON, Part, SpanRecord, Text, ToolCallResponse
 from spanrelay.semconv.histories import agreement
 
 MAX_SYSTEM = 65_536
 """Characters of a system prompt that are kept to tell what changed in the next one."""
-
-MAX_HEARD = 16_384
-"""Characters of what models were last asked that are kept, to see whether an agent's question is among it."""
 
 
 def tell_request(document: Document, record: SpanRecord, found: Alignment) -> None:
@@ -31,10 +28,11 @@ def tell_request(document: Document, record: SpanRecord, found: Alignment) -> No
 
 def _tell_aliases(document: Document, found: Alignment) -> None:
     """Take over the ids by which a request repeats the last answer's calls; tools' answers will use them."""
-    echoed = [call for turn in found.echo for call in turn.calls]
-    if len(echoed) != len(document.line.calls):
+    calls = document.line.calls
+    echoed = [call for turn in found.echo for call in turn.calls] if calls else []
+    if len(echoed) != len(calls):
         return
-    for known, echo in zip(document.line.calls, echoed, strict=True):
+    for known, echo in zip(calls, echoed, strict=True):
         if not echo.id or echo.id == known.wire_id or echo.name != known.name:
             continue
         new = document.calls.own_id(echo.id)
@@ -118,7 +116,7 @@ def _add_turns(document: Document, record: SpanRecord, found: Alignment) -> None
 
 def _fillable(document: Document, found: Alignment) -> dict[int, int]:
     """Return which of the new turns are what blank steps have left out, in order."""
-    said = [at for at, turn in enumerate(found.new) if turn.role == "assistant"]
+    said = [at for at, turn in enumerate(found.new) if turn.role == "assistant"] if document.line.blank else []
     if not said:
         return {}
     blank, document.line.blank = document.line.blank, []
@@ -151,7 +149,7 @@ def _add_turn(document: Document, record: SpanRecord, turn: Turn, before: int | 
     else:
         extra["message_source"] = steps.NEXT_REQUEST
         document.insert(step, record.start, before)
-    document.line.heard = f"{document.line.heard}\n{_ends(turn.text)}"[-MAX_HEARD:]
+    document.line.heard.add(_ends(turn.text))
 
 
 def add_question(
@@ -163,9 +161,10 @@ def add_question(
     is `resumed` was asked before.
     """
     line, text = document.line, _ends(Turn("user", parts).text)
-    heard = f"{heard}\n{line.heard}"[-MAX_HEARD:]
+    lately = str(line.heard)
+    heard = f"{heard}\n{lately}"[-MAX_HEARD:]
     told = f"{line.past}\n{heard}" if resumed else heard
-    line.past, line.heard = line.heard or line.past, ""
+    line.past, line.heard = lately or line.past, Heard()
     if " ".join(text.split()) in " ".join(told.split()):
         return heard
     line.past = text

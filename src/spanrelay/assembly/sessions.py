@@ -70,7 +70,7 @@ class Sessions:
     def _beneath(self, parent: Node, record: SpanRecord) -> Session:
         """Return the session around a span; its own where it names one, and nothing above it does."""
         around, name = tree.resolve(parent.session), tree.session_name(record)
-        if name is None or name == around.id or any(tree.session_name(each.record) for each in tree.lineage(parent)):
+        if name is None or name == around.id or any(each.record.session_id for each in tree.lineage(parent)):
             return around
         if around.id is None:
             return self._name(around, name)

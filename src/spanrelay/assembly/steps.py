@@ -11,7 +11,7 @@ import hashlib
 import math
 import mimetypes
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Protocol
@@ -80,8 +80,10 @@ def cut(text: str) -> str:
 # ── content
 
 
-def content_of(parts: Iterable[Part], media: MediaStore | None, glue: str = "\n\n") -> str | list[atif.ContentPart]:
+def content_of(parts: Collection[Part], media: MediaStore | None, glue: str = "\n\n") -> str | list[atif.ContentPart]:
     """Return parts as the content of a step: text, or a list of parts where images or sounds are among them."""
+    if not any(isinstance(part, Media) for part in parts):
+        return glue.join([cut(text) for part in parts if (text := _text_of(part))])
     found: list[atif.ContentPart] = []
     for part in parts:
         if isinstance(part, Media):
@@ -90,7 +92,7 @@ def content_of(parts: Iterable[Part], media: MediaStore | None, glue: str = "\n\
             found.append(atif.ContentPart("text", cut(text)))
     if any(part.type != "text" for part in found):
         return found
-    return glue.join(part.text or "" for part in found)
+    return glue.join([part.text or "" for part in found])
 
 
 def _text_of(part: Part) -> str:
@@ -261,14 +263,14 @@ def _usage_metrics(usage: Usage | None, first_chunk: float | None) -> atif.Metri
         extra["time_to_first_token_ms"] = round(first_chunk * 1000, 3)
     if usage is None:
         return atif.Metrics(extra=extra) if extra else None
-    for name, value in (
-        ("cache_creation_input_tokens", usage.cache_write_tokens),
-        ("reasoning_tokens", usage.reasoning_tokens),
-        ("input_audio_tokens", usage.input_audio_tokens),
-        ("output_audio_tokens", usage.output_audio_tokens),
-    ):
-        if value:
-            extra[name] = value
+    if usage.cache_write_tokens:
+        extra["cache_creation_input_tokens"] = usage.cache_write_tokens
+    if usage.reasoning_tokens:
+        extra["reasoning_tokens"] = usage.reasoning_tokens
+    if usage.input_audio_tokens:
+        extra["input_audio_tokens"] = usage.input_audio_tokens
+    if usage.output_audio_tokens:
+        extra["output_audio_tokens"] = usage.output_audio_tokens
     metrics = atif.Metrics(
         _natural(usage.input_tokens), _natural(usage.output_tokens), _natural(usage.cache_read_tokens)
     )
@@ -277,7 +279,10 @@ def _usage_metrics(usage: Usage | None, first_chunk: float | None) -> atif.Metri
     if usage.cost_usd is not None and math.isfinite(usage.cost_usd) and usage.cost_usd >= 0:
         metrics.cost_usd = usage.cost_usd
     metrics.extra = extra or None
-    return metrics if metrics.to_json() else None
+    return metrics if metrics != _NO_METRICS else None
+
+
+_NO_METRICS = atif.Metrics()
 
 
 def _natural(value: int | None) -> int | None:
@@ -302,16 +307,18 @@ def origin_of(record: SpanRecord, trace_id: int) -> dict[str, JSON]:
     found = reference_of(record, trace_id)
     if record.parent_id is not None:
         found["parent_span_id"] = f"{record.parent_id:016x}"
-    for name, value in (("scope", record.scope_name), ("dialect", record.dialect)):
-        if value:
-            found[name] = value
+    if record.scope_name:
+        found["scope"] = record.scope_name
+    if record.dialect:
+        found["dialect"] = record.dialect
     return found
 
 
 def reference_of(record: SpanRecord, trace_id: int) -> dict[str, JSON]:
     """Return which span told of a step that is not its own: a short `otel` object."""
-    trace = {} if record.trace_id == trace_id else {"trace_id": f"{record.trace_id:032x}"}
-    return {**trace, "span_id": f"{record.span_id:016x}"}
+    if record.trace_id == trace_id:
+        return {"span_id": f"{record.span_id:016x}"}
+    return {"trace_id": f"{record.trace_id:032x}", "span_id": f"{record.span_id:016x}"}
 
 
 def duration_of(record: SpanRecord) -> dict[str, JSON]:
@@ -325,7 +332,9 @@ _SAID_ELSEWHERE = ("reasoning_effort", "previous_response_id", "conversation_id"
 
 def parameters_of(record: SpanRecord) -> dict[str, JSON]:
     """Return the parameters that a model call was made with."""
-    given = record.request.parameters if record.request is not None else {}
+    given = record.request.parameters if record.request is not None else None
+    if not given:
+        return {}
     return {name: value for name, value in given.items() if name not in _SAID_ELSEWHERE}
 
 
@@ -415,6 +424,8 @@ def _tells_answer(record: SpanRecord) -> bool:
 
 def trial_of(record: SpanRecord) -> dict[str, JSON]:
     """Return what policy on trial would have done to a call."""
+    if not record.would_refuse and not record.would_change:
+        return {}
     told = {"would_refuse": record.would_refuse, "would_change": record.would_change}
     return {key: list(verdicts) for key, verdicts in told.items() if verdicts}
 

@@ -54,7 +54,8 @@ class Tools:
 
     def settle(self, document: Document, *, final: bool) -> None:
         """Write what waits in a document, as far as its calls are known by now; with `final` all of it."""
-        self._link_all(document, runs.settle(document, final=final))
+        if document.waiting:
+            self._link_all(document, runs.settle(document, final=final))
         if not document.waiting:
             self._unsettled.pop(id(document), None)
 
@@ -77,7 +78,8 @@ class Tools:
 
     def settle_before_call(self, document: Document) -> None:
         """Write what fits several calls of a document: no more runs come once a model goes on."""
-        self._link_all(document, runs.settle_ambiguous(document))
+        if document.waiting:
+            self._link_all(document, runs.settle_ambiguous(document))
 
     def settle_all(self, journal: Journal | None = None) -> None:
         """Write all that still waits, or all that `journal` stores of it."""

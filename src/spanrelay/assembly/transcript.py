@@ -32,7 +32,7 @@ class Turn:
     @property
     def text(self) -> str:
         """The text of the turn, paragraphs apart."""
-        return "\n\n".join(part.text for part in self.parts if isinstance(part, Text) and part.text)
+        return "\n\n".join([part.text for part in self.parts if isinstance(part, Text) and part.text])
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -60,9 +60,12 @@ def turns_of(messages: Iterable[Message]) -> list[Turn]:
 
 def _split(message: Message) -> list[Turn]:
     """Return the tools' answers in a user or tool message one by one, then what else it holds."""
+    parts = message.parts
+    if len(parts) == 1 and type(parts[0]) is Text:  # as most are
+        return [Turn("user" if message.role == "user" else "tool", parts, message.name)]
     found: list[Turn] = []
     rest: list[Part] = []
-    for part in message.parts:
+    for part in parts:
         if isinstance(part, ToolCallResponse):
             found.append(Turn("tool", [part], part.name or message.name))
         else:
@@ -73,7 +76,13 @@ def _split(message: Message) -> list[Turn]:
 
 
 def _says_something(parts: list[Part]) -> bool:
-    return any(not isinstance(part, Reasoning) and (not isinstance(part, Text) or part.text) for part in parts)
+    for part in parts:
+        if isinstance(part, Text):
+            if part.text:
+                return True
+        elif not isinstance(part, Reasoning):
+            return True
+    return False
 
 
 def split_system(messages: list[Message]) -> tuple[list[Message], int]:
@@ -93,16 +102,33 @@ def key_of(turn: Turn) -> int:
     White space and reasoning do not count. Ids of an assistant's calls do not count (frameworks rewrite
     them); the call a tool answers does.
     """
-    if len(turn.parts) == 1 and isinstance(turn.parts[0], Text):
-        return hash((turn.role, " ".join(turn.parts[0].text.split()), ()))
+    parts = turn.parts
+    if len(parts) == 1 and type(parts[0]) is Text:
+        return _key_of_text(turn.role, parts[0].text)
     texts: list[str] = []
     others: list[object] = []
-    for part in turn.parts:
+    for part in parts:
         if isinstance(part, Text):
             texts.append(part.text)
         elif not isinstance(part, Reasoning):
             others.append(_part_key(part))
     return hash((turn.role, " ".join(" ".join(texts).split()), tuple(others)))
+
+
+MAX_KEYS = 16_384
+"""Texts whose keys are remembered, by their fingerprints: an answer comes again with the request that goes on."""
+
+_keys: dict[int, int] = {}
+
+
+def _key_of_text(role: str, text: str) -> int:
+    exact = hash((role, text))
+    key = _keys.get(exact)
+    if key is None:
+        if len(_keys) >= MAX_KEYS:
+            _keys.clear()
+        key = _keys[exact] = hash((role, " ".join(text.split()), ()))
+    return key
 
 
 def _part_key(part: Part) -> object:
@@ -193,11 +219,11 @@ class Alignment:
     """
 
     kind: Kind
-    new: list[Turn] = field(default_factory=list[Turn])
-    changed: list[Turn] = field(default_factory=list[Turn])
+    new: Sequence[Turn] = ()
+    changed: Sequence[Turn] = ()
     kept: int = 0
     dropped: int = 0
-    echo: list[Turn] = field(default_factory=list[Turn])
+    echo: Sequence[Turn] = ()
     _keys: array[int] = field(default_factory=lambda: array("q"))
     _prints: array[int] = field(default_factory=lambda: array("q"))
 
@@ -280,19 +306,26 @@ class Transcript:
             return Alignment("retry", kept=len(self._keys), _keys=self._keys[: self._delta_at + len(keys)])
         return Alignment("extension", turns, kept=len(self._keys), _keys=self._keys + keys)
 
-    def accept(self, found: Alignment, answer: Turn | None, response_id: str | None, sent_id: str | None) -> None:
-        """Remember a request as it was aligned, and its answer."""
+    def accept(
+        self, found: Alignment, answer: Turn | None, response_id: str | None, sent_id: str | None
+    ) -> tuple[int, int] | None:
+        """Remember a request as it was aligned, and its answer; return the keys of its last turn and of that.
+
+        None where they are not both known from here.
+        """
         if found.kind != "retry":
             self._delta_at = len(found._keys) - len(found.new)
         self._keys = found._keys
         self._prints = found._prints
         self._printed = len(found._keys)
         self._answer = answer is not None
-        if answer is not None and _says_something(answer.parts):
-            self._keys.append(key_of(answer))
         self._answer_ids = _ids(answer) if answer is not None else frozenset()
         self.response_id = response_id
         self.sent_id = sent_id
+        if answer is None or not _says_something(answer.parts):
+            return None
+        self._keys.append(key_of(answer))
+        return (self._keys[-2], self._keys[-1]) if found.new else None
 
     def _forward(self, turns: list[Turn], position: int) -> Alignment:
         """Walk through `turns` from the known turn `position` on, as long as they agree."""
@@ -314,8 +347,9 @@ class Transcript:
     def _extended(self, turns: list[Turn], at: int, echo_at: int) -> Alignment:
         new, known = turns[at:], self._keys
         again = not new and len(known) > 0 and len(known) == self._printed
-        echo = turns[echo_at:at] if self._answer else []
-        keys = known + array("q", map(key_of, new))
+        echo = turns[echo_at:at] if self._answer else ()
+        keys = known[:]
+        keys.extend(map(key_of, new))
         return Alignment("retry" if again else "extension", new, kept=len(known), echo=echo, _keys=keys)
 
     def _matches(self, turns: list[Turn], at: int, place: int) -> int:

@@ -153,7 +153,10 @@ def boundary(node: Node) -> Node | Session:
 
 def tool_above(node: Node) -> Node | None:
     """Return the nearest tool above a span."""
-    return next((each for each in lineage(node) if each is not node and each.kind == "tool"), None)
+    each = node.parent
+    while each is not None and each.kind != "tool":
+        each = each.parent
+    return each
 
 
 def is_alike(one: Node, other: Node) -> bool:
@@ -171,12 +174,12 @@ def repeats(node: Node, above: Node | None) -> bool:
 
 def agent_of(node: Node) -> Node | None:
     """Return the nearest agent above a span, as far as the nearest tool."""
-    for each in lineage(node):
-        if each is not node and each.kind == "tool":
+    each: Node | None = node
+    while each is not None and each.kind != "agent":
+        each = each.parent
+        if each is not None and each.kind == "tool":
             return None
-        if each.kind == "agent":
-            return each
-    return None
+    return each
 
 
 def agents_around(agent: Node) -> list[Node]:
@@ -203,11 +206,12 @@ def outermost_of(node: Node, document: Document, *, root: bool) -> Node | None:
     while tool is not None and repeats(tool, tool_above(tool)):
         tool = tool_above(tool)
     outer = root or (tool is not None and tool.document is document)
-    around = itertools.takewhile(lambda each: each is not tool, lineage(node))
     found: Node | None = None
-    for each in around:
+    each: Node | None = node
+    while each is not None and each is not tool:
         if each.kind == "agent" and (each.document is document or (outer and each.document is None)):
             found = each
+        each = each.parent
     return found
 
 
@@ -246,9 +250,12 @@ def agent_name(node: Node) -> str:
 
 def caller(node: Node) -> str | None:
     """Return the name of the agent that made a call."""
-    for each in lineage(node):
-        if each.record.agent and each.record.agent.name:
-            return str(each.record.agent.name)
+    each: Node | None = node
+    while each is not None:
+        agent = each.record.agent
+        if agent is not None and agent.name:
+            return str(agent.name)
+        each = each.parent
     return None
 
 

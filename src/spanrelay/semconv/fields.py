@@ -162,8 +162,9 @@ def mark_hidden_content(record: SpanRecord) -> None:
     Messages without any part are neither: an empty text is a part.
     """
     request, response = record.request, record.response
-    messages = [*(request.messages if request else ()), *(response.messages if response else ())]
-    if not (request and request.system) and not any(message.parts for message in messages):
+    if request is not None and (request.system or any(message.parts for message in request.messages)):
+        return
+    if response is None or not any(message.parts for message in response.messages):
         record.content = False
 
 
@@ -187,7 +188,7 @@ def read_parameters(
     attributes: Mapping[str, Any], table: dict[str, str], rest_key: str, parameters: dict[str, JSON]
 ) -> None:
     """Read the parameters whose attribute is a key of `table`, and the JSON object under `rest_key`."""
-    for key, name in table.items():
+    for key, name in () if attributes.keys().isdisjoint(table) else table.items():
         if key in attributes:
             value = structure(attributes[key])
             if name in names.LIST_PARAMETERS and not isinstance(value, list):
@@ -288,6 +289,8 @@ def read_annotation(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
 def read_error(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Read the type of a failure; what the caller knows from the span's exception is better, and stays."""
+    if record.error is None and attributes.keys().isdisjoint(_FAILURE):
+        return
     kind = text(attributes.get(names.ERROR_TYPE))
     answered = kind == names.TOOL_ERROR and record.kind == "tool"
     if answered or attributes.get(names.TOOL_IS_ERROR) is True:
@@ -303,6 +306,8 @@ def read_error(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         error.status_code = error.status_code or count(attributes.get(names.HTTP_STATUS_CODE))
 
 
+_FAILURE = frozenset((names.ERROR_TYPE, names.TOOL_IS_ERROR))
+
 _UNTYPED = frozenset(("", "error", "_OTHER"))
 """What an error's type is called where only the span's status says that it failed."""
 
@@ -317,6 +322,25 @@ def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         provider = text(get(names.PROVIDER)) or text(get(names.SYSTEM))
         record.provider = provider and names.provider_name(provider)
     record.session_id = record.session_id or text(get(names.OI_SESSION)) or text(get(names.CONVERSATION_ID))
+    if not attributes.keys().isdisjoint(_SELDOM):
+        _read_seldom(attributes, record)
+
+
+_SELDOM = frozenset(
+    (
+        names.USER_ID,
+        names.INCOMPLETE,
+        names.ANSWERED_BY,
+        names.WOULD_REFUSE,
+        names.WOULD_CHANGE,
+        names.TIME_TO_FIRST_CHUNK,
+        names.OI_METADATA,
+    )
+)
+
+
+def _read_seldom(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+    get = attributes.get
     record.user_id = record.user_id or text(get(names.USER_ID))
     record.incomplete = record.incomplete or text(get(names.INCOMPLETE))
     record.answered_by = record.answered_by or text(get(names.ANSWERED_BY))
@@ -333,9 +357,14 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, cast("list[Any]", value))) if isinstance(value, (list, tuple)) else ()
 
 
+_AGENT = frozenset(
+    (names.AGENT_NAME, names.OI_AGENT_NAME, names.AGENT_ID, names.AGENT_VERSION, names.AGENT_DESCRIPTION)
+)
+
+
 def read_agent(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     """Read the agent's name, id, version and description."""
-    if record.agent is not None:
+    if record.agent is not None or attributes.keys().isdisjoint(_AGENT):
         return
     get = attributes.get
     name = text(get(names.AGENT_NAME)) or text(get(names.OI_AGENT_NAME))
