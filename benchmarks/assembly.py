@@ -133,7 +133,8 @@ def _read(span: Span) -> SpanRecord:
 
 
 def _attributes(attributes: Sequence[KeyValue]) -> dict[str, Any]:
-    return {item.key: _value(item.value) for item in attributes}
+    # Most are texts, and to ask of which kind a value is costs more than to try.
+    return {item.key: item.value.string_value or _value(item.value) for item in attributes}
 
 
 def _value(value: AnyValue) -> Any:

@@ -83,11 +83,11 @@ class _Object:
 
     def to_json(self) -> dict[str, JSON]:
         """Return the object as JSON in the order of the schema, without the fields that are None."""
-        found: dict[str, JSON] = {}
-        for name, value in zip(self._fields, type(self)._values(self), strict=True):
-            if value is not None:
-                # Most fields are plain: a call for each would cost more than the rest.
-                found[name] = value if type(value) in _PLAIN else _written(value)
+        values = zip(self._fields, type(self)._values(self))  # noqa: B905 - of the same length: made of the fields
+        found: dict[str, JSON] = {name: value for name, value in values if value is not None}
+        for name, value in found.items():
+            if type(value) not in _PLAIN:  # most are plain: a call for each would cost more than the rest
+                found[name] = _written(value)
         return found
 
 

@@ -109,7 +109,8 @@ def _add_turns(document: Document, record: SpanRecord, found: Alignment) -> None
         if at in filled:
             _fill(document, record, turn, filled[at])
             continue
-        _add_turn(document, record, turn, next((step for later, step in filled.items() if later > at), None))
+        before = next((step for later, step in filled.items() if later > at), None) if filled else None
+        _add_turn(document, record, turn, before)
         if turn.role == "assistant" and len(copied) < MAX_CALLS:
             copied[found.known + at] = Copied(document.count, key_of(turn), record.start)
 

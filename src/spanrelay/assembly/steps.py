@@ -11,7 +11,7 @@ import hashlib
 import math
 import mimetypes
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Protocol
@@ -80,8 +80,10 @@ def cut(text: str) -> str:
 # ── content
 
 
-def content_of(parts: Collection[Part], media: MediaStore | None, glue: str = "\n\n") -> str | list[atif.ContentPart]:
+def content_of(parts: Sequence[Part], media: MediaStore | None, glue: str = "\n\n") -> str | list[atif.ContentPart]:
     """Return parts as the content of a step: text, or a list of parts where images or sounds are among them."""
+    if len(parts) == 1 and type(parts[0]) is Text:  # as most are
+        return cut(parts[0].text)
     if not any(isinstance(part, Media) for part in parts):
         return glue.join([cut(text) for part in parts if (text := _text_of(part))])
     found: list[atif.ContentPart] = []
@@ -376,9 +378,11 @@ def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None
     response, request = record.response, record.request
     step.model_name = (response and response.model) or (request and request.model) or None
     thoughts = [part.text for part in parts if isinstance(part, Reasoning) and part.text]
-    step.reasoning_content = cut("\n\n".join(thoughts)) if thoughts else None
+    if thoughts:
+        step.reasoning_content = cut("\n\n".join(thoughts))
     effort = request.parameters.get("reasoning_effort") if request else None
-    step.reasoning_effort = effort if isinstance(effort, (str, float, int)) else None
+    if isinstance(effort, (str, float, int)):
+        step.reasoning_effort = effort
     step.metrics = metrics_of(record)
     step.extra = _step_extra(record, media, trace_id)
     if record.answered_by is not None:
@@ -401,7 +405,8 @@ def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> 
         extra["incomplete"] = record.incomplete
     if record.answered_by is not None:
         extra["answered_by"] = str(record.answered_by)
-    extra |= trial_of(record)
+    if record.would_refuse or record.would_change:
+        extra |= trial_of(record)
     if not (record.content and _tells_answer(record)):
         extra["content_captured"] = False
     if record.truncated:
@@ -424,8 +429,6 @@ def _tells_answer(record: SpanRecord) -> bool:
 
 def trial_of(record: SpanRecord) -> dict[str, JSON]:
     """Return what policy on trial would have done to a call."""
-    if not record.would_refuse and not record.would_change:
-        return {}
     told = {"would_refuse": record.would_refuse, "would_change": record.would_change}
     return {key: list(verdicts) for key, verdicts in told.items() if verdicts}
 

@@ -409,4 +409,8 @@ class Transcript:
 
 
 def _ids(turn: Turn) -> frozenset[str]:
-    return frozenset(call.id for call in turn.calls if call.id)
+    calls = turn.calls
+    return frozenset([call.id for call in calls if call.id]) if calls else _NO_IDS
+
+
+_NO_IDS: frozenset[str] = frozenset()
