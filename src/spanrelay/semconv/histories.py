@@ -128,7 +128,8 @@ def _likest(beside: list[_Known], text: str) -> tuple[_Known | None, int]:
             return known, len(known.messages)
     best: tuple[_Known | None, int] = (None, 0)
     for known in reversed(beside):
-        count = bisect_right(_ends_of(known), agreement(known.text, text))
+        alike = agreement(known.text, text)
+        count = bisect_right(_ends_of(known, alike), alike)
         if count > best[1]:
             best = known, count
     return best
@@ -171,12 +172,14 @@ def _grown(known: _Known, count: int, text: str, read: Reader) -> _Known | None:
     return _Known(whole[:-1].rstrip(_BLANKS), messages, known.ends[:count], hidden)
 
 
-def _ends_of(known: _Known) -> array[int]:
-    """Return where each message of a text ends; the text is that of a list of objects."""
+def _ends_of(known: _Known, until: int) -> array[int]:
+    """Return where the messages of a text end, as far as `until` at least; the text is that of a list of objects."""
     ends, depth = known.ends, 0
-    if len(ends) < len(known.messages):
+    if len(ends) < len(known.messages) and not (ends and ends[-1] >= until):
         for sign in _SIGN.finditer(known.text, ends[-1] if ends else 0):
             depth += {"{": 1, "}": -1}.get(sign.group(), 0)
             if not depth and sign.group() == "}":
                 ends.append(sign.end())
+                if ends[-1] >= until:
+                    break
     return ends
