@@ -489,7 +489,7 @@ def test_a_decorated_tool_is_a_tool_call(capture: Capture) -> None:
         "a": 1,
         "b": 2,
         "more": [3],
-        "named": {"x": 4},
+        "x": 4,
     }
     assert (first.attributes or {})["gen_ai.tool.description"] == "Add numbers."
 

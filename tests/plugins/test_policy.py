@@ -226,6 +226,18 @@ NAMING_WITHIN: dict[str, Callable[[openai.OpenAI], Any]] = {
     "what a proxy falls back on, with a request of its own": lambda client: ask(
         client, extra_body={"fallbacks": [{"model": "gpt-4", "messages": HELLO}]}
     ),
+    "what a proxy falls back on, by model": lambda client: ask(
+        client, extra_body={"fallbacks": [{"gpt-5": ["gpt-4"]}]}
+    ),
+    "what a proxy falls back on when it is too long": lambda client: ask(
+        client, extra_body={"context_window_fallbacks": [{"gpt-5": ["gpt-4"]}]}
+    ),
+    "a member in another case": lambda client: ask(client, extra_body={"Model": "gpt-4"}),
+    "a query in another case": lambda client: ask(client, extra_query={"Model": "gpt-4"}),
+    "the query of a client": lambda client: ask(client.with_options(default_query={"model": "gpt-4"})),
+    "a deployment in another case": lambda client: ask(
+        client.with_options(base_url=f"{client.base_url}Deployments/gpt-4")
+    ),
     "a session": lambda client: client.realtime.client_secrets.create(session={"type": "realtime", "model": "gpt-4"}),
     "a grader": lambda client: client.fine_tuning.alpha.graders.run(grader=GRADER, model_sample="x"),
     "an evaluation": lambda client: client.evals.create(data_source_config={"type": "logs"}, testing_criteria=[GRADER]),
@@ -243,6 +255,24 @@ def test_a_model_that_is_named_within_a_request_is_judged(
         policy(lists)
         with pytest.raises(GuardrailRejected, match="model 'gpt-4"):
             NAMING_WITHIN[place](client)
+    assert not server.requests
+
+
+def test_a_copy_of_a_client_is_judged_by_its_own_query(policy: Any, client: openai.OpenAI, server: ModelServer) -> None:
+    policy('models.deny = ["gpt-4*"]')
+    ask(client)
+    with pytest.raises(GuardrailRejected, match="model 'gpt-4' is denied"):
+        ask(client.with_options(default_query={"model": "gpt-4"}))
+    ask(client.with_options(default_query={"model": "gpt-5", "v": "1"}))
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("dash", "\u2010\u2011\u2012\u2013\u2014\u2212\uff0d")
+def test_a_dash_is_a_dash(policy: Any, client: openai.OpenAI, server: ModelServer, dash: str) -> None:
+    for denied, asked in ((f"gpt{dash}4*", "gpt-4o"), ("gpt-4*", f"gpt{dash}4o")):
+        policy(f'models.deny = ["{denied}"]')
+        with pytest.raises(GuardrailRejected, match="is denied by"):
+            ask(client, asked)
     assert not server.requests
 
 
@@ -443,13 +473,22 @@ def test_what_people_take_for_one_name_is_one(
 
 
 @pytest.mark.parametrize("lists", ['models.deny = ["secret-*"]', 'models.allow = ["*"]'])
-@pytest.mark.parametrize("model", [["secret-1"], 7, True, {"id": "secret-1"}, Model.SECRET])
+@pytest.mark.parametrize("model", [["secret-1"], 7, True, {"id": "secret-1"}])
 def test_a_name_that_is_no_text_is_refused_while_there_is_a_list(
     policy: Any, client: openai.OpenAI, server: ModelServer, lists: str, model: Any
 ) -> None:
     policy(lists)
     with pytest.raises(GuardrailRejected, match=r"the name of a model is a '\w+', not text"):
         ask(client, model)
+    assert server.requests == []
+
+
+def test_a_name_that_json_has_no_form_for_is_the_sdks_to_refuse(
+    policy: Any, client: openai.OpenAI, server: ModelServer
+) -> None:
+    policy('models.deny = ["secret-*"]')
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        ask(client, cast("Any", Model.SECRET))
     assert server.requests == []
 
 

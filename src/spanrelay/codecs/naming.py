@@ -15,6 +15,10 @@ _HOLDERS = (
     "tools",
     "models",
     "fallbacks",
+    "fallback_models",
+    "context_window_fallbacks",
+    "content_policy_fallbacks",
+    "plugins",
     "session",
     "input_audio_transcription",
     "data_source",
@@ -28,7 +32,7 @@ _HOLDERS = (
     "svg",
 )
 """Keys of requests under which models are named."""
-_LISTS = ("models", "fallbacks")
+_LISTS = ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
 """Those of them that list names: what gateways fall back on."""
 _ITEMS = ("input", "items")
 """Keys of requests that hold items of a conversation, which may bring tools."""
@@ -53,6 +57,9 @@ _DATA = frozenset(
 
 def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the models that `wire` names beneath its first level; one may be no text."""
+    for key in wire:
+        if len(key) == len("model") and key != "model" and key.casefold() == "model":
+            yield wire[key]  # several servers read members in any case, and the last one counts
     for key in _HOLDERS:
         if wire.get(key) is not None:
             yield from _models_in(wire[key], 0, listed=key in _LISTS)
@@ -70,6 +77,8 @@ def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]
         for key, each in cast("Mapping[str, Any]", value).items():
             if key == "model" and not isinstance(each, Mapping):
                 yield from () if each is None else (each,)
+            elif listed and isinstance(each, (list, tuple)) and "model" not in value:
+                yield from _models_in(each, depth + 1, listed=True)  # by the model that it stands in for
             elif key not in _DATA or (
                 key == "input" and isinstance(each, Mapping)
             ):  # of sound: what is said in, not words
@@ -79,6 +88,6 @@ def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]
             if listed and not isinstance(each, Mapping):
                 yield each
             else:
-                yield from _models_in(each, depth + 1)
+                yield from _models_in(each, depth + 1, listed=listed)
     elif listed:
         yield value

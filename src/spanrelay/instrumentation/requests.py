@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
@@ -17,7 +17,7 @@ from spanrelay.pipeline.model import text_of
 
 _ABSENT = frozenset({"NotGiven", "Omit"})
 """Classes of the SDKs whose instances stand for nothing."""
-_DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)")
+_DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)", re.IGNORECASE)
 
 
 class Body(NamedTuple):
@@ -35,7 +35,7 @@ class Body(NamedTuple):
 class Place(NamedTuple):
     """Where a request goes: its path, decoded and normal, and the models that its URL names.
 
-    `named` are those of the query; `follows` says that the client makes the deployment from the body's model.
+    `named` are those of the URL's query; `follows` says that the client makes the deployment from the body's model.
     """
 
     path: str
@@ -162,12 +162,11 @@ def place_of(client: Any, url: str) -> Place:
         prepared = client._prepare_url(url)
         path = normal(prepared.path)
         query = prepared.query.decode("ascii", "replace")
-        asked = parse_qsl(query, keep_blank_values=True) + list(client.default_query.items())
+        asked = parse_qsl(query, keep_blank_values=True)
     except Exception:  # the SDK raises it again
         return Place("/", None, ())
     found = _DEPLOYMENT.search(path)
-    named = tuple(value for key, value in asked if key == "model" and isinstance(value, str))
-    return Place(path.casefold(), found[1] if found else None, named)
+    return Place(path.casefold(), found[1] if found else None, _models_of(asked))
 
 
 def normal(path: str) -> str:
@@ -180,10 +179,19 @@ def normal(path: str) -> str:
     return posixpath.normpath("/" + re.sub(r";[^/]*", "", path.replace("\\", "/")).strip().lstrip("/"))
 
 
-def named_in_query(options: Any) -> tuple[str, ...]:
-    """Return the models that `extra_query` names."""
+def named_in_query(given: Any) -> tuple[str, ...]:
+    """Return the models that the query of a client or `extra_query` names."""
     try:
-        model = text_of(options.params.get("model"))
+        return _models_of(given.items())
     except Exception:  # what is no mapping is the SDK's to refuse
         return ()
-    return () if model is None else (model,)
+
+
+def _models_of(query: Iterable[tuple[Any, Any]]) -> tuple[str, ...]:
+    """Return the models in a query, of which several servers read names in any case."""
+    named: list[str] = []
+    for key, value in query:
+        if key == "model" or (isinstance(key, str) and key.casefold() in ("model", "model[]")):
+            values = cast("Any", value) if isinstance(value, (list, tuple)) else (value,)
+            named += [text for each in values if (text := text_of(each)) is not None]
+    return tuple(named)

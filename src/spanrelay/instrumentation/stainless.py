@@ -187,8 +187,11 @@ class StainlessAPI:
                 self._targets.clear()
             self._targets[key] = target
         place = target.place
-        # An object of the application's may refuse to be true or false.
-        named = place.named if options.params == {} else place.named + named_in_query(options)
+        named = place.named
+        if queries := client.default_query:  # not kept with the place: a copy of a client has the same URL
+            named += named_in_query(queries)
+        if options.params != {}:  # an object of the application's may refuse to be true or false
+            named += named_in_query(options.params)
         names_one = model is not None or place.deployment or named or body.names_model
         if target.route is PLAIN and not (names_one or _asks_within(wire)):
             return None

@@ -106,7 +106,8 @@ class _BoundBoundary(FunctionBoundary):
         first = next(iter(given), None)
         self._itself = {first: given.pop(first)} if first in ("self", "cls") else {}
         self._rest = _rest_of(bound.signature, given)
-        self._given = given if self._rest is None else {**given, **given.pop(self._rest)}
+        rest: dict[str, Any] = {} if self._rest is None else given.pop(self._rest)
+        self._given = {**given, **rest}
 
     @property
     def given(self) -> dict[str, Any]:

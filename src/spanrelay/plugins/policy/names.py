@@ -101,13 +101,18 @@ def plain_text(name: object) -> str | None:
 def normal(name: str) -> str:
     """Return `name` so that what people take for the same is equal.
 
-    Compatibility forms (full-width letters), characters that nobody sees, blanks around and case make no
-    difference. Letters of other scripts that look alike do.
+    Compatibility forms (full-width letters), characters that nobody sees, blanks around, sorts of dashes and case make
+    no difference. Letters of other scripts that look alike do.
     """
     if not (name.isascii() and name.isprintable()):
         seen = "".join(character for character in name if not _is_invisible(character))
         name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+        name = "".join("-" if _is_dash(character) else character for character in name)
     return name.strip().casefold()
+
+
+def _is_dash(character: str) -> bool:
+    return unicodedata.category(character) == "Pd" or character == "\u2212"
 
 
 def _is_invisible(character: str) -> bool:
