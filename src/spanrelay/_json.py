@@ -158,6 +158,15 @@ def copied(value: Any) -> Any:
         return copy.deepcopy(value)
 
 
+def plain(value: Any) -> Any:
+    """Return `value` where it is plain JSON or has tuples in it, else its nearest form: models within JSON are read."""
+    try:
+        marshal.dumps(value, _PLAIN)
+    except ValueError:  # as above
+        return loads(dumps(value))
+    return value
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two values are the same JSON, as deep as they may be; NaN is the same as NaN, and 1 not as True."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from langchain.agents.middleware import HumanInTheLoopMiddleware, ToolCallLimitM
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from spanrelay import GuardrailRejected, guardrail, run_tool, use
 from spanrelay.assembly.exporter import AtifSpanExporter
@@ -148,6 +148,35 @@ def test_the_result_of_a_refused_tool_is_not_sent_on(world: World) -> None:
     with pytest.raises(GuardrailRejected, match=REFUSED):
         world.chat([*history, result(history), {"role": "user", "content": "go on"}])
     assert len(world.requests) == 1
+
+
+class Written(BaseModel, extra="allow"):
+    """What the SDK writes as JSON, wherever it stands in a body."""
+
+
+FORMS: dict[str, Callable[[list[Any]], Any]] = {
+    "a tuple": tuple,
+    "tuples within": lambda turns: [
+        {**turn, "tool_calls": tuple(turn["tool_calls"])} if "tool_calls" in turn else turn for turn in turns
+    ],
+    "objects of a class": lambda turns: [Written(**turn) for turn in turns],
+    "an object within": lambda turns: [
+        {**turn, "tool_calls": [Written(**call) for call in turn["tool_calls"]]} if "tool_calls" in turn else turn
+        for turn in turns
+    ],
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_request_is_read_in_every_form_that_the_sdk_writes(world: World, form: Any) -> None:
+    messages = form(round_of(["get_weather"], ["c1"]))
+    for ask in (
+        lambda: world.client.post("/chat/completions", body={"model": "m", "messages": messages}, cast_to=object),
+        lambda: world.chat([ASKED], extra_body={"messages": messages}),
+    ):
+        with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+            ask()
+    assert not world.requests
 
 
 def test_what_is_not_among_those_allowed_is_refused_too(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from spanrelay import GuardrailRejected, request_intercept, run_model, use
 from spanrelay.codecs import langchain, openai_responses
@@ -343,3 +344,23 @@ def test_what_langchain_binds_is_read_in_the_form_of_each_provider(
     policy(f'{DENIED}\ntools.offered = "remove"')
     run_model(ask, request, codec="langchain")
     assert seen == [left]
+
+
+class Item(BaseModel):
+    """What the SDK writes as JSON, wherever it stands in a body."""
+
+    type: str = "additional_tools"
+    role: str = "developer"
+    tools: list[Any]
+
+
+def test_an_item_of_a_class_offers_tools_too(policy: Any, client: openai.OpenAI, server: ModelServer) -> None:
+    body = {"model": "gpt-5", "input": [HELLO, Item(tools=[GET, SEARCH])]}
+    policy('tools.deny = ["web_search*"]\ntools.offered = "refuse"')
+    with pytest.raises(GuardrailRejected, match=r"'web_search\w*' is denied"):
+        client.post("/responses", body=body, cast_to=object)
+    assert not server.requests
+    policy('tools.deny = ["web_search*"]\ntools.offered = "remove"')
+    client.post("/responses", body=body, cast_to=object)
+    [request] = server.requests
+    assert request.body["input"][1]["tools"] == [GET]

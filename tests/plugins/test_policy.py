@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import openai
+import pydantic
 import pytest
 from tests.plugins.conftest import Shelf
 
@@ -214,6 +215,12 @@ def test_a_denied_model_is_never_reached(policy: Any, client: openai.OpenAI, ser
     assert [request.body["model"] for request in server.requests] == ["gpt-5"]
 
 
+class Named(pydantic.BaseModel):
+    """What the SDK writes as JSON, wherever it stands in a body."""
+
+    model: str
+
+
 IMAGES: Any = [{"type": "image_generation", "model": "gpt-4-image"}]
 GRADER: Any = {"type": "score_model", "name": "a", "model": "gpt-4", "input": []}
 NAMING_WITHIN: dict[str, Callable[[openai.OpenAI], Any]] = {
@@ -238,6 +245,7 @@ NAMING_WITHIN: dict[str, Callable[[openai.OpenAI], Any]] = {
     "a deployment in another case": lambda client: ask(
         client.with_options(base_url=f"{client.base_url}Deployments/gpt-4")
     ),
+    "an object of a class": lambda client: ask(client, extra_body={"session": Named(model="gpt-4")}),
     "a session": lambda client: client.realtime.client_secrets.create(session={"type": "realtime", "model": "gpt-4"}),
     "a grader": lambda client: client.fine_tuning.alpha.graders.run(grader=GRADER, model_sample="x"),
     "an evaluation": lambda client: client.evals.create(data_source_config={"type": "logs"}, testing_criteria=[GRADER]),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from spanrelay._json import MAX_DEPTH
+from spanrelay.codecs.narrowing import as_written
 
 _HOLDERS = (
     "tools",
@@ -65,7 +66,8 @@ def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
             yield from _models_in(wire[key], 0, listed=key in _LISTS)
     for key in _ITEMS:
         items = wire.get(key)
-        for item in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():
+        for each in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():
+            item = as_written(each)
             if isinstance(item, Mapping) and "tools" in item:
                 yield from _models_in(cast("Mapping[str, Any]", item)["tools"], 0)
 
@@ -73,6 +75,7 @@ def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
 def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]:
     if depth > MAX_DEPTH:
         return
+    value = as_written(value)
     if isinstance(value, Mapping):
         for key, each in cast("Mapping[str, Any]", value).items():
             if key == "model" and not isinstance(each, Mapping):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from spanrelay import _json
+
 _INT64 = 2**63
 _WHOLE = frozenset((int, type(None)))
 
@@ -18,6 +20,13 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     if type(value) is dict or isinstance(value, Mapping):
         return value  # a cast would be a call
     return {}
+
+
+def as_written(value: Any) -> Any:
+    """Return the JSON of a model of pydantic's, which the SDKs write as such, and anything else as it is."""
+    if value is None or isinstance(value, (Mapping, list, tuple, str, int, float)) or not hasattr(value, "model_dump"):
+        return value
+    return _json.plain(value)
 
 
 def as_list(value: object) -> list[Any]:

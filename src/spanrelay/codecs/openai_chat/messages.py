@@ -194,8 +194,7 @@ def _read_audio(parts: list[Part], audio: Any, item: Mapping[str, Any]) -> None:
 
 
 def _read_tool_calls(parts: list[Part], calls: Any, _item: Mapping[str, Any]) -> None:
-    if isinstance(calls, list):
-        parts += [_read_tool_call(call) for call in cast("list[Any]", calls)]
+    parts += [_read_tool_call(call) for call in as_list(calls)]
 
 
 def _read_tool_call(call: Any) -> ToolCall:

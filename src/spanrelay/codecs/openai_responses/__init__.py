@@ -17,7 +17,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay.codecs.bodies import patch_identity, patch_request, patch_tools
-from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str
+from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str, as_written
 from spanrelay.codecs.offers import (
     GONE,
     Keeps,
@@ -406,9 +406,13 @@ def _read_input_tools(sieve: Sieve, value: Any, place: str) -> Any:
 
 
 def _read_input_item(sieve: Sieve, item: Any, place: str) -> Any:
-    kind = as_str(as_mapping(item).get("type"))
+    written = as_written(item)
+    kind = as_str(as_mapping(written).get("type"))
     read = None if kind is None else _ITEM_OFFERS.get(str.__str__(kind))
-    return item if read is None else read(sieve, item, place)
+    if read is None:
+        return item
+    left = read(sieve, written, place)
+    return item if left is written else left
 
 
 def _read_prompt(sieve: Sieve, value: Any, place: str) -> Any:

@@ -25,7 +25,9 @@ class WireHistory:
         self._field = next((name for name in MESSAGE_FIELDS if wire.get(name)), "")
         given: Any = wire.get(self._field)
         # Anything else than a list may be read once only, by the SDK.
-        self._items: Sequence[Any] = [given] if isinstance(given, str) else given if isinstance(given, list) else ()
+        self._items: Sequence[Any] = (
+            [given] if isinstance(given, str) else given if isinstance(given, (list, tuple)) else ()
+        )
         self._codec = codec
         self._start = self._end_of_head()
         self._last: list[Turn] | None = None
@@ -59,7 +61,8 @@ class WireHistory:
         return turns_of(self._read(self._items[start:]))
 
     def _read(self, items: Sequence[Any]) -> list[Message]:
-        given = items[0] if len(items) == 1 and isinstance(items[0], str) else list(items)
+        # Objects of the SDK's and of the application's may stand among them, which the SDK writes as JSON.
+        given = items[0] if len(items) == 1 and isinstance(items[0], str) else _json.plain(list(items))
         return cast("list[Message]", self._codec.decode_request({self._field: given}).messages) if items else []
 
     def _end_of_head(self) -> int:
