@@ -109,19 +109,16 @@ def loads_strict(data: bytes | bytearray | memoryview | str) -> Any:
         ValueError: `data` is not JSON.
     """
     value = orjson.loads(data)
-    return value if _fits(data) else _exactly(data, value)
+    told = data if type(data) is bytes else _bytes_of(data)
+    # No number can be an integer of more than 64 bits, which orjson reads as a float, where digits are that few: of
+    # every sixth byte a run of so many has three in a row, by which most data is known.
+    if len(told) < len(_LONG) or _GLIMPSE not in told[::6].translate(_ZEROS) or _LONG not in told.translate(_ZEROS):
+        return value
+    return _exactly(data, value)
 
 
-def _fits(data: bytes | bytearray | memoryview | str) -> bool:
-    """Whether no number in `data` can be an integer of more than 64 bits, which orjson reads as a float."""
-    if isinstance(data, str):
-        data = data.encode("utf-8", "replace")
-    elif isinstance(data, memoryview):
-        data = bytes(data)
-    # Of every sixth byte a run of so many digits has three in a row: most data is known by those.
-    if len(data) < len(_LONG) or _GLIMPSE not in data[::6].translate(_ZEROS):
-        return True
-    return _LONG not in data.translate(_ZEROS)
+def _bytes_of(data: bytes | bytearray | memoryview | str) -> bytes:
+    return data.encode("utf-8", "replace") if isinstance(data, str) else bytes(data)
 
 
 def _exactly(data: bytes | bytearray | memoryview | str, value: Any) -> Any:
@@ -135,11 +132,11 @@ def _exactly(data: bytes | bytearray | memoryview | str, value: Any) -> Any:
 def loads_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object in `data`; an empty one where that is cut, too deep, or something else."""
     try:
-        value = loads(data)
+        value: Any = loads(data)
     except (ValueError, RecursionError) as error:
         pass_on(error)
         return {}
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def loads_or_text(data: str) -> Any:

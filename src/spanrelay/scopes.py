@@ -28,7 +28,7 @@ from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, To
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, AttributeValue, span_name
 from spanrelay.semconv.values import clean_attributes, told_attributes, told_text
-from spanrelay.tracing import Tracing, default_tracing, describe_error, recording
+from spanrelay.tracing import SPAN_KEY, Tracing, default_tracing, describe_error, recording
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -288,8 +288,9 @@ class Scope:
 
     def within(self, outer: Context) -> Context:
         """Return `outer` with this scope and its span current."""
-        inner = outer if self.span is None else set_span_in_context(self.span, outer)
-        return otel_context.set_value(SCOPE_KEY, self, inner)
+        if self.span is None:
+            return otel_context.set_value(SCOPE_KEY, self, outer)
+        return Context({**outer, SPAN_KEY: self.span, SCOPE_KEY: self})  # the context is copied once
 
     def _without(self, context: Context) -> Context:
         """Return `context` as it would be without this scope around it."""

@@ -467,12 +467,6 @@ class Tracing:
         self._deaf = cast("Any", self.tracer).sampler
         return True
 
-    def reads(self, span: Span) -> bool:
-        """Whether anybody reads what is recorded of a call with this span."""
-        if type(span) is not NonRecordingSpan and span.is_recording():  # the type says it without a call
-            return True
-        return recording.unrecorded is not None and span is not trace.INVALID_SPAN
-
     def close(self, span: Span, recorded: Recorded, end: int | None = None) -> None:
         """End `span` with everything that `recorded` says."""
         if not span.is_recording():
@@ -480,7 +474,7 @@ class Tracing:
                 recording.unrecorded(recorded)
             return
         record = recorded.record
-        if self.adopted:
+        if self._deaf is not _UNKNOWN or self.adopted:
             handed_over[span.get_span_context().span_id] = recorded
         else:
             record = _project_now(span, recorded)
@@ -495,6 +489,13 @@ class Tracing:
 
 def _is_suppressed(context: Context) -> bool:
     return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get("suppress_instrumentation"))
+
+
+def is_read(span: Span) -> bool:
+    """Whether anybody reads what is recorded of a call with this span."""
+    if type(span) is not NonRecordingSpan and span.is_recording():  # the type says it without a call
+        return True
+    return recording.unrecorded is not None and span is not trace.INVALID_SPAN
 
 
 _default: list[Tracing] = []

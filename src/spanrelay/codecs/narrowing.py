@@ -32,7 +32,7 @@ def as_written(value: Any) -> Any:
 def as_list(value: object) -> list[Any]:
     """Return `value` if it is a JSON array, else an empty one."""
     if isinstance(value, list):
-        return cast("list[Any]", value)
+        return value  # a cast would be a call
     return list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else []
 
 
@@ -54,9 +54,10 @@ def as_int(value: object) -> int | None:
 def as_ints(*values: object) -> tuple[int | None, ...]:
     """Return `as_int` of each value, without a call for each where they are what they should be."""
     if _WHOLE.issuperset(map(type, values)):
-        numbers = cast("list[int]", list(filter(None, values)))
+        whole: Any = values  # a cast would be a call
+        numbers: list[int] = list(filter(None, whole))
         if not numbers or (max(numbers) < _INT64 and min(numbers) >= -_INT64):
-            return cast("tuple[int | None, ...]", values)
+            return whole
     return tuple(map(as_int, values))
 
 

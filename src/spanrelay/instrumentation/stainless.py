@@ -131,7 +131,7 @@ class StainlessAPI:
             finally:
                 detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
-        if is_unseen(opened, self._tracing) and not recording.propagate:
+        if is_unseen(opened) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
         return run(self._call(asked, opened, wrapped, instance, args, kwargs))
 
@@ -144,7 +144,7 @@ class StainlessAPI:
             finally:
                 detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
-        if is_unseen(opened, self._tracing) and not recording.propagate:
+        if is_unseen(opened) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
         return await arun(self._call(asked, opened, wrapped, instance, args, kwargs))
 

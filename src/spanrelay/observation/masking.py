@@ -197,7 +197,9 @@ def mask_bytes(data: bytes) -> bytes:
 
 
 _SCALARS = frozenset((int, float, bool, type(None)))
-_PLAIN = _SCALARS | {str}
+_TEXTS = frozenset((str,))
+_PLAIN = _SCALARS | _TEXTS
+_SEQUENCES = frozenset((list, tuple))
 
 
 def mask_value(value: JSON, depth: int = 0) -> JSON:
@@ -243,13 +245,19 @@ def mask_values(items: Mapping[str, Any], depth: int = 0, searched: tuple[str, i
     masked = {**items}
     kinds = list(map(type, masked.values()))
     looked_at = masked if searched is None else {**masked, searched[0]: masked[searched[0]][searched[1] :]}
-    together = _BORDER.join(compress(looked_at.values(), map(operator.is_, kinds, repeat(str))))
+    texts = list(compress(looked_at.values(), map(operator.is_, kinds, repeat(str))))
     nested = set(kinds).difference(_PLAIN)
     if nested:
         for name in list(compress(masked, map(nested.__contains__, kinds))):
-            masked[name] = mask_value(masked[name], depth)
+            item = masked[name]
+            if depth == 0 and type(item) in _SEQUENCES and _TEXTS.issuperset(map(type, item)):
+                texts += item
+            else:
+                masked[name] = mask_value(item, depth)
+    together = _BORDER.join(texts)
     if _hints(together) or clean_text(together) is not together:
-        masked = {name: mask_text(item) if type(item) is str else item for name, item in masked.items()}
+        looked_into = {str, *_SEQUENCES}
+        masked = {name: mask_value(item, depth) if type(item) in looked_into else item for name, item in masked.items()}
     return masked if masked.keys() <= _names else renamed(masked, _masked_name)
 
 

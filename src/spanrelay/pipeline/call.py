@@ -19,7 +19,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, get_current_span
 from spanrelay.pipeline.stream import Arrived, Tap, is_cancellation
 from spanrelay.records import Kind, SpanRecord
 from spanrelay.scopes import SCOPE_KEY, Scope, current_scope, inherit, place_now
-from spanrelay.tracing import SPAN_KEY, Start, Tracing, describe_error, fill
+from spanrelay.tracing import SPAN_KEY, Start, Tracing, describe_error, fill, is_read
 
 CALL_KEY = otel_context.create_key("spanrelay.call")
 LOOKED_AT_KEY = otel_context.create_key("spanrelay.looked_at")
@@ -45,7 +45,7 @@ class Opened:
         outer: What it is opened under, as `place_now` gives it; the current context by default.
     """
 
-    __slots__ = ("above", "lender", "outer", "scope", "span", "started")
+    __slots__ = ("above", "lender", "observed", "outer", "scope", "span", "started")
 
     foreign = False
     """Whether other instrumentation opened the span, and ends it."""
@@ -61,6 +61,8 @@ class Opened:
         if self.scope is not None:
             start = start.within(self.scope.handed)
         self.span = tracing.begin(start, self.outer, time_)
+        self.observed = is_read(self.span)
+        """Whether anybody reads what is recorded of the call."""
 
 
 class Taken(Opened):
@@ -72,6 +74,7 @@ class Taken(Opened):
         span.set_attributes(start.attributes)
         self.lender = self.above = None
         self.outer, self.scope, self.span = outer, current_scope(outer), span
+        self.observed = is_read(span)
         self.started = time.perf_counter_ns()
 
 
@@ -82,6 +85,7 @@ class Lent(Opened):
         self.lender = self.above = lender
         self.outer = place_now()
         self.scope, self.span = lender.scope, lender.span
+        self.observed = is_read(self.span)
         self.started = time.perf_counter_ns()
 
 
@@ -224,8 +228,9 @@ class Call:
         self.scope, self.span, self.started = opened.scope, opened.span, opened.started
         self.foreign = opened.foreign
         self._around = opened.outer if opened.lender is None else opened.lender._around
-        inherit(self.record, opened.scope)
-        self.observed = self.tracing.reads(self.span)
+        if opened.scope is not None:
+            inherit(self.record, opened.scope)
+        self.observed = opened.observed
         self.context = Context({**opened.outer, SPAN_KEY: self.span, CALL_KEY: self})
         return self.context
 

@@ -18,7 +18,7 @@ from spanrelay.pipeline import loops
 from spanrelay.pipeline.call import LOOKED_AT_KEY, Call, Opened
 from spanrelay.pipeline.flow import Answer, Apart, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
 from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context, registered
-from spanrelay.tracing import SPAN_KEY, Tracing
+from spanrelay.tracing import SPAN_KEY
 
 
 def run(call: Call) -> Any:
@@ -81,9 +81,9 @@ async def ajudge(call: Call) -> None:
         await _adrive(judged(call, chain, frame), call, frame)
 
 
-def is_unseen(opened: Opened, tracing: Tracing) -> bool:
+def is_unseen(opened: Opened) -> bool:
     """Whether nobody records the call that `opened` begins and no policy covers it: it needs no `Call`."""
-    if registered.entries or tracing.reads(opened.span):
+    if opened.observed or registered.entries:
         return False
     return opened.scope is None or not is_covered(opened.scope)
 

@@ -19,7 +19,7 @@ from spanrelay.pipeline.skills import SKILL_LOAD, skills_loaded
 from spanrelay.records import JSON, AgentRequest, AgentResult, Kind, SpanRecord, ToolRequest, ToolResult
 from spanrelay.scopes import Scope, mark_span, place_now
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
-from spanrelay.tracing import SPAN_KEY, Tracing
+from spanrelay.tracing import SPAN_KEY, Tracing, is_read
 
 
 class FunctionCall(Call):
@@ -238,7 +238,7 @@ class AgentRun(FunctionCall):
         inner = self._inner.open(self.tracing, outer)
         self.scope, self.span = self._inner, cast("Any", self._inner.span)
         self.started = self._inner.started
-        self.observed = self.tracing.reads(self.span)
+        self.observed = is_read(self.span)
         self.context = Context({**inner, SPAN_KEY: self.span, CALL_KEY: self})
         return self.context
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from spanrelay import _json
-from spanrelay._guard import guarded, pass_on
+from spanrelay._guard import failed, pass_on
 from spanrelay._json import clean_text
 from spanrelay.codecs import Codec, may_say_failed
 from spanrelay.codecs.narrowing import as_list
@@ -79,7 +79,9 @@ class ModelCall(Call):
         kind: Kind = "llm",
         opened: Opened | None = None,
     ) -> None:
-        model = text_of(wire.get("model"))
+        model = wire.get("model")
+        if type(model) is not str:
+            model = text_of(model)
         operation = codec.operation
         record = SpanRecord(0, 0, name=span_name(kind, operation, model), kind=kind, operation=operation)
         record.provider = provider
@@ -90,8 +92,8 @@ class ModelCall(Call):
         self._provider: ModelCall | None = None
         self.made_of: PromptTemplate | None = None
         """What a framework's messages were made of, where it knows."""
-        self._lender = cast("ModelCall | None", opened.lender if opened is not None else None)
-        self._above = cast("ModelCall | None", opened.above if opened is not None else None)
+        self._lender: Any = opened.lender if opened is not None else None
+        self._above: Any = opened.above if opened is not None else None
         self._judged_above = False
         self._answered_failure = False
         self._asked_again = False
@@ -390,10 +392,11 @@ class ModelCall(Call):
 
     def finish(self, end: int | None = None) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
-        if self.sent is None and self._provider is None and self.span.is_recording():
+        open_still = self.span.is_recording()
+        if open_still and self.sent is None and self._provider is None:
             self.sent = _json.dumps(self._asked())
         self._copied = None
-        if self.span.is_recording():
+        if open_still:
             self._note_failure()
         if self._lender is not None:
             # The framework's call ends the span, and reads what was kept here.
@@ -481,7 +484,7 @@ class ModelCall(Call):
 
     def _decode(self) -> None:
         record = self.record
-        with guarded("decoding a request"):
+        try:
             if self.sent:
                 # What is shown to code of the application's is its own.
                 shared = recording.finish is None
@@ -490,11 +493,15 @@ class ModelCall(Call):
                     if shared
                     else self.codec.decode_request(_json.loads_object(self.sent))
                 )
-        with guarded("decoding a response"):
+        except Exception as error:
+            failed("decoding a request", error)
+        try:
             body = self._json_of(self.body, self.arrived)
             if body:
                 record.response = self.codec.decode_response(body)
                 self._fail_by(record.response)
+        except Exception as error:
+            failed("decoding a response", error)
         self.sent = self.body = self.arrived = None
         self.original = {}
 

@@ -213,7 +213,10 @@ class Tap:
     def _take(self, chunk: Any) -> Any:
         """Keep a chunk and return what the consumer gets of it now."""
         if not self._keeps:
-            return chunk if self._rewriter is None else self._rewritten(self._rewriter.feed(chunk))
+            if self._rewriter is not None:
+                return self._rewritten(self._rewriter.feed(chunk))
+            self._passes = not self._drains
+            return chunk
         chunks = self.arrived.chunks
         if not chunks:
             self.call.record.time_to_first_chunk = (time.perf_counter_ns() - self.call.started) / 1e9
@@ -367,7 +370,8 @@ class SyncTap(Tap):
             token = _attach(self.call.context)
             try:
                 chunk = next(self.source)
-                self.arrived.chunks.append(chunk)
+                if self._keeps:
+                    self.arrived.chunks.append(chunk)
                 return chunk
             except StopIteration:
                 self._at_end()
@@ -541,7 +545,8 @@ class AsyncTap(Tap):
             token = attach(self.call.context)
             try:
                 chunk = await self.source.__anext__()
-                self.arrived.chunks.append(chunk)
+                if self._keeps:
+                    self.arrived.chunks.append(chunk)
                 return chunk
             except StopAsyncIteration:
                 await self._at_end()

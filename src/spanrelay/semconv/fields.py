@@ -78,7 +78,8 @@ def write_usage(usage: Usage, counts: Counts, attributes: dict[str, AttributeVal
     """Write the token counts that were reported under the names that `counts` has, and the cost in US dollars."""
     keys, of = counts
     told = of(usage)
-    attributes.update(cast("Any", compress(zip(keys, told, strict=True), map(is_not, told, repeat(None)))))
+    written: Any = compress(zip(keys, told, strict=True), map(is_not, told, repeat(None)))  # a `cast` is a call
+    attributes.update(written)
     if usage.cost_usd is not None:
         attributes[names.OI_COST_USD] = usage.cost_usd
         for name, part in (
@@ -135,7 +136,9 @@ def write_call_facts(record: SpanRecord, attributes: dict[str, AttributeValue]) 
         attributes[names.OI_METADATA] = dumps_text(record.metadata)
     if record.result is not None and record.result.is_error:
         attributes[names.TOOL_IS_ERROR] = True
-    _write_error(record, attributes)
+    response = record.response
+    if record.error is not None or record.result is not None or (response is not None and response.error is not None):
+        _write_error(record, attributes)
 
 
 def _write_error(record: SpanRecord, attributes: dict[str, AttributeValue]) -> None:

@@ -172,9 +172,10 @@ def _write_score(record: SpanRecord, attributes: dict[str, AttributeValue], cont
 
 def _write_compacted(record: SpanRecord, attributes: dict[str, AttributeValue], _content: bool) -> None:
     """Say that a request begins with a compacted conversation: the item stands before all that follows it."""
-    messages = record.request.messages[:_BEGINNING] if record.request is not None else []
-    if any(type(part) is Opaque and part.type == "compaction" for message in messages for part in message.parts):
-        attributes[names.CONVERSATION_COMPACTED] = True
+    for message in record.request.messages[:_BEGINNING] if record.request is not None else ():
+        for part in message.parts:
+            if type(part) is Opaque and part.type == "compaction":
+                attributes[names.CONVERSATION_COMPACTED] = True
 
 
 _BEGINNING = 2

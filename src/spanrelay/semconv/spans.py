@@ -5,7 +5,7 @@ Duck-typed on the SDK's `ReadableSpan`; no SDK is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spanrelay import semconv
@@ -36,9 +36,14 @@ def describe_span(span: Any, record: SpanRecord) -> None:
     record.truncated = record.truncated or span.dropped_attributes > 0 if _is_plain(span) else record.truncated
     events = span.events
     if events:
-        record.marks = [Mark(event.name, event.timestamp, dict(event.attributes or {})) for event in events]
+        record.marks = marks_of(events)
     if record.error is None and not span.status.is_ok:
-        record.error = _error_of(span, record.marks)
+        record.error = error_of(span, record.marks)
+
+
+def marks_of(events: Iterable[Any]) -> list[Mark]:
+    """Return the events of a span as marks."""
+    return [Mark(event.name, event.timestamp, dict(event.attributes or {})) for event in events]
 
 
 def describe_resource(attributes: Mapping[str, Any], record: SpanRecord) -> None:
@@ -67,7 +72,7 @@ def _is_plain(span: Any) -> bool:
     return not hasattr(span._attributes, "_ended")
 
 
-def _error_of(span: Any, marks: list[Mark]) -> ErrorInfo:
+def error_of(span: Any, marks: list[Mark]) -> ErrorInfo:
     """Return the error of a failed span: its exception event, else its status text."""
     for mark in reversed(marks):
         if mark.name == names.EXCEPTION_EVENT:

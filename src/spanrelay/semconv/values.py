@@ -63,7 +63,9 @@ def write_value(attributes: dict[str, AttributeValue], key: str, mime_key: str, 
 def clean_attributes(attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
     """Return attributes that OTLP can carry: names and texts without lone surrogates."""
     return {
-        key if key.isascii() else clean_text(key): value if type(value) in _SCALARS else _clean(value)
+        key if key.isascii() else clean_text(key): value
+        if type(value) in _SCALARS or (type(value) is str and value.isascii())
+        else _clean(value)
         for key, value in attributes.items()
     }
 

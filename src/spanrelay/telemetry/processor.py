@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from threading import get_ident
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
@@ -42,7 +42,9 @@ from spanrelay.tracing import hand_over_filling, handed_over, offer, starting
 
 _OWN = "spanrelay"
 _NO_STATE = INVALID_SPAN_CONTEXT.trace_state
-"""The trace state of nearly all contexts; asking any whether it is empty costs a call."""
+"""The trace state of nearly all contexts."""
+_STATE = 4
+"""Where it stands in a `SpanContext`, which is a tuple."""
 EXIT_SECONDS = 4.5
 """What the end of a process may take for all that waits, and what exporters and subscribers take of it."""
 
@@ -171,7 +173,8 @@ class RelaySpanProcessor(SpanProcessor):
             with guarded("masking a span"):
                 mend_span(span, mask_cut)
         # Of a call of ours the attributes are made when they are read; our guardrails are spans like any other.
-        if not ours or span.get_span_context().span_id not in handed_over:
+        identity: Any = span._context
+        if not ours or identity[1] not in handed_over:
             with guarded("masking a span"):
                 _mask_in_place(span)
         if self._seen is not self._row._span_processors:
@@ -196,7 +199,7 @@ class RelaySpanProcessor(SpanProcessor):
         """Hand the span on as a view."""
         try:
             _mask_around(span)
-            span_id = span.context.span_id if span.context is not None else 0
+            span_id = 0 if span._context is None else span._context[1]  # the SDK's properties are a call each
             if self.closed:
                 losses.add("spans ended after shutdown")
             if self.worker is None:
@@ -321,7 +324,7 @@ def _report(processor: Any, method: str, error: Exception) -> None:
 
 def _is_ours(span: ReadableSpan) -> bool:
     scope = span._instrumentation_scope
-    return scope is not None and scope.name.startswith(_OWN)
+    return scope is not None and scope._name.startswith(_OWN)
 
 
 def _unsampled(span: ReadableSpan) -> ReadableSpan:
@@ -362,27 +365,23 @@ _masked_name = lru_cache(maxsize=1024)(mask_text)
 def _mask_around(span: ReadableSpan) -> None:
     """Mask what stands beside the attributes: name, status text, events, links, and what it comes from."""
     span._resource, span._instrumentation_scope = masked_origin(span._resource, span._instrumentation_scope)
-    if _may_be_masked(span._context):
-        span._context = masked_context(span._context)
-    if span._parent is not None and _may_be_masked(span._parent):
-        span._parent = masked_context(span._parent)
+    context: Any = span._context
+    # Its property is a call; asking any state whether it is empty is another.
+    if context is not None and context[_STATE] is not _NO_STATE:
+        span._context = masked_context(context)
+    context = span._parent
+    if context is not None and context[_STATE] is not _NO_STATE:
+        span._parent = masked_context(context)
     span._name = _masked_name(span._name)
     status = span._status
-    if status.description:
-        masked = mask_text(status.description)
-        if masked is not status.description:
+    if status._description:
+        masked = mask_text(status._description)
+        if masked is not status._description:
             span._status = Status(status.status_code, masked)
     if span._events:
         span._events = _masked(span._events, _masked_event)
     if span._links:
         span._links = _masked(span._links, _masked_link)
-
-
-def _may_be_masked(context: SpanContext | None) -> TypeGuard[SpanContext]:
-    if context is None:
-        return False
-    state = context.trace_state
-    return state is not _NO_STATE and bool(state)
 
 
 def _masked(items: Sequence[T], mask: Callable[[T], T]) -> Sequence[T]:

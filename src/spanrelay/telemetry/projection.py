@@ -15,10 +15,10 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, Status
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 
 from spanrelay import semconv
-from spanrelay._guard import guarded, losses, swallow
+from spanrelay._guard import failed, guarded, losses, swallow
 from spanrelay.conversation import Conversation
 from spanrelay.observation import sanitizing
 from spanrelay.observation.mailbox import ITEM_BYTES, size_of_texts
@@ -26,7 +26,7 @@ from spanrelay.observation.masking import mask_text, mask_values
 from spanrelay.observation.observers import Frozen, Watchers
 from spanrelay.records import Message, SpanRecord
 from spanrelay.semconv import kind_of, names
-from spanrelay.semconv.spans import describe_resource, describe_span
+from spanrelay.semconv.spans import describe_resource, describe_span, error_of, marks_of
 from spanrelay.telemetry.attributes import extra_attributes, sanitized_attributes, sanitized_links
 from spanrelay.tracing import Recorded, complete, price
 
@@ -153,7 +153,8 @@ class Ended:
         self._frozen = frozen if frozen is not None and frozen.watchers.changes and recorded is not None else None
         size = pending.take(recorded) if recorded is not None else 0
         self._share = Share(pending, size) if size else None
-        self.attributes: Mapping[str, Any] = span._attributes or {}
+        attributes: Any = span._attributes  # the SDK's mapping is asked whether it is empty with a call
+        self.attributes: Mapping[str, Any] = {} if attributes is None else attributes
         told = size_of_texts(self._beside) if self._beside else 0
         self.weight = ITEM_BYTES + told + (0 if recorded is not None else size_of_texts(self.attributes))
         """Bytes of memory that the end takes while it waits, about, without the payload that `pending` counts."""
@@ -175,10 +176,13 @@ class Ended:
     @property
     def record(self) -> SpanRecord:
         """The span as a record: from what our call recorded, else read from the attributes."""
-        with self.lock:
-            if self._record is None:
-                self._record = self._read()
-            return self._record
+        record = self._record
+        if record is None:
+            with self.lock:
+                record = self._record
+                if record is None:
+                    record = self._record = self._read()
+        return record
 
     @property
     def face(self) -> Face:
@@ -196,9 +200,11 @@ class Ended:
             price(record)
             return record
         record = recorded.record
-        with guarded("completing a record"):
-            describe_span(self.span, record)
+        try:
+            _describe(self.span, record)
             complete(recorded)
+        except Exception as error:
+            failed("completing a record", error)
         if self._frozen is not None:
             record = self._frozen.run(self._finish, record, self._frozen.watchers)
             # What was recorded holds the raw content, and nobody is to find it through us.
@@ -229,6 +235,25 @@ class Ended:
         result.scope_version = face.scope.version if face.scope is not None else None
         describe_resource(face.resource.attributes, result)
         return result
+
+
+def _describe(span: ReadableSpan, record: SpanRecord) -> None:
+    """As `describe_span`, of a span of ours that the SDK has ended: its properties would be a call each."""
+    identity, parent, scope = cast("SpanContext", span._context), span._parent, span._instrumentation_scope
+    record.trace_id, record.span_id = identity[:2]
+    if parent is not None:
+        _, record.parent_id, record.remote_parent = parent[:3]
+    record.name, record.start, record.end = span._name, span._start_time or 0, span._end_time
+    if scope is not None:
+        record.scope_name, record.scope_version = scope._name, scope._version or None
+    describe_resource(span._resource._attributes, record)
+    attributes: Any = span._attributes
+    if type(attributes) is BoundedAttributes and attributes.dropped > 0:
+        record.truncated = True
+    if span._events:
+        record.marks = marks_of(span._events)
+    if record.error is None and span._status._status_code is StatusCode.ERROR:
+        record.error = error_of(span, record.marks)
 
 
 class Started:
@@ -324,10 +349,8 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {**attributes._dict} if type(attributes) is BoundedAttributes else dict(attributes)
 
 
-def _masked(items: dict[str, Any], messages: list[Message]) -> dict[str, Any]:
-    """Return `items` without credentials; where the conversation in them is known, only what is new is searched."""
-    if type(messages) is not Conversation:
-        return mask_values(items)
+def _masked(items: dict[str, Any], messages: Conversation) -> dict[str, Any]:
+    """Return `items` without credentials; of a conversation that is known, only what is new is searched."""
     told = items.get(names.INPUT_MESSAGES)
     searched = messages.searched(told)
     masked = mask_values(items, searched=(names.INPUT_MESSAGES, searched) if searched else None)
@@ -353,23 +376,27 @@ class LazyAttributes(BoundedAttributes):
         if self._items is None:
             with self._lock:
                 if self._items is None:
-                    self._items = self._project(cast("Ended", self._ended))
+                    ended: Any = self._ended
+                    self._items = self._project(ended)
                     # It holds the span, whose attributes these are: the cycle would outlive the export.
                     self._ended = None
         return self._items
 
     def _project(self, ended: Ended) -> dict[str, Any]:
-        items = _copied(ended.attributes) if not ended.changed else {}
-        messages: list[Message] = []
-        with guarded("projecting a record"):
+        changed = ended.changed
+        items = {} if changed else _copied(ended.attributes)
+        messages: list[Message] | None = None
+        try:
             record = ended.record
-            if ended.changed:
+            if changed:
                 items = _copied(ended.attributes)
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
             items.update(semconv.write(record, self._dialect, content=self._content))
-            messages = record.request.messages if record.request is not None else messages
-        items = _masked(items, messages)
+            messages = record.request.messages if record.request is not None else None
+        except Exception as error:
+            failed("projecting a record", error)
+        items = _masked(items, messages) if type(messages) is Conversation else mask_values(items)
         for key in list(compress(items, map(operator.is_, map(type, items.values()), repeat(list)))):
             items[key] = tuple(items[key])  # as the SDK has sequences: nobody changes them
         return self._limit(items, ended.attributes)

@@ -191,7 +191,10 @@ def _entered(runnable: Any, given: Any, config: Any) -> Scope:
 
 def _acts(runnable: Any) -> bool:
     """Whether a chain is an agent of the classic kind, which cannot be asked without importing it."""
-    return any(kind.__name__ == "AgentExecutor" and kind.__module__ == _EXECUTORS for kind in type(runnable).__mro__)
+    for kind in type(runnable).__mro__:  # noqa: SIM110 - a generator is a call for each class, in every run of a chain
+        if kind.__name__ == "AgentExecutor" and kind.__module__ == _EXECUTORS:
+            return True
+    return False
 
 
 def _all_of_it(value: Any) -> Any:

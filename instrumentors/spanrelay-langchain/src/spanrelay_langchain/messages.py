@@ -178,9 +178,13 @@ _TRACED = frozenset({"ls_structured_output_format", "structured_output_format"})
 def _messages_of(model: Any, given: Any) -> list[BaseMessage]:
     from langchain_core.messages import BaseMessage
 
-    if isinstance(given, list) and all(isinstance(item, BaseMessage) for item in cast("list[Any]", given)):
-        return cast("list[BaseMessage]", given)
-    return model._convert_input(given).to_messages()
+    if not isinstance(given, list):
+        return model._convert_input(given).to_messages()
+    messages: list[BaseMessage] = given
+    for message in messages:
+        if BaseMessage not in type(message).__mro__:  # pydantic's `isinstance` is a call for each message
+            return model._convert_input(given).to_messages()
+    return messages
 
 
 def settings_of(model: Any) -> dict[str, Any]:

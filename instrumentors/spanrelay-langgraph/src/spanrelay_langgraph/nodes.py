@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.context import attach, detach
 
-from spanrelay._guard import guarded
+from spanrelay._guard import failed, guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.answered import note_answered
 from spanrelay.scopes import current_scope, place_now
@@ -105,8 +105,10 @@ async def _aran_one(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _note(args: Any, kwargs: Any) -> None:
-    with guarded("noting which call a node of tools has answered"):
+    try:
         note_answered((args[0] if args else kwargs["call"]).get("id"))
+    except Exception as error:
+        failed("noting which call a node of tools has answered", error)
 
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:

@@ -13,7 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
 from spanrelay import semconv
-from spanrelay._guard import guarded
+from spanrelay._guard import failed
 from spanrelay.pipeline.stream import is_cancellation
 from spanrelay.records import SpanRecord
 from spanrelay.scopes import Scope, inherit
@@ -72,8 +72,10 @@ class NodeScope(Scope):
         above = self.parent
         attributes = above.of_nodes if isinstance(above, RunScope) else _of_nodes(above)
         if above is None or above.span is None or above.span.is_recording():
-            with guarded("reading what a node is"):
+            try:
                 attributes = {**attributes, **_facts(self._task)}
+            except Exception as failure:
+                failed("reading what a node is", failure)
         self._task = None
         self.span = tracing.begin(Start.of(self.name, SpanKind.INTERNAL, attributes), outer, time)
         return self.within(outer)

@@ -21,7 +21,7 @@ from spanrelay.pipeline.driver import run
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.scopes import current_scope, place_now
-from spanrelay.tracing import Tracing
+from spanrelay.tracing import Tracing, is_read
 
 _log = logging.getLogger("spanrelay")
 _told: set[str] = set()
@@ -45,6 +45,7 @@ class Opening(Opened):
         self.lender = self.above = None
         self.outer = place_now()
         self.scope, self.span, self.started = current_scope(self.outer), get_current_span(self.outer), 0
+        self.observed = is_read(self.span)
 
 
 class ConnectionCall(ModelCall):
