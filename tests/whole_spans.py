@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 
 from spanrelay.semconv import names
-from spanrelay_testkit.capture import Capture, captured
+from spanrelay_testkit.capture import Capture, at_work, captured
 
 FORMS = {
     f"{dialect}, {'content' if content else 'no content'}": {"dialect": dialect, "content": content}
@@ -35,14 +35,8 @@ _RANDOM = re.compile(r"\b[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b")
 @contextmanager
 def recorded(form: str, *kinds: Callable[[], BaseInstrumentor]) -> Iterator[Capture]:
     """Record in a form with instrumentors of these kinds."""
-    with captured(**FORMS[form]) as capture:  # type: ignore[arg-type] - each form is of both options
-        for kind in kinds:
-            kind().instrument(tracer_provider=capture.provider)
-        try:
-            yield capture
-        finally:
-            for kind in kinds:
-                kind().uninstrument()
+    with captured(**FORMS[form]) as capture, at_work(capture, *kinds):  # type: ignore[arg-type] - each form is of both
+        yield capture
 
 
 def check(golden: Path, form: str, capture: Capture, **replaced: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.capture import Capture, at_work
 
 collect_ignore_glob: list[str] = []
 
@@ -19,19 +19,12 @@ except ImportError:  # it has an environment of its own: see test_environment.py
 @pytest.fixture
 def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[Capture]:
     """The spans of a test in which the SDK is instrumented; nothing is logged and nothing stays current."""
-    from opentelemetry.context import get_current
-
     from spanrelay_claude_agent_sdk import ClaudeAgentSDKInstrumentor
     from spanrelay_claude_agent_sdk.joining import _sessions
 
-    before = get_current()
-    instrumentor = ClaudeAgentSDKInstrumentor()
-    instrumentor.instrument(tracer_provider=capture.provider)
-    yield capture
-    instrumentor.uninstrument()
-    assert get_current() == before
+    with at_work(capture, ClaudeAgentSDKInstrumentor, log=caplog):
+        yield capture
     assert dict(_sessions) == {}
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 from claude_agent_sdk import PermissionResultAllow
-from opentelemetry.sdk.trace import ReadableSpan
 
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.tracing import default_tracing
 from spanrelay_claude_agent_sdk import ClaudeAgentSDKInstrumentor, __version__
-from spanrelay_testkit.capture import captured
+from spanrelay_testkit.capture import Capture, at_work
+from spanrelay_testkit.contract.snapshots import SnapshotContract, Told
 
 from .provider import Provider
-from .ways import QUESTION, SESSION, WEATHER, Way, each_way, queried, skies, weather_model
+from .ways import QUESTION, SESSION, WAYS, WEATHER, skies, weather_model
 
 README = Path(__file__).parents[1] / "README.md"
 MODEL = "claude-opus-5-5"
@@ -33,64 +33,24 @@ async def permit(name: str, given: Any, context: Any) -> Any:
     return PermissionResultAllow()
 
 
-def spans_of(run: Way, options: Callable[..., Any], dialect: str, *, content: bool) -> list[dict[str, Any]]:
-    """Return the whole spans of a run with one tool."""
-    with captured(dialect=dialect, content=content) as spans, Provider(weather_model) as provider:
-        ClaudeAgentSDKInstrumentor().instrument(tracer_provider=spans.provider)
-        try:
-            mine = options(
-                provider,
-                mcp_servers=skies(),
-                model=MODEL,
-                session_id=SESSION,
-                system_prompt="Be brief.",
-                permission_mode="default",
-                can_use_tool=permit,
-            )
-            run(QUESTION, mine)
-        finally:
-            ClaudeAgentSDKInstrumentor().uninstrument()
-        ordered = sorted(spans.spans, key=lambda span: span.context.span_id if span.context else 0)
-        return [whole(span) for span in ordered]
-
-
-def whole(span: ReadableSpan) -> dict[str, Any]:
-    """Everything a span says; what differs from run to run is only looked at."""
-    context, scope = span.get_span_context(), span.instrumentation_scope
-    assert context is not None and scope is not None and span.start_time is not None and span.end_time is not None
-    assert span.start_time < span.end_time
-    assert (scope.name, scope.version) == ("spanrelay_claude_agent_sdk", __version__)
-    assert list(span.links) == []
-    assert span.status.is_unset
-    attributes = dict(span.attributes or {})
-    for name in VARYING & attributes.keys():
-        assert isinstance(attributes[name], int | float) and attributes[name] > 0  # type: ignore[operator]
-        attributes[name] = "varies"
-    return {
-        "name": span.name,
-        "kind": span.kind.name,
-        "ids": (context.trace_id, context.span_id, span.parent and span.parent.span_id),
-        "events": {event.name: dict(event.attributes or {}) for event in span.events},
-        "attributes": attributes,
+VARYING = frozenset(
+    {
+        "gen_ai.response.time_to_first_chunk",
+        "claude_agent_sdk.duration_api_ms",
+        "claude_agent_sdk.total_cost_usd",
     }
-
-
-VARYING = {
-    "gen_ai.response.time_to_first_chunk",
-    "claude_agent_sdk.duration_api_ms",
-    "claude_agent_sdk.total_cost_usd",
-}
+)
 PERMISSION = {
     "claude_agent_sdk.permission.tool": WEATHER,
     "claude_agent_sdk.permission.call_id": "toolu_weather",
     "claude_agent_sdk.permission.decision": "allow",
 }
-SPANS: list[tuple[str, str, Any, dict[str, Any]]] = [
-    ("invoke_agent claude", "INTERNAL", (1, 1, None), {"claude_agent_sdk.permission": PERMISSION}),
-    (f"chat {MODEL}", "CLIENT", (1, 2, 1), {}),
-    (f"execute_tool {WEATHER}", "INTERNAL", (1, 3, 1), {}),
-    (f"chat {MODEL}", "CLIENT", (1, 4, 1), {}),
-]
+SPANS = (
+    Told("invoke_agent claude", (1, 1, None), {"claude_agent_sdk.permission": PERMISSION}),
+    Told(f"chat {MODEL}", (1, 2, 1), {}, "CLIENT"),
+    Told(f"execute_tool {WEATHER}", (1, 3, 1), {}),
+    Told(f"chat {MODEL}", (1, 4, 1), {}, "CLIENT"),
+)
 
 
 RUN = {
@@ -262,28 +222,33 @@ CONTENT = (
 )
 
 
-def expected(dialect: str, *, content: bool) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "kind": kind,
-            "ids": ids,
-            "events": events,
-            "attributes": {key: value for key, value in known.items() if content or not key.startswith(CONTENT)},
-        }
-        for (name, kind, ids, events), known in zip(SPANS, ATTRIBUTES[dialect], strict=True)
-    ]
+class TestSnapshots(SnapshotContract):
+    scope = ("spanrelay_claude_agent_sdk", __version__)
+    ways = tuple(WAYS.values())
+    spans = SPANS
+    attributes = ATTRIBUTES
+    content = CONTENT
+    varying = VARYING
+    readme = README
+    always_told = SnapshotContract.always_told | {"claude_agent_sdk.usage.total_tokens"}
 
+    def row_of(self, attribute: str) -> str:
+        """A number stands for every number, and a message for its fields."""
+        return re.sub(r"^(llm\.(?:in|out)put_messages)\..*", r"\1", attribute)
 
-@each_way
-@pytest.mark.parametrize("dialect", ATTRIBUTES)
-def test_whole_spans(run: Way, options: Any, dialect: str) -> None:
-    assert spans_of(run, options, dialect, content=True) == expected(dialect, content=True)
-
-
-@pytest.mark.parametrize("dialect", ATTRIBUTES)
-def test_without_content_nothing_of_what_was_said_is_left(options: Any, dialect: str) -> None:
-    assert spans_of(queried, options, dialect, content=False) == expected(dialect, content=False)
+    def record(self, run: Any, capture: Capture, request: Any) -> None:
+        """A run with one tool."""
+        with at_work(capture, ClaudeAgentSDKInstrumentor), Provider(weather_model) as provider:
+            mine = request.getfixturevalue("options")(
+                provider,
+                mcp_servers=skies(),
+                model=MODEL,
+                session_id=SESSION,
+                system_prompt="Be brief.",
+                permission_mode="default",
+                can_use_tool=permit,
+            )
+            run(QUESTION, mine)
 
 
 # --- what is patched ---
@@ -313,30 +278,7 @@ def test_every_kind_is_in_the_table() -> None:
     assert {patch.attribute for patch in TABLE} == KINDS.keys()
 
 
-# --- the tables in the README ---
-
-ROW = re.compile(r"^\| `(?P<attribute>[a-z][\w.]+)` \| (?P<genai>\w* ?)\| (?P<openinference>\w* ?)\|", re.MULTILINE)
-ALWAYS_TOLD = {"claude_agent_sdk.usage.total_tokens", "error.type", "spanrelay.incomplete"}
-"""Attributes of sub-agents and of what fails, which no span here is."""
-
-
-def row_of(attribute: str) -> str:
-    """The name that a row gives an attribute: a number stands for every number, and a message for its fields."""
-    return re.sub(r"^(llm\.(?:in|out)put_messages)\..*", r"\1", attribute)
-
-
-@pytest.mark.parametrize("dialect", ATTRIBUTES)
-def test_the_readme_names_exactly_the_attributes_of_the_spans_and_which_of_them_are_content(dialect: str) -> None:
-    rows = list(ROW.finditer(README.read_text()))
-    assert len({row["attribute"] for row in rows}) == len(rows), "an attribute has two rows"
-    told = {row["attribute"]: row[dialect].strip() for row in rows if row[dialect].strip()}
-    seen = {
-        row_of(key): "content" if key.startswith(CONTENT) else "yes" for spans in ATTRIBUTES[dialect] for key in spans
-    } | dict.fromkeys(ALWAYS_TOLD, "yes")
-    assert told == seen
-
-
-def test_the_readme_names_every_mark() -> None:
+def test_the_readme_names_every_mark_that_there_is() -> None:
     from spanrelay_claude_agent_sdk import marks
 
     text = README.read_text()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry.context import get_current
 
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
-from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.capture import Capture, at_work
 from spanrelay_testkit.exchange import Usage, reply
 from spanrelay_testkit.model_server import ModelServer
 
@@ -17,15 +16,8 @@ from spanrelay_testkit.model_server import ModelServer
 @pytest.fixture
 def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[Capture]:
     """The spans of a test; nothing is logged and nothing stays current."""
-    before = get_current()
-    instrumentors = [OpenAIInstrumentor(), LangChainInstrumentor()]
-    for instrumentor in instrumentors:
-        instrumentor.instrument(tracer_provider=capture.provider)
-    yield capture
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-    assert get_current() == before
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    with at_work(capture, OpenAIInstrumentor, LangChainInstrumentor, log=caplog):
+        yield capture
 
 
 @pytest.fixture

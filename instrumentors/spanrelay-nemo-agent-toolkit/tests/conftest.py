@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.capture import Capture, at_work
 
 collect_ignore_glob: list[str] = []
 
@@ -19,19 +19,12 @@ except ImportError:
 @pytest.fixture
 def instrumented(capture: Capture) -> Iterator[Capture]:
     """The spans of a test in which the toolkit and what it stands on are instrumented; nothing stays current."""
-    from opentelemetry.context import get_current
-
     from spanrelay_langchain import LangChainInstrumentor
     from spanrelay_langgraph import LangGraphInstrumentor
     from spanrelay_nemo_agent_toolkit import NemoAgentToolkitInstrumentor
     from spanrelay_openai import OpenAIInstrumentor
 
-    before = get_current()
-    kinds = (NemoAgentToolkitInstrumentor, LangChainInstrumentor, LangGraphInstrumentor, OpenAIInstrumentor)
-    instrumentors = [kind() for kind in kinds]
-    for instrumentor in instrumentors:
-        instrumentor.instrument(tracer_provider=capture.provider)
-    yield capture
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-    assert get_current() == before
+    with at_work(
+        capture, NemoAgentToolkitInstrumentor, LangChainInstrumentor, LangGraphInstrumentor, OpenAIInstrumentor
+    ):
+        yield capture

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.capture import Capture, at_work
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,16 +24,8 @@ def clients_are_closed() -> Iterator[None]:
 @pytest.fixture
 def instrumented(capture: Capture) -> Iterator[Capture]:
     """The spans of a test in which the toolkit and the OpenAI SDK are instrumented; nothing stays current."""
-    from opentelemetry.context import get_current
-
     from spanrelay_nemo_guardrails import NemoGuardrailsInstrumentor
     from spanrelay_openai import OpenAIInstrumentor
 
-    before = get_current()
-    instrumentors = (NemoGuardrailsInstrumentor(), OpenAIInstrumentor())
-    for instrumentor in instrumentors:
-        instrumentor.instrument(tracer_provider=capture.provider)
-    yield capture
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-    assert get_current() == before
+    with at_work(capture, NemoGuardrailsInstrumentor, OpenAIInstrumentor):
+        yield capture

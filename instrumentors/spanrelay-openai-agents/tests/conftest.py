@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.capture import Capture, at_work
 
 collect_ignore_glob: list[str] = []
 
@@ -22,20 +22,11 @@ else:
 @pytest.fixture
 def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[Capture]:
     """The spans of a test in which the SDKs are instrumented; nothing is logged and nothing stays current."""
-    from opentelemetry.context import get_current
-
     from spanrelay_openai import OpenAIInstrumentor
     from spanrelay_openai_agents import OpenAIAgentsInstrumentor
 
-    before = get_current()
-    instrumentors = (OpenAIInstrumentor(), OpenAIAgentsInstrumentor())
-    for instrumentor in instrumentors:
-        instrumentor.instrument(tracer_provider=capture.provider)
-    yield capture
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-    assert get_current() == before
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    with at_work(capture, OpenAIInstrumentor, OpenAIAgentsInstrumentor, log=caplog):
+        yield capture
 
 
 @pytest.fixture

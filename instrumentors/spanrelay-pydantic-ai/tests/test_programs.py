@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.programs import Run
+from tests.agent_programs import WEATHER, AgentPrograms, told, without_numbers
 from tests.programs import run as run_program
-from tests.trajectory.program import accept
 from tests.trajectory.spans import story
 
 from spanrelay.assembly.atif import violations
@@ -53,76 +50,6 @@ ASK = {
 }
 
 
-@pytest.fixture
-def server() -> Iterator[ModelServer]:
-    with ModelServer(weather_model) as running:
-        yield running
-
-
-def run(program: str, folder: Path, server: ModelServer) -> Run:
-    return run_program(OPENING + program, folder, server)
-
-
-def told(ran: Run) -> list[list[str]]:
-    """The stories of the documents of a program that said nothing but where they are."""
-    assert [line for line in ran.err.splitlines() if not line.startswith("spanrelay: trajectories")] == []
-    for document in ran.trajectories:
-        assert violations(document) == []
-        accept(document)
-    return [without_numbers(story(document)) for document in ran.trajectories]
-
-
-def without_numbers(lines: list[str]) -> list[str]:
-    return [line.partition(" {'prompt_tokens'")[0] for line in lines]
-
-
-WEATHER = [
-    "system Tell the weather.",
-    "user Rome?",
-    "agent [('get_weather', {'city': 'Rome'})] [('sunny in Rome', False, False)]",
-    "agent I was told: sunny in Rome",
-]
-
-
-@pytest.mark.parametrize("way", ASK)
-def test_a_run_reads_like_the_conversation(tmp_path: Path, server: ModelServer, way: str) -> None:
-    ran = run(ASK[way].format(agent="weatherman"), tmp_path, server)
-    assert ran.out.splitlines() == ["asked about Rome", "I was told: sunny in Rome"]
-    assert told(ran) == [WEATHER]
-    assert ran.trajectories[0]["agent"]["name"] == "weatherman"
-
-
-@pytest.mark.proves("pydantic-ai", "sub-agents")
-@pytest.mark.parametrize("way", ASK)
-def test_an_agent_under_a_tool_is_embedded(tmp_path: Path, server: ModelServer, way: str) -> None:
-    ran = run(ASK[way].format(agent="boss"), tmp_path, server)
-    assert told(ran) == [
-        [
-            "system Delegate.",
-            "user Rome?",
-            "agent [('ask_weatherman', {'question': 'Rome?'})] [('I was told: sunny in Rome', False, True)]",
-            "agent I was told: I was told: sunny in Rome",
-        ]
-    ]
-    [inner] = ran.trajectories[0]["subagent_trajectories"]
-    assert inner["agent"]["name"] == "weatherman"
-    assert without_numbers(story(inner)) == WEATHER
-
-
-@pytest.mark.proves("pydantic-ai", "sessions")
-def test_turns_of_a_conversation_are_one_document(tmp_path: Path, server: ModelServer) -> None:
-    program = """
-first = weatherman.run_sync("Rome?")
-weatherman.run_sync("And again?", message_history=first.all_messages())
-"""
-    [document] = told(run(program, tmp_path, server))
-    assert document == [
-        *WEATHER,
-        "user And again?",
-        *WEATHER[2:],
-    ]
-
-
 INTERRUPTED = """
 def asking(ctx: RunContext, city: str) -> str:
     if not ctx.tool_call_approved:
@@ -137,61 +64,10 @@ results = DeferredToolResults(approvals={{call.tool_call_id: True}})
 print(careful.run_sync(message_history=waiting.all_messages(), deferred_tool_results=results).output)
 """
 
-
-@pytest.mark.parametrize("tool", ["Tool(get_weather, requires_approval=True)", "Tool(asking, name='get_weather')"])
-def test_a_resumed_run_goes_on_in_the_same_document(tmp_path: Path, server: ModelServer, tool: str) -> None:
-    [document] = told(run(INTERRUPTED.format(tool=tool), tmp_path, server))
-    assert document == WEATHER
-
-
-@pytest.mark.parametrize("foreign", ["stand_down", "keep"])
-def test_the_frameworks_own_spans_change_nothing_in_a_trajectory(
-    tmp_path: Path, server: ModelServer, foreign: str
-) -> None:
-    program = OPENING + "Agent.instrument_all()\n" + ASK["async"].format(agent="boss")
-    ran = run_program(program, tmp_path, server, SPANRELAY_FOREIGN_SPANS=foreign)
-    [document] = ran.trajectories
-    assert violations(document) == []
-    assert [step["source"] for step in document["steps"]] == ["system", "user", "agent", "agent"]
-    [inner] = document["subagent_trajectories"]
-    assert without_numbers(story(inner)) == WEATHER
-    assert ("'pydantic-ai' and SpanRelay both record calls" in ran.err) is (foreign == "stand_down")
-
-
 LOCAL = """
 from pydantic_ai.models.test import TestModel
 print(weatherman.run_sync("Rome?", model=TestModel(custom_output_text="Done.")).output)
 """
-
-
-def test_a_model_that_sends_nothing_has_a_trajectory_too(tmp_path: Path, server: ModelServer) -> None:
-    [document] = told(run(LOCAL, tmp_path, server))
-    assert document == [
-        *WEATHER[:2],
-        "agent [('get_weather', {'city': 'a'})] [('sunny in a', False, False)]",
-        "agent Done.",
-    ]
-    assert server.requests == []
-
-
-POLICY = """
-[plugins.policy]
-tools.deny = ["get_*"]
-[plugins.policy.parameters."*"]
-temperature = 0.25
-"""
-
-
-@pytest.mark.proves("pydantic-ai", "policy")
-@pytest.mark.parametrize("way", ASK)
-def test_a_file_refuses_a_tool_and_rewrites_a_parameter(tmp_path: Path, server: ModelServer, way: str) -> None:
-    (tmp_path / "spanrelay.toml").write_text(POLICY)
-    ran = run_program(OPENING + ASK[way].format(agent="weatherman"), tmp_path, server)
-    assert "asked about" not in ran.out, "the tool has not run"
-    assert "GuardrailRejected: guardrail 'policy.tools' refused the call: tool 'get_weather' is denied" in ran.err
-    assert "is denied by 'get_*'" in str(ran.trajectories)
-    assert [request.body["temperature"] for request in server.requests] == [0.25]
-
 
 ANSWERED = """
 import asyncio
@@ -212,25 +88,66 @@ print(agent.run_sync("How is the weather?").output)
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"), [("delete_all", {}), ("get_weather", {"town": "Rome"}), ("get_weather", "no JSON")]
-)
-def test_what_the_framework_answers_in_place_of_a_refused_tool_is_no_result_of_it(
-    tmp_path: Path, name: str, arguments: Any
-) -> None:
-    (tmp_path / "spanrelay.toml").write_text('[plugins.policy]\ntools.deny = ["get_*", "delete_*"]\n')
+@pytest.mark.proves("pydantic-ai", "sub-agents", "policy")
+class TestPrograms(AgentPrograms):
+    opening = OPENING
+    ask = ASK
+    model = weather_model
+    delegation = "('ask_weatherman', {'question': 'Rome?'})"
+    readme = Path(__file__).parents[1] / "README.md"
 
-    def answer(request: Request) -> Any:
-        told = any(message["role"] == "tool" for message in request.body["messages"])
-        return reply("I see.") if told else reply(tool_calls=[tool_call(name, arguments, id="call_1")])
+    @pytest.mark.proves("pydantic-ai", "sessions")
+    def test_turns_of_a_conversation_are_one_document(self, tmp_path: Path, server: ModelServer) -> None:
+        program = """
+first = weatherman.run_sync("Rome?")
+weatherman.run_sync("And again?", message_history=first.all_messages())
+"""
+        [document] = told(self.run(program, tmp_path, server))
+        assert document == [
+            *WEATHER,
+            "user And again?",
+            *WEATHER[2:],
+        ]
 
-    with ModelServer(answer) as odd:
-        ran = run_program(ANSWERED, tmp_path, odd)
-    assert (ran.code, ran.out.strip()) == (0, "I see."), ran.err
+    @pytest.mark.parametrize("tool", ["Tool(get_weather, requires_approval=True)", "Tool(asking, name='get_weather')"])
+    def test_a_resumed_run_goes_on_in_the_same_document(self, tmp_path: Path, server: ModelServer, tool: str) -> None:
+        [document] = told(self.run(INTERRUPTED.format(tool=tool), tmp_path, server))
+        assert document == WEATHER
 
+    @pytest.mark.parametrize("foreign", ["stand_down", "keep"])
+    def test_the_frameworks_own_spans_change_nothing_in_a_trajectory(
+        self, tmp_path: Path, server: ModelServer, foreign: str
+    ) -> None:
+        program = OPENING + "Agent.instrument_all()\n" + ASK["async"].format(agent="boss")
+        ran = run_program(program, tmp_path, server, SPANRELAY_FOREIGN_SPANS=foreign)
+        [document] = ran.trajectories
+        assert violations(document) == []
+        assert [step["source"] for step in document["steps"]] == ["system", "user", "agent", "agent"]
+        [inner] = document["subagent_trajectories"]
+        assert without_numbers(story(inner)) == WEATHER
+        assert ("'pydantic-ai' and SpanRelay both record calls" in ran.err) is (foreign == "stand_down")
 
-def test_the_program_in_the_readme_runs(tmp_path: Path, server: ModelServer) -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text()
-    [program] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    ran = run_program(program, tmp_path, server, launched=False)
-    assert (ran.code, ran.err) == (0, "")
+    def test_a_model_that_sends_nothing_has_a_trajectory_too(self, tmp_path: Path, server: ModelServer) -> None:
+        [document] = told(self.run(LOCAL, tmp_path, server))
+        assert document == [
+            *WEATHER[:2],
+            "agent [('get_weather', {'city': 'a'})] [('sunny in a', False, False)]",
+            "agent Done.",
+        ]
+        assert server.requests == []
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"), [("delete_all", {}), ("get_weather", {"town": "Rome"}), ("get_weather", "no JSON")]
+    )
+    def test_what_the_framework_answers_in_place_of_a_refused_tool_is_no_result_of_it(
+        self, tmp_path: Path, name: str, arguments: Any
+    ) -> None:
+        (tmp_path / "spanrelay.toml").write_text('[plugins.policy]\ntools.deny = ["get_*", "delete_*"]\n')
+
+        def answer(request: Request) -> Any:
+            told = any(message["role"] == "tool" for message in request.body["messages"])
+            return reply("I see.") if told else reply(tool_calls=[tool_call(name, arguments, id="call_1")])
+
+        with ModelServer(answer) as odd:
+            ran = run_program(ANSWERED, tmp_path, odd)
+        assert (ran.code, ran.out.strip()) == (0, "I see."), ran.err

@@ -124,7 +124,8 @@ def synchronous(server: ModelServer, agent: Any, given: Any, **options: Any) -> 
         asyncio.set_event_loop(None)
 
 
-each_way = pytest.mark.parametrize("run", [awaited, responses, synchronous, streamed, read, stepped])
+WAYS = (awaited, responses, synchronous, streamed, read, stepped)
+each_way = pytest.mark.parametrize("run", WAYS)
 some_ways = pytest.mark.parametrize("run", [awaited, streamed])
 
 

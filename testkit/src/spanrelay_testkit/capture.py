@@ -14,11 +14,12 @@ import json
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -35,7 +36,7 @@ from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.projection import Ended
 from spanrelay.tracing import default_tracing, recording
 
-__all__ = ["Capture", "CountedIds", "capture", "captured", "swallowing_fails_the_test"]
+__all__ = ["Capture", "CountedIds", "at_work", "capture", "captured", "swallowing_fails_the_test"]
 
 COLLECTED_IN_NO_TIME = 5_000
 """Objects that a collection may look at in vain."""
@@ -244,3 +245,21 @@ def swallowing_fails_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
     _guard.strict = False
     lost = _guard.losses.take()
     assert swallows or lost == {}
+
+
+@contextlib.contextmanager
+def at_work(
+    capture: Capture, *kinds: Callable[[], BaseInstrumentor], log: pytest.LogCaptureFixture | None = None
+) -> Generator[Capture]:
+    """Instrument for `capture` within the block, in which nothing may be logged to `log` nor stay current."""
+    before = get_current()
+    for kind in kinds:
+        kind().instrument(tracer_provider=capture.provider)
+    try:
+        yield capture
+    finally:
+        for kind in kinds:
+            kind().uninstrument()
+    assert get_current() == before
+    if log is not None:
+        assert [record.getMessage() for record in log.records if record.levelname in ("WARNING", "ERROR")] == []

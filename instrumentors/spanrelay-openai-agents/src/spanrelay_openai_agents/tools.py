@@ -10,10 +10,11 @@ from typing import Any
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.call import call_in_flight
+from spanrelay.pipeline.call import Response, call_in_flight
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.function import ToolExecution
-from spanrelay.records import ToolRequest
+from spanrelay.pipeline.typed import as_json
+from spanrelay.records import JSON, ToolRequest
 from spanrelay.tracing import Tracing, describe_error
 
 
@@ -51,6 +52,18 @@ class ToolBoundary:
         return _FunctionToolInvocationResult(body, is_sdk_generated_error=call._is_error)
 
 
+class ToolRun(ToolExecution):
+    """The call of a tool, whose native answer is what the SDK makes of what the tool gave."""
+
+    __slots__ = ()
+
+    def _given_back(self, response: Response) -> JSON:
+        from agents.tool import _FunctionToolInvocationResult
+
+        native = response.native
+        return as_json(native.output if isinstance(native, _FunctionToolInvocationResult) else native)
+
+
 class Tools:
     """Wraps the invocation of tools; `tracing` opens the spans."""
 
@@ -67,7 +80,7 @@ class Tools:
             tool.description or None,
             "function",
         )
-        return await arun(ToolExecution(request, ToolBoundary(wrapped, tool, context, text), self._tracing))
+        return await arun(ToolRun(request, ToolBoundary(wrapped, tool, context, text), self._tracing))
 
 
 async def _put_into_words(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
