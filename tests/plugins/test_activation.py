@@ -10,7 +10,7 @@ import pytest
 from tests.plugins.installed import distribution, on_path
 
 import spanrelay
-from spanrelay import ConfigurationError, GuardrailRejected, config, run_tool
+from spanrelay import ConfigurationError, GuardrailRejected, run_tool
 from spanrelay._guard import losses
 from spanrelay.config import PolicyFile, Settings
 from spanrelay.pipeline.middleware import registered
@@ -102,7 +102,7 @@ never = never:Never
 @pytest.fixture(autouse=True)
 def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What the plugins were told; they are installed, and no file of the machine's is seen."""
-    monkeypatch.setattr(config, "SYSTEM_FILE", str(tmp_path / "none.toml"))
+    monkeypatch.setattr("spanrelay.config.files.SYSTEM_FILE", str(tmp_path / "none.toml"))
     monkeypatch.chdir(tmp_path)
     folder = distribution(tmp_path / "site", "words", "words", SOURCE, ENTRY_POINTS)
     distribution(folder, "more", "more", "", "[spanrelay_plugin]\ntwice = words:Second\n")

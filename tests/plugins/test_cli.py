@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from tests.plugins.installed import distribution, on_path
 
-from spanrelay import config
 from spanrelay.cli import main, printing
 from spanrelay.pipeline.middleware import registered
 
@@ -45,7 +44,7 @@ class Words:
 
 @pytest.fixture(autouse=True)
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(config, "SYSTEM_FILE", str(tmp_path / "etc.toml"))
+    monkeypatch.setattr("spanrelay.config.files.SYSTEM_FILE", str(tmp_path / "etc.toml"))
     monkeypatch.setattr(printing, "find_spec", lambda name: None)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")

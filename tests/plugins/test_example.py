@@ -14,7 +14,6 @@ import pytest
 from tests.plugins.installed import distribution, on_path
 from tests.programs import run
 
-from spanrelay import config
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import make_plan
 from spanrelay.plugins.loading import Shelf
@@ -71,7 +70,7 @@ def blocks() -> Iterator[str]:
 
 def test_every_file_of_the_page_is_a_valid_one(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPROVALS_KEY", "k")
-    monkeypatch.setattr(config, "SYSTEM_FILE", str(tmp_path / "none.toml"))
+    monkeypatch.setattr("spanrelay.config.files.SYSTEM_FILE", str(tmp_path / "none.toml"))
     (tmp_path / "team.toml").write_text("")
     files = [tmp_path / f"{at}.toml" for at, text in enumerate(blocks())]
     assert len(files) >= 4

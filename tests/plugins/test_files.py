@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from spanrelay import config
 from spanrelay.config import PolicyFile, policy_files
 from spanrelay.plugins.files import Layer, read_layers
 
@@ -16,7 +15,7 @@ from spanrelay.plugins.files import Layer, read_layers
 @pytest.fixture(autouse=True)
 def nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and no file of the system's."""
-    monkeypatch.setattr(config, "SYSTEM_FILE", str(tmp_path / "etc" / "spanrelay.toml"))
+    monkeypatch.setattr("spanrelay.config.files.SYSTEM_FILE", str(tmp_path / "etc" / "spanrelay.toml"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
