@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from tests.exporters.test_delivery import BRISK, LOST, await_failure, spans
 from spanrelay._guard import losses
 from spanrelay.exporters.answers import _one_line, _Stub
 from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.jsonl import HttpSink
 from spanrelay.exporters.outbox import Answer, Outcome, Pace
 from spanrelay.exporters.redirects import MOST, Route
 from spanrelay.exporters.redirects import Reply as Head
@@ -57,7 +60,7 @@ def serve() -> Iterator[Serve]:
 
 def exporter_to(url: str, *, pace: Pace = BRISK, grace: float = 0.2, **options: object) -> ReliableSpanExporter:
     def build() -> OTLPSpanExporter:
-        return OTLPSpanExporter(f"{url}/v1/traces", timeout=0.5, **options)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return OTLPSpanExporter(f"{url}/v1/traces", **{"timeout": 0.5, **options})  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     return ReliableSpanExporter(build, pace=pace, grace=Grace(grace))
 
@@ -212,6 +215,57 @@ def test_a_page_for_people_is_no_delivery(
     exporter.shutdown()
     assert losses.take() == {LOST: 3}
     assert "answered 200 OK with a web page, not with what a collector answers" in caplog.messages[0]
+
+
+class Endless:
+    """A server that takes what it is sent and whose answers go on until nobody reads them; `over` once that is so."""
+
+    def __init__(self, piece: bytes, pause: float) -> None:
+        self.over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._piece, self._pause = piece, pause
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with self._listener.accept()[0] as connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                connection.sendall(self._piece)
+                time.sleep(self._pause)
+        self._listener.close()
+        self.over.set()
+
+
+ENDLESS = {
+    "its answer has more than 1,000,000 bytes": (b"x" * 65_536, 0.0, 30.0),
+    "its answer has no end after 0.2 s": (b"x", 0.01, 0.2),
+}
+
+
+@pytest.mark.parametrize("said", ENDLESS)
+def test_an_answer_without_an_end_is_not_read_for_ever(said: str, caplog: pytest.LogCaptureFixture) -> None:
+    piece, pause, timeout = ENDLESS[said]
+    server = Endless(piece, pause)
+    exporter = exporter_to(server.url, timeout=timeout)
+    exporter.export(spans(3))
+    await_failure(exporter)
+    assert server.over.wait(60)
+    exporter.shutdown()
+    assert losses.take() == {LOST: 3}
+    assert said in caplog.messages[0]
+
+
+@pytest.mark.swallows
+def test_a_server_of_events_whose_answer_has_no_end_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    server = Endless(b"x" * 65_536, 0.0)
+    sink = HttpSink(server.url)
+    sink._lines.append(b"{}\n")
+    with pytest.raises(ConnectionError, match="cannot be reached: ChunkedEncodingError"):
+        sink.settle()
+    assert server.over.wait(60)
+    sink.close()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
+from spanrelay.exporters.bodies import bound_answers
 from spanrelay.exporters.outbox import Answer, Outcome
 from spanrelay.exporters.redirects import Reply, Route, shown, status_text
 from spanrelay.observation.masking import mask_text
@@ -45,7 +46,9 @@ class Hearing:
         """Hear another exporter of the same kind, which takes the first one's place."""
         client: Any = getattr(exporter, "_client", None)
         if hasattr(client, "_transport"):
-            _trust_what_is_set(getattr(client._transport, "_session", None))
+            session = getattr(client._transport, "_session", None)
+            _trust_what_is_set(session)
+            bound_answers(session)
             client._transport = _Transport(client._transport, self._answers.append)
         elif hasattr(exporter, "_stub") and client is not None:
             stub, place = exporter._stub, shown(str(exporter._endpoint))

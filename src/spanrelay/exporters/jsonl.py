@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded, losses
+from spanrelay.exporters.bodies import bound_answers
 from spanrelay.exporters.redirects import Reply, Route
 from spanrelay.observation.declarations import subscriber
 from spanrelay.observation.events import TOLD, Event, WholeSpan
@@ -167,7 +168,10 @@ class HttpSink(_Lines):
     def _write(self, data: bytes) -> None:
         import requests  # with the first event, and only where there is a server
 
-        session = self._session = self._session or requests.Session()
+        if self._session is None:
+            self._session = requests.Session()
+            bound_answers(self._session)
+        session = self._session
 
         def post(url: str) -> requests.Response:
             # Left to itself the session asks on with GET and without the lines, and sends headers to other hosts.
