@@ -340,6 +340,47 @@ def test_a_session_goes_on_in_a_new_document_where_its_finished_one_was_removed(
     assert _guard.losses.take() == {}
 
 
+@pytest.mark.parametrize("left", ["", "{", "{}", "[]", '{"trajectory_id": "t", "steps": [{"a": 1}]}', None])
+def test_a_session_goes_on_in_a_new_document_where_its_finished_one_is_none_any_more(
+    tmp_path: Path, left: str | None
+) -> None:
+    program = Program(tmp_path)
+    talk = Talk(program)
+    talk.turn()
+    program.end(talk.root)
+    assert program.writer.flush()
+    path = tmp_path / "s.json"
+    path.unlink()
+    if left is None:
+        path.mkdir()
+    else:
+        path.write_text(left)
+    talk.root = program.agent(session_id="s")
+    talk.turn()
+    program.end(talk.root)
+    assert program.writer.flush()
+    assert outline(json.loads((tmp_path / "s-2.json").read_text())) == talk.told()
+    assert path.is_dir() if left is None else path.read_text() == left
+    assert _guard.losses.take() == {}
+
+
+def test_a_session_goes_on_in_a_document_that_somebody_has_added_to(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    talk = Talk(program)
+    talk.turn()
+    program.end(talk.root)
+    assert program.writer.flush()
+    path = tmp_path / "s.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "extra": {**document.get("extra", {}), "reward": 1.0}}))
+    talk.root = program.agent(session_id="s")
+    talk.turn()
+    program.end(talk.root)
+    document = program.document()
+    assert outline(document) == talk.told()
+    assert document["extra"]["reward"] == 1.0
+
+
 def test_a_document_is_replaced_as_a_whole(tmp_path: Path) -> None:
     program = Program(tmp_path)
     root = program.agent(session_id="s")

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,6 +273,21 @@ def _read(path: Path) -> JSON:
         raise OSError(f"{path.name} is no longer JSON") from error
 
 
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return which file there is, and since when; None where there is none, but a folder for instance."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+    return None
+
+
+def _is_document(path: Path) -> bool:
+    """Whether a file that somebody else has written is a document that one can go on with."""
+    with contextlib.suppress(OSError):
+        return spool.is_document(_read(path))
+    return False
+
+
 class DirectoryJournal:
     """The storage of one document in a directory: nothing until its first step, then a part, then a document.
 
@@ -285,6 +301,7 @@ class DirectoryJournal:
         "_changed",
         "_directory",
         "_failures",
+        "_left",
         "_lines",
         "_name",
         "_part",
@@ -309,11 +326,17 @@ class DirectoryJournal:
         self._lines: list[bytes] = []
         self._size = 0
         self._failures = self._pause = 0
+        self._left: tuple[int, int, int] | None = None
 
     @property
     def gone(self) -> bool:
-        """Whether the finished document has been removed, so that it cannot be taken up again."""
-        return self._part is None and self.path is not None and not self.path.exists()
+        """Whether the finished document was removed, or is none any more, so that it cannot be taken up again."""
+        if self._part is not None or self.path is None:
+            return False
+        state = _state_of(self.path)
+        if state != self._left:  # somebody else has written there
+            self._left = state if state is not None and _is_document(self.path) else None
+        return self._left is None
 
     def write(self, operation: Operation) -> None:
         """Take in one operation; `hand_over` writes it."""
@@ -436,5 +459,6 @@ class DirectoryJournal:
             losses.add("trajectories not rendered")
             self._give_up()
         if self.path is not None:
+            self._left = _state_of(self.path)
             self._directory.release(self.path)
         return True

@@ -293,6 +293,16 @@ def _take_apart(drafts: dict[str, _Draft], document: dict[str, Any], parent: str
                 child.step, child.call = number, result["source_call_id"]
 
 
+def is_document(document: Any) -> bool:
+    """Whether what a file holds, which anybody may have written, can be the base of more. It is taken apart."""
+    drafts: dict[str, _Draft] = {}
+    try:
+        _take_apart(drafts, document, None)
+        return _finish(next(iter(drafts.values())), drafts) is not None
+    except Exception:  # whatever it lacks
+        return False
+
+
 def _step(drafts: dict[str, _Draft], operation: Operation) -> None:
     drafts[operation["doc"]].steps.append(operation["step"])
 
