@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.trajectory.program import Program, outline, read, says, user
@@ -72,7 +73,7 @@ def test_a_link_in_the_place_of_a_file_of_ours_is_never_written_through(tmp_path
 
 def test_a_pipe_in_the_place_of_a_part_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"s{SUFFIX}")
-    assert recover(tmp_path) == ([], [])
+    assert recover(tmp_path) == ([], [], [])
     chat(program := Program(tmp_path), "s")
     assert list(program.documents()) == ["s-2"]
 
@@ -436,6 +437,26 @@ def killed_while_writing(path: Path) -> list[Path]:
     left = list(path.parent.glob(f".*{TEMPORARY}"))
     assert [file.read_bytes() for file in left] == [b"half of a conversation"]
     return left
+
+
+def test_what_a_killed_process_left_stays_while_there_is_no_room_for_its_document(tmp_path: Path, capsys: Any) -> None:
+    there, left = tmp_path / "there", tmp_path / "left"
+    talk = Talk(program := Program(there))
+    talk.turn()
+    left.mkdir()
+    shutil.copy(there / f"s{SUFFIX}", left)  # which nobody has locked, as that of a process that is gone
+    program.writer.shutdown()
+    part = left / f"s{SUFFIX}"
+    with full_disk():
+        found = recover(left)
+    assert (found.finished, found.whole, [each for each, _ in found.left]) == ([], [], [part])
+    with full_disk():
+        assert main(["recover", str(left)]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told == [f"{part}: stays, since its trajectory cannot be written: File too large", f"0 recovered in {left}"]
+    assert recover(left).finished == [left / "s.json"]
+    assert outline(read(left)["s"]) == talk.told()
+    assert _guard.losses.take() == {}
 
 
 def test_recovery_removes_what_a_process_was_writing_when_it_died(tmp_path: Path) -> None:

@@ -240,6 +240,8 @@ class Recovery(NamedTuple):
 
     finished: list[Path]
     whole: list[Path]
+    left: list[tuple[Path, OSError]]
+    """Parts that stay for the next time, since there is no room for their documents, for instance."""
 
 
 def recover(directory: Path) -> Recovery:
@@ -248,18 +250,25 @@ def recover(directory: Path) -> Recovery:
     What such a process was writing at that moment is removed: the part says the same.
     """
     _remove_unwritten(directory)
-    found = Recovery([], [])
+    found = Recovery([], [], [])
     for part in spool.orphans(directory):
         path = part.with_name(part.name.removesuffix(spool.SUFFIX) + ".json")
         with _guard.guarded("recovering a trajectory"):
-            if path.exists() and spool.is_whole(part):
-                found.whole.append(path)
-            elif (document := spool.render(part)) is not None:
-                _mark_recovered(document)
-                write_whole(path, _json.dumps(document))
-                found.finished.append(path)
-            part.unlink()
+            try:
+                _recover(part, path, found)
+            except OSError as error:
+                found.left.append((part, error))
     return found
+
+
+def _recover(part: Path, path: Path, found: Recovery) -> None:
+    if path.exists() and spool.is_whole(part):
+        found.whole.append(path)
+    elif (document := spool.render(part)) is not None:
+        _mark_recovered(document)
+        write_whole(path, _json.dumps(document))
+        found.finished.append(path)
+    part.unlink()
 
 
 def _mark_recovered(document: dict[str, JSON]) -> None:

@@ -30,5 +30,7 @@ def run(options: argparse.Namespace) -> int:
         print(path)
     for path in recovered.whole:
         print(f"{path}: nothing was missing")
+    for part, error in recovered.left:
+        print(f"{part}: stays, since its trajectory cannot be written: {error.strerror or error}")
     print(f"{len(recovered.finished)} recovered in {directory}")
-    return 0
+    return 1 if recovered.left else 0
