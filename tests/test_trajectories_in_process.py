@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -366,6 +367,26 @@ def test_a_subscriber_that_hears_of_the_end_may_ask(runtime: spanrelay.Runtime) 
         with spanrelay.scope("bot", session="s1"):
             ask("one", "two")
         assert spanrelay.flush(60)
+    assert found == [["one", "two"]]
+
+
+@pytest.mark.parametrize("trajectories", ["on", "memory"])
+def test_a_subscriber_may_ask_while_recording_ends_and_is_not_waited_for_in_vain(
+    tmp_path: Path, trajectories: str
+) -> None:
+    found: list[list[str]] = []
+    with active(tmp_path, trajectories) as runtime:
+
+        def keep(event: spanrelay.Event) -> None:
+            if event.name == "invoke_agent bot" and getattr(event, "scope_category", "") == "end":
+                while not runtime.processor.closed:  # as where the program ends with what it is told of
+                    time.sleep(0.001)
+                found.append(said(spanrelay.trajectory("s1", None)))
+
+        with spanrelay.subscribe(keep):
+            with spanrelay.scope("bot", session="s1"):
+                ask("one", "two")
+            runtime.shutdown()
     assert found == [["one", "two"]]
 
 

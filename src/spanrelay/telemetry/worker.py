@@ -216,6 +216,7 @@ class Worker:
             if item is None:
                 # Here, so that whoever ends the process waits for no longer than it wants to.
                 self._feed("finishing trajectories", lambda sink: sink.shutdown())
+                self._do_what_came_late()
                 return
             self._handle(item[0])
             self.pending.give_back(item[1])
@@ -268,20 +269,31 @@ class Worker:
     def send(self, errand: Errand[T]) -> Errand[T]:
         """Let an errand be done; `errand.wait()` has the answer. Does not wait.
 
-        What comes once the end has begun is done behind it: on the thread that ends the worker, then on the caller's.
+        What comes once the end has begun is done behind it, and what comes after the end on the caller's thread.
         """
         with self._lock:
             if self._thread is threading.current_thread():
                 errand.end("on the thread that writes them, which would wait for itself")
             elif self._closed and not self._ended:
                 self._late.append(errand)
-            elif self._thread is not None:
+            elif self._thread is not None and not self._ended:
                 self._queue.put((errand, 0))
             elif self._stuck:
                 errand.end(_STUCK)
             else:
                 self._do(errand)
         return errand
+
+    def _do_what_came_late(self) -> None:
+        """Do it here and now: a subscriber that asks is one that the end of recording waits for."""
+        while True:
+            with self._lock:
+                late, self._late = self._late, []
+                if not late:
+                    self._ended = True
+                    return
+            for errand in late:
+                self._do(errand)
 
     def flushing(self, timeout: float) -> Errand[bool]:
         """Begin to write out everything queued so far; the answer is whether it has been written."""
@@ -295,7 +307,7 @@ class Worker:
         """Take nothing more, and end once everything that waits is written. Does not wait."""
         with self._lock:
             if not self._closed:
-                self._closed = True
+                self._closed, self._ended = True, self._thread is None
                 self._queue.put(None)
 
     def shutdown(self, timeout: float) -> None:
