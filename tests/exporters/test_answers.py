@@ -15,6 +15,8 @@ from email.utils import formatdate
 
 import grpc
 import pytest
+import requests
+import urllib3
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
@@ -255,6 +257,38 @@ def test_an_answer_without_an_end_is_not_read_for_ever(said: str, caplog: pytest
     exporter.shutdown()
     assert losses.take() == {LOST: 3}
     assert said in caplog.messages[0]
+
+
+class Canned(requests.adapters.BaseAdapter):
+    """Answers without a connection, from what can be read as a whole only: so do libraries for tests."""
+
+    class Body:
+        closed = False
+
+        def read(self, amount: int | None = None) -> bytes:
+            return b""
+
+        def close(self) -> None:
+            self.closed = True
+
+    def send(self, request: requests.PreparedRequest, **_: object) -> requests.Response:
+        answer = requests.Response()
+        answer.status_code, answer.request, answer.url = 200, request, str(request.url)
+        answer.raw = urllib3.HTTPResponse(body=self.Body(), status=200, preload_content=False)  # type: ignore[arg-type]
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_an_answer_that_no_connection_gave_is_read_as_requests_does() -> None:
+    session = requests.Session()
+    session.mount("http://", Canned())
+    exporter = exporter_to("http://127.0.0.1:9", session=session)
+    exporter.export(spans(3))
+    assert exporter.force_flush()
+    exporter.shutdown()
+    assert losses.take() == {}
 
 
 @pytest.mark.swallows
