@@ -479,7 +479,9 @@ def test_what_names_no_session_is_told_as_such(runtime: spanrelay.Runtime) -> No
     given: Any
     with spanrelay.scope("bot", session="s1") as bot:
         ask("one", "two")
-        with pytest.raises(TypeError, match=r"scope 'bot' is no session: ask it, as scope.trajectory\(\), or name its"):
+        with pytest.raises(
+            TypeError, match=r"scope 'bot' is not the name of a session: ask it, with scope.trajectory\(\), or name its"
+        ):
             spanrelay.trajectory(bot)  # type: ignore[arg-type]
         for given in (b"s1", 3, ["s1"]):
             for ask_for in (spanrelay.trajectory, spanrelay.trajectories, runtime.trajectories):

@@ -644,7 +644,9 @@ def _seconds(timeout: object) -> float:
 
 def _check_session(session: object) -> None:
     if isinstance(session, Scope):
-        raise TypeError(f"scope {session.name!r} is no session: ask it, as scope.trajectory(), or name its session")
+        raise TypeError(
+            f"scope {session.name!r} is not the name of a session: ask it, with scope.trajectory(), or name its session"
+        )
     if session is not None and not isinstance(session, str):
         raise TypeError(f"session={session!r} must be the name of a session, as in scope(session='ticket-42')")
 
