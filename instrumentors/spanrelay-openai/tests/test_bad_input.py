@@ -17,6 +17,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai._models import FinalRequestOptions
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
@@ -432,6 +433,44 @@ ODD_ARGUMENTS: dict[str, Ask] = {
 @HALVES
 async def test_an_odd_argument_is_the_sdks_business(half: Half, ask: Ask, capture: Capture) -> None:
     await seen_twice(half, reply("Blue."), ask, capture.provider)
+
+
+PLAINLY = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data={"model": MODEL})
+WRONG_CALLS: dict[str, Ask] = {
+    "nothing": lambda client: client.request(),
+    "no options": lambda client: client.request(object),
+    "no type": lambda client: client.request(options=PLAINLY),
+    "an argument too many": lambda client: client.request(object, PLAINLY, 1, 2),
+    "an argument that there is not": lambda client: client.request(object, PLAINLY, foo=1),
+    "an argument twice": lambda client: client.request(object, PLAINLY, options=PLAINLY),
+    "no instance": lambda client: getattr(type(client), "request")(),  # noqa: B009 - no type has such a call
+}
+
+
+@pytest.mark.parametrize("ask", WRONG_CALLS.values(), ids=WRONG_CALLS)
+@HALVES
+async def test_a_wrong_call_of_the_method_that_is_wrapped_is_refused_in_the_words_of_the_sdk(
+    half: Half, ask: Ask, capture: Capture
+) -> None:
+    client: Any = (openai.AsyncOpenAI if half.asynchronous else openai.OpenAI)(api_key="none")
+    with pytest.raises(TypeError) as bare:
+        await half.settle(ask(client))
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        with pytest.raises(TypeError) as ours:
+            await half.settle(ask(client))
+    finally:
+        instrumentor.uninstrument()
+        await half.close(client)
+    assert str(ours.value) == str(bare.value)
+
+
+@pytest.mark.parametrize("options", [None, 7, {"url": "/chat/completions"}], ids=["none", "a number", "a dict"])
+@HALVES
+async def test_what_is_no_options_is_for_the_sdk_to_refuse(half: Half, options: Any, capture: Capture) -> None:
+    told, _ = await seen_twice(half, reply("Blue."), lambda client: client.request(object, options), capture.provider)
+    assert told[0] is AttributeError
 
 
 @HALVES

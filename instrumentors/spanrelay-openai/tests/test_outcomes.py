@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import openai
@@ -18,12 +21,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import StatusCode
 
 import spanrelay
+from spanrelay import execution_intercept, stream_intercept, use
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import names
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, said
-from spanrelay_testkit.exchange import Answer, raw, sse
+from spanrelay_testkit.exchange import Answer, raw, reply, sse
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
 
@@ -545,3 +549,48 @@ async def test_policy_on_a_whole_answer_is_told_that_it_was_cut_and_may_ask_agai
         assert await asking(half, answers, reading(half, chat)) == "Hel"
     assert told == ["cut", None]
     assert outcome(capture) == (None, None, None)
+
+
+# --- what is left of a failure when the application has let go of it ----------------------------------------
+
+
+def around(call: Any) -> Generator[Any, Any, Any]:
+    return (yield call)
+
+
+TAKEN: dict[str, Any] = {
+    "intercept": execution_intercept(around),
+    "buffered": execution_intercept(around, buffered=True),
+    "stream intercept": stream_intercept(name="as it is")(lambda call, event: event),
+}
+LET_GO = {
+    "broken JSON": BROKEN_STREAMS["broken JSON"][1],
+    "an error in an event": frames(HEL, {"error": BUSY}),
+}
+
+
+@pytest.mark.parametrize("policy", [None, *TAKEN], ids=["recorded", *TAKEN])
+@pytest.mark.parametrize("case", [*LET_GO, "a cut connection"])
+@HALVES
+async def test_a_failure_in_a_stream_is_freed_when_the_application_lets_go_of_it(
+    half: Half, case: str, policy: str | None, asking: Any, capture: Capture
+) -> None:
+    known: list[weakref.ref[Exception]] = []
+
+    async def read(client: Any) -> None:
+        try:
+            stream = await half.settle(chat(client, stream=True))
+            [event async for event in half.each(stream)]
+        except Exception as error:
+            known.append(weakref.ref(error))
+
+    cut = case == "a cut connection"
+    answer = reply("one two three", cut_after=2) if cut else raw(LET_GO[case], EVENT_STREAM)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.nullcontext() if policy is None else use(TAKEN[policy]):
+            await asking(half, answer, read)
+        assert [each() for each in known] == [None]
+    finally:
+        gc.enable()

@@ -123,7 +123,7 @@ class StainlessAPI:
         )
 
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
+        asked = self._asked(instance, _options_in(args, kwargs))
         if asked is None:
             token = attach(set_value(LOOKED_AT_KEY, True))
             try:
@@ -136,7 +136,7 @@ class StainlessAPI:
         return run(self._call(asked, opened, wrapped, instance, args, kwargs))
 
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        asked = self._asked(instance, args[1] if len(args) > 1 else kwargs["options"])
+        asked = self._asked(instance, _options_in(args, kwargs))
         if asked is None:
             token = attach(set_value(LOOKED_AT_KEY, True))
             try:
@@ -162,10 +162,15 @@ class StainlessAPI:
 
     def _asked(self, client: Any, options: Any) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
-        url, method, wire = options.url, options.method, options.json_data
-        if type(url) is not str or type(method) is not str:
-            url, method = text_of(url), text_of(method)
-        if url is None or (method != "post" and not _is_asking(options)):
+        url = getattr(options, "url", None)  # of what is no options at all, which the SDK refuses
+        if type(url) is not str:
+            url = text_of(url)
+        if url is None:
+            return None
+        method, wire = options.method, options.json_data
+        if type(method) is not str:
+            method = text_of(method)
+        if method != "post" and not _is_asking(options):
             return None
         body = _PLAINLY
         # An object may refuse to be true or false, and is no plain word on whether a stream is asked for.
@@ -213,11 +218,10 @@ class StainlessAPI:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> ModelCall:
-        options = args[1] if len(args) > 1 else kwargs["options"]
-        cast_to = args[0] if args else kwargs["cast_to"]
+        options = _options_in(args, kwargs)
         target, wire, body, named = asked
         route = target.route
-        boundary = StainlessBoundary(wrapped, client, cast_to, options, kwargs, route, body.parts)
+        boundary = StainlessBoundary(wrapped, client, args, kwargs, route, body.parts)
         call = ModelCall(
             route.codec,
             wire,
@@ -266,30 +270,49 @@ def _own_json(call: ModelCall, options: Any) -> Any:
     return options.json_data if outgoing is call.original else outgoing
 
 
-_PASSED_ON = frozenset(("stream", "stream_cls"))
+_ARGUMENTS = ("cast_to", "options")
+"""What `request` takes by place or by name; whatever else it is given is passed on as it is."""
+
+
+def _options_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the options among the arguments of `request`; None of those that it refuses for want of one."""
+    if len(args) > 1:
+        return args[1]
+    return kwargs.get("options") if args or "cast_to" in kwargs else None
 
 
 class StainlessBoundary:
     """The way of one call through `client.request`."""
 
-    __slots__ = ("_answering", "_cast_to", "_client", "_kwargs", "_options", "_parts", "_route", "_sending", "_wrapped")
+    __slots__ = (
+        "_answering",
+        "_cast_to",
+        "_client",
+        "_kwargs",
+        "_more",
+        "_options",
+        "_parts",
+        "_route",
+        "_sending",
+        "_wrapped",
+    )
 
     def __init__(
         self,
         wrapped: Any,
         client: Any,
-        cast_to: Any,
-        options: Any,
+        args: tuple[Any, ...],
         kwargs: dict[str, Any],
         route: Route,
         parts: frozenset[str],
     ) -> None:
         self._wrapped = wrapped
         self._client = client
-        self._cast_to = cast_to
-        self._options = options
-        passed_on = kwargs.keys() <= _PASSED_ON
-        self._kwargs = kwargs if passed_on else {key: kwargs[key] for key in _PASSED_ON if key in kwargs}
+        if named := _ARGUMENTS[len(args) :]:
+            args += tuple(kwargs[name] for name in named)
+            kwargs = {name: value for name, value in kwargs.items() if name not in named}
+        self._cast_to, self._options, *self._more = args
+        self._kwargs = kwargs
         self._route = route
         self._parts = parts
         self._sending: Any = None
@@ -319,7 +342,7 @@ class StainlessBoundary:
         if recording.propagate:
             options = _with_traceparent(options, call)
         self._sending = options
-        return self._wrapped(self._cast_to, options, **self._kwargs)
+        return self._wrapped(self._cast_to, options, *self._more, **self._kwargs)
 
     def check_sendable(self) -> None:
         """Raise what the SDK raises where it cannot make a request of what the application asked for."""
@@ -496,9 +519,9 @@ class _StandIn:
 
 
 def _callers() -> set[FrameType]:
-    """Return the frames that are at work now, from the caller's on."""
+    """Return the frames that are at work now, but for the caller's: it keeps these, and would keep itself."""
     found: set[FrameType] = set()
-    frame: FrameType | None = sys._getframe(1)  # the stack has no other way in
+    frame: FrameType | None = sys._getframe(2)  # the stack has no other way in
     while frame is not None:
         found.add(frame)
         frame = frame.f_back

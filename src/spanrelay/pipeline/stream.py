@@ -208,7 +208,7 @@ class Tap:
     def forget(self) -> None:
         """Leave the call alone from now on: it was sent again or has ended otherwise."""
         self._done = True
-        self._resume = None
+        self._resume = self._broken = None
 
     def _take(self, chunk: Any) -> Any:
         """Keep a chunk and return what the consumer gets of it now."""
@@ -323,7 +323,11 @@ class Tap:
 
     def _end(self) -> None:
         _passing.discard(self)
-        self.call.finish()
+        try:
+            self.call.finish()
+        finally:
+            # Its traceback has frames that hold this: the cycle would keep all that the application's frames hold.
+            self.failure = None
 
 
 def _begin(work: Coroutine[Any, Any, None]) -> None:
@@ -387,8 +391,11 @@ class SyncTap(Tap):
                 return self._let_go()
             if self._broken is not None:
                 error, self._broken = self._broken, None
-                self._fail(error)
-                raise error
+                try:
+                    self._fail(error)
+                    raise error
+                finally:
+                    del error  # whose traceback has this frame
             if self._over:
                 self._note_exhausted()
                 self._finish()
@@ -503,6 +510,7 @@ class SyncTap(Tap):
             if resume is not None:
                 resume(error)
         finally:
+            del error  # whose traceback has this frame
             self._end()
 
     def __del__(self) -> None:
@@ -562,8 +570,11 @@ class AsyncTap(Tap):
                 return await self._let_go()
             if self._broken is not None:
                 error, self._broken = self._broken, None
-                await self._fail(error)
-                raise error
+                try:
+                    await self._fail(error)
+                    raise error
+                finally:
+                    del error  # whose traceback has this frame
             if self._over:
                 self._note_exhausted()
                 await self._finish()
@@ -679,6 +690,7 @@ class AsyncTap(Tap):
             if resume is not None:
                 await resume(error)
         finally:
+            del error  # whose traceback has this frame
             self._end()
 
     def __del__(self) -> None:
