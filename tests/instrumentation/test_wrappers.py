@@ -8,6 +8,7 @@ import gc
 import inspect
 import pickle
 import sys
+import typing
 import weakref
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -27,7 +28,7 @@ class Client:
     def make(cls): return cls.number
     @staticmethod
     def check(number): return number
-def answer(number): return number
+def answer(number: int) -> int: return number
 """
 
 
@@ -107,6 +108,11 @@ def test_what_asks_for_signatures_is_told_those_of_what_is_wrapped(module: Any) 
     assert str(inspect.signature(client.ask)) == "(more=0)"
     assert str(inspect.signature(module.Client.ask)) == "(self, more=0)"
     assert str(inspect.signature(module.Client.make)) == "()"
-    assert str(inspect.signature(module.answer)) == "(number)"
+    assert str(inspect.signature(module.answer)) == "(number: 'int') -> 'int'"
     assert inspect.iscoroutinefunction(client.ask_later)
     assert not inspect.iscoroutinefunction(client.ask)
+
+
+def test_what_asks_for_types_is_told_those_of_what_is_wrapped(module: Any) -> None:
+    wrapped = [module.answer, vars(module.Client)["ask"]]
+    assert [typing.get_type_hints(each) for each in wrapped] == [{"number": int, "return": int}, {}]

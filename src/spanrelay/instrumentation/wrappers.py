@@ -9,7 +9,7 @@ import copy
 import pkgutil
 from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import wrapt
 
@@ -59,7 +59,8 @@ class Wrapped(_AsFunction, wrapt.FunctionWrapper):  # pyright: ignore[reportMiss
     # Every call looks one up: wrapt makes them without code of ours.
     __bound_function_wrapper__: Any = staticmethod(partial(type.__call__, _Bound))
 
-    _self_unbound: Any = None
+    # Without an annotation: those of the class would stand for the function's.
+    _self_unbound = cast("Any", None)
 
     def unbound(self: Any, owner: type) -> Any:
         """Return what stands at the class: always the same object, since a `weakref.WeakMethod` holds it weakly."""
