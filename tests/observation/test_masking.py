@@ -186,6 +186,28 @@ def test_the_end_of_a_word_begins_no_key(name: str) -> None:
     assert mask_text(name.format("a" * 20, "b" * 20)) == name.format("a" * 20, "b" * 20)
 
 
+@pytest.mark.parametrize("key", [key for key in KEYS if key[0] not in "Bb?"])
+@pytest.mark.parametrize("before", ["key_", "MY_API_KEY_", "a_"])
+def test_a_key_is_masked_behind_a_word_that_an_underscore_joins_to_it(key: str, before: str) -> None:
+    assert mask_text(f"the {before}{key} one") == f"the {before}{MASK} one"
+    assert mask_bytes(f"{before}{key}".encode()) == f"{before}{MASK}".encode()
+
+
+@pytest.mark.parametrize("hyphen", "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d")
+@pytest.mark.parametrize("key", [key for key in KEYS if "-" in key])
+def test_a_key_is_masked_whatever_its_hyphens_are(key: str, hyphen: str) -> None:
+    text = f"ü {key} ü".replace("-", hyphen)
+    assert mask_text(text) == f"ü {MASK} ü"
+    assert mask_values({"a": text, "b": "c"}) == {"a": f"ü {MASK} ü", "b": "c"}
+
+
+@pytest.mark.parametrize(
+    "text", ["1990\u20132000 ü", "risk\u2011averse ü", "Basic authentication \u2013 ü", "\u2013" * 20]
+)
+def test_other_hyphens_alone_are_no_keys(text: str) -> None:
+    assert mask_text(text) is text
+
+
 @pytest.mark.parametrize("wrap", [lambda key: key, lambda key: [1, key], lambda key: ("a", key)])
 def test_keys_are_masked_in_values_of_every_shape(wrap: Any) -> None:
     value, masked = wrap(KEYS[0]), wrap(MASK)

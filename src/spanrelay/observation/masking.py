@@ -22,9 +22,9 @@ MASK = "[masked key]"
 
 # A key begins where no word goes on: behind `_` that makes it italic, and behind the last letter of what spells a sign,
 # `\n`, `\u2014`, `\x1b`, `%2F`, `%252F`, of what gives a terminal's text its colour, `[1;31m`, `[K`, or moves its
-# cursor, `[2K`, `[12;1H`, `[?25h`, `(B`.
+# cursor, `[2K`, `[12;1H`, `[?25h`, `(B`. Behind `key_` it has a figure in it, which names of functions have not.
 _BEGIN = (
-    r"(?:(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)|(?<=\\[abefnrtv])|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})"
+    r"(?:(?<![A-Za-z0-9])(?<![A-Za-z0-9]_)|(?<=[A-Za-z0-9]_)(?=[A-Za-z0-9._:+/=-]{0,80}[0-9])|(?<=\\[abefnrtv])|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})"
     r"|(?<=[0-9A-Fa-f]{2})(?:(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))|(?<=[0-9;:\[][0-9]m)|(?<=\[m)|(?<=\[K)"
     r"|(?<=[;\[(0-9][A-HJKSThl])(?:(?<=[;\[][0-9][A-HJKST])|(?<=[;\[][0-9]{2}[A-HJKST])|(?<=\x1b[\[(][A-HJK])"
     r"|(?<=1[bB][\[(][A-HJK])|(?<=033[\[(][A-HJK])|(?<=\[\?[0-9]{2}[hl])|(?<=\[\?[0-9]{4}[hl])))"
@@ -153,7 +153,33 @@ def mask_text(text: str) -> str:
     """Return `text` as valid UTF-8, with every credential in it replaced by `MASK`."""
     if not text.isascii():
         text = clean_text(text)
-    return _masked_text(text) if len(text) >= _SHORTEST and _hints(text) else text
+    typed = _as_typed(text)
+    if len(text) < _SHORTEST or not _hints(typed):
+        return text
+    return _masked_text(text) if typed is text else _masked_with_other_hyphens(text, typed)
+
+
+_HYPHENS = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
+"""What models and word processors put in the place of a hyphen."""
+
+
+def _as_typed(text: str) -> str:
+    """Return `text` with the hyphens of a keyboard, and the same object where it has no others."""
+    if not text.isascii():
+        for sign in _HYPHENS:
+            if sign in text:
+                text = text.replace(sign, "-")
+    return text
+
+
+def _masked_with_other_hyphens(text: str, typed: str) -> str:
+    parts: list[str] = []
+    at = 0
+    for match in _TEXT.finditer(typed):
+        if _mask_match(match) is MASK:
+            parts += text[at : match.start()], MASK
+            at = match.end()
+    return _masked_text("".join((*parts, text[at:])))
 
 
 _REST = "0" * 64
@@ -255,7 +281,7 @@ def mask_values(items: Mapping[str, Any], depth: int = 0, searched: tuple[str, i
             else:
                 masked[name] = mask_value(item, depth)
     together = _BORDER.join(texts)
-    if _hints(together) or clean_text(together) is not together:
+    if _hints(_as_typed(together)) or clean_text(together) is not together:
         looked_into = {str, *_SEQUENCES}
         masked = {name: mask_value(item, depth) if type(item) in looked_into else item for name, item in masked.items()}
     return masked if masked.keys() <= _names else renamed(masked, _masked_name)
