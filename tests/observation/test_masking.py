@@ -199,6 +199,13 @@ def test_a_key_is_masked_whatever_its_hyphens_are(key: str, hyphen: str) -> None
     text = f"ü {key} ü".replace("-", hyphen)
     assert mask_text(text) == f"ü {MASK} ü"
     assert mask_values({"a": text, "b": "c"}) == {"a": f"ü {MASK} ü", "b": "c"}
+    assert mask_bytes(text.encode()) == f"ü {MASK} ü".encode()
+    assert mask_bytes(b"\xff" + key.encode()) == b"\xff" + MASK.encode()
+    for nested in (json.dumps(text), json.dumps({"a": json.dumps(text)})):
+        for masked in (mask_text(nested), mask_bytes(nested.encode()).decode()):
+            assert MASK in masked
+            assert key[-4:] not in masked
+            json.loads(masked)
 
 
 @pytest.mark.parametrize(

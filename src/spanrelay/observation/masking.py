@@ -86,7 +86,7 @@ _SIGNS = (
     ("=", r"key="),
     ("d", r"dapi"),
     (".", r"\.(?=[A-Za-z0-9_-]{6}(?:\.|[A-Za-z0-9_-]{10}))(?:(?<=SG\.)|(?<=hv[sbr]\.)|.{6}\.[A-Za-z0-9_-]{27})"),
-    ("\\", r"\\u00(?:2[013-9a-fA-F]|[3467]|5[0-9abABd-fD-F])"),
+    ("\\", r"\\u(?:00(?:2[013-9a-fA-F]|[3467]|5[0-9abABd-fD-F])|201[0-3]|2212|[fF][eE]63|[fF][fF]0)"),
     # The others end their prefix with one of two signs: one search for each, with a word behind it, does for them all.
     # by two letters at first, which most words have not
     (
@@ -125,28 +125,28 @@ def _mask_match_in_bytes(match: re.Match[bytes]) -> bytes:
 
 
 def _masked_text(text: str) -> str:
-    plain = _ESCAPE.sub(_unescape, text) if "\\u00" in text else text
+    plain = _ESCAPE.sub(_unescape, text) if "\\u" in text else text
     masked = _TEXT.sub(_mask_match, plain)
     return text if masked == plain else masked
 
 
 def _masked_bytes(data: bytes) -> bytes:
-    plain = _BYTE_ESCAPE.sub(_unescape_bytes, data) if b"\\u00" in data else data
+    plain = _BYTE_ESCAPE.sub(_unescape_bytes, data) if b"\\u" in data else data
     masked = _BYTES.sub(_mask_match_in_bytes, plain)
     return data if masked == plain else masked
 
 
 # Some writers of JSON escape signs that need it not. In JSON within JSON, the backslash is escaped too.
-_ESCAPES = r"\\+u00(2[013-9a-fA-F]|[3467][0-9a-fA-F]|5[0-9abABd-fD-F])"
+_ESCAPES = r"\\+u(?:00(2[013-9a-fA-F]|[3467][0-9a-fA-F]|5[0-9abABd-fD-F])|201[0-3]|2212|[fF][eE]63|[fF][fF]0[dD])"
 _ESCAPE, _BYTE_ESCAPE = re.compile(_ESCAPES), re.compile(_ESCAPES.encode())
 
 
 def _unescape(match: re.Match[str]) -> str:
-    return chr(int(match[1], 16))
+    return chr(int(match[1], 16)) if match[1] else "-"
 
 
 def _unescape_bytes(match: re.Match[bytes]) -> bytes:
-    return bytes((int(match[1], 16),))
+    return bytes((int(match[1], 16),)) if match[1] else b"-"
 
 
 def mask_text(text: str) -> str:
@@ -161,6 +161,7 @@ def mask_text(text: str) -> str:
 
 _HYPHENS = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 """What models and word processors put in the place of a hyphen."""
+_BYTE_HYPHENS = [sign.encode() for sign in _HYPHENS]
 
 
 def _as_typed(text: str) -> str:
@@ -216,6 +217,21 @@ def mask_bytes(data: bytes) -> bytes:
     """Return `data` with every credential in it replaced by `MASK`."""
     if len(data) < _SHORTEST:
         return data
+    if not data.isascii() and any(sign in data for sign in _BYTE_HYPHENS):
+        return _masked_as_text(data)
+    return _masked_where_hinted(data)
+
+
+def _masked_as_text(data: bytes) -> bytes:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return _masked_where_hinted(data)
+    masked = mask_text(text)
+    return data if masked is text else masked.encode()
+
+
+def _masked_where_hinted(data: bytes) -> bytes:
     for letter, found in _BYTE_SIGNS:
         if letter in data and found(data):
             return _masked_bytes(data)
