@@ -56,10 +56,11 @@ class _Bound(_AsFunction, wrapt.BoundFunctionWrapper, metaclass=_Method):  # pyr
 class Wrapped(_AsFunction, wrapt.FunctionWrapper):  # pyright: ignore[reportMissingTypeArgument] - wrapt has none here
     """A function wrapper of wrapt's, with which programs can do what they can do with the function."""
 
-    # Every call looks one up: wrapt makes them without code of ours.
-    __bound_function_wrapper__: Any = staticmethod(partial(type.__call__, _Bound))
+    # No annotations here: those of the class would stand for the function's.
 
-    # Without an annotation: those of the class would stand for the function's.
+    # Every call looks one up: wrapt makes them without code of ours.
+    __bound_function_wrapper__ = cast("Any", staticmethod(partial(type.__call__, _Bound)))
+
     _self_unbound = cast("Any", None)
 
     def unbound(self: Any, owner: type) -> Any:
