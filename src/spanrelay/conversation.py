@@ -15,6 +15,7 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 from spanrelay import _json
@@ -29,10 +30,63 @@ _FORKS_KEPT = 8
 """How many ways a conversation may go on that began alike."""
 _BEGINNINGS_KEPT = 512
 _SECONDS_KEPT = 120.0
+_PIECE = 256
+_CONTENT, _CALL = '"content"', '"call_id"'
 _KNOWN = f"spanrelay-known-{secrets.token_hex(8)}"
 """Stands for what is known where the rest of a request is read."""
 _MARK = f'"{_KNOWN}"'
 _item = json.JSONDecoder().raw_decode
+
+
+class Turns(NamedTuple):
+    """Where a request has its conversation: under which key the list of its items is, and how one of them is read.
+
+    A codec that says so as its `turns`, and reads its requests by it, has what it read before recognised and shared.
+    Nothing else of a request may depend on the items, and none of them on another, but for those of the assistant
+    where `runs` is set: its neighbouring items are one message.
+    """
+
+    field: str
+    read: Callable[[Any], Message]
+    runs: bool = False
+
+    def messages(self, items: object) -> list[Message]:
+        """Return the messages in the value of `field`."""
+        if not isinstance(items, (list, tuple)):
+            return []
+        read = self.read
+        messages = [read(item) for item in cast("list[Any]", items)]
+        return _joined(messages) if self.runs else messages
+
+    def groups(self, items: list[Any]) -> list[list[Any]]:
+        """Return the items of each message."""
+        if not self.runs:
+            return [[item] for item in items]
+        groups: list[list[Any]] = []
+        before = None
+        for item in items:
+            role = self.read(item).role
+            if role == before == "assistant":
+                groups[-1].append(item)
+            else:
+                groups.append([item])
+            before = role
+        return groups
+
+
+def _joined(messages: list[Message]) -> list[Message]:
+    joined: list[Message] = []
+    for message in messages:
+        if joined and _goes_on(joined[-1], message):
+            joined[-1].parts += message.parts
+        else:
+            joined.append(message)
+    return joined
+
+
+def _goes_on(before: Message, message: Message) -> bool:
+    """Whether two neighbours are one message where runs of the assistant's are."""
+    return message.role == before.role == "assistant"
 
 
 class _Told(NamedTuple):
@@ -47,7 +101,7 @@ _UNTOLD = _Told(0, "[", 0)
 
 
 class _Past:
-    """What is known of one conversation: its items as they were on the wire, where each ends, and their messages.
+    """What is known of one conversation: its items as they were on the wire, their messages, and where each ends.
 
     Nobody changes any of these, only `prints` and what is `told` grow; a request that goes on makes another.
     """
@@ -64,7 +118,7 @@ class _Past:
         self.prints = array("q", prints)
 
     def known_in(self, text: str, begin: int) -> int:
-        """Return how many of these items the array that begins at `begin` in `text` begins with."""
+        """Return how many of these messages the array that begins at `begin` in `text` begins with."""
         if text.startswith(self.wire, begin):
             low = len(self.ends)
         else:
@@ -186,34 +240,42 @@ if hasattr(os, "register_at_fork"):
 
 def read_request(codec: Any, data: bytes) -> ModelRequest:
     """Return `codec.decode_request` of the JSON in `data`; its messages may be shared, and nobody is to change them."""
-    field: str | None = getattr(codec, "turns", None)
-    if field is None or not _LEAST_BYTES <= len(data) <= _MOST_BYTES:
+    turns: Turns | None = getattr(codec, "turns", None)
+    if turns is None or not _LEAST_BYTES <= len(data) <= _MOST_BYTES:
         return codec.decode_request(_json.loads_object(data))
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return codec.decode_request(_json.loads_object(data))
-    opening = f'"{field}":['
+    opening = f'"{turns.field}":['
     begin = text.find(opening) + len(opening)
     if begin < len(opening):
         return codec.decode_request(_json.loads_object(data))
     key = (codec, *_beginning(text, begin))
     pasts = _memory.recall(key)
-    for past in _most_known(pasts or [], text, begin):
-        request = _continued(codec, field, text, begin, past, key)
+    for past, count in _most_known(pasts or [], text, begin):
+        request = _continued(codec, text, begin, past, count, key)
         if request is not None:
             return request
     request = codec.decode_request(_json.loads_object(data))
     # What is asked once only is not to pay for being remembered.
-    past = None if pasts is None else _past_of(field, text, begin, request)
+    past = None if pasts is None else _past_of(turns, text, begin, request)
     _memory.keep(key, past)
     return request
 
 
 def _beginning(text: str, begin: int) -> tuple[str, str]:
     """Return what tells conversations apart that begin with the same instructions: a piece of the second message."""
-    second = text.find('"role"', text.find('"role"', begin) + 6)
-    return text[begin : begin + 64], text[second : second + 256]
+    second = text.find(_CONTENT, text.find(_CONTENT, begin) + len(_CONTENT))
+    if second < 0:  # an item of the Responses API may have none
+        second = max(text.find(_CALL, begin), begin)
+    return _piece(text, begin), _piece(text, second)
+
+
+def _piece(text: str, start: int) -> str:
+    """Return a piece of an item, and nothing of what follows it: that changes while a conversation grows."""
+    end = text.find("}", start, start + _PIECE)
+    return text[start : end if end >= 0 else start + _PIECE]
 
 
 def _most_known(pasts: list[_Past], text: str, begin: int) -> list[tuple[_Past, int]]:
@@ -228,19 +290,19 @@ def _most_known(pasts: list[_Past], text: str, begin: int) -> list[tuple[_Past, 
     return best
 
 
-def _continued(
-    codec: Any, field: str, text: str, begin: int, known: tuple[_Past, int], key: object
-) -> ModelRequest | None:
-    """Return the request in `text`, of which `known` says what its first messages are; None where they are not."""
-    past, count = known
+def _continued(codec: Any, text: str, begin: int, past: _Past, count: int, key: object) -> ModelRequest | None:
+    """Return the request in `text`, of which `past` knows the first `count` messages; None where it does not."""
+    turns: Turns = codec.turns
     end = begin + past.ends[count - 1]
-    wire = _without(field, text, begin, end)
+    wire = _without(turns.field, text, begin, end)
     if wire is None:
         return None
-    new = len(wire[field])
     request: ModelRequest = codec.decode_request(wire)
-    ends = _ends(text, begin, end)
-    if ends is None or len(ends) != new or len(request.messages) != new:
+    new = request.messages
+    if turns.runs and new and _goes_on(past.messages[count - 1], new[0]):
+        return _continued(codec, text, begin, past, count - 1, key) if count > 1 else None
+    ends = _ends(turns, wire[turns.field], text, begin, end)
+    if ends is None or len(ends) != len(new):
         return None
     whole = count == len(past.ends)
     if whole and not new:
@@ -250,7 +312,7 @@ def _continued(
     now = _Past(
         text[begin : begin + ends[-1]] if ends else past.wire[: past.ends[count - 1]],
         past.ends[:count] + ends,
-        past.messages[:count] + request.messages,
+        past.messages[:count] + new,
         past.told if whole else _UNTOLD,
         past.prints[:count],  # of its own: several requests may go on from one
     )
@@ -269,8 +331,8 @@ def _without(field: str, text: str, begin: int, end: int) -> dict[str, Any] | No
     return wire
 
 
-def _ends(text: str, begin: int, end: int) -> list[int] | None:
-    """Return where each item ends that follows the one that ends at `end`, from `begin` on; None where it is odd."""
+def _ends(turns: Turns, items: list[Any], text: str, begin: int, end: int) -> list[int] | None:
+    """Return where each message of `items` ends, from `begin` on, which follow in `text` at `end`; None where odd."""
     found: list[int] = []
     try:
         while text.startswith(",", end):
@@ -278,19 +340,21 @@ def _ends(text: str, begin: int, end: int) -> list[int] | None:
             found.append(end - begin)
     except (ValueError, RecursionError):
         return None
-    return found if text.startswith("]", end) else None
+    if len(found) != len(items) or not text.startswith("]", end):
+        return None
+    return [found[last - 1] for last in accumulate(map(len, turns.groups(items)))] if turns.runs else found
 
 
-def _past_of(field: str, text: str, begin: int, request: ModelRequest) -> _Past | None:
-    """Return what is to be known of a request that was read; None where its items are no messages, each one."""
+def _past_of(turns: Turns, text: str, begin: int, request: ModelRequest) -> _Past | None:
+    """Return what is to be known of a request that was read; None where its items are not the messages."""
     try:
-        _, first = _item(text, begin)
+        first, length = _item(text, begin)
+        wire = _without(turns.field, text, begin, length)
     except (ValueError, RecursionError):
         return None
-    others = _ends(text, begin, first)
-    if others is None or len(others) + 1 != len(request.messages):
+    if wire is None:
         return None
-    ends = [first - begin, *others]
-    if _without(field, text, begin, begin + ends[-1]) is None:
+    ends = _ends(turns, [first, *wire[turns.field]], f",{text[begin:]}", 1, 0)
+    if ends is None or len(ends) != len(request.messages):
         return None
     return _Past(text[begin : begin + ends[-1]], ends, list(request.messages), _UNTOLD)

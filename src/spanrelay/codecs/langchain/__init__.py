@@ -30,6 +30,7 @@ from spanrelay.codecs.openai_shapes import (
 from spanrelay.codecs.parameters import Table, read_parameters
 from spanrelay.codecs.patching import patch_sequence, put, same_role
 from spanrelay.codecs.tokens import read_tokens
+from spanrelay.conversation import Turns
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     Message,
@@ -51,10 +52,12 @@ __all__ = [
     "sift_tools",
     "stream_events",
     "stream_texts",
+    "turns",
 ]
 
 operation = "chat"
 required = (("messages",),)
+turns = Turns("messages", read_message)
 
 # --- reading requests --------------------------------------------------------------------------------------
 
@@ -75,7 +78,7 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
     """Read what a chat model is asked; see `Codec.decode_request`."""
     return ModelRequest(
         as_str(wire.get("model")),
-        [read_message(item) for item in as_list(wire.get("messages"))],
+        turns.messages(wire.get("messages")),
         [],
         [_read_tool(tool) for tool in as_list(wire.get("tools"))],
         read_parameters(wire, _PARAMETERS),

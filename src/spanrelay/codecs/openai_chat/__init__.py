@@ -35,6 +35,7 @@ from spanrelay.codecs.openai_shapes import (
 from spanrelay.codecs.parameters import Table, Writer, read_parameters
 from spanrelay.codecs.patching import patch_sequence, put
 from spanrelay.codecs.tokens import read_tokens
+from spanrelay.conversation import Turns
 from spanrelay.records import (
     JSON,
     Message,
@@ -64,7 +65,7 @@ operation = "chat"
 answers_with = "choices"
 required = (("model",), ("messages",))
 fails_by_status = False
-turns = "messages"
+turns = Turns("messages", read_message)
 
 # --- reading requests and responses ------------------------------------------------------------------------
 
@@ -98,11 +99,10 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
     """Read the body of a chat request; see `Codec.decode_request`."""
     get = wire.get
     model = get("model")
-    messages = get("messages")
     tools = get("tools")
     return ModelRequest(
         model if model.__class__ is str else None,
-        [read_message(item) for item in as_list(messages)] if messages else [],
+        turns.messages(get("messages")),
         [],
         [_read_tool_definition(tool) for tool in as_list(tools)] if tools else [],
         read_parameters(wire, _PARAMETERS),

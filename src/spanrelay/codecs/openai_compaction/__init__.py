@@ -13,7 +13,7 @@ from spanrelay.codecs import openai_responses
 from spanrelay.codecs.bodies import one_event as stream_events
 from spanrelay.codecs.bodies import whole_body as accumulator
 from spanrelay.codecs.narrowing import as_list, as_mapping
-from spanrelay.codecs.openai_responses import decode_request, sift_tools
+from spanrelay.codecs.openai_responses import decode_request, sift_tools, turns
 from spanrelay.codecs.openai_shapes import encode_error
 from spanrelay.errors import CodecError
 from spanrelay.records import ModelRequest, ModelResponse
@@ -28,6 +28,7 @@ __all__ = [
     "required",
     "sift_tools",
     "stream_events",
+    "turns",
 ]
 
 operation = "chat"

@@ -52,6 +52,7 @@ from spanrelay.codecs.openai_shapes import (
 from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put, same_role
 from spanrelay.codecs.tokens import read_item_tokens
+from spanrelay.conversation import Turns
 from spanrelay.errors import CodecError
 from spanrelay.records import (
     JSON,
@@ -81,10 +82,12 @@ __all__ = [
     "sift_tools",
     "stream_events",
     "stream_texts",
+    "turns",
 ]
 
 operation = "chat"
 answers_with = "output"
+turns = Turns("input", read_item, runs=True)
 required = (("model", "prompt"), ("input", "prompt", "previous_response_id", "conversation"))
 
 # --- reading requests and responses ------------------------------------------------------------------------
@@ -147,19 +150,7 @@ def _read_stored_prompt(prompt: Mapping[str, Any]) -> dict[str, JSON]:
 def _read_input(items: Any) -> list[Message]:
     if isinstance(items, str):
         return [Message("user", [Text(items)])]
-    messages: list[Message] = []
-    answering = False
-    for item in as_list(items):
-        message = read_item(item)
-        if message.role != "assistant":
-            answering = False
-        elif answering:
-            messages[-1].parts += message.parts
-            continue
-        else:
-            answering = True
-        messages.append(message)
-    return messages
+    return turns.messages(items)
 
 
 def _read_instructions(instructions: Any) -> list[Part]:
@@ -296,28 +287,12 @@ def _patch_input(old: list[Message], new: list[Message], wire: Any) -> Any:
     groups = patch_sequence(
         old,
         new,
-        _turns(as_list(wire)),
+        turns.groups(as_list(wire)),
         patch=_patch_turn,
         build=lambda message: [write_items(message, answer=False)],
         alike=same_role,
     )
     return list(chain.from_iterable(groups))
-
-
-def _turns(items: list[Any]) -> list[Any]:
-    """Return the items grouped as `_read_input` makes messages of them."""
-    groups: list[list[Any]] = []
-    answering = False
-    for item in items:
-        if read_item(item).role != "assistant":
-            answering = False
-        elif answering:
-            groups[-1].append(item)
-            continue
-        else:
-            answering = True
-        groups.append([item])
-    return groups
 
 
 def _patch_turn(old: Message, new: Message, items: list[Any]) -> list[Any]:
