@@ -549,3 +549,25 @@ def test_a_session_that_is_faster_than_the_recorder_has_every_word_once(tmp_path
         ask(*words)
         assert said(bot.trajectory()) == words
     assert _guard.losses.take()["payloads not recorded because too many were waiting"] > calls // 3
+
+
+@pytest.mark.parametrize(
+    ("calls", "length", "room"),
+    [(150, 2000, 3_000_000), pytest.param(3000, 300, 64 << 20, marks=pytest.mark.slow)],
+)
+def test_a_session_that_does_not_pause_needs_room_only_for_what_is_new(
+    tmp_path: Path, calls: int, length: int, room: int
+) -> None:
+    words = [f"{number}: {'x' * length}" for number in range(2 * calls)]
+    sent = sum(map(len, words)) * calls // 2
+    assert sent > 10 * room
+    with active(tmp_path, "memory", pending_bytes=room) as runtime, spanrelay.scope("bot", session="s") as bot:
+        busy, free = threading.Event(), threading.Event()
+        runtime.worker.send(Errand(lambda sink: (busy.set(), free.wait()), (), ()))
+        for number in range(calls):
+            ask(*words[: 2 * number + 2])
+            if not number:
+                assert busy.wait(30)
+        free.set()
+        assert said(bot.trajectory(timeout=600)) == words
+    assert not _guard.losses.take()

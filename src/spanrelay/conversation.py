@@ -23,9 +23,9 @@ from spanrelay.records import Message, ModelRequest
 
 _LEAST_BYTES = 1500
 """Requests that are shorter are read faster than recognised."""
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 4 << 20
 """Longer ones, which hold images as a rule, are not remembered."""
-_BYTES_KEPT = 8 << 20
+_BYTES_KEPT = 16 << 20
 _FORKS_KEPT = 8
 """How many ways a conversation may go on that began alike."""
 _BEGINNINGS_KEPT = 512

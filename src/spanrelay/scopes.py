@@ -201,6 +201,9 @@ class Scope:
         """Nothing of a scope is kept as bytes."""
         return 0
 
+    def shorten(self) -> None:
+        """There is nothing to shorten."""
+
     def elapsed(self) -> int:
         """Nanoseconds since the scope was made."""
         return time.perf_counter_ns() - self.started

@@ -52,6 +52,10 @@ class Recorded(Protocol):
         """Bytes of payload that are kept until somebody reads the record."""
         ...
 
+    def shorten(self) -> None:
+        """Keep less payload for the same record, where that is possible: much is waiting."""
+        ...
+
     def elapsed(self) -> int:
         """Nanoseconds since it began."""
         ...

@@ -343,6 +343,9 @@ class Call:
         """Bytes of payload kept."""
         return 0
 
+    def shorten(self) -> None:
+        """Keep less payload for the same record, where that is possible."""
+
     def elapsed(self) -> int:
         """Nanoseconds since the call was opened."""
         return time.perf_counter_ns() - self.started

@@ -17,6 +17,7 @@ from spanrelay.codecs import Codec, may_say_failed
 from spanrelay.codecs.narrowing import as_list
 from spanrelay.conversation import read_request
 from spanrelay.errors import MiddlewareError
+from spanrelay.pipeline.backlog import Remainder, backlog
 from spanrelay.pipeline.call import CALL_KEY, NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.stream import read_frames
@@ -53,6 +54,7 @@ class ModelCall(Call):
         "_lender",
         "_paid",
         "_provider",
+        "_remainder",
         "_request",
         "_turn",
         "_wire",
@@ -116,6 +118,7 @@ class ModelCall(Call):
         elif self._above is not None:
             self._above._asked_again = True
         self.sent: bytes | None = None
+        self._remainder: Remainder | None = None
         self.body: bytes | None = None
         self.http_status: int | None = None
         """The status of the HTTP answer, where it was seen."""
@@ -450,9 +453,16 @@ class ModelCall(Call):
     def size(self) -> int:
         """Bytes of request and response kept."""
         beneath = self._provider.size if self._provider is not None else 0
-        return (
-            beneath + len(self.sent or b"") + (self.arrived.size if self.arrived is not None else len(self.body or b""))
-        )
+        sent = len(self.sent or b"") if self._remainder is None else len(self._remainder)
+        return beneath + sent + (self.arrived.size if self.arrived is not None else len(self.body or b""))
+
+    def shorten(self) -> None:
+        """Keep of the request what the one before it has not said."""
+        if self.sent:
+            self._remainder = backlog.put(self.sent)
+            self.sent = None if self._remainder is not None else self.sent
+        if self._provider is not None:
+            self._provider.shorten()
 
     def complete(self) -> None:
         """Decode request and response into the record, and let the bytes go."""
@@ -485,13 +495,12 @@ class ModelCall(Call):
     def _decode(self) -> None:
         record = self.record
         try:
-            if self.sent:
+            sent = self.sent if self._remainder is None else self._remainder.whole()
+            if sent:
                 # What is shown to code of the application's is its own.
                 shared = recording.finish is None
                 record.request = (
-                    read_request(self.codec, self.sent)
-                    if shared
-                    else self.codec.decode_request(_json.loads_object(self.sent))
+                    read_request(self.codec, sent) if shared else self.codec.decode_request(_json.loads_object(sent))
                 )
         except Exception as error:
             failed("decoding a request", error)
@@ -502,13 +511,13 @@ class ModelCall(Call):
                 self._fail_by(record.response)
         except Exception as error:
             failed("decoding a response", error)
-        self.sent = self.body = self.arrived = None
+        self.sent = self.body = self.arrived = self._remainder = None
         self.original = {}
 
     def forget_content(self) -> None:
         """Drop the bytes; model, times and error stay."""
         super().forget_content()
-        self.sent, self.body, self.arrived = b"", None, None
+        self.sent, self.body, self.arrived, self._remainder = b"", None, None, None
         self.made_of = None
         if self._provider is not None:
             self._provider.forget_content()

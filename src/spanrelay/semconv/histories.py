@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, AnyStr, cast
 
 from spanrelay.records import JSON, Message, SpanRecord
 from spanrelay.semconv.values import decode
@@ -135,8 +135,8 @@ def _likest(beside: list[_Known], text: str) -> tuple[_Known | None, int]:
     return best
 
 
-def agreement(one: str, other: str) -> int:
-    """Return how many characters two texts have in common from their beginning."""
+def agreement(one: AnyStr, other: AnyStr) -> int:
+    """Return how many characters, or bytes, two texts have in common from their beginning."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

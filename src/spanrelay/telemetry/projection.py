@@ -24,6 +24,7 @@ from spanrelay.observation import sanitizing
 from spanrelay.observation.mailbox import ITEM_BYTES, size_of_texts
 from spanrelay.observation.masking import mask_text, mask_values
 from spanrelay.observation.observers import Frozen, Watchers
+from spanrelay.pipeline.backlog import backlog
 from spanrelay.records import Message, SpanRecord
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.spans import describe_resource, describe_span, error_of, marks_of
@@ -33,6 +34,8 @@ from spanrelay.tracing import Recorded, complete, price
 TOLD_BESIDE = "_spanrelay_told_beside"
 """The attribute of an open span that has what an event told of its call, as span attributes."""
 
+_SHARE = 4
+"""Of each request is kept what is new once what waits takes one in so many of the bytes that may."""
 LEAST_BYTES = 4 << 20
 """So much may wait whatever the limit is: spans without payload, so that their figures are recorded."""
 
@@ -54,6 +57,11 @@ class Pending:
         size = recorded.size
         if not size:
             return 0
+        if self.size + size > self._limit // _SHARE:
+            recorded.shorten()
+            size = recorded.size
+        elif backlog:
+            backlog.clear()
         with self._lock:
             if self.size + size <= self._limit:
                 self.size += size
