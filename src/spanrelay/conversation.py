@@ -14,7 +14,7 @@ import threading
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
@@ -100,21 +100,37 @@ class _Told(NamedTuple):
 _UNTOLD = _Told(0, "[", 0)
 
 
+class _Flat(NamedTuple):
+    """What `lead` and the first `number` messages are as attributes; `clean` are those known to hold no credential.
+
+    The next message has the number `next_index` among them. Nobody changes the mappings.
+    """
+
+    number: int
+    next_index: int
+    lead: list[Message]
+    attributes: dict[str, Any]
+    clean: dict[str, Any]
+
+
+_Flatten = Callable[[list[Message], int, dict[str, Any]], int]
+"""Writes messages, of which the first has that number, into attributes, and returns the number of the next."""
+
+
 class _Past:
     """What is known of one conversation: its items as they were on the wire, their messages, and where each ends.
 
-    Nobody changes any of these, only `prints` and what is `told` grow; a request that goes on makes another.
+    Nobody changes any of these, only `prints` and what is `told` and `flat` grow; a request that goes on makes another.
     """
 
-    __slots__ = ("ends", "messages", "prints", "told", "wire")
+    __slots__ = ("ends", "flat", "messages", "prints", "told", "wire")
 
-    def __init__(
-        self, wire: str, ends: list[int], messages: list[Message], told: _Told, prints: Iterable[int] = ()
-    ) -> None:
+    def __init__(self, wire: str, ends: list[int], messages: list[Message], prints: Iterable[int] = ()) -> None:
         self.wire = wire
         self.ends = ends
         self.messages = messages
-        self.told = told
+        self.told = _UNTOLD
+        self.flat: _Flat | None = None
         self.prints = array("q", prints)
 
     def known_in(self, text: str, begin: int) -> int:
@@ -141,21 +157,27 @@ class Conversation(list[Message]):
     `prints` are what somebody who compares messages has worked out of the first of them.
     """
 
-    __slots__ = ("_past", "_whole", "prints")
+    __slots__ = ("_flat", "_past", "_whole", "prints")
 
     def __init__(self, past: _Past) -> None:
         super().__init__(past.messages)
         self._past = past
         self._whole: str | None = None
+        self._flat: _Flat | None = None
         self.prints = past.prints
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (list, (list(self),))
 
+    @property
+    def _is_as_read(self) -> bool:
+        messages = self._past.messages
+        return len(self) == len(messages) and all(map(operator.is_, self, messages))
+
     def told(self, write: Callable[[list[Message]], list[Any]]) -> str:
         """Return `_json.dumps_text(write(self))`, of which only what is new is written."""
         past = self._past
-        if len(self) != len(past.messages) or not all(map(operator.is_, self, past.messages)):
+        if not self._is_as_read:
             return _json.dumps_text(write(self))
         told = past.told
         new = self[told.number :]
@@ -167,15 +189,38 @@ class Conversation(list[Message]):
         self._whole = f"{told.text}]"
         return self._whole
 
+    def flatten(self, lead: list[Message], write: _Flatten, attributes: dict[str, Any]) -> None:
+        """Do `write([*lead, *self], 0, attributes)`, of which only what is new is written; `lead` is texts alone."""
+        if not self._is_as_read:
+            write([*lead, *self], 0, attributes)
+            return
+        flat = self._past.flat
+        if flat is None or flat.lead != lead:
+            first: dict[str, Any] = {}
+            flat = _Flat(0, write(lead, 0, first), lead, first, {})
+        if flat.number < len(self):
+            grown = flat.attributes.copy()
+            index = write(self[flat.number :], flat.next_index, grown)
+            flat = flat._replace(number=len(self), next_index=index, attributes=grown)
+        self._past.flat = self._flat = flat
+        attributes.update(flat.attributes)
+
+    @property
+    def clean(self) -> dict[str, Any]:
+        """Which of the attributes that `flatten` wrote are known to hold no credential."""
+        return self._flat.clean if self._flat is not None else {}
+
     def searched(self, text: object) -> int:
         """Return how many characters at the beginning of `text`, if `told` gave it, are known to hold no credential."""
         return self._past.told.searched if text is not None and text is self._whole else 0
 
-    def found_clean(self, text: object) -> None:
-        """Remember that there is no credential in `text`, if `told` gave it."""
-        told = self._past.told
+    def found_clean(self, text: object, attributes: Mapping[str, Any]) -> None:
+        """Remember that there is no credential in `text` and `attributes`, if `told` and `flatten` gave them."""
+        told, flat = self._past.told, self._flat
         if self._whole is not None and text is self._whole and len(self._whole) == len(told.text) + 1:
             self._past.told = told._replace(searched=len(told.text))
+        if flat is not None and all(map(operator.is_, map(attributes.get, flat.attributes), flat.attributes.values())):
+            self._past.flat = flat._replace(clean=flat.attributes)
 
 
 class _Memory:
@@ -313,9 +358,10 @@ def _continued(codec: Any, text: str, begin: int, past: _Past, count: int, key: 
         text[begin : begin + ends[-1]] if ends else past.wire[: past.ends[count - 1]],
         past.ends[:count] + ends,
         past.messages[:count] + new,
-        past.told if whole else _UNTOLD,
         past.prints[:count],  # of its own: several requests may go on from one
     )
+    if whole:
+        now.told, now.flat = past.told, past.flat
     request.messages = Conversation(now)
     _memory.keep(key, now, past if whole else None)
     return request
@@ -357,4 +403,4 @@ def _past_of(turns: Turns, text: str, begin: int, request: ModelRequest) -> _Pas
     ends = _ends(turns, [first, *wire[turns.field]], f",{text[begin:]}", 1, 0)
     if ends is None or len(ends) != len(request.messages):
         return None
-    return _Past(text[begin : begin + ends[-1]], ends, list(request.messages), _UNTOLD)
+    return _Past(text[begin : begin + ends[-1]], ends, list(request.messages))

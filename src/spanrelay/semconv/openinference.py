@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from spanrelay._json import clean_text, dumps_text, loads_or_text
+from spanrelay.conversation import Conversation
 from spanrelay.records import (
     JSON,
     AgentInfo,
@@ -193,7 +194,7 @@ def _write_content(record: SpanRecord, attributes: dict[str, AttributeValue]) ->
         _write_request_content(record, request, attributes)
     if response is not None:
         if not _write_texts(record, response.messages, names.OI_CHOICES, names.OI_CHOICE_TEXT, attributes):
-            _write_messages(response.messages, names.OI_OUTPUT_MESSAGES, attributes)
+            _write_messages(response.messages, 0, attributes, names.OI_OUTPUT_MESSAGES)
         if record.kind == "embedder":
             _write_vectors(response, attributes)
         if response.messages:
@@ -242,8 +243,7 @@ def _write_request_content(record: SpanRecord, request: ModelRequest, attributes
         for index, message in enumerate(request.messages):
             attributes[f"{names.OI_EMBEDDINGS}.{index}.{names.OI_EMBEDDING_TEXT}"] = clean_text(message.text)
     elif not _write_texts(record, request.messages, names.OI_PROMPTS, names.OI_PROMPT_TEXT, attributes):
-        system = [Message("system", request.system)] if request.system else []
-        _write_messages(system + request.messages, names.OI_INPUT_MESSAGES, attributes)
+        _write_history(request, attributes)
     if request.prompt is not None:
         _write_prompt(request.prompt, attributes)
     for index, tool in enumerate(request.tools):
@@ -274,12 +274,27 @@ def _schema(tool: ToolDefinition) -> str:
     return dumps_text({"type": tool.type, **function})
 
 
-def _write_messages(messages: list[Message], prefix: str, attributes: dict[str, AttributeValue]) -> None:
-    index = 0
+def _write_history(request: ModelRequest, attributes: dict[str, AttributeValue]) -> None:
+    messages, system = request.messages, request.system
+    lead = [Message("system", system)] if system else []
+    if type(messages) is Conversation and all(type(part) is Text for part in system):
+        messages.flatten(lead, _write_messages, attributes)
+    else:
+        _write_messages([*lead, *messages], 0, attributes)
+
+
+def _write_messages(
+    messages: list[Message],
+    index: int,
+    attributes: dict[str, AttributeValue],
+    prefix: str = names.OI_INPUT_MESSAGES,
+) -> int:
+    """Write messages from the number `index` on, and return the number of the next."""
     for message in messages:
         for single in _split(message):
             _write_message(single, f"{prefix}.{index}.message", attributes)
             index += 1
+    return index
 
 
 def _split(message: Message) -> Iterator[Message]:

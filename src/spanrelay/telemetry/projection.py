@@ -361,9 +361,8 @@ def _masked(items: dict[str, Any], messages: Conversation) -> dict[str, Any]:
     """Return `items` without credentials; of a conversation that is known, only what is new is searched."""
     told = items.get(names.INPUT_MESSAGES)
     searched = messages.searched(told)
-    masked = mask_values(items, searched=(names.INPUT_MESSAGES, searched) if searched else None)
-    if masked.get(names.INPUT_MESSAGES) is told:
-        messages.found_clean(told)
+    masked = mask_values(items, 0, (names.INPUT_MESSAGES, searched) if searched else None, messages.clean)
+    messages.found_clean(masked.get(names.INPUT_MESSAGES), masked)
     return masked
 
 
