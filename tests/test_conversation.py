@@ -8,6 +8,8 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +22,9 @@ from spanrelay import _json, conversation, semconv
 from spanrelay.assembly.transcript import Alignment, Transcript, Turn
 from spanrelay.codecs import Codec, load, openai_chat, openai_responses
 from spanrelay.conversation import read_request
+from spanrelay.observation.observers import Watchers
+from spanrelay.observation.sanitizing import finished
+from spanrelay.plugins.pii_redaction import PiiRedactionConfig, Profile, sanitizers
 from spanrelay.records import ModelRequest, SpanRecord, Text
 from spanrelay.semconv.messages import write_messages, written
 
@@ -261,6 +266,29 @@ class Talk:
         return body.replace(b"},{", b"} , {", chance.randint(0, 3))
 
 
+def redacting(**profile: Any) -> Watchers:
+    return Watchers(sanitizers(PiiRedactionConfig(profiles=[Profile(**profile)])))
+
+
+REDACTING = (
+    redacting(action="redact", pattern=r"tide|quiet|0\.\d+"),
+    redacting(action="remove", pattern=r"user|content|text", target_paths=["/messages/1/parts/0/content"]),
+)
+"""One that makes the same of a message wherever it is, and one that does not."""
+
+
+def check_redacted(known: ModelRequest, whole: ModelRequest, watchers: Watchers) -> None:
+    """Sanitize a request that is known and one that is not."""
+    fast, slow = (
+        finished(SpanRecord(1, 2, kind="llm", operation="chat", request=request), watchers)
+        for request in (known, whole)
+    )
+    assert repr(fast) == repr(slow)
+    for dialect in semconv.DIALECTS:
+        first, second = (semconv.write(record, dialect, content=True) for record in (fast, slow))
+        assert list(first.items()) == list(second.items())
+
+
 def looked_at(found: Alignment) -> tuple[Any, ...]:
     return found.kind, found.new, found.changed, found.kept, found.dropped, found.echo, found._keys, found._prints
 
@@ -271,9 +299,12 @@ def converse(api: str, seed: int, requests: int = 25) -> None:
     talk = Talk(api, chance)
     past = [copy.deepcopy(talk.messages)]
     quick, slow = Transcript(), Transcript()
+    watchers = REDACTING[seed % 6] if seed % 6 < len(REDACTING) else None
     for _ in range(requests):
         data = talk.sent()
         fast = check(data, talk.codec)
+        if watchers is not None:
+            check_redacted(fast, read_whole(data, talk.codec), watchers)
         one, other = quick.align(fast.messages), slow.align(list(read_whole(data, talk.codec).messages))
         assert looked_at(one) == looked_at(other)
         if chance.random() < 0.8:  # others may be told in other documents
@@ -369,3 +400,60 @@ def test_what_is_exported_of_a_conversation_is_the_same_with_memory_and_without(
             assert with_memory == exported(api, dialect, seed)
         assert len(with_memory) == 15
         assert KEY not in repr(with_memory)
+
+
+# --- observers ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def active(**settings: Any) -> Iterator[InMemorySpanExporter]:
+    provider, exporter = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    given: dict[str, Any] = {"trajectories": "off", "content": "spans", "metrics": False, "quiet": True, **settings}
+    runtime = spanrelay.activate(spanrelay.Settings(**given), tracer_provider=provider, instrument=False)
+    assert runtime is not None
+    try:
+        yield exporter
+    finally:
+        runtime.shutdown()
+
+
+def test_a_message_is_redacted_once_and_again_where_a_registration_changed() -> None:
+    seen: list[str] = []
+
+    def redaction(mask: str) -> Any:
+        @spanrelay.sanitizer(fields=["request"], name=mask)
+        def hide(field: spanrelay.Field) -> Any:
+            text = _json.dumps_text(field.value)
+            seen.append(text)
+            return _json.loads(text.replace("tide", mask))
+
+        return replace(hide, steady=True)
+
+    messages = talk(2)
+    with active() as exporter:
+        for mask in ("[one]", "[two]"):
+            with spanrelay.use(redaction(mask)):
+                for turn in range(4):
+                    seen.clear()
+                    spanrelay.start_model({"model": "m", "messages": messages}, codec="openai_chat").end({})
+                    messages += [{"role": "user", "content": f"tide {turn}? " + SAID}]
+                    said = str(exporter.get_finished_spans()[-1].attributes or {})
+                    assert (mask in said, "tide" in said) == (True, False)
+                assert sum(text.count(SAID[:20]) for text in seen) == 1
+
+
+def test_what_an_injector_does_to_a_record_is_in_no_other() -> None:
+    told: list[str] = []
+
+    @spanrelay.metadata_injector
+    def spoil(record: Any) -> dict[str, Any]:
+        told.append(record.request.messages[0].text)
+        record.request.messages[0].parts.clear()
+        return {}
+
+    with active() as exporter, spanrelay.use(spoil):
+        for turns in range(3, 7):
+            spanrelay.start_model({"model": "m", "messages": talk(turns)}, codec="openai_chat").end({})
+            assert exporter.get_finished_spans()[-1].attributes
+    assert told == [talk(1)[0]["content"]] * 4

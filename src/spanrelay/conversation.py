@@ -123,7 +123,7 @@ class _Past:
     Nobody changes any of these, only `prints` and what is `told` and `flat` grow; a request that goes on makes another.
     """
 
-    __slots__ = ("ends", "flat", "messages", "prints", "told", "wire")
+    __slots__ = ("ends", "flat", "left", "messages", "prints", "told", "wire")
 
     def __init__(self, wire: str, ends: list[int], messages: list[Message], prints: Iterable[int] = ()) -> None:
         self.wire = wire
@@ -131,7 +131,15 @@ class _Past:
         self.messages = messages
         self.told = _UNTOLD
         self.flat: _Flat | None = None
+        self.left: _Left | None = None
         self.prints = array("q", prints)
+
+    def begun(self, count: int) -> _Past:
+        """Return what is known of the first `count` messages, which another conversation begins with."""
+        begun = _Past("", [], self.messages[:count], self.prints[:count])
+        if count == len(self.messages):
+            begun.told, begun.flat = self.told, self.flat
+        return begun
 
     def known_in(self, text: str, begin: int) -> int:
         """Return how many of these messages the array that begins at `begin` in `text` begins with."""
@@ -149,6 +157,14 @@ class _Past:
         while low and not text.startswith((",", "]"), begin + self.ends[low - 1]):
             low -= 1
         return low
+
+
+class _Left(NamedTuple):
+    """What those that stand for `by` have left of the first `number` messages."""
+
+    by: object
+    number: int
+    past: _Past
 
 
 class Conversation(list[Message]):
@@ -204,6 +220,26 @@ class Conversation(list[Message]):
             flat = flat._replace(number=len(self), next_index=index, attributes=grown)
         self._past.flat = self._flat = flat
         attributes.update(flat.attributes)
+
+    def through(self, by: object, change: Callable[[list[Message]], list[Message] | None]) -> Conversation | None:
+        """Return what `change` leaves of the messages, of which it is given only what is new; None where it fails.
+
+        `by` stands for what changes them: what another has left is not known.
+        """
+        past = self._past
+        left = past.left if self._is_as_read else None
+        if left is None or left.by != by:
+            left = _Left(by, 0, _Past("", [], []))
+        if left.number < len(self):
+            changed = change(self[left.number :])
+            if changed is None:
+                return None
+            grown = left.past.begun(len(left.past.messages))
+            grown.messages += changed
+            left = _Left(by, len(self), grown)
+            if self._is_as_read:
+                past.left = left
+        return Conversation(left.past)
 
     @property
     def clean(self) -> dict[str, Any]:
@@ -274,7 +310,7 @@ class _Memory:
 
 
 def _size(kept: list[_Past]) -> int:
-    return sum(3 * len(past.wire) for past in kept)  # as it was, as messages, as it is told
+    return sum(4 * len(past.wire) for past in kept)  # as it was, as messages, as sanitizers left it, as it is told
 
 
 _memory = _Memory()
@@ -360,8 +396,12 @@ def _continued(codec: Any, text: str, begin: int, past: _Past, count: int, key: 
         past.messages[:count] + new,
         past.prints[:count],  # of its own: several requests may go on from one
     )
+    left = past.left
     if whole:
-        now.told, now.flat = past.told, past.flat
+        now.told, now.flat, now.left = past.told, past.flat, left
+    elif left is not None and left.number == len(left.past.messages):
+        number = min(count, left.number)
+        now.left = _Left(left.by, number, left.past.begun(number))
     request.messages = Conversation(now)
     _memory.keep(key, now, past if whole else None)
     return request

@@ -201,6 +201,9 @@ class Scope:
         """Nothing of a scope is kept as bytes."""
         return 0
 
+    def show(self) -> None:
+        """A scope's record is its own."""
+
     def shorten(self) -> None:
         """There is nothing to shorten."""
 

@@ -52,6 +52,10 @@ class Recorded(Protocol):
         """Bytes of payload that are kept until somebody reads the record."""
         ...
 
+    def show(self) -> None:
+        """Code of the application's will see the record: nothing of it may be anybody else's."""
+        ...
+
     def shorten(self) -> None:
         """Keep less payload for the same record, where that is possible: much is waiting."""
         ...
@@ -533,6 +537,8 @@ def _project_now(span: Span, recorded: Recorded) -> SpanRecord:
     """Put the record onto the span, and return it as observers leave it."""
     record = SpanRecord(0, 0, error=ErrorInfo("error") if recorded.record.error is not None else None)
     with guarded("projecting a record onto a span"):
+        if recording.finish is not None:
+            recorded.show()
         complete(recorded)
         record = recorded.record if recording.finish is None else recording.finish(recorded)
         if record is not recorded.record:

@@ -10,7 +10,7 @@ import pytest
 from spanrelay.assembly.steps import answer_of
 from spanrelay.assembly.transcript import Alignment, Transcript
 from spanrelay.records import Message, ModelResponse, SpanRecord, Text
-from spanrelay.semconv import histories
+from spanrelay.semconv import histories, messages, names, openinference, traceloop
 from spanrelay.semconv.histories import Histories, History
 from spanrelay.semconv.messages import read_message, read_messages
 
@@ -135,19 +135,85 @@ def looked_at(found: Alignment) -> tuple[Any, ...]:
     return found.kind, found.new, found.changed, found.kept, found.dropped, found.echo, found._keys, found._prints
 
 
-@pytest.mark.parametrize("first", range(0, 600, 100))
-def test_what_is_recognised_is_read_and_aligned_as_all_of_it_would_be(first: int) -> None:
-    for seed in range(first, first + 100):
+def flattened(talk: Plain, start: int = 0) -> dict[str, Any]:
+    """Return a history as OpenInference's and Traceloop's instrumentors write it, each under its own names."""
+    written: list[tuple[str, Any]] = []
+    for number, each in enumerate(talk, start):
+        theirs, ours = f"gen_ai.prompt.{number}", f"llm.input_messages.{number}.message"
+        said = each if isinstance(each, dict) else {"content": str(each)}
+        parts = said.get("parts", [])
+        written += [(f"{prefix}.role", said["role"]) for prefix in (theirs, ours) if "role" in said]
+        written.append((f"{theirs}.content", said.get("content", json.dumps(parts))))
+        written += [(f"{ours}.content", said["content"])] if "content" in said else []
+        for place, part in enumerate(parts):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind == "tool_call":
+                call = f"{ours}.tool_calls.{place}.tool_call"
+                written += [(f"{call}.id", part["id"]), (f"{call}.function.name", part["name"])]
+                written.append((f"{call}.function.arguments", json.dumps(part["arguments"])))
+            elif kind is not None:
+                content = f"{ours}.contents.{place}.message_content"
+                written += [(f"{content}.type", kind), (f"{content}.text", part.get("content", "__REDACTED__"))]
+    return dict(written)
+
+
+def respelled(chance: random.Random, flat: dict[str, Any]) -> dict[str, Any]:
+    """Return flattened attributes as some backend keeps them, whole or not."""
+    kind, items = (
+        chance.choice(["as they are"] * 12 + ["mixed", "sorted", "cut", "figures", "zeros", "more"]),
+        [*flat.items()],
+    )
+    at = chance.randrange(len(items)) if items else 0
+    if kind == "mixed":
+        chance.shuffle(items)
+    elif kind == "sorted":
+        items.sort()
+    elif kind == "cut":
+        del items[at : at + chance.randint(1, 4)]
+    elif kind == "figures" and items:
+        items[at] = items[at][0], chance.choice([1, True, 1.0])
+    elif kind == "zeros":
+        items = [(name.replace(".1.", ".01."), value) for name, value in items]
+    elif kind == "more":
+        items.append(
+            (chance.choice(["gen_ai.prompt.x.role", "llm.input_messages", "llm.input_messages.0.odd"]), "user")
+        )
+    return {"gen_ai.request.model": "m", **dict(items)}
+
+
+READERS: dict[str, Any] = {"openinference": openinference, "traceloop": traceloop}
+PREFIXES = {"openinference": names.OI_INPUT_MESSAGES, "traceloop": names.TL_PROMPT}
+
+
+def in_the_dialect(dialect: str, attributes: dict[str, Any], trace: int) -> tuple[list[Message], bool, bool]:
+    """Read a history; where no trace is known, nothing is recognised."""
+    record = SpanRecord(trace, 0)
+    given = (attributes, PREFIXES[dialect], *(("user",) if dialect == "traceloop" else ()), record)
+    return READERS[dialect]._read_messages(*given), record.content, record.truncated
+
+
+@pytest.mark.parametrize("first", range(0, 840, 140))
+@pytest.mark.parametrize("dialect", ["genai", *READERS])
+def test_what_is_recognised_is_read_and_aligned_as_all_of_it_would_be(
+    dialect: str, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "LEAST_ATTRIBUTES", 0)
+    for seed in range(first, first + 140):
         chance = random.Random(seed)
         known = Histories()
+        monkeypatch.setattr(messages, "histories", known)
         talks: list[Plain] = [[message(chance)]]
         quick, slow = Transcript(), Transcript()
         for _ in range(12):
             talk = edited(chance, chance.choice(talks))
             talks.append(talk)
-            text = spelled(chance, talk)
-            wanted, got = slowly(text), quickly(known, "s", text)
-            assert got == wanted, f"seed {seed}: {text}"
+            if dialect == "genai":
+                text: Any = spelled(chance, talk)
+                wanted, got = slowly(text), quickly(known, "s", text)
+            else:
+                text = respelled(chance, flattened(talk, chance.choice([0] * 20 + [1, 3])))
+                wanted, got = in_the_dialect(dialect, text, 0), in_the_dialect(dialect, text, 7)
+            assert repr(got) == repr(wanted), f"seed {seed}: {text}"
             one, other = quick.align(got[0]), slow.align(list(wanted[0]))
             assert looked_at(one) == looked_at(other), f"seed {seed}"
             assert quick.extends(got[0]) == slow.extends(wanted[0])
@@ -201,3 +267,22 @@ def test_what_is_known_is_bounded_and_goes_with_its_session(monkeypatch: pytest.
         of(known, "s", history(4, str(number)))
         of(known, f"t{number}", history(number + 1))
         assert known._size == sum(len(each.text) for beside in known._known.values() for each in beside) <= 1000
+
+
+@pytest.mark.parametrize("dialect", READERS)
+def test_flattened_messages_that_both_requests_have_are_the_same_objects(
+    dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Histories()
+    monkeypatch.setattr(messages, "histories", known)
+    talk = [{"role": "user", "content": f"message {number}"} for number in range(30)]
+    for number in range(10, 30):
+        found, _, _ = in_the_dialect(dialect, flattened(talk[:number]), 7)
+        grown, _, _ = in_the_dialect(dialect, flattened(talk[: number + 1]), 7)
+        assert [one is other for one, other in zip(found, grown, strict=False)] == [True] * number
+        assert known._size == sum(each.size for beside in known._known.values() for each in beside)
+    changed = [*talk[:5], {"role": "user", "content": "another"}, *talk[6:]]
+    found, _, _ = in_the_dialect(dialect, flattened(changed), 7)
+    assert [one is other for one, other in zip(found, grown, strict=False)] == [True] * 5 + [False] * 25
+    known.forget(7)
+    assert (len(known), known._size) == (0, 0)

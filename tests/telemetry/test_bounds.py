@@ -106,6 +106,8 @@ class Payload:
     def __init__(self) -> None:
         self.record = SpanRecord(0, 0)
 
+    def show(self) -> None: ...
+
     def shorten(self) -> None: ...
 
     def elapsed(self) -> int:

@@ -311,7 +311,9 @@ def mask_values(
     if _hints(_as_typed(together)) or clean_text(together) is not together:
         looked_into = {str, *_SEQUENCES}
         masked = {name: mask_value(item, depth) if type(item) in looked_into else item for name, item in masked.items()}
-    return masked if masked.keys() <= _names else renamed(masked, _masked_name)
+    if masked.keys() <= _names or all(_masked_name(name) is name for name in masked.keys() - _names):
+        return masked
+    return renamed(masked, _masked_name)
 
 
 _BORDER = "\n"
@@ -320,7 +322,7 @@ _BORDER = "\n"
 
 _names: set[str] = set()
 """Names of attributes that are known to hold nothing: programs use few, and the same again and again."""
-_NAMES_KEPT = 4096
+_NAMES_KEPT = 1 << 14
 
 
 def _masked_name(name: str) -> str:

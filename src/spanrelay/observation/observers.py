@@ -79,7 +79,8 @@ class Observer:
     """One registered observer.
 
     `kinds` None means every kind of span, `fields` None (sanitizers only) every field. A subscriber's `mailbox`
-    holds what it has not seen yet.
+    holds what it has not seen yet. A sanitizer is `steady` that makes the same of the same message always, whatever
+    else is in the field and whenever it is asked: what it made of a message once is not asked for again.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Observer:
     priority: int = 100
     fields: frozenset[FieldName] | None = None
     mailbox: Mailbox | None = None
+    steady: bool = False
 
     @property
     def place(self) -> int:
@@ -176,6 +178,7 @@ class Watchers:
         "keys",
         "measured",
         "sanitizers",
+        "shows",
         "still",
         "subscribers",
         "surroundings",
@@ -193,6 +196,8 @@ class Watchers:
         """What they made of the keys of attributes whose values are shown elsewhere, or are figures."""
         self.measured: dict[Any, dict[str, Any]] = {}
         """What they made of the attributes of measurements."""
+        self.shows = bool(self.injectors or self.subscribers)
+        """Whether anything here is shown records."""
         self.changes = bool(self.sanitizers or self.injectors)
         """Whether anything here changes records."""
         self.still = Frozen(self)

@@ -8,18 +8,29 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status
 
 from spanrelay._guard import swallow
+from spanrelay.conversation import Conversation
 from spanrelay.observation.injecting import injected
 from spanrelay.observation.observers import Watchers, apart, watching, watching_here
-from spanrelay.observation.sieve import DROPPED, Sieve, put_error, put_mark, put_name
+from spanrelay.observation.sieve import DROPPED, Dropped, Sieve, put_error, put_mark, put_name
 from spanrelay.observation.surroundings import is_published, without_entries
-from spanrelay.records import JSON, ErrorInfo, Kind, Mark, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
+from spanrelay.records import (
+    JSON,
+    ErrorInfo,
+    Kind,
+    Mark,
+    Message,
+    ModelRequest,
+    ModelResponse,
+    PromptTemplate,
+    SpanRecord,
+)
 from spanrelay.semconv import names
 from spanrelay.semconv.messages import (
     read_definition,
@@ -99,7 +110,10 @@ def _sanitize(record: SpanRecord, sieve: Sieve) -> None:
 def _request(request: ModelRequest, sieve: Sieve) -> ModelRequest:
     if not sieve.wants("request"):
         return request
-    given: dict[str, JSON] = {"messages": write_messages(request.messages)}
+    messages = _known(request.messages, sieve)
+    if messages is DROPPED:
+        return replace(request, messages=[], system=[], tools=[], parameters={}, prompt=None)
+    given: dict[str, JSON] = {"messages": write_messages(request.messages) if messages is None else []}
     if request.system:
         given["instructions"] = write_parts(request.system)
     if request.tools:
@@ -113,12 +127,29 @@ def _request(request: ModelRequest, sieve: Sieve) -> ModelRequest:
     scratch = SpanRecord(0, 0)
     return replace(
         request,
-        messages=read_messages(value.get("messages", []), scratch),
+        messages=read_messages(value.get("messages", []), scratch) if messages is None or not value else messages,
         system=read_parts(value.get("instructions", []), scratch),
         tools=[read_definition(tool) for tool in value.get("tools", [])],
         parameters=value.get("parameters", {}),
         prompt=PromptTemplate(**value["prompt"]) if value.get("prompt") else None,
     )
+
+
+def _known(messages: list[Message], sieve: Sieve) -> Conversation | Dropped | None:
+    """Return what sanitizers leave of messages, of which only those that they have not seen yet are put to them.
+
+    None where the field has to be put as a whole.
+    """
+    steady = sieve.steady("request") if type(messages) is Conversation else None
+    if steady is None:
+        return None
+
+    def change(new: list[Message]) -> list[Message] | None:
+        value = sieve.put("request", {"messages": write_messages(new)})
+        return None if value is DROPPED else read_messages(value.get("messages", []), SpanRecord(0, 0))
+
+    left = cast("Conversation", messages).through(steady, change)
+    return DROPPED if left is None else left
 
 
 def _response(response: ModelResponse, sieve: Sieve) -> ModelResponse:

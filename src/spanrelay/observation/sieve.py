@@ -165,6 +165,11 @@ class Sieve:
         """Whether any sanitizer is to see `field`."""
         return bool(self._watchers.chain(field, self._kind))
 
+    def steady(self, field: FieldName) -> object | None:
+        """Return what stands for the sanitizers of `field` if each message of it can be put by itself, and once."""
+        chain = self._watchers.chain(field, self._kind)
+        return chain if all(sanitizer.steady for sanitizer in chain) else None
+
     def put(self, field: FieldName, value: JSON) -> JSON:
         """Return what is recorded for `value`, or `DROPPED`."""
         chain = self._watchers.chain(field, self._kind)

@@ -343,6 +343,9 @@ class Call:
         """Bytes of payload kept."""
         return 0
 
+    def show(self) -> None:
+        """Share nothing of the record: code of the application's will see it."""
+
     def shorten(self) -> None:
         """Keep less payload for the same record, where that is possible."""
 

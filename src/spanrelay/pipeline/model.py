@@ -24,7 +24,7 @@ from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
 from spanrelay.scopes import place_now
 from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, heard, leave_out, recording, take
+from spanrelay.tracing import Start, Tracing, heard, leave_out, take
 
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
@@ -56,6 +56,7 @@ class ModelCall(Call):
         "_provider",
         "_remainder",
         "_request",
+        "_shown",
         "_turn",
         "_wire",
         "body",
@@ -119,6 +120,7 @@ class ModelCall(Call):
             self._above._asked_again = True
         self.sent: bytes | None = None
         self._remainder: Remainder | None = None
+        self._shown = False
         self.body: bytes | None = None
         self.http_status: int | None = None
         """The status of the HTTP answer, where it was seen."""
@@ -456,6 +458,12 @@ class ModelCall(Call):
         sent = len(self.sent or b"") if self._remainder is None else len(self._remainder)
         return beneath + sent + (self.arrived.size if self.arrived is not None else len(self.body or b""))
 
+    def show(self) -> None:
+        """Share nothing of the record: code of the application's will see it."""
+        self._shown = True
+        if self._provider is not None:
+            self._provider.show()
+
     def shorten(self) -> None:
         """Keep of the request what the one before it has not said."""
         if self.sent:
@@ -497,10 +505,10 @@ class ModelCall(Call):
         try:
             sent = self.sent if self._remainder is None else self._remainder.whole()
             if sent:
-                # What is shown to code of the application's is its own.
-                shared = recording.finish is None
                 record.request = (
-                    read_request(self.codec, sent) if shared else self.codec.decode_request(_json.loads_object(sent))
+                    self.codec.decode_request(_json.loads_object(sent))
+                    if self._shown
+                    else read_request(self.codec, sent)
                 )
         except Exception as error:
             failed("decoding a request", error)

@@ -6,7 +6,7 @@ It changes records only, never a call; what it cannot redact is left out of the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from spanrelay.observation.declarations import sanitizer
@@ -100,7 +100,8 @@ def sanitizers(config: PiiRedactionConfig) -> list[Observer]:
     def redact(given: Field) -> JSON:
         return _redacted(finder if given.name in ("identifiers", "resource") else redactor, given)
 
-    return [redact]
+    # Where rules lead to places of a request, what they leave of a message depends on which one it is.
+    return [replace(redact, steady=not any(rule.targets for rule in rules))]
 
 
 def _fields(config: PiiRedactionConfig) -> set[FieldName]:

@@ -6,7 +6,7 @@ the provider APIs and of frameworks, and never raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -26,8 +26,8 @@ from spanrelay.records import (
     ToolDefinition,
 )
 from spanrelay.semconv import names
-from spanrelay.semconv.histories import LEAST_CHARACTERS, histories
-from spanrelay.semconv.values import decode, first, looks_cut, structure, text
+from spanrelay.semconv.histories import FLAT, LEAST_CHARACTERS, Reader, histories
+from spanrelay.semconv.values import decode, first, indexed, looks_cut, structure, text
 
 # --- writing -----------------------------------------------------------------------------------------------
 
@@ -200,6 +200,22 @@ def read_history(value: object, record: SpanRecord) -> list[Message]:
         if found is not None:
             return found
     return read_messages(value, record)
+
+
+def read_flat_history(
+    attributes: Mapping[str, Any], prefix: str, read: Reader, record: SpanRecord
+) -> tuple[list[Message], Sequence[int]]:
+    """Return the messages in `prefix.N.rest` as `read` makes each of its `rest`, and N of each, in its order.
+
+    Messages that the request before of the same conversation had are its own.
+    """
+    key = record.session_id or record.trace_id
+    if key and prefix in FLAT:
+        found = histories.read_flat(key, attributes, prefix, read, record)
+        if found is not None:
+            return found
+    groups = indexed(attributes, prefix)
+    return [read(fields, record) for fields in groups.values()], list(groups)
 
 
 def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:

@@ -63,7 +63,7 @@ from spanrelay.semconv.fields import (
     write_scope_values,
     write_usage,
 )
-from spanrelay.semconv.messages import media_of_url, read_definition, read_messages
+from spanrelay.semconv.messages import media_of_url, read_definition, read_flat_history, read_messages
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import decode, indexed, read_value, structure, text, write_json, write_value
 
@@ -718,17 +718,14 @@ def _raw_id(answer: JSON) -> str | None:
 
 
 def _read_messages(attributes: Mapping[str, Any], prefix: str, record: SpanRecord) -> list[Message]:
-    groups = indexed(attributes, prefix)
-    if not groups:
-        return []
-    lowest, highest = min(groups), max(groups)
+    messages, numbers = read_flat_history(attributes, prefix, _read_message, record)
     # An attribute limit evicts the oldest; one instrumentor counts from 1 where it has no instructions.
-    if lowest > 1 or highest - lowest + 1 != len(groups):
+    if numbers and (numbers[0] > 1 or numbers[-1] - numbers[0] + 1 != len(numbers)):
         record.truncated = True
-    return [_read_message(fields, record) for fields in groups.values()]
+    return messages
 
 
-def _read_message(fields: dict[str, Any], record: SpanRecord) -> Message:
+def _read_message(fields: Mapping[str, Any], record: SpanRecord) -> Message:
     role, name = fields.get("message.role"), text(fields.get("message.name"))
     call_id = text(fields.get("message.tool_call_id"))
     parts = _read_contents(fields, record)
@@ -741,13 +738,15 @@ def _read_message(fields: dict[str, Any], record: SpanRecord) -> Message:
     return Message(known, [*parts, *calls], name)
 
 
-def _read_answer(fields: dict[str, Any], parts: list[Part], call_id: str | None, name: str | None) -> ToolCallResponse:
+def _read_answer(
+    fields: Mapping[str, Any], parts: list[Part], call_id: str | None, name: str | None
+) -> ToolCallResponse:
     """Return a tool's answer: a text where it was written as one."""
     content = fields.get("message.content")
     return ToolCallResponse(call_id, content if isinstance(content, str) else parts or None, name)
 
 
-def _read_contents(fields: dict[str, Any], record: SpanRecord) -> list[Part]:
+def _read_contents(fields: Mapping[str, Any], record: SpanRecord) -> list[Part]:
     content = unless_redacted(fields.get("message.content"), record)
     if isinstance(content, str):
         return [Text(content)] if content or "message.tool_calls.0.tool_call.function.name" not in fields else []
@@ -788,7 +787,7 @@ def _read_media(fields: dict[str, Any], kind: Any) -> Media:
     return medium
 
 
-def _read_tool_calls(fields: dict[str, Any]) -> list[ToolCall]:
+def _read_tool_calls(fields: Mapping[str, Any]) -> list[ToolCall]:
     calls = [_read_tool_call(call) for call in indexed(fields, "message.tool_calls").values()]
     name = text(fields.get(names.OI_FUNCTION_NAME))
     if name is not None:

@@ -6,6 +6,7 @@ Its newer JSON form uses OpenTelemetry's names, which `genai` reads first; this 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 from spanrelay._json import loads_or_text
@@ -36,7 +37,7 @@ from spanrelay.semconv.fields import (
     set_arguments,
     set_result,
 )
-from spanrelay.semconv.messages import read_message
+from spanrelay.semconv.messages import read_flat_history, read_message
 from spanrelay.semconv.values import decode, first, indexed, structure, text
 
 
@@ -149,13 +150,13 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
 
 def _read_messages(attributes: Mapping[str, Any], prefix: str, role: str, record: SpanRecord) -> list[Message]:
-    groups = indexed(attributes, prefix)
-    if groups and max(groups) + 1 != len(groups):
+    messages, numbers = read_flat_history(attributes, prefix, _READERS[role], record)
+    if numbers and numbers[-1] + 1 != len(numbers):
         record.truncated = True
-    return [_read_message(fields, role, record) for fields in groups.values()]
+    return messages
 
 
-def _read_message(fields: dict[str, Any], role: str, record: SpanRecord) -> Message:
+def _read_message(fields: Mapping[str, Any], record: SpanRecord, role: str) -> Message:
     """Return a message; its content may be the JSON of a list of parts."""
     item = {"role": role, **{key: structure(value) for key, value in fields.items()}}
     content = decode(item.get("content"))
@@ -170,11 +171,14 @@ def _read_message(fields: dict[str, Any], role: str, record: SpanRecord) -> Mess
     return message
 
 
+_READERS = {role: partial(_read_message, role=role) for role in ("user", "assistant")}
+
+
 def _is_parts(content: JSON) -> bool:
     return isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content)
 
 
-def _read_calls(fields: dict[str, Any]) -> list[ToolCall]:
+def _read_calls(fields: Mapping[str, Any]) -> list[ToolCall]:
     return [
         ToolCall(text(call.get("id")), text(call.get("name")) or "", _read_arguments(call.get("arguments")))
         for call in indexed(fields, "tool_calls").values()

@@ -159,6 +159,8 @@ class Ended:
         self._beside = beside or {}
         self._recorded = recorded
         self._frozen = frozen if frozen is not None and frozen.watchers.changes and recorded is not None else None
+        if recorded is not None and frozen is not None and frozen.watchers.shows:
+            recorded.show()
         size = pending.take(recorded) if recorded is not None else 0
         self._share = Share(pending, size) if size else None
         attributes: Any = span._attributes  # the SDK's mapping is asked whether it is empty with a call

@@ -356,6 +356,8 @@ class _Unrecorded:
         self._recorded = recorded
         watchers = watching(recorded.scope) if observation.active else None
         self._frozen = watchers.freeze() if watchers is not None and watchers.changes else None
+        if watchers is not None and watchers.shows:
+            recorded.show()
 
     def read(self) -> SpanRecord:
         """Return its record as observers leave it."""

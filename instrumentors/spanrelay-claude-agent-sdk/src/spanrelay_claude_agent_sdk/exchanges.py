@@ -111,6 +111,9 @@ class Exchange:
         """About as many bytes as its blocks have."""
         return self._size
 
+    def show(self) -> None:
+        """Its history is the session's, as it is."""
+
     def shorten(self) -> None:
         """Its history is shared as it is."""
 
