@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -457,3 +458,40 @@ def test_what_an_injector_does_to_a_record_is_in_no_other() -> None:
             spanrelay.start_model({"model": "m", "messages": talk(turns)}, codec="openai_chat").end({})
             assert exporter.get_finished_spans()[-1].attributes
     assert told == [talk(1)[0]["content"]] * 4
+
+
+# --- trajectories ------------------------------------------------------------------------------------------
+
+
+def told(api: str, seed: int) -> Any:
+    """Return the trajectory of a random conversation, without the ids and times of a run."""
+    talk = Talk(api, random.Random(seed))
+    with active(trajectories="memory", content="trajectories"), spanrelay.scope("bot", session="s") as bot:
+        for number in range(12):
+            wire = {"model": "m", talk.field: talk.messages}
+            answer = {"choices": [{"message": {"role": "assistant", "content": f"answer {number}"}}]}
+            spanrelay.start_model(wire, codec=api).end(answer if api == "openai_chat" else {})
+            talk.edit()
+        return without_ids(bot.trajectory())
+
+
+def without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_ids(item) for name, item in value.items() if not OF_A_RUN.search(name)}
+    return [without_ids(item) for item in value] if isinstance(value, list) else value
+
+
+OF_A_RUN = re.compile("_id$|timestamp|duration|otel")
+
+
+@pytest.mark.usefixtures("short_ones_count")
+@pytest.mark.parametrize("api", SPOKEN)
+def test_the_trajectory_of_a_conversation_is_the_same_with_memory_and_without(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12):
+        with_memory = told(api, seed)
+        with monkeypatch.context() as nothing:
+            nothing.setattr(conversation, "_MOST_BYTES", 0)
+            assert with_memory == told(api, seed)
+        assert with_memory["steps"]
