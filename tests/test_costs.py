@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -27,7 +28,10 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 import spanrelay
 from spanrelay import conversation
+from spanrelay.assembly.assembler import Assembler
+from spanrelay.assembly.transcript import Turn, key_of
 from spanrelay.instrumentation.wrappers import Wrapped
+from spanrelay.records import Message, ModelRequest, ModelResponse, SpanRecord, Text, Usage
 
 OURS = str(Path(spanrelay.__file__).parent)
 ROOT = Path(__file__).parent.parent
@@ -155,6 +159,79 @@ def test_the_sdk_cleans_no_attribute_that_a_call_of_ours_starts_with() -> None:
         finally:
             sys.setprofile(None)
     assert cleaned == 0
+
+
+def assembled(calls: int, *, beside: str | None = None) -> Counter[str]:
+    """Return the calls that the last of the model calls of an agent takes to be assembled.
+
+    `beside` is the scope of a framework whose span of that call, around it, is told as well.
+    """
+    assembler = Assembler(Lines)
+    agent = SpanRecord(1, 1, kind="agent", name="invoke_agent", end=10 * calls + 10, scope_name="one", session_id="s")
+    assembler.start(agent)
+    history: list[Message] = []
+    records: list[SpanRecord] = []
+    for call in range(1, calls + 1):
+        history.append(Message("user", [Text(f"question {call}")]))
+        answer = Message("assistant", [Text(f"answer {call}")])
+        record = SpanRecord(1, call + 1, 1, kind="llm", start=10 * call, end=10 * call + 5, scope_name="one")
+        record.request = ModelRequest("gpt-5-mini", list(history))
+        record.response = ModelResponse(f"response-{call}", "gpt-5-mini", [answer], ["stop"], Usage(220, 80))
+        history.append(answer)
+        records.append(record)
+    for record in records[:-1]:
+        assembler.end(record)
+    last = records[-1]
+    if beside is None:
+        return counted(lambda: assembler.end(last))
+    around = replace(last, span_id=1000, start=last.start - 1, end=(last.end or 0) + 1, scope_name=beside)
+    assembler.start(around)
+    assembler.end(replace(last, parent_id=1000))
+    return counted(lambda: assembler.end(around))
+
+
+class Lines:
+    """A journal that keeps nothing."""
+
+    full = gone = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def write(self, operation: dict[str, Any]) -> None:
+        """Take in an operation."""
+
+    def document(self) -> None:
+        """There is none."""
+
+
+def test_a_model_call_is_assembled_with_few_of_our_functions_however_long_its_conversation_is() -> None:
+    short, long = assembled(20), assembled(60)
+    # A fingerprint for each message: these share none with the request before, as those that are read from spans do.
+    assert long - Counter({"print_of": long["print_of"]}) == short - Counter({"print_of": short["print_of"]})
+    assert short.total() - short["print_of"] <= 150, short.most_common(12)
+
+
+def test_where_one_instrumentation_tells_of_a_trace_nothing_is_looked_at_to_find_a_call_that_is_told_twice() -> None:
+    alone = assembled(20)
+    assert (alone["_keys_of"], alone["relate"]) == (0, 0)
+    told_twice = assembled(20, beside="another")
+    assert told_twice["relate"]
+
+
+def test_a_text_that_is_known_is_not_taken_apart_again_to_be_compared() -> None:
+    texts: list[str] = []
+
+    class Watched(str):
+        __slots__ = ()
+
+        def split(self, *arguments: Any, **options: Any) -> list[str]:
+            texts.append(str(self))
+            return super().split(*arguments, **options)
+
+    for _ in range(2):
+        key_of(Turn("assistant", [Text(Watched("what the model says, and what the next request repeats"))]))
+    assert len(texts) == 1
 
 
 if __name__ == "__main__":
