@@ -34,6 +34,7 @@ FLOORS: list[list[str]] = [
         "instrumentation",
         "exporters",
         "sdk",
+        "report",
         "termination",
         "runtime",
     ],

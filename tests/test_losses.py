@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spanrelay.runtime import counted
+from spanrelay.report import counted
 
 SOURCE = Path(__file__).parents[1] / "src" / "spanrelay"
 

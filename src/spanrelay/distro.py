@@ -103,7 +103,7 @@ def _install_policy(settings: Settings) -> None:
 
 
 def _report_losses() -> None:
-    from spanrelay.runtime import report_losses  # a process that made no span has not imported it
+    from spanrelay.report import report_losses  # a process that made no span has not imported it
 
     report_losses()
 

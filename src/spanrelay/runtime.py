@@ -34,11 +34,11 @@ from spanrelay.instrumentation.threads import carry_context_into_threads
 from spanrelay.observation import mailbox
 from spanrelay.observation.masking import mask_bytes
 from spanrelay.pipeline.stream import abandon_all
-from spanrelay.pipeline.trial import take_report
 from spanrelay.plugins import unguarded
 from spanrelay.plugins.configured import install_configured
 from spanrelay.plugins.demand import demand
 from spanrelay.records import JSON
+from spanrelay.report import last_words, report_losses
 from spanrelay.scopes import Scope
 from spanrelay.telemetry.front import hear_of, is_shut_down, open_latches, put_in_front, shows_no_start
 from spanrelay.telemetry.metrics import CallMetrics
@@ -56,22 +56,6 @@ _lock = threading.Lock()
 _runtimes: dict[int, Runtime] = {}
 _announced: set[str] = set()
 
-
-class _LastWords:
-    """Whether it has been said what was lost, which nothing of ours follows: a disk that is slow may go on for long."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Know of nothing: a child says its own, and none of its parent's threads holds the lock there."""
-        self.lock = threading.Lock()
-        self.said = False
-
-
-_last_words = _LastWords()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_last_words.begin)
 
 MAX_TOLD = 10
 """Sessions that a message names."""
@@ -183,8 +167,8 @@ class Runtime:
         _announced.add(folder)
         if termination.is_worker() and len(list(Path(folder).glob("*.json"))) > 1:
             return  # one of a pool is enough
-        with guarded("saying where trajectories are"), _last_words.lock:
-            if not _last_words.said:  # what was lost is, and nobody looks for more behind that
+        with guarded("saying where trajectories are"), last_words.lock:
+            if not last_words.said:  # what was lost is, and nobody looks for more behind that
                 say("; ".join([self._trajectories_go(), *self._spans_go()]))
 
     @property
@@ -547,7 +531,7 @@ def _at_exit() -> None:
 
 def _waits() -> bool:
     """Whether this process has recorded anything itself, and it is not finished yet."""
-    return not _last_words.said and any(runtime.recorded for runtime in list(_runtimes.values()))
+    return not last_words.said and any(runtime.recorded for runtime in list(_runtimes.values()))
 
 
 _kept_in_children = False
@@ -586,8 +570,8 @@ def finish() -> None:
             if not isinstance(error, KeyboardInterrupt):  # which asks for the end that this is
                 raise
         finally:
-            with _last_words.lock:
-                _last_words.said = True
+            with last_words.lock:
+                last_words.said = True
             report_losses()
             losses.tell_late(_tell_late)
 
@@ -789,25 +773,3 @@ def _told_sessions(known: list[str]) -> str:
     latest = ", ".join(map(repr, reversed(known[-MAX_TOLD:])))
     more = f" and {len(known) - MAX_TOLD} before" if len(known) > MAX_TOLD else ""
     return f"there are {latest}{more}"
-
-
-def report_losses() -> None:
-    """Print to stderr, one line each, what was lost since the last report and what policy on trial would have done."""
-    lost = losses.take()
-    if lost:
-        told = ", ".join(counted(count, reason) for reason, count in sorted(lost.items()))
-        say(f"lost or left out: {told}")
-    tried = take_report()
-    if tried is not None:
-        say(tried)
-
-
-def counted(count: int, reason: str) -> str:
-    """Return `2 spans not exported` or `1 span not exported`: the first word in -s is the noun, as `Losses` asks."""
-    if count != 1:
-        return f"{count} {reason}"
-    words = reason.split(" ")
-    at = next((at for at, word in enumerate(words) if word.endswith("s")), None)
-    if at is not None:
-        words[at] = words[at][:-3] + "y" if words[at].endswith("ies") else words[at][:-1]
-    return f"1 {' '.join(words)}"

@@ -31,7 +31,8 @@ from spanrelay.plugins.activation import Activation, Read
 from spanrelay.plugins.files import Layer, read_layers
 from spanrelay.records import JSON, Kind, SpanRecord, Usage
 from spanrelay.registry import Registry
-from spanrelay.runtime import Runtime, counted
+from spanrelay.report import counted
+from spanrelay.runtime import Runtime
 from spanrelay.semconv.spans import record_of
 
 _REFUSED = "spanrelay.errors.GuardrailRejected"
