@@ -1,10 +1,11 @@
-"""What every test shares: the capture of spans, and the rule that a swallowed error fails the test."""
+"""What every test shares: the capture of spans, policy in force, and the rule that a swallowed error fails the test."""
 
 from spanrelay_testkit.capture import (
     capture,
     nobody_is_trusted,
     only_what_tests_make_is_collected,
+    policy,
     swallowing_fails_the_test,
 )
 
-__all__ = ["capture", "nobody_is_trusted", "only_what_tests_make_is_collected", "swallowing_fails_the_test"]
+__all__ = ["capture", "nobody_is_trusted", "only_what_tests_make_is_collected", "policy", "swallowing_fails_the_test"]

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from tests.programs import run as run_program
 from tests.trajectory.spans import story
 
-from spanrelay import guardrail, request_intercept, use
+from spanrelay import guardrail, request_intercept
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import Answer, Request, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
@@ -96,14 +96,6 @@ RUNS: dict[str, Callable[..., Any]] = {
     "astream": in_turn_on_one_loop(by_astream),
 }
 each_run = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], None]]:
-    handles: list[Any] = []
-    yield lambda entry: handles.append(use(entry))
-    for handle in handles:
-        handle.remove()
 
 
 def told(capture: Capture, parent: Any = None, depth: int = 0) -> list[str]:

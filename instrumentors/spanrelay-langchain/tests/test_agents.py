@@ -65,14 +65,6 @@ def graphs(instrumented: Capture) -> Iterator[Capture]:
     instrumentor.uninstrument()
 
 
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], None]]:
-    handles: list[Any] = []
-    yield lambda entry: handles.append(use(entry))
-    for handle in handles:
-        handle.remove()
-
-
 ASKED: Any = {"messages": [("user", "Weather?")]}
 
 

@@ -17,19 +17,17 @@ from langchain_openai import OpenAI
 from opentelemetry.context import get_current
 from pydantic import Field
 
-from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
+from spanrelay import execution_intercept, guardrail, request_intercept
 from spanrelay.errors import MiddlewareError
-from spanrelay.records import Message, ModelResponse, Text, Usage
+from spanrelay.records import Message, Text
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langchain.clients import leaves_policy_to_client
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.model_server import ModelServer
 
+from .judged import ANSWER, QUESTION, JudgedModels, answer
 from .ways import OPENED, through
-
-QUESTION = "Which colour has the sky?"
-ANSWER = "Blue like the sea."
 
 
 async def by_astream(model: Any, given: Any) -> str:
@@ -104,19 +102,6 @@ def openai(server: ModelServer, **options: Any) -> OpenAI:
 
 def attributes(span: Any) -> dict[str, Any]:
     return dict(span.attributes or {})
-
-
-def answer(text: str) -> ModelResponse:
-    # LangChain's model of OpenAI takes no answer without usage.
-    return ModelResponse(messages=[Message("assistant", [Text(text)])], usage=Usage(1, 1, 2))
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], None]]:
-    handles: list[Any] = []
-    yield lambda entry: handles.append(use(entry))
-    for handle in handles:
-        handle.remove()
 
 
 @pytest.fixture
@@ -240,22 +225,12 @@ def test_a_known_client_is_trusted_only_while_it_is_patched(capture: Capture, se
 # --- refusing and changing ---
 
 
-@each_way
-@pytest.mark.parametrize("where", ["provider", "model"])
-def test_a_refused_call_sends_nothing(
-    ask: Any, where: str, instrumented: Capture, server: ModelServer, policy: Any
-) -> None:
-    @guardrail
-    def never(call: Any) -> str:
-        return "not today"
+class TestPolicy(JudgedModels):
+    ways = WAYS
+    streams = STREAMS
 
-    policy(never)
-    model: Any = openai(server) if where == "provider" else Streaming()
-    with pytest.raises(GuardrailRejected, match="not today"):
-        ask(model, QUESTION)
-    assert server.requests == [] and (where == "provider" or model.asked == [])
-    [span] = instrumented.of("LLM")
-    assert (asked(span), span.status.status_code.name) == (QUESTION, "ERROR")
+    def model(self, server: ModelServer | None = None) -> Any:
+        return Streaming() if server is None else openai(server)
 
 
 @each_way
@@ -270,43 +245,6 @@ def test_what_policy_makes_of_a_request_reaches_the_model(ask: Any, instrumented
     ask(model, QUESTION)
     assert model.asked == [("And the sea?", {"stop": ["X"], "temperature": 0.0})]
     assert asked(instrumented.span) == "And the sea?"
-
-
-@each_way
-@pytest.mark.parametrize("where", ["provider", "model"])
-def test_policy_answers_in_the_models_place(
-    ask: Any, where: str, instrumented: Capture, server: ModelServer, policy: Any
-) -> None:
-    @execution_intercept
-    def canned(call: Any) -> Any:
-        return answer("No comment.")
-        yield
-
-    policy(canned)
-    assert ask(openai(server) if where == "provider" else Streaming(), QUESTION) == "No comment."
-    assert server.requests == []
-    assert said(instrumented.span) == "No comment."
-
-
-@each_way
-def test_policy_changes_the_answer(ask: Any, instrumented: Capture, policy: Any) -> None:
-    @execution_intercept(buffered=True)
-    def shout(call: Any) -> Any:
-        response = yield call
-        return answer(response.record.text.upper())
-
-    policy(shout)
-    assert ask(Streaming(), QUESTION) == said(instrumented.span) == ANSWER.upper()
-
-
-@each_stream
-def test_a_stream_intercept_changes_text_across_chunks(ask: Any, instrumented: Capture, policy: Any) -> None:
-    @stream_intercept(hold_back=12)
-    def mask(call: Any, text: str) -> str:
-        return text.replace("like the", "****")
-
-    policy(mask)
-    assert ask(Streaming(), QUESTION) == said(instrumented.span) == "Blue **** sea."
 
 
 def test_an_answer_for_fewer_prompts_than_were_asked_is_refused(instrumented: Capture, policy: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -76,14 +76,6 @@ def openai(server: ModelServer, **options: Any) -> OpenAIEmbeddings:
 
 def attributes(span: Any) -> dict[str, Any]:
     return dict(span.attributes or {})
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], None]]:
-    handles: list[Any] = []
-    yield lambda entry: handles.append(use(entry))
-    for handle in handles:
-        handle.remove()
 
 
 @pytest.fixture

@@ -26,10 +26,8 @@ from spanrelay_testkit.capture import Capture, asked, captured, said
 from spanrelay_testkit.exchange import Usage, error, reply
 from spanrelay_testkit.model_server import ModelServer
 
+from .judged import ANSWER, QUESTION
 from .ways import Fake, chat, each_stream, each_way, each_way_of_a_chain, fake
-
-QUESTION = "Which colour has the sky?"
-ANSWER = "Blue like the sea."
 
 
 def attributes(span: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import SecretStr
 
-from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
+from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept
 from spanrelay.errors import MiddlewareError
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
@@ -27,19 +26,12 @@ from spanrelay.records import Message, ModelResponse, Text, ToolCall, ToolDefini
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langchain.clients import leaves_policy_to_client
 from spanrelay_openai import OpenAIInstrumentor
-from spanrelay_testkit.capture import Capture, asked, said
+from spanrelay_testkit.capture import Capture, asked
 from spanrelay_testkit.model_server import ModelServer
 
-from .test_models import ANSWER, QUESTION, Router
-from .ways import WAYS, Fake, chat, each_stream, each_way, each_way_of_a_chain, each_whole, fake
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], None]]:
-    handles: list[Any] = []
-    yield lambda entry: handles.append(use(entry))
-    for handle in handles:
-        handle.remove()
+from .judged import ANSWER, QUESTION, JudgedModels
+from .test_models import Router
+from .ways import STREAMS, WAYS, Fake, chat, each_stream, each_way, each_way_of_a_chain, each_whole, fake
 
 
 class Seen(list[Any]):
@@ -186,27 +178,15 @@ def test_an_answer_that_passed_by_the_client_is_refused_where_there_is_policy(
         ask(model, QUESTION)
 
 
-# --- refusing ---
+# --- refusing and answering ---
 
 
-@each_way
-@pytest.mark.parametrize("where", ["provider", "model"])
-def test_a_refused_call_sends_nothing(
-    ask: Any, where: str, instrumented: Capture, server: ModelServer, policy: Any
-) -> None:
-    @guardrail
-    def never(call: Any) -> str:
-        return "not today"
+class TestPolicy(JudgedModels):
+    ways = WAYS
+    streams = STREAMS
 
-    policy(never)
-    model: Any = chat(server) if where == "provider" else fake()
-    with pytest.raises(GuardrailRejected, match="not today"):
-        ask(model, QUESTION)
-    assert server.requests == [] and (where == "provider" or model.asked == [])
-    verdict, call = instrumented.spans
-    assert verdict.parent is not None and call.context is not None
-    assert verdict.parent.span_id == call.context.span_id
-    assert (asked(call), call.status.status_code.name) == (QUESTION, "ERROR")
+    def model(self, server: ModelServer | None = None) -> Any:
+        return fake() if server is None else chat(server)
 
 
 # --- changing the request ---
@@ -276,27 +256,6 @@ def test_policy_may_not_turn_a_stream_on(instrumented: Capture, policy: Any) -> 
 # --- changing the answer ---
 
 
-def answer(text: str) -> ModelResponse:
-    return ModelResponse(messages=[Message("assistant", [Text(text)])])
-
-
-@each_way
-@pytest.mark.parametrize("where", ["provider", "model"])
-def test_policy_answers_in_the_models_place(
-    ask: Any, where: str, instrumented: Capture, server: ModelServer, policy: Any
-) -> None:
-    @execution_intercept
-    def canned(call: Any) -> Any:
-        return answer("No comment.")
-        yield
-
-    policy(canned)
-    assert ask(chat(server) if where == "provider" else fake(), QUESTION) == "No comment."
-    assert server.requests == []
-    assert said(instrumented.span) == "No comment."
-    assert (instrumented.span.attributes or {})["spanrelay.answered_by"] == "canned"
-
-
 def test_an_answer_with_tool_calls_is_a_message_with_tool_calls(instrumented: Capture, policy: Any) -> None:
     @execution_intercept
     def canned(call: Any) -> Any:
@@ -311,18 +270,6 @@ def test_an_answer_with_tool_calls_is_a_message_with_tool_calls(instrumented: Ca
         streamed = streamed + chunk
     assert whole.tool_calls == streamed.tool_calls == [{"name": "f", "args": {"a": 1}, "id": "c1", "type": "tool_call"}]
     assert whole.id is not None and whole.id.startswith("lc_run--")
-
-
-@each_way
-def test_policy_changes_the_answer_of_a_model(ask: Any, instrumented: Capture, policy: Any) -> None:
-    @execution_intercept(buffered=True)
-    def shout(call: Any) -> Any:
-        response = yield call
-        return replace(response.record, messages=[Message("assistant", [Text(response.record.text.upper())])])
-
-    policy(shout)
-    assert ask(fake(), QUESTION) == ANSWER.upper()
-    assert said(instrumented.span) == ANSWER.upper()
 
 
 @each_way
@@ -349,17 +296,6 @@ def test_policy_sends_copies_together(ask: Any, instrumented: Capture, policy: A
     model = fake()
     assert ask(model, QUESTION) == ANSWER
     assert sorted(options["model"] for options in model.options) == ["a", "b"]
-
-
-@each_stream
-def test_a_stream_intercept_changes_text_across_chunks(ask: Any, instrumented: Capture, policy: Any) -> None:
-    @stream_intercept(hold_back=12)
-    def mask(call: Any, text: str) -> str:
-        return text.replace("like the", "****")
-
-    policy(mask)
-    assert ask(fake(), QUESTION) == "Blue **** sea."
-    assert said(instrumented.span) == "Blue **** sea."
 
 
 @each_stream

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.types import Command, Interrupt
 from opentelemetry import trace
 
-from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, use
+from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept
 from spanrelay.records import ToolResult
 from spanrelay_testkit.capture import Capture
 
@@ -68,14 +68,6 @@ def ainvoke(tool: BaseTool, given: Any) -> Any:
 
 RUNS: dict[str, Callable[[BaseTool, Any], Any]] = {"invoke": lambda tool, given: tool.invoke(given), "ainvoke": ainvoke}
 each_run = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], None]]:
-    handles: list[Any] = []
-    yield lambda entry: handles.append(use(entry))
-    for handle in handles:
-        handle.remove()
 
 
 def attributes(capture: Capture) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,14 +106,6 @@ def test_a_thread_is_one_conversation_over_many_runs(instrumented: Capture) -> N
 
 
 # --- policy ---
-
-
-@pytest.fixture
-def policy() -> Iterator[Callable[[Any], None]]:
-    handles: list[Any] = []
-    yield lambda entry: handles.append(use(entry))
-    for handle in handles:
-        handle.remove()
 
 
 @pytest.mark.proves("langgraph", "policy")

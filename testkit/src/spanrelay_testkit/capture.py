@@ -28,15 +28,16 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanContext
 
 from spanrelay import _guard, tracing
-from spanrelay.pipeline.middleware import registered
+from spanrelay.pipeline.middleware import registered, use
 from spanrelay.records import SpanRecord
+from spanrelay.registry import Handle
 from spanrelay.semconv import names
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.projection import Ended
 from spanrelay.tracing import default_tracing, recording
 
-__all__ = ["Capture", "CountedIds", "at_work", "capture", "captured", "swallowing_fails_the_test"]
+__all__ = ["Capture", "CountedIds", "at_work", "capture", "captured", "policy", "swallowing_fails_the_test"]
 
 COLLECTED_IN_NO_TIME = 5_000
 """Objects that a collection may look at in vain."""
@@ -263,3 +264,12 @@ def at_work(
     assert get_current() == before
     if log is not None:
         assert [record.getMessage() for record in log.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+@pytest.fixture
+def policy() -> Iterator[Callable[[Any], None]]:
+    """Puts policy in force until the test is over."""
+    handles: list[Handle] = []
+    yield lambda entry: handles.append(use(entry))
+    for handle in handles:
+        handle.remove()
