@@ -60,13 +60,21 @@ def costs(kind: str, size: int, *, known: bool = True, sampler: str = "ALWAYS_ON
 
     Where the conversation is not `known`, nothing is remembered of the same exchange before.
     """
-    program = [sys.executable, __file__, kind, str(size), str(int(known)), sampler]
+    asking, reading = told_by(kind, str(size), str(int(known)), sampler)
+    return asking, reading
+
+
+def told_by(*arguments: str) -> list[Counter[str]]:
+    """Return what this file prints as a program."""
     done = subprocess.run(
-        program, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, __file__, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    asking, reading = json.loads(done.stdout)
-    return Counter(asking), Counter(reading)
+    return [Counter(calls) for calls in json.loads(done.stdout)]
 
 
 def costs_here(exchange: Exchange, sampler: Sampler, *, known: bool) -> tuple[Counter[str], Counter[str]]:
@@ -81,6 +89,19 @@ def costs_here(exchange: Exchange, sampler: Sampler, *, known: bool) -> tuple[Co
         if not known:
             conversation.forget()
         return counted(ask), counted(provider.force_flush)
+
+
+def agent_here(*, awaited: bool) -> Counter[str]:
+    """Return the calls that an agent of five rounds takes on this thread, without those of its instrumentors."""
+    from benchmarks import agents, graphs
+
+    provider, _ = encoding_provider()
+    with graphs.recording(provider, *graphs.AGENTS) as (_, on), agents.runs(awaited=awaited) as run:
+        on()
+        for _ in range(3):
+            run()
+        provider.force_flush()
+        return counted(run)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +160,12 @@ def test_a_chunk_of_a_stream_takes_one_call_on_its_way_to_the_application(
 
 def test_a_chunk_of_a_stream_takes_one_call_to_be_read(longer_stream: tuple[Counter[str], Counter[str]]) -> None:
     assert longer_stream[1] == Counter({"add": 100})
+
+
+@pytest.mark.parametrize(("way", "most"), [("agent", 850), ("agent-async", 900)])
+def test_an_agent_of_five_rounds_takes_few_of_our_functions(way: str, most: int) -> None:
+    (calls,) = told_by(way)
+    assert calls.total() <= most, calls.most_common(12)
 
 
 def test_the_sdk_cleans_no_attribute_that_a_call_of_ours_starts_with() -> None:
@@ -235,6 +262,10 @@ def test_a_text_that_is_known_is_not_taken_apart_again_to_be_compared() -> None:
 
 
 if __name__ == "__main__":
-    kind, size, known, sampler = sys.argv[1:]
-    exchange = getattr(workload, kind)(int(size))
-    print(json.dumps(costs_here(exchange, getattr(sampling, sampler), known=known == "1")))
+    kind, *rest = sys.argv[1:]
+    if kind.startswith("agent"):
+        print(json.dumps([agent_here(awaited=kind == "agent-async")]))
+    else:
+        size, known, sampler = rest
+        exchange = getattr(workload, kind)(int(size))
+        print(json.dumps(costs_here(exchange, getattr(sampling, sampler), known=known == "1")))

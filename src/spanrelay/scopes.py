@@ -28,7 +28,7 @@ from spanrelay.records import JSON, AgentInfo, Kind, SpanRecord, ToolRequest, To
 from spanrelay.registry import Entry, Handle, Registry
 from spanrelay.semconv.names import OI_KIND_OF_KIND, OPERATION_OF_KIND, AttributeValue, span_name
 from spanrelay.semconv.values import clean_attributes, told_attributes, told_text
-from spanrelay.tracing import SPAN_KEY, Tracing, default_tracing, describe_error, recording
+from spanrelay.tracing import SPAN_KEY, Tracing, current_context, default_tracing, describe_error, recording
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ SCOPE_KEY = otel_context.create_key("spanrelay.scope")
 
 def current_scope(context: Context | None = None) -> Scope | None:
     """Return the innermost scope of `context`, or of the current context; one that could not be left is none."""
-    scope: Any = (otel_context.get_current() if context is None else context).get(SCOPE_KEY)
+    scope: Any = (current_context() if context is None else context).get(SCOPE_KEY)
     while scope is not None and scope._strayed:
         scope = scope.parent
     return scope
@@ -48,7 +48,7 @@ def place_now() -> Context:
 
     What opens a span of ours begins here. What others have put into the context since then stays.
     """
-    context = otel_context.get_current()
+    context = current_context()
     scope: Any  # a `cast` is a call
     while (scope := context.get(SCOPE_KEY)) is not None and scope._strayed:
         context = scope._without(context)

@@ -6,12 +6,13 @@ Nothing here reads a payload: that is done later, on another thread, by whoever 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from opentelemetry import trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
+from opentelemetry.context import _RUNTIME_CONTEXT, _SUPPRESS_INSTRUMENTATION_KEY, Context, attach, detach, get_current
 from opentelemetry.trace import (
     INVALID_SPAN,
     NonRecordingSpan,
@@ -133,6 +134,19 @@ class Recording:
 
 recording = Recording()
 """What `activate()` settled."""
+
+_variable: Any = getattr(_RUNTIME_CONTEXT, "_current_context", None)
+_current: tuple[Any, Any, Any] = (
+    (_variable.get, _variable.set, _variable.reset)
+    if isinstance(_variable, ContextVar)
+    else (get_current, attach, detach)
+)
+current_context: Callable[[], Context] = _current[0]
+attach_within: Callable[[Context], Any] = _current[1]
+detach_within: Callable[[Any], object] = _current[2]
+"""OpenTelemetry's own `get_current`, `attach` and `detach`, without the two calls that each takes to the variable: a
+call of a model asks several times, and a stream has hundreds of chunks. The last two only for what surely ends in the
+context in which it began: not for coroutines, which may be closed elsewhere."""
 
 SPAN_KEY = next(iter(set_span_in_context(INVALID_SPAN, Context())))
 """Under which a context holds its span: what puts something else there too need not copy the context twice."""

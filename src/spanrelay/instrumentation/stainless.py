@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any, TypeAlias, cast
 
-from opentelemetry.context import attach, detach, get_current, set_value
+from opentelemetry.context import attach, detach, set_value
 
 from spanrelay import _json
 from spanrelay._guard import swallow
@@ -41,7 +41,7 @@ from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
 from spanrelay.propagation import trace_headers
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, recording
+from spanrelay.tracing import Start, Tracing, current_context, recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class StainlessAPI:
         return await arun(self._call(asked, opened, wrapped, instance, args, kwargs))
 
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        call: Any = get_current().get(CALL_KEY)
+        call: Any = current_context().get(CALL_KEY)
         if call is not None and call.observed and isinstance(call.boundary, StainlessBoundary):
             try:
                 shown = call.boundary.observe(call, kwargs["response"], kwargs["options"])

@@ -18,7 +18,7 @@ from spanrelay.pipeline import loops
 from spanrelay.pipeline.call import LOOKED_AT_KEY, Call, Opened
 from spanrelay.pipeline.flow import Answer, Apart, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
 from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context, registered
-from spanrelay.tracing import SPAN_KEY
+from spanrelay.tracing import SPAN_KEY, attach_within, detach_within
 
 
 def run(call: Call) -> Any:
@@ -29,7 +29,7 @@ def run(call: Call) -> Any:
         MiddlewareError: policy code broke its contract; the call is refused.
         BaseException: whatever the real call or policy raised, unchanged.
     """
-    token = attach(call.open())
+    token = attach_within(call.open())
     try:
         chain = None if call.exempt else chain_for(call)
         if chain is None:
@@ -42,7 +42,7 @@ def run(call: Call) -> Any:
         call.fail(error)
         raise
     finally:
-        detach(token)
+        detach_within(token)
     if call.arrived is None:
         call.finish()
     return native
@@ -90,11 +90,11 @@ def is_unseen(opened: Opened) -> bool:
 
 def run_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make an unseen call: `send(*args, **kwargs)` under its span."""
-    token = attach(Context({**opened.outer, SPAN_KEY: opened.span, LOOKED_AT_KEY: True}))
+    token = attach_within(Context({**opened.outer, SPAN_KEY: opened.span, LOOKED_AT_KEY: True}))
     try:
         return send(*args, **kwargs)
     finally:
-        detach(token)
+        detach_within(token)
 
 
 async def arun_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

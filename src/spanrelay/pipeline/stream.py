@@ -12,25 +12,17 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextvars import ContextVar
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context, attach, detach
 
 from spanrelay import _json
 from spanrelay._guard import guarded, pass_on, swallow
 from spanrelay.codecs import Codec, sse
 from spanrelay.records import SpanRecord
-from spanrelay.tracing import describe_error
+from spanrelay.tracing import attach_within, describe_error, detach_within
 
 _NOTHING = object()
-
-_variable: Any = getattr(otel_context._RUNTIME_CONTEXT, "_current_context", None)
-_attach, _detach = (_variable.set, _variable.reset) if isinstance(_variable, ContextVar) else (attach, detach)
-"""OpenTelemetry's own, without the four calls that they take to the variable: a stream has hundreds of chunks. Only for
-what surely ends in the context in which it began."""
-
 
 _CANCELLATIONS = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 
@@ -371,7 +363,7 @@ class SyncTap(Tap):
     def __next__(self) -> Any:
         if self._passes:
             # Hundreds of chunks come by here: `_pull` and `_take` without what they ask.
-            token = _attach(self.call.context)
+            token = attach_within(self.call.context)
             try:
                 chunk = next(self.source)
                 if self._keeps:
@@ -383,7 +375,7 @@ class SyncTap(Tap):
                 self._fail(error)
                 raise
             finally:
-                _detach(token)
+                detach_within(token)
         while True:
             if self._ready is not None and (ready := self._next_ready()) is not _NOTHING:
                 return ready

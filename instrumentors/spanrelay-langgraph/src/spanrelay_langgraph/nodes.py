@@ -13,7 +13,7 @@ from spanrelay._guard import failed, guarded
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.answered import note_answered
 from spanrelay.scopes import current_scope, place_now
-from spanrelay.tracing import Tracing
+from spanrelay.tracing import Tracing, attach_within, detach_within
 from spanrelay_langgraph.marks import commands_in, mark_handoff, mark_retry
 from spanrelay_langgraph.scopes import NodeScope
 
@@ -33,14 +33,14 @@ class Nodes:
             return wrapped(*args, **kwargs)
         outer = place_now()
         node = NodeScope(args[0], current_scope(outer))
-        token = attach(node.open(self._tracing, outer))
+        token = attach_within(node.open(self._tracing, outer))
         try:
             result = wrapped(*args, **kwargs)
         except BaseException as error:
             node.close(error)
             raise
         finally:
-            detach(token)
+            detach_within(token)
         node.close()
         return result
 
