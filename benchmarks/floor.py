@@ -57,9 +57,9 @@ class EncodingExporter(SpanExporter):
         """Nothing is held."""
 
 
-def encoding_processor() -> tuple[BatchSpanProcessor, EncodingExporter]:
+def encoding_processor(exporter: EncodingExporter | None = None) -> tuple[BatchSpanProcessor, EncodingExporter]:
     """Return a processor that exports only when it is flushed, so that export never falls into a timed call."""
-    exporter = EncodingExporter()
+    exporter = exporter or EncodingExporter()
     return BatchSpanProcessor(exporter, max_queue_size=1 << 16, schedule_delay_millis=_NEVER_MS), exporter
 
 

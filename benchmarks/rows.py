@@ -32,6 +32,7 @@ ROWS = {
     "session": "session:session",
     "growing": "growing:growing",
     "growing-trajectories": "growing:growing_trajectories",
+    "growing-new": "growing:growing_new",
     "growing-local": "growing:growing_local",
     "concurrent": "concurrent:concurrent",
     "assembly": "assembly:assembly",

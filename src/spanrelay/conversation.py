@@ -15,6 +15,7 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
 from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
@@ -29,6 +30,7 @@ _BYTES_KEPT = 16 << 20
 _FORKS_KEPT = 8
 """How many ways a conversation may go on that began alike."""
 _BEGINNINGS_KEPT = 512
+DIGEST_BYTES = 16
 _SECONDS_KEPT = 120.0
 _PIECE = 256
 _CONTENT, _CALL = '"content"', '"call_id"'
@@ -89,15 +91,85 @@ def _goes_on(before: Message, message: Message) -> bool:
     return message.role == before.role == "assistant"
 
 
-class _Told(NamedTuple):
-    """What the first `number` messages are in a dialect, a list of JSON still open; `searched` characters are clean."""
+class Telling:
+    """A message as a dialect tells it, as JSON, behind those `before` it: `number` with it, in `length` characters.
 
-    number: int
-    text: str
-    searched: int
+    Nobody changes these; requests that begin alike share them. What follows from a text is worked out once.
+    """
 
+    __slots__ = ("_digest", "_hash", "_open", "before", "clean", "length", "number", "text")
 
-_UNTOLD = _Told(0, "[", 0)
+    def __init__(self, before: Telling | None, text: str) -> None:
+        self.before = before
+        self.text = text
+        self.number = 1 if before is None else before.number + 1
+        self.length = len(text) if before is None else before.length + 1 + len(text)
+        self.clean = False
+        """Whether it is known to hold no credential, and none before it does."""
+        self._open: str | None = None
+        self._hash: Any = None
+        self._digest: bytes | None = None
+
+    def whole(self) -> str:
+        """Return the JSON of the list that ends with this message."""
+        known, text, texts = self._since(lambda each: each._open)
+        whole = self._open = ",".join(texts if text is None else (text, *texts))
+        if known is not None and known is not self:
+            known._open = None  # it is the beginning of this one
+        return f"[{whole}]"
+
+    def behind(self, number: int) -> str:
+        """Return the JSON of the list of messages behind the first `number`."""
+        return f"[{','.join(self._since(lambda each: each.number <= number)[2])}]"
+
+    def unsearched(self) -> str:
+        """Return the texts in which nobody has looked for credentials yet."""
+        return ",".join(self._since(lambda each: each.clean)[2])
+
+    def found_clean(self) -> None:
+        """Remember that there is no credential in what was `unsearched`."""
+        each: Telling | None = self
+        while each is not None and not each.clean:
+            each.clean, each = True, each.before
+
+    def digest(self) -> bytes:
+        """Return the digest of all texts up to here, with commas between them."""
+        if self._digest is None:
+            self._digest = cast("bytes", self.hash().digest())
+        return self._digest
+
+    def hash(self) -> Any:
+        """Return a hash of all texts up to here, which the caller may go on with."""
+        known, before, texts = self._since(lambda each: each._hash)
+        found = before.copy() if before is not None else blake2b(digest_size=DIGEST_BYTES)
+        if known is not self:
+            text = ",".join(texts)
+            found.update((text if before is None else f",{text}").encode())
+            self._hash = found.copy()
+            if known is not None:
+                known._hash = None  # kept where a conversation goes on from
+        return found
+
+    def _since(self, known: Callable[[Telling], Any]) -> tuple[Telling | None, Any, list[str]]:
+        """Return the nearest, from here backward, of which something is known, and what; then the texts behind it."""
+        texts: list[str] = []
+        each: Telling | None = self
+        while each is not None:
+            found = known(each)  # once, since another thread may take it away
+            if found is not None and found is not False:
+                texts.reverse()
+                return each, found, texts
+            texts.append(each.text)
+            each = each.before
+        texts.reverse()
+        return None, None, texts
+
+    def up_to(self, number: int) -> Telling | None:
+        """Return the telling of the first `number` messages."""
+        each: Telling | None = self
+        while each is not None and each.number > number:
+            each = each.before
+        return each
 
 
 class _Flat(NamedTuple):
@@ -129,7 +201,7 @@ class _Past:
         self.wire = wire
         self.ends = ends
         self.messages = messages
-        self.told = _UNTOLD
+        self.told: Telling | None = None
         self.flat: _Flat | None = None
         self.left: _Left | None = None
         self.prints = array("q", prints)
@@ -137,8 +209,9 @@ class _Past:
     def begun(self, count: int) -> _Past:
         """Return what is known of the first `count` messages, which another conversation begins with."""
         begun = _Past("", [], self.messages[:count], self.prints[:count])
+        begun.told = self.told.up_to(count) if self.told is not None else None
         if count == len(self.messages):
-            begun.told, begun.flat = self.told, self.flat
+            begun.flat = self.flat
         return begun
 
     def known_in(self, text: str, begin: int) -> int:
@@ -173,12 +246,11 @@ class Conversation(list[Message]):
     `prints` are what somebody who compares messages has worked out of the first of them.
     """
 
-    __slots__ = ("_flat", "_past", "_whole", "prints")
+    __slots__ = ("_flat", "_past", "prints")
 
     def __init__(self, past: _Past) -> None:
         super().__init__(past.messages)
         self._past = past
-        self._whole: str | None = None
         self._flat: _Flat | None = None
         self.prints = past.prints
 
@@ -192,18 +264,22 @@ class Conversation(list[Message]):
 
     def told(self, write: Callable[[list[Message]], list[Any]]) -> str:
         """Return `_json.dumps_text(write(self))`, of which only what is new is written."""
+        telling = self.telling(write)
+        return _json.dumps_text(write(self)) if telling is None else telling.whole()
+
+    def telling(self, write: Callable[[list[Message]], list[Any]]) -> Telling | None:
+        """Return the messages as `write` has them, one by one; None where that cannot be."""
         past = self._past
-        if not self._is_as_read:
-            return _json.dumps_text(write(self))
+        if not self or not self._is_as_read:
+            return None
         told = past.told
-        new = self[told.number :]
-        if new:
-            text = _json.plain_text(write(new))
+        for message in self[told.number if told is not None else 0 :]:
+            text = _json.plain_text(write([message]))
             if text is None:  # all of it is written in another way then
-                return _json.dumps_text(write(self))
-            told = past.told = _Told(len(self), f"{told.text}{',' if told.number else ''}{text[1:-1]}", told.searched)
-        self._whole = f"{told.text}]"
-        return self._whole
+                return None
+            told = Telling(told, text[1:-1])
+        past.told = told
+        return told
 
     def flatten(self, lead: list[Message], write: _Flatten, attributes: dict[str, Any]) -> None:
         """Do `write([*lead, *self], 0, attributes)`, of which only what is new is written; `lead` is texts alone."""
@@ -246,15 +322,9 @@ class Conversation(list[Message]):
         """Which of the attributes that `flatten` wrote are known to hold no credential."""
         return self._flat.clean if self._flat is not None else {}
 
-    def searched(self, text: object) -> int:
-        """Return how many characters at the beginning of `text`, if `told` gave it, are known to hold no credential."""
-        return self._past.told.searched if text is not None and text is self._whole else 0
-
-    def found_clean(self, text: object, attributes: Mapping[str, Any]) -> None:
-        """Remember that there is no credential in `text` and `attributes`, if `told` and `flatten` gave them."""
-        told, flat = self._past.told, self._flat
-        if self._whole is not None and text is self._whole and len(self._whole) == len(told.text) + 1:
-            self._past.told = told._replace(searched=len(told.text))
+    def found_clean(self, attributes: Mapping[str, Any]) -> None:
+        """Remember that there is no credential in `attributes`, if `flatten` gave them."""
+        flat = self._flat
         if flat is not None and all(map(operator.is_, map(attributes.get, flat.attributes), flat.attributes.values())):
             self._past.flat = flat._replace(clean=flat.attributes)
 
@@ -397,8 +467,9 @@ def _continued(codec: Any, text: str, begin: int, past: _Past, count: int, key: 
         past.prints[:count],  # of its own: several requests may go on from one
     )
     left = past.left
+    now.told = past.told.up_to(count) if past.told is not None else None
     if whole:
-        now.told, now.flat, now.left = past.told, past.flat, left
+        now.flat, now.left = past.flat, left
     elif left is not None and left.number == len(left.past.messages):
         number = min(count, left.number)
         now.left = _Left(left.by, number, left.past.begun(number))

@@ -294,6 +294,24 @@ class Mark:
 
 
 @dataclass(slots=True)
+class Omission:
+    """What a span leaves out of its input messages, since an earlier span of the conversation has carried it.
+
+    `count` are the messages left out, `digest` is that of the history they are (empty where there are none), and
+    `carriers` are the ids of the spans that carried them, the one that carried the last first. A later span refers to
+    this one by `total`, the digest of the history with what this span carries, or by `answered`, that of the history
+    with its answer too (empty where it has none). `size` are the characters that it carries.
+    """
+
+    count: int
+    digest: str = ""
+    carriers: tuple[int, ...] = ()
+    total: str = ""
+    answered: str = ""
+    size: int = 0
+
+
+@dataclass(slots=True)
 class SpanRecord:
     """One span, read: what the trajectory and the lifecycle events see, whoever made the span.
 
@@ -305,6 +323,8 @@ class SpanRecord:
     ended in good order before the answer did). `content` is false where
     messages, arguments and results were not recorded. `answered_by` names the middleware that answered a call
     instead of the provider. `would_refuse` and `would_change` say what policy on trial would have done, and why.
+    `omitted` is set where `request.messages` are only what an exporter had not sent before, and `missing` counts the
+    messages that were left out so and are nowhere else.
     """
 
     trace_id: int
@@ -344,6 +364,8 @@ class SpanRecord:
     answered_by: str | None = None
     would_refuse: tuple[str, ...] = ()
     would_change: tuple[str, ...] = ()
+    omitted: Omission | None = None
+    missing: int = 0
 
     @property
     def kept_conversation(self) -> str | None:

@@ -137,6 +137,9 @@ class Runtime:
         tracing.recording.fills = shows_no_start
         _take_over(self.provider)
         _raise_limits(self.provider)
+        for exporter in self._exporters():
+            if getattr(exporter, "follows_settings", False):
+                exporter.history = self.settings.history
         if self.settings.foreign_spans == "stand_down":
             self._let_foreign_spans_back = stand_down(self.provider)
             if self.settings.events_have_content:
@@ -156,8 +159,10 @@ class Runtime:
         )
 
     def _destinations(self) -> list[str]:
-        exporters = [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
-        return [to for each in exporters if (to := getattr(each, "destination", None))]
+        return [to for each in self._exporters() if (to := getattr(each, "destination", None))]
+
+    def _exporters(self) -> list[Any]:
+        return [getattr(processor, "span_exporter", None) for processor in self.processor.behind]
 
     def _announce(self) -> None:
         """Say once in a process, of each folder in which there is something to find, where it is."""

@@ -34,6 +34,8 @@ def add_call(
     tell_request(document, record, found)
     answer = steps.answer_of(record)
     number = _add_answer(document, record, found, answer, origin or {}, agent)
+    if record.missing:
+        document.note("missing_history", record.missing)
     _remember(document, record, place, answer, number)
     if document.opening is None and document.line.count == 1:
         document.opening = Opening(record, shape_of(record), document.count)

@@ -15,6 +15,7 @@ from spanrelay.assembly.agents import Questions, run_of
 from spanrelay.assembly.answer import add_call
 from spanrelay.assembly.document import MAX_STEPS, Journal
 from spanrelay.assembly.duplicates import Sighting, contains, merged, relate
+from spanrelay.assembly.omitted import Omitted
 from spanrelay.assembly.order import Order
 from spanrelay.assembly.placing import Placing
 from spanrelay.assembly.sessions import Sessions
@@ -46,6 +47,7 @@ class Assembler:
         name: str = "{session}",
     ) -> None:
         self._closed = closed
+        self._omitted = Omitted()
         self._nodes: OrderedDict[Key, Node] = OrderedDict()
         self._sessions = Sessions(self._close_session, self._forget_session)
         self._order = Order(self._write_call)
@@ -55,6 +57,10 @@ class Assembler:
         self._questions = Questions()
 
     # ── input
+
+    def expect(self, record: SpanRecord) -> None:
+        """Hear of a complete span that will be taken in later, so that others may leave out what it carries."""
+        self._omitted.note(record)
 
     def start(self, record: SpanRecord) -> None:
         """Take in the start of a span: ids, parent, kind, name, time, agent, session."""
@@ -74,6 +80,8 @@ class Assembler:
 
     def end(self, record: SpanRecord) -> None:
         """Take in a complete span; its start need not have been told."""
+        if record.omitted is not None:
+            self._omitted.restore(record)
         key = (record.trace_id, record.span_id)
         node = self._nodes.get(key)
         if node is None:

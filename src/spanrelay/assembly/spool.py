@@ -47,6 +47,7 @@ NOTES = {
     "duplicate_call": "Model calls told by two instrumentations and written once: {count}.",
     "side_conversation": "Conversations beside the main one, which no tool call began: {count}.",
     "copied_context": "Turns of a history that came from elsewhere (no metrics): {count}.",
+    "missing_history": "Messages that spans left out and no other had: {count}.",
     "dropped": "Steps left out because a bound was reached: {count}.",
 }
 """What the codes of `note` operations say in a document's notes."""

@@ -411,6 +411,8 @@ def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> 
         extra["content_captured"] = False
     if record.truncated:
         extra["truncated"] = True
+    if record.missing:
+        extra["missing_messages"] = record.missing
     if response is not None:
         unusual = [reason for reason in response.finish_reasons if reason not in _ORDINARY]
         if unusual:

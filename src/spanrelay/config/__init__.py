@@ -127,6 +127,7 @@ class Settings:
     content: Content = "trajectories"
     dialect: str = "genai"
     semconv: Literal["1.41", "0.1", "0.1/dup"] = "1.41"
+    history: Literal["whole", "new"] = "whole"
     pending_bytes: int = 64 << 20
     delivery_bytes: int = 64 << 20
     metrics: bool = True
@@ -212,6 +213,9 @@ _CONTENT_CHOICES = tuple(_CONTENT)[:7]
 DIALECTS = ("genai", "openinference")
 """The dialects that `semconv` can write; named here too because reading settings must not load it."""
 
+HISTORIES = ("whole", "new")
+"""How much of a conversation each span carries."""
+
 CONVENTIONS = ("1.41", "0.1", "0.1/dup")
 """The versions of the GenAI conventions that are written: the last of the core conventions, the first of their own."""
 
@@ -290,6 +294,14 @@ TABLE: tuple[Setting, ...] = (
         "conventions, the first that stands on its own, or the names of both. Unset: 0.1 where "
         "`OTEL_SEMCONV_STABILITY_OPT_IN` has `gen_ai_latest_experimental`, 0.1/dup where it has "
         "`gen_ai_latest_experimental/dup`. All are read.",
+    ),
+    Setting(
+        "history",
+        "SPANRELAY_HISTORY",
+        one_of(*HISTORIES),
+        " or ".join(HISTORIES),
+        "Whether exported spans carry all messages of a request, or leave out those that an earlier span of the same "
+        "conversation has carried: SpanRelay's OTLP exporters do.",
     ),
     Setting(
         "pending_bytes",

@@ -10,7 +10,8 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+from functools import cached_property
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
@@ -18,7 +19,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded, pass_on
 from spanrelay.exporters.answers import Hearing
-from spanrelay.exporters.outbox import Answer, Limits, Outbox, Pace
+from spanrelay.exporters.carried import Carried, read_apart
+from spanrelay.exporters.outbox import Answer, Limits, Outbox, Outcome, Pace
 from spanrelay.telemetry.destinations import Reliable
 
 T = TypeVar("T")
@@ -157,10 +159,13 @@ def _size_of_attributes(attributes: Mapping[str, object] | None) -> int:
     return total
 
 
-def _size_of_span(span: ReadableSpan) -> int:
-    """Return an upper bound of the bytes that `span` takes in an OTLP request, without encoding it."""
+def _size_of_span(span: ReadableSpan, *, apart: bool = False) -> int:
+    """Return an upper bound of the bytes that `span` takes in an OTLP request, without encoding it.
+
+    `apart` counts of messages that are known one by one only those that no span had before, the rest is not its own.
+    """
     total = 256 + _size_of(span.name) + _size_of(span.status.description or "")
-    total += _size_of_attributes(span.attributes)
+    total += _size_of_attributes(read_apart(span)[0] if apart else span.attributes)
     for event in span.events:
         total += 32 + _size_of(event.name) + _size_of_attributes(event.attributes)
     for link in span.links:
@@ -172,10 +177,10 @@ _UNKNOWN_SIZE = 100_000
 """Bytes assumed for a span that cannot be measured."""
 
 
-def _measured(span: ReadableSpan) -> tuple[ReadableSpan, int]:
+def _measured(span: ReadableSpan, *, apart: bool) -> tuple[ReadableSpan, int]:
     size = _UNKNOWN_SIZE
     with guarded("measuring a span"):
-        size = _size_of_span(span)
+        size = _size_of_span(span, apart=apart)
     return span, size
 
 
@@ -184,6 +189,29 @@ def _measured(span: ReadableSpan) -> tuple[ReadableSpan, int]:
 
 def _export_spans(exporter: SpanExporter, spans: list[ReadableSpan]) -> bool:
     return exporter.export(spans) is SpanExportResult.SUCCESS
+
+
+History: TypeAlias = Literal["whole", "new"]
+"""Whether spans carry the whole history of a conversation, or what earlier ones have not carried."""
+
+
+class _SpanDelivery(_Delivery[SpanExporter, ReadableSpan]):
+    """Spans, which may leave out what has been delivered: what that is, is known only as they are sent."""
+
+    history: History = "whole"
+
+    def _send(self, items: list[ReadableSpan]) -> Answer:
+        if self.history == "whole":
+            return super()._send(items)
+        attempt = self._carried.attempt(items)
+        answer = super()._send(attempt.spans)
+        if answer.outcome is Outcome.DELIVERED and not answer.rejected:
+            attempt.delivered()
+        return answer
+
+    @cached_property
+    def _carried(self) -> Carried:
+        return Carried()
 
 
 class ReliableSpanExporter(SpanExporter, Reliable):
@@ -199,6 +227,7 @@ class ReliableSpanExporter(SpanExporter, Reliable):
         limits: Sizes of requests and of the queue.
         pace: Pauses between attempts.
         grace: Seconds that `shutdown` may wait; one object shared by all exporters of the process bounds its exit.
+        history: `new` leaves out of spans the messages that delivered ones of the same conversation have.
     """
 
     def __init__(
@@ -208,10 +237,19 @@ class ReliableSpanExporter(SpanExporter, Reliable):
         limits: Limits | None = None,
         pace: Pace | None = None,
         grace: Grace | None = None,
+        history: History = "whole",
     ) -> None:
-        self._delivery: _Delivery[SpanExporter, ReadableSpan] = _Delivery(
-            build, _export_spans, "spans", "spans", limits, pace, grace
-        )
+        self._delivery = _SpanDelivery(build, _export_spans, "spans", "spans", limits, pace, grace)
+        self._delivery.history = history
+
+    @property
+    def history(self) -> History:
+        """Whether spans carry the whole history of a conversation, or what is new of it."""
+        return self._delivery.history
+
+    @history.setter
+    def history(self, history: History) -> None:
+        self._delivery.history = history
 
     @property
     def stock(self) -> SpanExporter:
@@ -220,7 +258,8 @@ class ReliableSpanExporter(SpanExporter, Reliable):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Take spans; FAILURE only after `shutdown`. Lazy attributes are read here, on the caller's thread."""
-        taken = self._delivery.outbox.put([_measured(span) for span in spans])
+        apart = self.history == "new"
+        taken = self._delivery.outbox.put([_measured(span, apart=apart) for span in spans])
         return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

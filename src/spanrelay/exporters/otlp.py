@@ -12,7 +12,8 @@ from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from spanrelay import config
-from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.config import Settings
+from spanrelay.exporters.delivery import Grace, History, ReliableMetricExporter, ReliableSpanExporter
 from spanrelay.exporters.outbox import Limits
 
 E = TypeVar("E")
@@ -62,15 +63,25 @@ class OtlpSpanExporter(ReliableSpanExporter):
     """Exporter `spanrelay_otlp`: OTLP by the protocol of `OTEL_EXPORTER_OTLP_PROTOCOL`, delivered reliably.
 
     `destination` says where spans go, without credentials.
+
+    Args:
+        history: `whole` or `new`, for this exporter alone; by default what the settings say.
+
+    Raises:
+        ConfigurationError: `history` is neither.
     """
 
     protocol: ClassVar[str | None] = None
 
-    def __init__(self) -> None:
+    def __init__(self, history: History | None = None) -> None:
         protocol = self.protocol or config.otlp_protocol("traces")
         self.destination = config.destination(protocol)
+        self.follows_settings = history is None
+        settings = config.load()[0]
+        chosen = settings if history is None else Settings(history=history)
         build = _grpc_spans if protocol == "grpc" else _http_spans
-        super().__init__(_as_at_first(build), limits=Limits(queue_bytes=config.load()[0].delivery_bytes), grace=_grace)
+        limits = Limits(queue_bytes=settings.delivery_bytes)
+        super().__init__(_as_at_first(build), limits=limits, grace=_grace, history=chosen.history)
 
 
 class OtlpHttpSpanExporter(OtlpSpanExporter):

@@ -280,25 +280,18 @@ def masked_mapping(items: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any
 _NONE: dict[str, Any] = {}
 
 
-def mask_values(
-    items: Mapping[str, Any],
-    depth: int = 0,
-    searched: tuple[str, int] | None = None,
-    clean: Mapping[str, Any] = _NONE,
-) -> dict[str, Any]:
+def mask_values(items: Mapping[str, Any], depth: int = 0, clean: Mapping[str, Any] = _NONE) -> dict[str, Any]:
     """Return a copy of `items` with each value as `mask_value` leaves it, and credentials in names masked.
 
-    `searched` names a text, and how many of its first characters are known to hold none: up to there no word goes on.
-    Neither do those of `items` that are in `clean`.
+    Those of `items` that are in `clean` are known to hold none.
     """
     # This runs for every span, whose attributes are texts and figures as a rule: no loop where none is needed. What is
     # in none of the texts together is in none of them.
     masked = {**items}
     kinds = list(map(type, masked.values()))
-    looked_at = masked if searched is None else {**masked, searched[0]: masked[searched[0]][searched[1] :]}
-    texts = list(compress(looked_at.values(), map(operator.is_, kinds, repeat(str))))
+    texts = list(compress(masked.values(), map(operator.is_, kinds, repeat(str))))
     if clean:
-        texts = [item for name, item in looked_at.items() if type(item) is str and clean.get(name) is not item]
+        texts = [item for name, item in masked.items() if type(item) is str and clean.get(name) is not item]
     nested = set(kinds).difference(_PLAIN)
     if nested:
         for name in list(compress(masked, map(nested.__contains__, kinds))):

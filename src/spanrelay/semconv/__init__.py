@@ -9,13 +9,16 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from spanrelay.conversation import Conversation, Telling
 from spanrelay.errors import ConfigurationError
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv import genai, names, openinference, traceloop
 from spanrelay.semconv.fields import counts_of
+from spanrelay.semconv.messages import write_messages
 from spanrelay.semconv.names import AttributeValue
+from spanrelay.semconv.omissions import omission_of
 
-__all__ = ["DIALECTS", "kind_of", "read", "write", "write_start", "written_as"]
+__all__ = ["DIALECTS", "kind_of", "read", "telling_of", "write", "write_start", "written_as"]
 
 DEFAULT_DIALECT = "genai"
 
@@ -50,7 +53,9 @@ def _start_of_call(
     return _writer(_START, dialect)(record)
 
 
-def write(record: SpanRecord, dialect: str = DEFAULT_DIALECT, *, content: bool) -> dict[str, AttributeValue]:
+def write(
+    record: SpanRecord, dialect: str = DEFAULT_DIALECT, *, content: bool, history: str | None = None
+) -> dict[str, AttributeValue]:
     """Return the attributes for the end of `record`'s span, to be set over those of its start.
 
     Args:
@@ -58,11 +63,20 @@ def write(record: SpanRecord, dialect: str = DEFAULT_DIALECT, *, content: bool) 
         dialect: `genai` (with OpenInference's kind and scalars beside) or `openinference` (with
             OpenTelemetry's operation, provider and model beside).
         content: Whether messages, arguments and results are written.
+        history: What stands where the messages of a request do, which are `telling_of`, unless that is None.
 
     Raises:
         ConfigurationError: there is no such dialect.
     """
-    return _writer(_END, dialect)(record, content)
+    return _writer(_END, dialect)(record, content, history)
+
+
+def telling_of(record: SpanRecord, dialect: str) -> Telling | None:
+    """Return the messages of `record`'s request as `dialect` writes them in one attribute, where they are known so."""
+    messages = record.request.messages if record.request is not None else None
+    if type(messages) is not Conversation or dialect == "openinference":
+        return None
+    return messages.telling(write_messages)
 
 
 def _start_genai(record: SpanRecord) -> dict[str, AttributeValue]:
@@ -71,11 +85,14 @@ def _start_genai(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def _genai_by(table: names.UsageNames) -> Callable[[SpanRecord, bool], dict[str, AttributeValue]]:
+_End = Callable[[SpanRecord, bool, str | None], dict[str, AttributeValue]]
+
+
+def _genai_by(table: names.UsageNames) -> _End:
     usage = counts_of(table)
 
-    def end(record: SpanRecord, content: bool) -> dict[str, AttributeValue]:
-        attributes = genai.to_attributes(record, content=content, usage=usage)
+    def end(record: SpanRecord, content: bool, history: str | None) -> dict[str, AttributeValue]:
+        attributes = genai.to_attributes(record, content=content, usage=usage, history=history)
         openinference.write_end_scalars(record, attributes)
         return attributes
 
@@ -94,7 +111,7 @@ def _start_openinference(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def _end_openinference(record: SpanRecord, content: bool) -> dict[str, AttributeValue]:
+def _end_openinference(record: SpanRecord, content: bool, _history: str | None) -> dict[str, AttributeValue]:
     return openinference.to_attributes(record, content=content)
 
 
@@ -102,7 +119,7 @@ _START: dict[str, Callable[[SpanRecord], dict[str, AttributeValue]]] = {
     "genai": _start_genai,
     "openinference": _start_openinference,
 }
-_END: dict[str, Callable[[SpanRecord, bool], dict[str, AttributeValue]]] = {
+_END: dict[str, _End] = {
     "genai": _genai_by(names.USAGE_NAMES),
     "openinference": _end_openinference,
 }
@@ -155,6 +172,8 @@ def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         attributes = dict(attributes)  # the SDK's own mapping takes a lock for each look
     if record.kind is None:
         record.kind = kind_of(attributes)
+    if names.HISTORY_OMITTED in attributes:
+        record.omitted = omission_of(attributes)
     for name, dialect in _READERS:
         if name == "openinference" and record.dialect is not None and openinference.adds_nothing(attributes):
             continue

@@ -162,8 +162,10 @@ def _write_error(record: SpanRecord, attributes: dict[str, AttributeValue]) -> N
 def mark_hidden_content(record: SpanRecord) -> None:
     """Say that content was not recorded, where a model call shows neither a question nor an answer.
 
-    Messages without any part are neither: an empty text is a part.
+    Messages without any part are neither: an empty text is a part. What is left out was carried elsewhere.
     """
+    if record.omitted is not None and record.omitted.count:
+        return
     request, response = record.request, record.response
     if request is not None and (request.system or any(message.parts for message in request.messages)):
         return

@@ -104,19 +104,22 @@ def start_attributes(record: SpanRecord) -> dict[str, AttributeValue]:
     return attributes
 
 
-def to_attributes(record: SpanRecord, *, content: bool, usage: Counts = GENAI_COUNTS) -> dict[str, AttributeValue]:
+def to_attributes(
+    record: SpanRecord, *, content: bool, usage: Counts = GENAI_COUNTS, history: str | None = None
+) -> dict[str, AttributeValue]:
     """Return what is known when the span ends.
 
     Args:
         record: The span's record; its `start_attributes` are repeated only where the end knows better.
         content: Whether to write messages, instructions, definitions, arguments, results and scope values.
         usage: The attributes of token counts, which differ between versions of the conventions.
+        history: What stands in the place of the messages of a request.
     """
     attributes: dict[str, AttributeValue] = {}
     if record.session_id and record.session_id == record.kept_conversation:  # known only now
         attributes[names.CONVERSATION_ID] = record.session_id
     if record.request is not None:
-        _write_request(record.request, attributes, content)
+        _write_request(record.request, attributes, content, history)
     if record.response is not None:
         _write_response(record.response, attributes, content, usage)
     if record.tool is not None or record.result is not None:
@@ -196,7 +199,9 @@ def _write_tool(tool: ToolRequest, attributes: dict[str, AttributeValue]) -> Non
         attributes[names.TOOL_TYPE] = tool.type
 
 
-def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue], content: bool) -> None:
+def _write_request(
+    request: ModelRequest, attributes: dict[str, AttributeValue], content: bool, history: str | None
+) -> None:
     if request.parameters:
         write_parameters(request.parameters, names.PARAMETER_NAMES, names.REQUEST_PARAMETERS, attributes)
     if not content:
@@ -204,7 +209,7 @@ def _write_request(request: ModelRequest, attributes: dict[str, AttributeValue],
     if request.system:
         attributes[names.SYSTEM_INSTRUCTIONS] = dumps_text(write_parts(request.system))
     if request.messages:
-        attributes[names.INPUT_MESSAGES] = written(request.messages)
+        attributes[names.INPUT_MESSAGES] = written(request.messages) if history is None else history
     if request.tools:
         attributes[names.TOOL_DEFINITIONS] = dumps_text([write_definition(tool) for tool in request.tools])
 

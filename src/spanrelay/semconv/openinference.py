@@ -649,6 +649,8 @@ def _read_input(attributes: Mapping[str, Any], record: SpanRecord) -> list[Messa
         found = [text(fields.get(names.OI_EMBEDDING_TEXT)) for fields in texts]
         return [Message("user", [Text(item)]) for item in found if item is not None]
     messages = _read_messages(attributes, names.OI_INPUT_MESSAGES, record)
+    if record.omitted is not None and record.omitted.count:
+        return messages  # the rest was carried by other spans, if there is one
     if not messages:
         prompts = indexed(attributes, names.OI_PROMPTS).values()
         messages = [Message("user", [Text(_plain(fields.get(names.OI_PROMPT_TEXT)))]) for fields in prompts]

@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 
 from spanrelay import semconv
 from spanrelay._guard import failed, guarded, losses, swallow
-from spanrelay.conversation import Conversation
+from spanrelay.conversation import Conversation, Telling
 from spanrelay.observation import sanitizing
 from spanrelay.observation.mailbox import ITEM_BYTES, size_of_texts
 from spanrelay.observation.masking import mask_text, mask_values
@@ -361,10 +361,8 @@ def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _masked(items: dict[str, Any], messages: Conversation) -> dict[str, Any]:
     """Return `items` without credentials; of a conversation that is known, only what is new is searched."""
-    told = items.get(names.INPUT_MESSAGES)
-    searched = messages.searched(told)
-    masked = mask_values(items, 0, (names.INPUT_MESSAGES, searched) if searched else None, messages.clean)
-    messages.found_clean(masked.get(names.INPUT_MESSAGES), masked)
+    masked = mask_values(items, 0, messages.clean)
+    messages.found_clean(masked)
     return masked
 
 
@@ -376,6 +374,8 @@ class LazyAttributes(BoundedAttributes):
         self._ended: Ended | None = ended
         self._dialect = dialect
         self._content = content
+        self._rest: dict[str, Any] | None = None
+        self._telling: Telling | None = None
         self._items: dict[str, Any] | None = None
         self._dropped = 0
         self._lock = ended.lock
@@ -385,27 +385,52 @@ class LazyAttributes(BoundedAttributes):
         if self._items is None:
             with self._lock:
                 if self._items is None:
-                    ended: Any = self._ended
-                    self._items = self._project(ended)
-                    # It holds the span, whose attributes these are: the cycle would outlive the export.
-                    self._ended = None
+                    rest, telling = self._projected()
+                    self._items = rest if telling is None else {**rest, names.INPUT_MESSAGES: telling.whole()}
         return self._items
+
+    def told(self) -> tuple[dict[str, Any], Telling] | None:
+        """Return the attributes, and apart from them the messages of a request, where these are known one by one.
+
+        Where the messages belong stands another text.
+        """
+        with self._lock:
+            rest, telling = self._projected()
+        return None if telling is None else (rest, telling)
+
+    def _projected(self) -> tuple[dict[str, Any], Telling | None]:
+        if self._rest is None:
+            ended: Any = self._ended
+            self._rest = self._project(ended)
+            # It holds the span, whose attributes these are: the cycle would outlive the export.
+            self._ended = None
+        return self._rest, self._telling
 
     def _project(self, ended: Ended) -> dict[str, Any]:
         changed = ended.changed
         items = {} if changed else _copied(ended.attributes)
         messages: list[Message] | None = None
+        telling = history = None
         try:
             record = ended.record
             if changed:
                 items = _copied(ended.attributes)
             # Policy may have changed what the span started with: the model, the tool.
             items.update(semconv.write_start(record, self._dialect))
-            items.update(semconv.write(record, self._dialect, content=self._content))
+            if self._content and getattr(ended.attributes, "max_value_len", None) is None:
+                telling = semconv.telling_of(record, self._dialect)
+                history = telling.unsearched() if telling is not None else None
+            items.update(semconv.write(record, self._dialect, content=self._content, history=history))
             messages = record.request.messages if record.request is not None else None
         except Exception as error:
             failed("projecting a record", error)
         items = _masked(items, messages) if type(messages) is Conversation else mask_values(items)
+        if telling is not None and names.INPUT_MESSAGES in items:
+            if items[names.INPUT_MESSAGES] is history:
+                telling.found_clean()
+                self._telling = telling
+            else:
+                items[names.INPUT_MESSAGES] = mask_text(telling.whole())
         for key in list(compress(items, map(operator.is_, map(type, items.values()), repeat(list)))):
             items[key] = tuple(items[key])  # as the SDK has sequences: nobody changes them
         return self._limit(items, ended.attributes)
@@ -428,7 +453,8 @@ class LazyAttributes(BoundedAttributes):
     @property
     def dropped(self) -> int:
         """How many attributes the span's limits cut off."""
-        self._read()
+        with self._lock:
+            self._projected()
         return self._dropped
 
     def __bool__(self) -> bool:
