@@ -50,9 +50,9 @@ def test_the_latest_requests_have_a_bound_and_are_let_go_of() -> None:
     held = Backlog()
     for number in range(50):
         held.put(b"%d" % number + b"x" * (1 << 20))
-    assert (len(held), held._size <= backlogs._BYTES_KEPT) == (15, True)
+    assert (len(held.latest), held._size <= backlogs._BYTES_KEPT) == (15, True)
     held.clear()
-    assert (len(held), held._size) == (0, 0)
+    assert (len(held.latest), held._size) == (0, 0)
 
 
 def test_threads_put_and_read_at_once() -> None:

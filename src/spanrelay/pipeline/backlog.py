@@ -51,16 +51,13 @@ class Backlog:
     """The requests that were put last, each beside what is kept for it, the latest last."""
 
     def __init__(self) -> None:
-        self._latest: deque[tuple[bytes, Remainder]] = deque()
+        self.latest: deque[tuple[bytes, Remainder]] = deque()
         self._size = 0
         self.free()
 
     def free(self) -> None:
         """Take a lock that nobody holds: a forked child has none of its parent's threads."""
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._latest)
 
     def put(self, sent: bytes) -> Remainder | None:
         """Return what is to be kept of a request; None where that is all of it."""
@@ -77,20 +74,20 @@ class Backlog:
         if not shared:
             kept = Remainder(None, 0, sent)
         else:
-            _, before = self._latest[place]
+            _, before = self.latest[place]
             kept = Remainder(before, shared, sent[shared:])
             self._forget(place)
-        self._latest.append((sent, kept))
+        self.latest.append((sent, kept))
         self._size += len(sent)
-        while self._size > _BYTES_KEPT or len(self._latest) > _LATEST:
+        while self._size > _BYTES_KEPT or len(self.latest) > _LATEST:
             self._forget(0)
         return kept
 
     def _likest(self, sent: bytes) -> tuple[int, int]:
         """Return which of the latest begins most like a request, and how many bytes both share; 0 if less than half."""
         best = 0, 0
-        for place in range(len(self._latest) - 1, -1, -1):
-            other, _ = self._latest[place]
+        for place in range(len(self.latest) - 1, -1, -1):
+            other, _ = self.latest[place]
             half = max(len(other), len(sent)) // 2
             if sent.startswith(other[:half]):
                 shared = agreement(other, sent)
@@ -101,13 +98,13 @@ class Backlog:
         return best
 
     def _forget(self, place: int) -> None:
-        self._size -= len(self._latest[place][0])
-        del self._latest[place]
+        self._size -= len(self.latest[place][0])
+        del self.latest[place]
 
     def clear(self) -> None:
         """Let go of what was put: nothing waits any more."""
         with self._lock:
-            self._latest.clear()
+            self.latest.clear()
             self._size = 0
 
 

@@ -60,7 +60,7 @@ class Pending:
         if self.size + size > self._limit // _SHARE:
             recorded.shorten()
             size = recorded.size
-        elif backlog:
+        elif backlog.latest:  # without a call: this is asked for each call
             backlog.clear()
         with self._lock:
             if self.size + size <= self._limit:
