@@ -33,10 +33,10 @@ _BEGINNINGS_KEPT = 512
 DIGEST_BYTES = 16
 _SECONDS_KEPT = 120.0
 _PIECE = 256
-_CONTENT, _CALL = '"content"', '"call_id"'
+_CONTENT, _CALL = b'"content"', b'"call_id"'
 _KNOWN = f"spanrelay-known-{secrets.token_hex(8)}"
 """Stands for what is known where the rest of a request is read."""
-_MARK = f'"{_KNOWN}"'
+_MARK = f'"{_KNOWN}"'.encode()
 _item = json.JSONDecoder().raw_decode
 
 
@@ -190,15 +190,20 @@ _Flatten = Callable[[list[Message], int, dict[str, Any]], int]
 
 
 class _Past:
-    """What is known of one conversation: its items as they were on the wire, their messages, and where each ends.
+    """What is known of one conversation: a request, its messages, and where the items of each end in its list.
+
+    The list has its first item at `begin` of the request, and ends are counted from there, in bytes.
 
     Nobody changes any of these, only `prints` and what is `told` and `flat` grow; a request that goes on makes another.
     """
 
-    __slots__ = ("ends", "flat", "left", "messages", "prints", "told", "wire")
+    __slots__ = ("begin", "ends", "flat", "left", "messages", "prints", "sent", "told")
 
-    def __init__(self, wire: str, ends: list[int], messages: list[Message], prints: Iterable[int] = ()) -> None:
-        self.wire = wire
+    def __init__(
+        self, sent: bytes, begin: int, ends: list[int], messages: list[Message], prints: Iterable[int] = ()
+    ) -> None:
+        self.sent = sent
+        self.begin = begin
         self.ends = ends
         self.messages = messages
         self.told: Telling | None = None
@@ -208,26 +213,27 @@ class _Past:
 
     def begun(self, count: int) -> _Past:
         """Return what is known of the first `count` messages, which another conversation begins with."""
-        begun = _Past("", [], self.messages[:count], self.prints[:count])
+        begun = _Past(b"", 0, [], self.messages[:count], self.prints[:count])
         begun.told = self.told.up_to(count) if self.told is not None else None
         if count == len(self.messages):
             begun.flat = self.flat
         return begun
 
-    def known_in(self, text: str, begin: int) -> int:
-        """Return how many of these messages the array that begins at `begin` in `text` begins with."""
-        if text.startswith(self.wire, begin):
+    def known_in(self, sent: bytes, begin: int) -> int:
+        """Return how many of these messages the list begins with that has its first item at `begin` of `sent`."""
+        known = memoryview(self.sent)[self.begin :]  # what is compared is not copied
+        if sent.startswith(known[: self.ends[-1]], begin):
             low = len(self.ends)
         else:
             low, high = 0, len(self.ends) - 1
             while low < high:
                 middle = (low + high + 1) // 2
-                if text.startswith(self.wire[: self.ends[middle - 1]], begin):
+                if sent.startswith(known[: self.ends[middle - 1]], begin):
                     low = middle
                 else:
                     high = middle - 1
         # What goes on where an item ends is another item.
-        while low and not text.startswith((",", "]"), begin + self.ends[low - 1]):
+        while low and not sent.startswith((b",", b"]"), begin + self.ends[low - 1]):
             low -= 1
         return low
 
@@ -305,7 +311,7 @@ class Conversation(list[Message]):
         past = self._past
         left = past.left if self._is_as_read else None
         if left is None or left.by != by:
-            left = _Left(by, 0, _Past("", [], []))
+            left = _Left(by, 0, _Past(b"", 0, [], []))
         if left.number < len(self):
             changed = change(self[left.number :])
             if changed is None:
@@ -380,7 +386,7 @@ class _Memory:
 
 
 def _size(kept: list[_Past]) -> int:
-    return sum(4 * len(past.wire) for past in kept)  # as it was, as messages, as sanitizers left it, as it is told
+    return sum(4 * len(past.sent) for past in kept)  # as it was, as messages, as sanitizers left it, as it is told
 
 
 _memory = _Memory()
@@ -394,46 +400,42 @@ def read_request(codec: Any, data: bytes) -> ModelRequest:
     turns: Turns | None = getattr(codec, "turns", None)
     if turns is None or not _LEAST_BYTES <= len(data) <= _MOST_BYTES:
         return codec.decode_request(_json.loads_object(data))
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return codec.decode_request(_json.loads_object(data))
-    opening = f'"{turns.field}":['
-    begin = text.find(opening) + len(opening)
+    opening = f'"{turns.field}":['.encode()
+    begin = data.find(opening) + len(opening)
     if begin < len(opening):
         return codec.decode_request(_json.loads_object(data))
-    key = (codec, *_beginning(text, begin))
+    key = (codec, *_beginning(data, begin))
     pasts = _memory.recall(key)
-    for past, count in _most_known(pasts or [], text, begin):
-        request = _continued(codec, text, begin, past, count, key)
+    for past, count in _most_known(pasts or [], data, begin):
+        request = _continued(codec, data, begin, past, count, key)
         if request is not None:
             return request
     request = codec.decode_request(_json.loads_object(data))
     # What is asked once only is not to pay for being remembered.
-    past = None if pasts is None else _past_of(turns, text, begin, request)
+    past = None if pasts is None else _past_of(turns, data, begin, request)
     _memory.keep(key, past)
     return request
 
 
-def _beginning(text: str, begin: int) -> tuple[str, str]:
+def _beginning(sent: bytes, begin: int) -> tuple[bytes, bytes]:
     """Return what tells conversations apart that begin with the same instructions: a piece of the second message."""
-    second = text.find(_CONTENT, text.find(_CONTENT, begin) + len(_CONTENT))
+    second = sent.find(_CONTENT, sent.find(_CONTENT, begin) + len(_CONTENT))
     if second < 0:  # an item of the Responses API may have none
-        second = max(text.find(_CALL, begin), begin)
-    return _piece(text, begin), _piece(text, second)
+        second = max(sent.find(_CALL, begin), begin)
+    return _piece(sent, begin), _piece(sent, second)
 
 
-def _piece(text: str, start: int) -> str:
+def _piece(sent: bytes, start: int) -> bytes:
     """Return a piece of an item, and nothing of what follows it: that changes while a conversation grows."""
-    end = text.find("}", start, start + _PIECE)
-    return text[start : end if end >= 0 else start + _PIECE]
+    end = sent.find(b"}", start, start + _PIECE)
+    return sent[start : end if end >= 0 else start + _PIECE]
 
 
-def _most_known(pasts: list[_Past], text: str, begin: int) -> list[tuple[_Past, int]]:
-    """Return the conversation that `text` goes on from, or goes on from as far as can be, and how far."""
+def _most_known(pasts: list[_Past], sent: bytes, begin: int) -> list[tuple[_Past, int]]:
+    """Return the conversation that `sent` goes on from, or goes on from as far as can be, and how far."""
     best: list[tuple[_Past, int]] = []
     for past in pasts:
-        count = past.known_in(text, begin)
+        count = past.known_in(sent, begin)
         if count and (not best or count > best[0][1]):
             best = [(past, count)]
             if count == len(past.ends):
@@ -441,18 +443,19 @@ def _most_known(pasts: list[_Past], text: str, begin: int) -> list[tuple[_Past, 
     return best
 
 
-def _continued(codec: Any, text: str, begin: int, past: _Past, count: int, key: object) -> ModelRequest | None:
-    """Return the request in `text`, of which `past` knows the first `count` messages; None where it does not."""
+def _continued(codec: Any, sent: bytes, begin: int, past: _Past, count: int, key: object) -> ModelRequest | None:
+    """Return the request in `sent`, of which `past` knows the first `count` messages; None where it does not."""
     turns: Turns = codec.turns
-    end = begin + past.ends[count - 1]
-    wire = _without(turns.field, text, begin, end)
+    known = past.ends[count - 1]
+    rest = sent[begin + known :]
+    wire = _without(turns.field, sent[:begin], rest)
     if wire is None:
         return None
     request: ModelRequest = codec.decode_request(wire)
     new = request.messages
     if turns.runs and new and _goes_on(past.messages[count - 1], new[0]):
-        return _continued(codec, text, begin, past, count - 1, key) if count > 1 else None
-    ends = _ends(turns, wire[turns.field], text, begin, end)
+        return _continued(codec, sent, begin, past, count - 1, key) if count > 1 else None
+    ends = _ends(turns, wire[turns.field], rest, known)
     if ends is None or len(ends) != len(new):
         return None
     whole = count == len(past.ends)
@@ -460,12 +463,8 @@ def _continued(codec: Any, text: str, begin: int, past: _Past, count: int, key: 
         request.messages = Conversation(past)
         _memory.keep(key, past, past)
         return request
-    now = _Past(
-        text[begin : begin + ends[-1]] if ends else past.wire[: past.ends[count - 1]],
-        past.ends[:count] + ends,
-        past.messages[:count] + new,
-        past.prints[:count],  # of its own: several requests may go on from one
-    )
+    # Prints are of its own, since several requests may go on from one.
+    now = _Past(sent, begin, past.ends[:count] + ends, past.messages[:count] + new, past.prints[:count])
     left = past.left
     now.told = past.told.up_to(count) if past.told is not None else None
     if whole:
@@ -478,9 +477,12 @@ def _continued(codec: Any, text: str, begin: int, past: _Past, count: int, key: 
     return request
 
 
-def _without(field: str, text: str, begin: int, end: int) -> dict[str, Any] | None:
-    """Return the request without the items between `begin` and `end`; None where they are not its first messages."""
-    wire = _json.loads_object(f"{text[:begin]}{_MARK}{text[end:]}".encode())
+def _without(field: str, before: bytes, rest: bytes) -> dict[str, Any] | None:
+    """Return the request without the items between `before` and `rest`; None where they are not its first messages."""
+    sent = b"".join((before, _MARK, rest))
+    if not _is_text(sent):
+        return None
+    wire = _json.loads_object(sent)
     items = wire.get(field)
     if type(items) is not list or not items or cast("list[Any]", items)[0] != _KNOWN:
         return None
@@ -488,13 +490,26 @@ def _without(field: str, text: str, begin: int, end: int) -> dict[str, Any] | No
     return wire
 
 
-def _ends(turns: Turns, items: list[Any], text: str, begin: int, end: int) -> list[int] | None:
-    """Return where each message of `items` ends, from `begin` on, which follow in `text` at `end`; None where odd."""
+def _is_text(sent: bytes) -> bool:
+    try:
+        sent.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _ends(turns: Turns, items: list[Any], rest: bytes, begin: int) -> list[int] | None:
+    """Return where each message of `items` ends; None where that is odd.
+
+    The items stand in `rest`, a comma before each, and then the list ends; `rest` has `begin` bytes of it before.
+    """
+    text = rest.decode("latin-1")  # a character for each byte, and those that mean something in JSON are what they are
     found: list[int] = []
+    end = 0
     try:
         while text.startswith(",", end):
             _, end = _item(text, end + 1)
-            found.append(end - begin)
+            found.append(begin + end)
     except (ValueError, RecursionError):
         return None
     if len(found) != len(items) or not text.startswith("]", end):
@@ -502,16 +517,17 @@ def _ends(turns: Turns, items: list[Any], text: str, begin: int, end: int) -> li
     return [found[last - 1] for last in accumulate(map(len, turns.groups(items)))] if turns.runs else found
 
 
-def _past_of(turns: Turns, text: str, begin: int, request: ModelRequest) -> _Past | None:
+def _past_of(turns: Turns, sent: bytes, begin: int, request: ModelRequest) -> _Past | None:
     """Return what is to be known of a request that was read; None where its items are not the messages."""
+    rest = sent[begin:]
     try:
-        first, length = _item(text, begin)
-        wire = _without(turns.field, text, begin, length)
+        first, length = _item(rest.decode("latin-1"))
     except (ValueError, RecursionError):
         return None
-    if wire is None:
+    wire = _without(turns.field, sent[:begin], rest[length:])
+    if wire is None or not _is_text(rest[:length]):
         return None
-    ends = _ends(turns, [first, *wire[turns.field]], f",{text[begin:]}", 1, 0)
+    ends = _ends(turns, [first, *wire[turns.field]], b"," + rest, -1)
     if ends is None or len(ends) != len(request.messages):
         return None
-    return _Past(text[begin : begin + ends[-1]], ends, list(request.messages))
+    return _Past(sent, begin, ends, list(request.messages))
