@@ -156,6 +156,20 @@ def test_an_approver_of_trio_is_awaited_on_trio(capture: Capture, policy: Any, s
     handle.remove()
 
 
+async def blocks_its_loop(_: ApprovalRequest) -> bool:
+    return not threading.Event().wait(0.05)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=SPELT)
+@pytest.mark.parametrize("approve", [blocks_its_loop, lambda request: blocks_its_loop(request)])
+def test_an_approver_that_blocks_its_loop_allows_nothing_after_its_time(
+    capture: Capture, policy: Any, call: Any, approve: Any
+) -> None:
+    policy(f"{ASK}approval.timeout = 0.01\n")
+    with approve_with(approve), pytest.raises(GuardrailRejected, match="nobody allowed it within 0\\.01 s"):
+        call()
+
+
 def test_an_approver_is_told_what_the_call_is(capture: Capture, policy: Any, approver: Any) -> None:
     policy(ASK)
     asked = approver(True)

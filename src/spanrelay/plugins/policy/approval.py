@@ -137,7 +137,7 @@ class Approvals:
         if not (_approvers and inspect.iscoroutinefunction(_approvers[-1])):
             return await on_own_loop(self._answer_in_time(request))
         with trio.move_on_after(self._config.timeout):
-            return await _approvers[-1](request)
+            return await self._awaited(_approvers[-1](request), time.monotonic())
         raise _Late
 
     async def _answer_in_time(self, request: ApprovalRequest) -> Any:
@@ -154,17 +154,25 @@ class Approvals:
         return asked.result()
 
     async def _asked(self, request: ApprovalRequest) -> Any:
+        began = time.monotonic()
         if _approvers:
             answer: Any = _approvers[-1]
             if inspect.iscoroutinefunction(answer):
-                return await answer(request)
+                return await self._awaited(answer(request), began)
             answer = await _in_thread(answer, request)
-            return await answer if inspect.isawaitable(answer) else answer
+            return await self._awaited(answer, began) if inspect.isawaitable(answer) else answer
         if self._config.url is not None:
             return await _in_thread(self._posted, request)
         if self._config.terminal and _is_at_terminal():
             return await _in_thread(_prompted, request, self._config.timeout)
         raise _Denied("there is no approver to ask; set approval.url or call approve_with()")
+
+    async def _awaited(self, answer: Awaitable[Any], began: float) -> Any:
+        """Wait for an answer: one that blocks its loop, as `input` does, holds up the time limit beside itself."""
+        given = await answer
+        if time.monotonic() - began > self._config.timeout:
+            raise _Late
+        return given
 
     def _posted(self, request: ApprovalRequest) -> Any:
         import urllib.error  # only where somebody is asked
