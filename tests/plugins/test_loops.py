@@ -22,7 +22,7 @@ from spanrelay import GuardrailRejected, guardrail, run_tool, use
 from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
-from spanrelay.plugins.policy import PolicyPlugin
+from spanrelay.plugins.policy import PolicyPlugin, approve_with
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langgraph import LangGraphInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
@@ -372,6 +372,76 @@ def test_a_conversation_from_before_goes_on(world: World) -> None:
     for more in ([], [{"role": "assistant", "content": "It is"}]):
         with pytest.raises(GuardrailRejected, match="\\(call 'old'\\)"):
             world.chat([*old, *more])
+
+
+@pytest.mark.parametrize("between", [[], [{"role": "user", "content": "hm"}, {"role": "assistant", "content": "yes?"}]])
+def test_an_answer_that_the_application_wrote_itself_hides_no_result(world: World, between: list[Any]) -> None:
+    history = world.ask()
+    call_id = history[1]["tool_calls"][0]["id"]
+    history += [result(history), {"role": "assistant", "content": "Something went wrong."}, *between]
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.chat([*history, {"role": "user", "content": "and now?"}])
+    items: Any = [
+        ASKED,
+        {"type": "function_call", "call_id": call_id, "name": "get_weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": call_id, "output": "sunny"},
+        *history[3:],
+        {"role": "user", "content": "and now?"},
+    ]
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.client.responses.create(model="gpt-5", input=items)
+    assert len(world.requests) == 1
+
+
+@pytest.mark.parametrize("lenient", ['mode = "observe"', 'tools.unseen = "warn"'])
+def test_a_conversation_that_went_on_by_a_milder_policy_goes_on(world: World, lenient: str) -> None:
+    world.put(f"{DENY}{lenient}\n")
+    history = world.ask()
+    history += [result(history)]
+    history += [world.chat(history).to_dict(), {"role": "user", "content": "and now?"}]
+    world.put(DENY)
+    assert world.chat(history)
+
+
+def test_an_execution_of_another_tool_excuses_no_result_of_the_same_id(world: World) -> None:
+    run_tool("find", lambda: "found", call_id="call_0")
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.chat(round_of(["get_weather"], ["call_0"]))
+    assert world.requests == []
+
+
+@pytest.mark.parametrize("asks", [0, 1])
+def test_what_an_approver_let_pass_by_one_file_is_refused_by_another_all_the_same(
+    world: World, tmp_path: Path, asks: int
+) -> None:
+    world.activation.close()
+    files: list[PolicyFile] = []
+    for number in range(2):
+        path = tmp_path / f"file-{number}.toml"
+        path.write_text(DENY + ('on_refusal = "ask"\n' if number == asks else ""))
+        files.append(PolicyFile(str(path), "chosen"))
+    both = Activation(files, Shelf())  # type: ignore[arg-type]
+    both.start()
+    try:
+        history = world.ask()
+        with approve_with(lambda request: True):
+            for _ in range(2):
+                with pytest.raises(GuardrailRejected, match=REFUSED):
+                    world.chat([*history, result(history)])
+    finally:
+        both.close()
+    assert len(world.requests) == 1
+
+
+def test_what_an_approver_let_pass_by_a_rule_is_refused_by_the_list_all_the_same(world: World) -> None:
+    world.put(f'{DENY}[[plugins.policy.tools.rules]]\ntool = "get_*"\non_refusal = "ask"\n')
+    history = world.ask()
+    with approve_with(lambda request: True), pytest.raises(GuardrailRejected, match="is denied by"):
+        world.chat([*history, result(history)])
+    world.put('[[plugins.policy.tools.rules]]\ntool = "get_*"\non_refusal = "ask"\n')
+    with approve_with(lambda request: True):
+        world.chat([*history, result(history)])
+    assert world.chat([*history, result(history)])  # nobody is asked again
 
 
 @pytest.mark.parametrize("refused", ["answer", "raise"])

@@ -9,7 +9,7 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator
 from typing import Any
 
 from spanrelay import _json
@@ -22,6 +22,7 @@ from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.history import WireHistory
 from spanrelay.plugins.policy.limits import OnRefusal
+from spanrelay.plugins.policy.names import normal, plain_text
 from spanrelay.plugins.policy.settings import Tools
 from spanrelay.plugins.policy.stores import renewed
 from spanrelay.records import ModelResponse, ToolCall, ToolCallResponse
@@ -45,10 +46,12 @@ class Calls:
 
     Attributes:
         refused: The refused calls of tools that answers asked for, by their ids.
+        barred: Those of them whose results were to be refused already then, and neither told of nor tried.
     """
 
     def __init__(self) -> None:
         self.refused: OrderedDict[str, ToolCall] = OrderedDict()
+        self.barred: OrderedDict[str, None] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
         self._executions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.after_fork()
@@ -61,29 +64,39 @@ class Calls:
     def see(self, call: Any) -> None:
         """Remember an execution that policy is about to judge; that of several files sees each once."""
         tool = call.record.tool
-        key: Hashable = tool.call_id or ("a call of", tool.name)
+        # With its name: some providers give calls of several answers the same id.
+        key = _execution_key(tool.call_id, plain_text(tool.name) or "")
         with self._lock:
             if call.root in self._executions:
                 return
             self._executions.add(call.root)
             _remember(self._seen, key, self._seen.get(key, 0) + 1)
 
-    def ask(self, call_id: str, asked: ToolCall) -> None:
+    def ask(self, call_id: str, asked: ToolCall, *, barred: bool) -> None:
         """Remember a call of a refused tool that a model has made."""
         with self._lock:
             _remember(self.refused, call_id, asked)
+            if barred:
+                _remember(self.barred, call_id, None)
 
-    def allow(self, part: ToolCallResponse) -> None:
-        """Remember that somebody has let a result pass, so that it does whenever it is sent again."""
+    def allow(self, part: ToolCallResponse, by: str) -> None:
+        """Remember that somebody has let a result pass, so that it does before `by` whenever it is sent again.
+
+        What another judges, such as the policy of a file above, stays refused.
+        """
         with self._lock:
-            _remember(self._seen, _result_key(part), 1)
+            _remember(self._seen, (by, _result_key(part)), 1)
+
+    def is_allowed(self, part: ToolCallResponse, by: str) -> bool:
+        """Whether somebody has let a result pass that `by` would refuse."""
+        return (by, _result_key(part)) in self._seen
 
     def is_seen(self, part: ToolCallResponse, name: str) -> bool:
         """Whether policy has judged the execution that a result came of, which then is what became of a refusal."""
-        if part.id in self._seen:
+        if part.id and _execution_key(part.id, name) in self._seen:
             return True
         # An execution that named no call: it stands for one result, whenever that is sent again.
-        mine, any_of_it = _result_key(part), ("a call of", name)
+        mine, any_of_it = _result_key(part), _execution_key(None, name)
         with self._lock:
             if mine in self._seen:
                 return True
@@ -121,6 +134,7 @@ class Loops:
         self._mode: Mode | None = mode
         self._asks = approvals.asks(on_refusal, mode)
         self._judge = self._name = name
+        self._bars = config.unseen == "refuse"
         self._warned: set[str] = set()
 
     def use(self, context: Context) -> None:
@@ -128,6 +142,7 @@ class Loops:
         sees = request_intercept(name=f"seen_by_{self._judge}", kinds=["tool"], mode=self._mode)
         sends = execution_intercept(name=self._judge, kinds=["llm"], mode=self._mode, timeout=self._approvals.patience)
         self._name = f"{context.name}.{self._judge}"
+        self._bars = self._bars and (self._mode or context.mode) != "observe"
         context.use(sees(self._see).standing(Place.AROUND))
         context.use(sends(self._send).standing(Place.REFUSES))
 
@@ -136,12 +151,12 @@ class Loops:
 
     def _send(self, call: Any) -> Generator[Any, Any, None]:
         wire = call.outgoing()
-        for part, asked in _new_results(WireHistory(wire, call.codec), self._calls.refused):
+        for part, asked in _new_results(WireHistory(wire, call.codec), self._calls):
             reason = self._reason(part, asked)
             if reason is not None and self._asks and self._unseen == "refuse":
                 reason = yield self._approvals.decide(call, reason, self._judge)
                 if reason is None:
-                    self._calls.allow(part)
+                    self._calls.allow(part, self._name)
             if reason is not None:
                 self._tell(reason, asked.name)
         response = yield call
@@ -152,6 +167,8 @@ class Loops:
     def _reason(self, part: ToolCallResponse, asked: ToolCall) -> str | None:
         refusal = self._refusal(asked)
         if refusal is None or self._calls.is_seen(part, asked.name) or is_answered(part.id):
+            return None
+        if self._calls.is_allowed(part, self._name):
             return None
         which = f" (call {part.id!r})" if part.id else ""
         return (
@@ -172,7 +189,7 @@ class Loops:
             refusal = self._refusal(asked)
             if refusal is not None:
                 if asked.id:
-                    self._calls.ask(asked.id, asked)
+                    self._calls.ask(asked.id, asked, barred=self._bars)
                 told = {"tool_name": asked.name, "call_id": asked.id or "", "reason": refusal}
                 mark_span(call.span, call.scope, REFUSED_TOOL_CALL, told)
 
@@ -188,12 +205,17 @@ def _remember(table: OrderedDict[Any, Any], key: Hashable, value: Any) -> None:
         table.popitem(last=False)
 
 
-def _new_results(history: WireHistory, known: Mapping[str, ToolCall]) -> Iterator[tuple[ToolCallResponse, ToolCall]]:
+def _execution_key(call_id: str | None, name: str) -> Hashable:
+    return (call_id, normal(name)) if call_id else ("a call of", name)
+
+
+def _new_results(history: WireHistory, calls: Calls) -> Iterator[tuple[ToolCallResponse, ToolCall]]:
     """Yield the results that a request brings, each with the call that it is of, as far as that is known.
 
-    New is what stands behind the last answer. Of the rounds before, which an earlier request brought, those alone
-    count whose calls are `known`, so that a conversation from before goes on.
+    New is what stands behind the last answer. Of the rounds before, those alone count whose calls are barred, so that a
+    conversation from before goes on; an answer that the application has written itself hides none of these.
     """
+    known = calls.refused
     results: list[tuple[ToolCallResponse, bool]] = []
     asked: dict[str | None, list[ToolCall]] = {}
     nameless: list[ToolCallResponse] = []
@@ -215,11 +237,11 @@ def _new_results(history: WireHistory, known: Mapping[str, ToolCall]) -> Iterato
             without = (call for call in turn.calls if not call.id)
             by_place |= {id(part): call for part, call in zip(reversed(nameless), without, strict=False)}
             nameless, answered = [], True
-        if answered and turn.role != "tool" and not turn.calls:
+        if answered and turn.role != "tool" and not turn.calls and not calls.barred:
             break
         begun = begun or turn.role != "assistant"
     for part, new in results:
-        if not (new or part.id in known) or part.server:
+        if not (new or part.id in calls.barred) or part.server:
             continue
         call = known.get(part.id) if part.id else by_place.get(id(part))
         if call is None and part.name:
