@@ -510,6 +510,8 @@ CONNECTIONS: dict[str, Ask] = {
     "realtime": lambda client: client.realtime.connect(model=SECRET),
     "a realtime query": lambda client: client.realtime.connect(model="ok", extra_query={"model": SECRET}),
     "only a realtime query": lambda client: client.realtime.connect(extra_query={"model": SECRET}),
+    "a list in a realtime query": lambda client: client.realtime.connect(extra_query={"model": [SECRET]}),
+    "a client's query": lambda client: client.with_options(default_query={"model": SECRET}).realtime.connect(),
     "beta.realtime": lambda client: client.beta.realtime.connect(model=SECRET),
     "realtime.translations": lambda client: client.realtime.translations.connect(model=SECRET),
 }

@@ -6,7 +6,6 @@ What passes over a connection is not seen. Where it may name any model, that is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -16,6 +15,7 @@ from spanrelay._guard import losses
 from spanrelay.codecs import plain
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.instrumentation.requests import named_in_query
 from spanrelay.pipeline.call import NO_CONTEXT, Opened, call_in_flight
 from spanrelay.pipeline.driver import run
 from spanrelay.pipeline.middleware import is_covered
@@ -93,15 +93,16 @@ class Sockets:
             kwargs = signature(wrapped).bind(*args, **kwargs).arguments
         except TypeError:  # the SDK raises it again
             return wrapped(*args, **kwargs)
-        model, query = text_of(kwargs.get("model")), kwargs.get("extra_query")
-        named = text_of(query.get("model")) if isinstance(query, Mapping) else None
-        if model is None and named is None:
+        model, client = text_of(kwargs.get("model")), getattr(resource, "_client", None)
+        queries = getattr(client, "default_query", None), kwargs.get("extra_query")
+        named = tuple(name for query in queries for name in named_in_query(query))
+        if model is None and not named:
             _tell(resource)
             return wrapped(**kwargs)
         wire = {} if model is None else {"model": model}
         boundary: Any = ConnectionBoundary(wrapped, kwargs)
         call = ConnectionCall(plain, wire, boundary, self._tracing, provider="openai", opened=Opening())
-        call.named_beside = () if named is None else (named,)
+        call.named_beside = named
         return run(call)
 
     def connect_to_any(self, wrapped: Any, resource: Any, args: Any, kwargs: Any) -> Any:
