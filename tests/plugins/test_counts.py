@@ -198,6 +198,20 @@ def test_a_minute_is_one_of_all_processes(open_store: Any) -> None:
     assert one.admit(limits, tool=False) is None
 
 
+def test_a_clock_that_is_put_back_is_waited_for_a_minute_alone(open_store: Any) -> None:
+    limits = [("k", Limits(max_calls_per_minute=1), "this session")]
+    now = [1e6]
+    counts = Counts(lambda: now[0], open_store())
+    assert counts.admit(limits, tool=False) is None
+    now[0] -= 86_400.0
+    assert counts.refusal(limits, tool=False) is not None
+    now[0] += 59.0
+    assert counts.refusal(limits, tool=False) is not None
+    now[0] += 1.0
+    assert counts.refusal(limits, tool=False) is None
+    assert counts.admit(limits, tool=False) is None
+
+
 def test_what_nothing_has_used_for_long_is_forgotten(tmp_path: Path) -> None:
     now = [1000.0]
     path = tmp_path / "counts.sqlite3"

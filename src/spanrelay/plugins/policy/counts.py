@@ -44,7 +44,20 @@ class Counts:
         Raises:
             StoreError: nobody can say.
         """
-        return self._refusal(shares, self.store.read(_keys(shares)), tool)
+        counts, now = self.store.read(_keys(shares)), self._clock()
+        if any(count.is_ahead(now) for count in counts):
+            self._put_back(shares)
+        return self._refusal(shares, counts, tool)
+
+    def _put_back(self, shares: Sequence[Share]) -> None:
+        """Keep that the clock was put back: who only reads counts would find them ahead, and refuse, until then."""
+
+        def put_back(counts: list[Count]) -> bool:
+            for count in counts:
+                count.put_back(self._clock())
+            return True
+
+        self.store.update(_keys(shares), put_back, _name())
 
     def admit(
         self, shares: Sequence[Share], *, tool: bool, estimate: Spent = NOTHING, allowed: bool = False

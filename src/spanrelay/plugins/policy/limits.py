@@ -96,12 +96,19 @@ class Count:
         return f"{whose} has cost {self.cost_usd:.4g} of the {allowed:.4g} US dollars allowed"
 
     def _calls_within_a_minute(self, now: float) -> int:
-        if self.times and self.times[-1] - now > MINUTE:
-            # The clock was put back: what seems to be to come would count until then.
-            self.times = deque(min(time, now) for time in self.times)
+        if self.is_ahead(now):
+            self.put_back(now)
         while self.times and now - self.times[0] >= MINUTE:
             self.times.popleft()
         return len(self.times)
+
+    def is_ahead(self, now: float) -> bool:
+        """Whether the clock was put back: what seems to be to come would count until then."""
+        return bool(self.times) and self.times[-1] - now > MINUTE
+
+    def put_back(self, now: float) -> None:
+        """Take calls that seem to be to come for calls of now."""
+        self.times = deque(min(time, now) for time in self.times)
 
     def add(self, tool: bool, estimate: Spent, now: float | None) -> None:
         """Count a call that is being sent, with what it takes at the least; `now` where the rate is limited."""
