@@ -23,6 +23,7 @@ from spanrelay.assembly.exporter import AtifSpanExporter
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin, approve_with
+from spanrelay.plugins.policy.loops import MAX_KNOWN
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_langgraph import LangGraphInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
@@ -400,6 +401,17 @@ def test_a_conversation_that_went_on_by_a_milder_policy_goes_on(world: World, le
     history += [result(history)]
     history += [world.chat(history).to_dict(), {"role": "user", "content": "and now?"}]
     world.put(DENY)
+    assert world.chat(history)
+
+
+def test_a_conversation_with_a_refusal_goes_on_however_many_tools_run_meanwhile(world: World) -> None:
+    history = world.ask()
+    with pytest.raises(GuardrailRejected) as refusal:
+        run_tool("get_weather", lambda: "sunny", call_id=history[1]["tool_calls"][0]["id"])
+    history += [result(history, str(refusal.value))]
+    history += [world.chat(history).to_dict(), {"role": "user", "content": "and now?"}]
+    for number in range(MAX_KNOWN + 1):
+        run_tool("find", lambda: "found", call_id=f"find_{number}")
     assert world.chat(history)
 
 

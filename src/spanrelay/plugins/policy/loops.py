@@ -46,13 +46,15 @@ class Calls:
 
     Attributes:
         refused: The refused calls of tools that answers asked for, by their ids.
-        barred: Those of them whose results were to be refused already then, and neither told of nor tried.
+        barred: Those of them whose results were to be refused already then, and neither told of nor tried, until it
+            is seen what has become of them.
     """
 
     def __init__(self) -> None:
         self.refused: OrderedDict[str, ToolCall] = OrderedDict()
         self.barred: OrderedDict[str, None] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._allowed: OrderedDict[Hashable, None] = OrderedDict()
         self._executions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.after_fork()
         renewed.add(self)
@@ -85,11 +87,16 @@ class Calls:
         What another judges, such as the policy of a file above, stays refused.
         """
         with self._lock:
-            _remember(self._seen, (by, _result_key(part)), 1)
+            _remember(self._allowed, (by, _result_key(part)), None)
 
     def is_allowed(self, part: ToolCallResponse, by: str) -> bool:
         """Whether somebody has let a result pass that `by` would refuse."""
-        return (by, _result_key(part)) in self._seen
+        return (by, _result_key(part)) in self._allowed
+
+    def settle(self, call_id: str | None) -> None:
+        """Let a call whose refusal has been seen be one of before, also when so many others were made since."""
+        with self._lock:
+            self.barred.pop(call_id or "", None)
 
     def is_seen(self, part: ToolCallResponse, name: str) -> bool:
         """Whether policy has judged the execution that a result came of, which then is what became of a refusal."""
@@ -166,9 +173,10 @@ class Loops:
 
     def _reason(self, part: ToolCallResponse, asked: ToolCall) -> str | None:
         refusal = self._refusal(asked)
-        if refusal is None or self._calls.is_seen(part, asked.name) or is_answered(part.id):
+        if refusal is None or self._calls.is_allowed(part, self._name):
             return None
-        if self._calls.is_allowed(part, self._name):
+        if self._calls.is_seen(part, asked.name) or is_answered(part.id):
+            self._calls.settle(part.id)
             return None
         which = f" (call {part.id!r})" if part.id else ""
         return (
