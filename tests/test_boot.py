@@ -408,6 +408,37 @@ def test_keys_are_masked_in_trajectories_and_spans(tmp_path: Path, server: Model
     assert server.requests[0].body["messages"][0]["content"] == f"my key is {key}"
 
 
+FORKED_WHILE_RECORDING_BEGINS = """
+import os, signal, sys, threading
+import spanrelay
+
+def work(name):
+    with spanrelay.scope(name, kind="tool") as tool:
+        tool.set_result(1)
+
+thread = threading.Thread(target=work, args=("thread",))
+thread.start()
+while "spanrelay.runtime" not in sys.modules:  # from here on the thread imports it
+    pass
+pid = os.fork()
+if not pid:
+    signal.alarm(30)
+    work("child")
+    sys.exit(0)
+thread.join()
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+def test_a_child_that_is_forked_while_another_thread_begins_to_record_records_too(tmp_path: Path) -> None:
+    ran = run(FORKED_WHILE_RECORDING_BEGINS, tmp_path)
+    assert ran.out == "0\n", ran.err
+    tools = [
+        call["function_name"] for each in ran.trajectories for step in each["steps"] for call in step["tool_calls"]
+    ]
+    assert sorted(tools) == ["child", "thread"]
+
+
 def test_a_forked_child_records_its_own_calls(tmp_path: Path, server: ModelServer) -> None:
     program = ASK + "import os\npid = os.fork()\n" + ASK.replace("hello", "hello again")
     program += "if pid: os.waitpid(pid, 0)\nelse: import sys; sys.exit(0)\n"

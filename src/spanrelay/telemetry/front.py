@@ -6,6 +6,7 @@ like. Imports nothing heavy.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -326,6 +327,9 @@ def hear_of(
 
 _waiting: list[Latch] = []
 
+_LONGEST_OPENING = 10.0
+"""Seconds that a fork waits, at most, for another thread that opens a latch; that may wait for the one that forks."""
+
 
 class Latch(SpanProcessor):
     """Stands in front until the first span starts, then opens: `build` puts the real front in its place.
@@ -348,6 +352,22 @@ class Latch(SpanProcessor):
         """
         self.stand(provider)
         _waiting.append(self)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._in_child
+            )
+
+    def _before_fork(self) -> None:
+        # A child that is forked while another thread opens this would wait for ever: for the thread, and for what it
+        # was importing.
+        self._lock.acquire(timeout=_LONGEST_OPENING)
+
+    def _after_fork(self) -> None:
+        with suppress(RuntimeError):  # it is another thread's still
+            self._lock.release()
+
+    def _in_child(self) -> None:
+        self._lock = threading.RLock()
 
     def stand(self, provider: Any) -> None:
         """Stand in front of `provider`'s processors, unless this stands somewhere already."""
