@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -77,6 +78,20 @@ def test_spans_that_find_no_room_are_lost_as_a_whole_and_exported_all_the_same(t
     assert abs(sink.ended - taken) <= 2
     assert worker.pending.size == 0
     assert len(exported.get_finished_spans()) == 5000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_has_room_of_its_own() -> None:
+    sink = Slow()
+    worker, _, _ = recorded(sink, 5000)
+    child = os.fork()
+    if not child:
+        os._exit(0 if worker.pending.admit(LEAST_BYTES) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    sink.go.set()
+    worker.shutdown(60)
+    losses.take()
 
 
 def test_what_is_not_written_before_the_end_is_counted_in_spans(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class RelaySpanProcessor(SpanProcessor):
         self.worker = worker
         self.dialect = dialect
         self.content = content
-        self.pending = worker.pending if worker is not None else Pending(pending_limit)
+        self._pending = Pending(pending_limit)
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
@@ -113,6 +113,11 @@ class RelaySpanProcessor(SpanProcessor):
         self._told_of_starts = tuple(each for each in processors if _listens(each, "on_start"))
         self._told_of_endings = tuple(each for each in processors if _listens(each, "_on_ending"))
         self._told_of_ends = without_doubles(processors)
+
+    @property
+    def pending(self) -> Pending:
+        """What counts the bytes that wait to be read: the worker's, which a forked child has anew."""
+        return self._pending if self.worker is None else self.worker.pending
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Give a foreign span its scope's session, user and metadata, and tell the others."""

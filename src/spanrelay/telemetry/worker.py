@@ -126,7 +126,7 @@ class Worker:
         sync: bool = False,
         pending_limit: int = 64 << 20,
     ) -> None:
-        self.pending = Pending(pending_limit)
+        self._pending_limit = pending_limit
         self._make_sink = make_sink
         self.measure = measure
         self._tell = tell
@@ -137,6 +137,7 @@ class Worker:
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
+        self.pending = Pending(self._pending_limit)  # a child reads nothing of what waits in its parent
         self._queue: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
         self._refused: set[int] = set()
         self._thread: threading.Thread | None = None
