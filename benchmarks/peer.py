@@ -24,11 +24,14 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from benchmarks import agents, workload
 from benchmarks.floor import EncodingExporter, encoding_provider, floor_of
-from benchmarks.measure import FULL, QUICK, Effort, Way, interleave
+from benchmarks.measure import FULL, QUICK, Cost, Effort, Way, differences, interleave, mean, run_block, uncollected
 from benchmarks.results import Result, against_floor
 from benchmarks.workload import Exchange, Patched
 
-TOOL = "tool"
+TOOL, GROWING = "tool", "growing"
+_MESSAGE = 600
+_LENGTHS, _QUICK_LENGTHS = (300, 1000), (10, 20)
+_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -316,6 +319,8 @@ def measure(peer: Peer, row: str, effort: Effort) -> list[Result]:
     """Measure one row. Raises RuntimeError where the content is not in what the peer exported."""
     if row in agents.ROWS:
         return _agent(peer, row, effort)
+    if row == GROWING:
+        return _growing(peer, effort)
     if row == TOOL:
         name, work, content = "managed tool call", peer.tool(), workload.chat(1_000).content
     else:
@@ -335,6 +340,36 @@ def _agent(peer: Peer, row: str, effort: Effort) -> list[Result]:
         bare, recorded = Way(run, switch.off), Way(run, switch.on, switch.flush)
         _prove(Work(bare, recorded, bare, switch.exported), agents.CONTENT)
         return agents.measure(title, (bare, recorded), effort)
+
+
+def _growing(peer: Peer, effort: Effort) -> list[Result]:
+    """Measure sessions as `benchmarks.growing` does: every tenth call is compared, all are recorded."""
+    lengths = _LENGTHS if effort.seconds else _QUICK_LENGTHS
+    conversation = workload.Conversation(_MESSAGE)
+    conversation.begin()
+    work = peer.call(conversation.exchange)
+    _prove(work, 2 * _MESSAGE)
+    floor = floor_of(lambda: json.dumps(conversation.said), work.plain.call)
+    ways = (work.bare, work.recorded, work.plain, Way(floor.call, work.plain.enter, floor.flush))
+    costs: list[list[Cost]] = [[] for _ in ways]
+    with uncollected():
+        for call in range(2, lengths[-1] + 1):
+            conversation.begin()
+            if call % _EVERY:
+                work.recorded.enter()
+                work.recorded.call()
+                work.recorded.flush()
+                continue
+            for place in range(len(ways)):
+                at = (place + call // _EVERY) % len(ways)
+                costs[at].append(run_block(ways[at], 1, warm_up=0))
+    results: list[Result] = []
+    for length in lengths:
+        bare, recorded, plain, floors = (found[: length // _EVERY] for found in costs)
+        ours, least = (mean([cost.cpu for cost in differences(*both)]) for both in ((recorded, bare), (floors, plain)))
+        title, label = f"growing session, {length} calls", "CPU, floor makes its JSON"
+        results.append(Result(title, label, "µs", ours.value, ours.error, least.value, least.error))
+    return results
 
 
 def _prove(work: Work, size: int) -> None:
@@ -376,7 +411,7 @@ def main() -> int:
     """Measure, and print one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peer", description=__doc__.split("\n")[0])
     parser.add_argument("name", choices=PEERS)
-    parser.add_argument("rows", nargs="+", choices=[*workload.EXCHANGES, TOOL, *agents.ROWS])
+    parser.add_argument("rows", nargs="+", choices=[*workload.EXCHANGES, TOOL, *agents.ROWS, GROWING])
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
     print(json.dumps(_run(chosen.name, chosen.rows, QUICK if chosen.quick else FULL)))

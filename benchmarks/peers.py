@@ -16,7 +16,7 @@ from benchmarks import workload
 from benchmarks.environments import OURS, Environment
 from benchmarks.results import Result, aligned
 
-ROWS = (*workload.EXCHANGES, "tool", "agent", "agent-async")
+ROWS = (*workload.EXCHANGES, "tool", "agent", "agent-async", "growing")
 _COMMON = (
     "openai==3.57.0",
     "langchain==1.5.2",

@@ -34,6 +34,7 @@ class Exchange:
             self.request["stream_options"] = {"include_usage": True}
         self.answer = answer
         self.content = json.dumps([*messages, {"role": "assistant", "content": answer}])
+        self.body = b"" if chunks else _body(self)
 
 
 def chat(size: int) -> Exchange:
@@ -108,20 +109,15 @@ def _transport(exchange: Exchange) -> Any:
     if exchange.chunks:
         events, kind = _events(exchange), {"content-type": "text/event-stream"}
         return http.MockTransport(lambda _: http.Response(200, headers=kind, stream=_Chunks(events)))
-    body = _body(exchange)
-    return http.MockTransport(lambda _: http.Response(200, headers=_JSON, content=body))
+    return http.MockTransport(lambda _: http.Response(200, headers=_JSON, content=exchange.body))
 
 
 def client(exchange: Exchange) -> openai.OpenAI:
     """Return a real client that gets the answer of `exchange` to whatever it asks."""
-    return _client(_transport(exchange))
-
-
-def _client(transport: Any) -> openai.OpenAI:
     return openai.OpenAI(
         api_key="none",
         base_url="http://localhost:8080/v1",
-        http_client=http.Client(transport=transport),
+        http_client=http.Client(transport=_transport(exchange)),
         max_retries=0,
     )
 
@@ -172,29 +168,28 @@ class Conversation:
 
     def __init__(self, size: int, name: str = "") -> None:
         self._size, self._name, self._turn = size, name, 0
-        self._exchange = Exchange([], "")
-        answer = http.MockTransport(lambda _: http.Response(200, headers=_JSON, content=self._body))
-        self._client = _client(answer)
+        self.exchange = Exchange([], "")
+        self._client = client(self.exchange)
 
     def begin(self, turns: int = 1) -> None:
         """Say what was answered, and ask again; `turns` at once are as if the ones before had been."""
         for _ in range(turns):
-            messages = self._exchange.request["messages"]
+            messages = self.exchange.request["messages"]
             if self._turn:
-                messages.append({"role": "assistant", "content": self._exchange.answer})
+                messages.append({"role": "assistant", "content": self.exchange.answer})
             self._turn += 1
             messages.append({"role": "user", "content": self._text("question")})
-            self._exchange.answer = self._text("answer")
-        self._body = _body(self._exchange)
+            self.exchange.answer = self._text("answer")
+        self.exchange.body = _body(self.exchange)
 
     def ask(self) -> object:
         """Send the turn, as often as one likes."""
-        return self._client.post("/chat/completions", cast_to=object, body=self._exchange.request)
+        return self._client.post("/chat/completions", cast_to=object, body=self.exchange.request)
 
     @property
     def said(self) -> list[dict[str, Any]]:
         """All messages, the answer of this turn included."""
-        return [*self._exchange.request["messages"], {"role": "assistant", "content": self._exchange.answer}]
+        return [*self.exchange.request["messages"], {"role": "assistant", "content": self.exchange.answer}]
 
     def _text(self, kind: str) -> str:
         return f"{self._name} {kind} {self._turn}: {text(self._size)}"[: self._size]
