@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import agents
@@ -47,6 +48,15 @@ def test_a_provider_that_fails_fails_the_call_and_the_run(instrumented: Capture,
     assert tree(instrumented) == ["invoke_agent weatherman", "  chat gpt-5"]
     for name in tree(instrumented):
         assert not named(instrumented, name.strip()).status.is_unset
+
+
+@each_way
+@pytest.mark.parametrize("agent", [None, "weatherman", SimpleNamespace(name="weatherman")])
+def test_what_is_no_agent_is_for_the_sdk_to_refuse(
+    instrumented: Capture, server: ModelServer, run: Way, agent: Any
+) -> None:
+    with pytest.raises(AttributeError, match=r"'(tools|handoffs)'"):  # which the SDK asks it for first
+        run(server, agent, QUESTION)
 
 
 @each_way

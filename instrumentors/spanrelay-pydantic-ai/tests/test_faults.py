@@ -39,6 +39,16 @@ def test_a_provider_that_fails_fails_the_call_and_the_run(instrumented: Capture,
 
 
 @each_way
+@pytest.mark.parametrize("given", [7, object()])
+def test_what_is_no_prompt_is_for_the_framework_to_refuse(
+    instrumented: Capture, server: ModelServer, run: Way, given: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"got `{type(given).__name__}`"):
+        run(server, weatherman(), given)
+    assert tree(instrumented) == RUN[:1]
+
+
+@each_way
 def test_a_tool_that_raises_ends_the_run_with_its_error(instrumented: Capture, server: ModelServer, run: Way) -> None:
     mine = ValueError("no such city")
 

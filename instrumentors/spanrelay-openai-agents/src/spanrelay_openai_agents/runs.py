@@ -28,10 +28,13 @@ from spanrelay_openai_agents.marks import mark_interrupt, mark_resume
 def agent_scope(agent: Any, parent: Scope | None) -> Scope:
     """Return the scope of an agent, not opened yet."""
     operation = OPERATION_OF_KIND["agent"]
-    record = inherit(SpanRecord(0, 0, name=span_name("agent", operation, agent.name), kind="agent"), parent)
+    name = description = None
+    with guarded("reading what an agent is called"):  # what is no agent is the SDK's to refuse
+        name, description = getattr(agent, "name", None), getattr(agent, "handoff_description", None)
+    record = inherit(SpanRecord(0, 0, name=span_name("agent", operation, name), kind="agent"), parent)
     record.operation = operation
-    record.agent = AgentInfo(agent.name, description=agent.handoff_description)
-    return Scope(record, parent, agent.name)
+    record.agent = AgentInfo(name, description=description)
+    return Scope(record, parent, name)
 
 
 class RunCall(AgentRun):
@@ -223,7 +226,7 @@ def end_stream(result: Any) -> None:
 
 def is_state(value: Any) -> bool:
     """Whether a run is resumed with `value`."""
-    return hasattr(value, "get_interruptions")
+    return hasattr(type(value), "get_interruptions")  # objects may raise whatever they like
 
 
 def _refusal_behind(error: BaseException) -> SpanRelayError | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any, cast
 
 import wrapt
@@ -122,7 +123,8 @@ def _shown(prompt: Any) -> Any:
     """Return what is recorded of a prompt: of what is no text its kind and where it is, and never its bytes."""
     if prompt is None or isinstance(prompt, str):
         return prompt
-    return [item if isinstance(item, str) else _named(item) for item in prompt]
+    items = cast("Sequence[Any]", prompt) if isinstance(prompt, Sequence) else [prompt]  # which the framework refuses
+    return [item if isinstance(item, str) else _named(item) for item in items]
 
 
 def _named(item: Any) -> Any:
