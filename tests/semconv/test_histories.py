@@ -10,9 +10,10 @@ import pytest
 from spanrelay.assembly.steps import answer_of
 from spanrelay.assembly.transcript import Alignment, Transcript
 from spanrelay.records import Message, ModelResponse, SpanRecord, Text
-from spanrelay.semconv import histories, messages, names, openinference, traceloop
+from spanrelay.semconv import histories, messages, names, traceloop
 from spanrelay.semconv.histories import Histories, History
 from spanrelay.semconv.messages import read_message, read_messages
+from spanrelay.semconv.openinference import reading
 
 Plain = list[Any]
 
@@ -181,7 +182,7 @@ def respelled(chance: random.Random, flat: dict[str, Any]) -> dict[str, Any]:
     return {"gen_ai.request.model": "m", **dict(items)}
 
 
-READERS: dict[str, Any] = {"openinference": openinference, "traceloop": traceloop}
+READERS: dict[str, Any] = {"openinference": reading, "traceloop": traceloop}
 PREFIXES = {"openinference": names.OI_INPUT_MESSAGES, "traceloop": names.TL_PROMPT}
 
 

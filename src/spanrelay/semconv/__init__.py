@@ -1,4 +1,4 @@
-"""Span attributes to records and back: the table of the dialects, one module each.
+"""Span attributes to records and back: the table of the dialects, one module or folder each.
 
 Pure: no I/O, no OpenTelemetry, no SDK. A dialect is recognised span by span, never once for a process.
 """
