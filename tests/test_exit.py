@@ -55,12 +55,12 @@ def let_the_disk_go_on():
     announced.wait(30)
 
 import spanrelay
-from spanrelay import runtime
+from spanrelay.runtime import recorder
 from spanrelay.telemetry import processor
 from spanrelay.assembly.sinks import TrajectoryDirectory
 
-runtime.EXIT_SECONDS = processor.EXIT_SECONDS = 0.1
-write, announce = TrajectoryDirectory.write, runtime.Runtime._announce
+recorder.EXIT_SECONDS = processor.EXIT_SECONDS = 0.1
+write, announce = TrajectoryDirectory.write, recorder.Runtime._announce
 
 def write_slowly(*arguments):
     begun.set()
@@ -71,7 +71,7 @@ def announce_and_tell(self):
     announce(self)
     announced.set()
 
-TrajectoryDirectory.write, runtime.Runtime._announce = write_slowly, announce_and_tell
+TrajectoryDirectory.write, recorder.Runtime._announce = write_slowly, announce_and_tell
 spanrelay.activate()
 spanrelay._guard.losses.add("things lost")
 spanrelay.run_tool("t", str, {})
