@@ -30,7 +30,7 @@ class World:
         self.exporter = InMemorySpanExporter()
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         chosen = Settings(trajectories="off", metrics=False, quiet=True, **settings)
-        self.runtime: Any = activate(chosen, tracer_provider=self.provider)
+        self.runtime: Any = activate(chosen, tracer_provider=self.provider, instrument=False)
 
     def made(self, tracer: Any) -> bool:
         """Whether a span of `tracer` is recorded."""

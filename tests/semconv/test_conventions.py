@@ -190,7 +190,9 @@ def test_metrics_of_tools_have_no_server() -> None:
 def test_what_a_program_asks_for_is_what_its_spans_say(convention: Any, url: str, name: str) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    runtime = spanrelay.activate(spanrelay.Settings(trajectories="off", semconv=convention), tracer_provider=provider)
+    runtime = spanrelay.activate(
+        spanrelay.Settings(trajectories="off", semconv=convention), tracer_provider=provider, instrument=False
+    )
     assert runtime is not None
     try:
         answer = {

@@ -41,7 +41,7 @@ def test_spans_that_an_exporter_does_not_deliver_are_counted(
     provider, processor = TracerProvider(shutdown_on_exit=False), kind(Away(error))
     if before:
         provider.add_span_processor(processor)
-    runtime = spanrelay.activate(spanrelay.Settings(trajectories="off"), tracer_provider=provider)
+    runtime = spanrelay.activate(spanrelay.Settings(trajectories="off"), tracer_provider=provider, instrument=False)
     assert runtime is not None
     if not before:
         provider.add_span_processor(processor)
@@ -56,11 +56,11 @@ def test_spans_that_an_exporter_does_not_deliver_are_counted(
 def test_a_provider_that_was_shut_down_is_said_to_export_nothing(caplog: pytest.LogCaptureFixture) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(InMemorySpanExporter()))
-    first = spanrelay.activate(spanrelay.Settings(trajectories="off"), tracer_provider=provider)
+    first = spanrelay.activate(spanrelay.Settings(trajectories="off"), tracer_provider=provider, instrument=False)
     assert first is not None
     assert not caplog.messages
     first.shutdown()
-    again = spanrelay.activate(spanrelay.Settings(trajectories="off"), tracer_provider=provider)
+    again = spanrelay.activate(spanrelay.Settings(trajectories="off"), tracer_provider=provider, instrument=False)
     assert again is not None
     assert caplog.messages == [
         "the tracer provider 'TracerProvider' was shut down before activate(): its spans are not exported; make another"

@@ -157,7 +157,9 @@ def test_a_run_belongs_to_the_conversation_that_its_metadata_names(name: str, in
 def test_the_setting_asks_too(capture: Capture) -> None:
     recorded = recording.chains
     runtime = spanrelay.activate(
-        spanrelay.Settings(chains=True, trajectories="off", metrics=False, quiet=True), tracer_provider=capture.provider
+        spanrelay.Settings(chains=True, trajectories="off", metrics=False, quiet=True),
+        tracer_provider=capture.provider,
+        instrument=False,
     )
     assert runtime is not None
     try:

@@ -73,7 +73,7 @@ def test_nothing_of_it_is_recorded_without_asking(run: Any, instrumented: Captur
 
 def test_the_setting_asks_too(capture: Capture) -> None:
     settings = spanrelay.Settings(checkpoints=True, trajectories="off", metrics=False, quiet=True)
-    runtime = spanrelay.activate(settings, tracer_provider=capture.provider)
+    runtime = spanrelay.activate(settings, tracer_provider=capture.provider, instrument=False)
     assert runtime is not None
     try:
         LangGraphInstrumentor().instrument(tracer_provider=capture.provider)

@@ -29,7 +29,7 @@ def provider(tmp_path: Path) -> Any:
     """A provider whose spans become trajectories in `tmp_path`, with both instrumentors at work."""
     provider = TracerProvider(shutdown_on_exit=False)
     settings = spanrelay.Settings(trajectories="on", trajectory_directory=str(tmp_path), metrics=False, quiet=True)
-    runtime = spanrelay.activate(settings, tracer_provider=provider)
+    runtime = spanrelay.activate(settings, tracer_provider=provider, instrument=False)
     assert runtime is not None
     instrumentors = (LangGraphInstrumentor(), OpenAIInstrumentor())
     for instrumentor in instrumentors:

@@ -728,7 +728,9 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("settled")
 async def test_every_one_of_these_calls_leaves_a_trajectory_that_validates(tmp_path: Path) -> None:
     provider, instrumentor = TracerProvider(shutdown_on_exit=False), OpenAIInstrumentor()
-    runtime = spanrelay.activate(Settings(trajectory_directory=tmp_path, quiet=True), tracer_provider=provider)
+    runtime = spanrelay.activate(
+        Settings(trajectory_directory=tmp_path, quiet=True), tracer_provider=provider, instrument=False
+    )
     assert runtime is not None
     instrumentor.instrument(tracer_provider=provider)
     await seen_of_all()

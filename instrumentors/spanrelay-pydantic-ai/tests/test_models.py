@@ -538,7 +538,7 @@ def test_the_frameworks_own_spans_are_no_second_ones(
     before, spans, provider = get_current(), InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
     chosen = Settings(trajectories="off", metrics=False, quiet=True, foreign_spans="keep" if keep else "stand_down")
-    runtime = activate(chosen, tracer_provider=provider)
+    runtime = activate(chosen, tracer_provider=provider, instrument=False)
     instrumentor = PydanticAIInstrumentor()
     instrumentor.instrument(tracer_provider=provider)
     settings = InstrumentationSettings(tracer_provider=provider)
