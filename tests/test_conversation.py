@@ -290,8 +290,10 @@ def check_redacted(known: ModelRequest, whole: ModelRequest, watchers: Watchers)
         assert list(first.items()) == list(second.items())
 
 
-def looked_at(found: Alignment) -> tuple[Any, ...]:
-    return found.kind, found.new, found.changed, found.kept, found.dropped, found.echo, found._keys, found._prints
+def looked_at(found: Alignment) -> str:
+    """What was found, as text: a number that is none equals not even itself."""
+    seen = found.kind, found.new, found.changed, found.kept, found.dropped, found.echo, found._keys, found._prints
+    return repr(seen)
 
 
 def converse(api: str, seed: int, requests: int = 25) -> None:
