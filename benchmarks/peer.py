@@ -30,7 +30,7 @@ from benchmarks.workload import Exchange, Patched
 
 TOOL, GROWING = "tool", "growing"
 _MESSAGE = 600
-_LENGTHS, _QUICK_LENGTHS = (300, 1000), (10, 20)
+_LENGTHS, _QUICK_LENGTHS = (100, 300), (10, 20)
 _EVERY = 10
 
 
