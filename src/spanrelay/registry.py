@@ -203,16 +203,30 @@ def kinds_of(kinds: Iterable[str] | str | None) -> frozenset[Kind] | None:
         TypeError: it is neither text nor several of them.
         ValueError: one of them is no `Kind`: what is declared for it would never run, and nobody would notice.
     """
-    if kinds is None:
+    return cast(
+        "frozenset[Kind] | None",
+        named_of("kinds", kinds, get_args(Kind), "a kind or several: kinds='llm' or kinds=['llm', 'tool']"),
+    )
+
+
+def named_of(
+    option: str, given: Iterable[str] | str | None, choices: tuple[str, ...], expected: str
+) -> frozenset[str] | None:
+    """Return what an option of a declaration names of `choices`, one alone or several; None stays None.
+
+    Raises:
+        TypeError: it is neither text nor several of them; the message says what is `expected`.
+        ValueError: one of them is no choice.
+    """
+    if given is None:
         return None
-    if not isinstance(kinds, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
-        raise TypeError(f"kinds={kinds!r} must be a kind or several: kinds='llm' or kinds=['llm', 'tool']")
-    named = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    choices = get_args(Kind)
-    unknown = [kind for kind in named if kind not in choices]
+    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+        raise TypeError(f"{option}={given!r} must be {expected}")
+    named = (given,) if isinstance(given, str) else tuple(given)
+    unknown = [name for name in named if name not in choices]
     if unknown:
-        raise ValueError(f"kinds= names {', '.join(map(repr, unknown))}; use some of {', '.join(choices)}")
-    return cast("frozenset[Kind]", frozenset(named))
+        raise ValueError(f"{option}= names {', '.join(map(repr, unknown))}; use some of {', '.join(choices)}")
+    return frozenset(named)
 
 
 def check_options(what: str, options: Mapping[str, Any], known: Mapping[str, tuple[Any, str]]) -> None:

@@ -204,8 +204,9 @@ def test_an_unknown_action_and_an_unknown_detector_are_told_at_once_with_what_wa
     assert "builtin.detector: unknown detector 'emial'; did you mean 'email'?" in str(refused.value)
 
 
-def test_no_diagnostic_holds_the_key() -> None:
-    config = PiiRedactionConfig(Profile("hash", "mail"), hash_key=Secret("too short"))
+@pytest.mark.parametrize("key", [Secret("too short"), "too short"])
+def test_no_diagnostic_holds_the_key(key: Any) -> None:
+    config = PiiRedactionConfig(Profile("hash", "mail"), hash_key=key)
     found: list[Diagnostic] = PiiRedactionPlugin().validate(config)
     assert len(found) == 2
     assert "too short" not in "".join(map(str, found)) + repr(config)

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Link, SpanContext
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, StatusCode, TraceFlags, set_span_in_context
 
 from spanrelay import _guard, run_model, run_tool, scope, tracing
+from spanrelay.records import SpanRecord
+from spanrelay.semconv.spans import describe_span
+from spanrelay.telemetry import projection
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
 from spanrelay.telemetry.projection import LazyAttributes
@@ -23,6 +27,7 @@ from spanrelay.tracing import Tracing
 from spanrelay_testkit.capture import Capture, captured
 
 KEY = "sk-" + "a1B2" * 8
+SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 def lazy(span: ReadableSpan) -> LazyAttributes:
@@ -39,6 +44,36 @@ def test_nothing_is_read_before_somebody_asks(capture: Capture) -> None:
     assert view._items is None
     assert (capture.span.attributes or {})["gen_ai.tool.call.result"] == "done"
     assert view._items is not None
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [None, SpanContext(1, 2, True, SAMPLED), SpanContext(1, 2, False, SAMPLED)],
+    ids=["root", "remote", "child"],
+)
+@pytest.mark.parametrize("ends", ["well", "by an exception", "with a status alone", "cut by a limit"])
+def test_what_a_span_of_ours_says_by_itself_is_what_any_span_says(parent: SpanContext | None, ends: str) -> None:
+    resource = Resource({"service.name": "app", "service.version": "1", "deployment.environment": "test"})
+    provider = TracerProvider(resource=resource, span_limits=SpanLimits(max_span_attributes=1), shutdown_on_exit=False)
+    context = None if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
+    span: Any = provider.get_tracer("app", "2").start_span("s", context, attributes={"a": 1})
+    span.add_event("note", {"b": 2})
+    if ends == "by an exception":
+        span.record_exception(KeyError("k"))
+    elif ends == "cut by a limit":
+        span.set_attribute("c", 3)
+    if ends in ("by an exception", "with a status alone"):
+        span.set_status(StatusCode.ERROR, "it failed")
+    span.end()
+    quick, plain = SpanRecord(0, 0), SpanRecord(0, 0)
+    projection._describe(span, quick)
+    describe_span(span, plain)
+    assert quick == plain
+    assert (quick.scope_name, quick.truncated, quick.error is not None) == (
+        "app",
+        ends == "cut by a limit",
+        ends in ("by an exception", "with a status alone"),
+    )
 
 
 def test_readers_on_many_threads_get_one_projection(capture: Capture) -> None:

@@ -15,7 +15,7 @@ from spanrelay.observation import events, sanitizing
 from spanrelay.observation.mailbox import Mailbox
 from spanrelay.observation.observers import CATEGORIES, Family, Field, FieldName, Observer, Step, observation
 from spanrelay.records import Kind
-from spanrelay.registry import Handle, check_options, kinds_of, name_of
+from spanrelay.registry import Handle, check_options, kinds_of, name_of, named_of
 from spanrelay.scopes import Scope
 from spanrelay.tracing import recording
 
@@ -102,16 +102,8 @@ def _limited(step: Step, kinds: frozenset[Kind] | None) -> Step:
 
 
 def _fields(fields: Iterable[FieldName] | None) -> frozenset[FieldName] | None:
-    if fields is None:
-        return None
-    if not isinstance(fields, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
-        raise TypeError(f"fields={fields!r} must be a field's name or several: fields=['request', 'response']")
-    named = (fields,) if isinstance(fields, str) else tuple(fields)
-    choices = get_args(FieldName)
-    unknown = [field for field in named if field not in choices]
-    if unknown:
-        raise ValueError(f"fields= names {', '.join(map(repr, unknown))}; use some of {', '.join(choices)}")
-    return cast("frozenset[FieldName]", frozenset(named))
+    expected = "a field's name or several: fields=['request', 'response']"
+    return cast("frozenset[FieldName] | None", named_of("fields", fields, get_args(FieldName), expected))
 
 
 @overload

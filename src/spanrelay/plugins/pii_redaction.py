@@ -58,6 +58,11 @@ class PiiRedactionConfig:
     tool_output: bool = True
     priority: int = 100
 
+    def __post_init__(self) -> None:
+        """Hide a key that is given as text, as it is in a file, from whoever prints this."""
+        if isinstance(self.hash_key, str):
+            self.hash_key = Secret(self.hash_key)
+
 
 class PiiRedactionPlugin:
     """Redacts personal data in what is recorded, on our spans and on those of others."""

@@ -86,8 +86,6 @@ _DEAF = (StaticSampler, TraceIdRatioBased)
 _MOST_AT_START = 64
 """More attributes than a span of ours starts with."""
 
-_deaf: dict[int, tuple[object, bool]] = {}
-
 
 def shows_no_start(tracer: Any) -> bool:
     """Whether nobody sees the attributes of a span's start before its processors, and no limit of the user's cuts them.
@@ -101,13 +99,7 @@ def shows_no_start(tracer: Any) -> bool:
         return False  # processors are told on other threads, or by somebody's own rules
     if limits.max_span_attributes is not None and limits.max_span_attributes < _MOST_AT_START:
         return False
-    sampler: object = tracer.sampler
-    known = _deaf.get(id(sampler))
-    if known is None or known[0] is not sampler:
-        if len(_deaf) >= _MOST_AT_START:
-            _deaf.clear()
-        known = _deaf[id(sampler)] = (sampler, _is_deaf(sampler))
-    return known[1]
+    return _is_deaf(tracer.sampler)
 
 
 def _is_deaf(sampler: Any) -> bool:
