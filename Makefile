@@ -39,6 +39,7 @@ test-all: export SPANRELAY_TEST_MCP = 1
 test-all: export SPANRELAY_TEST_NAT = 1
 test-all: export SPANRELAY_TEST_NEMO = 1
 test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
+test-all: export SPANRELAY_TEST_PROVIDERS = 1
 test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1
 test-all: export SPANRELAY_TEST_UNGUARDED = 1
 test-all: export SPANRELAY_TEST_WEB_SERVERS = 1

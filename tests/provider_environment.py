@@ -1,0 +1,43 @@
+"""The environment in which every provider's SDK stands beside every other, with our instrumentors of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.own_environment import ROOT, TOOLS, apart, programs_of
+
+OURS = ("testkit", "langchain", "langgraph", "openai")
+"""The folders of this repository that are installed there."""
+OTHERS = (
+    "aiobotocore",
+    "anthropic",
+    "boto3",
+    "cerebras_cloud_sdk",
+    "cohere",
+    "google-genai",
+    "groq",
+    "huggingface_hub",
+    "langchain-anthropic",
+    "langchain-aws",
+    "langchain-google-genai",
+    "langchain-mistralai",
+    "langchain-ollama",
+    "litellm",
+    "mcp",
+    "mistralai",
+    "ollama",
+    "together",
+)
+"""The SDKs, and LangChain's packages for them."""
+
+
+def providers() -> Path:
+    """Return where the programs of the environment are, made or brought up to date."""
+    constraints = ROOT / "tests" / "provider_constraints.txt"
+    return programs_of("providers", OURS, (*TOOLS, *OTHERS), constraints=constraints)
+
+
+def beside_other_sdks(package: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that runs others in that environment where `package` is not here."""
+    return apart(package, "SPANRELAY_TEST_PROVIDERS", python=((3, 11), (3, 99)))
