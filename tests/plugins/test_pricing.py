@@ -66,11 +66,33 @@ def test_tokens_written_to_the_cache_are_not_charged_twice() -> None:
     assert (cost.input, cost.cache_read, cost.cache_write, cost.total) == (0.001, 0.0003, 0.0008, 0.0021)
 
 
-@pytest.mark.parametrize("usage", [Usage(10, 1, cache_read_tokens=5), Usage(10, 1, cache_write_tokens=5)])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(10, 1, cache_read_tokens=5),
+        Usage(10, 1, cache_write_tokens=5),
+        Usage(10, 1, input_audio_tokens=5),
+        Usage(10, 1, output_audio_tokens=1),
+    ],
+)
 def test_there_is_no_total_without_a_price_that_is_needed(usage: Usage) -> None:
     cost = cost_of(usage, entry(rates=Rates(2.0, 10.0)))
     assert cost is not None
     assert (cost.total, cost.prompt) == (None, None)
+
+
+def test_audio_is_charged_at_its_own_rate() -> None:
+    rates = Rates(2.0, 10.0, 1.0, input_audio_per_million=30.0, output_audio_per_million=60.0)
+    cost = cost_of(Usage(1000, 500, input_audio_tokens=300, output_audio_tokens=100), entry(rates=rates))
+    assert cost is not None
+    assert (cost.input, cost.output, cost.total) == (0.0104, 0.01, 0.0204)
+
+
+def test_where_some_was_audio_and_some_was_cached_there_is_no_total() -> None:
+    rates = Rates(2.0, 10.0, 1.0, 1.0, 30.0, 60.0)
+    cost = cost_of(Usage(1000, 0, cache_read_tokens=400, input_audio_tokens=300), entry(rates=rates))
+    assert cost is not None
+    assert cost.total is None
 
 
 @pytest.mark.parametrize(("prompt", "rate"), [(1, 1.0), (200_000, 1.0), (200_001, 3.0), (999_999, 3.0)])
@@ -383,4 +405,4 @@ def test_everything_wrong_in_the_sources_is_told_with_its_key(tmp_path: Path) ->
         f"{entries}[3].model_id",
         "sources[5].catalog.entries[0].rate_schedule.tiers",
     ]
-    assert [diagnostic.key for diagnostic in PricingPlugin().validate(PricingConfig())] == ["sources"]
+    assert [diagnostic.key for diagnostic in PricingPlugin().validate(PricingConfig([]))] == ["sources"]

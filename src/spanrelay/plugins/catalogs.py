@@ -21,6 +21,8 @@ class Rates:
     output_per_million: float
     cache_read_per_million: float | None = None
     cache_write_per_million: float | None = None
+    input_audio_per_million: float | None = None
+    output_audio_per_million: float | None = None
 
 
 @dataclass(slots=True)
@@ -187,24 +189,33 @@ def cost_of(usage: Usage, entry: ModelPricing) -> Cost | None:
     """Return what `usage` costs; None where no token is reported, or no tier takes the prompt."""
     prompt, completion = usage.input_tokens or 0, usage.output_tokens or 0
     read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+    heard, spoken = usage.input_audio_tokens or 0, usage.output_audio_tokens or 0
     rates = entry.rates_for(prompt)
     if rates is None or not (prompt or completion or read or written):
         return None
-    fresh = max(prompt - read - written, 0)
-    known = (rates.cache_read_per_million is not None or not read) and (
-        rates.cache_write_per_million is not None or not written
+    # Nobody tells how much of the audio was cached, and cached audio has a price of its own.
+    known = not (heard and (read or written)) and all(
+        rate is not None or not tokens
+        for tokens, rate in (
+            (read, rates.cache_read_per_million),
+            (written, rates.cache_write_per_million),
+            (heard, rates.input_audio_per_million),
+            (spoken, rates.output_audio_per_million),
+        )
     )
     parts = (
-        _amount(fresh, rates.input_per_million),
-        _amount(completion, rates.output_per_million),
-        _amount(read, rates.cache_read_per_million or 0.0),
-        _amount(written, rates.cache_write_per_million or 0.0),
+        _amount(
+            (max(prompt - read - written - heard, 0), rates.input_per_million), (heard, rates.input_audio_per_million)
+        ),
+        _amount((max(completion - spoken, 0), rates.output_per_million), (spoken, rates.output_audio_per_million)),
+        _amount((read, rates.cache_read_per_million)),
+        _amount((written, rates.cache_write_per_million)),
     )
     return Cost(entry.currency, *parts, _rounded(sum(parts)) if known else None)
 
 
-def _amount(tokens: int, per_million: float) -> float:
-    return _rounded(tokens * per_million / 1_000_000)
+def _amount(*parts: tuple[int, float | None]) -> float:
+    return _rounded(sum(tokens * (per_million or 0.0) for tokens, per_million in parts) / 1_000_000)
 
 
 def _rounded(amount: float) -> float:

@@ -1,4 +1,4 @@
-"""The plugin `pricing`: what model calls cost, by price catalogues, on spans and in trajectories.
+"""The plugin `pricing`: what model calls cost, by catalogues and published prices, on spans and in trajectories.
 
 What the provider reports always wins, and a cost is in US dollars or not there.
 """
@@ -7,35 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.catalogs import Catalog, Cost, PriceList, catalog_problems, readable_part
 from spanrelay.plugins.plugin import Context, Diagnostic
+from spanrelay.plugins.published_prices import PACKAGE, PublishedPrices, is_installed
 from spanrelay.plugins.reading import read_model
 from spanrelay.records import SpanRecord
 from spanrelay.tracing import recording
 
+Prices: TypeAlias = PriceList | PublishedPrices
+"""What says the cost of a record's answer: `price(record)`."""
+
 
 @dataclass(slots=True)
 class Source:
-    """Where a catalogue is: in `catalog` (inline), or in a JSON file at `path`.
+    """Where prices are: in `catalog` (inline), in a JSON file at `path`, or in the package genai-prices.
 
     A path is absolute, or relative to the folder of the file that names it.
     """
 
-    type: Literal["inline", "file"]
+    type: Literal["inline", "file", "genai-prices"]
     catalog: Catalog | None = None
     path: Path | None = None
 
 
 @dataclass(slots=True)
 class PricingConfig:
-    """The keys of `[plugins.pricing]`: catalogues, of which the first that knows a model has its price."""
+    """The keys of `[plugins.pricing]`: sources, of which the first that knows a model has its price.
 
-    sources: list[Source] = field(default_factory=list[Source])
+    Without any there are the prices that providers publish.
+    """
+
+    sources: list[Source] = field(default_factory=lambda: [Source("genai-prices")])
 
 
 class PricingPlugin:
@@ -45,11 +53,10 @@ class PricingPlugin:
     config_model = PricingConfig
 
     def validate(self, config: PricingConfig) -> list[Diagnostic]:
-        """Find sources that have no catalogue, and what is wrong in a catalogue."""
+        """Find sources that have no prices, and what is wrong in a catalogue."""
         found: list[Diagnostic] = []
         if not config.sources:
-            remedy = 'write [[plugins.pricing.sources]] with type = "file" and a path'
-            found.append(Diagnostic("has no catalogue", remedy, "sources"))
+            found.append(Diagnostic("is an empty list", "remove the key for the prices of genai-prices", "sources"))
         for at, source in enumerate(config.sources):
             found += _source_problems(f"sources[{at}]", source)
         return found
@@ -57,7 +64,7 @@ class PricingPlugin:
     def register(self, context: Context) -> None:
         """Put the catalogues in force, before those of a file below."""
         config: PricingConfig = context.config
-        prices = PriceList([load_catalog(source) for source in config.sources])
+        prices = [*_loaded(config.sources)]
         _in_force.append(prices)
         context.on_close(lambda: _withdraw(prices))
         recording.price = price_response
@@ -65,16 +72,25 @@ class PricingPlugin:
 
 def _source_problems(key: str, source: Source) -> Iterator[Diagnostic]:
     given = {"catalog": source.catalog, "path": source.path}
-    wanted, other = ("catalog", "path") if source.type == "inline" else ("path", "catalog")
-    if given[wanted] is None:
-        yield Diagnostic("is missing", f"write it, since type is {source.type!r}", f"{key}.{wanted}")
-    if given[other] is not None:
-        yield Diagnostic("is not read", f"remove it, since type is {source.type!r}", f"{key}.{other}")
+    wanted = {"inline": "catalog", "file": "path"}.get(source.type)
+    for name, value in given.items():
+        if name == wanted and value is None:
+            yield Diagnostic("is missing", f"write it, since type is {source.type!r}", f"{key}.{name}")
+        if name != wanted and value is not None:
+            yield Diagnostic("is not read", f"remove it, since type is {source.type!r}", f"{key}.{name}")
+    if source.type == "genai-prices" and not is_installed():
+        what = f"needs the package {PACKAGE!r}, which takes Python 3.11 or newer"
+        yield Diagnostic(what, "pip install 'spanrelay[prices]', or name a catalogue of your own", key)
     if source.type == "inline" and source.catalog is not None:
         for at, what, todo in catalog_problems(source.catalog):
             yield Diagnostic(what, todo, f"{key}.catalog.{at}")
     if source.type == "file" and source.path is not None:
         yield from read_catalog(source.path, f"{key}.path")[1]
+
+
+def _loaded(sources: list[Source]) -> Iterator[Prices]:
+    for published, group in groupby(sources, lambda source: source.type == "genai-prices"):
+        yield PublishedPrices() if published else PriceList([load_catalog(source) for source in group])
 
 
 def load_catalog(source: Source) -> Catalog:
@@ -110,19 +126,20 @@ def read_catalog(path: Path, key: str) -> tuple[Catalog | None, list[Diagnostic]
 
 # --- in force ----------------------------------------------------------------------------------------------
 
-_in_force: list[PriceList] = []
-"""The price lists of this process, the first to be asked first."""
+_in_force: list[list[Prices]] = []
+"""The prices of this process, a list for each file, the first to be asked first."""
 
 
-def _withdraw(prices: PriceList) -> None:
+def _withdraw(prices: list[Prices]) -> None:
     _in_force.remove(prices)
     if not _in_force:
         recording.price = None
 
 
 def price(record: SpanRecord) -> Cost | None:
-    """Return what the answer in a record costs, by the catalogues in force; None where nobody knows."""
-    return next((cost for prices in tuple(_in_force) if (cost := prices.price(record)) is not None), None)
+    """Return what the answer in a record costs, by the prices in force; None where nobody knows."""
+    asked = (prices for each in tuple(_in_force) for prices in each)
+    return next((cost for prices in asked if (cost := prices.price(record)) is not None), None)
 
 
 def price_response(record: SpanRecord) -> None:
