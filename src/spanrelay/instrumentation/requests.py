@@ -82,7 +82,7 @@ def _with_files(wire: Mapping[str, Any], files: Any) -> Body:
     if any(name == "model" for name, _ in named):
         return Body(wire, "one of its files is a field 'model'; pass the model in the body", names_model=True)
     parts = [(name, value[1]) for name, value in named if _is_json_part(value)]
-    found = {name: _object_in(data) for name, data in parts}
+    found = {name: object_in(data) for name, data in parts}
     bad = next((each for each in found.values() if isinstance(each, Body)), None)
     if bad is not None or len({*wire, *found}) != len(wire) + len(parts):
         why = "a field of its form is there twice; pass it once" if bad is None else bad.unreadable
@@ -125,14 +125,14 @@ def _parsed(data: Any) -> Mapping[str, Any] | Body:
     if data is None:
         return {}
     if isinstance(data, (bytes, bytearray, str)):
-        return _object_in(data)
+        return object_in(data)
     dump = getattr(data, "model_dump", None)
     if callable(dump) and not isinstance(data, type):
         return cast("Mapping[str, Any]", dump(exclude_unset=True, mode="json", by_alias=True))
     return Body({}, f"its body is of type {type(data).__name__!r}, which is not a JSON object; pass a dict")
 
 
-def _object_in(data: bytes | bytearray | str) -> Mapping[str, Any] | Body:
+def object_in(data: bytes | bytearray | str) -> Mapping[str, Any] | Body:
     """Return the JSON object in a body of bytes; one that names a member twice is read in two ways by two readers."""
     try:
         value = json.loads(data, object_pairs_hook=_without_doubles)

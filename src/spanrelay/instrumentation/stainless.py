@@ -6,14 +6,9 @@ Raw responses, stream helpers, `parse` and platform subclasses all run through h
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from types import FrameType, ModuleType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from opentelemetry.context import attach, detach, set_value
 
@@ -34,10 +29,10 @@ from spanrelay.instrumentation.requests import (
     named_in_query,
     place_of,
 )
+from spanrelay.instrumentation.responses import EVENTS, http_module, is_readable, received
 from spanrelay.pipeline.call import CALL_KEY, LOOKED_AT_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
-from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
 from spanrelay.propagation import trace_headers
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv.names import span_name
@@ -198,7 +193,7 @@ class StainlessAPI:
         if options.params != {}:  # an object of the application's may refuse to be true or false
             named += named_in_query(options.params)
         names_one = model is not None or place.deployment or named or body.names_model
-        if target.route is PLAIN and not (names_one or _asks_within(wire)):
+        if target.route is PLAIN and not (names_one or asks_within(wire)):
             return None
         return target, wire, body, named
 
@@ -257,7 +252,7 @@ def _is_asking(options: Any) -> bool:
     return any(getattr(options, part, None) is not None for part in parts)
 
 
-def _asks_within(wire: Mapping[str, Any]) -> bool:
+def asks_within(wire: Mapping[str, Any]) -> bool:
     """Whether a request that names no model on its first level names one deeper, or offers tools to one."""
     try:
         return any(True for _ in models_within(wire)) or bool(offers_of(plain, wire))
@@ -377,8 +372,8 @@ class StainlessBoundary:
         if call.original.get("stream"):
             frames = [sse.frame(event) for event in call.codec.stream_events(body)]
             content = b"".join((*frames, sse.DONE if self._route.ends_with_done else b""))
-            kind = _EVENTS
-        response = _http_module(type(request)).Response
+            kind = EVENTS
+        response = http_module(type(request)).Response
         return response(200, headers={"content-type": kind}, content=content, request=request)
 
     def observe(self, call: ModelCall, response: Any, options: Any) -> Any:
@@ -391,61 +386,13 @@ class StainlessBoundary:
         call.http_status = response.status_code
         # Of a stream the SDK reads events, whatever the provider calls it.
         streams = call.streams or bool(self._kwargs.get("stream"))
-        if self._route.codec is plain and not streams and not _is_readable(_content_type(response)):
+        if self._route.codec is plain and not streams and not is_readable(response):
             return response  # sound, images, films: nobody reads them, and they are large
         try:  # noqa: SIM105 - `suppress` costs three calls, for every answer
             call.sent = response.request.content
         except RuntimeError:
             pass  # a body that was streamed has not been kept, and `content` refuses
-        if response.is_stream_consumed:
-            if streams and call.rewriting is not None:
-                response = _rewritten(call, response)
-            call.body = response.content
-        else:
-            response.stream = call.tap = _tap(
-                call, response, "frames" if streams or _is_events(_content_type(response)) else "body"
-            )
-        return response
-
-
-_EVENTS = "text/event-stream"
-_OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-"""Headers that say how a body was sent."""
-
-
-def _rewritten(call: ModelCall, response: Any) -> Any:
-    """Return a response with what stream intercepts leave of a stream that was read before the SDK gets it.
-
-    The SDK reads all of it where the body alone asks for a stream, as `parse(stream=True)` does, and so may a hook.
-    """
-    rewriter = cast("Callable[..., Any]", call.rewriting)(call, frames=True)
-    data = b"".join([*rewriter.feed(response.content), *rewriter.finish()])
-    if data == response.content:
-        return response
-    made = _http_module(type(response)).Response(
-        response.status_code,
-        headers=[(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_BYTES],
-        content=data,
-        request=response.request,
-        extensions=response.extensions,
-        history=response.history,
-        default_encoding=response.default_encoding,
-    )
-    with suppress(RuntimeError):  # of what a transport of the application's has made, nobody took the time
-        made.elapsed = response.elapsed
-    return made
-
-
-def _content_type(response: Any) -> str:
-    return response.headers.get("content-type", "")
-
-
-def _is_readable(content_type: str) -> bool:
-    return "json" in content_type or _is_events(content_type)
-
-
-def _is_events(content_type: str) -> bool:
-    return content_type.startswith(_EVENTS)
+        return received(call, response, self.sdk, streams=streams)
 
 
 def _is_same_request(options: Any, sending: Any) -> bool:
@@ -463,98 +410,3 @@ def _with_traceparent(options: Any, call: ModelCall) -> Any:
     given = options.headers if isinstance(options.headers, Mapping) else {}
     carried = trace_headers(call.context).get("traceparent")
     return options.model_copy(update={"headers": {**given, "traceparent": carried}}) if carried else options
-
-
-def _http_module(kind: type) -> ModuleType:
-    """Return the HTTP package (httpx2 or httpx) that a request class comes from."""
-    return sys.modules[kind.__module__.partition(".")[0]]
-
-
-def _tap(call: ModelCall, response: Any, form: Form) -> Any:
-    module = _http_module(type(response))
-    stream = response.stream
-    encoding = response.headers.get("content-encoding")
-    decode = _decoder(module, encoding) if encoding else None
-    if encoding and form == "frames" and call.rewriting is not None:
-        # Stream intercepts work on what is readable; the SDK is then given it plain.
-        stream, decode = _Plain(module, encoding, stream), None
-        del response.headers["content-encoding"]
-    tap: Any
-    if isinstance(response.stream, module.SyncByteStream):
-        tap = _sync_tap(module)(call, iter(stream), stream.close, form=form, decode=decode)
-    else:
-        tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
-    tap.stands_for = response.stream
-    tap.sdk = cast("StainlessBoundary", call.boundary).sdk
-    return tap
-
-
-class _StandIn:
-    """Has what it stands for has, as the time that the HTTP package takes of its streams; knows who reads it."""
-
-    stands_for: Any = None
-    sdk = ""
-    """The package of the SDK."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stands_for, name)
-
-    def raised_by_reader(self, error: Exception) -> bool:
-        """Whether `error` passed code of the SDK's that was reading this stream.
-
-        It closes the stream itself while the error passes, or it has ended and holds the stream's response. Asking a
-        frame for its local names would copy them, and keep what they hold for as long as the frame runs.
-        """
-        above, trace = _callers(), error.__traceback__
-        while trace is not None:
-            frame, trace = trace.tb_frame, trace.tb_next
-            of_sdk = frame.f_globals.get("__name__", "").partition(".")[0] == self.sdk
-            if of_sdk and (frame in above or any(map(self._is_read_by, gc.get_referents(frame)))):
-                return True
-        return False
-
-    def _is_read_by(self, known: Any) -> bool:
-        held = (known, getattr(known, "response", None), getattr(known, "_response", None))
-        return any(getattr(response, "stream", None) is self for response in held)
-
-
-def _callers() -> set[FrameType]:
-    """Return the frames that are at work now, but for the caller's: it keeps these, and would keep itself."""
-    found: set[FrameType] = set()
-    frame: FrameType | None = sys._getframe(2)  # the stack has no other way in
-    while frame is not None:
-        found.add(frame)
-        frame = frame.f_back
-    return found
-
-
-class _Plain:
-    """A stream of bytes, its content encoding undone."""
-
-    def __init__(self, module: ModuleType, encoding: str, stream: Any) -> None:
-        self._response = module.Response(200, headers={"content-encoding": encoding}, stream=stream)
-        self.close, self.aclose = self._response.close, self._response.aclose
-
-    def __iter__(self) -> Any:
-        return self._response.iter_bytes()
-
-    def __aiter__(self) -> Any:
-        return self._response.aiter_bytes()
-
-
-def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:
-    def decode(data: bytes) -> bytes:
-        return module.Response(200, headers={"content-encoding": encoding}, content=data).content
-
-    return decode
-
-
-@lru_cache(maxsize=4)
-def _sync_tap(module: ModuleType) -> type[SyncTap]:
-    # The HTTP package asks `isinstance(stream, SyncByteStream)`, and the core must not import it.
-    return type("StainlessTap", (_StandIn, SyncTap, module.SyncByteStream), {})
-
-
-@lru_cache(maxsize=4)
-def _async_tap(module: ModuleType) -> type[AsyncTap]:
-    return type("AsyncStainlessTap", (_StandIn, AsyncTap, module.AsyncByteStream), {})
