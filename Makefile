@@ -7,6 +7,7 @@ TESTS ?=
 ROWS ?=
 AGAINST ?=
 JOBS ?= auto
+DATA ?=
 MARKED ?= not e2e and not slow
 
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ PROJECTS := pyproject.toml testkit/pyproject.toml $(wildcard instrumentors/*/pyp
 PACKAGES := --editable . $(foreach project,$(wildcard instrumentors/*/pyproject.toml) testkit/pyproject.toml,--editable ./$(dir $(project)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format types bench bench-peers collector e2e clean
+.PHONY: help demo test test-all lint format types conformance bench bench-peers collector e2e clean
 
 help:  ## Say what there is to do
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +56,9 @@ format: $(INSTALLED)  ## Lay out the code
 
 types: $(INSTALLED)  ## Check types (strict)
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+conformance: $(INSTALLED)  ## Ask every recorded exchange of a provider once more through its SDK (DATA=folder for another folder of them)
+	@$(BIN)/python -m tests.conformance $(DATA)
 
 bench: $(INSTALLED)  ## Measure what recording costs (ROWS=… for some rows, AGAINST=revision for how it compares with an earlier build)
 	$(BIN)/python -m benchmarks $(if $(AGAINST),--against $(AGAINST)) $(ROWS)
