@@ -16,11 +16,15 @@ from tests.provider_environment import beside_other_sdks, providers
 from tests.shared_data import needs_shared
 
 from spanrelay_testkit.conformance.__main__ import main
+from spanrelay_testkit.conformance.drivers import all_drivers
 from spanrelay_testkit.conformance.drivers.openai import OpenAI
 from spanrelay_testkit.conformance.exchanges import Exchange
+from spanrelay_testkit.conformance.page import figures_in, page
 from spanrelay_testkit.conformance.suite import plan
 from spanrelay_testkit.conformance.trial import tried, ways_of
 
+PAGE = Path(__file__).parents[1] / "docs" / "providers.md"
+STALE = "write the page anew: python -m tests.conformance --page docs/providers.md"
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
 RECORD: dict[str, Any] = {
     "id": "made-up-1",
@@ -206,17 +210,24 @@ def test_no_exchanges_are_told_and_skipped(
 @needs_shared
 @pytest.mark.slow
 @pytest.mark.skipif(not is_here(), reason="the providers' SDKs are not here")
-def test_every_recorded_exchange_passes_here() -> None:
-    check_all(sys.executable)
+def test_every_recorded_exchange_passes_here(tmp_path: Path) -> None:
+    check_all(sys.executable, tmp_path)
 
 
 @needs_shared
 @beside_other_sdks("anthropic")
-def test_every_recorded_exchange_passes_where_the_providers_sdks_are() -> None:
-    check_all(providers() / "python")
+def test_every_recorded_exchange_passes_where_the_providers_sdks_are(tmp_path: Path) -> None:
+    check_all(providers() / "python", tmp_path)
 
 
-def check_all(python: str | Path) -> None:
-    command = [python, "-m", "spanrelay_testkit.conformance"]
+def check_all(python: str | Path, folder: Path) -> None:
+    written = folder / "providers.md"
+    command = [python, "-m", "spanrelay_testkit.conformance", "--page", written]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert PAGE.read_text() == written.read_text(), STALE
+
+
+def test_the_page_has_the_sdks_and_versions_that_there_are() -> None:
+    text = PAGE.read_text()
+    assert page(all_drivers(), figures_in(text)) == text, STALE

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spanrelay_testkit.conformance import report
+from spanrelay_testkit.conformance.drivers import all_drivers
+from spanrelay_testkit.conformance.page import figures_of, page
 from spanrelay_testkit.conformance.suite import plan, trials_of
 from spanrelay_testkit.conformance.trial import Trial
 
@@ -20,6 +22,7 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="spanrelay_testkit.conformance", description=main.__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="exchanges, as *.jsonl; by default those beside the clone")
+    parser.add_argument("--page", type=Path, help="a file to write what docs/providers.md says")
     parser.add_argument("--only", default="", help="exchanges whose id begins so, or of this SDK")
     return parser.parse_args(argv)
 
@@ -35,10 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not any(folder.glob("*.jsonl")):
         print(f"conformance: no recorded exchanges in {str(folder)!r}; skipped")
         return 0 if options.folder is None else 2
-    return asyncio.run(run(folder, options.only))
+    trials = asyncio.run(run(folder, options.only))
+    if options.page:
+        options.page.write_text(page(all_drivers(), figures_of(trials)))
+    passed, total = report.passed_of(trials)
+    print(f"{passed} passed of {total}")
+    return 0 if passed == total else 1
 
 
-async def run(folder: Path, only: str) -> int:
+async def run(folder: Path, only: str) -> list[Trial]:
     """Try everything, and print the table."""
     made = plan(folder)
     if only:
@@ -51,9 +59,7 @@ async def run(folder: Path, only: str) -> int:
             print(line, flush=True)
     for line in (*report.unserved(made.unserved), "", *report.table(trials), ""):
         print(line)
-    passed, total = report.passed_of(trials)
-    print(f"{passed} passed of {total}")
-    return 0 if passed == total else 1
+    return trials
 
 
 if __name__ == "__main__":
