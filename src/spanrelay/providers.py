@@ -80,7 +80,7 @@ SDKS = (
     SDK(
         "mistralai",
         "mistralai",
-        None,
+        "spanrelay-mistral",
         "mistral_ai",
         _MISTRAL,
         traced="mistral",

@@ -13,6 +13,7 @@ from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any, cast
 
+from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
 
@@ -21,7 +22,7 @@ _OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encod
 """Headers that say how a body was sent."""
 
 
-def received(call: ModelCall, response: Any, sdk: str, *, streams: bool) -> Any:
+def received(call: ModelCall, response: Any, sdk: str, *, streams: bool, leaves: bool = False) -> Any:
     """Keep the bytes of a response, or tap its stream, and return what the SDK is to get of it.
 
     Args:
@@ -29,6 +30,7 @@ def received(call: ModelCall, response: Any, sdk: str, *, streams: bool) -> Any:
         response: Read, or still to be read.
         sdk: The package of the SDK.
         streams: Whether it reads events, whatever the provider calls them.
+        leaves: Whether it leaves a stream at the event that says that it is over, and does not read to the end.
     """
     if response.is_stream_consumed:
         if streams and call.rewriting is not None:
@@ -36,7 +38,8 @@ def received(call: ModelCall, response: Any, sdk: str, *, streams: bool) -> Any:
         call.body = response.content
     else:
         form: Form = "frames" if streams or _is_events(response) else "body"
-        response.stream = call.tap = _tapped(call, response, form, sdk)
+        legible = call.rewriting is not None or (leaves and is_covered(call.scope))
+        response.stream = call.tap = _tapped(call, response, form, sdk, legible=legible)
     return response
 
 
@@ -77,13 +80,14 @@ def http_module(kind: type) -> ModuleType:
     return sys.modules[kind.__module__.partition(".")[0]]
 
 
-def _tapped(call: ModelCall, response: Any, form: Form, sdk: str) -> Any:
+def _tapped(call: ModelCall, response: Any, form: Form, sdk: str, *, legible: bool) -> Any:
     module = http_module(type(response))
     stream = response.stream
     encoding = response.headers.get("content-encoding")
     decode = _decoder(module, encoding) if encoding else None
-    if encoding and form == "frames" and call.rewriting is not None:
-        # Stream intercepts work on what is readable; the SDK is then given it plain.
+    if encoding and form == "frames" and legible:
+        # Stream intercepts work on what is readable, and policy that waits for the end has to see it come; the SDK is
+        # then given it plain.
         stream, decode = _Plain(module, encoding, stream), None
         del response.headers["content-encoding"]
     tap: Any

@@ -37,6 +37,9 @@ def body(request: Request) -> dict[str, Any]:
     packed = request.get("encoding_format") == "base64"
     tokens = sum(len(text.split()) if isinstance(text, str) else len(text) for text in texts)
     return {
+        **(
+            {"id": "embd-1"} if request.model.startswith("mistral") else {}
+        ),  # Mistral names its answer, OpenAI does not
         "object": "list",
         "data": [
             {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Literal
 
-ROUTE = re.compile(r"/(chat/completions|responses|embeddings|completions|models)(?:/([^/]+))?$")
+ROUTE = re.compile(r"/((?:chat|agents)/completions|responses|embeddings|completions|models)(?:/([^/]+))?$")
 DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
 
@@ -32,7 +32,7 @@ class Request:
 
     @property
     def api(self) -> str:
-        """`chat/completions`, `responses`, `embeddings`, `completions`, `models`, or "" when unknown."""
+        """`chat/completions`, `responses`, `embeddings`, `completions`, `models` and their like, or "" when unknown."""
         found = ROUTE.search(self.path)
         return found.group(1) if found else ""
 

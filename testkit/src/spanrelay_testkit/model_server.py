@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 WIRES: dict[str, Any] = {
+    "agents/completions": chat_wire,
     "chat/completions": chat_wire,
     "responses": responses_wire,
     "completions": completions_wire,
@@ -143,7 +144,9 @@ class ModelServer:
             self._responses[body["id"]] = body
 
     def _look_up(self, request: Request) -> Raw:
-        models = {name: {"id": name, "object": "model", "created": 0, "owned_by": "testkit"} for name in MODELS}
+        told = {"object": "model", "created": 0, "owned_by": "testkit"}
+        told |= {"type": "base", "capabilities": {}}  # in Mistral's
+        models = {name: {"id": name, **told} for name in MODELS}
         if request.api == "models" and request.item is None:
             return raw(json.dumps({"object": "list", "data": list(models.values())}).encode())
         found = {"models": models, "responses": self._responses}.get(request.api, {}).get(request.item or "")

@@ -33,6 +33,9 @@ class Subject:
     """Every kind of stream that is handed out as an iterator with `close()`, by name."""
     cancelled_by: ClassVar[tuple[type[BaseException], ...]] = (asyncio.CancelledError,)
 
+    leaves_failed_streams: ClassVar[bool] = False
+    """Whether the SDK leaves a stream that failed for the garbage collector to close."""
+
     def open_client(self, half: Half, url: str, **options: Any) -> Any:
         """Return a client; `options` may hold `timeout` (seconds) and `max_retries` (0 unless given)."""
         raise NotImplementedError
