@@ -198,10 +198,19 @@ def langchain_message(chance: random.Random) -> Any:
     return {**message, "tool_call_id": "c1"} if kind == "tool" else message
 
 
+def ollama_message(chance: random.Random) -> Any:
+    role = chance.choice(["user", "assistant", "tool"])
+    message: dict[str, Any] = {"role": role, "content": str(some_content(chance))}
+    if role == "assistant" and chance.random() < 0.4:
+        message["tool_calls"] = [{"function": {"name": "tide", "arguments": some_arguments(chance)}}]
+    return {**message, "tool_name": "tide"} if role == "tool" else message
+
+
 SPOKEN: dict[str, Callable[[random.Random], Any]] = {
     "openai_chat": chat_message,
     "openai_responses": response_item,
     "langchain": langchain_message,
+    "ollama_chat": ollama_message,
 }
 """Every codec that reads conversations, and what is said in them."""
 

@@ -13,13 +13,31 @@ from hypothesis import strategies as st
 from tests.codecs import wire_strategies as wires
 
 from spanrelay._json import dumps
-from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses, sse
+from spanrelay.codecs import (
+    ollama_chat,
+    ollama_embed,
+    ollama_generate,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+    sse,
+)
 from spanrelay.records import Message, Text
 
-CODECS = [openai_chat, openai_responses, openai_embeddings, openai_completions]
+CODECS = [
+    openai_chat,
+    openai_responses,
+    openai_embeddings,
+    openai_completions,
+    ollama_chat,
+    ollama_generate,
+    ollama_embed,
+]
 BODIES = {
     openai_chat: (wires.chat_request, wires.chat_response),
     openai_responses: (wires.responses_request, wires.responses_response),
+    ollama_chat: (wires.ollama_request, wires.ollama_response),
 }
 quick = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -133,7 +151,10 @@ def merged(messages: list[Message]) -> list[Message]:
 
 
 def text_of(message: Message) -> tuple[str, str, int]:
-    return message.role, message.text, len(message.parts)
+    """Role, text and number of parts; texts beside each other are one, as some APIs have one text a message."""
+    kinds = [type(part) for part in message.parts]
+    joined = sum(1 for kind, before in zip(kinds[1:], kinds, strict=False) if kind is before is Text)
+    return message.role, message.text, len(kinds) - joined
 
 
 @quick

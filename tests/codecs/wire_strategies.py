@@ -165,3 +165,32 @@ responses_response = shape(
     incomplete_details=st.just({"reason": "max_output_tokens"}),
     usage=shape({"input_tokens": counts}, input_tokens_details=shape({}, cached_tokens=counts)),
 )
+
+ollama_call = shape({"function": shape({"name": words, "arguments": any_object})}, id=ids)
+ollama_answer = shape(
+    {"role": "assistant", "content": texts},
+    thinking=texts,
+    tool_calls=st.lists(ollama_call, max_size=3),
+    images=st.lists(words, max_size=2),
+)
+ollama_message = st.one_of(
+    shape({"role": st.sampled_from(["user", "system"]), "content": texts}, images=st.lists(words, max_size=2)),
+    ollama_answer,
+    shape({"role": "tool", "content": texts}, tool_name=words, tool_call_id=ids),
+)
+ollama_request = shape(
+    {"model": words, "messages": st.lists(ollama_message, max_size=5)},
+    tools=st.lists(chat_tool, max_size=3),
+    options=shape({}, temperature=st.floats(0, 2), num_predict=counts, stop=st.lists(texts, max_size=2)),
+    format=st.just("json") | any_object,
+    think=st.booleans() | words,
+    keep_alive=words,
+    stream=st.booleans(),
+)
+ollama_response = shape(
+    {"model": words, "created_at": "2026-01-01T00:00:00Z", "message": ollama_answer, "done": True},
+    done_reason=st.sampled_from(["stop", "length"]),
+    prompt_eval_count=counts,
+    eval_count=counts,
+    total_duration=counts,
+)

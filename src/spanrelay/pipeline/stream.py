@@ -271,9 +271,9 @@ class Tap:
 
     def _is_whole(self, *, failed: bool = False) -> bool | None:
         """Whether the answer has come to its end; None where nobody can say. An end marker comes after failures too."""
-        if not self._frames:
+        if not (self._frames or self._events):
             return None
-        if not failed and sse.says_end(self.arrived.tail()):
+        if self._frames and not failed and sse.says_end(self.arrived.tail()):
             return True
         try:
             return self.arrived.is_whole(cast("Any", self.call).codec)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from spanrelay.codecs.bodies import patch_identity, patch_messages, patch_request, patch_tools
+from spanrelay.codecs.functions import patch_function, read_function, write_function
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import Keeps, Offer, Sieve, drop_without, read_choice, read_tools
 from spanrelay.codecs.offers import Table as Offers
@@ -33,7 +34,7 @@ from spanrelay.codecs.openai_shapes import (
     write_stop,
 )
 from spanrelay.codecs.parameters import Table, Writer, read_parameters
-from spanrelay.codecs.patching import patch_sequence, put
+from spanrelay.codecs.patching import patch_sequence
 from spanrelay.codecs.tokens import read_tokens
 from spanrelay.conversation import Turns
 from spanrelay.records import (
@@ -41,7 +42,6 @@ from spanrelay.records import (
     Message,
     ModelRequest,
     ModelResponse,
-    ToolDefinition,
 )
 
 __all__ = [
@@ -104,32 +104,10 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
         model if model.__class__ is str else None,
         turns.messages(get("messages")),
         [],
-        [_read_tool_definition(tool) for tool in as_list(tools)] if tools else [],
+        [read_function(tool) for tool in as_list(tools)] if tools else [],
         read_parameters(wire, _PARAMETERS),
         get("stream") is True,
     )
-
-
-def _read_tool_definition(tool: Any) -> ToolDefinition:
-    if not isinstance(tool, Mapping):
-        return ToolDefinition("", None, None, "unknown", tool)
-    tool = cast("Mapping[str, Any]", tool)
-    kind = as_str(tool.get("type")) or "function"
-    function = tool.get(kind)
-    if not isinstance(function, Mapping):
-        return ToolDefinition(as_str(tool.get("name")) or kind, None, None, kind, tool)
-    function = cast("Mapping[str, Any]", function)
-    plain = kind == "function" and len(tool) <= 2 and function.keys() <= _PLAIN_TOOL_KEYS
-    return ToolDefinition(
-        as_str(function.get("name")) or "",
-        as_str(function.get("description")),
-        function.get("parameters"),
-        kind,
-        None if plain else tool,
-    )
-
-
-_PLAIN_TOOL_KEYS = frozenset({"name", "description", "parameters"})
 
 
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
@@ -171,26 +149,6 @@ _WRITERS: dict[str, Writer] = {**FORMAT_WRITERS, "stop": write_stop}
 _INNER_KEYS = {"reasoning": "effort"}
 
 
-def _write_tool_definition(tool: ToolDefinition) -> list[Any]:
-    wire = tool.raw if isinstance(tool.raw, Mapping) else {"type": tool.type}
-    return _patch_tool_definition(ToolDefinition("", None, None, tool.type), tool, wire)
-
-
-def _patch_tool_definition(old: ToolDefinition, new: ToolDefinition, wire: Any) -> list[Any]:
-    if new.raw != old.raw and isinstance(new.raw, Mapping):
-        wire = new.raw
-    if not isinstance(wire, Mapping) or new.type != old.type:
-        return [new.raw] if new.raw is not None else _write_tool_definition(new)
-    if new.type not in ("function", "custom"):
-        return [wire]
-    inner = dict(as_mapping(wire.get(new.type)))
-    inner["name"] = new.name
-    for key in ("description", "parameters"):
-        if getattr(new, key) != getattr(old, key):
-            put(inner, key, getattr(new, key))
-    return [{**wire, new.type: inner}]
-
-
 def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return `wire` changed where `request` differs; see `Codec.encode_request`.
 
@@ -202,7 +160,7 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
     old = decode_request(wire)
     out = patch_request(old, request, wire, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
     patch_messages(out, old, request, patch=patch_message, build=write_message)
-    patch_tools(out, old, request, patch=_patch_tool_definition, build=_write_tool_definition)
+    patch_tools(out, old, request, patch=patch_function, build=write_function)
     return out
 
 
