@@ -92,7 +92,7 @@ SDKS = (
     SDK(
         "ollama",
         "ollama",
-        None,
+        "spanrelay-ollama",
         "",
         ("ollama._client:Client._request", "ollama._client:AsyncClient._request"),
         traced="ollama",

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Literal
 
-ROUTE = re.compile(r"/((?:chat|agents)/completions|responses|embeddings|completions|models)(?:/([^/]+))?$")
+ROUTE = re.compile(
+    r"/((?:chat|agents)/completions|responses|embeddings|completions|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
+)
 DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
 

@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from spanrelay_testkit import chat_wire, completions_wire, embeddings_wire, responses_wire
+from spanrelay_testkit import chat_wire, completions_wire, embeddings_wire, ollama_wire, responses_wire
 from spanrelay_testkit.exchange import (
     Answer,
     Raw,
@@ -62,6 +62,7 @@ WIRES: dict[str, Any] = {
     "chat/completions": chat_wire,
     "responses": responses_wire,
     "completions": completions_wire,
+    **dict.fromkeys(("api/chat", "api/embed", "api/generate"), ollama_wire),
 }
 MODELS = ("gpt-5", "gpt-5-mini", "text-embedding-3-small")
 EVENT_STREAM = "text/event-stream"
@@ -149,6 +150,8 @@ class ModelServer:
         models = {name: {"id": name, **told} for name in MODELS}
         if request.api == "models" and request.item is None:
             return raw(json.dumps({"object": "list", "data": list(models.values())}).encode())
+        if request.path.endswith("/api/tags"):
+            return raw(b'{"models": []}')
         found = {"models": models, "responses": self._responses}.get(request.api, {}).get(request.item or "")
         if found is None:
             return error(404, error_body(f"there is no {request.path!r} here", code="not_found"))
@@ -279,7 +282,8 @@ class Handler(BaseHTTPRequestHandler):
         if request.api == "responses":
             self.provider.keep_response(responses_wire.body(answer, request, number))
         if request.streamed:
-            return self._stream(answer, wire.events(answer, request, number), 200, f"{EVENT_STREAM}; charset=utf-8")
+            kind = getattr(wire, "CONTENT_TYPE", f"{EVENT_STREAM}; charset=utf-8")
+            return self._stream(answer, wire.events(answer, request, number), 200, kind)
         return self._json(answer, wire.body(answer, request, number))
 
     def _json(self, answer: Answer, body: dict[str, Any]) -> None:

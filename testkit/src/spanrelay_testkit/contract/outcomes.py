@@ -150,5 +150,6 @@ def check_failed(span: ReadableSpan, error: BaseException) -> None:
     """The span says which exception the caller got."""
     kind = type(error)
     assert span.status.status_code is StatusCode.ERROR
-    assert (span.attributes or {})[names.ERROR_TYPE] == f"{kind.__module__}.{kind.__qualname__}"
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    assert (span.attributes or {})[names.ERROR_TYPE] == f"{module}{kind.__qualname__}"
     assert asked(span) == "hi"
