@@ -79,6 +79,42 @@ def test_parameters_are_those_of_the_first_pattern_of_the_model(
     assert {key: value for key, value in request.body.items() if key not in ("model", "messages")} == sent
 
 
+@pytest.mark.parametrize(
+    ("told", "given", "sent"),
+    [
+        (
+            "max_tokens = 100",
+            {"max_completion_tokens": 100, "max_tokens": 900},
+            {"max_completion_tokens": 100},
+        ),
+        ("max_tokens = 100", {"max_completion_tokens": 900, "max_tokens": 100}, {"max_completion_tokens": 100}),
+        ("seed = 7", {"seed": 7, "extra_body": {"random_seed": 8}}, {"seed": 7}),
+        (
+            'reasoning_effort = "low"',
+            {"reasoning_effort": "low", "extra_body": {"reasoning": {"effort": "high", "exclude": True}}},
+            {"reasoning_effort": "low", "reasoning": {"exclude": True}},
+        ),
+        (
+            'reasoning_effort = "low"',
+            {"reasoning_effort": "high", "extra_body": {"reasoning": {"effort": "high", "exclude": True}}},
+            {"reasoning_effort": "low", "reasoning": {"exclude": True}},
+        ),
+        (
+            "seed = 7",
+            {"max_completion_tokens": 1, "max_tokens": 2},
+            {"max_completion_tokens": 1, "max_tokens": 2, "seed": 7},
+        ),
+    ],
+)
+def test_a_parameter_that_a_request_says_twice_is_said_once(
+    client: openai.OpenAI, server: ModelServer, policy: Any, told: str, given: Any, sent: Any
+) -> None:
+    policy(f'parameters."*" = {{ {told} }}')
+    ask(client, **given)
+    [request] = server.requests
+    assert {key: value for key, value in request.body.items() if key not in ("model", "messages")} == sent
+
+
 def test_a_compaction_is_given_no_parameter_that_its_api_does_not_have(
     client: openai.OpenAI, server: ModelServer, policy: Any
 ) -> None:

@@ -5,7 +5,7 @@ A parameter that a table does not name stays on the wire, untouched, and is in n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from spanrelay.codecs.narrowing import as_mapping
@@ -66,10 +66,23 @@ def write_parameters(
         used = next((key for key in keys if out.get(key) is not None), keys[0])
         for key in keys:
             if key != used:
-                out.pop(key, None)
+                _set(out, key, inner_keys.get(key), None)
         if value is not None and used in writers:
             value = writers[used](value, out.get(used))
         _set(out, used, inner_keys.get(used), value)
+
+
+def without_doubles(
+    wire: Mapping[str, Any], names: Iterable[str], table: Table, *, inner_keys: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Return `wire` with the parameters `names` under the key that counts alone; itself where no other key has one."""
+    out: dict[str, Any] | None = None
+    for name in names:
+        used = [key for key in _keys_of(name, table) if read_parameters({key: wire.get(key)}, table)]
+        for key in used[1:]:
+            out = dict(wire) if out is None else out
+            _set(out, key, inner_keys.get(key), None)
+    return wire if out is None else out
 
 
 def _set(out: dict[str, Any], key: str, inner_key: str | None, value: JSON) -> None:

@@ -7,7 +7,7 @@ the protocol's events. One wire message is one record, in order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 from uuid import uuid4
@@ -27,7 +27,7 @@ from spanrelay.codecs.openai_shapes import (
     read_format,
     with_reasoning,
 )
-from spanrelay.codecs.parameters import Table, read_parameters
+from spanrelay.codecs.parameters import Table, read_parameters, without_doubles
 from spanrelay.codecs.patching import patch_sequence, put, same_role
 from spanrelay.codecs.tokens import read_tokens
 from spanrelay.conversation import Turns
@@ -50,6 +50,7 @@ __all__ = [
     "operation",
     "required",
     "sift_tools",
+    "single_parameters",
     "stream_events",
     "stream_texts",
     "turns",
@@ -230,6 +231,11 @@ def _patch_tool(old: ToolDefinition, new: ToolDefinition, wire: Any) -> list[Any
     out = {**wire, "name": new.name, "input_schema": new.parameters}
     put(out, "description", new.description)
     return [out]
+
+
+def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return `wire` with each of `names` said once; see `Codec`."""
+    return without_doubles(wire, names, _PARAMETERS, inner_keys={})
 
 
 def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ the transcript of a spoken answer its text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from spanrelay.codecs.bodies import patch_identity, patch_messages, patch_request, patch_tools
@@ -33,7 +33,7 @@ from spanrelay.codecs.openai_shapes import (
     read_format,
     write_stop,
 )
-from spanrelay.codecs.parameters import Table, Writer, read_parameters
+from spanrelay.codecs.parameters import Table, Writer, read_parameters, without_doubles
 from spanrelay.codecs.patching import patch_sequence
 from spanrelay.codecs.tokens import read_tokens
 from spanrelay.conversation import Turns
@@ -56,6 +56,7 @@ __all__ = [
     "operation",
     "required",
     "sift_tools",
+    "single_parameters",
     "stream_events",
     "stream_texts",
     "turns",
@@ -147,6 +148,11 @@ def _read_choice(choice: Any) -> Message:
 _WRITERS: dict[str, Writer] = {**FORMAT_WRITERS, "stop": write_stop}
 
 _INNER_KEYS = {"reasoning": "effort"}
+
+
+def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return `wire` with each of `names` said once; see `Codec`."""
+    return without_doubles(wire, names, _PARAMETERS, inner_keys=_INNER_KEYS)
 
 
 def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,11 @@ def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
         # Of a deployment in the URL, which is what runs, the body may say another name.
         named = [normal(plain_text(name) or "") for name in (model_of(call), call.deployment)]
         told = next((told for glob, told in known if any(map(glob.match, named))), None)
+        if told is None:
+            return None
+        _say_once(call, told)
         # A copy: what one request holds, another intercept may change.
-        return replace(call.request, parameters={**call.request.parameters, **copy.deepcopy(told)}) if told else None
+        return replace(call.request, parameters={**call.request.parameters, **copy.deepcopy(told)})
 
     def send(call: Any) -> Generator[Any, Any, None]:
         # Another intercept may have ended the chain before ours, or changed the model behind it.
@@ -37,3 +40,12 @@ def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
     if context.mode != "observe":  # on trial it would tell the same again
         sends = execution_intercept(name="sent_parameters", kinds=["llm"])
         context.use(sends(send).standing(Place.REFUSES))
+
+
+def _say_once(call: Any, names: Iterable[str]) -> None:
+    """Leave of a parameter that the request says under several keys the one that is read and set: servers differ."""
+    single = getattr(call.codec, "single_parameters", None)
+    asked = call.outgoing()
+    if single is not None and single(asked, names) is not asked:
+        copied = call.wire if asked is call.original else asked
+        call.wire = dict(single(copied, names))
