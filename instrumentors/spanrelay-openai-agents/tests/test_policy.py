@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import agents
 import pytest
 from agents import Agent, GuardrailFunctionOutput, ToolGuardrailFunctionOutput, function_tool
 
-from spanrelay import execution_intercept, request_intercept, use
+from spanrelay import GuardrailRejected, execution_intercept, request_intercept, use
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.activation import Activation
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_openai_agents import OpenAIAgentsInstrumentor
 from spanrelay_testkit.capture import Capture
@@ -146,3 +149,44 @@ def test_a_model_that_judges_in_a_guardrail_is_called_beneath_it(
         "  execute_tool get_weather",
         "  chat gpt-5",
     ]
+
+
+@pytest.fixture
+def denied(tmp_path: Path) -> Iterator[None]:
+    """A file that denies the tool is in force."""
+    path = tmp_path / "spanrelay.toml"
+    path.write_text('[plugins.policy]\ntools.deny = ["get_*"]\n')
+    activation = Activation([PolicyFile(str(path), "chosen")])
+    activation.start()
+    yield
+    activation.close()
+
+
+@each_way
+def test_what_people_or_a_guardrail_answer_in_the_place_of_a_denied_tool_is_sent(
+    instrumented: Capture, server: ModelServer, run: Way, denied: None
+) -> None:
+    @agents.tool_input_guardrail
+    def never(data: Any) -> Any:
+        return ToolGuardrailFunctionOutput.reject_content("not today")
+
+    guarded = function_tool(get_weather)
+    guarded.tool_input_guardrails = [never]
+    assert run(server, weatherman(tools=[guarded]), QUESTION).final_output == "I was told: not today"
+    careful = weatherman(tools=[function_tool(get_weather, needs_approval=True)])
+    waiting = run(server, careful, QUESTION)
+    state = waiting.to_state()
+    state.reject(waiting.interruptions[0])
+    assert "not approved" in run(server, careful, state).final_output
+
+
+@each_way
+def test_a_denied_tool_is_refused_whoever_has_approved_it(
+    instrumented: Capture, server: ModelServer, run: Way, denied: None
+) -> None:
+    careful = weatherman(tools=[function_tool(get_weather, needs_approval=True)])
+    waiting = run(server, careful, QUESTION)
+    state = waiting.to_state()
+    state.approve(waiting.interruptions[0])
+    with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+        run(server, careful, state)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, Tool, ToolDenied
 
-from spanrelay import MiddlewareError, execution_intercept, request_intercept, use
+from spanrelay import GuardrailRejected, MiddlewareError, execution_intercept, request_intercept, use
+from spanrelay.config import PolicyFile
+from spanrelay.plugins.activation import Activation
 from spanrelay.records import AgentResult
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_pydantic_ai import PydanticAIInstrumentor
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.contract.agents import AgentPolicyContract
+from spanrelay_testkit.exchange import reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 from spanrelay_testkit.outline import tree
 
@@ -53,8 +59,6 @@ def test_rewritten_arguments_keep_their_types(instrumented: Capture, run: Way) -
         return "sunny"
 
     def script(request: Any) -> Any:
-        from spanrelay_testkit.exchange import reply, tool_call
-
         if len(request.body["messages"]) > 2:
             return reply("Done.")
         return reply(tool_calls=[tool_call("get_weather", {"city": "Rome", "near": ["Ostia"]})])
@@ -113,3 +117,50 @@ def test_a_run_happens_once(instrumented: Capture, server: ModelServer) -> None:
 
     with use(twice), pytest.raises(MiddlewareError, match="happens once"):
         awaited(server, weatherman(get_weather), QUESTION)
+
+
+@pytest.fixture
+def denied(tmp_path: Path) -> Iterator[None]:
+    """A file that denies the tool is in force."""
+    path = tmp_path / "spanrelay.toml"
+    path.write_text('[plugins.policy]\ntools.deny = ["get_*"]\n')
+    activation = Activation([PolicyFile(str(path), "chosen")])
+    activation.start()
+    yield
+    activation.close()
+
+
+@some_ways
+@pytest.mark.parametrize("answer", [True, False, ToolDenied("not today")])
+def test_what_people_answer_in_the_place_of_a_denied_tool_is_sent(
+    instrumented: Capture, server: ModelServer, run: Way, denied: None, answer: Any
+) -> None:
+    agent = weatherman(Tool(get_weather, requires_approval=True), output_type=[str, DeferredToolRequests])
+    waiting = run(server, agent, QUESTION)
+    results = DeferredToolResults(approvals={"call_get_weather": answer})
+
+    def go_on() -> str:
+        return run(server, agent, None, message_history=waiting.all_messages(), deferred_tool_results=results).output
+
+    if answer is True:
+        with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+            go_on()
+    else:
+        assert go_on().startswith("I was told: ")
+
+
+class Told(BaseModel):
+    """What a run ends with."""
+
+    text: str
+
+
+@some_ways
+def test_a_conversation_goes_on_in_which_a_denied_tool_was_skipped(
+    instrumented: Capture, run: Way, denied: None
+) -> None:
+    calls = [tool_call("final_result", text="hot"), tool_call("get_weather", city="Rome")]
+    agent: Any = Agent(tools=[get_weather], output_type=Told, end_strategy="early")
+    with ModelServer(lambda request: reply(tool_calls=calls)) as server:
+        first = run(server, agent, QUESTION)
+        assert run(server, agent, "And now?", message_history=first.all_messages()).output == Told(text="hot")

@@ -10,6 +10,7 @@ from typing import Any
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.answered import note_answered
 from spanrelay.pipeline.call import Response, call_in_flight
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.function import ToolExecution
@@ -94,12 +95,57 @@ async def _put_into_words(wrapped: Any, instance: Any, args: Any, kwargs: Any) -
     return told
 
 
+async def _guarded(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """A guardrail of the application's may answer in the place of a tool, which then does not run."""
+    told = await wrapped(*args, **kwargs)
+    if told is not None:
+        with guarded("noting which call a guardrail has answered"):
+            note_answered(kwargs["tool_context"].tool_call_id)
+    return told
+
+
+def _rejected(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """What the model is told of a call that people reject."""
+    item = wrapped(*args, **kwargs)
+    _note(item)
+    return item
+
+
+async def _not_found(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """What the model is told of calls of tools that there are not."""
+    items = await wrapped(*args, **kwargs)
+    for item in items:
+        _note(item)
+    return items
+
+
+def _note(item: Any) -> None:
+    with guarded("noting which call the SDK has answered"):
+        note_answered(item.raw_item["call_id"])
+
+
+def _not_approved(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """What the model is told of a call that waited for people and cannot be made any more."""
+    with guarded("noting which call the SDK has answered"):
+        note_answered(kwargs["call_id"])
+    return wrapped(*args, **kwargs)
+
+
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
-    """The one function that invokes tools, by both its names: runs have bound it, realtime sessions have not."""
+    """What invokes tools, by both its names: runs have bound it, realtime sessions have not; and what answers instead.
+
+    Where the SDK tells a model something in the place of a tool, no result of it is sent on.
+    """
     tools = Tools(tracing)
+    execution, resolution = "agents.run_internal.tool_execution", "agents.run_internal.turn_resolution"
     invoke, words = "_invoke_function_tool_with_metadata", "maybe_invoke_function_tool_failure_error_function"
     return (
-        Patch("agents.run_internal.tool_execution", invoke, tools.invoke),
+        Patch(execution, invoke, tools.invoke),
         Patch("agents.tool", invoke, tools.invoke),
         Patch("agents.tool", words, _put_into_words, required=False),
+        Patch(execution, "_execute_tool_input_guardrails", _guarded, required=False),
+        Patch(execution, "function_rejection_item", _rejected, required=False),
+        Patch(resolution, "function_rejection_item", _rejected, required=False),
+        Patch(execution, "append_approval_error_output", _not_approved, required=False),
+        Patch(resolution, "_build_tool_not_found_output_items", _not_found, required=False, newer=True),
     )

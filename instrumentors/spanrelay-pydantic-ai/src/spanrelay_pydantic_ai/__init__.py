@@ -22,7 +22,13 @@ class PydanticAIInstrumentor(Instrumentor):
 
     package = "pydantic-ai-slim"
     requires = ("pydantic-ai-slim >= 2.68",)
-    modules = ("pydantic_ai.agent", "pydantic_ai.models", "pydantic_ai.tool_manager")
+    modules = (
+        "pydantic_ai.agent",
+        "pydantic_ai.models",
+        "pydantic_ai.tool_manager",
+        "pydantic_ai._tool_execution",
+        "pydantic_ai.realtime._session",
+    )
     name = "spanrelay_pydantic_ai"
     version = __version__
 

@@ -117,10 +117,30 @@ async def _validate(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     return validated
 
 
+def _made(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """Make what the model is told of a call; where people have denied that, no tool has run for it."""
+    from pydantic_ai import ToolDenied
+
+    with guarded("noting which call people have denied"):
+        if isinstance(args[0], ToolDenied):
+            note_answered(kwargs["call"].tool_call_id)
+    return wrapped(*args, **kwargs)
+
+
+def _skipped(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """Tell the model that a call was not made, since the run has its output already."""
+    with guarded("noting which call was skipped"):
+        note_answered((args[0] if args else kwargs["call"]).tool_call_id)
+    return wrapped(*args, **kwargs)
+
+
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
-    """The one method that every execution of a tool goes through, and the one that every call of one does before."""
-    module = "pydantic_ai.tool_manager"
+    """What every execution of a tool goes through, what every call does before, and what answers in place of a tool."""
+    module, execution = "pydantic_ai.tool_manager", "pydantic_ai._tool_execution"
     return (
         Patch(module, "ToolManager._raw_execute", Tools(tracing).execute),
         Patch(module, "ToolManager.validate_tool_call", _validate),
+        Patch(execution, "build_tool_return_part", _made, required=False),
+        Patch("pydantic_ai.realtime._session", "build_tool_return_part", _made, required=False),
+        Patch(execution, "_ToolCallProcessor._skip_function_call", _skipped, required=False),
     )
