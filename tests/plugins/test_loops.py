@@ -13,6 +13,9 @@ import openai
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, ToolCallLimitMiddleware
+from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
@@ -559,6 +562,23 @@ def test_an_agent_whose_model_asks_for_a_tool_that_it_has_not_goes_on(world: Wor
     asked: Any = {"messages": [("user", "weather?")]}
     done = agent.invoke(asked) if run == "invoke" else asyncio.run(agent.ainvoke(asked))
     assert done["messages"][-1].content == "it is sunny"
+    assert "get_weather is not a valid tool" in str(world.requests[-1].body["messages"][-1])
+
+
+@pytest.mark.usefixtures("frameworks")
+@pytest.mark.parametrize("run", ["invoke", "ainvoke"])
+def test_a_classic_agent_whose_model_asks_for_a_tool_that_it_has_not_goes_on(world: World, run: str) -> None:
+    @tool
+    def search(query: str) -> str:
+        """Search."""
+        raise AssertionError("nobody asked for it")
+
+    model: Any = ChatOpenAI(base_url=world.url, api_key=SecretStr("none"), model="gpt-5")
+    prompt = ChatPromptTemplate.from_messages([("human", "{input}"), ("placeholder", "{agent_scratchpad}")])
+    agent = AgentExecutor(agent=create_tool_calling_agent(model, [search], prompt), tools=[search])
+    asked = {"input": "weather?"}
+    done = agent.invoke(asked) if run == "invoke" else asyncio.run(agent.ainvoke(asked))
+    assert done["output"] == "it is sunny"
     assert "get_weather is not a valid tool" in str(world.requests[-1].body["messages"][-1])
 
 

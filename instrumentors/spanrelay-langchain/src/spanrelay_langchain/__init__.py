@@ -39,6 +39,7 @@ class LangChainInstrumentor(Instrumentor):
         "langchain.agents.middleware.todo",
         "langchain.agents.factory",
         "langchain.agents",
+        "langchain_classic.agents.agent",
         "langgraph.pregel.main",
     )
     name = "spanrelay_langchain"

@@ -1,6 +1,7 @@
 """Marks on the span of an agent that waits for people: which tools they are to decide about, and what they decided.
 
-Names of tools and kinds of decisions are marked; arguments and what people wrote are not.
+Names of tools and kinds of decisions are marked; arguments and what people wrote are not. Which calls people or
+LangChain answer in the place of a tool is noted for policy.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DECISIONS = "human_in_the_loop.decisions"
 
 def patches() -> tuple[Patch, ...]:
     """Where `HumanInTheLoopMiddleware` asks people, and where they or LangChain answer in place of a tool."""
-    module = "langchain.agents.middleware.human_in_the_loop"
+    module, classic = "langchain.agents.middleware.human_in_the_loop", "langchain_classic.agents.agent"
     return (
         Patch(module, "interrupt", _asked, required=False),
         Patch(module, "_answer_message", _answered, required=False, newer=True),
@@ -35,6 +36,8 @@ def patches() -> tuple[Patch, ...]:
         Patch(
             "langchain.agents.middleware.todo", "TodoListMiddleware.after_model", _limited, required=False, newer=True
         ),
+        Patch(classic, "AgentExecutor._perform_agent_action", _performed, required=False),
+        Patch(classic, "AgentExecutor._aperform_agent_action", _aperformed, required=False),
     )
 
 
@@ -45,6 +48,24 @@ def _limited(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         for message in (update or {}).get("messages", ()):
             note_answered(getattr(message, "tool_call_id", None))
     return update
+
+
+def _performed(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    """An agent of the classic kind runs a tool, which is judged there, or says that there is none of that name."""
+    step = wrapped(*args, **kwargs)
+    _note(step)
+    return step
+
+
+async def _aperformed(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    step = await wrapped(*args, **kwargs)
+    _note(step)
+    return step
+
+
+def _note(step: Any) -> None:
+    with guarded("noting which call an agent has answered"):
+        note_answered(getattr(step.action, "tool_call_id", None))
 
 
 def _answered(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
