@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +358,48 @@ def test_custom_tools_and_interleaved_items_are_judged(world: World) -> None:
     ]
     with pytest.raises(GuardrailRejected, match=REFUSED):
         world.client.responses.create(model="gpt-5", input=[ASKED, *mixed])  # type: ignore[list-item]
+
+
+APPROVAL = {"type": "mcp_approval_request", "id": "mcpr_1", "server_label": "weather", "name": "get_weather"}
+SERVER: Any = [{"type": "mcp", "server_label": "weather", "server_url": "http://weather.invalid"}]
+
+
+@pytest.mark.parametrize("lists", ['deny = ["get_*"]', 'deny = ["weather"]', 'rules = [{ tool = "get_*" }]'])
+@pytest.mark.parametrize("unseen", ["refuse", "pass"])
+def test_a_request_does_not_let_the_provider_run_a_refused_tool(world: World, lists: str, unseen: str) -> None:
+    world.put(f'[plugins.policy.tools]\nunnamed = "pass"\nunseen = "{unseen}"\n{lists}')
+    approved = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    done = {"type": "mcp_call", "id": "mcp_1", "server_label": "weather", "name": "get_weather", "arguments": "{}"}
+
+    def ask(*items: Any) -> Any:
+        given: Any = [ASKED, {**APPROVAL, "arguments": "{}"}, *items]
+        return world.client.responses.create(model="gpt-5", input=given)
+
+    with pytest.raises(GuardrailRejected, match="approves the call 'mcpr_1'"):
+        ask(approved)
+    ask({**approved, "approve": False})
+    ask(approved, {**done, "output": "it is sunny"}, ASKED)
+    assert len(world.requests) == 2
+
+
+def test_an_approval_is_judged_by_what_the_answer_asked_for(world: World) -> None:
+    world.put('[plugins.policy]\ntools.deny = ["get_*"]\ntools.unnamed = "pass"\n')
+    asked = {"id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "completed"}
+    body = json.dumps({**asked, "output": [{**APPROVAL, "arguments": "{}"}], "tools": [], "tool_choice": "auto"})
+    with ModelServer([raw(body.encode())]) as server, openai.OpenAI(base_url=server.url, api_key="none") as client:
+        create = partial(client.responses.create, model="gpt-5", tools=SERVER)
+        create(input="weather?")
+        approved: Any = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+        with pytest.raises(GuardrailRejected, match="approves the call 'mcpr_1'"):
+            create(input=[approved], previous_response_id="resp_1")
+        assert len(server.requests) == 1
+
+
+def test_nothing_beside_the_conversation_hides_a_result(world: World) -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+    asked: Any = [ASKED, call, {"type": "function_call_output", "call_id": "call_1", "output": "ran"}]
+    with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+        world.client.responses.create(model="gpt-5", input=asked, extra_body={"messages": [ASKED]})
 
 
 def test_an_allowed_tool_in_the_same_loop_passes(world: World) -> None:

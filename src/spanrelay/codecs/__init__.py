@@ -83,6 +83,8 @@ class Codec(Protocol):
     # and what an object in it lacks that every SDK reads, `doubt_about(item)`: a text, or None.
     # One that knows several keys for one parameter has `single_parameters(wire, names)`: `wire` with each of the
     # parameters `names` under the key that counts alone, or `wire` itself.
+    # One whose requests let a provider run tools has `approvals_in(wire)`, the ids and calls that one approves, and
+    # `approvals_asked(parts)`, the calls that an answer asks it to.
     # One whose requests repeat a conversation has `turns = Turns(key, read_one)`, by which it reads them: whatever an
     # earlier request of the conversation said is then not read, written or compared again.
 

@@ -11,11 +11,12 @@ reason, `failed` and `cancelled` are themselves, and an answer still running has
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, cast
 from uuid import uuid4
 
+from spanrelay._json import loads_or_text
 from spanrelay.codecs.bodies import patch_identity, patch_request, patch_tools
 from spanrelay.codecs.narrowing import as_float, as_int, as_list, as_mapping, as_str, as_written
 from spanrelay.codecs.offers import (
@@ -60,6 +61,7 @@ from spanrelay.records import (
     Message,
     ModelRequest,
     ModelResponse,
+    Opaque,
     Part,
     PromptTemplate,
     Text,
@@ -71,6 +73,8 @@ from spanrelay.records import (
 
 __all__ = [
     "accumulator",
+    "approvals_asked",
+    "approvals_in",
     "decode_request",
     "decode_response",
     "doubt_about",
@@ -412,6 +416,48 @@ def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
     if any(as_mapping(item).get("type") in ("additional_tools", "tool_search_output") for item in items):
         return out
     return drop_without(out, wire, ("tools", "prompt"), "tool_choice", "parallel_tool_calls", "max_tool_calls")
+
+
+# --- approvals ---------------------------------------------------------------------------------------------
+
+_ASKS, _APPROVES = "mcp_approval_request", "mcp_approval_response"
+
+
+def approvals_in(wire: Mapping[str, Any]) -> Iterator[tuple[str, ToolCall | None]]:
+    """Yield the calls that a request newly lets a server's tools be run for, with what is asked where it says so."""
+    asked: dict[str, ToolCall] = {}
+    approved: list[str] = []
+    new = True
+    for item in reversed(as_list(wire.get("input"))):
+        fields = as_mapping(as_written(item))
+        kind = fields.get("type")
+        if kind == _APPROVES:
+            if new and fields.get("approve") is not False:
+                approved.append(str(fields.get("approval_request_id")))
+        elif kind == _ASKS:
+            call = _read_approval_request(fields)
+            asked[str(call.id)] = call
+        elif read_item(fields).role == "assistant":  # what it was answered with before
+            new = False
+            if not approved:
+                return
+    for call_id in approved:
+        yield call_id, asked.get(call_id)
+
+
+def approvals_asked(parts: Iterable[Part]) -> Iterator[ToolCall]:
+    """Yield the calls that an answer asks the client to approve."""
+    for part in parts:
+        if isinstance(part, Opaque) and part.type == _ASKS:
+            yield _read_approval_request(as_mapping(part.data))
+
+
+def _read_approval_request(item: Mapping[str, Any]) -> ToolCall:
+    arguments = item.get("arguments")
+    given = loads_or_text(arguments) if isinstance(arguments, str) else arguments
+    return ToolCall(
+        as_str(item.get("id")), as_str(item.get("name")) or "", given, True, _ASKS, as_str(item.get("server_label"))
+    )
 
 
 # --- what an answer lacks -----------------------------------------------------------------------------------

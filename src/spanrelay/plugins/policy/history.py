@@ -22,7 +22,8 @@ class WireHistory:
     """The dialogue of a request that nobody has read, and of which only the end is read here."""
 
     def __init__(self, wire: Mapping[str, Any], codec: Any) -> None:
-        self._field = next((name for name in MESSAGE_FIELDS if wire.get(name)), "")
+        turns = getattr(codec, "turns", None)  # what else a request has is nothing to the model
+        self._field = turns.field if turns else next((name for name in MESSAGE_FIELDS if wire.get(name)), "")
         given: Any = wire.get(self._field)
         # Anything else than a list may be read once only, by the SDK.
         self._items: Sequence[Any] = (

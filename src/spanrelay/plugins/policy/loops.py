@@ -1,6 +1,7 @@
 """Refused tools that ran all the same: in a loop of the application's own, where no execution of ours was judged.
 
-A request is not sent on with the result of such a call. Nothing of an answer is held back or changed.
+A request is not sent on with the result of such a call, nor with leave for the provider to make one. Nothing of an
+answer is held back or changed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from spanrelay import _json
@@ -158,6 +159,31 @@ class Loops:
 
     def _send(self, call: Any) -> Generator[Any, Any, None]:
         wire = call.outgoing()
+        approvals = getattr(call.codec, "approvals_in", None)
+        if approvals is not None:
+            yield from self._check_approvals(call, approvals(wire))
+        if self._unseen != "pass":
+            yield from self._check_results(call, wire)
+        response = yield call
+        reads = self._unseen != "pass" or approvals is not None
+        if reads and (any(wire.get(key) for key in OFFERING) or offers_within(wire)):
+            with guarded("reading which tools an answer asks for"):
+                self._learn(call, response.record)
+
+    def _check_approvals(
+        self, call: Any, approvals: Iterable[tuple[str, ToolCall | None]]
+    ) -> Generator[Any, Any, None]:
+        """Refuse to let the provider run a refused tool: that is no result yet, whatever is said of those."""
+        for call_id, told in approvals:
+            asked = told or self._calls.refused.get(call_id)
+            refusal = None if asked is None else self._refusal(asked)
+            reason = refusal and f"the request approves the call {call_id!r} of a refused tool: {refusal}"
+            if reason is not None and self._asks:
+                reason = yield self._approvals.decide(call, reason, self._judge)
+            if reason is not None:
+                raise GuardrailRejected(reason, self._name)
+
+    def _check_results(self, call: Any, wire: Mapping[str, Any]) -> Generator[Any, Any, None]:
         for part, asked in _new_results(WireHistory(wire, call.codec), self._calls):
             reason = self._reason(part, asked)
             if reason is not None and self._asks and self._unseen == "refuse":
@@ -166,10 +192,6 @@ class Loops:
                     self._calls.allow(part, self._name)
             if reason is not None:
                 self._tell(reason, asked.name)
-        response = yield call
-        if any(wire.get(key) for key in OFFERING) or offers_within(wire):
-            with guarded("reading which tools an answer asks for"):
-                self._learn(call, response.record)
 
     def _reason(self, part: ToolCallResponse, asked: ToolCall) -> str | None:
         refusal = self._refusal(asked)
@@ -193,13 +215,21 @@ class Loops:
 
     def _learn(self, call: Any, answer: ModelResponse) -> None:
         """Remember, and mark on the span, what an answer asks for that is refused."""
-        for asked in (each for message in answer.messages for each in message.tool_calls if not each.server):
+        approvals = getattr(call.codec, "approvals_asked", None)
+        for asked in _asked_in(answer, approvals):
             refusal = self._refusal(asked)
             if refusal is not None:
                 if asked.id:
-                    self._calls.ask(asked.id, asked, barred=self._bars)
+                    self._calls.ask(asked.id, asked, barred=self._bars and not asked.server)
                 told = {"tool_name": asked.name, "call_id": asked.id or "", "reason": refusal}
                 mark_span(call.span, call.scope, REFUSED_TOOL_CALL, told)
+
+
+def _asked_in(answer: ModelResponse, approvals: Callable[..., Iterator[ToolCall]] | None) -> Iterator[ToolCall]:
+    """Yield the calls that wait for the client: to make them, or to approve them."""
+    for message in answer.messages:
+        yield from (each for each in message.tool_calls if not each.server)
+        yield from () if approvals is None else approvals(message.parts)
 
 
 def _result_key(part: ToolCallResponse) -> Hashable:

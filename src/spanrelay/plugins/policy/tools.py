@@ -25,8 +25,7 @@ from spanrelay.records import ToolCall
 
 def use_tools(context: Context, judge: Judge, config: Tools, approvals: Approvals, calls: Calls) -> None:
     """Judge tools where they are executed, and where a request offers them."""
-    if config.unseen != "pass":
-        Loops(partial(_named, judge), config, calls, approvals, config.mode, config.on_refusal).use(context)
+    Loops(partial(_named, judge), config, calls, approvals, config.mode, config.on_refusal).use(context)
     answers, patience = config.refused == "answer", approvals.patience
     executed = guardrail(name="tools", kinds=["tool"], answers=answers, mode=config.mode, timeout=patience)
     asks = approvals.around(lambda call: judge.refusal(call.request.name), "tools", config.on_refusal, config.mode)
@@ -75,8 +74,7 @@ def use_rules(context: Context, config: Tools, approvals: Approvals, calls: Call
         judges = guardrail(name=name, kinds=["tool"], answers=answers, mode=mode, timeout=approvals.patience)
         judge = partial(_judge_given, refusal)
         context.use(judges(approvals.around(judge, name, on_refusal, mode)))
-        if config.unseen != "pass":
-            Loops(refusal, config, calls, approvals, mode, on_refusal, f"unseen_rules{way}").use(context)
+        Loops(refusal, config, calls, approvals, mode, on_refusal, f"unseen_rules{way}").use(context)
 
 
 def _judge_given(refusal: Callable[..., str | None], call: Any) -> str | None:
