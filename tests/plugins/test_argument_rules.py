@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from decimal import Decimal
 from fractions import Fraction
@@ -10,9 +11,12 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+from langchain_core.tools import tool as langchain_tool
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from spanrelay import ConfigurationError, GuardrailRejected, request_intercept, run_tool, tool, use
 from spanrelay.pipeline.trial import take_report
+from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_testkit.capture import Capture
 
 
@@ -63,6 +67,16 @@ def rule(text: str) -> str:
         ("ne = 1", "1", True),
         ("in = [1, 2]", "2", True),
         ("in = [1, 2]", "3", False),
+        ('eq = ["5"]', [5], True),
+        ('eq = ["5"]', ["6"], False),
+        ('eq = ["5", 1]', [5, 2], False),
+        ("eq = [1]", [True], True),
+        ("ne = [1]", [True], True),
+        ("ne = [1]", [1.0], False),
+        ("ne = [1]", [1, 1], True),
+        ("eq = { a = [1] }", {"a": ["1"]}, True),
+        ("eq = { a = 1 }", {"a": 1, "b": 1}, False),
+        ("in = [[1], 2]", [True], True),
         ('ne = "EUR"', "USD", True),
         ('ne = "EUR"', "EUR", False),
         ('in = ["a", 2]', 2, True),
@@ -121,6 +135,73 @@ def test_json_that_nobody_can_read_is_no_argument_that_is_missing(capture: Captu
     assert refused("pay_now", given) == (
         "tool 'pay_now' is refused by tools.rules[0]: it is given no '/order/amount' that could be checked"
     )
+
+
+class Held(BaseModel):
+    """Holds an amount as its JSON has it."""
+
+    amount: int
+
+
+class LeftOut(BaseModel):
+    """Keeps the amount out of its JSON."""
+
+    amount: int = Field(exclude=True)
+
+
+class Renamed(BaseModel):
+    """Calls the amount otherwise in its JSON."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+    amount: int = Field(alias="theAmount")
+
+
+class Masked(BaseModel):
+    """Shows nothing of the amount in its JSON."""
+
+    amount: SecretStr
+
+
+@pytest.mark.parametrize("order", [LeftOut(amount=5000), Renamed(theAmount=5000), Masked(amount=SecretStr("5000"))])
+@pytest.mark.parametrize("missing", ["pass", "refuse"])
+def test_what_a_model_keeps_out_of_its_json_is_not_taken_for_missing(
+    capture: Capture, policy: Any, order: Any, missing: str
+) -> None:
+    policy(rule(f'matches = "5000"\nmissing = "{missing}"'))
+    assert refused("pay_now", {"order": order}) == (
+        "tool 'pay_now' is refused by tools.rules[0]: it is given no '/order/amount' that could be checked"
+    )
+    assert refused("pay_now", {"order": Held(amount=1)}) is None
+
+
+@pytest.mark.parametrize("order", [Masked(amount=SecretStr("5000")), [LeftOut(amount=5000)]])
+def test_a_rule_about_a_whole_model_refuses_what_its_json_hides(capture: Capture, policy: Any, order: Any) -> None:
+    policy('[[plugins.policy.tools.rules]]\ntool = "pay_*"\nargument = "/order"\nmatches = "5000"')
+    assert "could be checked" in str(refused("pay_now", {"order": order}))
+    assert refused("pay_now", {"order": [Held(amount=1)]}) is None
+
+
+@pytest.mark.parametrize("missing", ["pass", "refuse"])
+def test_a_text_that_langchain_takes_for_an_argument_is_that_argument(
+    capture: Capture, policy: Any, missing: str
+) -> None:
+    @langchain_tool
+    def pay_now(amount: str) -> str:
+        """Pay."""
+        return "paid"
+
+    policy(
+        f'[[plugins.policy.tools.rules]]\ntool = "pay_*"\nargument = "/amount"\nmatches = "5"\nmissing = "{missing}"'
+    )
+    instrumentor = LangChainInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        assert pay_now.invoke("10") == pay_now.run("10") == asyncio.run(pay_now.ainvoke("10")) == "paid"
+        for pay in (lambda: pay_now.invoke("50"), lambda: asyncio.run(pay_now.ainvoke("50"))):
+            with pytest.raises(GuardrailRejected, match="'/amount' matches '5'"):
+                pay()
+    finally:
+        instrumentor.uninstrument()
 
 
 class Order(NamedTuple):

@@ -249,3 +249,9 @@ def test_a_plugins_table_with_nothing_in_it_is_told() -> None:
         "write [plugins.<name>] with its settings, or remove the table"
     ]
     assert read("[policy]")[1] == []
+
+
+@pytest.mark.parametrize("text", ["", "# tools.deny = []\n"])
+def test_a_file_that_says_nothing_is_told(text: str) -> None:
+    _, [told] = read(text)
+    assert told.startswith("spanrelay.toml: says nothing, so it puts nothing in force; write [plugins.<name>]")

@@ -750,6 +750,13 @@ def test_sessions_used_longest_ago_are_forgotten() -> None:
         ("session.max_calls = -1", "plugins.policy.session.max_calls: is not a number of at least 0; write one"),
         ("process.max_cost_usd = nan", "plugins.policy.process.max_cost_usd: is not a number of at least 0"),
         ('tools.deny = [""]', "plugins.policy.tools.deny: has an empty pattern; remove it, or write '*'"),
+        ('tools.allow = ["\u200b"]', "plugins.policy.tools.allow: has an empty pattern"),
+        ('models.deny = ["gpt-[4*"]', "plugins.policy.models.deny: has a pattern with a '[' that no ']' closes; close"),
+        ('models.deny = ["gpt-[]"]', "plugins.policy.models.deny: has a pattern with a '[' that no ']' closes; close"),
+        ('models.deny = ["gpt-[9-4]"]', "plugins.policy.models.deny: has a pattern with a range that nothing is in"),
+        ('parameters." " = { seed = 1 }', 'plugins.policy.parameters." ": has an empty pattern'),
+        ('prices."[x" = { input = 1, output = 1 }', "plugins.policy.prices.\"[x\": has a pattern with a '['"),
+        ('tools.rules = [{ tool = " " }]', "plugins.policy.tools.rules[0].tool: has an empty pattern"),
         ("session.max_call = 1", "plugins.policy.session.max_call: is not known; did you mean 'max_calls'?"),
         (
             'tools.offered = "hide"',
@@ -763,6 +770,11 @@ def test_what_makes_no_sense_is_told(policy: Any, text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         policy(text)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("pattern", ["gpt-[45]*", "gpt-[!5]", "gpt-[]]", "gpt-[[]", "gpt-[!]]", "gpt-[a-]"])
+def test_a_pattern_with_a_set_of_characters_is_no_fault(policy: Any, pattern: str) -> None:
+    assert policy(f'models.deny = ["{pattern}"]').diagnostics == ()
 
 
 def test_a_cost_limit_without_prices_is_doubtful(policy: Any) -> None:

@@ -139,6 +139,9 @@ class _Reading:
         layer.mode = self._mode(path, as_mapping(document.get("policy")).get("mode", "enforce"))
         layer.on_failure = self._on_failure(path, document.get("policy", {}), inherited)
         self._includes(path, document.get("include", []), layer.on_failure, chosen)
+        if read is _toml and not document:
+            remedy = "write [plugins.<name>] with its settings, or remove the file"
+            self._say(path, "", "says nothing, so it puts nothing in force", remedy, "warning")
         layer.plugins = self._plugins(path, document["plugins"]) if "plugins" in document else {}
         self.layers.append(layer)
 

@@ -152,6 +152,13 @@ class ToolBoundary:
         self.shown = _shown(tool, self._input)
         self._last: Any = None
 
+    @property
+    def text_argument(self) -> str | None:
+        """Which argument of the tool a text is for that is its whole input; None where LangChain knows of none."""
+        schema = self.tool.args_schema
+        fields = getattr(schema, "model_fields", None) or getattr(schema, "__fields__", None)
+        return next(iter(fields), None) if fields else None
+
     def _run(self, call: ToolRun) -> Any:
         shown = call.outgoing()
         call.begin(shown)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import fnmatch
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 from spanrelay.codecs.naming import models_within
-from spanrelay.plugins.policy.settings import Names
+from spanrelay.plugins.plugin import Diagnostic
+from spanrelay.plugins.policy.settings import Names, PolicyConfig
 from spanrelay.records import Kind
 
 MODELS: frozenset[Kind] = frozenset({"llm", "embedder", "reranker"})
@@ -127,7 +129,37 @@ _INVISIBLE = frozenset(
 
 def pattern_of(globs: list[str]) -> re.Pattern[str]:
     """Compile patterns for names that are `normal` into one, which matches nothing where there are none."""
-    return re.compile("|".join(fnmatch.translate(normal(glob)) for glob in globs) or r"(?!)")
+    return re.compile("|".join(fnmatch.translate(normal(glob)) for glob in globs) or _NOTHING)
+
+
+def doubts_about_names(config: PolicyConfig) -> list[Diagnostic]:
+    """Find patterns that match nothing."""
+    known = [
+        (f"{table}.{name}", glob)
+        for table, names in (("tools", config.tools), ("models", config.models))
+        for name in ("allow", "deny")
+        for glob in getattr(names, name) or ()
+    ]
+    known += [(f"tools.rules[{number}].tool", rule.tool) for number, rule in enumerate(config.tools.rules)]
+    for table in ("parameters", "prices"):
+        known += [(f'{table}."{glob}"', glob) for glob in getattr(config, table)]
+    return [Diagnostic(doubt, remedy, key) for key, glob in known for doubt, remedy in _doubts_about(glob)]
+
+
+def _doubts_about(glob: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a pattern, and what to do."""
+    if not normal(glob):
+        yield "has an empty pattern", "remove it, or write '*'"
+    elif "[" in _CLASS.sub("", glob):
+        yield "has a pattern with a '[' that no ']' closes", "close it, or write '[[]' for the character"
+    elif _NOTHING in fnmatch.translate(normal(glob)):
+        yield "has a pattern with a range that nothing is in", "write its lower end first, as in '[a-z]'"
+
+
+_CLASS = re.compile(r"\[!?(?:\][^\]]*|[^\]]+)\]")
+"""A set of characters in a pattern."""
+_NOTHING = "(?!)"
+"""What matches nothing."""
 
 
 def model_of(call: Any) -> Any:

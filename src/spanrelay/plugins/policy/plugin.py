@@ -14,7 +14,7 @@ from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.loops import Calls
 from spanrelay.plugins.policy.meter import use_limits
-from spanrelay.plugins.policy.names import MODELS, Judge
+from spanrelay.plugins.policy.names import MODELS, Judge, doubts_about_names
 from spanrelay.plugins.policy.parameters import use_parameters
 from spanrelay.plugins.policy.rules import doubts_about_rules
 from spanrelay.plugins.policy.sessions import Sessions
@@ -46,7 +46,7 @@ class PolicyPlugin:
 
     def validate(self, config: PolicyConfig) -> list[Diagnostic]:
         """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
-        return [*doubts_about(config), *doubts_about_rules(config.tools.rules)]
+        return [*doubts_about(config), *doubts_about_names(config), *doubts_about_rules(config.tools.rules)]
 
     def register(self, context: Context) -> None:
         """Put in force what the config says, and nothing for what it does not say."""

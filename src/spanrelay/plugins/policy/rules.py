@@ -55,11 +55,12 @@ class ArgumentRule:
         where = f"{self.rule.argument!r}" if self.rule.argument else "what it is given"
         if not self._tests:
             return told
+        hidden = False
         try:
-            _look_into(given, self._tokens)
+            hidden = _look_into(given, self._tokens)
             value = _value_at(_read(request.arguments), self._tokens)
         except Unjudged as why:
-            passes = self.rule.missing == "pass" and isinstance(why, Missing)
+            passes = self.rule.missing == "pass" and isinstance(why, Missing) and not hidden
             return None if passes else f"{told}: it is given no {where} that could be checked"
         try:
             if not all(test(value, wanted) for _, wanted, test in self._tests):
@@ -126,27 +127,80 @@ def _member(value: Any, token: str) -> Any:
     return items[index]
 
 
-def _look_into(given: Any, tokens: tuple[str, ...]) -> None:
-    """Raise `Unjudged` where a pointer leads to, or through, an object that JSON only describes."""
+def _look_into(given: Any, tokens: tuple[str, ...]) -> bool:
+    """Return whether a pointer leads through a model, whose JSON may lack or rename what it holds.
+
+    Raises:
+        Unjudged: it leads to, or through, an object that JSON only describes, or to what a model keeps out of it.
+    """
+    through_model = False
     try:
         for token in tokens:
-            if not isinstance(given, (Mapping, list, tuple)) and not _json.is_described(given):
+            if _is_model(given):
+                given, through_model = _fields_of(given), True
+            elif not isinstance(given, (Mapping, list, tuple)) and not _json.is_described(given):
                 given = _json.loads(_json.dumps(given))
             given = _member(given, token)
     except Missing:
         if isinstance(given, (Mapping, list)):
-            return
-    if _json.is_described(given):
+            return False
+    if _json.is_described(given) or _hides(given, 0):
         raise Unjudged
+    return through_model
+
+
+def _is_model(value: object) -> bool:
+    return hasattr(type(value), "model_fields") and hasattr(type(value), "model_dump")
+
+
+def _fields_of(model: Any) -> dict[str, Any]:
+    """Return what a model of pydantic's holds, by the names of its fields and by those that its JSON has for them."""
+    held = dict(model)
+    fields = type(model).model_fields
+    named = ((other, name) for name, each in fields.items() for other in (each.alias, each.serialization_alias))
+    return {**held, **{other: held[name] for other, name in named if other is not None and name in held}}
+
+
+def _hides(value: Any, depth: int) -> bool:
+    """Whether a model in `value` keeps something of what it holds out of its JSON: a secret, or a field left out."""
+    if value is None or isinstance(value, (str, int, float)) or depth > _json.MAX_DEPTH:
+        return False
+    if hasattr(type(value), "get_secret_value"):
+        return True
+    if _is_model(value):
+        left_out = any(each.exclude for each in type(value).model_fields.values())
+        return left_out or any(_hides(each, depth + 1) for _, each in value)
+    if isinstance(value, Mapping):
+        value = cast("Mapping[str, Any]", value).values()
+    elif not isinstance(value, (list, tuple, set, frozenset)):
+        return False
+    return any(_hides(each, depth + 1) for each in cast("Iterable[Any]", value))
 
 
 def _equals(value: Any, wanted: Any) -> bool:
+    if isinstance(value, (list, tuple)) and isinstance(wanted, list):
+        return len(value) == len(wanted) and _are_equal(zip(value, wanted, strict=True))
+    if isinstance(value, Mapping) and isinstance(wanted, Mapping):
+        return value.keys() == wanted.keys() and _are_equal((value[name], wanted[name]) for name in wanted)
     # Python takes true for 1.
     if isinstance(value, bool) == isinstance(wanted, bool) and value == wanted:
         return True
     if _sort(value) != _sort(wanted) and not _readings(value).isdisjoint(_readings(wanted)):
         raise Unjudged
     return False
+
+
+def _are_equal(pairs: Iterable[tuple[Any, Any]]) -> bool:
+    doubtful = False
+    for value, wanted in pairs:
+        try:
+            if not _equals(value, wanted):
+                return False
+        except Unjudged:
+            doubtful = True
+    if doubtful:
+        raise Unjudged
+    return True
 
 
 def _is_among(value: Any, wanted: Any) -> bool:
@@ -227,12 +281,10 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def doubts_about_rules(rules: list[Rule]) -> list[Diagnostic]:
-    """Find rules that match nothing, whose pointers or patterns are none, or that compare with what has no order."""
+    """Find rules whose pointers or patterns are none, or that compare with what has no order."""
     found: list[Diagnostic] = []
     for number, rule in enumerate(rules):
         key = f"tools.rules[{number}]"
-        if not rule.tool.strip():
-            found.append(Diagnostic("is empty", "write a pattern of tools' names, such as '*'", f"{key}.tool"))
         found += _error(f"{key}.argument", lambda rule=rule: parse_pointer(rule.argument))
         if rule.matches is not None:
             found += _error(f"{key}.matches", lambda source=rule.matches: compile_pattern(source))

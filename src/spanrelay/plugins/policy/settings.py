@@ -153,15 +153,11 @@ class PolicyConfig:
 
 
 def doubts_about(config: PolicyConfig) -> list[Diagnostic]:
-    """Find limits that limit nothing sensible, patterns that match nothing, and costs without prices."""
+    """Find limits that limit nothing sensible, and costs without prices."""
     found = [*doubts_about_storage(config.counts)]
     for limits, key in zip(config.limits(), ("session", "user", "process"), strict=True):
         found += _bad_amounts(limits, AMOUNTS, key)
     found += _bad_approval(config.approval) if config.approval is not None else []
-    for names, key in ((config.tools, "tools"), (config.models, "models")):
-        for list_name in ("allow", "deny"):
-            if any(not glob.strip() for glob in getattr(names, list_name) or ()):
-                found.append(Diagnostic("has an empty pattern", "remove it, or write '*'", f"{key}.{list_name}"))
     for pattern, parameters in config.parameters.items():
         if not parameters.told():
             found.append(Diagnostic("sets nothing", "write one, such as temperature", f'parameters."{pattern}"'))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -78,7 +79,11 @@ def use_rules(context: Context, config: Tools, approvals: Approvals, calls: Call
 
 
 def _judge_given(refusal: Callable[..., str | None], call: Any) -> str | None:
-    return refusal(call.request, call.given)
+    request, name = call.request, getattr(call.boundary, "text_argument", None)
+    if name is not None and isinstance(request.arguments, str):
+        # A framework gives a text to the only argument that there is.
+        return refusal(replace(request, arguments={name: request.arguments}))
+    return refusal(request, call.given)
 
 
 class Offers:
