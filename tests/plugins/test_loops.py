@@ -461,6 +461,17 @@ def test_a_conversation_with_a_refusal_goes_on_however_many_tools_run_meanwhile(
     assert world.chat(history)
 
 
+def test_an_execution_that_names_no_call_excuses_no_call_that_the_model_makes_later(world: World) -> None:
+    with pytest.raises(GuardrailRejected, match="is denied by"):
+        run_tool("get_weather", lambda: "sunny")
+    history = world.ask()
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.chat([*history, result(history)])
+    with pytest.raises(GuardrailRejected, match="is denied by"):
+        run_tool("get_weather", lambda: "sunny")
+    assert world.chat([*history, result(history)]) and world.chat([*history, result(history)])
+
+
 def test_an_execution_of_another_tool_excuses_no_result_of_the_same_id(world: World) -> None:
     run_tool("find", lambda: "found", call_id="call_0")
     with pytest.raises(GuardrailRejected, match=REFUSED):

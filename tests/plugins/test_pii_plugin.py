@@ -158,6 +158,27 @@ def test_sanitizers_can_be_used_for_one_scope(capture: Capture) -> None:
     assert [text for text in arguments if text] == ['{"to":"b**@example.com"}', f'{{"to":"{EMAIL}"}}']
 
 
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"profiles": []}, "the configuration of 'pii_redaction' must be a PiiRedactionConfig, not a 'dict'; write"),
+        (
+            PiiRedactionConfig(profiles=[{"action": "mask"}]),
+            r"profiles\[0\] of 'pii_redaction' must be a Profile, not a",
+        ),
+        (
+            PiiRedactionConfig(profiles=[Profile("mask", "all"), 5]),
+            r"profiles\[1\] of .* must be a Profile, not a 'int'",
+        ),
+        (PiiRedactionConfig(builtin={"action": "mask"}), "builtin of .* must be a Profile, not a 'dict'"),
+        (PiiRedactionConfig(profiles=Profile("mask", "all")), "profiles of .* must be a list, not a 'Profile'"),
+    ],
+)
+def test_what_is_no_profile_is_told(config: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        sanitizers(config)
+
+
 # --- what is refused ---------------------------------------------------------------------------------------
 
 

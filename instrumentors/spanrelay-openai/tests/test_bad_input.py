@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import openai
 import pytest
@@ -773,3 +774,24 @@ async def test_policy_that_only_reads_what_came_changes_nothing_of_it(buffered: 
         assert told_ours == told_bare
     assert len(capture.spans) == len(CALLS)
     assert len(read) > len(CALLS) / 2
+
+
+# --- what tests put in the place of an answer --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", [*APIS.values(), *STREAMS.values()])
+def test_a_stand_in_for_the_http_answer_is_no_matter_of_ours(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ask: Ask
+) -> None:
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        with openai.OpenAI(api_key="none", max_retries=0) as client:
+            monkeypatch.setattr(client._client, "send", lambda *args, **kwargs: MagicMock())
+            ask(client)
+    finally:
+        instrumentor.uninstrument()
+    [span] = capture.spans
+    assert span.status.is_unset
+    assert not caplog.messages
+    assert not losses.take()

@@ -71,6 +71,12 @@ def is_readable(response: Any) -> bool:
     return "json" in response.headers.get("content-type", "") or _is_events(response)
 
 
+def is_of_http(response: Any) -> bool:
+    """Whether a response is one of the HTTP package's, or of a class made of it: a test's stand-in is not."""
+    kinds = type(response).__mro__
+    return any(kind.__name__ == "Response" and kind.__module__.startswith("httpx") for kind in kinds)
+
+
 def _is_events(response: Any) -> bool:
     return response.headers.get("content-type", "").startswith(EVENTS)
 

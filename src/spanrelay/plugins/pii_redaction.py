@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
+from spanrelay.errors import ConfigurationError
 from spanrelay.observation.declarations import sanitizer
 from spanrelay.observation.observers import Field, FieldName, Observer
 from spanrelay.plugins.pii import DETECTORS, Action, Redactor, Rule, problems
@@ -94,8 +95,9 @@ def sanitizers(config: PiiRedactionConfig) -> list[Observer]:
     """Return the sanitizers that `config` asks for, for use without a file: `use(sanitizer, scope=...)`.
 
     Raises:
-        ConfigurationError: a rule is refused.
+        ConfigurationError: `config` is none, or a rule is refused.
     """
+    _check(config)
     rules = [rule for _, profile in _profiles(config) for rule in _rules(profile, config.hash_key)]
     redactor = Redactor(rules)
     # What takes whole strings would leave no model its name.
@@ -107,6 +109,24 @@ def sanitizers(config: PiiRedactionConfig) -> list[Observer]:
 
     # Where rules lead to places of a request, what they leave of a message depends on which one it is.
     return [replace(redact, steady=not any(rule.targets for rule in rules))]
+
+
+def _check(config: Any) -> None:
+    """Refuse what a program gives in the place of a configuration; what a file says is read into one."""
+    if not isinstance(config, PiiRedactionConfig):
+        raise _misfit("the configuration", config, "PiiRedactionConfig")
+    if not isinstance(cast("Any", config.profiles), (list, tuple)):
+        raise _misfit("profiles", config.profiles, "list")
+    for key, profile in _profiles(config):
+        if type(profile) is not Profile:
+            raise _misfit(key, profile, "Profile")
+
+
+def _misfit(key: str, given: object, wanted: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{key} of 'pii_redaction' must be a {wanted}, not a {type(given).__name__!r}; write "
+        "sanitizers(PiiRedactionConfig(profiles=[Profile('redact', detector='all')]))"
+    )
 
 
 def _fields(config: PiiRedactionConfig) -> set[FieldName]:

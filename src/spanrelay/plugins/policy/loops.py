@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from itertools import count
+from typing import Any, cast
 
 from spanrelay import _json
 from spanrelay._guard import guarded
@@ -54,7 +55,12 @@ class Calls:
     def __init__(self) -> None:
         self.refused: OrderedDict[str, ToolCall] = OrderedDict()
         self.barred: OrderedDict[str, None] = OrderedDict()
-        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._seen: OrderedDict[Hashable, None] = OrderedDict()
+        self._nameless: OrderedDict[str, deque[int]] = OrderedDict()
+        """When the tools of a name were executed for calls that nobody named."""
+        self._since: OrderedDict[str, int] = OrderedDict()
+        """When the request was sent whose answer asked for a call."""
+        self._moments = count(1)
         self._allowed: OrderedDict[Hashable, None] = OrderedDict()
         self._executions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.after_fork()
@@ -67,18 +73,28 @@ class Calls:
     def see(self, call: Any) -> None:
         """Remember an execution that policy is about to judge; that of several files sees each once."""
         tool = call.record.tool
-        # With its name: some providers give calls of several answers the same id.
-        key = _execution_key(tool.call_id, plain_text(tool.name) or "")
+        name = normal(plain_text(tool.name) or "")
         with self._lock:
             if call.root in self._executions:
                 return
             self._executions.add(call.root)
-            _remember(self._seen, key, self._seen.get(key, 0) + 1)
+            if tool.call_id:
+                # With its name: some providers give calls of several answers the same id.
+                _remember(self._seen, (tool.call_id, name), None)
+            else:
+                moments = self._nameless.get(name) or deque(maxlen=MAX_KNOWN)
+                moments.append(self.moment())
+                _remember(self._nameless, name, moments)
 
-    def ask(self, call_id: str, asked: ToolCall, *, barred: bool) -> None:
-        """Remember a call of a refused tool that a model has made."""
+    def moment(self) -> int:
+        """Return a number that is more each time."""
+        return next(self._moments)
+
+    def ask(self, call_id: str, asked: ToolCall, since: int, *, barred: bool) -> None:
+        """Remember a call of a refused tool that a model has made, in answer to a request of the moment `since`."""
         with self._lock:
             _remember(self.refused, call_id, asked)
+            _remember(self._since, call_id, since)
             if barred:
                 _remember(self.barred, call_id, None)
 
@@ -101,17 +117,21 @@ class Calls:
 
     def is_seen(self, part: ToolCallResponse, name: str) -> bool:
         """Whether policy has judged the execution that a result came of, which then is what became of a refusal."""
-        if part.id and _execution_key(part.id, name) in self._seen:
+        if part.id and (part.id, normal(name)) in self._seen:
             return True
-        # An execution that named no call: it stands for one result, whenever that is sent again.
-        mine, any_of_it = _result_key(part), _execution_key(None, name)
+        # An execution that named no call: it stands for one result, whenever that is sent again, of a call that the
+        # model had made before.
+        mine = _result_key(part)
         with self._lock:
             if mine in self._seen:
                 return True
-            if not self._seen.get(any_of_it):
+            moments = self._nameless.get(normal(name), ())
+            since = self._since.get(part.id or "", 0)
+            found = next((moment for moment in moments if moment > since), None)
+            if found is None:
                 return False
-            self._seen[any_of_it] -= 1
-            _remember(self._seen, mine, 1)
+            cast("deque[int]", moments).remove(found)
+            _remember(self._seen, mine, None)
             return True
 
 
@@ -164,11 +184,12 @@ class Loops:
             yield from self._check_approvals(call, approvals(wire))
         if self._unseen != "pass":
             yield from self._check_results(call, wire)
+        since = self._calls.moment()
         response = yield call
         reads = self._unseen != "pass" or approvals is not None
         if reads and (any(wire.get(key) for key in OFFERING) or offers_within(wire)):
             with guarded("reading which tools an answer asks for"):
-                self._learn(call, response.record)
+                self._learn(call, response.record, since)
 
     def _check_approvals(
         self, call: Any, approvals: Iterable[tuple[str, ToolCall | None]]
@@ -213,14 +234,14 @@ class Loops:
             self._warned.add(name)
             _log.warning("%s", reason)
 
-    def _learn(self, call: Any, answer: ModelResponse) -> None:
+    def _learn(self, call: Any, answer: ModelResponse, since: int) -> None:
         """Remember, and mark on the span, what an answer asks for that is refused."""
         approvals = getattr(call.codec, "approvals_asked", None)
         for asked in _asked_in(answer, approvals):
             refusal = self._refusal(asked)
             if refusal is not None:
                 if asked.id:
-                    self._calls.ask(asked.id, asked, barred=self._bars and not asked.server)
+                    self._calls.ask(asked.id, asked, since, barred=self._bars and not asked.server)
                 told = {"tool_name": asked.name, "call_id": asked.id or "", "reason": refusal}
                 mark_span(call.span, call.scope, REFUSED_TOOL_CALL, told)
 
@@ -241,10 +262,6 @@ def _remember(table: OrderedDict[Any, Any], key: Hashable, value: Any) -> None:
     table.move_to_end(key)
     while len(table) > MAX_KNOWN:
         table.popitem(last=False)
-
-
-def _execution_key(call_id: str | None, name: str) -> Hashable:
-    return (call_id, normal(name)) if call_id else ("a call of", name)
 
 
 def _new_results(history: WireHistory, calls: Calls) -> Iterator[tuple[ToolCallResponse, ToolCall]]:
