@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,36 @@ def test_a_reload_exchanges_old_for_new_and_no_call_is_made_between_them(start: 
     assert say("boo") == "boo"
     with pytest.raises(GuardrailRejected):
         say("bah")
+
+
+def test_a_reload_takes_no_beginning_of_a_file_for_the_whole(start: Any) -> None:
+    activation = start('[plugins.first]\nwords = ["boo"]')
+    path, read, table = Path("0.toml"), activation._read, '[plugins.first]\nwords = ["boo"'
+    contents = ["", table, f'{table}, "bah"]']
+
+    def written_meanwhile(files: Any) -> Any:
+        """Read what is there while somebody writes: the file is new each time but the last."""
+        path.write_text(contents.pop(0))
+        if not contents:
+            os.utime(path, (0, 0))
+        return read(files)
+
+    activation._read = written_meanwhile
+    activation.reload()
+    for word in ("boo", "bah"):
+        with pytest.raises(GuardrailRejected):
+            say(word)
+
+
+def test_a_reload_ends_where_a_file_is_written_all_the_time(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    activation = start('[plugins.first]\nwords = ["boo"]')
+    monkeypatch.setattr("spanrelay.plugins.activation.PATIENCE_S", 0.0)
+    monkeypatch.setattr("spanrelay.plugins.activation.NEW_S", 1e9)
+    write("", "0.toml")
+    with pytest.raises(ConfigurationError, match="is written all the time; write another file and rename it"):
+        activation.reload()
+    with pytest.raises(GuardrailRejected):
+        say("boo")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeAlias, cast
@@ -24,6 +25,11 @@ from spanrelay.plugins.reading import joined, read_model, read_partly
 from spanrelay.registry import together
 
 _log = logging.getLogger("spanrelay")
+
+NEW_S = 0.1
+"""Seconds for which a file that was written is taken for one that is still being written, when files are read again."""
+PATIENCE_S = 5.0
+"""Seconds that reading files again waits for them."""
 
 
 @dataclass(slots=True)
@@ -200,11 +206,13 @@ class Activation:
     def reload(self) -> None:
         """Read the files again and put what they say now in force instead; until then the old holds.
 
+        A file that was written just now is read again until it no longer changes.
+
         Raises:
             ConfigurationError: something cannot be, whatever `on_failure` says; the old stays in force.
         """
         with self._lock:
-            plan = make_plan(self.files, self._shelf, self._read)
+            plan = self._settled()
             if plan.errors:
                 raise _refusal(plan)
             self._take(plan, strictly=True)
@@ -213,6 +221,22 @@ class Activation:
                 from spanrelay.plugins.coverage import cover  # looks through what is installed
 
                 cover()
+
+    def _settled(self) -> Plan:
+        """Return what the files say once none of them is new: the beginning of one that is being written reads well.
+
+        Raises:
+            ConfigurationError: one is written all the time.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            plan = make_plan(self.files, self._shelf, self._read)
+            new = next((layer.file for layer in plan.layers if _is_new(layer.file)), None)
+            if new is None:
+                return plan
+            if time.monotonic() > deadline:
+                raise ConfigurationError(f"{new!r} is written all the time; write another file and rename it")
+            time.sleep(NEW_S / 4)
 
     def close(self) -> None:
         """Take everything out of force, the last registered first."""
@@ -244,6 +268,14 @@ class Activation:
             _log.warning("%s", diagnostic)
         if plan.errors:
             losses.add("parts of the configured policy", len(plan.errors))
+
+
+def _is_new(file: str) -> bool:
+    """Whether somebody may still be writing a file."""
+    try:
+        return 0 <= time.time() - os.stat(file).st_mtime < NEW_S
+    except OSError:  # it is gone, or has never been one
+        return False
 
 
 def _install(plan: Plan) -> list[Context]:
