@@ -19,11 +19,14 @@ from spanrelay import (
     CodecError,
     ConfigurationError,
     GuardrailRejected,
+    arun_model,
     arun_tool,
     execution_intercept,
     request_intercept,
+    run_model,
     run_tool,
     scope,
+    stream_model,
     use,
 )
 from spanrelay.plugins.activation import Activation
@@ -739,6 +742,50 @@ def test_sessions_used_longest_ago_are_forgotten() -> None:
     assert len(store) == 3
     assert counts.refusal([("a", limits, "this session")], tool=False) is not None
     assert counts.refusal([("b", limits, "this session")], tool=False) is None
+
+
+def own_model(way: str, client: openai.OpenAI) -> Any:
+    """Ask a model by `way` of ours, whose function sends by a client that we see too."""
+    request = {"model": "gpt-5", "messages": HELLO}
+
+    async def asynchronous(wire: dict[str, Any]) -> Any:
+        async with openai.AsyncOpenAI(base_url=client.base_url, api_key="none", max_retries=0) as other:
+            return await other.chat.completions.create(**wire)
+
+    if way == "arun_model":
+        return asyncio.run(arun_model(asynchronous, request))
+    if way == "stream_model":
+        streamed = {**request, "stream": True, "stream_options": {"include_usage": True}}
+        return list(stream_model(lambda wire: client.chat.completions.create(**wire), streamed))
+    if way == "agent":
+        with scope("agent"):
+            return own_model("run_model", client)
+    return run_model(lambda wire: client.chat.completions.create(**wire), request)
+
+
+@pytest.mark.parametrize("way", ["run_model", "arun_model", "stream_model", "agent"])
+@pytest.mark.parametrize(
+    ("limit", "allowed"), [("max_calls = 2", 2), ("max_calls_per_minute = 2", 2), ("max_tokens = 150", 2)]
+)
+def test_a_call_of_the_program_s_own_counts_once_whatever_client_sends_it(
+    client: openai.OpenAI, server: ModelServer, policy: Any, way: str, limit: str, allowed: int
+) -> None:
+    policy(f"process.{limit}")
+    for _ in range(allowed):
+        assert own_model(way, client)
+    with pytest.raises(GuardrailRejected, match="this process has"):
+        own_model(way, client)
+    assert len(server.requests) == allowed
+
+
+def test_each_call_beneath_one_of_the_program_s_own_but_the_first_counts(
+    client: openai.OpenAI, server: ModelServer, policy: Any
+) -> None:
+    policy("process.max_calls = 2")
+    assert run_model(lambda wire: [ask(client), ask(client)][0], {"model": "gpt-5", "messages": HELLO})
+    with pytest.raises(GuardrailRejected, match="2 of the 2 model calls"):
+        ask(client)
+    assert len(server.requests) == 2
 
 
 # --- what is wrong is told ---

@@ -325,7 +325,9 @@ def _model(
     wire_api = codecs.load(codec) if isinstance(codec, str) else codec
     wire = wire_api.encode_request(request, {}) if isinstance(request, ModelRequest) else request
     check_wire(wire, "the provider's JSON as a dict, or a ModelRequest")
-    return ModelCall(wire_api, wire, boundary, tracing or default_tracing(), provider=provider)
+    call = ModelCall(wire_api, wire, boundary, tracing or default_tracing(), provider=provider)
+    call.count_once()
+    return call
 
 
 def check_wire(request: object, expected: str) -> None:

@@ -138,6 +138,12 @@ class ModelCall(Call):
     def lends(self, value: bool) -> None:
         self._turn = [True] if value else None
 
+    def count_once(self) -> None:
+        """Let a sending count once that is seen here and at a call beneath or above, each of which has a span."""
+        above = place_now().get(CALL_KEY)
+        self._above = above if isinstance(above, ModelCall) and above.lends else None
+        self._turn = []
+
     def lend(self) -> bool:
         """Give the span away, unless a call on another thread was faster."""
         if not self._turn or self._provider is not None:
