@@ -80,13 +80,17 @@ class ToolCall:
 
 @dataclass(slots=True)
 class ToolCallResponse:
-    """What a tool answered, as a model is shown it. `content` is text, a list of parts, or other JSON."""
+    """What a tool answered, as a model is shown it. `content` is text, a list of parts, or other JSON.
+
+    `name` and `namespace` are of the tool, where the wire says them beside the `id` of its call.
+    """
 
     id: str | None
     content: str | list[Part] | JSON = None
     name: str | None = None
     is_error: bool = False
     server: bool = False
+    namespace: str | None = None
 
 
 @dataclass(slots=True)

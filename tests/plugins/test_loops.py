@@ -395,6 +395,28 @@ def test_an_approval_is_judged_by_what_the_answer_asked_for(world: World) -> Non
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("lists", ['deny = ["get_*"]', 'deny = ["weather"]', 'allow = ["find"]'])
+@pytest.mark.parametrize("call_id", [{}, {"call_id": "call_1"}])
+def test_a_result_goes_by_the_name_that_it_says(world: World, lists: str, call_id: dict[str, str]) -> None:
+    world.put(f"[plugins.policy.tools]\n{lists}")
+    given = {"type": "function_call_output", "output": "ran", **call_id}
+    with pytest.raises(GuardrailRejected, match=r"'get_weather'|'weather'"):
+        asked: Any = [{**given, "name": "get_weather", "namespace": "weather"}]
+        world.client.responses.create(model="gpt-5", input=asked, previous_response_id="resp_1")
+    allowed: Any = [ASKED, {**given, "name": "find", "namespace": "crm"}]
+    assert world.client.responses.create(model="gpt-5", input=allowed)
+    assert len(world.requests) == 1
+
+
+def test_a_result_that_comes_after_the_next_answer_is_judged_by_its_call(world: World) -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+    said = {"role": "assistant", "content": "It takes a while."}
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "ran"}
+    late: Any = [ASKED, call, said, ASKED, said, ASKED, result]
+    with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+        world.client.responses.create(model="gpt-5", input=late)
+
+
 def test_nothing_beside_the_conversation_hides_a_result(world: World) -> None:
     call = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
     asked: Any = [ASKED, call, {"type": "function_call_output", "call_id": "call_1", "output": "ran"}]

@@ -118,6 +118,23 @@ def test_a_parameter_that_a_request_says_twice_is_said_once(
     assert {key: value for key, value in request.body.items() if key not in ("model", "messages")} == sent
 
 
+def test_an_effort_that_the_conversation_sets_anew_is_left_out(
+    client: openai.OpenAI, server: ModelServer, policy: Any
+) -> None:
+    policy('parameters."*" = { reasoning_effort = "low" }')
+    format_: Any = {"format": {"type": "text"}}
+    items: Any = [
+        {"type": "configuration_update", "reasoning": {"effort": "high"}},
+        {"type": "configuration_update", "reasoning": {"effort": "high"}, "text": format_},
+        {"type": "configuration_update", "text": format_},
+        HELLO[0],
+    ]
+    client.responses.create(model="gpt-5", input=items, reasoning={"effort": "low"})
+    update = {"type": "configuration_update", "text": format_}
+    assert server.requests[0].body["input"] == [update, update, HELLO[0]]
+    assert len(items) == 4
+
+
 def test_a_compaction_is_given_no_parameter_that_its_api_does_not_have(
     client: openai.OpenAI, server: ModelServer, policy: Any
 ) -> None:

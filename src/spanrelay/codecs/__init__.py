@@ -81,8 +81,8 @@ class Codec(Protocol):
     # events have come, is at its end. One whose streams hold text has `stream_texts(event)`. One of an API that has no
     # status "failed" says `fails_by_status = False`. One whose answers are a list says under which key, `answers_with`,
     # and what an object in it lacks that every SDK reads, `doubt_about(item)`: a text, or None.
-    # One that knows several keys for one parameter has `single_parameters(wire, names)`: `wire` with each of the
-    # parameters `names` under the key that counts alone, or `wire` itself.
+    # One that knows several places for one parameter has `single_parameters(wire, names)`: `wire` with each of the
+    # parameters `names` in the place that counts alone, or `wire` itself.
     # One whose requests let a provider run tools has `approvals_in(wire)`, the ids and calls that one approves, and
     # `approvals_asked(parts)`, the calls that an answer asks it to.
     # One whose requests repeat a conversation has `turns = Turns(key, read_one)`, by which it reads them: whatever an

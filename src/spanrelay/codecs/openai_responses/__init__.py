@@ -84,6 +84,7 @@ __all__ = [
     "operation",
     "required",
     "sift_tools",
+    "single_parameters",
     "stream_events",
     "stream_texts",
     "turns",
@@ -416,6 +417,27 @@ def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
     if any(as_mapping(item).get("type") in ("additional_tools", "tool_search_output") for item in items):
         return out
     return drop_without(out, wire, ("tools", "prompt"), "tool_choice", "parallel_tool_calls", "max_tool_calls")
+
+
+# --- parameters that the conversation sets -----------------------------------------------------------------
+
+
+def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return `wire` with each of `names` said once; see `Codec`. Items of the input may set the effort anew."""
+    items = wire.get("input")
+    if "reasoning_effort" not in names or not isinstance(items, (list, tuple)):
+        return wire
+    left = each(items, "input", lambda item, _: _without_effort(item))
+    return wire if left is items else {**wire, "input": left}
+
+
+def _without_effort(item: Any) -> Any:
+    fields = as_mapping(as_written(item))
+    if fields.get("type") != "configuration_update" or as_mapping(fields.get("reasoning")).get("effort") is None:
+        return item
+    left = dict(fields)
+    put(left, "reasoning", {key: value for key, value in fields["reasoning"].items() if key != "effort"} or None)
+    return left if left.get("reasoning") or left.get("text") else GONE
 
 
 # --- approvals ---------------------------------------------------------------------------------------------

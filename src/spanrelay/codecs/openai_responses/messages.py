@@ -154,7 +154,8 @@ def _read_result(item: Mapping[str, Any]) -> Message:
     output = item.get("output")
     if isinstance(output, list):
         output = read_content(cast("list[Any]", output))
-    return Message("tool", [ToolCallResponse(_call_id(item), output)])
+    name, namespace = as_str(item.get("name")), as_str(item.get("namespace"))
+    return Message("tool", [ToolCallResponse(_call_id(item), output, name, namespace=namespace)])
 
 
 def _read_server_call(item: Mapping[str, Any], kind: str) -> Message:
@@ -541,8 +542,13 @@ def _patch_server_call(was: list[Part], now: list[Part], item: dict[str, Any], _
 
 def _patch_result(old: ToolCallResponse, new: ToolCallResponse, item: dict[str, Any]) -> dict[str, Any]:
     out = dict(item)
-    if new.id != old.id:
-        put(out, "call_id", new.id)
+    for key, was, now in (
+        ("call_id", old.id, new.id),
+        ("name", old.name, new.name),
+        ("namespace", old.namespace, new.namespace),
+    ):
+        if now != was:
+            put(out, key, now)
     if new.content != old.content:
         was, now = (parts_of(each.content, PART_WRITERS) for each in (old, new))
         output = item.get("output")

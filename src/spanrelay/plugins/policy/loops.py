@@ -292,7 +292,9 @@ def _new_results(history: WireHistory, calls: Calls) -> Iterator[tuple[ToolCallR
             without = (call for call in turn.calls if not call.id)
             by_place |= {id(part): call for part, call in zip(reversed(nameless), without, strict=False)}
             nameless, answered = [], True
-        if answered and turn.role != "tool" and not turn.calls and not calls.barred:
+        # A result may come when the model has answered already: its call stands before that.
+        known_all = all(part.id in asked for part, new in results if new and part.id)
+        if answered and known_all and turn.role != "tool" and not turn.calls and not calls.barred:
             break
         begun = begun or turn.role != "assistant"
     for part, new in results:
@@ -300,6 +302,6 @@ def _new_results(history: WireHistory, calls: Calls) -> Iterator[tuple[ToolCallR
             continue
         call = known.get(part.id) if part.id else by_place.get(id(part))
         if call is None and part.name:
-            call = ToolCall(part.id, part.name)
+            call = ToolCall(part.id, part.name, namespace=part.namespace)
         for each in (asked.get(part.id) if part.id else None) or ([] if call is None else [call]):
             yield part, each
