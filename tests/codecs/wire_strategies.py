@@ -194,3 +194,75 @@ ollama_response = shape(
     eval_count=counts,
     total_duration=counts,
 )
+
+cohere_part = st.one_of(
+    shape({"type": "text", "text": texts}),
+    shape({"type": "thinking", "thinking": texts}),
+    shape({"type": "image_url", "image_url": shape({"url": urls}, detail=st.just("low"))}),
+    shape({"type": "document", "document": any_object}),
+)
+cohere_content = texts | st.lists(cohere_part, max_size=3)
+cohere_call = shape({"id": ids, "type": "function", "function": shape({"name": words, "arguments": json_text})})
+cohere_answer = shape(
+    {"role": "assistant"},
+    content=st.lists(
+        shape({"type": "text", "text": texts}) | shape({"type": "thinking", "thinking": texts}), max_size=3
+    ),
+    tool_plan=texts,
+    tool_calls=st.lists(cohere_call, max_size=3),
+)
+cohere_message = st.one_of(
+    shape({"role": st.sampled_from(["user", "system"]), "content": cohere_content}),
+    shape(
+        {"role": "assistant", "content": cohere_content}, tool_plan=texts, tool_calls=st.lists(cohere_call, max_size=3)
+    ),
+    shape({"role": "tool", "tool_call_id": ids, "content": cohere_content}),
+)
+cohere_request = shape(
+    {"model": words, "messages": st.lists(cohere_message, max_size=5)},
+    tools=st.lists(chat_tool, max_size=3),
+    temperature=st.floats(0, 2),
+    max_tokens=counts,
+    p=st.floats(0, 1),
+    stop_sequences=st.lists(texts, max_size=2),
+    tool_choice=st.sampled_from(["REQUIRED", "NONE"]),
+    stream=st.booleans(),
+)
+cohere_usage = shape(
+    {"tokens": shape({"input_tokens": counts, "output_tokens": counts})},
+    billed_units=shape({"input_tokens": counts}),
+    cached_tokens=counts,
+)
+cohere_response = shape(
+    {"id": words, "message": cohere_answer},
+    finish_reason=st.sampled_from(["COMPLETE", "TOOL_CALL", "MAX_TOKENS"]),
+    usage=cohere_usage,
+)
+cohere_v1_call = shape({"name": words, "parameters": any_object})
+cohere_v1_turn = st.one_of(
+    shape({"role": st.sampled_from(["USER", "SYSTEM"]), "message": texts}),
+    shape({"role": "CHATBOT", "message": texts}, tool_calls=st.lists(cohere_v1_call, max_size=2)),
+    shape(
+        {
+            "role": "TOOL",
+            "tool_results": st.lists(
+                shape({"call": cohere_v1_call, "outputs": st.lists(any_object, max_size=2)}), max_size=2
+            ),
+        }
+    ),
+)
+cohere_v1_request = shape(
+    {"message": texts},
+    model=words,
+    preamble=texts,
+    chat_history=st.lists(cohere_v1_turn, max_size=5),
+    tools=st.lists(shape({"name": words, "description": texts}, parameter_definitions=any_object), max_size=2),
+    temperature=st.floats(0, 2),
+    stream=st.booleans(),
+)
+cohere_v1_response = shape(
+    {"text": texts, "generation_id": words},
+    finish_reason=st.sampled_from(["COMPLETE", "MAX_TOKENS"]),
+    tool_calls=st.lists(cohere_v1_call, max_size=2),
+    meta=cohere_usage,
+)
