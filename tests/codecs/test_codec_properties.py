@@ -161,10 +161,9 @@ def merged(messages: list[Message]) -> list[Message]:
 
 
 def text_of(message: Message) -> tuple[str, str, int]:
-    """Role, text and number of parts; texts beside each other are one, as some APIs have one text a message."""
-    kinds = [type(part) for part in message.parts]
-    joined = sum(1 for kind, before in zip(kinds[1:], kinds, strict=False) if kind is before is Text)
-    return message.role, message.text, len(kinds) - joined
+    """Role, text and number of parts; the texts of a message are one, as some APIs have one text beside the rest."""
+    others = [part for part in message.parts if not isinstance(part, Text)]
+    return message.role, message.text, len(others) + (len(others) < len(message.parts))
 
 
 @quick
