@@ -86,7 +86,7 @@ SDKS = (
         traced="mistral",
         records_itself="MISTRAL_SDK_TELEMETRY=global",
     ),
-    SDK("cohere", "cohere", None, "cohere", _COHERE, traced="cohere"),
+    SDK("cohere", "cohere", "spanrelay-cohere", "cohere", _COHERE, traced="cohere"),
     SDK("groq", "groq", None, "groq", _stainless("groq"), traced="groq"),
     SDK("together", "together", None, "together", _stainless("together"), traced="together"),
     SDK(

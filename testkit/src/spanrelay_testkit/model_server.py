@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from spanrelay_testkit import chat_wire, completions_wire, embeddings_wire, ollama_wire, responses_wire
+from spanrelay_testkit import chat_wire, cohere_wire, completions_wire, embeddings_wire, ollama_wire, responses_wire
 from spanrelay_testkit.exchange import (
     Answer,
     Raw,
@@ -62,6 +62,7 @@ WIRES: dict[str, Any] = {
     "chat/completions": chat_wire,
     "responses": responses_wire,
     "completions": completions_wire,
+    **dict.fromkeys(("chat", "embed"), cohere_wire),
     **dict.fromkeys(("api/chat", "api/embed", "api/generate"), ollama_wire),
 }
 MODELS = ("gpt-5", "gpt-5-mini", "text-embedding-3-small")

@@ -67,7 +67,7 @@ class SpanContract(Subject):
                 await form(half, client, self.question("which colour?"))
             everything = capture.span.to_json()
             assert not any(text in everything for text in ("colour", "answer", "secretly"))
-            assert (capture.span.attributes or {})[names.RESPONSE_MODEL]
+            assert (capture.span.attributes or {})[names.FINISH_REASONS]
 
     async def test_a_provider_that_is_not_adopted_gets_whole_spans_too(self, half: Half, form: Form) -> None:
         with captured(adopted=False) as capture, self.instrumenting(capture):

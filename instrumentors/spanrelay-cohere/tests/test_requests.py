@@ -1,0 +1,186 @@
+"""What only this SDK does: plans of tools, a first version with lines, and tokens that are counted and billed apart."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import json
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any
+
+import cohere
+import pytest
+
+from spanrelay.config import PolicyFile
+from spanrelay.errors import GuardrailRejected
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.plugins.activation import Activation
+from spanrelay.semconv import names
+from spanrelay.tracing import Tracing
+from spanrelay_cohere import CohereInstrumentor
+from spanrelay_testkit.capture import Capture, at_work, said
+from spanrelay_testkit.exchange import ToolCall, raw, reply
+from spanrelay_testkit.half import Half
+from spanrelay_testkit.model_server import ModelServer
+
+QUESTION: Any = [{"role": "user", "content": "hi"}]
+HALVES = pytest.mark.parametrize("half", [Half(asynchronous=False), Half(asynchronous=True)], ids=["sync", "async"])
+TOOL: Any = {"type": "function", "function": {"name": "delete_all", "parameters": {"type": "object", "properties": {}}}}
+FILE = """
+[plugins.policy]
+models.deny = ["secret-*"]
+tools.deny = ["delete_*"]
+tools.offered = "refuse"
+[plugins.policy.parameters."*"]
+temperature = 0.25
+"""
+
+
+@pytest.fixture
+def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[Capture]:
+    with at_work(capture, CohereInstrumentor, log=caplog):
+        yield capture
+
+
+@pytest.fixture
+def governed(tmp_path: Path) -> Iterator[None]:
+    """`FILE` in force."""
+    path = tmp_path / "spanrelay.toml"
+    path.write_text(FILE)
+    activation = Activation([PolicyFile(str(path), "chosen")])
+    activation.reload()
+    yield
+    activation.close()
+
+
+@contextlib.asynccontextmanager
+async def talking(half: Half, script: Any, kind: str = "ClientV2") -> AsyncGenerator[tuple[ModelServer, Any]]:
+    with ModelServer(script) as server:
+        client = getattr(cohere, f"Async{kind}" if half.asynchronous else kind)(api_key="none", base_url=server.address)
+        async with half.entered(client._client_wrapper.httpx_client.httpx_client):
+            yield server, client
+
+
+async def ask(half: Half, client: Any, *, stream: bool = False, **options: Any) -> list[Any]:
+    if stream:
+        return [event async for event in half.each(client.chat_stream(**options))]
+    return [await half.settle(client.chat(**options))]
+
+
+STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+@HALVES
+@STREAMED
+async def test_a_file_refuses_a_model_and_a_tool_and_sets_a_parameter(
+    half: Half, stream: bool, instrumented: Capture, governed: None
+) -> None:
+    async with talking(half, lambda request: reply("ok")) as (server, client):
+        with pytest.raises(GuardrailRejected):
+            await ask(half, client, stream=stream, model="secret-1", messages=QUESTION)
+        with pytest.raises(GuardrailRejected):
+            await ask(half, client, stream=stream, model="m", messages=QUESTION, tools=[TOOL])
+        assert server.requests == []
+        options = {"additional_body_parameters": {"k": 3}}
+        await ask(half, client, stream=stream, model="m", messages=QUESTION, request_options=options)
+        [request] = server.requests
+    assert (request.body["temperature"], request.body["k"]) == (0.25, 3)
+
+
+@HALVES
+@STREAMED
+async def test_calls_of_tools_are_read(half: Half, stream: bool, instrumented: Capture) -> None:
+    answer = reply("Blue.", tool_calls=[ToolCall("paint", {"colour": "blue"}, id="paint_1")])
+    async with talking(half, [answer]) as (_, client):
+        await ask(half, client, stream=stream, model="m", messages=QUESTION)
+    told = str((instrumented.span.attributes or {})[names.OUTPUT_MESSAGES])
+    assert '"id":"paint_1","name":"paint","arguments":{"colour":"blue"}' in told
+    assert said(instrumented.span) == "Blue."
+
+
+FIRST = {
+    "text": "Hello there.",
+    "generation_id": "g-1",
+    "finish_reason": "COMPLETE",
+    "meta": {
+        "billed_units": {"input_tokens": 2, "output_tokens": 3},
+        "tokens": {"input_tokens": 70, "output_tokens": 4},
+    },
+}
+LINES = [
+    {"is_finished": False, "event_type": "stream-start", "generation_id": "g-1"},
+    {"is_finished": False, "event_type": "text-generation", "text": "Hello "},
+    {"is_finished": False, "event_type": "text-generation", "text": "there."},
+    {"is_finished": True, "event_type": "stream-end", "finish_reason": "COMPLETE", "response": FIRST},
+]
+
+
+def first(request: Any) -> Any:
+    """What the first version of the API answers."""
+    if request.get("stream"):
+        return raw(b"".join(json.dumps(line).encode() + b"\n" for line in LINES), "application/stream+json")
+    return raw(json.dumps(FIRST).encode())
+
+
+@HALVES
+@STREAMED
+async def test_the_first_version_is_read_with_its_history(half: Half, stream: bool, instrumented: Capture) -> None:
+    history = [{"role": "USER", "message": "earlier"}, {"role": "CHATBOT", "message": "indeed"}]
+    async with talking(half, first, "Client") as (server, client):
+        parts = await ask(half, client, stream=stream, message="now", chat_history=history, preamble="Be brief.")
+        [request] = server.requests
+    assert request.path == "/v1/chat"
+    assert "".join(getattr(part, "text", "") or "" for part in parts) == "Hello there."
+    attributes = instrumented.span.attributes or {}
+    assert said(instrumented.span) == "Hello there."
+    assert (attributes[names.INPUT_TOKENS[0]], attributes[names.OUTPUT_TOKENS[0]]) == (70, 4)
+    assert all(text in str(attributes[names.INPUT_MESSAGES]) for text in ("earlier", "indeed", "now"))
+    assert "Be brief." in str(attributes[names.SYSTEM_INSTRUCTIONS])
+
+
+@HALVES
+@STREAMED
+async def test_policy_judges_the_first_version_and_changes_its_message(
+    half: Half, stream: bool, instrumented: Capture, governed: None
+) -> None:
+    connector = cohere.ChatConnector(id="delete_web")
+    async with talking(half, first, "Client") as (server, client):
+        with pytest.raises(GuardrailRejected):
+            await ask(half, client, stream=stream, message="now", connectors=[connector])
+        await ask(half, client, stream=stream, message="now")
+        [request] = server.requests
+    assert request.body["temperature"] == 0.25
+
+
+@HALVES
+async def test_ranks_are_a_call_of_their_own_kind(half: Half, instrumented: Capture) -> None:
+    answer = raw(b'{"id": "r-1", "results": [{"index": 0, "relevance_score": 0.5}], "meta": {}}')
+    async with talking(half, [answer]) as (_, client):
+        await half.settle(client.rerank(model="rerank-v3.5", query="which?", documents=["this", "that"]))
+    attributes = instrumented.span.attributes or {}
+    assert attributes[names.OI_KIND] == "RERANKER"
+    assert attributes[names.RESPONSE_ID] == "r-1"
+
+
+TABLE = CohereInstrumentor().patches(Tracing("x"))
+
+
+def place(patch: Patch) -> Any:
+    found: Any = importlib.import_module(patch.module)
+    for name in patch.attribute.split("."):
+        found = getattr(found, name)
+    return found
+
+
+@pytest.mark.parametrize("patch", [each for each in TABLE if not each.newer], ids=lambda patch: patch.attribute)
+def test_the_boundary_is_there_and_takes_a_path_and_json(patch: Patch) -> None:
+    parameters = inspect.signature(place(patch)).parameters
+    assert list(parameters)[:2] == ["self", "path"]
+    assert {"method", "json", "omit", "request_options", "retries", "headers"} <= set(parameters)
+
+
+@pytest.mark.parametrize("patch", [each for each in TABLE if each.newer], ids=lambda patch: patch.attribute)
+def test_each_method_that_asks_is_there(patch: Patch) -> None:
+    assert inspect.iscoroutinefunction(place(patch)) is patch.attribute.startswith("Async")
