@@ -13,7 +13,7 @@ from threading import Event
 from typing import Any, Literal
 
 ROUTE = re.compile(
-    r"/((?<=/v2/)(?:chat|embed)|(?<=/v1/)chat|(?:chat|agents)/completions|responses|embeddings|completions|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
+    r"/((?<=/v2/)(?:chat|embed)(?=$)|(?:chat|agents)/completions|responses|embeddings|completions|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
 )
 DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
