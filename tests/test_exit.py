@@ -183,6 +183,53 @@ def test_a_forked_child_does_not_say_again_what_its_parent_lost(tmp_path: Path) 
     ]
 
 
+NO_ROOM = """
+import sys, threading
+from collections import Counter
+start, told = threading.Thread.start, Counter()
+
+def refuse(thread):
+    if thread.name.startswith("spanrelay"):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+threading.Thread.start = refuse
+import spanrelay
+from opentelemetry import trace
+from spanrelay.observation import mailbox
+spanrelay.activate()
+
+def tell(event):
+    told[event.name] += 1
+
+spanrelay.subscribe(tell)
+with trace.get_tracer("app").start_as_current_span("first"):
+    spanrelay.run_tool("second", str, {})
+if "room" in sys.argv:
+    threading.Thread.start = start
+spanrelay.run_tool("third", str, {})
+print(spanrelay.flush(0.5), mailbox.flush(0.5), dict(told))
+"""
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_program_without_room_for_threads_goes_on_and_all_it_recorded_is_written_or_counted(
+    collector: OtlpServer, tmp_path: Path, *, room: bool
+) -> None:
+    to, arguments = collector.url, ("room",) if room else ()
+    done = run(NO_ROOM, tmp_path, arguments=arguments, OTEL_EXPORTER_OTLP_ENDPOINT=to, OTEL_METRICS_EXPORTER="none")
+    assert done.code == 0
+    tools = [call["function_name"] for each in done.trajectories for call in each["steps"][0]["tool_calls"]]
+    assert sorted(tools) == ["second", "third"]
+    assert sorted(collector.span_names()) == ["execute_tool second", "execute_tool third", "first"]
+    if room:
+        assert done.out == "True True {'first': 2, 'execute_tool second': 2, 'execute_tool third': 2}\n"
+        assert said(done.err) == []
+    else:
+        assert done.out == "False False {}\n"
+        assert said(done.err) == ["spanrelay: lost or left out: 6 events that the subscriber 'tell' was too slow for"]
+
+
 ENDED = """
 import spanrelay
 spanrelay.activate()

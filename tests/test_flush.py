@@ -132,6 +132,29 @@ class Broken(SpanProcessor):
         raise OSError("no network")
 
 
+class Interrupted(InMemorySpanExporter):
+    """Is interrupted, as by a signal handler, by what flushes as well."""
+
+    def __init__(self, flush: Callable[[], object]) -> None:
+        super().__init__()
+        self._flush = flush
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self._flush()
+        return super().export(spans)
+
+
+def test_what_flushes_in_the_middle_of_a_flush_does_not_wait_for_itself(provider: TracerProvider, flush: Flush) -> None:
+    exported = Interrupted(lambda: spanrelay.flush(60))
+    provider.add_span_processor(BatchSpanProcessor(exported))
+    ask("s1")
+    outer = threading.Thread(target=flush, args=(60,), daemon=True)
+    outer.start()
+    outer.join(30)
+    assert not outer.is_alive()
+    assert [span.name for span in exported.get_finished_spans()] == ["chat m", "invoke_agent bot"]
+
+
 def test_what_an_exporter_has_not_delivered_makes_it_false(provider: TracerProvider, flush: Flush) -> None:
     provider.add_span_processor(BatchSpanProcessor(Undelivered()))
     ask("s1")

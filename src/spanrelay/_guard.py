@@ -161,6 +161,15 @@ def _behind(error: BaseException) -> BaseException | None:
     return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
+def has_begun(thread: threading.Thread) -> bool:
+    """Start a thread; False where the system has no room for one more, or the interpreter ends: ask again later."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
 def pass_on(error: BaseException | None) -> None:
     """Raise `error` again where it broke in: for places that swallow without counting."""
     if error is not None and broke_in(error):

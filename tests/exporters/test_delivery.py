@@ -38,7 +38,7 @@ from tests.exporters.otlp_server import OtlpServer, Script, free_port
 
 from spanrelay._guard import losses
 from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter, _size_of_span
-from spanrelay.exporters.outbox import Limits, Pace
+from spanrelay.exporters.outbox import Answer, Limits, Outbox, Outcome, Pace
 
 LOST = "spans not delivered to the collector"
 BRISK = Pace(first=0.005, longest=0.02, patience=0.02)
@@ -330,6 +330,41 @@ def test_what_comes_after_shutdown_is_counted(serve: MakeServer, reliable: MakeE
     exporter.shutdown()
     assert exporter.export(spans(2)) is SpanExportResult.FAILURE
     assert losses.take() == {LOST: 2}
+
+
+def test_a_flush_on_the_thread_that_sends_does_not_wait_for_itself() -> None:
+    flushed, done = list[bool](), threading.Event()
+
+    def send(items: list[str]) -> Answer:
+        flushed.append(outbox.flush(1e6))  # as what Python collects there may
+        done.set()
+        return Answer(Outcome.DELIVERED)
+
+    outbox: Outbox[str] = Outbox(send, "spans", pace=BRISK)
+    outbox.put([("one", 1)])
+    assert done.wait(60)
+    assert flushed == [False]
+    assert outbox.flush(60)
+
+
+def test_what_is_put_in_while_no_thread_can_be_started_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    sent: list[str] = []
+
+    def send(items: list[str]) -> Answer:
+        sent.extend(items)
+        return Answer(Outcome.DELIVERED)
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        outbox: Outbox[str] = Outbox(send, "spans", pace=BRISK)
+        assert outbox.put([("one", 1)])
+        assert not outbox.flush(0)
+    assert outbox.put([("two", 1)])
+    assert outbox.flush(60)
+    assert sent == ["one", "two"]
 
 
 def test_exporters_share_one_grace() -> None:

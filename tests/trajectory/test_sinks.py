@@ -20,7 +20,7 @@ from tests.trajectory.program import Program, outline, read, says, user
 
 from spanrelay import _guard
 from spanrelay.assembly.sinks import TrajectoryDirectory, recover, write_whole
-from spanrelay.assembly.spool import SUFFIX, TEMPORARY, render
+from spanrelay.assembly.spool import SUFFIX, TEMPORARY, Spool, render
 from spanrelay.cli import main
 from spanrelay.observation.masking import mask_bytes
 from spanrelay.records import Message
@@ -102,6 +102,21 @@ def test_a_key_in_the_name_of_a_session_is_masked_in_the_name_of_its_file(tmp_pa
     (name,) = program.documents()
     assert "masked_key" in name
     assert "a1a1" not in name + part.name
+
+
+def test_a_document_that_another_process_finishes_while_its_name_is_claimed_is_not_written_over(tmp_path: Path) -> None:
+    class Raced(TrajectoryDirectory):
+        def open_part(self, path: Path) -> Spool:
+            if path.stem == "s":  # the name was free; the other's part is gone now
+                path.write_text("of another process")
+            return super().open_part(path)
+
+    directory = Raced(tmp_path)
+    part, path = directory.claim("s")
+    directory.write(path, {"steps": []})
+    part.close(remove=True)
+    assert (path.name, (tmp_path / "s.json").read_text()) == ("s-2.json", "of another process")
+    assert list(tmp_path.glob(f"*{SUFFIX}")) == []
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,11 @@ class TrajectoryDirectory:
                 part = self.open_part(path)
             except FileExistsError:
                 continue
-            return part, path
+            if not path.exists():
+                return part, path
+            # Another process has finished its document since: who has the part alone may write it, and only now has.
+            part.close(remove=True)
+            self.release(path)
         raise AssertionError("unreachable: the names never end")
 
     def open_part(self, path: Path) -> Spool:

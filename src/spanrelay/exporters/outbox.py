@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from opentelemetry import context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the key that the SDK's own processors set
 
-from spanrelay._guard import losses, swallow
+from spanrelay._guard import has_begun, losses, swallow
 
 _log = logging.getLogger("spanrelay")
 
@@ -199,8 +199,9 @@ class Outbox(Generic[T]):
 
     def _start_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=f"spanrelay {self._name}", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name=f"spanrelay {self._name}", daemon=True)
+            if has_begun(thread):  # else what waits is kept, and whatever comes next tries again
+                self._thread = thread
 
     @property
     def failing(self) -> bool:
@@ -225,7 +226,7 @@ class Outbox(Generic[T]):
             self._drop_above_limits()
             self._start_thread()
             self._changed.notify_all()
-            if idle:
+            if idle and self._thread is not None:
                 self._changed.wait_for(lambda: not self._items or self.failing, self._pace.patience)
         return True
 
@@ -256,8 +257,12 @@ class Outbox(Generic[T]):
         When closed it does not wait for an attempt that would come too late.
         """
         with self._changed:
+            if self._thread is threading.current_thread():
+                return False  # what Python collects here may flush, and would wait for itself
             if not self._closing:  # then it has been tried, or is about to be
                 self._retry_at = 0.0
+            if self._items:
+                self._start_thread()
             self._changed.notify_all()
             end = self._clock() + seconds
             self._changed.wait_for(lambda: not self._items or (self._closing and self._retry_at > end), seconds)

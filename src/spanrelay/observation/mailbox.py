@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from spanrelay._guard import losses, swallow, traced
+from spanrelay._guard import has_begun, losses, swallow, traced
 
 LIMIT = 10_000
 """Occasions that may wait for one subscriber."""
@@ -142,16 +142,21 @@ class Mailbox:
             except queue.Empty:
                 break  # what is being told is all there is
             self._lighten(oldest)
-            losses.add(f"events that the subscriber {self._name!r} was too slow for")
+            self._lose(1)
+
+    def _lose(self, count: int) -> None:
+        losses.add(f"events that the subscriber {self._name!r} was too slow for", count)
 
     def _lighten(self, occasion: Occasion) -> None:
         with self._lock:
             self._bytes -= occasion.weight
 
     def _start(self) -> None:
-        self._queue = queue.SimpleQueue()  # of the same make as the thread: gevent may have patched both since
-        self._thread = threading.Thread(target=self._run, name=f"spanrelay-{self._name}", daemon=True)
-        self._thread.start()
+        if self._queue.empty():
+            self._queue = queue.SimpleQueue()  # of the same make as the thread: gevent may have patched both since
+        thread = threading.Thread(target=self._run, name=f"spanrelay-{self._name}", daemon=True)
+        if has_begun(thread):  # else what comes next tries again
+            self._thread = thread
 
     def _run(self) -> None:
         inside.value = True
@@ -205,7 +210,7 @@ class Mailbox:
             except BaseException as error:
                 self._report(error)
         with self._lock:
-            self._delivered = number
+            self._delivered = max(self._delivered, number)
             for target, done in self._waiting:
                 if target <= number:
                     done.set()
@@ -230,6 +235,16 @@ class Mailbox:
             self._hurry.set()
         return done.wait(timeout)
 
+    def abandon(self) -> int:
+        """Give up what waits, and return how much that is: nobody waits for it any more."""
+        with self._lock:
+            waiting = self._queue.qsize()
+            with contextlib.suppress(queue.Empty):
+                for _ in range(waiting):
+                    self._lighten(self._queue.get_nowait()[1])
+            self._delivered = self._put
+            return waiting
+
 
 async def _await(result: Any) -> Any:
     return await result
@@ -250,6 +265,14 @@ def flush(timeout: float = 30.0) -> bool:
     deadline = time.monotonic() + timeout
     flushed = [mailbox.flush(max(0.0, deadline - time.monotonic())) for mailbox in list(_mailboxes)]
     return all(flushed)
+
+
+def abandon() -> int:
+    """Give up what subscribers have not been told, and count it; return how much that is."""
+    given_up = [(mailbox, mailbox.abandon()) for mailbox in list(_mailboxes)]
+    for mailbox, count in given_up:
+        mailbox._lose(count)
+    return sum(count for _, count in given_up)
 
 
 def _begin_anew() -> None:

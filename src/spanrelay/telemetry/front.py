@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -125,9 +126,10 @@ class _Queue(deque[Any]):
     The lock may be taken again by a signal handler, and is made anew where a forked child clears the queue.
     """
 
-    def __init__(self, waiting: deque[Any], what: str) -> None:
+    def __init__(self, waiting: deque[Any], what: str, batch: Any) -> None:
         super().__init__(waiting, waiting.maxlen)
         self._what = what
+        self._batch = weakref.ref(batch)
         self._near_full = (waiting.maxlen or 0) - _AT_ONCE
         self._lock = threading.RLock()
 
@@ -149,6 +151,34 @@ class _Queue(deque[Any]):
     def clear(self) -> None:
         self._lock = threading.RLock()
         super().clear()
+        batch = self._batch()
+        if batch is not None:  # which has just made its own lock anew, too
+            batch._export_lock = _ExportLock(batch._export_lock)
+
+
+class _ExportLock:
+    """The lock that a batch processor holds while it exports: whoever holds it may export within that.
+
+    A signal handler, or what Python collects, may flush on the very thread that exports or flushes, and would wait for
+    itself for ever.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._owner: int | None = None
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        if self._owner != threading.get_ident():
+            self._lock.acquire()
+            self._owner = threading.get_ident()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None
+            self._lock.release()
 
 
 def count_overflow(processor: Any, what: str = "spans") -> bool:
@@ -163,7 +193,8 @@ def count_overflow(processor: Any, what: str = "spans") -> bool:
         if not lock.acquire(blocking=False):
             return False
         try:
-            batch._queue = _Queue(waiting, what)
+            batch._queue = _Queue(waiting, what, batch)
+            batch._export_lock = _ExportLock(lock)
         finally:
             lock.release()
     return True

@@ -267,8 +267,8 @@ class RelaySpanProcessor(SpanProcessor):
         if self.worker is not None:
             self.worker.close()
         _each(self.behind, "shutdown")
-        if not mailbox.flush(max(0.0, deadline - time.monotonic())):
-            losses.add("waits for subscribers that did not keep up")
+        if not mailbox.flush(max(0.0, deadline - time.monotonic())) and not mailbox.abandon():
+            losses.add("waits for subscribers that did not keep up")  # with the last that there was
         if self.worker is not None:
             self.worker.shutdown(max(0.0, deadline - time.monotonic()))
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from opentelemetry.sdk.trace import Span
 
-from spanrelay._guard import guarded, losses
+from spanrelay._guard import guarded, has_begun, losses
 from spanrelay.observation.mailbox import ITEM_BYTES
 from spanrelay.observation.observers import observation, watching
 from spanrelay.observation.sanitizing import finished
@@ -149,7 +149,11 @@ class Worker:
     @property
     def begun(self) -> bool:
         """Whether anything has come in this process, and it has not ended."""
-        return self._thread is not None
+        return self._has_work()
+
+    def _has_work(self) -> bool:
+        """Whether there is a thread, or what waits for one: it could not be started so far."""
+        return self._thread is not None or not (self._closed or self._queue.empty())
 
     def started(self, span: Span | Started) -> None:
         """A span has started; it is read on the worker's thread."""
@@ -171,7 +175,7 @@ class Worker:
         else:
             self.pending.add(ended.weight)
             self._put(ended, ended.weight)
-            if self._sync and threading.current_thread() is not self._thread:
+            if self._sync and threading.current_thread() is not self._thread is not None:
                 self._wait()
 
     def _wait(self) -> None:
@@ -199,10 +203,12 @@ class Worker:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                # Of the same make as the thread: gevent may have patched both since `_begin`.
-                self._queue = queue.SimpleQueue()
-                self._thread = threading.Thread(target=self._run, name="spanrelay-recorder", daemon=True)
-                self._thread.start()
+                if self._queue.empty():
+                    # Of the same make as the thread: gevent may have patched both since `_begin`.
+                    self._queue = queue.SimpleQueue()
+                thread = threading.Thread(target=self._run, name="spanrelay-recorder", daemon=True)
+                if has_begun(thread):  # else what comes waits, and whatever comes next tries again
+                    self._thread = thread
 
     def _run(self) -> None:
         with guarded("opening the trajectory writer"):
@@ -277,8 +283,8 @@ class Worker:
                 errand.end("on the thread that writes them, which would wait for itself")
             elif self._closed and not self._ended:
                 self._late.append(errand)
-            elif self._thread is not None and not self._ended:
-                self._queue.put((errand, 0))
+            elif self._has_work() and not self._ended:
+                self._put(errand, 0)
             elif self._stuck:
                 errand.end(_STUCK)
             else:
@@ -308,7 +314,9 @@ class Worker:
         """Take nothing more, and end once everything that waits is written. Does not wait."""
         with self._lock:
             if not self._closed:
-                self._closed, self._ended = True, self._thread is None
+                if self._has_work() and self._thread is None:
+                    self._start()
+                self._closed, self._ended = True, self._thread is None and self._queue.empty()
                 self._queue.put(None)
 
     def shutdown(self, timeout: float) -> None:
@@ -320,6 +328,8 @@ class Worker:
             self._stuck = thread.is_alive()
             if self._stuck:
                 self._count_unwritten()
+        elif not self._ended:
+            self._run()  # no thread could be had all the time
         with self._lock:
             self._ended, late, self._late = True, self._late, []
         for errand in late:
