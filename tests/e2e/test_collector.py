@@ -27,7 +27,8 @@ from tests.e2e.conftest import MakeCollector, MakeServer
 from tests.exporters.otlp_server import free_port
 
 from spanrelay._guard import losses
-from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.delivery import ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.grace import Grace
 from spanrelay.exporters.outbox import Pace
 
 pytestmark = pytest.mark.e2e

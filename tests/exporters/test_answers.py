@@ -34,7 +34,8 @@ from tests.exporters.test_delivery import BRISK, LOST, await_failure, spans
 
 from spanrelay._guard import losses
 from spanrelay.exporters.answers import _one_line, _Stub
-from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.delivery import ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.grace import Grace
 from spanrelay.exporters.jsonl import HttpSink
 from spanrelay.exporters.outbox import Answer, Outcome, Pace
 from spanrelay.exporters.redirects import MOST, Route

@@ -37,7 +37,8 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 from tests.exporters.otlp_server import OtlpServer, Script, free_port
 
 from spanrelay._guard import losses
-from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter, _size_of_span
+from spanrelay.exporters.delivery import ReliableMetricExporter, ReliableSpanExporter, _size_of_span
+from spanrelay.exporters.grace import Grace
 from spanrelay.exporters.outbox import Answer, Limits, Outbox, Outcome, Pace
 
 LOST = "spans not delivered to the collector"
@@ -379,6 +380,20 @@ def test_exporters_share_one_grace() -> None:
     assert (first, second, third) == (4, 1, 0)
 
 
+def test_a_program_that_has_gone_on_has_its_whole_grace_again() -> None:
+    now = [0.0]
+    grace = Grace(4, clock=lambda: now[0])
+    with grace.spend(30):
+        now[0] += 4
+    now[0] += 3
+    with grace.spend(30) as soon:
+        pass
+    now[0] += 5
+    with grace.spend(30) as later:
+        pass
+    assert (soon, later) == (0, 4)
+
+
 PROGRAM = """
 import atexit, os, sys
 from spanrelay._guard import losses
@@ -389,7 +404,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from spanrelay.exporters.delivery import Grace, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.delivery import ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.grace import Grace
 from spanrelay.exporters.outbox import Pace
 
 grace = Grace(float(os.environ["GRACE"]))

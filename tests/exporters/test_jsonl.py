@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tests.exporters.otlp_server import OtlpServer, free_port
 
-from spanrelay import _guard, mark, run_tool, scope, tracing
+from spanrelay import _guard, mark, run_tool, scope, subscribe, tracing
 from spanrelay.config import Settings, load
+from spanrelay.exporters import jsonl
 from spanrelay.exporters.atof import AtofSpanExporter, sinks
+from spanrelay.exporters.grace import Grace
 from spanrelay.exporters.jsonl import FileSink, HttpSink, JsonlSpanExporter
+from spanrelay.observation.events import Event
+from spanrelay.observation.mailbox import flush
 from spanrelay.observation.observers import observers
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
@@ -137,6 +142,58 @@ def test_a_server_that_refuses_or_is_not_there_harms_neither_the_call_nor_the_fi
     assert len(capture.spans) == 1
 
 
+@pytest.mark.swallows
+def test_what_a_server_that_hangs_has_not_taken_by_the_end_is_counted_as_events(
+    capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "BATCH_BYTES", 1000)
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(body: bytes) -> int:
+        asked.set()
+        released.wait(60)
+        return 200
+
+    server = OtlpServer(hang)
+    exporter = JsonlSpanExporter([HttpSink(server.url), FileSink(tmp_path / "events.jsonl")], grace=Grace(0.1))
+    for _ in range(100):
+        run_tool("t", str)
+    assert asked.wait(60)
+    exporter.shutdown()
+    lost = _guard.losses.take()
+    assert lost == {f"events not written to {server.url}": 200}
+    assert len(lines(tmp_path / "events.jsonl")) == 200
+    released.set()
+    server.close()
+
+
+def test_a_forked_child_writes_nothing_of_its_parents_and_has_connections_of_its_own(
+    capture: Capture, tmp_path: Path
+) -> None:
+    server = OtlpServer()
+    told: list[Event] = []
+    with subscribe(told.append):
+        run_tool("t", str)
+        assert flush(60)
+    posted, written = HttpSink(server.url), FileSink(tmp_path / "events.jsonl")
+    posted.take(told[0])
+    posted.settle()
+    for sink in (posted, written):
+        sink.take(told[1])
+    child = os.fork()
+    if not child:
+        for sink in (posted, written):
+            sink.settle()
+            sink.close()
+        os._exit(posted._session is not None)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for sink in (posted, written):
+        sink.close()
+    assert len(lines(tmp_path / "events.jsonl")) == 1
+    assert len(server.bodies) == 2
+    server.close()
+
+
 def test_what_is_recorded_but_not_sampled_is_not_written(tmp_path: Path) -> None:
     provider = TracerProvider(shutdown_on_exit=False, sampler=RecordUnsampled(ALWAYS_OFF))
     exporter = JsonlSpanExporter([FileSink(tmp_path / "events.jsonl")])
@@ -152,6 +209,8 @@ def test_what_is_recorded_but_not_sampled_is_not_written(tmp_path: Path) -> None
 
 FULL = """
 import resource, signal, spanrelay
+from spanrelay.exporters import jsonl
+from spanrelay.exporters.grace import Grace
 from spanrelay.exporters.jsonl import FileSink, JsonlSpanExporter
 spanrelay.activate(spanrelay.Settings(trajectories="off", quiet=True))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

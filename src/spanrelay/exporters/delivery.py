@@ -6,10 +6,8 @@ They never encode or speak OTLP themselves, and `export` never waits for a colle
 from __future__ import annotations
 
 import os
-import time
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -20,34 +18,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from spanrelay._guard import guarded, pass_on
 from spanrelay.exporters.answers import Hearing
 from spanrelay.exporters.carried import Carried, read_apart
+from spanrelay.exporters.grace import Grace
 from spanrelay.exporters.outbox import Answer, Limits, Outbox, Outcome, Pace
 from spanrelay.telemetry.destinations import Reliable
 
 T = TypeVar("T")
-
-
-class Grace:
-    """The seconds that the end of a process may spend on waiting, shared by all that wait.
-
-    Only time really waited is charged, so exporters that find a collector alive leave the whole for the others.
-
-    Args:
-        seconds: All of it. What a batch processor waits before it closes its exporter, `Pace.patience`, is on top.
-        clock: Monotonic seconds.
-    """
-
-    def __init__(self, seconds: float = 4.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._left = seconds
-        self._clock = clock
-
-    @contextmanager
-    def spend(self, at_most: float) -> Generator[float]:
-        """Yield the seconds that the body may wait, and charge what it took."""
-        start = self._clock()
-        try:
-            yield max(0.0, min(self._left, at_most))
-        finally:
-            self._left -= self._clock() - start
 
 
 # The part that both exporters share

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -16,6 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import guarded, losses
 from spanrelay.exporters.bodies import bound_answers
+from spanrelay.exporters.grace import Grace, grace
 from spanrelay.exporters.redirects import Reply, Route
 from spanrelay.observation.declarations import subscriber
 from spanrelay.observation.events import TOLD, Event, WholeSpan
@@ -27,7 +30,8 @@ BATCH_BYTES = 256 * 1024
 """A sink writes when nothing more is waiting, or when this much is."""
 
 POST_SECONDS = 3.0
-EXIT_SECONDS = 4.0
+LEAST_SECONDS = 0.2
+"""What the end waits for a sink even where others have taken all the time that there was: a file needs no more."""
 
 
 class Sink(Protocol):
@@ -50,6 +54,10 @@ class Sink(Protocol):
         """Write what is left; nothing comes after."""
         ...
 
+    def abandon(self, waiting: int) -> None:
+        """Count what is left as lost, and `waiting` more that nobody will bring; nothing comes after."""
+        ...
+
 
 class _Lines:
     """Collects lines and writes them together."""
@@ -60,10 +68,17 @@ class _Lines:
 
     def _begin(self) -> None:
         self._process = os.getpid()
+        self._lock = threading.Lock()
         self._lines: list[bytes] = []
         self._size = 0
+        self._sending = 0
+        """Lines that are being written."""
         self._written = 0
-        """Of the lines that were last to be written, those that were."""
+        """Of those, the ones that were."""
+
+    def _be_own(self) -> None:
+        if os.getpid() != self._process:  # a forked child: what stands here is its parent's to write
+            self._begin()
 
     @property
     def name(self) -> str:
@@ -73,8 +88,7 @@ class _Lines:
         """Take in one event; exporters get only what is sampled."""
         if not event.sampled:
             return
-        if os.getpid() != self._process:  # a forked child: what stands here is its parent's to write
-            self._begin()
+        self._be_own()
         line = event.to_json(content=self._content).encode() + b"\n"
         self._lines.append(line)
         self._size += len(line)
@@ -83,13 +97,19 @@ class _Lines:
 
     def settle(self) -> None:
         """Write what has been taken in; what cannot be written is counted and given up."""
-        lines, self._lines, self._size, self._written = self._lines, [], 0, 0
+        self._be_own()
+        with self._lock:
+            lines, self._lines, self._size, self._written = self._lines, [], 0, 0
+            self._sending = len(lines)
         if lines:
             try:
                 self._write(b"".join(lines))
             except Exception:
-                losses.add(f"events not written to {self.name}", len(lines) - self._written)
+                with self._lock:
+                    self._lose(max(0, self._sending - self._written))
                 raise
+            finally:
+                self._sending = 0
 
     def _write(self, data: bytes) -> None:
         raise NotImplementedError  # pragma: no cover - as above
@@ -97,6 +117,16 @@ class _Lines:
     def close(self) -> None:
         """Write what is left."""
         self.settle()
+
+    def abandon(self, waiting: int) -> None:
+        """Count what is left as lost, what is being written included, and `waiting` more."""
+        self._be_own()
+        with self._lock:
+            self._lose(waiting + len(self._lines) + max(0, self._sending - self._written))
+            self._lines, self._sending = [], self._written
+
+    def _lose(self, count: int) -> None:
+        losses.add(f"events not written to {self.name}", count)
 
 
 class FileSink(_Lines):
@@ -157,8 +187,11 @@ class HttpSink(_Lines):
         super().__init__(content=content)
         self._url = url
         self._headers = {**(headers or {}), "Content-Type": "application/x-ndjson"}
-        self._session: Any = None
         self._route = Route()
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._session: Any = None  # a child has connections of its own
 
     @property
     def name(self) -> str:
@@ -205,9 +238,11 @@ class JsonlSpanExporter(SpanExporter):
 
     Args:
         sinks: Where the lines go.
+        grace: Seconds that `shutdown` may wait, shared with the other exporters of the process.
     """
 
-    def __init__(self, sinks: Iterable[Sink]) -> None:
+    def __init__(self, sinks: Iterable[Sink], *, grace: Grace = grace) -> None:
+        self._grace = grace
         self._sinks = list(sinks)
         self._subscribers = [_subscriber(sink) for sink in self._sinks]
         self._handles = [entry.register() for entry in self._subscribers]
@@ -226,17 +261,23 @@ class JsonlSpanExporter(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Write everything so far; False where that takes longer."""
-        flushed = [entry.mailbox.flush(timeout_millis / 1000) for entry in self._subscribers if entry.mailbox]
+        deadline = time.monotonic() + timeout_millis / 1000
+        boxes = [entry.mailbox for entry in self._subscribers if entry.mailbox is not None]
+        flushed = [box.flush(max(0.0, deadline - time.monotonic())) for box in boxes]
         return all(flushed)
 
     def shutdown(self) -> None:
-        """Write everything; nothing comes after."""
+        """Write everything, for as long as the end of the process may wait, and count the rest; nothing comes after."""
         for handle in self._handles:
             handle.remove()
-        self.force_flush(int(EXIT_SECONDS * 1000))
-        for sink in self._sinks:
+        with self._grace.spend(self._grace.seconds) as left:
+            self.force_flush(int(max(left, LEAST_SECONDS) * 1000))
+        for sink, entry in zip(self._sinks, self._subscribers, strict=True):
             with guarded("closing a file of events"):
-                sink.close()
+                if entry.mailbox is None or entry.mailbox.flush(0):
+                    sink.close()
+                else:
+                    sink.abandon(entry.mailbox.abandon())
 
 
 def _subscriber(sink: Sink) -> Observer:

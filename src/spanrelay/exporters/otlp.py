@@ -13,12 +13,11 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from spanrelay import config
 from spanrelay.config import Settings
-from spanrelay.exporters.delivery import Grace, History, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.delivery import History, ReliableMetricExporter, ReliableSpanExporter
+from spanrelay.exporters.grace import grace
 from spanrelay.exporters.outbox import Limits
 
 E = TypeVar("E")
-
-_grace = Grace()
 
 
 def _http_spans() -> SpanExporter:
@@ -81,7 +80,7 @@ class OtlpSpanExporter(ReliableSpanExporter):
         chosen = settings if history is None else Settings(history=history)
         build = _grpc_spans if protocol == "grpc" else _http_spans
         limits = Limits(queue_bytes=settings.delivery_bytes)
-        super().__init__(_as_at_first(build), limits=limits, grace=_grace, history=chosen.history)
+        super().__init__(_as_at_first(build), limits=limits, grace=grace, history=chosen.history)
 
 
 class OtlpHttpSpanExporter(OtlpSpanExporter):
@@ -103,7 +102,7 @@ class OtlpMetricExporter(ReliableMetricExporter):
 
     def __init__(self) -> None:
         build = _grpc_metrics if (self.protocol or config.otlp_protocol("metrics")) == "grpc" else _http_metrics
-        super().__init__(_as_at_first(build), grace=_grace)
+        super().__init__(_as_at_first(build), grace=grace)
 
 
 class OtlpHttpMetricExporter(OtlpMetricExporter):
