@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
@@ -223,17 +224,17 @@ def test_a_page_for_people_is_no_delivery(
 class Endless:
     """A server that takes what it is sent and whose answers go on until nobody reads them; `over` once that is so."""
 
-    def __init__(self, piece: bytes, pause: float) -> None:
+    def __init__(self, piece: bytes, pause: float, head: bytes = b"HTTP/1.1 200 OK\r\n\r\n") -> None:
         self.over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._piece, self._pause = piece, pause
+        self._piece, self._pause, self._head = piece, pause, head
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         with self._listener.accept()[0] as connection, contextlib.suppress(OSError):
             connection.recv(65_536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            connection.sendall(self._head)
             while True:
                 connection.sendall(self._piece)
                 time.sleep(self._pause)
@@ -250,7 +251,15 @@ ENDLESS = {
 @pytest.mark.parametrize("said", ENDLESS)
 def test_an_answer_without_an_end_is_not_read_for_ever(said: str, caplog: pytest.LogCaptureFixture) -> None:
     piece, pause, timeout = ENDLESS[said]
-    server = Endless(piece, pause)
+    assert_let_go(Endless(piece, pause), timeout, said, caplog)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 ", b"HTTP/1.1 103 Early Hints\r\nX: "])
+def test_nor_is_one_whose_head_has_no_end(head: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert_let_go(Endless(b"x", 0.01, head), 0.2, "cannot be reached: its answer has no end after 0.2 s", caplog)
+
+
+def assert_let_go(server: Endless, timeout: float, said: str, caplog: pytest.LogCaptureFixture) -> None:
     exporter = exporter_to(server.url, timeout=timeout)
     exporter.export(spans(3))
     await_failure(exporter)
@@ -258,6 +267,49 @@ def test_an_answer_without_an_end_is_not_read_for_ever(said: str, caplog: pytest
     exporter.shutdown()
     assert losses.take() == {LOST: 3}
     assert said in caplog.messages[0]
+
+
+class Hinting:
+    """Says something before each answer, and lets it wait until the next request would have come."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.asked, left = 0, list(statuses)
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                outer.asked += 1
+                self.wfile.write(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+                self.send_response(left.pop(0) if left else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_what_a_collector_says_before_its_answer_is_not_taken_for_it() -> None:
+    server = Hinting(200, 400, 200)
+    exporter = exporter_to(server.url)
+    for _ in range(3):
+        exporter.export(spans(1))
+        assert exporter.force_flush()
+    exporter.shutdown()
+    server.close()
+    assert server.asked == 3
+    assert losses.take() == {LOST: 1}
 
 
 class Canned(requests.adapters.BaseAdapter):
@@ -441,6 +493,16 @@ def test_what_the_collector_rejects_is_counted_and_said_once(
     assert len(server.asked) == 2
     assert losses.take() == {REJECTED: 10}
     assert caplog.messages == ["the collector rejects some spans: too old"]
+
+
+def test_what_is_rejected_in_words_that_are_no_utf_8_is_counted(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    body = response(5, "caf?").SerializeToString().replace(b"?", b"\xe9")
+    exporter = exporter_to(serve(lambda _: (200, PROTOBUF, body)).url)
+    exporter.export(spans(300))
+    assert exporter.force_flush()
+    exporter.shutdown()
+    assert losses.take() == {REJECTED: 5}
+    assert caplog.messages == ["the collector rejects some spans: caf\ufffd"]
 
 
 @pytest.mark.parametrize("kind", [PROTOBUF, {"Content-Type": "application/octet-stream"}, {}])

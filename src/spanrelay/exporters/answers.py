@@ -228,8 +228,30 @@ def _of_protobuf(body: bytes) -> tuple[int, str] | None:
         # The answers of all signals have the same fields under the same numbers.
         partial = ExportTraceServiceResponse.FromString(body).partial_success
     except DecodeError:
-        return None
+        return _of_other_letters(body)
     return max(0, partial.rejected_spans), _one_line(partial.error_message)
+
+
+def _of_other_letters(body: bytes) -> tuple[int, str] | None:
+    """Return what `_partial_success` does where its words are no UTF-8: then protobuf refuses all of it."""
+    outer = _fields(body)
+    inner = _fields(outer[1]) if outer.keys() == {1} and isinstance(outer[1], bytes) else {}
+    rejected, words = inner.get(1, 0), inner.get(2)
+    if not (inner.keys() <= {1, 2} and isinstance(rejected, int) and isinstance(words, bytes)):
+        return None
+    return rejected if rejected < 1 << 63 else 0, _one_line(words.decode(errors="replace"))
+
+
+def _fields(data: bytes) -> dict[int, object]:
+    """Return the fields of a protobuf message by their numbers; none where it is no such message."""
+    from google.protobuf.empty_pb2 import Empty
+    from google.protobuf.message import DecodeError
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    try:
+        return {field.field_number: field.data for field in UnknownFieldSet(Empty.FromString(data))}
+    except DecodeError:
+        return {}
 
 
 def _of_json(body: bytes) -> tuple[int, str] | None:

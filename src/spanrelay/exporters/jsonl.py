@@ -185,6 +185,9 @@ class HttpSink(_Lines):
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None, *, content: bool = False) -> None:
         super().__init__(content=content)
+        import requests  # only where there is a server, and not while a fork may leave a child with half of it
+
+        self._requests = requests
         self._url = url
         self._headers = {**(headers or {}), "Content-Type": "application/x-ndjson"}
         self._route = Route()
@@ -199,18 +202,16 @@ class HttpSink(_Lines):
         return self._url.partition("?")[0].rpartition("@")[2]
 
     def _write(self, data: bytes) -> None:
-        import requests  # with the first event, and only where there is a server
-
         if self._session is None:
-            self._session = requests.Session()
+            self._session = self._requests.Session()
             bound_answers(self._session)
         session = self._session
 
-        def post(url: str) -> requests.Response:
+        def post(url: str) -> Any:
             # Left to itself the session asks on with GET and without the lines, and sends headers to other hosts.
             try:
                 return session.post(url, data=data, headers=self._headers, timeout=POST_SECONDS, allow_redirects=False)
-            except requests.RequestException as error:
+            except self._requests.RequestException as error:
                 # Its words have the whole address, or a header, in them, and our log is to hold no credential.
                 raise ConnectionError(f"{self.name} cannot be reached: {type(error).__name__}") from None
 
