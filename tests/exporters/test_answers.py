@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import grpc
 import pytest
@@ -91,9 +92,57 @@ def test_a_grpc_exporter_may_ask_its_stub_by_position_or_by_name(by_name: bool) 
             return answer
 
     heard: list[Answer] = []
-    stub = _Stub(Inner(), "collector", heard.append)
+
+    def ask(export: Any) -> Any:
+        result, heard_of = export()
+        heard.append(heard_of)
+        return result
+
+    stub = _Stub(Inner(), "collector", ask)
     assert (stub.Export(request=b"", timeout=1.0) if by_name else stub.Export(b"", 1.0)) is answer
     assert heard == [Answer(Outcome.DELIVERED)]
+
+
+class Slow(trace_service_pb2_grpc.TraceServiceServicer):
+    """Has taken a request before it answers, which is when it is told to; `status` is what it answers at first."""
+
+    def __init__(self, status: grpc.StatusCode) -> None:
+        self.taken = 0
+        self.asked, self.answers = threading.Event(), threading.Event()
+        self._status = status
+        self._server = grpc.server(futures.ThreadPoolExecutor(4))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        self.place = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def Export(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.taken += 1
+        self.asked.set()
+        assert self.answers.wait(60)
+        if self.taken == 1 and self._status is not grpc.StatusCode.OK:
+            context.abort(self._status, "busy")
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def close(self) -> None:
+        self._server.stop(None)
+
+
+@pytest.mark.parametrize(("status", "times"), [(grpc.StatusCode.OK, 1), (grpc.StatusCode.UNAVAILABLE, 2)])
+def test_the_end_does_not_break_off_what_a_collector_has_taken_and_is_about_to_say(
+    status: grpc.StatusCode, times: int
+) -> None:
+    collector = Slow(status)
+    exporter = ReliableSpanExporter(
+        lambda: GrpcSpanExporter(collector.place, insecure=True, timeout=600), pace=BRISK, grace=Grace(20)
+    )
+    exporter.export(spans(3))
+    assert collector.asked.wait(60)
+    exporter._delivery._hearing.hurry()
+    collector.answers.set()
+    exporter.shutdown()
+    assert collector.taken == times
+    assert losses.take() == {}
+    collector.close()
 
 
 # Redirects

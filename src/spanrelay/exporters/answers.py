@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from spanrelay.exporters.bodies import bound_answers
 from spanrelay.exporters.outbox import Answer, Outcome
@@ -29,16 +29,28 @@ _REFUSING_STATUS = frozenset({400, 413, 422, "INVALID_ARGUMENT"})
 _REFUSING_PHRASES = ("larger than max", "exceeds max_request_size", "Failed to encode")
 
 
+T = TypeVar("T")
+
+
+class _Ask(Protocol):
+    """Does what asks a collector, and hears what that returns beside its result."""
+
+    def __call__(self, ask: Callable[[], tuple[T, Answer]], /) -> T: ...
+
+
 class Hearing:
     """Hears what is answered to one stock exporter, on the thread that exports.
 
     Args:
         exporter: The exporter, which is changed so that its answers pass here.
+        stop: Ends the exporter, called where nothing was taken and it is not to try again by itself.
     """
 
-    def __init__(self, exporter: object) -> None:
+    def __init__(self, exporter: object, stop: Callable[[], None]) -> None:
         self._ear = _Ear(type(exporter))
         self._answers: list[Answer] = []
+        self._stop = stop
+        self._asking = self._hurried = False
         self._ear.attach()
         self.attach(exporter)
 
@@ -49,12 +61,33 @@ class Hearing:
             session = getattr(client._transport, "_session", None)
             _trust_what_is_set(session)
             bound_answers(session)
-            client._transport = _Transport(client._transport, self._answers.append)
+            client._transport = _Transport(client._transport, self._ask)
         elif hasattr(exporter, "_stub") and client is not None:
             stub, place = exporter._stub, shown(str(exporter._endpoint))
             # The exporter makes a new one when the connection is lost.
-            exporter._stub = lambda channel: _Stub(stub(channel), place, self._answers.append)  # pyright: ignore[reportUnknownLambdaType]
-            exporter._client = _Stub(client, place, self._answers.append)
+            exporter._stub = lambda channel: _Stub(stub(channel), place, self._ask)  # pyright: ignore[reportUnknownLambdaType]
+            exporter._client = _Stub(client, place, self._ask)
+
+    def _ask(self, ask: Callable[[], tuple[T, Answer]]) -> T:
+        """Ask the collector, and hear its answer."""
+        self._asking = True
+        try:
+            result, answer = ask()
+        finally:
+            self._asking = False
+        self._answers.append(answer)
+        if self._hurried and answer.outcome is not Outcome.DELIVERED:
+            self._stop()
+        return result
+
+    def hurry(self) -> None:
+        """Let the exporter make no pause any more before it tries again; what is under way is not broken off.
+
+        Its collector may have taken it already, and would get it twice.
+        """
+        self._hurried = True
+        if not self._asking:
+            self._stop()
 
     def listen(self) -> None:
         """Hear the calling thread from now on, and forget what was heard."""
@@ -85,9 +118,9 @@ class Hearing:
 class _Transport:
     """The transport of a stock HTTP exporter: follows redirects, and tells of each answer."""
 
-    def __init__(self, inner: Any, tell: Callable[[Answer], None]) -> None:
+    def __init__(self, inner: Any, ask: _Ask) -> None:
         self._inner = inner
-        self._tell = tell
+        self._ask = ask
         self._route = Route()
 
     def request(
@@ -106,11 +139,14 @@ class _Transport:
             left = None if deadline is None else max(0.001, deadline - time.monotonic())
             return self._inner.request(method, target, headers=headers, timeout=left, data=data)
 
-        result, refusal = self._route.send(url, send, _reply_of)
-        answer = _heard(url, result, refusal)
-        self._tell(answer)
-        looks_taken = result.status_code is not None and 200 <= result.status_code < 400
-        return _NotTaken(answer.reason) if looks_taken and answer.outcome is not Outcome.DELIVERED else result
+        def ask() -> tuple[Any, Answer]:
+            result, refusal = self._route.send(url, send, _reply_of)
+            answer = _heard(url, result, refusal)
+            looks_taken = result.status_code is not None and 200 <= result.status_code < 400
+            is_wrong = looks_taken and answer.outcome is not Outcome.DELIVERED
+            return _NotTaken(answer.reason) if is_wrong else result, answer
+
+        return self._ask(ask)
 
     def close(self) -> None:
         self._inner.close()
@@ -290,23 +326,27 @@ def _whole(value: Any) -> int:
 class _Stub:
     """The stub of a stock gRPC exporter: tells of each answer."""
 
-    def __init__(self, inner: Any, place: str, tell: Callable[[Answer], None]) -> None:
+    def __init__(self, inner: Any, place: str, ask: _Ask) -> None:
         self._inner = inner
         self._place = place
-        self._tell = tell
+        self._ask = ask
 
     def Export(self, *arguments: Any, **named: Any) -> Any:
         import grpc
 
-        try:
-            response = self._inner.Export(*arguments, **named)
-        except grpc.RpcError as error:
-            self._tell(_heard_of_call(self._place, error))
-            raise
-        partial = response.partial_success
-        counts = [value for field, value in partial.ListFields() if field.name.startswith("rejected")]
-        self._tell(Answer(Outcome.DELIVERED, _one_line(partial.error_message), rejected=max([0, *counts])))
-        return response
+        def ask() -> tuple[Any, Answer]:
+            try:
+                response = self._inner.Export(*arguments, **named)
+            except grpc.RpcError as error:
+                return error, _heard_of_call(self._place, error)
+            partial = response.partial_success
+            counts = [value for field, value in partial.ListFields() if field.name.startswith("rejected")]
+            return response, Answer(Outcome.DELIVERED, _one_line(partial.error_message), rejected=max([0, *counts]))
+
+        result = self._ask(ask)
+        if isinstance(result, grpc.RpcError):
+            raise result
+        return result
 
 
 def _heard_of_call(place: str, error: Any) -> Answer:

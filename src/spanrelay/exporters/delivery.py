@@ -54,7 +54,7 @@ class _Delivery(Generic[E, T]):
         self.exporter = build()
         self._useless = False
         self._inherited: list[E] = []
-        self._hearing = Hearing(self.exporter)
+        self._hearing = Hearing(self.exporter, self._stop)
         self.outbox = Outbox(self._send, name, limits, pace, parts=parts)
         if hasattr(os, "register_at_fork"):
             method = weakref.WeakMethod(self._start_over)
@@ -78,12 +78,12 @@ class _Delivery(Generic[E, T]):
         try:
             return self._export(self.exporter, items)
         except Exception as error:
-            if not self._hearing.refused:
+            if not (self._hearing.refused or self._useless):
                 raise
             pass_on(error)
             return False  # the exporter has stumbled over what the collector says beside its refusal, which is known
 
-    def _interrupt(self) -> None:
+    def _stop(self) -> None:
         """End a pause that the stock exporter makes between attempts of its own; it cannot be used after."""
         if not self._useless:
             # Marked first: the sending thread then makes a new one, and may do so before the old one is shut down.
@@ -96,7 +96,7 @@ class _Delivery(Generic[E, T]):
             self.outbox.close()
             soon = 0.0 if self.outbox.failing else left / 4
             if not self.outbox.flush(soon):
-                self._interrupt()
+                self._hearing.hurry()
                 self.outbox.flush(left - soon)
         if self.outbox.abandon():
             self._hearing.detach()
