@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,8 +17,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from tests.exporters.otlp_server import OtlpServer, free_port
 from tests.programs import environment, run
 
+from spanrelay import runtime
 from spanrelay._guard import losses
 from spanrelay.assembly.sinks import recover
+from spanrelay.observation import events
+from spanrelay.telemetry import signals
 from spanrelay.telemetry.front import put_in_front
 from spanrelay.telemetry.processor import RelaySpanProcessor
 
@@ -228,6 +232,55 @@ def test_a_program_without_room_for_threads_goes_on_and_all_it_recorded_is_writt
     else:
         assert done.out == "False False {}\n"
         assert said(done.err) == ["spanrelay: lost or left out: 6 events that the subscriber 'tell' was too slow for"]
+
+
+FORKED_OPEN = """
+import gc, os, sys, spanrelay
+spanrelay.activate()
+spanrelay.scope("a", session="s").__enter__()
+spanrelay.run_tool("t", str, {})
+spanrelay.flush()
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+else:
+    gc.collect()
+    spanrelay.run_tool("t", str, {})
+"""
+
+
+def test_a_child_lets_go_of_the_files_of_its_parent_without_a_word(tmp_path: Path) -> None:
+    done = run(FORKED_OPEN, tmp_path, PYTHONDEVMODE="1", PYTHONWARNINGS="default", OTEL_METRICS_EXPORTER="none")
+    assert "unclosed file" not in done.err
+    assert len(done.trajectories) == 2
+
+
+LOCKS: dict[str, Callable[[], Any]] = {
+    "of activation": lambda: runtime._lock,
+    "of providers": lambda: signals.signals._lock,
+    "of marks": lambda: events._clock._lock,
+}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_holds(name: str) -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with LOCKS[name]():
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(60)
+    child = os.fork()
+    if not child:
+        os._exit(not LOCKS[name]().acquire(timeout=5))
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 ENDED = """

@@ -2,12 +2,14 @@
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.trajectory.program import Program, answers, calls, outline, read, results, says, system, user
@@ -106,6 +108,70 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
         assert document is None or violations(document) == []
     torn.unlink()
     program.documents()
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize(("damaged", "finished"), [(0, 0), (2, 1)])
+def test_a_part_with_a_line_that_cannot_be_read_is_kept_aside(
+    damaged: int, finished: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed_after(2, tmp_path)
+    (part,) = tmp_path.glob(f"*{SUFFIX}")
+    lines = part.read_bytes().splitlines(keepends=True)
+    lines[damaged] = b"\0" * 20 + b"\n"
+    part.write_bytes(b"".join(lines))
+    assert len(recover(tmp_path).finished) == finished
+    (kept,) = tmp_path.glob("*.damaged")
+    assert kept.read_bytes() == b"".join(lines)
+    assert not part.exists()
+    assert f"it is kept as {kept}" in caplog.text
+    _guard.losses.take()
+
+
+def test_the_part_of_another_user_is_nothing_to_speak_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"s{SUFFIX}").touch()
+
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(spool.os, "open", refuse)
+    assert list(orphans(tmp_path)) == []
+    assert _guard.losses.take() == {}
+
+
+class Nearly(FileIO):
+    """A file on a disk that takes a few bytes more before it is full."""
+
+    full = False
+
+    def write(self, data: Any, /) -> int:
+        if self.full:
+            super().write(data[:2])
+            raise OSError(errno.ENOSPC, "full")
+        return super().write(data)
+
+
+def test_what_stands_behind_a_torn_line_is_not_taken_back_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "no")
+
+    part = Spool(tmp_path / f"s{SUFFIX}")
+    with part._file as opened:
+        file = part._file = Nearly(os.dup(opened.fileno()), "r+")
+    part.write(b"one\n")
+    file.full = True
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="full"):
+        broken.setattr(spool.os, "ftruncate", fail)
+        part.write(b"two\n")
+    file.full = False
+    part.write(b"three\n")
+    file.full = True
+    with pytest.raises(OSError, match="full"):
+        part.write(b"four\n")
+    part.close()
+    assert part.path.read_bytes() == b"one\ntw\nthree\n"
 
 
 def test_what_is_rendered_midway_is_whole_and_what_follows_goes_on(tmp_path: Path) -> None:

@@ -272,7 +272,21 @@ def _recover(part: Path, path: Path, found: Recovery) -> None:
         _mark_recovered(document)
         write_whole(path, _json.dumps(document))
         found.finished.append(path)
-    part.unlink()
+    if spool.is_damaged(part):
+        _keep_aside(part)
+    else:
+        part.unlink()
+
+
+def _keep_aside(part: Path) -> None:
+    """Leave what cannot be read as a whole to whoever can repair it."""
+    kept = part.with_suffix(".damaged")
+    if kept.exists():
+        kept = part.with_suffix(f".{secrets.token_hex(4)}.damaged")
+    part.rename(kept)
+    _log.warning(
+        "%s has lines that cannot be read, which are missing from its trajectory; it is kept as %s", part, kept
+    )
 
 
 def _mark_recovered(document: dict[str, JSON]) -> None:

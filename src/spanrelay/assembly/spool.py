@@ -13,7 +13,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -82,7 +82,7 @@ class Spool:
         except OSError:
             self._take_back()
             raise
-        self.size += len(lines)
+        self.size = os.fstat(self._file.fileno()).st_size if self._torn else self.size + len(lines)
         self._torn = False
 
     def _take_back(self) -> None:
@@ -90,6 +90,11 @@ class Spool:
             os.ftruncate(self._file.fileno(), self.size)
         except OSError:
             self._torn = True  # what stands there is no line: the next one must not go on in it
+
+    def __del__(self) -> None:
+        """Let the file go in a forked child too, where nobody else does: it is the parent's to write."""
+        with suppress(AttributeError):  # it could not be opened
+            self._file.close()
 
     @property
     def gone(self) -> bool:
@@ -194,6 +199,20 @@ def is_whole(part: Path) -> bool:
         return file.read() == WHOLE
 
 
+def is_damaged(part: Path) -> bool:
+    """Whether a part has a line that no process has written like that, and none was killed in the middle of."""
+    with part.open("rb") as lines:
+        return any(line.endswith(b"\n") and not _is_read(line) for line in lines)
+
+
+def _is_read(line: bytes) -> bool:
+    try:
+        _json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
 def _operations(lines: Iterable[bytes]) -> Iterator[Operation]:
     for line in lines:
         try:
@@ -224,7 +243,7 @@ def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            if error.errno != errno.ELOOP:
+            if error.errno not in (errno.ELOOP, errno.EACCES, errno.EPERM):  # it is another user's
                 _guard.swallow("looking for unfinished trajectories", error)
 
 

@@ -181,11 +181,12 @@ def shown(name: str, environment: Mapping[str, str] | None = None) -> str:
 def replaced(variables: Mapping[str, str]) -> Generator[None]:
     """Within the block the environment has `variables`; child processes started later see none of it.
 
-    An empty text is what OpenTelemetry takes for a variable that is not set.
+    An empty text is what OpenTelemetry takes for a variable that is not set. What is so already is left alone: the
+    program may change it meanwhile.
     """
-    saved = {name: os.environ.get(name) for name in variables}
+    saved = {name: os.environ.get(name) for name, text in variables.items() if os.environ.get(name) != text}
     try:
-        os.environ.update(variables)
+        os.environ.update({name: variables[name] for name in saved})
         yield
     finally:
         for name, value in saved.items():

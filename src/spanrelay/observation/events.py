@@ -552,8 +552,12 @@ class _Clock:
     """Nanoseconds since the epoch, never the same twice: a mark is known by its span and its time."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.begin()
         self._last = 0
+
+    def begin(self) -> None:
+        """Take a lock that nobody holds: a child has none of its parent's threads. A signal handler may mark, too."""
+        self._lock = threading.RLock()
 
     def now(self) -> int:
         with self._lock:
@@ -562,6 +566,8 @@ class _Clock:
 
 
 _clock = _Clock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_clock.begin)
 
 
 def add_mark(

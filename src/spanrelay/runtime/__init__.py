@@ -6,6 +6,7 @@ Idempotent: the same provider is never adopted twice. Observation that cannot be
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Collection
 from dataclasses import fields
@@ -44,6 +45,16 @@ __all__ = [
 
 _log = logging.getLogger("spanrelay")
 _lock = threading.Lock()
+
+
+def _free() -> None:
+    """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free)
 
 
 def activate(

@@ -9,6 +9,7 @@ import copy
 import logging
 import operator
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -48,6 +49,9 @@ _STATE = 4
 EXIT_SECONDS = 4.5
 """What the end of a process may take for all that waits, and what exporters and subscribers take of it."""
 
+_PASSING_SECONDS = 0.5
+"""What the end waits for a span that another thread is handing on: that may be what the end has interrupted."""
+
 T = TypeVar("T")
 _log = logging.getLogger("spanrelay")
 
@@ -80,6 +84,8 @@ class RelaySpanProcessor(SpanProcessor):
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
         self._beside: dict[int, dict[str, Any]] = {}
+        self._handed_on: dict[int, ReadableSpan] = {}
+        """The span that each thread is just now handing on."""
         self.closed = False
         """Whether it has been shut down."""
         self.used_by: int | None = None
@@ -202,10 +208,19 @@ class RelaySpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span on as a view."""
+        thread = get_ident()
+        self._handed_on[thread] = span
+        try:
+            self._hand_on(span)
+        finally:
+            self._handed_on.pop(thread, None)
+
+    def _hand_on(self, span: ReadableSpan) -> None:
+        closed = self.closed
         try:
             _mask_around(span)
             span_id = 0 if span._context is None else span._context[1]  # the SDK's properties are a call each
-            if self.closed:
+            if closed:
                 losses.add("spans ended after shutdown")
             if self.worker is None:
                 self.used_by = os.getpid()
@@ -219,7 +234,7 @@ class RelaySpanProcessor(SpanProcessor):
                 ended = Ended(span, recorded, self.pending, frozen, beside)
                 if recorded is not None:
                     span = self._view(ended)
-                if self.worker is not None:
+                if self.worker is not None and not closed:
                     self.worker.ended(ended)
                 if watchers.subscribers:
                     self._tell_end(span, ended, watchers, watch)
@@ -230,7 +245,7 @@ class RelaySpanProcessor(SpanProcessor):
             swallow("making the view of a span", error)
         if self._seen is not self._row._span_processors:
             self._look()
-        _each(self._told_of_ends, "on_end", span)
+        _each(self._told_of_ends if not closed else tuple(filter(_takes_all, self._told_of_ends)), "on_end", span)
 
     def _view(self, ended: Ended) -> ReadableSpan:
         attributes = LazyAttributes(ended, self.dialect, content=self.content)
@@ -263,7 +278,7 @@ class RelaySpanProcessor(SpanProcessor):
         """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
         # All at the same time: the worker writes, and subscribers are told, while exporters wait for a collector.
         deadline = time.monotonic() + EXIT_SECONDS
-        self.closed = True
+        self._close()
         if self.worker is not None:
             self.worker.close()
         _each(self.behind, "shutdown")
@@ -272,6 +287,15 @@ class RelaySpanProcessor(SpanProcessor):
         if self.worker is not None:
             self.worker.shutdown(max(0.0, deadline - time.monotonic()))
 
+    def _close(self) -> None:
+        """Count what ends from now on, and let what other threads are handing on pass: nobody would count that."""
+        self.closed = True
+        present = {thread.ident for thread in threading.enumerate()} - {get_ident()}
+        under_way = [(thread, span) for thread, span in list(self._handed_on.items()) if thread in present]
+        until = time.monotonic() + _PASSING_SECONDS
+        while any(self._handed_on.get(thread) is span for thread, span in under_way) and time.monotonic() < until:
+            time.sleep(0.001)
+
 
 _SILENT = frozenset(
     getattr(kind, method)
@@ -279,6 +303,11 @@ _SILENT = frozenset(
     for method in ("on_start", "_on_ending")
 )
 """Methods of the SDK's that do nothing."""
+
+
+def _takes_all(processor: SpanProcessor) -> bool:
+    """Whether a processor may take what ends during its shutdown: the SDK's that gather spans drop it then or soon."""
+    return not hasattr(processor, "_batch_processor")
 
 
 def _listens(processor: SpanProcessor, method: str) -> bool:

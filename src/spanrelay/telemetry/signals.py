@@ -5,6 +5,7 @@ Imports nothing of the SDK before there is a provider of it: a program that neit
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +22,14 @@ class Signals:
     """The logger and the meter provider of the process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.free()
         self._covers = 0
         self._undo: list[Callable[[], None]] = []
         self._known: set[int] = set()
+
+    def free(self) -> None:
+        """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+        self._lock = threading.Lock()
 
     def cover(self) -> None:
         """Stand in front of both, until `uncover` has been called as often."""
@@ -85,3 +90,5 @@ def _metrics_front(provider: Any) -> Callable[[], None] | None:
 
 
 signals = Signals()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=signals.free)
