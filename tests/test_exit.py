@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from tests.exporters.otlp_server import OtlpServer, free_port
@@ -253,6 +254,52 @@ def test_a_child_lets_go_of_the_files_of_its_parent_without_a_word(tmp_path: Pat
     done = run(FORKED_OPEN, tmp_path, PYTHONDEVMODE="1", PYTHONWARNINGS="default", OTEL_METRICS_EXPORTER="none")
     assert "unclosed file" not in done.err
     assert len(done.trajectories) == 2
+
+
+MEASURED = """
+import os, spanrelay
+spanrelay.activate()
+for _ in range(5):
+    spanrelay.run_tool("t", str, {})
+spanrelay.flush()
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+else:
+    spanrelay.run_tool("t", str, {})
+"""
+
+
+def test_what_a_parent_has_measured_its_child_does_not_send_again(collector: OtlpServer, tmp_path: Path) -> None:
+    run(MEASURED, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    counts: dict[str, int] = {}
+    for path, body in collector.accepted:
+        for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics if "metrics" in path else ():
+            (instance,) = [a.value.string_value for a in resource.resource.attributes if a.key == "service.instance.id"]
+            for metric in (each for scope in resource.scope_metrics for each in scope.metrics):
+                counts[instance] = sum(point.count for point in metric.histogram.data_points)
+    assert sorted(counts.values()) == [1, 5]
+
+
+INTERRUPTED = """
+import signal, sys, spanrelay
+signal.signal(signal.SIGUSR1, lambda *_: print(spanrelay.flush(1)))
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "spanrelay.runtime.recorder":
+            signal.raise_signal(signal.SIGUSR1)
+
+sys.meta_path.insert(0, Interrupting())
+spanrelay.activate()
+spanrelay.run_tool("t", str, {})
+print(spanrelay.flush(60))
+"""
+
+
+def test_a_handler_may_flush_while_what_flushes_is_imported(tmp_path: Path) -> None:
+    done = run(INTERRUPTED, tmp_path, launched=False)
+    assert (done.code, done.out) == (0, "False\nTrue\n")
 
 
 LOCKS: dict[str, Callable[[], Any]] = {

@@ -323,6 +323,20 @@ def _hiding(hide: Callable[[Any], bool], consume: Callable[..., None]) -> Callab
     return consume_hidden
 
 
+def count_anew(provider: Any, scope: str) -> None:
+    """Let the instruments of a scope have measured nothing: in a forked child what they have is its parent's.
+
+    Their locks are made anew, which a thread of the parent's may have held.
+    """
+    consumer: Any = getattr(provider, "_measurement_consumer", None)
+    for storage in getattr(consumer, "_reader_storages", {}).values():
+        for instrument, matches in list(storage._instrument_view_instrument_matches.items()):
+            if instrument.instrumentation_scope.name == scope:
+                for match in matches:
+                    match._lock = threading.Lock()
+                    match._attributes_aggregation.clear()
+
+
 def hear_of(
     module: Any, setter: str, then: Callable[[], object], instead: Callable[[Any], bool] = lambda provider: False
 ) -> Callable[[], None]:

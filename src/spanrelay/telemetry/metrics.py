@@ -5,16 +5,22 @@ Recorded on the worker's thread from the finished record, whether or not the spa
 
 from __future__ import annotations
 
+import os
+import weakref
 from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Histogram, MeterProvider
 
+from spanrelay._guard import guarded
 from spanrelay._json import clean_text
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import names
 from spanrelay.semconv.values import clean_attributes
+from spanrelay.telemetry.front import count_anew
+from spanrelay.telemetry.signals import of_sdk
 
+_SCOPE = "spanrelay"
 _MODEL_KINDS = frozenset({"llm", "embedder"})
 
 
@@ -22,7 +28,11 @@ class CallMetrics:
     """Instruments of one meter provider, by a version of the OpenTelemetry GenAI conventions."""
 
     def __init__(self, provider: MeterProvider | None = None, convention: str = names.CONVENTION) -> None:
-        meter = metrics.get_meter("spanrelay", meter_provider=provider, schema_url=names.SCHEMA_URLS[convention])
+        self._provider = provider
+        if hasattr(os, "register_at_fork"):
+            method = weakref.WeakMethod(self._begin_anew)
+            os.register_at_fork(after_in_child=lambda: (begin := method()) and begin())
+        meter = metrics.get_meter(_SCOPE, meter_provider=provider, schema_url=names.SCHEMA_URLS[convention])
         older = convention != "0.1"
         newer = convention != names.CONVENTION
 
@@ -45,6 +55,11 @@ class CallMetrics:
         self._agent = histogram(names.INVOKE_AGENT_DURATION, names.SECONDS)
         self._would_refuse = meter.create_counter(names.WOULD_REFUSE, "{call}")
         self._would_change = meter.create_counter(names.WOULD_CHANGE, "{call}")
+
+    def _begin_anew(self) -> None:
+        """Have measured nothing, in a forked child: what its parent has, that sends, and it would count twice."""
+        with guarded("counting anew in a child"):
+            count_anew(of_sdk(self._provider or metrics.get_meter_provider()), _SCOPE)
 
     def record(self, record: SpanRecord) -> None:
         """Record what a finished span says."""
