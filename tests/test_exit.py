@@ -167,6 +167,36 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end_and_what_was_handed_over_sta
     assert len(recover(folder).finished) == documents
 
 
+SEVERAL_HANG = """
+import os, threading
+import spanrelay
+from opentelemetry.sdk.trace import TracerProvider
+from spanrelay.runtime import ending
+from spanrelay.telemetry import processor, worker
+
+processor.EXIT_SECONDS = ending.EXIT_SECONDS = 0.5
+os.fsync = lambda file: threading.Event().wait()
+shutdown, given = worker.Worker.shutdown, []
+
+def tell(self, seconds):
+    given.append(seconds)
+    shutdown(self, seconds)
+    print(sum(given) < 0.6, flush=True)
+
+worker.Worker.shutdown = tell
+providers = [TracerProvider(shutdown_on_exit=False) for _ in range(3)]
+for number, provider in enumerate(providers):
+    settings = spanrelay.Settings(trajectory_directory=f"folder-{number}")
+    spanrelay.activate(settings, tracer_provider=provider)
+    spanrelay.run_tool("t", str, {})
+"""
+
+
+def test_providers_whose_disks_hang_share_the_time_that_the_end_may_take(tmp_path: Path) -> None:
+    done = run(SEVERAL_HANG, tmp_path, launched=False)
+    assert (done.code, done.out) == (0, "True\nTrue\nTrue\n")
+
+
 def test_a_folder_whose_name_cannot_be_is_said_once_and_breaks_nothing(tmp_path: Path) -> None:
     done = run(
         "import spanrelay\nspanrelay.activate()\nspanrelay.run_tool('t', str, {})",

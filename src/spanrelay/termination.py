@@ -266,18 +266,24 @@ def _within(seconds: float, work: Callable[[], object]) -> bool:
     return not thread.is_alive()
 
 
-def finish_children(settings: Settings) -> None:
+def finish_children(*settings: Settings) -> None:
     """Finish the trajectories whose process has died, children of this one that were killed for instance."""
-    folder = Path(settings.trajectory_directory)
-    if {"memory", "off"} & {settings.trajectories, settings.content} or is_worker() or not _has_parts(folder):
+    folders = {Path(each.trajectory_directory) for each in settings if _writes(each)}
+    left = [] if is_worker() else [folder for folder in folders if _has_parts(folder)]
+    if not left:
         return
     from spanrelay.assembly.sinks import recover
 
     def work() -> None:
-        with guarded("finishing trajectories of processes that were killed"):
-            recover(folder)
+        for folder in left:
+            with guarded("finishing trajectories of processes that were killed"):
+                recover(folder)
 
     _within(_SECONDS_FOR_CHILDREN, work)  # what is too much is left to the next run
+
+
+def _writes(settings: Settings) -> bool:
+    return not {"memory", "off"} & {settings.trajectories, settings.content}
 
 
 def _has_parts(folder: Path) -> bool:

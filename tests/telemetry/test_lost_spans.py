@@ -87,8 +87,8 @@ def test_what_another_thread_hands_on_while_the_end_begins_is_exported(monkeypat
         provider.add_span_processor(each)
     runtime = spanrelay.activate(spanrelay.Settings(trajectories="off"), tracer_provider=provider, instrument=False)
     assert runtime is not None
-    close = runtime.processor._close
-    monkeypatch.setattr(runtime.processor, "_close", lambda: (gate.closing.set(), close()))
+    close = runtime.processor.close
+    monkeypatch.setattr(runtime.processor, "close", lambda end: (gate.closing.set(), close(end)))
     other = threading.Thread(target=lambda: spanrelay.run_tool("t", str))
     other.start()
     assert gate.reached.wait(60)

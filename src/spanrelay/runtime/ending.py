@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 from opentelemetry import _logs, metrics
@@ -18,6 +19,7 @@ from spanrelay.plugins import unguarded
 from spanrelay.report import last_words, report_losses
 from spanrelay.runtime.asking import flush
 from spanrelay.runtime.recorder import active, take_over
+from spanrelay.telemetry.processor import EXIT_SECONDS
 
 _exit_registered = False
 
@@ -87,6 +89,9 @@ def _finish_all() -> None:
     with guarded("ending streams at exit"):
         abandon_all()
     runtimes = active()
+    end = time.monotonic() + EXIT_SECONDS
+    for runtime in runtimes:  # all write at the same time, on a disk that may hang for each of them
+        runtime.processor.close(end)
     for runtime in runtimes:
         with guarded("finishing at exit"):
             runtime.provider.shutdown()
@@ -100,8 +105,7 @@ def _finish_all() -> None:
         if end_logs is not None:
             with guarded("finishing events of calls at exit"):
                 end_logs()
-    for settings in {runtime.settings for runtime in active()}:
-        termination.finish_children(settings)
+    termination.finish_children(*{runtime.settings for runtime in active()})
 
 
 def _tell_late(reason: str) -> None:

@@ -88,6 +88,7 @@ class RelaySpanProcessor(SpanProcessor):
         """The span that each thread is just now handing on."""
         self.closed = False
         """Whether it has been shut down."""
+        self._end = 0.0
         self.used_by: int | None = None
         """The process whose spans came here, where there is no worker that knows."""
         self.row = Row()
@@ -277,24 +278,28 @@ class RelaySpanProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
         # All at the same time: the worker writes, and subscribers are told, while exporters wait for a collector.
-        deadline = time.monotonic() + EXIT_SECONDS
-        self._close()
-        if self.worker is not None:
-            self.worker.close()
+        if not self.closed:
+            self.close(time.monotonic() + EXIT_SECONDS)
+        deadline = self._end
         _each(self.behind, "shutdown")
         if not mailbox.flush(max(0.0, deadline - time.monotonic())) and not mailbox.abandon():
             losses.add("waits for subscribers that did not keep up")  # with the last that there was
         if self.worker is not None:
             self.worker.shutdown(max(0.0, deadline - time.monotonic()))
 
-    def _close(self) -> None:
-        """Count what ends from now on, and let what other threads are handing on pass: nobody would count that."""
-        self.closed = True
+    def close(self, end: float) -> None:
+        """Begin to finish, which `shutdown` is to have done at `end`, on the monotonic clock. Does not wait for that.
+
+        What ends from now on is counted. What other threads are handing on may pass: nobody would count it.
+        """
+        self.closed, self._end = True, end
         present = {thread.ident for thread in threading.enumerate()} - {get_ident()}
         under_way = [(thread, span) for thread, span in list(self._handed_on.items()) if thread in present]
         until = time.monotonic() + _PASSING_SECONDS
         while any(self._handed_on.get(thread) is span for thread, span in under_way) and time.monotonic() < until:
             time.sleep(0.001)
+        if self.worker is not None:
+            self.worker.close()
 
 
 _SILENT = frozenset(
