@@ -88,7 +88,7 @@ class RelaySpanProcessor(SpanProcessor):
         """The span that each thread is just now handing on."""
         self.closed = False
         """Whether it has been shut down."""
-        self._end = 0.0
+        self._end: float | None = None
         self.used_by: int | None = None
         """The process whose spans came here, where there is no worker that knows."""
         self.row = Row()
@@ -278,9 +278,9 @@ class RelaySpanProcessor(SpanProcessor):
     def shutdown(self) -> None:
         """Finish the worker, tell subscribers what they have not heard, then finish the processors behind."""
         # All at the same time: the worker writes, and subscribers are told, while exporters wait for a collector.
-        if not self.closed:
+        if self._end is None:
             self.close(time.monotonic() + EXIT_SECONDS)
-        deadline = self._end
+        deadline, self._end = self._end or 0.0, None
         _each(self.behind, "shutdown")
         if not mailbox.flush(max(0.0, deadline - time.monotonic())) and not mailbox.abandon():
             losses.add("waits for subscribers that did not keep up")  # with the last that there was
