@@ -58,7 +58,7 @@ class CallMetrics:
 
     def _begin_anew(self) -> None:
         """Have measured nothing, in a forked child: what its parent has, that sends, and it would count twice."""
-        with guarded("counting anew in a child"):
+        with guarded("starting the counts of a child over"):
             count_anew(of_sdk(self._provider or metrics.get_meter_provider()), _SCOPE)
 
     def record(self, record: SpanRecord) -> None:
