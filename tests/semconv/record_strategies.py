@@ -64,7 +64,7 @@ answers = texts | st.none() | objects | numbers | st.lists(shown_parts, max_size
 responses = st.builds(ToolCallResponse, maybe(words), answers, maybe(words), st.booleans(), st.booleans())
 parts = shown_parts | tool_calls | responses
 roles = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
-reasons = st.sampled_from(["stop", "length", "content_filter", "tool_call", "end_turn"])
+reasons = st.sampled_from(["stop", "length", "content_filter", "tool_call", "pause_turn"])
 messages = st.builds(Message, roles, st.lists(parts, max_size=3), maybe(words), maybe(reasons))
 definitions = st.builds(
     ToolDefinition,

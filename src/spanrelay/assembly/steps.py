@@ -392,7 +392,8 @@ def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None
     return step
 
 
-_ORDINARY = {"stop", "end_turn", "completed", "STOP", *FINISH_REASON_NAMES, *FINISH_REASON_NAMES.values()}
+_ASKS_FOR_TOOLS = {word for word, name in FINISH_REASON_NAMES.items() if name == "tool_call"}
+_ORDINARY = {"stop", "end_turn", "completed", "COMPLETE", "STOP", "tool_call", *_ASKS_FOR_TOOLS}
 
 
 def _step_extra(record: SpanRecord, media: MediaStore | None, trace_id: int) -> dict[str, JSON]:

@@ -339,8 +339,20 @@ FINISH_REASON_NAMES: dict[str, str] = {
     "tool_calls": "tool_call",
     "function_call": "tool_call",
     "tool_use": "tool_call",
+    "TOOL_CALL": "tool_call",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "COMPLETE": "stop",
+    "STOP_SEQUENCE": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "MAX_TOKENS": "length",
+    "refusal": "content_filter",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+    "ERROR": "error",
 }
-"""Provider's words for an answer that asks for tools, to OpenTelemetry's; all other words stay."""
+"""Providers' words for why an answer ended, to OpenTelemetry's; all other words stay."""
 
 # Providers. OpenTelemetry's well-known values of `gen_ai.provider.name` are ours.
 OI_PROVIDER_NAMES: dict[str, str] = {

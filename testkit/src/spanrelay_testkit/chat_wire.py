@@ -94,7 +94,8 @@ def deltas(reply: Reply, number: int, choice: int) -> Iterator[dict[str, Any]]:
 
 def events(reply: Reply, request: Request, number: int) -> Iterator[bytes]:
     """The events of the stream, `[DONE]` included."""
-    with_usage = bool((request.get("stream_options") or {}).get("include_usage"))
+    asked_for = bool((request.get("stream_options") or {}).get("include_usage"))
+    with_usage = asked_for or request.model.startswith("mistral")  # Mistral tells it unasked
     head: dict[str, Any] = {
         "id": f"chatcmpl-{number}",
         "object": "chat.completion.chunk",

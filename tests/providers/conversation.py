@@ -1,0 +1,124 @@
+"""One conversation of three turns, held through any SDK in its own way: two calls at once, a tool that fails, a stream.
+
+A speaker knows how its SDK asks, what an answer says, and how results of tools go back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import spanrelay
+from spanrelay_testkit.exchange import Answer, Request, ToolCall, Usage, reply
+
+DESCRIPTION = "What the weather is like in a city."
+PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER = {"Oslo": "4 degrees", "Bergen": "rain"}
+
+
+@spanrelay.tool(description=DESCRIPTION)
+def get_weather(city: str) -> str:
+    if city not in WEATHER:
+        raise LookupError(f"nobody knows {city}")
+    return WEATHER[city]
+
+
+def calls(*cities: str) -> list[ToolCall]:
+    return [ToolCall("get_weather", {"city": city}) for city in cities]
+
+
+SCRIPT: Sequence[Answer] = (
+    reply(None, tool_calls=calls("Oslo", "Atlantis"), usage=Usage(50, 20)),
+    reply("It is 4 degrees in Oslo, and Atlantis is on no map.", usage=Usage(90, 12)),
+    reply(None, tool_calls=calls("Bergen"), usage=Usage(110, 9)),
+    reply("In Bergen it rains.", usage=Usage(130, 5)),
+    reply("Cold in Oslo, wet in Bergen.", usage=Usage(150, 7)),
+)
+QUESTIONS = ("What is the weather in Oslo and in Atlantis?", "And in Bergen?", "Sum it up.")
+
+
+def script() -> Callable[[Request], Answer]:
+    """A model that says its part whatever it is asked."""
+    answers = iter(SCRIPT)
+    return lambda request: next(answers)
+
+
+@dataclass
+class Call:
+    """A call that the model asks for."""
+
+    id: str | None
+    name: str
+    arguments: dict[str, Any]
+
+
+Result = tuple[Call, str, bool]
+"""A call, what its tool gave, and whether that is an error."""
+
+
+class Speaker:
+    """How one SDK is talked to."""
+
+    module: ClassVar[str]
+    """What the SDK is imported by."""
+    instrumentor: ClassVar[str]
+    """Our class that records it, as `package:Class`."""
+    model: ClassVar[str]
+
+    def __init__(self, address: str) -> None:
+        self.messages: list[Any] = []
+        self.connect(address)
+
+    def connect(self, address: str) -> None:
+        """Make the client."""
+        raise NotImplementedError
+
+    def say(self, text: str) -> None:
+        """Put what the user says after the rest."""
+        self.messages.append({"role": "user", "content": text})
+
+    def ask(self) -> list[Call]:
+        """Ask for an answer, put it after the rest, and return the calls in it."""
+        raise NotImplementedError
+
+    def stream(self) -> str:
+        """Ask for a streamed answer, read it, and return its text."""
+        raise NotImplementedError
+
+    def give(self, results: Sequence[Result]) -> None:
+        """Put the results of calls after the rest."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the client."""
+
+
+def hold(speaker: Speaker) -> str:
+    """Hold the conversation, and return what the model said last."""
+    with spanrelay.scope("weather", session="weather"):
+        for question in QUESTIONS[:-1]:
+            speaker.say(question)
+            while wanted := speaker.ask():
+                speaker.give([run(call) for call in wanted])
+        speaker.say(QUESTIONS[-1])
+        return speaker.stream()
+
+
+def run(call: Call) -> Result:
+    """Run the tool, as a program's own loop does."""
+    try:
+        return call, get_weather(**call.arguments), False
+    except LookupError as error:
+        return call, str(error), True
+
+
+def function_tool() -> dict[str, Any]:
+    """The tool as most chat APIs have it."""
+    function = {"name": "get_weather", "description": DESCRIPTION, "parameters": PARAMETERS}
+    return {"type": "function", "function": function}
+
+
+def arguments_in(text: str) -> dict[str, Any]:
+    return json.loads(text)
