@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from spanrelay.assembly import steps
 from spanrelay.assembly.document import Call, Conversation, Document, Journal
+from spanrelay.codecs import mcp_tool
 from spanrelay.records import JSON, Kind, SpanRecord
 
 Key = tuple[int, int]
@@ -166,10 +167,16 @@ def is_alike(one: Node, other: Node) -> bool:
 
 def repeats(node: Node, above: Node | None) -> bool:
     """Whether a span tells of the same run as that of the tool above it: the other side of a connection, as MCP's."""
-    if above is None or not is_alike(above, node):
+    if above is None or not (is_alike(above, node) or _is_other_side(node, above)):
         return False
     between = itertools.takewhile(lambda each: each is not above, lineage(node))
     return all(each.kind not in ("agent", "llm") for each in between)
+
+
+def _is_other_side(node: Node, above: Node) -> bool:
+    """Whether a request of MCP asks for the tool that a framework shows with the server's name before it."""
+    asks = node.record.name.startswith(f"{mcp_tool.METHOD} ")
+    return asks and mcp_tool.is_shown_as(tool_name(node), tool_name(above))
 
 
 def agent_of(node: Node) -> Node | None:

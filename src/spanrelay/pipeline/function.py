@@ -181,7 +181,7 @@ class ToolExecution(FunctionCall):
     kind: ClassVar[Kind] = "tool"
     answer_type: ClassVar[type] = ToolResult
 
-    __slots__ = ("_is_error", "annotation")
+    __slots__ = ("_is_error", "annotation", "told")
 
     def __init__(self, request: ToolRequest, boundary: Boundary, tracing: Tracing) -> None:
         operation = OPERATION_OF_KIND["tool"]
@@ -191,6 +191,8 @@ class ToolExecution(FunctionCall):
         super().__init__(record, request.arguments, boundary, tracing)
         self._is_error = False
         self.annotation: JSON = None
+        self.told = False
+        """Whether this is a framework's, and a connection such as MCP's has answered for the very tool beneath it."""
 
     def begin(self, given: object) -> None:
         """Keep what the tool is about to be given, and mark the skills that it loads."""
