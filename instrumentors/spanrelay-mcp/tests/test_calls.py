@@ -346,7 +346,11 @@ async def test_the_sdks_own_spans_of_calls_of_tools_stand_down_and_no_others(
     async with in_memory(weather_server()) as session:
         instrumented.clear()
         await session.call_tool("weather", {"city": "Rome"})
-    scopes = [(span.name, span.kind.name, span.instrumentation_scope.name) for span in instrumented.spans if "notifications" not in span.name]
+    scopes = [
+        (span.name, span.kind.name, span.instrumentation_scope.name)
+        for span in instrumented.spans
+        if "notifications" not in span.name
+    ]
     assert sorted(scopes) == [
         ("MCP send tools/list", "CLIENT", "mcp-python-sdk"),
         ("tools/call weather", "CLIENT", "spanrelay_mcp"),
