@@ -181,7 +181,7 @@ class ToolExecution(FunctionCall):
     kind: ClassVar[Kind] = "tool"
     answer_type: ClassVar[type] = ToolResult
 
-    __slots__ = ("_is_error", "annotation", "told")
+    __slots__ = ("_is_error", "annotation", "answered_below")
 
     def __init__(self, request: ToolRequest, boundary: Boundary, tracing: Tracing) -> None:
         operation = OPERATION_OF_KIND["tool"]
@@ -191,7 +191,7 @@ class ToolExecution(FunctionCall):
         super().__init__(record, request.arguments, boundary, tracing)
         self._is_error = False
         self.annotation: JSON = None
-        self.told = False
+        self.answered_below = False
         """Whether this is a framework's, and a connection such as MCP's has answered for the very tool beneath it."""
 
     def begin(self, given: object) -> None:

@@ -58,12 +58,9 @@ class RemoteCall(ToolExecution):
     def open(self, opened: Opened | None = None) -> Context:
         """Open the span, or take that of the framework's call of the very tool."""
         above = call_in_flight()
-        if isinstance(above, ToolExecution):
-            asked = cast("ToolRequest", self.record.tool)
-            shown = cast("ToolRequest", above.record.tool)
-            self.exempt = shown.name == asked.name and self._is_what_was_judged(above)
-            beneath = self.side is SpanKind.CLIENT and not isinstance(above, RemoteCall) and not above.told
-            if beneath and is_shown_as(asked.name, shown.name):
+        if isinstance(above, ToolExecution) and is_shown_as(name_of(self), name_of(above)):
+            self.exempt = self._is_what_was_judged(above)
+            if not isinstance(above, RemoteCall) and not above.answered_below:
                 self._lender, opened = above, Lent(above)
         return super().open(opened or self._begun())
 
@@ -88,7 +85,7 @@ class RemoteCall(ToolExecution):
         wire = wire_of(result)
         self._is_error = wire.get("isError") is True
         if self._lender is not None:
-            self._lender.told = is_final(wire)
+            self._lender.answered_below = is_final(wire)
             self._lender._is_error = self._is_error
         if self.observed:
             self.gave(decode_result(wire).content)
@@ -122,6 +119,11 @@ class RemoteCall(ToolExecution):
         # Both would keep payloads until the garbage collector comes round.
         self.context = self._around = NO_CONTEXT
         self._lender = None
+
+
+def name_of(call: ToolExecution) -> str:
+    """Return the name of the tool that a call is of."""
+    return cast("ToolRequest", call.record.tool).name
 
 
 def wire_of(native: Any) -> Mapping[str, Any]:

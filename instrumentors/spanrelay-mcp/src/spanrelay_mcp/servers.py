@@ -14,13 +14,13 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import SpanKind
 
 from spanrelay._guard import guarded
-from spanrelay.codecs.mcp_tool import METHOD, encode_result
+from spanrelay.codecs.mcp_tool import METHOD, encode_request, encode_result
 from spanrelay.errors import GuardrailRejected, SpanRelayError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.call import call_in_flight
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.typed import as_json
-from spanrelay.records import ErrorInfo
+from spanrelay.records import ErrorInfo, ToolRequest
 from spanrelay.semconv import names
 from spanrelay.tracing import Tracing, describe_error
 from spanrelay_mcp.calls import RemoteCall, carried, module_of_types
@@ -102,7 +102,7 @@ def _told(call: RemoteCall, refusal: SpanRelayError) -> str:
     """Return what the other side is told: the reason of a guardrail is for it, a fault of policy's is not."""
     if isinstance(refusal, GuardrailRejected):
         return str(refusal)
-    return f"the call of the tool {cast('Any', call.record.tool).name!r} is refused"
+    return f"the call of the tool {cast('ToolRequest', call.record.tool).name!r} is refused"
 
 
 class ServerBoundary:
@@ -127,7 +127,9 @@ class ServerBoundary:
         given = call.outgoing()
         call.begin(given)
         call.record.error = None  # of the sending before this one
-        params = self._params if given is call.given else {**self._params, "arguments": given}
+        params = self._params
+        if given is not call.given:
+            params = encode_request(ToolRequest(params["name"], given), params)
         try:
             result = await self._wrapped(self._context, METHOD, params)
         except BaseException as error:
