@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 
 from spanrelay import GuardrailRejected, guardrail, use
@@ -34,6 +33,7 @@ def weather(city: str) -> str:
 
 server.run("stdio")
 """
+openai: Any = pytest.importorskip("openai")
 QUESTION = "How is the weather in Rome?"
 
 

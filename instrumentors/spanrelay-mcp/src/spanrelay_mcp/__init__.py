@@ -22,7 +22,7 @@ class MCPInstrumentor(Instrumentor):
     """Instruments `mcp`: `MCPInstrumentor().instrument(tracer_provider=None)`, and `uninstrument()`."""
 
     package = "mcp"
-    requires = ("mcp >= 1.9",)
+    requires = ("mcp >= 1.14",)
     modules = (
         "mcp.client.session",
         "mcp.server.fastmcp.tools.base",
