@@ -15,7 +15,7 @@ if find_spec("mcp") is None:  # it has environments of its own: see test_environ
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let pass what older versions of the SDK's first generation warn of by themselves: streams that they leave open."""
+    """Let pass what older versions of the SDK warn of by themselves: streams that they leave open."""
     if find_spec("mcp") is None or not version("mcp").startswith("1."):
         return
     for item in items:
