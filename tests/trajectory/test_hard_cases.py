@@ -1007,6 +1007,22 @@ def test_a_mcp_client_span_beneath_its_tools_span_is_the_same_run(program: Progr
     assert told["duration_sec"] == 3.0
 
 
+@pytest.mark.parametrize(
+    ("span", "runs"), [("tools/call weather", 1), ("MCP weather", 2)], ids=["asked over MCP", "another tool"]
+)
+def test_a_mcp_servers_span_beneath_a_tool_with_its_name_before_it_is_the_same_run(
+    program: Program, span: str, runs: int
+) -> None:
+    root = program.agent()
+    program.ask(root, ASK, replace(CALL, parts=[ToolCall("c1", "there_weather", {"city": "SF"})]))
+    outer = program.begin("tool", root, tool=ToolRequest("there_weather"))
+    program.end(program.begin("tool", outer, name=span), **run("weather", {"city": "SF"}, "sun", None, None))
+    program.end(outer, **run("there_weather", {"city": "SF"}, "sun", "c1", None))
+    program.end(root)
+    told = str(program.document())
+    assert told.count("'content': 'sun'") == runs
+
+
 def test_an_agent_behind_a_mcp_server_is_embedded_below_the_tool_of_its_client(program: Program) -> None:
     root = program.agent()
     program.ask(root, ASK, CALL)
