@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -174,3 +175,32 @@ async def test_what_policy_rewrote_above_goes_out_as_it_was_judged(
 
         assert await Framework(ask).run("weather", {"city": "Rome"}) == "sunny in ROME"
     assert edits == ["weather"]
+
+
+async def test_what_a_tool_leaves_running_is_a_call_of_its_own(
+    instrumented: Capture, server: Any, policy: Policy
+) -> None:
+    asked: list[str] = []
+
+    @guardrail(kinds=["tool"])
+    def counts(call: Any) -> None:
+        if getattr(call, "side", None) is not SpanKind.SERVER:
+            asked.append(call.request.name)
+
+    policy(counts)
+    over, later = asyncio.Event(), list[Any]()
+    async with in_memory(server) as session:
+
+        async def ask() -> None:
+            await over.wait()
+            await session.call_tool("weather", {"city": "Rome"})
+
+        async def begin(given: Any) -> str:
+            later.append(asyncio.ensure_future(ask()))
+            return "soon"
+
+        await Framework(begin).run("weather", {"city": "Rome"})
+        over.set()
+        await later[0]
+    assert asked == ["weather", "weather"]
+    assert [span.name for span in instrumented.spans if span.kind is SpanKind.CLIENT] == ["tools/call weather"]

@@ -18,6 +18,7 @@ from spanrelay._guard import guarded
 from spanrelay.codecs.mcp_tool import METHOD, decode_request, decode_result, is_shown_as
 from spanrelay.pipeline.call import NO_CONTEXT, Boundary, Lent, Opened, Response, call_in_flight
 from spanrelay.pipeline.function import ToolExecution
+from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.typed import as_json
 from spanrelay.records import JSON, ToolRequest
 from spanrelay.scopes import current_scope
@@ -58,7 +59,7 @@ class RemoteCall(ToolExecution):
     def open(self, opened: Opened | None = None) -> Context:
         """Open the span, or take that of the framework's call of the very tool."""
         above = call_in_flight()
-        if isinstance(above, ToolExecution) and is_shown_as(name_of(self), name_of(above)):
+        if isinstance(above, ToolExecution) and above.context and is_shown_as(name_of(self), name_of(above)):
             self.exempt = self._is_what_was_judged(above)
             if not isinstance(above, RemoteCall) and not above.answered_below:
                 self._lender, opened = above, Lent(above)
@@ -75,6 +76,8 @@ class RemoteCall(ToolExecution):
         """Whether policy has seen these arguments at the call above, and nothing was registered in between."""
         if current_scope() is not above.scope:
             return False
+        if not is_covered(above.scope):
+            return True
         try:
             return _json.dumps_sorted(above.outgoing()) == _json.dumps_sorted(self.given)
         except Exception:  # objects of the application's, compared by code of its own
