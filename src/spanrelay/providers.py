@@ -108,7 +108,7 @@ SDKS = (
         ("bedrock-runtime", *_BEDROCK_AGENTS),
         "bedrock|boto",
     ),
-    SDK("litellm", "litellm", shared=True, traced="litellm"),
+    SDK("litellm", "litellm", "spanrelay-litellm", shared=True, traced="litellm"),
     SDK("claude-agent-sdk", "claude_agent_sdk", "spanrelay-claude-agent-sdk", "", _CLAUDE, traced="claude"),
     SDK("deepagents", "deepagents", "spanrelay-deepagents"),
     SDK("langchain-core", "langchain_core", "spanrelay-langchain"),
