@@ -305,8 +305,36 @@ def test_a_function_that_was_imported_by_its_name_is_the_same(instrumented: Capt
 def test_a_fallback_is_a_call_of_its_own(
     instrumented: Capture, server: ModelServer, broken: ModelServer, colour: str
 ) -> None:
-    second = {"model": "openai/gpt-4.1-mini", "api_base": server.url, "api_key": "none"}
+    second = {"model": "openai/gpt-4.1-mini", "api_base": server.url, "api_key": "a secret"}
     given = options(broken, fallbacks=[second])
     response = plain(**given) if colour == "sync" else awaited(**given)
     assert text_in(response) == "Blue."
-    assert said(instrumented.spans[-1]) == "Blue."
+    assert tree(instrumented) == ["chat gpt-4.1", "  chat gpt-4.1-mini"]
+    assert said(instrumented.spans[0]) == said(instrumented.spans[1]) == "Blue."
+    assert "a secret" not in str([dict(span.attributes or {}) for span in instrumented.spans])
+
+
+def test_policy_takes_out_a_fallback_and_the_others_keep_their_keys(
+    instrumented: Capture, server: ModelServer, broken: ModelServer, policy: Policy
+) -> None:
+    @request_intercept(kinds=["llm"])
+    def no_nano(call: Any) -> None:
+        wire = dict(call.wire)
+        wire["fallbacks"] = [each for each in wire.get("fallbacks", ()) if "nano" not in each["model"]]
+        call.wire = wire
+
+    policy(no_nano)
+    rest = {"api_base": server.url, "api_key": "none"}
+    fallbacks = [{"model": f"openai/gpt-4.1-{size}", **rest} for size in ("nano", "mini")]
+    assert text_in(litellm.completion(**options(broken, fallbacks=fallbacks))) == "Blue."
+    assert [request.body["model"] for request in server.requests] == ["gpt-4.1-mini"]
+
+
+@pytest.mark.parametrize("ask", [streamed, streamed_async])
+def test_a_stream_that_breaks_fails_as_litellm_has_it(instrumented: Capture, ask: Way) -> None:
+    broken = reply("Blue. " * 20, in_stream_error={"message": "broken", "type": "server_error"})
+    with ModelServer(lambda request: broken) as server, pytest.raises(Exception) as failure:
+        ask(**options(server))
+    assert type(failure.value).__module__.startswith("litellm")
+    assert instrumented.span.status.status_code is StatusCode.ERROR
+    assert instrumented.record(instrumented.span).incomplete == "error"

@@ -115,8 +115,24 @@ def _wire_of(asked: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in asked.items()
         if value is not None and name not in _APART and (name not in owned or name in _NAMING)
     }
+    found.update({name: _without_keys(found[name]) for name in _NAMING if name in found})
     body = asked.get("extra_body")
     return cast("dict[str, Any]", _json.plain({**found, **(body if isinstance(body, dict) else {})}))
+
+
+def _without_keys(named: Any) -> Any:
+    """Return what names models without what else a deployment says of itself, such as its key."""
+    if isinstance(named, dict):
+        of = cast("dict[str, Any]", named)
+        return {"model": of["model"]} if "model" in of else {name: _without_keys(each) for name, each in of.items()}
+    return [_without_keys(each) for each in named] if isinstance(named, list) else named
+
+
+def _with_keys(changed: Any, given: Any) -> Any:
+    """Return what policy left of a list of deployments, each as the application gave it."""
+    if not isinstance(changed, list) or not isinstance(given, list):
+        return changed
+    return [next((whole for whole in given if _without_keys(whole) == each), each) for each in changed]
 
 
 def _resolved(asked: Mapping[str, Any]) -> tuple[Any, str]:
@@ -168,6 +184,8 @@ class Boundary:
         changed = {name: value for name, value in outgoing.items() if name not in before or before[name] != value}
         if isinstance(changed.get("model"), str) and "model" not in apart:
             changed["model"] = _as_litellm_has_it(changed["model"], before["model"], self._asked.get("model"))
+        for name in _NAMING & changed.keys():
+            changed[name] = _with_keys(changed[name], self._asked.get(name))
         asked.update({name: value for name, value in changed.items() if name not in apart})
         if apart:
             asked["extra_body"] = {name: outgoing[name] for name in apart if name in outgoing}
