@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
-from tests.own_environment import run_tests_of
+from tests.own_environment import TOOLS, programs_of, run_tests_of
 from tests.provider_environment import beside_other_sdks, providers
 
 
 @beside_other_sdks("litellm")
 def test_the_tests_of_this_package_pass_beside_other_sdks() -> None:
     run_tests_of(providers(), Path(__file__).parent)
+
+
+@beside_other_sdks("litellm")
+def test_they_pass_beneath_a_framework() -> None:
+    ours = ("litellm", "openai", "openai-agents", "testkit")
+    run_tests_of(programs_of("litellm-agents", ours, (*TOOLS, "litellm", "openai-agents")), Path(__file__).parent)
