@@ -255,6 +255,9 @@ async def test_a_call_that_takes_too_long_fails_as_the_sdk_has_it(instrumented: 
         with pytest.raises(MCPError, match=r"[Tt]imed out") as failure:
             await session.call_tool("slow", {}, seconds(0.05))
         release.append(True)
+        with anyio.fail_after(20):
+            while len(instrumented.spans) < 2:  # the server goes on, whoever waits
+                await anyio.sleep(0.01)
     client, _ = sides(instrumented, "slow")
     assert client.status.status_code is StatusCode.ERROR
     assert client.attributes["rpc.response.status_code"] == str(failure.value.error.code)
