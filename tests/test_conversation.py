@@ -190,6 +190,20 @@ def response_item(chance: random.Random) -> Any:
     return {"role": chance.choice(ROLES), "content": some_content(chance)}
 
 
+def anthropic_message(chance: random.Random) -> Any:
+    kind = chance.random()
+    if kind < 0.15:
+        call = {"type": "tool_use", "id": "c1", "name": "tide", "input": some_arguments(chance)}
+        return {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}, call]}
+    if kind < 0.3:
+        result = {"type": "tool_result", "tool_use_id": "c1", "content": some_content(chance)}
+        return {
+            "role": "user",
+            "content": [result] if chance.random() < 0.7 else [result, {"type": "text", "text": "?"}],
+        }
+    return {"role": chance.choice(ROLES), "content": some_content(chance)}
+
+
 def langchain_message(chance: random.Random) -> Any:
     kind = chance.choice(["human", "ai", "system", "tool", "chat", "strange"])
     message = {"type": kind, "content": some_content(chance), "additional_kwargs": {}}
@@ -211,6 +225,7 @@ SPOKEN: dict[str, Callable[[random.Random], Any]] = {
     "openai_responses": response_item,
     "langchain": langchain_message,
     "ollama_chat": ollama_message,
+    "anthropic_messages": anthropic_message,
 }
 """Every codec that reads conversations, and what is said in them."""
 

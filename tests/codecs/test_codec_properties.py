@@ -1,4 +1,4 @@
-"""What holds for every body of every API of the OpenAI family, checked on generated ones."""
+"""What holds for every body of every API, checked on generated ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.codecs import wire_strategies as wires
 
 from spanrelay._json import dumps
 from spanrelay.codecs import (
+    anthropic_messages,
     cohere_embed,
     cohere_rerank,
     cohere_v1,
@@ -30,6 +31,7 @@ from spanrelay.codecs import (
 from spanrelay.records import Message, Text
 
 CODECS = [
+    anthropic_messages,
     openai_chat,
     openai_responses,
     openai_embeddings,
@@ -43,6 +45,7 @@ CODECS = [
     cohere_rerank,
 ]
 BODIES = {
+    anthropic_messages: (wires.messages_request, wires.messages_response),
     openai_chat: (wires.chat_request, wires.chat_response),
     openai_responses: (wires.responses_request, wires.responses_response),
     ollama_chat: (wires.ollama_request, wires.ollama_response),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spanrelay._json import dumps
 from spanrelay.codecs import (
+    anthropic_messages,
     langchain,
     openai_chat,
     openai_completions,
@@ -19,18 +20,22 @@ from spanrelay.codecs import (
 )
 from spanrelay.codecs.offers import Offer, offers_of
 
-CODECS = [langchain, openai_chat, openai_completions, openai_embeddings, openai_responses]
+CODECS = [anthropic_messages, langchain, openai_chat, openai_completions, openai_embeddings, openai_responses]
 KEYS = st.sampled_from(
     [
         *("type", "name", "tools", "function", "functions", "custom", "tool_choice", "function_call", "server_label"),
         *("allowed_tools", "tool_names", "require_approval", "connector_id", "input", "prompt", "web_search_options"),
         *("function_declarations", "toolSpec", "mcp_servers", "tool_configuration", "parallel_tool_calls"),
+        *("messages", "content", "tool", "definition", "configs", "default_config", "enabled", "mcp_server_name"),
+        *("tool_name", "tool_references", "tool_changes", "server_name"),
     ]
 )
 WORDS = st.sampled_from(
     [
         *("function", "custom", "namespace", "mcp", "allowed_tools", "web_search", "tool_search_output", "good", "bad"),
         *("additional_tools", "mcp_list_tools", "auto", "required"),
+        *("mcp_toolset", "tool_addition", "tool_definition", "tool_reference", "mcp_tool_listing", "compaction"),
+        *("tool_result", "tool_search_tool_result", "mcp_toolset_reference"),
     ]
 )
 anything = st.recursive(

@@ -7,6 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from spanrelay.codecs.anthropic_messages import messages as anthropic_messages
+from spanrelay.codecs.anthropic_messages import stream as anthropic_stream
 from spanrelay.codecs.openai_chat import messages as chat_messages
 from spanrelay.codecs.openai_responses import messages as responses_messages
 from spanrelay.codecs.openai_responses import stream as responses_stream
@@ -22,6 +24,7 @@ KEYS = re.findall(
     usage error code status index model stream stop n audio refusal tool_calls function_call reasoning summary
     prompt_tokens_details prompt_tokens finish_reason call_id tool_call_id image_url url file input_audio data
     response item part output_index content_index action result logprobs reasoning_details conversation format
+    content_block source thinking signature tool_use_id system stop_reason partial_json output_config container
     """,
 )
 KINDS = [
@@ -31,6 +34,9 @@ KINDS = [
     *responses_messages._ITEM_READERS,
     *responses_stream._DELTAS,
     *responses_stream._FINAL.values(),
+    *anthropic_messages._READERS,
+    *anthropic_stream._JOINED,
+    *("message_start", "content_block_start", "content_block_delta", "message_delta", "citations_delta", "base64"),
     *("response.created", "response.output_item.added", "response.output_item.done"),
 ]
 
@@ -265,4 +271,76 @@ cohere_v1_response = shape(
     finish_reason=st.sampled_from(["COMPLETE", "MAX_TOKENS"]),
     tool_calls=st.lists(cohere_v1_call, max_size=2),
     meta=cohere_usage,
+)
+
+sources = st.one_of(
+    shape({"type": "base64", "media_type": "image/png", "data": "AAAA"}),
+    shape({"type": "url", "url": "https://host/page.pdf"}),
+    shape({"type": "file", "file_id": ids}),
+    shape({"type": "text", "media_type": "text/plain", "data": texts}),
+)
+inputs = st.dictionaries(words, scalars, max_size=2)
+said_block = st.one_of(
+    shape({"type": "text", "text": texts}, cache_control=cache_control, citations=st.just([{"type": "page_location"}])),
+    shape(
+        {"type": st.sampled_from(["image", "document"]), "source": sources}, title=words, cache_control=cache_control
+    ),
+    shape({"type": "search_result", "source": texts, "content": []}),
+    any_object,
+)
+told = st.none() | texts | st.lists(said_block, max_size=2)
+result_block = shape(
+    {"type": "tool_result", "tool_use_id": ids, "content": told}, is_error=st.booleans(), cache_control=cache_control
+)
+answer_block = st.one_of(
+    shape({"type": "text", "text": texts}, citations=st.just([{"type": "web_search_result_location", "url": "u"}])),
+    shape({"type": "thinking", "thinking": texts, "signature": words}),
+    shape({"type": "redacted_thinking", "data": words}),
+    shape({"type": "tool_use", "id": ids, "name": words, "input": inputs}, caller=st.just({"type": "direct"})),
+    shape({"type": "server_tool_use", "id": ids, "name": words, "input": inputs}),
+    shape({"type": "mcp_tool_use", "id": ids, "name": words, "input": inputs, "server_name": words}),
+    shape({"type": "mcp_tool_result", "tool_use_id": ids, "is_error": st.booleans(), "content": told}),
+    shape({"type": "web_search_tool_result", "tool_use_id": ids, "content": any_json}),
+    shape({"type": "of_the_future", "value": any_json}),
+)
+messages_message = st.one_of(
+    shape({"role": "user", "content": texts | st.lists(said_block | result_block, max_size=3)}),
+    shape({"role": "user", "content": st.lists(result_block, min_size=1, max_size=2)}),
+    shape({"role": "assistant", "content": texts | st.lists(answer_block, max_size=4)}),
+    shape({"role": "system", "content": texts}),
+)
+messages_tool = st.one_of(
+    shape({"name": words, "input_schema": any_object}, description=texts, cache_control=cache_control),
+    shape({"type": "web_search_20250305", "name": "web_search"}, max_uses=st.integers(1, 9)),
+    shape({"type": "mcp_toolset", "mcp_server_name": words}),
+)
+messages_request = shape(
+    {"model": words, "max_tokens": 9, "messages": st.lists(messages_message, max_size=5)},
+    system=texts | st.lists(shape({"type": "text", "text": texts}, cache_control=cache_control), max_size=2),
+    tools=st.lists(messages_tool, max_size=3),
+    temperature=st.floats(0, 1),
+    stop_sequences=st.lists(texts, max_size=2),
+    thinking=st.just({"type": "enabled", "budget_tokens": 1024}),
+    output_config=shape({}, effort=words, format=st.just({"type": "json_schema", "schema": {}})),
+    metadata=shape({}, user_id=words),
+    stream=st.booleans(),
+)
+messages_response = shape(
+    {
+        "id": words,
+        "type": "message",
+        "role": "assistant",
+        "model": words,
+        "content": st.lists(answer_block, max_size=5),
+        "stop_reason": st.sampled_from(["end_turn", "tool_use", "max_tokens", "pause_turn", "refusal", None]),
+        "stop_sequence": st.none(),
+    },
+    usage=shape(
+        {"input_tokens": counts, "output_tokens": counts},
+        cache_read_input_tokens=st.none() | counts,
+        cache_creation_input_tokens=counts,
+        output_tokens_details=shape({}, thinking_tokens=counts),
+        service_tier=words,
+    ),
+    container=shape({"id": ids}),
 )

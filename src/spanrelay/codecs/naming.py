@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from spanrelay._json import MAX_DEPTH
-from spanrelay.codecs.narrowing import as_written
+from spanrelay.codecs.narrowing import as_list, as_mapping, as_written
 
 _HOLDERS = (
     "tools",
@@ -64,12 +64,27 @@ def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
     for key in _HOLDERS:
         if wire.get(key) is not None:
             yield from _models_in(wire[key], 0, listed=key in _LISTS)
+    yield from _models_in_messages(wire.get("messages"))
+    for each in as_list(wire.get("requests")):  # of a batch, each with the body of a request
+        params = as_mapping(as_mapping(as_written(each)).get("params"))
+        yield from (params["model"],) if "model" in params else ()
+        yield from models_within(params)
     for key in _ITEMS:
         items = wire.get(key)
         for each in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():
             item = as_written(each)
             if isinstance(item, Mapping) and "tools" in item:
                 yield from _models_in(cast("Mapping[str, Any]", item)["tools"], 0)
+
+
+def _models_in_messages(messages: Any) -> Iterator[Any]:
+    """Yield the models of tools that messages of Anthropic's API bring."""
+    for message in as_list(messages):
+        content = as_mapping(as_written(message)).get("content")
+        for block in as_list(content) if isinstance(content, (list, tuple)) else ():
+            written = as_mapping(as_written(block))
+            if written.get("type") in ("tool_addition", "compaction"):
+                yield from _models_in([written.get("tool"), written.get("tool_changes")], 0)
 
 
 def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]:

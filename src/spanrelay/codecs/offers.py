@@ -50,11 +50,12 @@ GONE: Any = object()
 class Sieve:
     """One walk over one request, which leaves what `keeps` says."""
 
-    __slots__ = ("_gone", "keeps")
+    __slots__ = ("_gone", "_toolsets", "keeps")
 
     def __init__(self, keeps: Keeps) -> None:
         self.keeps = keeps
         self._gone: list[tuple[str, Any]] = []
+        self._toolsets: list[Any] = []
 
     def request(self, wire: Mapping[str, Any], table: Table, within: str = "") -> Mapping[str, Any]:
         """Return `wire`, which stands at the place `within`, without what is not kept; itself where everything is."""
@@ -83,7 +84,7 @@ class Sieve:
             return self._judged(Offer((tool, *within), "unknown", place), tool)
         fields = cast("Mapping[str, Any]", tool)
         kind = _kind(fields)
-        read = {"namespace": self._namespace, "mcp": self._server}.get(kind)
+        read = {"namespace": self._namespace, "mcp": self._server, "mcp_toolset": self._toolset}.get(kind)
         if read is None:
             return self._judged(Offer((*_names(fields, kind), *within), kind, place), fields)
         if not referred:
@@ -157,6 +158,38 @@ class Sieve:
             return self._without(tool)
         return {**tool, "allowed_tools": {**as_mapping(allowed), "tool_names": left} if filtered else left}
 
+    def is_gone(self, kind: str, name: Any) -> bool:
+        """Whether the group of a kind and name was taken away."""
+        return (kind, name) in self._gone
+
+    def has_toolset(self, server: Any) -> bool:
+        """Whether a toolset has said which tools of an MCP server are offered."""
+        return server in self._toolsets
+
+    def _toolset(self, tool: Mapping[str, Any], place: str) -> Any:
+        """Read Anthropic's word on which tools of an MCP server are offered; the server stands elsewhere."""
+        server = tool.get("mcp_server_name")
+        self._toolsets.append(server)
+        told, configs = tool.get("tools"), as_mapping(tool.get("configs"))
+        others = as_mapping(tool.get("default_config")).get("enabled") is not False
+        named: list[Any] = [
+            name for name, said in configs.items() if as_mapping(said).get("enabled", others) is not False
+        ]
+        if told is not None and others:
+            off = [name for name in configs if name not in named]
+            named = [name for each in as_list(told) if (name := as_mapping(each).get("name")) not in off]
+        unnamed = told is None and others
+        names = (server, "mcp")
+        if not self.keeps(Offer(names, "mcp_toolset", place, group=not unnamed, unnamed=unnamed)):
+            return self._without(tool)
+        kept = [self.keeps(Offer((name, *names), "mcp", f"{place}.configs.{name}")) for name in named]
+        if all(kept):
+            return tool
+        left = {
+            name: {**as_mapping(configs.get(name)), "enabled": keep} for name, keep in zip(named, kept, strict=True)
+        }
+        return {**tool, "configs": {**configs, **left}} if unnamed or any(kept) else self._without(tool)
+
     def _approves(self, tool: Mapping[str, Any], names: tuple[Any, ...], place: str) -> bool:
         """Whether all are kept that the approvals of a server with tools of any name call by name."""
         rules = as_mapping(tool.get("require_approval"))
@@ -208,6 +241,8 @@ def _group_names(tool: Mapping[str, Any], kind: str) -> tuple[Any, ...]:
 def _identity(tool: Mapping[str, Any]) -> tuple[str, Any]:
     """Return what a reference finds a group by."""
     kind = _kind(tool)
+    if kind == "mcp_toolset":
+        return "mcp", tool.get("mcp_server_name")
     return kind, tool.get("server_label") if kind == "mcp" else tool.get("name")
 
 

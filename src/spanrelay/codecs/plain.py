@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from spanrelay.codecs import openai_chat, openai_responses
+from spanrelay.codecs import anthropic_messages, openai_chat, openai_responses
 from spanrelay.codecs.bodies import one_event, patch_request, whole_body
-from spanrelay.codecs.narrowing import as_mapping, as_str
-from spanrelay.codecs.offers import Keeps, Sieve, Table, drop_without
+from spanrelay.codecs.narrowing import as_mapping, as_str, as_written
+from spanrelay.codecs.offers import Keeps, Sieve, Table, drop_without, each
 from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error
 from spanrelay.codecs.patching import put
@@ -39,10 +39,23 @@ def _read_holder(sieve: Sieve, value: Any, place: str) -> Any:
     return _sifted(sieve, cast("Mapping[str, Any]", value), f"{place}.") if isinstance(value, Mapping) else value
 
 
+def _read_batch(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read the requests of a batch, each with the body of one as its `params`."""
+    if not isinstance(value, (list, tuple)):
+        return value
+
+    def read(item: Any, here: str) -> Any:
+        written = as_written(item)
+        params = as_mapping(written).get("params")
+        left = params if params is None else _read_holder(sieve, params, f"{here}.params")
+        return item if left is params else {**written, "params": left}
+
+    return each(value, place, read)
+
+
 def _sifted(sieve: Sieve, wire: Mapping[str, Any], within: str = "") -> Mapping[str, Any]:
-    out = drop_without(
-        sieve.request(wire, OFFERS, within), wire, ("tools", "prompt"), "tool_choice", "parallel_tool_calls"
-    )
+    out = anthropic_messages.without_toolsets(sieve.request(wire, OFFERS, within), wire)
+    out = drop_without(out, wire, ("tools", "prompt"), "tool_choice", "parallel_tool_calls")
     return drop_without(out, wire, ("functions",), "function_call")
 
 
@@ -52,6 +65,8 @@ OFFERS: Table = {
     "input": openai_responses.OFFERS["input"],
     "items": openai_responses.OFFERS["input"],
     "prompt": _read_prompt,
+    "requests": _read_batch,
+    **anthropic_messages.OFFERS,
     **openai_chat.OFFERS,
 }
 """Every key of a request that names or offers a tool: who does so on a route that nobody knows does it as elsewhere."""

@@ -19,7 +19,7 @@ _ENDED = b"\n" + DONE
 
 _END = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _LAST_EVENT = re.compile(
-    rb'(?:^|[\r\n])(?:event: ?|data: ?\{"type": ?")response\.(?:completed|incomplete|failed)["\r\n]'
+    rb'(?:^|[\r\n])(?:event: ?|data: ?\{"type": ?")(?:response\.(?:completed|incomplete|failed)|message_stop)["\r\n]'
 )
 _BEGUN = re.compile(rb"(?:^|[\r\n])data:[^\r\n]*\{")
 _ONE_BODY = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
@@ -97,15 +97,15 @@ def says_nothing_yet(data: bytes | bytearray) -> bool:
 
 
 def frame(event: Mapping[str, Any]) -> bytes:
-    """Return `event` as one frame; an event of the Responses API names its `type` in an `event:` line."""
+    """Return `event` as one frame; one that has a `type` names it in an `event:` line, as its API does."""
     kind = event.get("type")
-    # Only the Responses API types its events like this; a chat chunk has no type of its own.
+    # A chat chunk has no type of its own.
     name = f"event: {kind}\n".encode() if isinstance(kind, str) and "\n" not in kind else b""
     return name + b"data: " + dumps(event) + b"\n\n"
 
 
 def says_end(data: bytes) -> bool:
-    """Whether `data`, the last of a stream, holds what ends one: `[DONE]`, or the Responses API's last event."""
+    """Whether `data`, the last of a stream, holds what ends one: `[DONE]`, or the last of an API's typed events."""
     if data.endswith(_ENDED):  # as nearly all do
         return True
     return find_end(data) >= 0 or _LAST_EVENT.search(data) is not None

@@ -134,5 +134,9 @@ _UNNAMED = {
         "the tools of MCP server {0!r} have names that the request does not list; "
         "list them in `allowed_tools`, or write tools.unnamed = 'pass'"
     ),
+    "mcp_toolset": (
+        "the tools of MCP server {0!r} have names that the request does not list; enable them one by one in `configs`, "
+        "or write tools.unnamed = 'pass'"
+    ),
     "prompt": ("the request does not say which tools a stored prompt offers; write tools.unnamed = 'pass' to allow it"),
 }
