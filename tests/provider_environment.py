@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.own_environment import ROOT, TOOLS, apart, programs_of
 
-OURS = ("testkit", "cohere", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
+OURS = ("testkit", "anthropic", "cohere", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
 """The folders of this repository that are installed there."""
 OTHERS = (
     "aiobotocore",

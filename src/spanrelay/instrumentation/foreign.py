@@ -63,6 +63,11 @@ def stand_down(provider: TracerProvider) -> Callable[[], None]:
     return undo
 
 
+def stands_aside(package: str) -> bool:
+    """Whether a call that ours records is left out by the SDK itself, which asks for each: its other spans stay."""
+    return bool(_watched) and _key(package) in _covered
+
+
 def tells_again(scope: str) -> bool:
     """Whether model calls that the tracer `scope` records are recorded by ours too, which cannot fill its spans."""
     found = _SCOPE.match(scope)

@@ -1,4 +1,4 @@
-"""One boundary for every SDK that Stainless generates: the base client's `request`, where the body is still JSON.
+"""One boundary for every SDK that Stainless generates: a method of the base client, where the body is still JSON.
 
 What is recorded is what went over the wire: bytes of the HTTP request and response, read by nobody until later.
 Raw responses, stream helpers, `parse` and platform subclasses all run through here.
@@ -93,6 +93,7 @@ class StainlessAPI:
         provider: `(client, host) -> gen_ai.provider.name`.
         tracing: Opens the spans.
         deployment: `(client, url, body) ->` the model that the client will put into the URL, or None.
+        propagates: `(client, options) ->` whether the SDK itself would tell the server of the call's span.
     """
 
     def __init__(
@@ -101,18 +102,25 @@ class StainlessAPI:
         provider: Callable[[Any, str], str],
         tracing: Tracing,
         deployment: Callable[[Any, str, Any], str | None] | None = None,
+        propagates: Callable[[Any, Any], bool] | None = None,
     ) -> None:
         self._routes = dict(routes)
         self._provider = provider
         self._tracing = tracing
         self._deployment = deployment
+        self._propagates = propagates
         self._targets: dict[tuple[int, str, str | None, bool, str], Target] = {}
 
-    def patches(self, module: str) -> tuple[Patch, ...]:
-        """Return the patch table for the SDK's base client module."""
+    def patches(self, module: str, method: str = "request") -> tuple[Patch, ...]:
+        """Return the patch table for the SDK's base client module.
+
+        Args:
+            module: The module of the base clients.
+            method: Their method that is given a request whose body is plain JSON, and sends it again where need be.
+        """
         return (
-            Patch(module, "SyncAPIClient.request", self._request),
-            Patch(module, "AsyncAPIClient.request", self._arequest),
+            Patch(module, f"SyncAPIClient.{method}", self._request),
+            Patch(module, f"AsyncAPIClient.{method}", self._arequest),
             Patch(module, "SyncAPIClient._process_response", self._process_response),
             Patch(module, "AsyncAPIClient._process_response", self._process_response),
         )
@@ -126,9 +134,10 @@ class StainlessAPI:
             finally:
                 detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
-        if is_unseen(opened) and not recording.propagate:
+        tells = self._tells(instance, args, kwargs)
+        if is_unseen(opened) and not tells:
             return run_unseen(opened, wrapped, args, kwargs)
-        return run(self._call(asked, opened, wrapped, instance, args, kwargs))
+        return run(self._call(asked, opened, wrapped, instance, args, kwargs, tells=tells))
 
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(instance, _options_in(args, kwargs))
@@ -139,9 +148,10 @@ class StainlessAPI:
             finally:
                 detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
-        if is_unseen(opened) and not recording.propagate:
+        tells = self._tells(instance, args, kwargs)
+        if is_unseen(opened) and not tells:
             return await arun_unseen(opened, wrapped, args, kwargs)
-        return await arun(self._call(asked, opened, wrapped, instance, args, kwargs))
+        return await arun(self._call(asked, opened, wrapped, instance, args, kwargs, tells=tells))
 
     def _process_response(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call: Any = current_context().get(CALL_KEY)
@@ -154,6 +164,11 @@ class StainlessAPI:
                     raise  # stream intercepts are policy: where they cannot stand in the stream, the call is refused
                 swallow("reading a response", error)
         return wrapped(*args, **kwargs)
+
+    def _tells(self, client: Any, args: Any, kwargs: Any) -> bool:
+        """Whether the provider's server is to know the span of a call."""
+        propagates = self._propagates
+        return recording.propagate or (propagates is not None and propagates(client, _options_in(args, kwargs)))
 
     def _asked(self, client: Any, options: Any) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
@@ -212,11 +227,13 @@ class StainlessAPI:
         client: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        tells: bool,
     ) -> ModelCall:
         options = _options_in(args, kwargs)
         target, wire, body, named = asked
         route = target.route
-        boundary = StainlessBoundary(wrapped, client, args, kwargs, route, body.parts)
+        boundary = StainlessBoundary(wrapped, client, args, kwargs, route, body.parts, tells=tells)
         call = ModelCall(
             route.codec,
             wire,
@@ -277,7 +294,7 @@ def _options_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 class StainlessBoundary:
-    """The way of one call through `client.request`."""
+    """The way of one call through the client's method."""
 
     __slots__ = (
         "_answering",
@@ -289,6 +306,7 @@ class StainlessBoundary:
         "_parts",
         "_route",
         "_sending",
+        "_tells",
         "_wrapped",
     )
 
@@ -300,6 +318,8 @@ class StainlessBoundary:
         kwargs: dict[str, Any],
         route: Route,
         parts: frozenset[str],
+        *,
+        tells: bool = False,
     ) -> None:
         self._wrapped = wrapped
         self._client = client
@@ -310,6 +330,7 @@ class StainlessBoundary:
         self._kwargs = kwargs
         self._route = route
         self._parts = parts
+        self._tells = tells
         self._sending: Any = None
         self._answering = False
 
@@ -334,7 +355,7 @@ class StainlessBoundary:
                 given["files"] = files_with(options.files, {name: wire.get(name) for name in self._parts})
                 wire = {name: value for name, value in wire.items() if name not in self._parts}
             options = options.model_copy(update={"json_data": wire, "extra_json": None, **given})
-        if recording.propagate:
+        if self._tells:
             options = _with_traceparent(options, call)
         self._sending = options
         return self._wrapped(self._cast_to, options, *self._more, **self._kwargs)
@@ -400,7 +421,13 @@ class StainlessBoundary:
 
 
 def _is_same_request(options: Any, sending: Any) -> bool:
-    """Whether options are those that were given to the SDK, of which it makes copies."""
+    """Whether options are those that were given to the SDK, of which it makes copies.
+
+    Clients of clouds copy the body too; then the key by which the SDK sends a request again is the same.
+    """
+    key = getattr(sending, "idempotency_key", None)
+    if key is not None and options.idempotency_key == key:
+        return True
     if sending.json_data is not None:
         return options.json_data is sending.json_data
     parts = ("json_data", "extra_json", "content")

@@ -511,11 +511,15 @@ class ModelCall(Call):
         try:
             sent = self.sent if self._remainder is None else self._remainder.whole()
             if sent:
-                record.request = (
+                request = (
                     self.codec.decode_request(_json.loads_object(sent))
                     if self._shown
                     else read_request(self.codec, sent)
                 )
+                begun = record.request
+                if request.model is None and begun is not None:  # clouds have the model, and how it answers, in the URL
+                    request.model, request.stream = begun.model, begun.stream
+                record.request = request
         except Exception as error:
             failed("decoding a request", error)
         try:

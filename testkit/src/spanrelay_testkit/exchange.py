@@ -13,7 +13,7 @@ from threading import Event
 from typing import Any, Literal
 
 ROUTE = re.compile(
-    r"/((?<=/v2/)(?:chat|embed)(?=$)|(?:chat|agents)/completions|responses|embeddings|completions|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
+    r"/((?<=/v2/)(?:chat|embed)(?=$)|(?:chat|agents)/completions|responses|embeddings|completions|messages|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
 )
 DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
@@ -65,7 +65,7 @@ class Request:
         """Words in the prompt: what this server counts as input tokens."""
         return sum(
             len(text.split())
-            for name in ("instructions", "messages", "input", "prompt")
+            for name in ("instructions", "system", "messages", "input", "prompt")
             for text in strings_in(self.get(name))
         )
 

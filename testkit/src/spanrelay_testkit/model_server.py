@@ -1,4 +1,4 @@
-"""A model provider for tests: a real HTTP/1.1 server on 127.0.0.1 that speaks OpenAI's APIs.
+"""A model provider for tests: a real HTTP/1.1 server on 127.0.0.1 that speaks OpenAI's APIs and Anthropic's.
 
 It knows the wire only: no SDK is imported here, so that any client of any version can be tested against it.
 
@@ -27,7 +27,15 @@ from itertools import pairwise
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from spanrelay_testkit import chat_wire, cohere_wire, completions_wire, embeddings_wire, ollama_wire, responses_wire
+from spanrelay_testkit import (
+    chat_wire,
+    cohere_wire,
+    completions_wire,
+    embeddings_wire,
+    messages_wire,
+    ollama_wire,
+    responses_wire,
+)
 from spanrelay_testkit.exchange import (
     Answer,
     Raw,
@@ -64,6 +72,7 @@ WIRES: dict[str, Any] = {
     "completions": completions_wire,
     **dict.fromkeys(("chat", "embed"), cohere_wire),
     **dict.fromkeys(("api/chat", "api/embed", "api/generate"), ollama_wire),
+    "messages": messages_wire,
 }
 MODELS = ("gpt-5", "gpt-5-mini", "text-embedding-3-small")
 EVENT_STREAM = "text/event-stream"
