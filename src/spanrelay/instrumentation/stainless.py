@@ -366,7 +366,7 @@ class StainlessBoundary:
         given = self._options.headers
         given = {} if is_absent(given) else given
         # Where keys are asked for when a request is sent, there is none yet.
-        headers = {"Authorization": "", **given} if isinstance(given, Mapping) else given
+        headers = {"Authorization": "none", **given} if isinstance(given, Mapping) else given
         self._client._build_request(self._options.model_copy(update={"headers": headers}), retries_taken=0)
 
     def _expected(self) -> Any:
