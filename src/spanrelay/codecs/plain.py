@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from spanrelay.codecs import anthropic_messages, openai_chat, openai_responses
 from spanrelay.codecs.bodies import one_event, patch_request, whole_body
-from spanrelay.codecs.narrowing import as_mapping, as_str, as_written
+from spanrelay.codecs.narrowing import as_int, as_mapping, as_str, as_written
 from spanrelay.codecs.offers import Keeps, Sieve, Table, drop_without, each
 from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
 from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error
@@ -115,9 +115,19 @@ def _text_of(messages: list[Message]) -> str:
 
 
 def decode_response(wire: Mapping[str, Any]) -> ModelResponse:
-    """Read id, model, usage and error of an answer, or of the last event of a stream."""
+    """Read id, model, usage and error of an answer, or of the last event of a stream.
+
+    Tokens that were counted, and not used, are a parameter.
+    """
     usage = _usage_of(wire) or _usage_of(as_mapping(wire.get("response")))
-    return ModelResponse(as_str(wire.get("id")), as_str(wire.get("model")), usage=usage, error=decode_error(wire))
+    counted = as_int(wire.get("input_tokens"))
+    return ModelResponse(
+        as_str(wire.get("id")),
+        as_str(wire.get("model")),
+        usage=usage,
+        error=decode_error(wire),
+        parameters={} if counted is None else {"input_tokens": counted},
+    )
 
 
 def _usage_of(wire: Mapping[str, Any]) -> Usage | None:

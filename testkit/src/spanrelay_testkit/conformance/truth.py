@@ -73,11 +73,18 @@ def of_span(span: ReadableSpan, exchange: Exchange, provider: str) -> Iterator[s
         return
     yield from unless_same("response model", attributes.get(names.RESPONSE_MODEL), truth["response_model"] or None)
     yield from unless_same("response id", attributes.get(names.RESPONSE_ID), truth["response_id"] or None)
-    yield from _usage(attributes, truth)
+    yield from _counted(attributes, truth) if exchange.api == "count_tokens" else _usage(attributes, truth)
     yield from _finish_reasons(attributes, truth)
     yield from _embeddings(attributes, truth)
     yield from _messages(attributes, truth)
     yield from of_request(attributes, exchange)
+
+
+def _counted(attributes: Object, truth: Object) -> Iterator[str]:
+    """Tokens that were counted are in the answer; none were used."""
+    told = json.loads(attributes.get(names.RESPONSE_PARAMETERS, "{}"))
+    yield from unless_same("counted", told.get("input_tokens"), truth["input_tokens"])
+    yield from unless_same("used", [name for places in USAGE.values() for name in places if name in attributes], [])
 
 
 def _usage(attributes: Object, truth: Object) -> Iterator[str]:
