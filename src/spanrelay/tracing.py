@@ -201,10 +201,17 @@ class Filling:
         self._turn[:] = [True]
 
 
+_ENDS_BEFORE = "com.anthropic.sdk.python"
+"""Begins the names of tracers of an SDK that ends the span of a call before the call itself has ended."""
+
+
 def offer(span: Span, context: Context | None) -> None:
     """Let the first call of ours beneath a span of other instrumentation fill it, should it be of the same kind."""
     scope: Any = getattr(span, "_instrumentation_scope", None)
-    heard.add("" if scope is None else scope.name)
+    name = "" if scope is None else scope.name
+    if name.startswith(_ENDS_BEFORE):
+        return
+    heard.add(name)
     setattr(span, _FILLING, Filling(_current_of_others(context)))
     _offered[span.get_span_context().span_id] = span
 

@@ -13,6 +13,8 @@ from functools import lru_cache
 from types import FrameType, ModuleType
 from typing import Any, cast
 
+from spanrelay.codecs import aws_events, sse
+from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap, Form, SyncTap
@@ -91,6 +93,13 @@ def _tapped(call: ModelCall, response: Any, form: Form, sdk: str, *, legible: bo
     stream = response.stream
     encoding = response.headers.get("content-encoding")
     decode = _decoder(module, encoding) if encoding else None
+    if response.headers.get("content-type", "").startswith(aws_events.CONTENT_TYPE):
+        if call.rewriting is not None:
+            raise MiddlewareError(
+                "stream intercepts see no text in a stream that AWS frames, so the call is refused; ask without a "
+                "stream, or through another client"
+            )
+        form, decode = "frames", _unframed
     if encoding and form == "frames" and legible:
         # Stream intercepts work on what is readable, and policy that waits for the end has to see it come; the SDK is
         # then given it plain.
@@ -157,6 +166,11 @@ class _Plain:
 
     def __aiter__(self) -> Any:
         return self._response.aiter_bytes()
+
+
+def _unframed(data: bytes) -> bytes:
+    """Return the events of a stream that AWS frames as server-sent ones."""
+    return b"".join(map(sse.frame, aws_events.events(data)))
 
 
 def _decoder(module: ModuleType, encoding: str) -> Callable[[bytes], bytes]:

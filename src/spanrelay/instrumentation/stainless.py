@@ -14,7 +14,7 @@ from opentelemetry.context import attach, detach, set_value
 
 from spanrelay import _json
 from spanrelay._guard import swallow
-from spanrelay.codecs import Codec, plain, sse
+from spanrelay.codecs import Codec, aws_events, plain, sse
 from spanrelay.codecs.naming import models_within
 from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
@@ -94,6 +94,7 @@ class StainlessAPI:
         tracing: Opens the spans.
         deployment: `(client, url, body) ->` the model that the client will put into the URL, or None.
         propagates: `(client, options) ->` whether the SDK itself would tell the server of the call's span.
+        reads_aws: `client ->` whether it reads streams as AWS frames them.
     """
 
     def __init__(
@@ -103,12 +104,14 @@ class StainlessAPI:
         tracing: Tracing,
         deployment: Callable[[Any, str, Any], str | None] | None = None,
         propagates: Callable[[Any, Any], bool] | None = None,
+        reads_aws: Callable[[Any], bool] | None = None,
     ) -> None:
         self._routes = dict(routes)
         self._provider = provider
         self._tracing = tracing
         self._deployment = deployment
         self._propagates = propagates
+        self._reads_aws = reads_aws
         self._targets: dict[tuple[int, str, str | None, bool, str], Target] = {}
 
     def patches(self, module: str, method: str = "request") -> tuple[Patch, ...]:
@@ -234,6 +237,7 @@ class StainlessAPI:
         target, wire, body, named = asked
         route = target.route
         boundary = StainlessBoundary(wrapped, client, args, kwargs, route, body.parts, tells=tells)
+        boundary.reads_aws = self._reads_aws is not None and self._reads_aws(client)
         call = ModelCall(
             route.codec,
             wire,
@@ -308,6 +312,7 @@ class StainlessBoundary:
         "_sending",
         "_tells",
         "_wrapped",
+        "reads_aws",
     )
 
     def __init__(
@@ -331,6 +336,7 @@ class StainlessBoundary:
         self._route = route
         self._parts = parts
         self._tells = tells
+        self.reads_aws = False
         self._sending: Any = None
         self._answering = False
 
@@ -391,9 +397,9 @@ class StainlessBoundary:
         request = self._client._build_request(self._options.model_copy(), retries_taken=0)
         content, kind = _json.dumps(body), "application/json"
         if call.original.get("stream"):
-            frames = [sse.frame(event) for event in call.codec.stream_events(body)]
+            frame, kind = (aws_events.chunk, aws_events.CONTENT_TYPE) if self.reads_aws else (sse.frame, EVENTS)
+            frames = map(frame, call.codec.stream_events(body))
             content = b"".join((*frames, sse.DONE if self._route.ends_with_done else b""))
-            kind = EVENTS
         response = http_module(type(request)).Response
         return response(200, headers={"content-type": kind}, content=content, request=request)
 

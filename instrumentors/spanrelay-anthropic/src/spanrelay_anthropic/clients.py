@@ -23,7 +23,7 @@ ROUTES = {"/v1/messages": Route(anthropic_messages, ends_with_done=False)}
 
 _CLOUDS = (("Bedrock", "aws.bedrock"), ("Vertex", "gcp.vertex_ai"))
 """Clients of SDKs that do not say yet who answers them."""
-_RECORDED = frozenset({"anthropic.messages.create", "anthropic.messages.count_tokens"})
+_RECORDED = frozenset(f"anthropic.messages.{what}" for what in ("create", "count_tokens", "batches.create"))
 """What the SDK calls its own spans of calls that ours records."""
 
 
@@ -44,6 +44,11 @@ def _propagates(client: Any, options: Any) -> bool:
     return bool(told["propagation"] and told["traces"]["enabled"])
 
 
+def _reads_aws(client: Any) -> bool:
+    """Whether a client asks Bedrock's own routes, whose streams AWS frames; of the class, or of one that derives."""
+    return any(kind.__name__.endswith("AnthropicBedrock") for kind in type(client).__mro__)
+
+
 def _start_own_span(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     """Start none where ours records the call: the SDK then goes on without."""
     options = args[2] if len(args) > 2 else kwargs.get("options")
@@ -57,5 +62,6 @@ def patches(tracing: Tracing) -> tuple[Patch, ...]:
     client = getattr(sys.modules.get(_MODULE), "SyncAPIClient", None)
     # There `request` may be given iterators and placeholders, and prepares them before it calls `_request`.
     method = "_request" if hasattr(client, "_copy_and_prepare") else "request"
-    table = StainlessAPI(ROUTES, provider_of, tracing, propagates=_propagates).patches(_MODULE, method)
+    api = StainlessAPI(ROUTES, provider_of, tracing, propagates=_propagates, reads_aws=_reads_aws)
+    table = api.patches(_MODULE, method)
     return (*table, Patch(_MODULE, "start_api_call_span", _start_own_span, required=False, newer=True))
