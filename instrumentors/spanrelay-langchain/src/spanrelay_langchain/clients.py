@@ -18,21 +18,22 @@ _EMBEDDING = ("embed_documents", "aembed_documents", "embed_query", "aembed_quer
 class _Sends(NamedTuple):
     """How the models of one package send: where they hold a client for each colour, and its patched method.
 
-    `overridable` is what a subclass may put its own sending into.
+    `methods` are its names, by the version of the SDK. `overridable` is what a subclass may put its own sending into.
     """
 
     package: str
     sync: str
     asynchronous: str
-    method: str
+    methods: tuple[str, ...]
     overridable: tuple[str, ...]
 
 
 _OPENAI = "langchain_openai."
 _SENDS = {
-    "BaseChatOpenAI": _Sends(_OPENAI, "root_client", "root_async_client", "request", _GENERATING),
-    "BaseOpenAI": _Sends(_OPENAI, "client._client", "async_client._client", "request", _GENERATING),
-    "OpenAIEmbeddings": _Sends(_OPENAI, "client._client", "async_client._client", "request", _EMBEDDING),
+    "BaseChatOpenAI": _Sends(_OPENAI, "root_client", "root_async_client", ("request",), _GENERATING),
+    "BaseOpenAI": _Sends(_OPENAI, "client._client", "async_client._client", ("request",), _GENERATING),
+    "ChatAnthropic": _Sends("langchain_anthropic.", "_client", "_async_client", ("_request", "request"), _GENERATING),
+    "OpenAIEmbeddings": _Sends(_OPENAI, "client._client", "async_client._client", ("request",), _EMBEDDING),
 }
 """By the class that does the sending: the package it must come from, and how it sends."""
 
@@ -46,7 +47,7 @@ def leaves_policy_to_client(model: Any, *, asynchronous: bool) -> bool:
         client = attrgetter(sends.asynchronous if asynchronous else sends.sync)(model)
     except AttributeError:  # a client of the application's own making
         return False
-    return client is not None and is_patched(type(client), sends.method)
+    return client is not None and any(is_patched(type(client), method) for method in sends.methods)
 
 
 @lru_cache(maxsize=256)
