@@ -220,12 +220,25 @@ def ollama_message(chance: random.Random) -> Any:
     return {**message, "tool_name": "tide"} if role == "tool" else message
 
 
+def converse_message(chance: random.Random) -> Any:
+    kind = chance.random()
+    if kind < 0.15:
+        call = {"toolUseId": "c1", "name": "tide", "input": some_arguments(chance)}
+        return {"role": "assistant", "content": [{"text": "so"}, {"toolUse": call}]}
+    if kind < 0.3:
+        result = {"toolUseId": "c1", "content": [{"json": some_arguments(chance)}], "status": "error"}
+        return {"role": "user", "content": [{"toolResult": result}]}
+    content = some_content(chance)
+    return {"role": chance.choice(ROLES), "content": [{"text": content}] if chance.random() < 0.8 else content}
+
+
 SPOKEN: dict[str, Callable[[random.Random], Any]] = {
     "openai_chat": chat_message,
     "openai_responses": response_item,
     "langchain": langchain_message,
     "ollama_chat": ollama_message,
     "anthropic_messages": anthropic_message,
+    "bedrock_converse": converse_message,
 }
 """Every codec that reads conversations, and what is said in them."""
 

@@ -15,6 +15,7 @@ from tests.codecs import wire_strategies as wires
 from spanrelay._json import dumps
 from spanrelay.codecs import (
     anthropic_messages,
+    bedrock_converse,
     cohere_embed,
     cohere_rerank,
     cohere_v1,
@@ -43,6 +44,7 @@ CODECS = [
     cohere_v1,
     cohere_embed,
     cohere_rerank,
+    bedrock_converse,
 ]
 BODIES = {
     anthropic_messages: (wires.messages_request, wires.messages_response),
@@ -51,6 +53,7 @@ BODIES = {
     ollama_chat: (wires.ollama_request, wires.ollama_response),
     cohere_v2: (wires.cohere_request, wires.cohere_response),
     cohere_v1: (wires.cohere_v1_request, wires.cohere_v1_response),
+    bedrock_converse: (wires.converse_request, wires.converse_response),
 }
 quick = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spanrelay.codecs.anthropic_messages import messages as anthropic_messages
 from spanrelay.codecs.anthropic_messages import stream as anthropic_stream
+from spanrelay.codecs.bedrock_converse import messages as converse_messages
 from spanrelay.codecs.openai_chat import messages as chat_messages
 from spanrelay.codecs.openai_responses import messages as responses_messages
 from spanrelay.codecs.openai_responses import stream as responses_stream
@@ -25,11 +26,15 @@ KEYS = re.findall(
     prompt_tokens_details prompt_tokens finish_reason call_id tool_call_id image_url url file input_audio data
     response item part output_index content_index action result logprobs reasoning_details conversation format
     content_block source thinking signature tool_use_id system stop_reason partial_json output_config container
+    response item part output_index toolUse toolResult reasoningContent guardContent citationsContent toolConfig
+    contentBlockStart contentBlockDelta contentBlockIndex messageStop metadata stopReason inferenceConfig system
+    content_index action result logprobs reasoning_details conversation format
     """,
 )
 KINDS = [
     *("user", "assistant", "tool", "function", "custom", "completed", "failed", "error", "thinking"),
     *chat_messages._PART_READERS,
+    *converse_messages._BLOCK_READERS,
     *responses_messages._PART_READERS,
     *responses_messages._ITEM_READERS,
     *responses_stream._DELTAS,
@@ -343,4 +348,62 @@ messages_response = shape(
         service_tier=words,
     ),
     container=shape({"id": ids}),
+)
+converse_source = st.sampled_from([{"bytes": "AAAA"}, {"s3Location": {"uri": "s3://bucket/key"}}, {}])
+converse_result = st.one_of(
+    shape({"text": texts}),
+    st.fixed_dictionaries({"json": any_json}),
+    shape({"image": shape({"format": st.just("png"), "source": converse_source})}),
+)
+converse_said = st.one_of(
+    shape({"text": texts}),
+    st.fixed_dictionaries({"reasoningContent": st.just({"reasoningText": {"text": "hm", "signature": "sig"}})}),
+    st.fixed_dictionaries({"reasoningContent": st.just({"redactedContent": "AAAA"})}),
+    st.fixed_dictionaries(
+        {"toolUse": st.fixed_dictionaries({"toolUseId": ids, "name": words, "input": any_object})},
+    ),
+)
+converse_block = st.one_of(
+    converse_said,
+    shape({"image": shape({"format": st.just("png"), "source": converse_source})}),
+    shape({"document": shape({"format": st.just("txt"), "name": words, "source": converse_source})}),
+    shape({"guardContent": shape({"text": shape({"text": texts}, qualifiers=st.just(["query"]))})}),
+    shape(
+        {"toolResult": shape({"toolUseId": ids, "content": st.lists(converse_result, max_size=2)}, status=words)},
+    ),
+    st.just({"cachePoint": {"type": "default"}}),
+    shape({"of_the_future": any_json}),
+)
+converse_message = shape(
+    {"role": st.sampled_from(["user", "assistant"]), "content": st.lists(converse_block, max_size=3)}
+)
+converse_tool = st.one_of(
+    shape({"toolSpec": shape({"name": words, "inputSchema": st.just({"json": {}})}, description=texts)}),
+    st.just({"systemTool": {"name": "nova_grounding"}}),
+    st.just({"cachePoint": {"type": "default"}}),
+    any_object,
+)
+converse_request = shape(
+    {"model": words, "messages": st.lists(converse_message, max_size=5)},
+    system=st.lists(st.one_of(shape({"text": texts}), st.just({"cachePoint": {"type": "default"}})), max_size=2),
+    toolConfig=shape({"tools": st.lists(converse_tool, max_size=3)}, toolChoice=st.sampled_from([{"any": {}}, {}])),
+    inferenceConfig=shape({}, maxTokens=st.integers(1, 9), topP=st.floats(0, 1), stopSequences=st.lists(texts)),
+    additionalModelRequestFields=shape({}, top_k=counts),
+    stream=st.booleans(),
+)
+converse_response = st.fixed_dictionaries(
+    {
+        "output": st.fixed_dictionaries(
+            {
+                "message": st.fixed_dictionaries(
+                    {"role": st.just("assistant"), "content": st.lists(converse_said, max_size=4)}
+                )
+            }
+        ),
+        "stopReason": st.sampled_from(["end_turn", "tool_use", "max_tokens"]),
+    },
+    optional={
+        "usage": shape({"inputTokens": counts, "outputTokens": counts}, cacheReadInputTokens=counts),
+        "serviceTier": st.just({"type": "flex"}),
+    },
 )
