@@ -589,12 +589,24 @@ def _status_of(error: ErrorInfo) -> Status:
     return Status(StatusCode.ERROR, clean_text(error.message or error.type))
 
 
+def _told_by_aws(response: Any) -> tuple[Any, Any]:
+    """Return code and HTTP status of the answer that botocore's errors have, which is a dict; of others nothing."""
+    if type(response) is not dict:
+        return None, None
+    told: dict[str, Any] = response
+    error, metadata = told.get("Error"), told.get("ResponseMetadata")
+    code = error.get("Code") if isinstance(error, dict) else None
+    return code, metadata.get("HTTPStatusCode") if isinstance(metadata, dict) else None
+
+
 def describe_error(error: BaseException) -> ErrorInfo:
     """Return what is recorded of an exception: qualified type, message, HTTP status where it has one."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     status = getattr(error, "status_code", None)
     code = getattr(error, "code", None)
+    if status is None and code is None:
+        code, status = _told_by_aws(getattr(error, "response", None))
     try:
         message = str(error)
     except Exception as failure:

@@ -39,6 +39,17 @@ def frames(data: bytes) -> Iterator[tuple[str, bytes]]:
         at = end
 
 
+def last(data: bytes) -> bytes:
+    """Return the last whole frame in `data`, or nothing."""
+    at, found = 0, b""
+    while at + 16 <= len(data):
+        end = at + max(16, _PRELUDE.unpack_from(data, at)[0])
+        if end > len(data):
+            break
+        found, at = data[at:end], end
+    return found
+
+
 def _headers(data: bytes) -> dict[bytes, bytes]:
     """Return the headers whose value is text."""
     found: dict[bytes, bytes] = {}
