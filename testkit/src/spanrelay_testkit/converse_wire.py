@@ -1,33 +1,20 @@
-"""The Converse wire shape of Amazon Bedrock: a reply as one body, or as the frames of an AWS event stream.
+"""The Converse wire shape of Amazon Bedrock, and that of Nova's own bodies: one body, or frames of an AWS event stream.
 
 Written from the wire alone: no SDK is imported here, and the frames are not those of the codec under test.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-import re
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
 
 from spanrelay_testkit.exchange import Reply, Request, Usage, pieces
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
-ROUTE = re.compile(r"/model/(.+)/(converse|converse-stream)$")
-
-
-def model_of(request: Request) -> str:
-    """The model in the path."""
-    found = ROUTE.search(request.path)
-    return unquote(found[1]) if found else "unknown-model"
-
-
-def is_streamed(request: Request) -> bool:
-    """Whether the route is that of streams."""
-    return request.path.endswith("-stream")
 
 
 def stop_reason(reply: Reply) -> str:
@@ -96,22 +83,34 @@ def deltas(block: dict[str, Any], words: int) -> Iterator[tuple[dict[str, Any] |
         yield None, {"reasoningContent": {"signature": shown["signature"]}}
 
 
-def events(reply: Reply, request: Request, number: int) -> Iterator[bytes]:
-    """The frames of the stream."""
-    yield frame("messageStart", {"role": "assistant"})
+def told(reply: Reply, request: Request, number: int) -> Iterator[tuple[str, Any]]:
+    """What the events of the stream are, and say."""
+    yield "messageStart", {"role": "assistant"}
     for index, block in enumerate(content(reply, number)):
         for start, delta in deltas(block, reply.chunk_words):
             if start is not None:
-                yield frame("contentBlockStart", {"start": start, "contentBlockIndex": index})
-            yield frame("contentBlockDelta", {"delta": delta, "contentBlockIndex": index})
-        yield frame("contentBlockStop", {"contentBlockIndex": index})
+                yield "contentBlockStart", {"start": start, "contentBlockIndex": index}
+            yield "contentBlockDelta", {"delta": delta, "contentBlockIndex": index}
+        yield "contentBlockStop", {"contentBlockIndex": index}
+    if reply.in_stream_error is not None:
+        return
+    yield "messageStop", {"stopReason": stop_reason(reply)}
+    usage = usage_object(reply, request)
+    measured = {"metrics": {"latencyMs": 1}}
+    yield "metadata", measured if usage is None else {**measured, "usage": usage}
+
+
+def events(reply: Reply, request: Request, number: int) -> Iterator[bytes]:
+    """The frames of the stream; those of a model's own body are chunks, of which AWS counts the tokens in the last."""
+    for kind, payload in told(reply, request, number):
+        if request.api == "converse":
+            yield frame(kind, payload)
+        else:
+            metrics = {"amazon-bedrock-invocationMetrics": {"invocationLatency": 1}} if kind == "metadata" else {}
+            event = json.dumps({kind: payload, **metrics}).encode()
+            yield frame("chunk", {"bytes": base64.b64encode(event).decode()})
     if reply.in_stream_error is not None:
         yield exception("modelStreamErrorException", {"message": reply.in_stream_error["message"]})
-        return
-    yield frame("messageStop", {"stopReason": stop_reason(reply)})
-    usage = usage_object(reply, request)
-    told = {"metrics": {"latencyMs": 1}}
-    yield frame("metadata", told if usage is None else {**told, "usage": usage})
 
 
 def frame(kind: str, payload: Any) -> bytes:
@@ -134,8 +133,3 @@ def framed(headers: dict[str, str], payload: Any) -> bytes:
     prelude = struct.pack(">II", len(named) + len(data) + 16, len(named))
     head = prelude + struct.pack(">I", zlib.crc32(prelude))
     return head + named + data + struct.pack(">I", zlib.crc32(head + named + data))
-
-
-def error_body(message: str) -> dict[str, Any]:
-    """The body of a failure."""
-    return {"message": message}

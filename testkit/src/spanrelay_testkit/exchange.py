@@ -15,6 +15,7 @@ from typing import Any, Literal
 ROUTE = re.compile(
     r"/((?<=/v2/)(?:chat|embed)(?=$)|(?:chat|agents)/completions|responses|embeddings|completions|messages|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
 )
+BEDROCK = re.compile(r"/model/(.+)/(converse|invoke)(-stream|-with-response-stream)?$")
 DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
 
@@ -34,7 +35,9 @@ class Request:
 
     @property
     def api(self) -> str:
-        """`chat/completions`, `responses`, `embeddings`, `completions`, `models` and their like, or "" when unknown."""
+        """`chat/completions`, `responses` …, `models`; at Bedrock `converse` or `invoke`; "" when unknown."""
+        if bedrock := BEDROCK.search(self.path):
+            return bedrock.group(2)
         found = ROUTE.search(self.path)
         return found.group(1) if found else ""
 
@@ -52,11 +55,14 @@ class Request:
     @property
     def streamed(self) -> bool:
         """Whether the client asked for a stream."""
-        return self.get("stream") is True
+        bedrock = BEDROCK.search(self.path)
+        return self.get("stream") is True or (bedrock is not None and bedrock.group(3) is not None)
 
     @property
     def model(self) -> str:
-        """The model named in the body, else the Azure deployment in the path."""
+        """The model named in the body, else in the path: a deployment of Azure's, a model at Bedrock."""
+        if bedrock := BEDROCK.search(self.path):
+            return bedrock.group(1)
         deployment = DEPLOYMENT.search(self.path)
         return str(self.get("model") or (deployment.group(1) if deployment else "unknown-model"))
 

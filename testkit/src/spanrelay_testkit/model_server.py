@@ -1,4 +1,4 @@
-"""A model provider for tests: a real HTTP/1.1 server on 127.0.0.1 that speaks OpenAI's APIs and Anthropic's.
+"""A model provider for tests: a real HTTP/1.1 server on 127.0.0.1 that speaks the APIs of OpenAI and of many others.
 
 It knows the wire only: no SDK is imported here, so that any client of any version can be tested against it.
 
@@ -31,6 +31,7 @@ from spanrelay_testkit import (
     chat_wire,
     cohere_wire,
     completions_wire,
+    converse_wire,
     embeddings_wire,
     messages_wire,
     ollama_wire,
@@ -73,6 +74,8 @@ WIRES: dict[str, Any] = {
     **dict.fromkeys(("chat", "embed"), cohere_wire),
     **dict.fromkeys(("api/chat", "api/embed", "api/generate"), ollama_wire),
     "messages": messages_wire,
+    "converse": converse_wire,
+    "invoke": converse_wire,
 }
 MODELS = ("gpt-5", "gpt-5-mini", "text-embedding-3-small")
 EVENT_STREAM = "text/event-stream"
