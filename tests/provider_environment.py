@@ -8,6 +8,7 @@ import pytest
 from tests.own_environment import ROOT, TOOLS, apart, programs_of
 
 OURS = ("testkit", "anthropic", "cohere", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
+OURS = ("testkit", "bedrock", "cohere", "langchain", "langgraph", "mistral", "ollama", "openai")
 """The folders of this repository that are installed there."""
 OTHERS = (
     "aiobotocore",

@@ -101,7 +101,7 @@ SDKS = (
     SDK(
         "boto3",
         "boto3",
-        None,
+        "spanrelay-bedrock",
         "aws.bedrock",
         ("botocore.client:BaseClient._make_api_call",),
         True,

@@ -6,7 +6,9 @@ such as metadata, names none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from spanrelay._json import MAX_DEPTH
@@ -54,6 +56,24 @@ _DATA = frozenset(
     }
 )
 """Keys beneath those that hold the application's own data."""
+
+
+def names_of(model: Any) -> tuple[Any, ...]:
+    """Return what a model goes by, its own name first; it may be no text.
+
+    At Bedrock that of an ARN is its end, and an inference profile names the model that it is of behind a geography.
+    """
+    return _names_of(model) if type(model) is str else (model,)
+
+
+@lru_cache(maxsize=1024)
+def _names_of(model: str) -> tuple[str, ...]:
+    name = model.rpartition("/")[2] if model.casefold().startswith("arn:") else model
+    bare = name[found.end() :] if (found := _GEOGRAPHY.match(name)) else name
+    return tuple(dict.fromkeys(each for each in (model, name, bare) if each))
+
+
+_GEOGRAPHY = re.compile(r"(?:us|us-gov|eu|apac|au|ca|jp|sa|global)\.(?=[a-z0-9]+\.)", re.IGNORECASE)
 
 
 def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:

@@ -21,6 +21,9 @@ _SCOPE = re.compile(r"(?:openinference|opentelemetry)\.instrumentation\.(?:genai
 _NATIVE = {"pydantic-ai": "pydantic_ai_slim"}
 """Names that packages give tracers of their own, and the distribution whose calls those record."""
 
+_SERVED = {"bedrock": "boto3"}
+"""What others call what they record of a distribution, where that is a part of it."""
+
 _ASIDE = frozenset({"langchain"})
 """Packages whose spans others make in callbacks, beside the call: none is current while ours goes on."""
 
@@ -82,7 +85,7 @@ def _ask_again() -> None:
 def stands_down(scope: str) -> bool:
     """Whether what the instrumentation of this name records is left out, since ours is in force for the same."""
     found = _SCOPE.match(scope)
-    package = _NATIVE.get(scope) if found is None else found[1]
+    package = _NATIVE.get(scope) if found is None else _SERVED.get(found[1], found[1])
     if package is None or package not in _covered:
         return False
     if scope not in _told:

@@ -31,7 +31,6 @@ from spanrelay_bedrock.counts import KEY, with_counts
 from spanrelay_bedrock.operations import (
     OPERATIONS,
     Operation,
-    also_called,
     as_given,
     as_json,
     codec_of,
@@ -91,16 +90,6 @@ class Asked:
             raise MiddlewareError(f"policy cannot change the model of {self.name!r}; let it pass, or refuse it")
         shape = self.client.meta.service_model.operation_model(self.name).input_shape
         return {**model, **as_given(shape, rest)}
-
-
-class BedrockCall(ModelCall):
-    """A call of a model at Bedrock, which goes by more names than one."""
-
-    __slots__ = ()
-
-    def known_as(self, model: str) -> tuple[str, ...]:
-        """Return what else the model goes by: of an ARN its name, of an inference profile that of the model."""
-        return also_called(model)
 
 
 class Boundary:
@@ -272,12 +261,12 @@ class BedrockAPI:
             start = self._starts[key] = Start(record)
         return open_for(self._tracing, start, "llm" if asked.operation.answers else None)
 
-    def _made(self, asked: Asked, opened: Opened, wrapped: Any, kind: type[Boundary]) -> BedrockCall:
+    def _made(self, asked: Asked, opened: Opened, wrapped: Any, kind: type[Boundary]) -> ModelCall:
         _listen(asked.client)
         covered = is_covered(opened.scope)
         boundary: Any = kind(wrapped, asked, covered)
         wire = asked.wire() if covered or asked.operation.body else {**asked.head, **asked.given}
-        call = BedrockCall(asked.codec, wire, boundary, self._tracing, provider=PROVIDER, opened=opened)
+        call = ModelCall(asked.codec, wire, boundary, self._tracing, provider=PROVIDER, opened=opened)
         call.record.server_address, call.record.server_port = asked.address, asked.port
         call.model_kept = not asked.operation.answers
         call.named_beside, call.unreadable = asked.beside, asked.unreadable

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from spanrelay import _json
 from spanrelay._json import MAX_DEPTH
-from spanrelay.codecs import Codec, bedrock_converse, load, openai_chat, plain
-from spanrelay.errors import ConfigurationError, MiddlewareError
+from spanrelay.codecs import Codec, anthropic_messages, bedrock_converse, openai_chat, plain
+from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.requests import Body, object_in
 from spanrelay_bedrock.counts import counting
 
@@ -69,7 +68,6 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
 
 _NAMING = frozenset({"modelId", "modelArn", "foundationModel", "targetModelId", "foundationModelArn"})
 """Keys of parameters whose value is a model."""
-_GEOGRAPHY = re.compile(r"(?:us|eu|apac|au|ca|jp|sa|us-gov|global)\.")
 
 
 def models_in(params: Any, depth: int = 0) -> Iterator[Any]:
@@ -87,13 +85,6 @@ def models_in(params: Any, depth: int = 0) -> Iterator[Any]:
             yield from models_in(each, depth + 1)
 
 
-def also_called(model: str) -> tuple[str, ...]:
-    """Return what else a model goes by: an ARN ends with its name, and an inference profile names it by geography."""
-    name = model.rpartition("/")[2] if model.startswith("arn:") else model
-    bare = _GEOGRAPHY.sub("", name, count=1) if _GEOGRAPHY.match(name) else name
-    return tuple(dict.fromkeys(each for each in (name, bare) if each and each != model))
-
-
 # --- bodies of a model's own --------------------------------------------------------------------------------
 
 
@@ -101,17 +92,10 @@ def codec_of(body: Mapping[str, Any]) -> Codec:
     """Return the wire API of a model's own body, told by what is in it: an ARN says nothing of the model."""
     if "messages" in body:
         if "anthropic_version" in body:
-            return _known("anthropic_messages") or counting(openai_chat)
+            return counting(anthropic_messages)
         nova = "schemaVersion" in body or "inferenceConfig" in body or "toolConfig" in body
         return counting(bedrock_converse if nova else openai_chat)
     return counting(plain)
-
-
-def _known(name: str) -> Codec | None:
-    try:
-        return counting(load(name))
-    except ConfigurationError:
-        return None
 
 
 def read_body(body: Any) -> Body:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from spanrelay.codecs.naming import models_within
+from spanrelay.codecs.naming import models_within, names_of
 from spanrelay.plugins.plugin import Diagnostic
 from spanrelay.plugins.policy.settings import Names, PolicyConfig
 from spanrelay.records import Kind
@@ -69,14 +69,14 @@ class Judge:
         model, deployment = model_of(call), call.deployment
         beside = (*call.named_beside, *models_within(call.outgoing()))
         if deployment is None and not beside and model is not None:
-            return self.refusal(model)
+            return self.refusal(*names_of(model))
         # What the URL names is what runs; the body's name must not be denied, and need not be allowed.
         named = deployment if deployment is not None else model
         runs = [named, *beside]
-        reasons = (self.refusal(name) for name in runs if name is not None)
+        reasons = (self.refusal(*names_of(name)) for name in runs if name is not None)
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None and model is not None:
-            reason = self.denial(model)
+            reason = self.denial(*names_of(model))
         if reason is None and named is None and not call.named_beside and not call.model_kept:
             reason = self._refusal_without_a_name(call)
         return reason

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import Any
 
+from spanrelay.codecs.naming import names_of
 from spanrelay.pipeline.middleware import Place, execution_intercept, request_intercept
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.names import model_of, normal, pattern_of, plain_text
@@ -20,7 +21,7 @@ def use_parameters(context: Context, parameters: dict[str, Parameters]) -> None:
 
     def set_parameters(call: Any) -> ModelRequest | None:
         # Of a deployment in the URL, which is what runs, the body may say another name.
-        named = [normal(plain_text(name) or "") for name in (model_of(call), call.deployment)]
+        named = [normal(plain_text(name) or "") for name in (*names_of(model_of(call)), call.deployment)]
         told = next((told for glob, told in known if any(map(glob.match, named))), None)
         if told is None:
             return None
