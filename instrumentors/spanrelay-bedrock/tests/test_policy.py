@@ -185,7 +185,10 @@ def test_a_body_in_a_file_is_judged_and_sent(instrumented: Capture) -> None:
     body = body_of({"toolConfig": {"tools": [tool("rm")]}}).encode()
     with ModelServer() as server:
         client = open_client(SYNC, server.url)
-        with file_of(tools=Tools(deny=["rm"], offered="refuse")), pytest.raises(GuardrailRejected, match="'rm' is denied"):
+        with (
+            file_of(tools=Tools(deny=["rm"], offered="refuse")),
+            pytest.raises(GuardrailRejected, match="'rm' is denied"),
+        ):
             client.invoke_model(modelId=MODEL, body=io.BytesIO(body))
         client.invoke_model(modelId=MODEL, body=io.BytesIO(body))
     assert server.requests[0].raw == body

@@ -24,10 +24,10 @@ class _Nothing:
 def made(url: str, kind: str, data: bytes) -> Any:
     """Return the response of botocore's that has `data`, of the content type `kind`."""
     response: Any = import_module("botocore.awsrequest").AWSResponse
-    return response(url, 200, _headers(kind, data), KeptBody(_Nothing(), data, None))
+    return response(url, 200, _headers(kind, data), KeptBody(_Nothing(), data))
 
 
 def async_made(url: str, kind: str, data: bytes) -> Any:
     """Return the response of aiobotocore's that has `data`."""
     response: Any = import_module("aiobotocore.awsrequest").AioAWSResponse
-    return response(url, 200, _headers(kind, data), AsyncKeptBody(_Nothing(), data, None))
+    return response(url, 200, _headers(kind, data), AsyncKeptBody(_Nothing(), data))

@@ -5,9 +5,11 @@ Bytes are kept as they come; what the application holds stays the SDK's own obje
 
 from __future__ import annotations
 
+import http.client
 import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
 from typing import Any, cast
 
 from spanrelay import _json
@@ -219,16 +221,28 @@ async def _aparsed(events: Any, parse: Any, read: Callable[[Any], Any] | None) -
 class Kept(_StandIn):
     """The raw response of a body that was read: the same bytes, in whatever pieces, and the same failure at its end."""
 
-    def __init__(self, raw: Any, data: bytes, failure: Exception | None) -> None:
+    def __init__(self, raw: Any, data: bytes, failure: Exception | None = None, missing: int = 0) -> None:
         super().__init__(raw)
         self._data = io.BytesIO(data)
         self._failure = failure
+        self._missing = missing
 
     def _taken(self, size: int | None) -> bytes:
         data = self._data.read(size)
         if self._failure is not None and (size is None or size < 0 or (not data and size > 0)):
             raise self._failure
+        if self._missing and (size is None or size < 0):
+            raise _broken(data, self._missing)
         return data
+
+
+def _broken(data: bytes, missing: int) -> Exception:
+    """Return what urllib3 raises where it is asked for all that there is, and less than was announced comes.
+
+    Whoever asks for pieces is not told by it.
+    """
+    error = http.client.IncompleteRead(data, missing)
+    return import_module("urllib3.exceptions").ProtocolError(f"Connection broken: {error!r}", error)
 
 
 class KeptBody(Kept):
@@ -296,9 +310,10 @@ def read_whole(body: Any) -> tuple[bytes, Exception | None]:
     except Exception as error:
         failure = error
     data = b"".join(pieces)
-    body._raw_stream = KeptBody(raw, data, failure)
+    missing = max(0, int(body._content_length or 0) - len(data)) if failure is None else 0
+    body._raw_stream = KeptBody(raw, data, failure, missing)
     try:
-        type(body)(KeptBody(raw, data, failure), body._content_length).read()
+        type(body)(KeptBody(raw, data, failure, missing), body._content_length).read()
     except Exception as error:
         return data, error
     return data, None
