@@ -16,6 +16,7 @@ from spanrelay._json import dumps
 from spanrelay.codecs import (
     anthropic_messages,
     bedrock_converse,
+    bedrock_prompt,
     cohere_embed,
     cohere_rerank,
     cohere_v1,
@@ -45,6 +46,8 @@ CODECS = [
     cohere_embed,
     cohere_rerank,
     bedrock_converse,
+    anthropic_messages,
+    bedrock_prompt,
 ]
 BODIES = {
     anthropic_messages: (wires.messages_request, wires.messages_response),

@@ -208,6 +208,40 @@ def test_a_body_that_nobody_can_read_is_refused_while_policy_is_in_force(body: b
     assert server.requests[0].raw == body
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"tools": [{"name": "rm"}], "toolConfig": {"tools": [tool("tide")]}},
+        {"tools": [{"name": "rm"}]},
+        {"toolConfig": {"tools": [tool("rm")]}, "anthropic_version": "bedrock-2023-05-31"},
+    ],
+    ids=["two forms", "tools of others in Nova's", "Nova's tools in Anthropic's"],
+)
+def test_a_body_that_offers_tools_where_its_form_has_none_is_refused(
+    rest: dict[str, Any], instrumented: Capture
+) -> None:
+    with ModelServer() as server, file_of(tools=Tools(deny=["rm"])), pytest.raises(MiddlewareError, match="its body"):
+        open_client(SYNC, server.url).invoke_model(modelId=MODEL, body=body_of(rest))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": [], "tools": [{"name": "rm"}]},
+        {"messages": [], "tools": [{"type": "function", "function": {"name": "rm"}}]},
+        {"message": "hi", "tools": [{"name": "rm", "parameter_definitions": {}}]},
+        {"prompt": "hi", "tools": [{"name": "rm"}]},
+    ],
+    ids=["Anthropic", "Mistral, Jamba, OpenAI", "Cohere", "who knows"],
+)
+def test_a_tool_is_refused_in_the_body_of_every_maker(body: dict[str, Any], instrumented: Capture) -> None:
+    denied = Tools(deny=["rm"], offered="refuse")
+    with ModelServer() as server, file_of(tools=denied), pytest.raises(GuardrailRejected, match="'rm' is denied"):
+        open_client(SYNC, server.url).invoke_model(modelId=MODEL, body=json.dumps(body))
+    assert server.requests == []
+
+
 @halves
 @each_way
 async def test_a_call_that_an_answer_asks_for_can_be_refused(half: Half, way: Way, instrumented: Capture) -> None:

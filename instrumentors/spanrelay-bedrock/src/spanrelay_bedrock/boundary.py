@@ -34,6 +34,7 @@ from spanrelay_bedrock.operations import (
     as_given,
     as_json,
     codec_of,
+    doubt_about,
     models_in,
     read_body,
     with_head,
@@ -53,8 +54,8 @@ class Asked:
         self.named = self.given["modelId"] if "modelId" in self.given else next(iter(named), None)
         self.beside = tuple(text for each in named[1:] if (text := text_of(each)) is not None)
         body = read_body(self.given.get("body")) if operation.body else Body({})
-        self.unreadable = body.unreadable
-        self.codec: Codec = operation.codec or codec_of(body.wire)
+        self.unreadable = body.unreadable or doubt_about(body.wire)
+        self.codec: Codec = operation.codec or codec_of(body.wire, text_of(self.named))
         self.body = body.wire
         url = urlsplit(client.meta.endpoint_url)
         self.address, self.port = url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)

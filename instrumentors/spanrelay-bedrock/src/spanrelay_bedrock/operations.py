@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from spanrelay import _json
 from spanrelay._json import MAX_DEPTH
-from spanrelay.codecs import Codec, anthropic_messages, bedrock_converse, openai_chat, plain
+from spanrelay.codecs import Codec, anthropic_messages, bedrock_converse, bedrock_prompt, openai_chat, plain
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.requests import Body, object_in
 from spanrelay_bedrock.counts import counting
@@ -88,14 +88,29 @@ def models_in(params: Any, depth: int = 0) -> Iterator[Any]:
 # --- bodies of a model's own --------------------------------------------------------------------------------
 
 
-def codec_of(body: Mapping[str, Any]) -> Codec:
+_NOVA = frozenset({"schemaVersion", "inferenceConfig", "toolConfig"})
+"""Keys that bodies of Amazon's Nova models have, and no others."""
+
+
+def codec_of(body: Mapping[str, Any], model: str | None) -> Codec:
     """Return the wire API of a model's own body, told by what is in it: an ARN says nothing of the model."""
     if "messages" in body:
         if "anthropic_version" in body:
             return counting(anthropic_messages)
-        nova = "schemaVersion" in body or "inferenceConfig" in body or "toolConfig" in body
-        return counting(bedrock_converse if nova else openai_chat)
-    return counting(plain)
+        return counting(bedrock_converse if not body.keys().isdisjoint(_NOVA) else openai_chat)
+    embeds = model is not None and "embed" in model
+    return counting(bedrock_prompt if bedrock_prompt.is_prompt(body) and not embeds else plain)
+
+
+def doubt_about(body: Mapping[str, Any]) -> str | None:
+    """Return why nobody can say which tools a body offers, or None: it has them as two makers' models take them."""
+    if "toolConfig" in body and ("tools" in body or "anthropic_version" in body):
+        return "its body offers tools in two forms, 'tools' and 'toolConfig'; leave out what its model does not take"
+    return "its body is Nova's and has 'tools'; offer them in 'toolConfig'" if _is_mixed(body) else None
+
+
+def _is_mixed(body: Mapping[str, Any]) -> bool:
+    return "tools" in body and "anthropic_version" not in body and not body.keys().isdisjoint(_NOVA)
 
 
 def read_body(body: Any) -> Body:

@@ -72,6 +72,11 @@ class Exchange:
         return bool(self.truth["streamed"])
 
     @property
+    def asks_for_stream(self) -> bool:
+        """Whether a stream was asked for, which at Bedrock the path says: the answer may be an error all the same."""
+        return self.streamed or self.path.endswith("-stream")
+
+    @property
     def converses(self) -> bool:
         """Whether the call is a step of a trajectory."""
         return self.api not in NO_CONVERSATION

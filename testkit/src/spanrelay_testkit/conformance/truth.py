@@ -65,7 +65,7 @@ def of_span(span: ReadableSpan, exchange: Exchange, provider: str) -> Iterator[s
     truth, attributes = exchange.truth, dict(span.attributes or {})
     yield from unless_same("provider", attributes.get(names.PROVIDER), provider)
     yield from unless_same("request model", attributes.get(names.REQUEST_MODEL), truth["request_model"])
-    yield from unless_same("streamed", attributes.get(names.REQUEST_STREAM, False), truth["streamed"])
+    yield from unless_same("streamed", attributes.get(names.REQUEST_STREAM, False), exchange.asks_for_stream)
     if truth["error"] is None:
         yield from unless_same("incomplete", attributes.get(names.INCOMPLETE), None)
     yield from _error(span, attributes, truth)
