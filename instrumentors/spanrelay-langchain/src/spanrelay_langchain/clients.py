@@ -28,11 +28,15 @@ class _Sends(NamedTuple):
     overridable: tuple[str, ...]
 
 
-_OPENAI = "langchain_openai."
+_OPENAI, _AWS = "langchain_openai.", "langchain_aws."
+_CORE = "langchain_core."
+"""Whose models send nothing themselves: what is inherited of it comes to the package's own methods."""
 _SENDS = {
     "BaseChatOpenAI": _Sends(_OPENAI, "root_client", "root_async_client", ("request",), _GENERATING),
     "BaseOpenAI": _Sends(_OPENAI, "client._client", "async_client._client", ("request",), _GENERATING),
     "ChatAnthropic": _Sends("langchain_anthropic.", "_client", "_async_client", ("_request", "request"), _GENERATING),
+    "ChatBedrock": _Sends(_AWS, "client", "client", ("_make_api_call",), _GENERATING),
+    "ChatBedrockConverse": _Sends(_AWS, "client", "client", ("_make_api_call",), _GENERATING),
     "OpenAIEmbeddings": _Sends(_OPENAI, "client._client", "async_client._client", ("request",), _EMBEDDING),
 }
 """By the class that does the sending: the package it must come from, and how it sends."""
@@ -55,6 +59,6 @@ def _sends_of(kind: type) -> _Sends | None:
     for owner in kind.__mro__:
         sends = _SENDS.get(owner.__name__)
         if sends is not None and owner.__module__.startswith(sends.package):
-            ours = all(getattr(kind, name).__module__.startswith(sends.package) for name in sends.overridable)
+            ours = all(getattr(kind, name).__module__.startswith((sends.package, _CORE)) for name in sends.overridable)
             return sends if ours else None
     return None
