@@ -11,6 +11,7 @@ import binascii
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from spanrelay import _json
@@ -32,11 +33,17 @@ def frames(data: bytes) -> Iterator[tuple[str, bytes]]:
         end = at + total
         if total < 16 + header_size or end > len(data):
             return
-        start = at + 12
-        named = _headers(data[start : start + header_size])
-        kind = named.get(b":event-type") or named.get(b":exception-type") or named.get(b":error-code") or b""
-        yield kind.decode("utf-8", "replace"), data[start + header_size : end - 4]
+        start = at + 12 + header_size
+        yield _kind(data[at + 12 : start]), data[start : end - 4]
         at = end
+
+
+@lru_cache(maxsize=256)
+def _kind(headers: bytes) -> str:
+    """Return what a frame is: those of a stream have few different headers."""
+    named = _headers(headers)
+    kind = named.get(b":event-type") or named.get(b":exception-type") or named.get(b":error-code") or b""
+    return kind.decode("utf-8", "replace")
 
 
 def last(data: bytes) -> bytes:
@@ -71,18 +78,34 @@ def _headers(data: bytes) -> dict[bytes, bytes]:
 
 def events(data: bytes) -> list[dict[str, Any]]:
     """Return the event of each frame in `data`, as `{name: payload}`; of a chunk of a model's own, that one's."""
-    return [event for kind, payload in frames(data) if (event := _event(kind, payload)) is not None]
+    kinds, payloads = list[str](), list[bytes]()
+    for kind, payload in frames(data):
+        kinds.append(kind)
+        payloads.append(payload)
+    if "chunk" not in kinds:
+        return [{kind: told} for kind, told in zip(kinds, _objects(payloads), strict=True)]
+    found = _objects(payloads)
+    inner = iter(_objects([_bytes_of(told) for kind, told in zip(kinds, found, strict=True) if kind == "chunk"]))
+    return [next(inner) if kind == "chunk" else {kind: told} for kind, told in zip(kinds, found, strict=True)]
 
 
-def _event(kind: str, payload: bytes) -> dict[str, Any] | None:
-    told = _json.loads_object(payload)
-    if kind != "chunk":
-        return {kind: told}
+def _objects(payloads: list[bytes]) -> list[dict[str, Any]]:
+    """Return the JSON object in each of `payloads`: all at once, at a third of the cost, unless one is none."""
     try:
-        return _json.loads_object(base64.b64decode(told.get("bytes") or ""))
+        found: list[Any] = _json.loads_strict(b"[" + b",".join(payloads) + b"]")
+    except ValueError:
+        found = []
+    if len(found) == len(payloads) and all(type(each) is dict for each in found):
+        return found
+    return [_json.loads_object(payload) for payload in payloads]
+
+
+def _bytes_of(told: Mapping[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(told.get("bytes") or "")
     except (binascii.Error, TypeError, ValueError) as error:
         pass_on(error)
-        return None
+        return b"{}"
 
 
 def frame(kind: str, payload: Mapping[str, Any]) -> bytes:

@@ -95,13 +95,14 @@ class _Whole(Tap):
             pass_on(failure)
             return None
 
-    def note(self, chunk: bytes) -> None:
-        """Keep bytes that have come, unless the events made of them are kept."""
-        arrived = self.arrived
-        if isinstance(arrived, Frames):
-            if not arrived.chunks:
-                self.call.record.time_to_first_chunk = (time.perf_counter_ns() - self.call.started) / 1e9
-            arrived.chunks.append(chunk)
+    @property
+    def kept(self) -> list[bytes] | None:
+        """Where bytes that have come are kept; None where the events that are made of them are."""
+        return self.arrived.chunks if isinstance(self.arrived, Frames) else None
+
+    def begin(self) -> None:
+        """Note that the first bytes have come."""
+        self.call.record.time_to_first_chunk = (time.perf_counter_ns() - self.call.started) / 1e9
 
 
 class EventTap(_Whole, SyncTap):
@@ -139,8 +140,12 @@ class _RawEvents(_StandIn):
     tap: EventTap
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        kept = self.tap.kept
         for chunk in self._raw.stream(*args, **kwargs):
-            self.tap.note(chunk)
+            if kept is not None:
+                if not kept:
+                    self.tap.begin()
+                kept.append(chunk)
             yield chunk
 
     def close(self) -> None:
@@ -155,8 +160,12 @@ class _AsyncRawEvents(_StandIn):
         return self
 
     async def iter_chunks(self) -> AsyncIterator[Any]:
+        kept = self.tap.kept
         async for chunk in self._raw.content.iter_chunks():
-            self.tap.note(chunk[0])
+            if kept is not None:
+                if not kept:
+                    self.tap.begin()
+                kept.append(chunk[0])
             yield chunk
 
     def close(self) -> None:

@@ -26,6 +26,14 @@ class ConverseAccumulator:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one event."""
+        try:  # most say some text of a block that has begun
+            told = event["contentBlockDelta"]
+            delta = told["delta"]
+            if len(delta) == 1:
+                self._blocks[told["contentBlockIndex"]]["text"].append(delta["text"] + "")
+                return
+        except (KeyError, TypeError, AttributeError):
+            pass
         for kind, value in event.items():
             fields = as_mapping(value)
             if kind == "contentBlockDelta":
