@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +13,9 @@ import boto3
 from botocore.config import Config
 
 from spanrelay_testkit.half import Half
+
+with contextlib.suppress(ModuleNotFoundError):  # not beside the oldest botocore
+    import_module("aiobotocore.client")
 
 MODEL = "amazon.nova-lite-v1:0"
 ACCESS = {

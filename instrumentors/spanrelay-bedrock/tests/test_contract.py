@@ -149,7 +149,7 @@ class TestBedrock(InstrumentorContract):
     ) -> None:
         # The signature is of the time, and of all else that is sent.
         noon = datetime(2026, 1, 1, 12)
-        monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: noon)
+        monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: noon, raising=False)
         await super().test_what_is_sent_is_that_of_the_bare_sdk(half, form, capture)
 
     async def test_the_real_call_runs_under_its_span(self, half: Half, instrumented: Capture) -> None:

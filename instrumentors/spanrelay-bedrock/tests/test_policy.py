@@ -318,6 +318,8 @@ def test_an_operation_of_agents_is_judged_by_the_model_that_it_names(
     judged = Judge("model", Names(deny=["secret-*"])).model_refusal
     with ModelServer() as server:
         client = open_client(SYNC, server.url, "bedrock-agent-runtime")
+        if not hasattr(client, operation):
+            pytest.skip("this botocore does not know the operation")
         with use(guardrail(name="models")(judged)), pytest.raises(GuardrailRejected, match="is denied"):
             getattr(client, operation)(**params)
     assert server.requests == []
@@ -327,7 +329,7 @@ def test_the_keeping_of_sessions_is_nobodys_call(instrumented: Capture) -> None:
     with ModelServer() as server, use(guardrail(name="no")(lambda call: "no")):
         client = open_client(SYNC, server.url, "bedrock-agent-runtime")
         with pytest.raises(client.exceptions.ClientError):  # this server keeps none
-            client.get_session(sessionIdentifier="s-12345678")
+            client.get_agent_memory(agentId="A", agentAliasId="B", memoryId="s-1", memoryType="SESSION_SUMMARY")
     assert len(server.requests) == 1
     assert instrumented.spans == ()
 
