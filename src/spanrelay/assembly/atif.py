@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from spanrelay.errors import SpanRelayError
@@ -61,8 +60,11 @@ def _refuse(place: str, wrong: str) -> None:
 
 
 class _Field(NamedTuple):
+    """How a field is read; `inner` where its value is an object of the schema, or has some in it."""
+
     read: Reader
     required: bool = False
+    inner: bool = False
 
 
 class _Object:
@@ -70,11 +72,10 @@ class _Object:
 
     __slots__ = ()
     _fields: ClassVar[Mapping[str, _Field]]
-    _values: ClassVar[Callable[[Any], tuple[Any, ...]]]
+    _to_json: ClassVar[Callable[[Any], dict[str, JSON]]]
 
     def __init_subclass__(cls) -> None:
-        get = attrgetter(*cls._fields)
-        cls._values = get if len(cls._fields) > 1 else lambda self: (get(self),)
+        cls._to_json = _writer_of(cls._fields)
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:
@@ -83,15 +84,22 @@ class _Object:
 
     def to_json(self) -> dict[str, JSON]:
         """Return the object as JSON in the order of the schema, without the fields that are None."""
-        values = zip(self._fields, type(self)._values(self))  # noqa: B905 - of the same length: made of the fields
-        found: dict[str, JSON] = {name: value for name, value in values if value is not None}
-        for name, value in found.items():
-            if type(value) not in _PLAIN:  # most are plain: a call for each would cost more than the rest
-                found[name] = _written(value)
-        return found
+        return self._to_json()
 
 
-_PLAIN = frozenset((str, int, float, bool, dict))
+def _writer_of(fields: Mapping[str, _Field]) -> Callable[[Any], dict[str, JSON]]:
+    """Return what makes JSON of an object, a statement for each field as in what `dataclass` makes.
+
+    A loop over the fields takes five times as long.
+    """
+    lines = ["def to_json(self):", " found = {}"]
+    for name, each in fields.items():
+        told = "value if type(value) is str else written(value)" if each.inner else "value"
+        lines += [f" value = self.{name}", f" if value is not None: found[{name!r}] = {told}"]
+    scope: dict[str, Any] = {"written": _written}
+    exec("\n".join([*lines, " return found"]), scope)  # made of names that stand in this file
+    return scope["to_json"]
+
 
 AnyObject = TypeVar("AnyObject", bound=_Object)
 
@@ -113,7 +121,7 @@ def _read(cls: type[AnyObject], value: Any, place: str, report: Report) -> AnyOb
         if name not in cls._fields:
             report(f"{place}.{name}", f"is not a field of {cls.__name__}; put it into `extra`")
     found: dict[str, Any] = {}
-    for name, (reader, required) in cls._fields.items():
+    for name, (reader, required, _) in cls._fields.items():
         item = given.get(name)
         if item is not None:
             found[name] = reader(item, f"{place}.{name}", report)
@@ -124,7 +132,7 @@ def _read(cls: type[AnyObject], value: Any, place: str, report: Report) -> AnyOb
 
 def _built(cls: type[AnyObject], found: dict[str, Any]) -> AnyObject | None:
     """Return the object, or None where a required field is missing; that has been reported."""
-    needed = [name for name, (_, required) in cls._fields.items() if required]
+    needed = [name for name, each in cls._fields.items() if each.required]
     return cls(**found) if all(found.get(name) is not None for name in needed) else None
 
 
@@ -231,7 +239,7 @@ class ContentPart(_Object):
     _fields: ClassVar[Mapping[str, _Field]] = {
         "type": _Field(_one_of("text", "image", "audio"), True),
         "text": _Field(_text),
-        "source": _Field(_object(MediaSource)),
+        "source": _Field(_object(MediaSource), inner=True),
     }
     type: str
     text: str | None = None
@@ -261,7 +269,7 @@ def _check_media(kind: str, source: MediaSource, place: str, report: Report) -> 
 
 
 _parts = _list_of(_part)
-_content_field = _Field(_content)
+_content_field = _Field(_content, inner=True)
 
 
 @dataclass(slots=True)
@@ -329,7 +337,7 @@ class ObservationResult(_Object):
     _fields: ClassVar[Mapping[str, _Field]] = {
         "source_call_id": _Field(_text),
         "content": _content_field,
-        "subagent_trajectory_ref": _Field(_list_of(_object(SubagentTrajectoryRef))),
+        "subagent_trajectory_ref": _Field(_list_of(_object(SubagentTrajectoryRef)), inner=True),
         "extra": _Field(_mapping),
     }
     source_call_id: str | None = None
@@ -342,7 +350,9 @@ class ObservationResult(_Object):
 class Observation(_Object):
     """What the environment answered to a step."""
 
-    _fields: ClassVar[Mapping[str, _Field]] = {"results": _Field(_list_of(_object(ObservationResult)), True)}
+    _fields: ClassVar[Mapping[str, _Field]] = {
+        "results": _Field(_list_of(_object(ObservationResult)), True, inner=True)
+    }
     results: list[ObservationResult] = field(default_factory=list[ObservationResult])
 
 
@@ -380,11 +390,11 @@ class Step(_Object):
         "source": _Field(_one_of("system", "user", "agent"), True),
         "model_name": _Field(_text),
         "reasoning_effort": _Field(_typed((str, int, float), "a string or a number")),
-        "message": _Field(_content, True),
+        "message": _Field(_content, True, inner=True),
         "reasoning_content": _Field(_text),
-        "tool_calls": _Field(_list_of(_object(ToolCall))),
-        "observation": _Field(_object(Observation)),
-        "metrics": _Field(_object(Metrics)),
+        "tool_calls": _Field(_list_of(_object(ToolCall)), inner=True),
+        "observation": _Field(_object(Observation), inner=True),
+        "metrics": _Field(_object(Metrics), inner=True),
         "is_copied_context": _Field(_flag),
         "llm_call_count": _Field(_count),
         "extra": _Field(_mapping),
@@ -436,13 +446,13 @@ class Trajectory(_Object):
         "schema_version": _Field(_one_of(*VERSIONS), True),
         "session_id": _Field(_text),
         "trajectory_id": _Field(_text),
-        "agent": _Field(_object(Agent), True),
-        "steps": _Field(_list_of(_object(Step), least=1), True),
+        "agent": _Field(_object(Agent), True, inner=True),
+        "steps": _Field(_list_of(_object(Step), least=1), True, inner=True),
         "notes": _Field(_text),
-        "final_metrics": _Field(_object(FinalMetrics)),
+        "final_metrics": _Field(_object(FinalMetrics), inner=True),
         "continued_trajectory_ref": _Field(_text),
         "extra": _Field(_mapping),
-        "subagent_trajectories": _Field(_children),
+        "subagent_trajectories": _Field(_children, inner=True),
     }
     schema_version: str
     agent: Agent
