@@ -22,6 +22,7 @@ from spanrelay.records import (
     Usage,
 )
 from spanrelay.semconv import names
+from spanrelay.semconv.layout import Layout, Pairs
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import (
     attribute_value,
@@ -39,15 +40,6 @@ from spanrelay.semconv.values import (
 )
 
 MODEL_KINDS = frozenset(("llm", "embedder"))
-
-
-def _aliases(table: dict[str, str], aliases: dict[str, str]) -> dict[str, str]:
-    """Return attribute to parameter, the attributes that we write first."""
-    return {**{key: name for name, key in table.items()}, **aliases}
-
-
-REQUEST_PARAMETERS = _aliases(names.PARAMETER_NAMES, names.PARAMETER_ALIASES)
-RESPONSE_PARAMETERS = _aliases(names.RESPONSE_PARAMETER_NAMES, names.RESPONSE_PARAMETER_ALIASES)
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -189,37 +181,25 @@ def unless_redacted(value: JSON, record: SpanRecord) -> JSON:
     return value
 
 
-def read_parameters(
-    attributes: Mapping[str, Any], table: dict[str, str], rest_key: str, parameters: dict[str, JSON]
-) -> None:
-    """Read the parameters whose attribute is a key of `table`, and the JSON object under `rest_key`."""
-    for key, name in () if attributes.keys().isdisjoint(table) else table.items():
-        if key in attributes:
-            value = structure(attributes[key])
-            if name in names.LIST_PARAMETERS and not isinstance(value, list):
-                value = [value]
-            parameters.setdefault(name, value)
+def read_parameters(attributes: Mapping[str, Any], given: Pairs, rest_key: str, parameters: dict[str, JSON]) -> None:
+    """Read the parameters that are `given`, by attribute, and the JSON object under `rest_key`."""
+    for key, name in given:
+        value = structure(attributes[key])
+        if name in names.LIST_PARAMETERS and not isinstance(value, list):
+            value = [value]
+        parameters.setdefault(name, value)
     if rest_key in attributes:
         rest = decode(attributes[rest_key])
         for name, value in cast("dict[str, JSON]", rest).items() if isinstance(rest, dict) else ():
             parameters.setdefault(name, value)
 
 
-def _by_name(table: names.UsageNames) -> list[tuple[str, str]]:
-    """Return (attribute, field of `Usage`), the attributes of one field in the order of preference."""
-    return [(name, field) for field, aliases in table for name in aliases]
-
-
-GENAI_USAGE = _by_name(names.USAGE_NAMES)
-OI_USAGE = _by_name(names.OI_USAGE_NAMES)
-
-
-def read_usage(attributes: Mapping[str, Any], table: list[tuple[str, str]], response: ModelResponse) -> None:
-    """Read the token counts that `table` names, and the cost, where the response has none yet."""
+def read_usage(attributes: Mapping[str, Any], given: Pairs, response: ModelResponse) -> None:
+    """Read the token counts that are `given`, by attribute, and the cost, where the response has none yet."""
     usage = response.usage or Usage()
     found = response.usage is not None
-    for name, field in table:
-        if name in attributes and getattr(usage, field) is None:
+    for name, field in given:
+        if getattr(usage, field) is None:
             found = True
             setattr(usage, field, count(attributes[name]))
     cost = first(attributes, names.COST_USD)
@@ -292,9 +272,9 @@ def read_annotation(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         record.result.annotation = decode(written)
 
 
-def read_error(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def read_error(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     """Read the type of a failure; what the caller knows from the span's exception is better, and stays."""
-    if record.error is None and attributes.keys().isdisjoint(_FAILURE):
+    if record.error is None and not layout.failure:
         return
     kind = text(attributes.get(names.ERROR_TYPE))
     answered = kind == names.TOOL_ERROR and record.kind == "tool"
@@ -311,13 +291,11 @@ def read_error(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         error.status_code = error.status_code or count(attributes.get(names.HTTP_STATUS_CODE))
 
 
-_FAILURE = frozenset((names.ERROR_TYPE, names.TOOL_IS_ERROR))
-
 _UNTYPED = frozenset(("", "error", "_OTHER"))
 """What an error's type is called where only the span's status says that it failed."""
 
 
-def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def read_scalars(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     """Read what OpenTelemetry or both conventions name for a call of any kind."""
     get = attributes.get
     record.operation = record.operation or text(get(names.OPERATION))
@@ -327,21 +305,8 @@ def read_scalars(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         provider = text(get(names.PROVIDER)) or text(get(names.SYSTEM))
         record.provider = provider and names.provider_name(provider)
     record.session_id = record.session_id or text(get(names.OI_SESSION)) or text(get(names.CONVERSATION_ID))
-    if not attributes.keys().isdisjoint(_SELDOM):
+    if layout.seldom:
         _read_seldom(attributes, record)
-
-
-_SELDOM = frozenset(
-    (
-        names.USER_ID,
-        names.INCOMPLETE,
-        names.ANSWERED_BY,
-        names.WOULD_REFUSE,
-        names.WOULD_CHANGE,
-        names.TIME_TO_FIRST_CHUNK,
-        names.OI_METADATA,
-    )
-)
 
 
 def _read_seldom(attributes: Mapping[str, Any], record: SpanRecord) -> None:
@@ -362,14 +327,9 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, cast("list[Any]", value))) if isinstance(value, (list, tuple)) else ()
 
 
-_AGENT = frozenset(
-    (names.AGENT_NAME, names.OI_AGENT_NAME, names.AGENT_ID, names.AGENT_VERSION, names.AGENT_DESCRIPTION)
-)
-
-
-def read_agent(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def read_agent(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     """Read the agent's name, id, version and description."""
-    if record.agent is not None or attributes.keys().isdisjoint(_AGENT):
+    if record.agent is not None or not layout.agent:
         return
     get = attributes.get
     name = text(get(names.AGENT_NAME)) or text(get(names.OI_AGENT_NAME))

@@ -28,10 +28,7 @@ from spanrelay.records import (
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
     GENAI_COUNTS,
-    GENAI_USAGE,
     MODEL_KINDS,
-    REQUEST_PARAMETERS,
-    RESPONSE_PARAMETERS,
     Counts,
     drop_empty_answer,
     keep_response,
@@ -53,6 +50,7 @@ from spanrelay.semconv.fields import (
     write_scope_values,
     write_usage,
 )
+from spanrelay.semconv.layout import Layout, layout_of
 from spanrelay.semconv.messages import (
     read_definitions,
     read_history,
@@ -286,21 +284,22 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
     The span's own facts come first: a caller that knows status and exception sets `record.error` before.
     """
+    layout = layout_of(attributes)
     if record.kind is None:
         record.kind = kind_of(attributes)
-    read_scalars(attributes, record)
-    read_agent(attributes, record)
+    read_scalars(attributes, layout, record)
+    read_agent(attributes, layout, record)
     if record.kind == "tool":
         _read_tool(attributes, record)
     elif record.kind in MODEL_KINDS:
-        _read_request(attributes, record)
-        _read_response(attributes, record)
+        _read_request(attributes, layout, record)
+        _read_response(attributes, layout, record)
         mark_hidden_content(record)
     else:
-        _read_conversation(attributes, record)
+        _read_conversation(attributes, layout, record)
         read_scope_values(attributes, record)
         _read_found_and_scored(attributes, record)
-    read_error(attributes, record)
+    read_error(attributes, layout, record)
 
 
 def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
@@ -340,7 +339,7 @@ _EVALUATION = {
 }
 
 
-def _read_conversation(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def _read_conversation(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     """Read the messages of a span that is no model call, without usage: its model calls report that."""
     everything = attributes.get(names.ALL_MESSAGES)
     if everything is not None and names.INPUT_MESSAGES not in attributes:
@@ -351,13 +350,13 @@ def _read_conversation(attributes: Mapping[str, Any], record: SpanRecord) -> Non
     if names.OUTPUT_MESSAGES in attributes and record.response is None:
         record.response = ModelResponse(messages=read_messages(attributes[names.OUTPUT_MESSAGES], record))
     if not attributes.keys().isdisjoint(_CONVERSATION):
-        _read_request(attributes, record)
+        _read_request(attributes, layout, record)
 
 
 _CONVERSATION = frozenset((names.INPUT_MESSAGES, names.SYSTEM_INSTRUCTIONS, names.TOOL_DEFINITIONS))
 
 
-def _read_request(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def _read_request(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     get = attributes.get
     request = record.request = record.request or ModelRequest()
     request.model = request.model or text(get(names.REQUEST_MODEL))
@@ -368,10 +367,10 @@ def _read_request(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         request.system = read_instructions(attributes[names.SYSTEM_INSTRUCTIONS], record)
     if not request.tools and names.TOOL_DEFINITIONS in attributes:
         request.tools = read_definitions(attributes[names.TOOL_DEFINITIONS], record)
-    read_parameters(attributes, REQUEST_PARAMETERS, names.REQUEST_PARAMETERS, request.parameters)
+    read_parameters(attributes, layout.request, names.REQUEST_PARAMETERS, request.parameters)
 
 
-def _read_response(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def _read_response(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     get = attributes.get
     response = record.response or ModelResponse()
     response.id = response.id or text(get(names.RESPONSE_ID))
@@ -381,8 +380,8 @@ def _read_response(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         drop_empty_answer(response, record)
     if not response.finish_reasons:
         response.finish_reasons = _read_finish_reasons(get(names.FINISH_REASONS), response)
-    read_parameters(attributes, RESPONSE_PARAMETERS, names.RESPONSE_PARAMETERS, response.parameters)
-    read_usage(attributes, GENAI_USAGE, response)
+    read_parameters(attributes, layout.response, names.RESPONSE_PARAMETERS, response.parameters)
+    read_usage(attributes, layout.genai_usage, response)
     keep_response(response, record)
 
 

@@ -189,7 +189,8 @@ def read_messages(value: object, record: SpanRecord) -> list[Message]:
         decoded = inner if isinstance(inner, list) else [decoded]
     if not isinstance(decoded, list):
         decoded = [{"role": "user", "content": decoded}]
-    return [read_message(item, record) for item in cast("list[JSON]", decoded) if isinstance(item, dict)]
+    items: list[JSON] = decoded
+    return [read_message(item, record) for item in items if isinstance(item, dict)]
 
 
 def read_history(value: object, record: SpanRecord) -> list[Message]:
@@ -222,20 +223,18 @@ def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
     """Return a message written with parts, or in the form of the Chat Completions API."""
     get = item.get
     role, parts, name, reason = get("role"), get("parts"), get("name"), get("finish_reason")
+    # Most messages are one text: to look for what else one may be costs more than the rest.
+    only = parts[0] if type(parts) is list and len(parts) == 1 else None
+    if type(only) is dict and only.get("type") == "text" and type(said := only.get("content")) is str:
+        read: list[Part] = [Text(said)]
+    else:
+        read = read_parts(parts, record) if type(parts) is list else _read_chat_parts(item, record)
     return Message(
         names.ROLES.get(role, "user") if type(role) is str else "user",
-        _only_text(parts) or read_parts(parts, record) if type(parts) is list else _read_chat_parts(item, record),
+        read,
         None if name is None else text(name),
         None if reason is None else text(reason),
     )
-
-
-def _only_text(items: list[JSON]) -> list[Part] | None:
-    """Return the parts of a message that is one text, as most are: to look for what else it may be costs more."""
-    only = items[0] if len(items) == 1 else None
-    if type(only) is dict and only.get("type") == "text" and type(only.get("content")) is str:
-        return [Text(only["content"])]
-    return None
 
 
 def _read_chat_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]:

@@ -23,9 +23,7 @@ from spanrelay.records import (
 )
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
-    GENAI_USAGE,
     MODEL_KINDS,
-    REQUEST_PARAMETERS,
     drop_empty_answer,
     keep_response,
     mark_hidden_content,
@@ -37,13 +35,14 @@ from spanrelay.semconv.fields import (
     set_arguments,
     set_result,
 )
+from spanrelay.semconv.layout import Layout, layout_of
 from spanrelay.semconv.messages import read_flat_history, read_message
 from spanrelay.semconv.values import decode, first, indexed, structure, text
 
 
 def recognises(attributes: Mapping[str, Any]) -> bool:
     """Whether a span carries an attribute that only Traceloop's instrumentors write."""
-    return not _MARKS.isdisjoint(attributes.keys())
+    return not attributes.keys().isdisjoint(_MARKS)  # which are fewer
 
 
 _MARKS = frozenset(
@@ -76,17 +75,18 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
     The span's own facts come first: a caller that knows status and exception sets `record.error` before.
     """
+    layout = layout_of(attributes)
     if record.kind is None:
         record.kind = kind_of(attributes)
     _read_association(attributes, record)
-    read_scalars(attributes, record)
+    read_scalars(attributes, layout, record)
     if record.kind == "tool":
         _read_tool(attributes, record)
     elif record.kind in MODEL_KINDS:
-        _read_model_call(attributes, record)
+        _read_model_call(attributes, layout, record)
     else:
         _read_entity(attributes, record)
-    read_error(attributes, record)
+    read_error(attributes, layout, record)
 
 
 def _read_association(attributes: Mapping[str, Any], record: SpanRecord) -> None:
@@ -126,7 +126,7 @@ def _read_entity(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         record.output = decode(attributes.get(names.TL_ENTITY_OUTPUT))
 
 
-def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def _read_model_call(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     request = record.request = record.request or ModelRequest()
     response = record.response or ModelResponse()
     hidden = not request.messages and not request.system and not response.messages
@@ -142,8 +142,8 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         drop_empty_answer(response, record)
     if not response.finish_reasons:
         response.finish_reasons = [m.finish_reason for m in response.messages if m.finish_reason]
-    read_parameters(attributes, REQUEST_PARAMETERS, names.REQUEST_PARAMETERS, request.parameters)
-    read_usage(attributes, GENAI_USAGE, response)
+    read_parameters(attributes, layout.request, names.REQUEST_PARAMETERS, request.parameters)
+    read_usage(attributes, layout.genai_usage, response)
     keep_response(response, record)
     record.content = record.content or (hidden and bool(request.messages or response.messages))
     mark_hidden_content(record)

@@ -32,7 +32,6 @@ from spanrelay.records import (
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
     MODEL_KINDS,
-    OI_USAGE,
     drop_empty_answer,
     keep_response,
     mark_hidden_content,
@@ -47,6 +46,7 @@ from spanrelay.semconv.fields import (
     set_result,
     unless_redacted,
 )
+from spanrelay.semconv.layout import Layout, layout_of
 from spanrelay.semconv.messages import media_of_url, read_definition, read_flat_history, read_messages
 from spanrelay.semconv.openinference.writing import PROMPT_OF_PARAMETER, VECTOR_FACTS, schema_of
 from spanrelay.semconv.values import decode, indexed, read_value, structure, text
@@ -59,7 +59,7 @@ def recognises(attributes: Mapping[str, Any]) -> bool:
 
 def adds_nothing(attributes: Mapping[str, Any]) -> bool:
     """Whether a span has at most OpenInference's kind and scalars, which repeat what GenAI's attributes say."""
-    return _DETAILS.isdisjoint(attributes)
+    return attributes.keys().isdisjoint(_DETAILS)  # which are fewer
 
 
 _DETAILS = frozenset(
@@ -94,20 +94,21 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
     The span's own facts come first: a caller that knows status and exception sets `record.error` before.
     """
+    layout = layout_of(attributes)
     if record.kind is None:
         record.kind = kind_of(attributes)
-    read_scalars(attributes, record)
+    read_scalars(attributes, layout, record)
     _read_provider(attributes, record)
     _read_session(record)
-    read_agent(attributes, record)
+    read_agent(attributes, layout, record)
     _read_agent_of_run(record)
     if record.kind == "tool":
         _read_tool(attributes, record)
     elif record.kind in MODEL_KINDS:
-        _read_model_call(attributes, record)
+        _read_model_call(attributes, layout, record)
     else:
         read_scope_values(attributes, record)
-    read_error(attributes, record)
+    read_error(attributes, layout, record)
 
 
 def _read_provider(attributes: Mapping[str, Any], record: SpanRecord) -> None:
@@ -176,7 +177,7 @@ def _bound(given: JSON, schema: dict[str, JSON]) -> JSON:
     return {**dict(zip(schema, positional, strict=False)), **named}
 
 
-def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
+def _read_model_call(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord) -> None:
     request = record.request = record.request or ModelRequest()
     response = record.response or ModelResponse()
     hidden = not request.messages and not request.system and not response.messages
@@ -193,7 +194,7 @@ def _read_model_call(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     if record.kind == "embedder":
         _read_vectors(attributes, response)
     _read_answer_facts(attributes, response)
-    read_usage(attributes, OI_USAGE, response)
+    read_usage(attributes, layout.openinference_usage, response)
     keep_response(response, record)
     record.content = record.content or (hidden and bool(request.messages or response.messages))
     mark_hidden_content(record)
