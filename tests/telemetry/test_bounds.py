@@ -223,5 +223,5 @@ def test_threads_that_start_late_wait_in_the_way_that_threads_then_wait(monkeypa
     box.put(Heavy())
     assert worker.flush(10)
     assert box.flush(10)
-    assert [type(each._queue) for each in (box, worker)] == [patched, patched]
+    assert [type(each) for each in (box._queue, worker._bell)] == [patched, patched]
     worker.shutdown(10)

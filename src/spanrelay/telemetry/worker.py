@@ -10,6 +10,7 @@ import contextlib
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,6 +25,8 @@ from spanrelay.telemetry.projection import Ended, Pending, Started, record_of_st
 from spanrelay.tracing import Recorded, complete
 
 _IDLE_SECONDS = 0.2
+_MOST_QUIET = 256
+"""Starts that may wait until something else wakes the thread: nothing can be said of a span that goes on."""
 
 _SYNC_SECONDS = 30.0
 """How long an application waits, at most, for a disk that hangs."""
@@ -138,7 +141,9 @@ class Worker:
 
     def _begin(self) -> None:
         self.pending = Pending(self._pending_limit)  # a child reads nothing of what waits in its parent
-        self._queue: queue.SimpleQueue[tuple[Any, int] | None] = queue.SimpleQueue()
+        self._items: deque[tuple[Any, int] | None] = deque()
+        self._ends: dict[int, Ended] = {}
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._refused: set[int] = set()
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()  # a signal handler may flush while its thread holds it
@@ -153,14 +158,14 @@ class Worker:
 
     def _has_work(self) -> bool:
         """Whether there is a thread, or what waits for one: it could not be started so far."""
-        return self._thread is not None or not (self._closed or self._queue.empty())
+        return self._thread is not None or (bool(self._items) and not self._closed)
 
     def started(self, span: Span | Started) -> None:
-        """A span has started; it is read on the worker's thread."""
+        """A span has started; it is read on the worker's thread, together with what comes next."""
         if self._closed:
             return
         if self.pending.admit(ITEM_BYTES):
-            self._put(span, ITEM_BYTES)
+            self._put(span, ITEM_BYTES, rings=len(self._items) > _MOST_QUIET)
         else:
             self._refused.add(_id_of(span))
 
@@ -174,6 +179,8 @@ class Worker:
             losses.add("spans not recorded because too many were waiting")
         else:
             self.pending.add(ended.weight)
+            if identity is not None:
+                self._ends[identity.span_id] = ended
             self._put(ended, ended.weight)
             if self._sync and threading.current_thread() is not self._thread is not None:
                 self._wait()
@@ -181,7 +188,7 @@ class Worker:
     def _wait(self) -> None:
         """Return when all that was put so far has been handled."""
         taken = threading.Event()
-        self._queue.put((taken, 0))
+        self._put(taken, 0)
         taken.wait(_SYNC_SECONDS)
 
     def unrecorded(self, recorded: Recorded) -> None:
@@ -195,17 +202,23 @@ class Worker:
         else:
             losses.add("calls not measured because too many were waiting")
 
-    def _put(self, item: Any, size: int) -> None:
+    def _put(self, item: Any, size: int, *, rings: bool = True) -> None:
         if self._thread is None:
             self._start()
-        self._queue.put((item, size))
+        self._items.append((item, size))
+        if rings:
+            self._ring()
+
+    def _ring(self) -> None:
+        """Wake the thread, which handles all that waits then; once is enough."""
+        if self._bell.empty():
+            self._bell.put(None)
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                if self._queue.empty():
-                    # Of the same make as the thread: gevent may have patched both since `_begin`.
-                    self._queue = queue.SimpleQueue()
+                # Of the same make as the thread: gevent may have patched both since `_begin`.
+                self._bell = queue.SimpleQueue()
                 thread = threading.Thread(target=self._run, name="spanrelay-recorder", daemon=True)
                 if has_begun(thread):  # else what comes waits, and whatever comes next tries again
                     self._thread = thread
@@ -213,18 +226,27 @@ class Worker:
     def _run(self) -> None:
         with guarded("opening the trajectory writer"):
             self._sink = self._make_sink()
-        while True:
+        while self._handle_all():
             try:
                 # Without work waiting on idleness there is nothing to wake up for.
-                item = self._queue.get(timeout=_IDLE_SECONDS if self._is_dirty() else None)
+                self._bell.get(timeout=_IDLE_SECONDS if self._is_dirty() else None)
             except queue.Empty:
+                if not self._handle_all():  # spans that have started meanwhile are no idleness
+                    break
                 self._feed("bringing trajectories up to date", lambda sink: sink.idle())
-                continue
+        # Here, so that whoever ends the process waits for no longer than it wants to.
+        self._feed("finishing trajectories", lambda sink: sink.shutdown())
+        self._do_what_came_late()
+
+    def _handle_all(self) -> bool:
+        """Handle what waits; False where the end is among it."""
+        while True:
+            try:
+                item = self._items.popleft()
+            except IndexError:  # all is handled, or was thrown away by who waits no longer
+                return True
             if item is None:
-                # Here, so that whoever ends the process waits for no longer than it wants to.
-                self._feed("finishing trajectories", lambda sink: sink.shutdown())
-                self._do_what_came_late()
-                return
+                return False
             self._handle(item[0])
             self.pending.give_back(item[1])
             item = None  # what has been read takes no room while nothing comes
@@ -245,14 +267,24 @@ class Worker:
             with guarded("reading a call that is not sampled"):
                 self._count(item.read())
         else:
-            self._feed("reading the start of a span", lambda sink: sink.start(_started(item)))
+            self._feed("reading the start of a span", lambda sink: sink.start(self._started(item)))
+
+    def _started(self, span: Span | Started) -> SpanRecord:
+        """Return what is known of a span that has started: all, where it has ended by now; else little of a call."""
+        ended = self._ends.get(_id_of(span))
+        if ended is not None and (self._unsampled or _is_sampled(ended)):
+            return ended.record
+        if isinstance(span, Started):
+            return span.record
+        return record_of_start(span, span.name, span.attributes or {}, span.resource)
 
     def _end(self, ended: Ended) -> None:
+        if ended.span.context is not None:
+            self._ends.pop(ended.span.context.span_id, None)
         with guarded("recording a span"):
             record = ended.record
             self._count(record)
-            identity = ended.span.context
-            sampled = identity is not None and identity.trace_flags.sampled
+            sampled = _is_sampled(ended)
             if self._tell is not None and sampled:
                 with guarded("writing the event of a call"):
                     self._tell(record)
@@ -316,8 +348,9 @@ class Worker:
             if not self._closed:
                 if self._has_work() and self._thread is None:
                     self._start()
-                self._closed, self._ended = True, self._thread is None and self._queue.empty()
-                self._queue.put(None)
+                self._closed, self._ended = True, self._thread is None and not self._items
+                self._items.append(None)
+                self._ring()
 
     def shutdown(self, timeout: float) -> None:
         """Write everything that waits, for `timeout` seconds at most, and finish the sink; count the rest as lost."""
@@ -344,20 +377,26 @@ class Worker:
     def _drain(self) -> int:
         """Throw away what waits, and return how many spans have ended among it."""
         spans = 0
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                item = self._queue.get_nowait()
+                item = self._items.popleft()
                 spans += item is not None and isinstance(item[0], Ended)
                 if item is not None and isinstance(item[0], threading.Event):
                     item[0].set()
                 elif item is not None and isinstance(item[0], Errand):
                     item[0].end(_STUCK)
-        self._queue.put(None)
+        self._items.append(None)
+        self._ring()
         return spans
 
 
 def _id_of(span: Span | Started) -> int:
     return (span.span if isinstance(span, Started) else span).get_span_context().span_id
+
+
+def _is_sampled(ended: Ended) -> bool:
+    identity = ended.span.context
+    return identity is not None and identity.trace_flags.sampled
 
 
 class _Unrecorded:
@@ -376,10 +415,3 @@ class _Unrecorded:
         if self._frozen is None:
             return self._recorded.record
         return self._frozen.run(finished, self._recorded.record, self._frozen.watchers)
-
-
-def _started(span: Span | Started) -> SpanRecord:
-    """Return what is known of a span that has only started; of a model call that is little."""
-    if isinstance(span, Started):
-        return span.record
-    return record_of_start(span, span.name, span.attributes or {}, span.resource)
