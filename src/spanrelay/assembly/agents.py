@@ -33,13 +33,15 @@ class Questions:
     def __init__(self) -> None:
         self._asked: list[tuple[Node, SpanRecord]] = []
 
-    def note(self, node: Node, record: SpanRecord) -> None:
+    def note(self, agent: Node, record: SpanRecord) -> None:
         """Keep what an ended agent's span says it was asked, if it says so."""
-        if node.kind == "agent" and steps.asked_of(record):
-            self._asked.append((node, record))
+        if steps.asked_of(record):
+            self._asked.append((agent, record))
 
     def write(self, held: list[Node], is_gone: Callable[[Document], bool]) -> None:
         """Write what agents were asked that have ended, where no model call beneath them has told that."""
+        if not self._asked:
+            return
         waiting = [each for each in self._asked if any(tree.beneath(call, each[0]) for call in held)]
         for node, record in self._asked:
             run = node.run or node.within

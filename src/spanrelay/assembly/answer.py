@@ -121,7 +121,8 @@ def _extra_of(
     extra["otel"].update(origin)
     if agent and agent != document.name:
         extra["agent_name"] = agent
-    extra.update(document.differing(record))
+    if record.metadata or record.user_id:
+        extra.update(document.differing(record))
     return extra
 
 

@@ -101,7 +101,8 @@ class Assembler:
                 self._tools.end(node)
             node.record = _without_content(record)
         self._order.release()
-        self._questions.note(node, record)
+        if node.kind == "agent":
+            self._questions.note(node, record)
         self._questions.write(self._order.held, self._placing.is_gone)
         if record.incomplete is not None:
             self._give_up(node)
@@ -223,7 +224,8 @@ class Assembler:
         if document.count >= MAX_STEPS or document.journal.full:
             losses.add("model calls beyond the size of a trajectory")
             return
-        self._tools.settle_before_call(document)
+        if document.waiting:
+            self._tools.settle_before_call(document)
         run = run_of(node, document)
         if run is not None and not run.asked:
             run.asked, run.resumed = True, run.resumed or _is_answered(record)
@@ -236,12 +238,15 @@ class Assembler:
         metrics = answered or (record.response is not None and record.response.usage is not None)
         sighting.settle(document.line.told)
         self._told.remember(Told(document, step, node, sighting, metrics))
-        self._tools.settle(document, final=not self._order.busy(node))
+        if document.waiting:
+            self._tools.settle(document, final=not self._order.busy(node))
 
     def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON], Sighting]:
         """Return the call's record with what other spans of the same call know, which they are, and what tells it."""
         record, duplicates, attempts = node.record, list[str](), list[JSON]()
         sighting = Sighting(record)
+        if not self._order.held:
+            return record, {}, sighting
         for other in [held for held in self._order.held if contains(node.record, held.record)]:
             nested = tree.beneath(other, node)
             if not nested and not (other.loose or tree.siblings(other, node)):

@@ -16,7 +16,7 @@ from pathlib import Path
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spanrelay._guard import guarded
+from spanrelay._guard import failed, guarded
 from spanrelay.assembly.assembler import Assembler
 from spanrelay.assembly.crew import Crew
 from spanrelay.assembly.document import Journal
@@ -127,23 +127,29 @@ class TrajectoryWriter:
 
     def start(self, record: SpanRecord) -> None:
         """Take in the start of a span."""
-        with guarded("taking in the start of a span"):
+        try:
             self._assembler.start(record)
+        except Exception as error:
+            failed("taking in the start of a span", error)
         self._hand_over()
 
     def end(self, record: SpanRecord) -> None:
         """Take in a complete span; what it adds is the operating system's when this returns."""
-        with guarded("building a trajectory"):
+        try:
             self._assembler.end(record)
+        except Exception as error:
+            failed("building a trajectory", error)
         self._hand_over()
 
     def _hand_over(self) -> None:
         if self._changes:
             changes, self._changes = self._changes, []
             for journal in changes:
-                with guarded("writing a trajectory"):
+                try:
                     if not journal.hand_over():
                         self._changes.append(journal)
+                except Exception as error:
+                    failed("writing a trajectory", error)
 
     @property
     def dirty(self) -> bool:

@@ -59,7 +59,7 @@ class Order:
 
     def _must_wait(self, node: Node) -> bool:
         """Whether a model call that began earlier, or a span that may be one, may tell of the same call."""
-        if any(tree.precedes(other, node) for other in self._calling.values()):
+        if self._calling and any(tree.precedes(other, node) for other in self._calling.values()):
             return True
         return node.loose and any(tree.precedes(other, node) for other in self._unknown.values())
 

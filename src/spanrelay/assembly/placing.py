@@ -84,8 +84,10 @@ class Placing:
     def leave_gone(self, node: Node) -> None:
         """Let go of documents that somebody has removed, so that what goes on begins anew."""
         documents = tree.resolve(node.session).documents
-        if any(document.journal.gone for document in documents):
-            documents[:] = [document for document in documents if not self.is_gone(document)]
+        for document in documents:
+            if document.journal.gone:
+                documents[:] = [each for each in documents if not self.is_gone(each)]
+                break
         each: Node | None = node
         while each is not None:
             if each.document is not None and each.document.journal.gone:

@@ -20,8 +20,10 @@ MAX_SYSTEM = 65_536
 
 def tell_request(document: Document, record: SpanRecord, found: Alignment) -> None:
     """Write what is new in a request: changed context, and turns."""
-    _tell_aliases(document, found)
-    _tell_change(document, record, found)
+    if document.line.calls:
+        _tell_aliases(document, found)
+    if found.kind in ("compaction", "pruning", "truncation") and not record.truncated:
+        _tell_change(document, record, found)
     _tell_system(document, record)
     _add_turns(document, record, found)
 
@@ -29,7 +31,7 @@ def tell_request(document: Document, record: SpanRecord, found: Alignment) -> No
 def _tell_aliases(document: Document, found: Alignment) -> None:
     """Take over the ids by which a request repeats the last answer's calls; tools' answers will use them."""
     calls = document.line.calls
-    echoed = [call for turn in found.echo for call in turn.calls] if calls else []
+    echoed = [call for turn in found.echo for call in turn.calls]
     if len(echoed) != len(calls):
         return
     for known, echo in zip(calls, echoed, strict=True):
@@ -45,8 +47,6 @@ def _tell_aliases(document: Document, found: Alignment) -> None:
 
 def _tell_change(document: Document, record: SpanRecord, found: Alignment) -> None:
     """Write that the history a model is sent has been rewritten, and what stands there now."""
-    if found.kind not in ("compaction", "pruning", "truncation") or record.truncated:
-        return
     boundary = "truncate" if found.kind == "truncation" else "replace"
     kind = "compaction" if found.kind == "compaction" else "pruning"
     management: dict[str, JSON] = {"type": kind, "boundary": boundary}
@@ -104,7 +104,7 @@ def _add_turns(document: Document, record: SpanRecord, found: Alignment) -> None
     copied = document.line.copied
     if found.kind not in ("extension", "retry", "fork"):
         copied.clear()  # what stands behind has other places now
-    filled = _fillable(document, found)
+    filled = _fillable(document, found) if document.line.blank else {}
     for at, turn in enumerate(found.new):
         if at in filled:
             _fill(document, record, turn, filled[at])
@@ -117,7 +117,7 @@ def _add_turns(document: Document, record: SpanRecord, found: Alignment) -> None
 
 def _fillable(document: Document, found: Alignment) -> dict[int, int]:
     """Return which of the new turns are what blank steps have left out, in order."""
-    said = [at for at, turn in enumerate(found.new) if turn.role == "assistant"] if document.line.blank else []
+    said = [at for at, turn in enumerate(found.new) if turn.role == "assistant"]
     if not said:
         return {}
     blank, document.line.blank = document.line.blank, []

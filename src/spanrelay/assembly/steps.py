@@ -273,18 +273,17 @@ def _usage_metrics(usage: Usage | None, first_chunk: float | None) -> atif.Metri
         extra["input_audio_tokens"] = usage.input_audio_tokens
     if usage.output_audio_tokens:
         extra["output_audio_tokens"] = usage.output_audio_tokens
-    metrics = atif.Metrics(
-        _natural(usage.input_tokens), _natural(usage.output_tokens), _natural(usage.cache_read_tokens)
-    )
-    if metrics.cached_tokens and metrics.cached_tokens > (metrics.prompt_tokens or 0):
-        extra["cached_tokens_reported"], metrics.cached_tokens = metrics.cached_tokens, None
-    if usage.cost_usd is not None and math.isfinite(usage.cost_usd) and usage.cost_usd >= 0:
-        metrics.cost_usd = usage.cost_usd
-    metrics.extra = extra or None
-    return metrics if metrics != _NO_METRICS else None
-
-
-_NO_METRICS = atif.Metrics()
+    given, made, cached = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens
+    if (given or 0) < 0 or (made or 0) < 0 or (cached or 0) < 0:
+        given, made, cached = map(_natural, (given, made, cached))
+    if cached and cached > (given or 0):
+        extra["cached_tokens_reported"], cached = cached, None
+    cost = usage.cost_usd
+    if cost is not None and not (math.isfinite(cost) and cost >= 0):
+        cost = None
+    if given is made is cached is cost is None and not extra:
+        return None
+    return atif.Metrics(given, made, cached, cost, extra=extra or None)
 
 
 def _natural(value: int | None) -> int | None:

@@ -41,8 +41,7 @@ class Tools:
         if run is not None and any(call.step < run.before for _, call in settled):
             run.resumed = True
         self._link_all(document, settled)
-        if document.waiting:
-            self._unsettled[id(document)] = document
+        self._note(document)
         if node.orphaned:
             document.note("missing_parent")
 
@@ -56,7 +55,13 @@ class Tools:
         """Write what waits in a document, as far as its calls are known by now; with `final` all of it."""
         if document.waiting:
             self._link_all(document, runs.settle(document, final=final))
-        if not document.waiting:
+        self._note(document)
+
+    def _note(self, document: Document) -> None:
+        """Remember a document in which something waits, and no other."""
+        if document.waiting:
+            self._unsettled[id(document)] = document
+        else:
             self._unsettled.pop(id(document), None)
 
     def _link_all(self, document: Document, settled: list[Run]) -> None:
@@ -80,6 +85,7 @@ class Tools:
         """Write what fits several calls of a document: no more runs come once a model goes on."""
         if document.waiting:
             self._link_all(document, runs.settle_ambiguous(document))
+        self._note(document)
 
     def settle_all(self, journal: Journal | None = None) -> None:
         """Write all that still waits, or all that `journal` stores of it."""

@@ -32,12 +32,18 @@ class Turn:
     @property
     def text(self) -> str:
         """The text of the turn, paragraphs apart."""
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is Text:  # as most are
+            return parts[0].text
         return "\n\n".join([part.text for part in self.parts if isinstance(part, Text) and part.text])
 
     @property
     def calls(self) -> list[ToolCall]:
         """The tool calls of the turn, in order."""
-        return [part for part in self.parts if isinstance(part, ToolCall)]
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is Text:  # as most are
+            return []
+        return [part for part in parts if isinstance(part, ToolCall)]
 
 
 def turns_of(messages: Iterable[Message]) -> list[Turn]:

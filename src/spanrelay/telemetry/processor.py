@@ -232,7 +232,8 @@ class RelaySpanProcessor(SpanProcessor):
             if watchers.sanitizers:
                 _sanitize_contexts(span, watchers)
             if recorded is not None or self.worker is not None or watchers.subscribers:
-                ended = Ended(span, recorded, self.pending, frozen, beside)
+                pending = self._pending if self.worker is None else self.worker.pending  # a property is a call
+                ended = Ended(span, recorded, pending, frozen, beside)
                 if recorded is not None:
                     span = self._view(ended)
                 if self.worker is not None and not closed:

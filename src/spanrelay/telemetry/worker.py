@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from opentelemetry.sdk.trace import Span
 
-from spanrelay._guard import guarded, has_begun, losses
+from spanrelay._guard import failed, guarded, has_begun, losses
 from spanrelay.observation.mailbox import ITEM_BYTES
 from spanrelay.observation.observers import observation, watching
 from spanrelay.observation.sanitizing import finished
@@ -252,8 +252,10 @@ class Worker:
             item = None  # what has been read takes no room while nothing comes
 
     def _is_dirty(self) -> bool:
-        with guarded("asking for idle work"):
+        try:
             return self._sink is not None and self._sink.dirty
+        except Exception as error:
+            failed("asking for idle work", error)
         return False
 
     def _handle(self, item: Any) -> None:
@@ -279,9 +281,10 @@ class Worker:
         return record_of_start(span, span.name, span.attributes or {}, span.resource)
 
     def _end(self, ended: Ended) -> None:
-        if ended.span.context is not None:
-            self._ends.pop(ended.span.context.span_id, None)
-        with guarded("recording a span"):
+        identity = ended.span.context
+        if identity is not None:
+            self._ends.pop(identity.span_id, None)
+        try:
             record = ended.record
             self._count(record)
             sampled = _is_sampled(ended)
@@ -290,6 +293,8 @@ class Worker:
                     self._tell(record)
             if self._unsampled or sampled:
                 self._feed("writing a trajectory", lambda sink: sink.end(record))
+        except Exception as error:
+            failed("recording a span", error)
 
     def _count(self, record: SpanRecord) -> None:
         if self.measure is not None:
@@ -298,8 +303,10 @@ class Worker:
 
     def _feed(self, work: str, feed: Callable[[Sink], object]) -> None:
         if self._sink is not None:
-            with guarded(work):
+            try:
                 feed(self._sink)
+            except Exception as error:
+                failed(work, error)
 
     def _do(self, errand: Errand[Any]) -> None:
         self._feed("flushing or reading trajectories", errand)
