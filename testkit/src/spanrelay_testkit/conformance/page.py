@@ -34,7 +34,7 @@ HEAD = """\
 # Providers
 
 Each SDK below is recorded, and policy holds for it, at the lowest place where a request is still JSON: whichever
-method, helper or framework above is used, what goes over the wire is what is judged and told. The `openai` SDK is also
+method, helper or framework above is used, what goes over the wire is what is checked and told. The `openai` SDK is also
 how most other providers are asked.
 
 `make conformance` asks recorded exchanges with the providers once more through the real SDKs, each in every way its SDK
