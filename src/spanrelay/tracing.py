@@ -602,6 +602,15 @@ def _told_by_aws(response: Any) -> tuple[Any, Any]:
     return code, metadata.get("HTTPStatusCode") if isinstance(metadata, dict) else None
 
 
+def _code_of(error: BaseException) -> Any:
+    """Return the provider's code: the exception's own, or the one in the body that it came with."""
+    code, body = getattr(error, "code", None), getattr(error, "body", None)
+    if code is not None or type(body) is not dict:
+        return code
+    told = body.get("error", body)
+    return told.get("code") if type(told) is dict else None
+
+
 def describe_error(error: BaseException) -> ErrorInfo:
     """Return what is recorded of an exception: qualified type, message, HTTP status where it has one."""
     kind = type(error)
@@ -610,6 +619,7 @@ def describe_error(error: BaseException) -> ErrorInfo:
     code = getattr(error, "code", None)
     if status is None and code is None:
         code, status = _told_by_aws(getattr(error, "response", None))
+    code = _code_of(error)
     try:
         message = str(error)
     except Exception as failure:

@@ -6,8 +6,8 @@ Raw responses, stream helpers, `parse` and platform subclasses all run through h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from opentelemetry.context import attach, detach, set_value
@@ -33,6 +33,7 @@ from spanrelay.instrumentation.responses import EVENTS, http_module, is_of_http,
 from spanrelay.pipeline.call import CALL_KEY, LOOKED_AT_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
+from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.propagation import trace_headers
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv.names import span_name
@@ -43,13 +44,15 @@ from spanrelay.tracing import Start, Tracing, current_context, recording
 class Route:
     """One inference route: the wire API it speaks. `ends_with_done` says that its streams end with `[DONE]`.
 
-    `answers` says that a call there may be the one that a framework's call of a model stands for.
+    `answers` says that a call there may be the one that a framework's call of a model stands for. `filling` are fields
+    that the SDK cannot do without in an answer, and that a record has none for: policy's answers are given them.
     """
 
     codec: Codec
     kind: Kind = "llm"
     ends_with_done: bool = True
     answers: bool = True
+    filling: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 PLAIN = Route(plain, answers=False)
@@ -126,6 +129,13 @@ class StainlessAPI:
             Patch(module, f"AsyncAPIClient.{method}", self._arequest),
             Patch(module, "SyncAPIClient._process_response", self._process_response),
             Patch(module, "AsyncAPIClient._process_response", self._process_response),
+        )
+
+    def stream_patches(self, module: str) -> tuple[Patch, ...]:
+        """Return those for the module of the SDK's streams, where an error in a stream does not close it."""
+        return (
+            Patch(module, "Stream.__stream__", _read, required=False),
+            Patch(module, "AsyncStream.__stream__", _aread, required=False),
         )
 
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -265,6 +275,45 @@ class StainlessAPI:
         call.distrust()
 
 
+def _read(wrapped: Any, stream: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+    """Read a stream, and end its call where the SDK raises of what it has read."""
+    try:
+        yield from wrapped(*args, **kwargs)
+    except Exception as error:
+        tap = getattr(stream.response, "stream", None)
+        if isinstance(tap, SyncTap):
+            tap.read_failed(error)
+        raise
+
+
+def _aread(wrapped: Any, stream: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+    return _Reading(wrapped(*args, **kwargs), stream)
+
+
+class _Reading:
+    """As `_read`. No generator: one around another would have to be closed for the other to be."""
+
+    __slots__ = ("_events", "_stream")
+
+    def __init__(self, events: Any, stream: Any) -> None:
+        self._events = events
+        self._stream = stream
+
+    def __aiter__(self) -> _Reading:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._events.__anext__()
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            tap = getattr(self._stream.response, "stream", None)
+            if isinstance(tap, AsyncTap):
+                await tap.read_failed(error)
+            raise
+
+
 def _is_asking(options: Any) -> bool:
     """Whether a request may ask a model: a POST, and whatever else has a body."""
     if isinstance(options.method, str) and options.method.lower() == "post":
@@ -386,7 +435,7 @@ class StainlessBoundary:
         return self._client._process_response(
             cast_to=self._expected(),
             options=self._options,
-            response=self._made(call, body),
+            response=self._made(call, {**self._route.filling, **body}),
             stream=self._kwargs.get("stream", False),
             stream_cls=self._kwargs.get("stream_cls"),
             retries_taken=0,

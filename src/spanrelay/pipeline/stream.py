@@ -478,6 +478,12 @@ class SyncTap(Tap):
                 self._note_left("closed", error)
                 self._finish()
 
+    def read_failed(self, error: Exception) -> None:
+        """End the call: its reader raised `error` of what it had read, and need not close the stream."""
+        if not self._done:
+            self._note_left("closed", error)
+            self._finish()
+
     def _finish(self) -> None:
         if self._done:
             return
@@ -657,6 +663,12 @@ class AsyncTap(Tap):
             if not self._done:
                 self._note_left("closed", error)
                 await self._finish()
+
+    async def read_failed(self, error: Exception) -> None:
+        """End the call: its reader raised `error` of what it had read, and need not close the stream."""
+        if not self._done:
+            self._note_left("closed", error)
+            await self._finish()
 
     async def _finish(self) -> None:
         if self._done:
