@@ -9,6 +9,7 @@ from tests.own_environment import ROOT, TOOLS, apart, programs_of
 
 OURS = ("testkit", "anthropic", "cohere", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
 OURS = ("testkit", "bedrock", "cohere", "langchain", "langgraph", "mistral", "ollama", "openai")
+OURS = ("testkit", "cohere", "google-genai", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
 """The folders of this repository that are installed there."""
 OTHERS = (
     "aiobotocore",
@@ -16,6 +17,7 @@ OTHERS = (
     "boto3",
     "cerebras_cloud_sdk",
     "cohere",
+    "fireworks-ai",
     "google-genai",
     "groq",
     "huggingface_hub",
@@ -28,7 +30,10 @@ OTHERS = (
     "mcp",
     "mistralai",
     "ollama",
+    "perplexityai",
+    "sambanova",
     "together",
+    "writer-sdk",
 )
 """The SDKs, and LangChain's packages for them."""
 

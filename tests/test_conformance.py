@@ -177,11 +177,12 @@ def folder_with(tmp_path: Path, *records: dict[str, Any]) -> Path:
 def test_a_folder_of_the_same_format_is_asked_and_the_last_line_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = {**RECORD, "id": "made-up-2", "provider": "nobody"}
-    assert main([str(folder_with(tmp_path, RECORD, other))]) == 0
+    other = {**RECORD, "id": "made-up-2", "provider": "nobody", "group": "another"}
+    strange = {**RECORD, "id": "made-up-3", "api": "unheard_of"}
+    assert main([str(folder_with(tmp_path, RECORD, other, strange))]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
-    assert last == "1 passed of 1"
-    assert lines[0].startswith("not served: made-up-2 (nobody chat_completions): no driver")
+    assert last == "2 passed of 2"
+    assert lines[0].startswith("not served: made-up-3 (openai unheard_of): no driver")
 
 
 def test_a_failure_is_named_and_is_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,8 +87,18 @@ SDKS = (
         records_itself="MISTRAL_SDK_TELEMETRY=global",
     ),
     SDK("cohere", "cohere", "spanrelay-cohere", "cohere", _COHERE, traced="cohere"),
-    SDK("groq", "groq", None, "groq", _stainless("groq"), traced="groq"),
-    SDK("together", "together", None, "together", _stainless("together"), traced="together"),
+    *(
+        SDK(package, module, "spanrelay-openai-compatible", provider, _stainless(module), traced=provider)
+        for package, module, provider in (
+            ("cerebras_cloud_sdk", "cerebras.cloud.sdk", "cerebras"),
+            ("fireworks-ai", "fireworks", "fireworks"),
+            ("groq", "groq", "groq"),
+            ("perplexityai", "perplexity", "perplexity"),
+            ("sambanova", "sambanova", "sambanova"),
+            ("together", "together", "together"),
+            ("writer-sdk", "writerai", "writer"),
+        )
+    ),
     SDK(
         "ollama",
         "ollama",
@@ -133,8 +143,10 @@ _HOSTS = {
     "api.moonshot.cn": "moonshot_ai",
     "api.openai.com": "openai",
     "api.perplexity.ai": "perplexity",
+    "api.sambanova.ai": "sambanova",
     "api.together.ai": "together",
     "api.together.xyz": "together",
+    "api.writer.com": "writer",
     "api.x.ai": "x_ai",
     "generativelanguage.googleapis.com": "gcp.gemini",
     "integrate.api.nvidia.com": "nvidia",

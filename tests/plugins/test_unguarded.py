@@ -279,11 +279,11 @@ def test_what_is_beneath_a_span_that_is_not_sampled_is_not_told(tmp_path: Path, 
     assert run(program, tmp_path, server, launched=False).err == ""
 
 
-# --- SDKs that we have nothing for, in an environment of their own -----------------------------------------
+# --- SDKs without our packages, in an environment of their own ---------------------------------------------
 
 apart = pytest.mark.skipif(
     os.environ.get("SPANRELAY_TEST_UNGUARDED") != "1",
-    reason="set SPANRELAY_TEST_UNGUARDED=1 to install SDKs that there is no instrumentor for apart",
+    reason="set SPANRELAY_TEST_UNGUARDED=1 to install SDKs without our packages for them apart",
 )
 
 PACKAGES = (
@@ -357,7 +357,8 @@ except Exception as error:
 def test_an_sdk_that_nothing_guards_is_told_at_its_use_or_ends_the_program(
     tmp_path: Path, server: ModelServer, python: str, package: str
 ) -> None:
-    remedy = "pip install spanrelay-openai" if package == "openai" else "SpanRelay has no instrumentor for it yet"
+    [ours] = [sdk.ours for sdk in SDKS if sdk.package == package]
+    remedy = f"pip install {ours}" if ours else "SpanRelay has no instrumentor for it yet"
     program = asking(package, server)
     ran = run(program, tmp_path, server, python=python, SPANRELAY_QUIET="")
     told = f"spanrelay: {package} was used and not recorded; {remedy}{ASKED.get(package, '')}\n"

@@ -11,7 +11,18 @@ from pydantic import BaseModel
 
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.contract import InstrumentorContract
-from spanrelay_testkit.half import Form, Half, Outcome, StreamForm
+from spanrelay_testkit.contract.stainless import (
+    Ask,
+    chat_text,
+    raw,
+    raw_stream,
+    streamed,
+    streaming_response,
+    streaming_response_stream,
+    text_of,
+    whole,
+)
+from spanrelay_testkit.half import Half, Outcome, StreamForm
 
 MODEL = "gpt-5"
 
@@ -20,91 +31,12 @@ class Colour(BaseModel):
     answer: str
 
 
-def chat_text(chunk: Any) -> str:
-    return "".join(choice.delta.content or "" for choice in chunk.choices)
-
-
 def completion_text(chunk: Any) -> str:
     return "".join(choice.text for choice in chunk.choices)
 
 
 def event_text(event: Any) -> str:
     return event.delta if event.type == "response.output_text.delta" else ""
-
-
-def text_of(answer: Any) -> str:
-    """The text of a whole answer of any of the APIs."""
-    if hasattr(answer, "output_text"):
-        return answer.output_text
-    [choice] = answer.choices
-    return choice.message.content if hasattr(choice, "message") else choice.text
-
-
-async def joined(half: Half, stream: Any, text: Callable[[Any], str]) -> Outcome:
-    chunks = [chunk async for chunk in half.each(stream)]
-    return Outcome("".join(map(text, chunks)), (type(stream), *{type(chunk) for chunk in chunks}))
-
-
-def whole(create: Callable[[Any], Any], **options: Any) -> Form:
-    """`create(...)` and its answer."""
-
-    async def run(half: Half, client: Any, messages: Any) -> Outcome:
-        answer = await half.settle(create(client)(**asking(create, messages), **options))
-        return Outcome(text_of(answer), (type(answer),))
-
-    return run
-
-
-def streamed(create: Callable[[Any], Any], text: Callable[[Any], str]) -> Form:
-    """`create(stream=True)`, read to its end."""
-
-    async def run(half: Half, client: Any, messages: Any) -> Outcome:
-        stream = await half.settle(create(client)(**asking(create, messages), stream=True))
-        return await joined(half, stream, text)
-
-    return run
-
-
-def raw(create: Callable[[Any], Any], **options: Any) -> Form:
-    """`with_raw_response.create(...)`, then `parse()`."""
-
-    async def run(half: Half, client: Any, messages: Any) -> Outcome:
-        response = await half.settle(create(client)(**asking(create, messages), **options))
-        answer = await half.settle(response.parse())
-        return Outcome(text_of(answer), (type(response), type(answer)))
-
-    return run
-
-
-def raw_stream(create: Callable[[Any], Any], text: Callable[[Any], str]) -> Form:
-    """`with_raw_response.create(stream=True)`, then `parse()` and the stream it gives."""
-
-    async def run(half: Half, client: Any, messages: Any) -> Outcome:
-        response = await half.settle(create(client)(**asking(create, messages), stream=True))
-        return await joined(half, response.parse(), text)
-
-    return run
-
-
-def streaming_response(create: Callable[[Any], Any], **options: Any) -> Form:
-    """`with_streaming_response.create(...)`, whose body is read inside the block."""
-
-    async def run(half: Half, client: Any, messages: Any) -> Outcome:
-        async with half.entered(create(client)(**asking(create, messages), **options)) as response:
-            answer = await half.settle(response.parse())
-        return Outcome(text_of(answer), (type(response), type(answer)))
-
-    return run
-
-
-def streaming_response_stream(create: Callable[[Any], Any], text: Callable[[Any], str]) -> Form:
-    """`with_streaming_response.create(stream=True)`."""
-
-    async def run(half: Half, client: Any, messages: Any) -> Outcome:
-        async with half.entered(create(client)(**asking(create, messages), stream=True)) as response:
-            return await joined(half, await half.settle(response.parse()), text)
-
-    return run
 
 
 async def chat_helper(half: Half, client: Any, messages: Any) -> Outcome:
@@ -142,50 +74,50 @@ async def responses_parsed(half: Half, client: Any, messages: Any) -> Outcome:
     return Outcome(answer.output_text, (type(answer), type(answer.output_parsed)))
 
 
-CREATE: dict[str, Callable[[Any], Any]] = {
-    "chat": lambda client: client.chat.completions.create,
-    "raw chat": lambda client: client.chat.completions.with_raw_response.create,
-    "streaming chat": lambda client: client.chat.completions.with_streaming_response.create,
-    "responses": lambda client: client.responses.create,
-    "raw responses": lambda client: client.responses.with_raw_response.create,
-    "streaming responses": lambda client: client.responses.with_streaming_response.create,
-    "completions": lambda client: client.completions.create,
-}
-PARAMETER = {id(create): name.split()[-1] for name, create in CREATE.items()}
+def asking(method: Callable[[Any], Any], parameter: str) -> Ask:
+    """A method of the SDK, which takes the question as `parameter`."""
+
+    def ask(client: Any) -> Callable[..., Any]:
+        def create(messages: Any, **options: Any) -> Any:
+            question = messages[0]["content"] if parameter == "prompt" else messages
+            return method(client)(model=MODEL, **{parameter: question}, **options)
+
+        return create
+
+    return ask
 
 
-def asking(create: Callable[[Any], Any], messages: Any) -> dict[str, Any]:
-    """The question as the API takes it."""
-    api = PARAMETER[id(create)]
-    if api == "chat":
-        return {"model": MODEL, "messages": messages}
-    if api == "responses":
-        return {"model": MODEL, "input": messages}
-    return {"model": MODEL, "prompt": messages[0]["content"]}
+CHAT = asking(lambda client: client.chat.completions.create, "messages")
+RAW_CHAT = asking(lambda client: client.chat.completions.with_raw_response.create, "messages")
+STREAMING_CHAT = asking(lambda client: client.chat.completions.with_streaming_response.create, "messages")
+RESPONSES = asking(lambda client: client.responses.create, "input")
+RAW_RESPONSES = asking(lambda client: client.responses.with_raw_response.create, "input")
+STREAMING_RESPONSES = asking(lambda client: client.responses.with_streaming_response.create, "input")
+COMPLETIONS = asking(lambda client: client.completions.create, "prompt")
 
 
 @pytest.mark.proves("openai", "one trace", "streaming", "policy")
 class TestOpenAI(InstrumentorContract):
     instrumentor = OpenAIInstrumentor
     forms: ClassVar[dict[str, Any]] = {
-        "chat": whole(CREATE["chat"]),
-        "chat stream": streamed(CREATE["chat"], chat_text),
-        "chat raw": raw(CREATE["raw chat"]),
-        "chat raw stream": raw_stream(CREATE["raw chat"], chat_text),
-        "chat streaming response": streaming_response(CREATE["streaming chat"]),
-        "chat streaming response stream": streaming_response_stream(CREATE["streaming chat"], chat_text),
+        "chat": whole(CHAT),
+        "chat stream": streamed(CHAT, chat_text),
+        "chat raw": raw(RAW_CHAT),
+        "chat raw stream": raw_stream(RAW_CHAT, chat_text),
+        "chat streaming response": streaming_response(STREAMING_CHAT),
+        "chat streaming response stream": streaming_response_stream(STREAMING_CHAT, chat_text),
         "chat stream helper": chat_helper,
         "chat stream helper parsed": chat_helper_parsed,
         "chat parsed": chat_parsed,
-        "responses": whole(CREATE["responses"]),
-        "responses stream": streamed(CREATE["responses"], event_text),
-        "responses raw": raw(CREATE["raw responses"]),
-        "responses raw stream": raw_stream(CREATE["raw responses"], event_text),
-        "responses streaming response": streaming_response(CREATE["streaming responses"]),
+        "responses": whole(RESPONSES),
+        "responses stream": streamed(RESPONSES, event_text),
+        "responses raw": raw(RAW_RESPONSES),
+        "responses raw stream": raw_stream(RAW_RESPONSES, event_text),
+        "responses streaming response": streaming_response(STREAMING_RESPONSES),
         "responses stream helper": responses_helper,
         "responses parsed": responses_parsed,
-        "completions": whole(CREATE["completions"]),
-        "completions stream": streamed(CREATE["completions"], completion_text),
+        "completions": whole(COMPLETIONS),
+        "completions stream": streamed(COMPLETIONS, completion_text),
     }
     streams: ClassVar[dict[str, StreamForm]] = {
         "chat": StreamForm(

@@ -178,7 +178,8 @@ def _remedy(sdk: SDK) -> str:
         return "SpanRelay has no instrumentor for it yet"
     if version_of(sdk.ours) is None:
         return f"pip install {sdk.ours}"
-    if disabled_instrumentations() & {"*", sdk.ours.replace("-", "_")}:
+    # A distribution for several SDKs has an instrumentor for each, which is named after its provider.
+    if disabled_instrumentations() & {"*", sdk.ours.replace("-", "_"), f"spanrelay_{sdk.provider}"}:
         return f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS leaves {sdk.ours} out"
     return (
         f"{sdk.ours} is installed and not in force: "

@@ -55,8 +55,12 @@ class Driver:
         except PackageNotFoundError:
             return None
 
+    def covers(self, exchange: Exchange) -> bool:
+        """Whether an exchange is of a pair in `serves`."""
+        return (exchange.provider, exchange.api) in self.serves
+
     def why_not(self, exchange: Exchange) -> str | None:
-        """Why an exchange of a pair in `serves` cannot be served; None where it can."""
+        """Why an exchange that is covered cannot be served; None where it can."""
         return None
 
     # ── what the SDK is asked with

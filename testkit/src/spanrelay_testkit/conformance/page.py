@@ -36,6 +36,8 @@ HEAD = """\
 Each SDK below is recorded, and policy holds for it, at the lowest place where a request is still JSON: whichever
 method, helper or framework above is used, what goes over the wire is what is checked and told. The `openai` SDK is also
 how most other providers are asked.
+method, helper or framework above is used, policy sees what goes over the wire, and that is what is recorded. The
+`openai` SDK is also how most other providers are asked.
 
 `make conformance` asks recorded exchanges with the providers once more through the real SDKs, each in every way its SDK
 has, bare and with ours at work. What the program gets and what is sent must be the same, byte by byte; the span and the

@@ -31,7 +31,7 @@ def plan(folder: Path | None = None, drivers: Sequence[Driver] | None = None) ->
     made, exchanges = Plan(), exchanges_in(folder) if folder is not None else []
     drivers = all_drivers() if drivers is None else drivers
     for exchange in exchanges:
-        reasons = {driver: why_not(driver, exchange) for driver in drivers if serves(driver, exchange)}
+        reasons = {driver: why_not(driver, exchange) for driver in drivers if driver.covers(exchange)}
         able = [driver for driver, reason in reasons.items() if reason is None]
         made.pairs += [(driver, exchange) for driver in able]
         if not able:
@@ -43,11 +43,6 @@ def plan(folder: Path | None = None, drivers: Sequence[Driver] | None = None) ->
             if len(members) > 1 and any(each.converses for each in members):
                 made.runs.append((driver, members))
     return made
-
-
-def serves(driver: Driver, exchange: Exchange) -> bool:
-    """Whether an exchange is one of a driver's."""
-    return (exchange.provider, exchange.api) in driver.serves
 
 
 def why_not(driver: Driver, exchange: Exchange) -> str | None:

@@ -90,6 +90,11 @@ class OpenAI(Stainless):
         }
     )
 
+    def covers(self, exchange: Exchange) -> bool:
+        """Whoever answers: what is recorded as one of these APIs has the form of OpenAI's."""
+        compatible = exchange.api in ("chat_completions", "responses", "completions")
+        return super().covers(exchange) or (compatible and not exchange.provider.startswith("azure"))
+
     def client(self, exchange: Exchange, address: str, *, asynchronous: bool) -> Any:
         """A client whose base URL has the recorded path."""
         kind = getattr(import_module("openai"), "AsyncOpenAI" if asynchronous else "OpenAI")
@@ -104,6 +109,10 @@ class AzureOpenAI(OpenAI):
     """The client of Azure, whose paths may hold the deployment."""
 
     serves = frozenset(("azure_openai", api) for api in RESOURCES)
+
+    def covers(self, exchange: Exchange) -> bool:
+        """Azure's own."""
+        return (exchange.provider, exchange.api) in self.serves
 
     def client(self, exchange: Exchange, address: str, *, asynchronous: bool) -> Any:
         """A client of the recorded deployment, or without one."""
