@@ -10,6 +10,18 @@ from tests.own_environment import ROOT, TOOLS, apart, programs_of
 OURS = ("testkit", "anthropic", "cohere", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
 OURS = ("testkit", "bedrock", "cohere", "langchain", "langgraph", "mistral", "ollama", "openai")
 OURS = ("testkit", "cohere", "google-genai", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
+OURS = (
+    "testkit",
+    "cohere",
+    "langchain",
+    "langgraph",
+    "litellm",
+    "mcp",
+    "mistral",
+    "ollama",
+    "openai",
+    "openai-compatible",
+)
 """The folders of this repository that are installed there."""
 OTHERS = (
     "aiobotocore",
