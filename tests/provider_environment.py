@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from tests.own_environment import ROOT, TOOLS, apart, programs_of
 
-OURS = ("testkit", "anthropic", "cohere", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
-OURS = ("testkit", "bedrock", "cohere", "langchain", "langgraph", "mistral", "ollama", "openai")
-OURS = ("testkit", "cohere", "google-genai", "langchain", "langgraph", "litellm", "mcp", "mistral", "ollama", "openai")
 OURS = (
     "testkit",
+    "anthropic",
+    "bedrock",
     "cohere",
+    "google-genai",
     "langchain",
     "langgraph",
     "litellm",

@@ -616,10 +616,9 @@ def describe_error(error: BaseException) -> ErrorInfo:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     status = getattr(error, "status_code", None)
-    code = getattr(error, "code", None)
+    code = _code_of(error)
     if status is None and code is None:
         code, status = _told_by_aws(getattr(error, "response", None))
-    code = _code_of(error)
     try:
         message = str(error)
     except Exception as failure:
