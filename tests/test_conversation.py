@@ -232,6 +232,24 @@ def converse_message(chance: random.Random) -> Any:
     return {"role": chance.choice(ROLES), "content": [{"text": content}] if chance.random() < 0.8 else content}
 
 
+def gemini_part(chance: random.Random) -> Any:
+    parts: tuple[Any, ...] = (
+        {"text": SAID[: chance.randint(0, 60)]},
+        {"text": "hm", "thought": True, "thoughtSignature": "c2ln"},
+        {"functionCall": {"name": "tide", "args": some_arguments(chance)}},
+        {"function_response": {"name": "tide", "response": {"result": some_content(chance)}}},
+        {"inline_data": {"mimeType": "image/png", "data": "AA-_"}},
+        {"strange": some_content(chance)},
+        some_content(chance),
+    )
+    return chance.choice(parts)
+
+
+def gemini_content(chance: random.Random) -> Any:
+    parts = [gemini_part(chance) for _ in range(chance.randint(0, 3))]
+    return {"parts": parts, "role": chance.choice(["user", "model", "function", "stranger"])}
+
+
 SPOKEN: dict[str, Callable[[random.Random], Any]] = {
     "openai_chat": chat_message,
     "openai_responses": response_item,
@@ -239,6 +257,7 @@ SPOKEN: dict[str, Callable[[random.Random], Any]] = {
     "ollama_chat": ollama_message,
     "anthropic_messages": anthropic_message,
     "bedrock_converse": converse_message,
+    "gemini_generate_content": gemini_content,
 }
 """Every codec that reads conversations, and what is said in them."""
 
@@ -369,7 +388,7 @@ def pass_time(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation.time, "monotonic", lambda: next(clock) + 500 * (chance.random() < 0.02))
 
 
-def as_one(_text: str, _begin: int) -> tuple[str, str]:
+def as_one(_text: str, _begin: int, _mark: bytes) -> tuple[str, str]:
     return "", ""
 
 

@@ -33,7 +33,7 @@ _BEGINNINGS_KEPT = 512
 DIGEST_BYTES = 16
 _SECONDS_KEPT = 120.0
 _PIECE = 256
-_CONTENT, _CALL = b'"content"', b'"call_id"'
+_CALL = b'"call_id"'
 _KNOWN = f"spanrelay-known-{secrets.token_hex(8)}"
 """Stands for what is known where the rest of a request is read."""
 _MARK = f'"{_KNOWN}"'.encode()
@@ -45,12 +45,13 @@ class Turns(NamedTuple):
 
     A codec that says so as its `turns`, and reads its requests by it, has what it read before recognised and shared.
     Nothing else of a request may depend on the items, and none of them on another, but for those of the assistant
-    where `runs` is set: its neighbouring items are one message.
+    where `runs` is set: its neighbouring items are one message. `marks` is the key behind which an item says something.
     """
 
     field: str
     read: Callable[[Any], Message]
     runs: bool = False
+    marks: str = "content"
 
     def messages(self, items: object) -> list[Message]:
         """Return the messages in the value of `field`."""
@@ -404,7 +405,7 @@ def read_request(codec: Any, data: bytes) -> ModelRequest:
     begin = data.find(opening) + len(opening)
     if begin < len(opening):
         return codec.decode_request(_json.loads_object(data))
-    key = (codec, *_beginning(data, begin))
+    key = (codec, *_beginning(data, begin, f'"{turns.marks}"'.encode()))
     pasts = _memory.recall(key)
     for past, count in _most_known(pasts or [], data, begin):
         request = _continued(codec, data, begin, past, count, key)
@@ -417,9 +418,9 @@ def read_request(codec: Any, data: bytes) -> ModelRequest:
     return request
 
 
-def _beginning(sent: bytes, begin: int) -> tuple[bytes, bytes]:
+def _beginning(sent: bytes, begin: int, mark: bytes) -> tuple[bytes, bytes]:
     """Return what tells conversations apart that begin with the same instructions: a piece of the second message."""
-    second = sent.find(_CONTENT, sent.find(_CONTENT, begin) + len(_CONTENT))
+    second = sent.find(mark, sent.find(mark, begin) + len(mark))
     if second < 0:  # an item of the Responses API may have none
         second = max(sent.find(_CALL, begin), begin)
     return _piece(sent, begin), _piece(sent, second)

@@ -76,7 +76,7 @@ _MISTRAL = tuple(
 SDKS = (
     SDK("openai", "openai", "spanrelay-openai", "openai", _stainless("openai"), traced="openai"),
     SDK("anthropic", "anthropic", "spanrelay-anthropic", "anthropic", _stainless("anthropic"), traced="anthropic"),
-    SDK("google-genai", "google.genai", None, "gcp.gemini", _GEMINI, traced="google.?gen"),
+    SDK("google-genai", "google.genai", "spanrelay-google-genai", "gcp.gemini", _GEMINI, traced="google.?gen"),
     SDK(
         "mistralai",
         "mistralai",

@@ -21,6 +21,9 @@ from spanrelay.codecs import (
     cohere_rerank,
     cohere_v1,
     cohere_v2,
+    gemini_embeddings,
+    gemini_generate_content,
+    gemini_plain,
     ollama_chat,
     ollama_embed,
     ollama_generate,
@@ -48,6 +51,9 @@ CODECS = [
     bedrock_converse,
     anthropic_messages,
     bedrock_prompt,
+    gemini_generate_content,
+    gemini_embeddings,
+    gemini_plain,
 ]
 BODIES = {
     anthropic_messages: (wires.messages_request, wires.messages_response),
@@ -57,6 +63,7 @@ BODIES = {
     cohere_v2: (wires.cohere_request, wires.cohere_response),
     cohere_v1: (wires.cohere_v1_request, wires.cohere_v1_response),
     bedrock_converse: (wires.converse_request, wires.converse_response),
+    gemini_generate_content: (wires.gemini_request, wires.gemini_response),
 }
 quick = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -151,7 +158,7 @@ def test_messages_taken_out_put_in_and_changed_read_back_as_they_were_meant(
     read = codec.decode_request(written)
     assert [text_of(m) for m in merged(read.messages)] == [text_of(m) for m in merged(messages)]
     assert dumps(wire) == before
-    said = ("messages", "input", "message", "chat_history", "tool_results")
+    said = ("messages", "input", "contents", "message", "chat_history", "tool_results")
     rest = [key for key in wire if key not in said]
     assert {key: written[key] for key in rest} == {key: wire[key] for key in rest}
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from spanrelay.codecs.anthropic_messages import messages as anthropic_messages
 from spanrelay.codecs.anthropic_messages import stream as anthropic_stream
 from spanrelay.codecs.bedrock_converse import messages as converse_messages
+from spanrelay.codecs.gemini_generate_content import messages as gemini_messages
+from spanrelay.codecs.gemini_generate_content import tools as gemini_tools
 from spanrelay.codecs.openai_chat import messages as chat_messages
 from spanrelay.codecs.openai_responses import messages as responses_messages
 from spanrelay.codecs.openai_responses import stream as responses_stream
@@ -24,6 +26,9 @@ KEYS = re.findall(
     id type role content messages input output choices message delta text name tools function custom arguments
     usage error code status index model stream stop n audio refusal tool_calls function_call reasoning summary
     prompt_tokens_details prompt_tokens finish_reason call_id tool_call_id image_url url file input_audio data
+    contents parts candidates finishReason args name requests instances content thought usageMetadata promptTokenCount
+    generationConfig systemInstruction functionDeclarations functionCallingConfig allowedFunctionNames embeddings
+    partialArgs jsonPath stringValue willContinue promptFeedback
     response item part output_index content_index action result logprobs reasoning_details conversation format
     content_block source thinking signature tool_use_id system stop_reason partial_json output_config container
     response item part output_index toolUse toolResult reasoningContent guardContent citationsContent toolConfig
@@ -33,6 +38,9 @@ KEYS = re.findall(
 )
 KINDS = [
     *("user", "assistant", "tool", "function", "custom", "completed", "failed", "error", "thinking"),
+    *gemini_messages._PART_READERS,
+    *gemini_tools.OFFERS,
+    *("STOP", "SAFETY", "model", "AUDIO", "$.a[1].b"),
     *chat_messages._PART_READERS,
     *converse_messages._BLOCK_READERS,
     *responses_messages._PART_READERS,
@@ -406,4 +414,95 @@ converse_response = st.fixed_dictionaries(
         "usage": shape({"inputTokens": counts, "outputTokens": counts}, cacheReadInputTokens=counts),
         "serviceTier": st.just({"type": "flex"}),
     },
+)
+objects = st.dictionaries(words, scalars, max_size=2)
+signature = st.just("c2lnbmF0dXJl")
+
+
+def spelled(camel: str, value: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """An object of one key, in either spelling."""
+    snake = re.sub("([A-Z])", lambda found: "_" + found[1].lower(), camel)
+    return st.sampled_from([camel, snake]).flatmap(lambda key: st.fixed_dictionaries({key: value}))
+
+
+def with_signature(part: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.one_of(part, st.builds(lambda a, b: {**a, **b}, part, spelled("thoughtSignature", signature)))
+
+
+gemini_call = with_signature(spelled("functionCall", shape({"name": words, "args": objects}, id=ids)))
+gemini_result = spelled(
+    "functionResponse",
+    shape(
+        {"name": words, "response": st.one_of(objects, shape({"result": texts}), st.just({"error": "no"}))},
+        id=ids,
+        parts=st.just([{"inlineData": {"mimeType": "image/png", "data": "AA-_"}}]),
+    ),
+)
+gemini_text = with_signature(st.fixed_dictionaries({"text": texts.filter(bool)}, optional={"thought": st.just(True)}))
+gemini_part = st.one_of(
+    gemini_text,
+    gemini_call,
+    gemini_result,
+    spelled("inlineData", shape({"mimeType": st.sampled_from(["image/png", "audio/wav"]), "data": st.just("AA-_")})),
+    spelled("fileData", shape({"fileUri": urls}, mimeType=st.just("video/mp4"))),
+    spelled("executableCode", shape({"language": st.just("PYTHON"), "code": texts})),
+    spelled("codeExecutionResult", shape({"outcome": st.just("OUTCOME_OK"), "output": texts})),
+    shape({"toolCall": shape({"toolType": words}, id=ids)}),
+    any_object,
+)
+gemini_content = shape(
+    {"parts": st.lists(gemini_part, max_size=3)}, role=st.sampled_from(["user", "model", "function"])
+)
+gemini_declared = shape({"name": words}, description=texts, parameters_json_schema=any_object, parameters=any_object)
+gemini_tool = st.one_of(
+    spelled("functionDeclarations", st.lists(gemini_declared, max_size=3)),
+    st.sampled_from([{"googleSearch": {}}, {"code_execution": {}}, {"urlContext": {}, "googleMaps": {}}]),
+    any_object,
+)
+gemini_request = shape(
+    {"model": words, "contents": st.lists(gemini_content, max_size=5)},
+    tools=st.lists(gemini_tool, max_size=3),
+    generationConfig=shape(
+        {}, temperature=st.floats(0, 2), maxOutputTokens=st.integers(1, 9), top_p=st.floats(0, 1), stopSequences=texts
+    ),
+    system_instruction=gemini_content,
+    toolConfig=shape({}, functionCallingConfig=shape({"mode": st.sampled_from(["ANY", "AUTO"])})),
+    stream=st.booleans(),
+)
+
+
+def apart(parts: list[Any]) -> list[Any]:
+    """Parts of an answer in which no text stands beside another: in a stream those are one."""
+    found: list[Any] = []
+    for part in parts:
+        if not (found and "text" in part and "text" in found[-1]):
+            found.append(part)
+    return found
+
+
+gemini_usage = shape(
+    {"promptTokenCount": counts, "totalTokenCount": counts},
+    candidatesTokenCount=counts,
+    thoughtsTokenCount=counts,
+    toolUsePromptTokenCount=counts,
+    cachedContentTokenCount=counts,
+    promptTokensDetails=st.lists(shape({"modality": st.sampled_from(["AUDIO", "TEXT"]), "tokenCount": counts})),
+)
+gemini_candidate = shape(
+    {
+        "content": shape({"role": st.just("model"), "parts": st.lists(st.one_of(gemini_text, gemini_call)).map(apart)}),
+        "finishReason": st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "OF_THE_FUTURE"]),
+    },
+    avgLogprobs=st.floats(-2, 0),
+    groundingMetadata=shape({"webSearchQueries": st.lists(words)}),
+)
+gemini_response = shape(
+    {
+        "candidates": st.lists(gemini_candidate, min_size=1, max_size=3).map(
+            lambda candidates: [{**candidate, "index": index} for index, candidate in enumerate(candidates)]
+        )
+    },
+    usageMetadata=gemini_usage,
+    modelVersion=words,
+    responseId=ids,
 )

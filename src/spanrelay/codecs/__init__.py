@@ -77,6 +77,7 @@ class Codec(Protocol):
         """Yield the stream events that add up to the body `wire`, for answers not from the provider."""
         ...
 
+    # A codec of an API that names models in places of its own has `models_beside(wire)`, which yields them.
     # A codec of an API whose streams say when they are over also has `is_whole(wire)`: whether an answer, as far as its
     # events have come, is at its end. One whose streams hold text has `stream_texts(event)`. One of an API that has no
     # status "failed" says `fails_by_status = False`. One whose answers are a list says under which key, `answers_with`,

@@ -1,6 +1,7 @@
 """The tokens of an answer, by the names that providers and serving engines have for them.
 
-OpenAI tells log probabilities; vLLM, with `return_token_ids`, ids beside a choice; NeMo Gym both, within a message.
+OpenAI tells log probabilities; vLLM, with `return_token_ids`, ids beside a choice; NeMo Gym both, within a message;
+Gemini both, token by token.
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ def read_item_tokens(items: list[Any]) -> Tokens | None:
         told = told or item.get("generation_log_probs")
     said = numbers or told
     return _tokens(prompt, completion, said) if prompt or completion or said else None
+
+
+def read_chosen_tokens(chosen: list[Any]) -> Tokens | None:
+    """Return the tokens that Gemini says it has chosen."""
+    tokens = [as_mapping(each) for each in chosen]
+    ids = [token.get("tokenId", token.get("token_id")) for token in tokens]
+    return _tokens(None, ids, [token.get("logProbability", token.get("log_probability")) for token in tokens])
 
 
 def numbers_of(tokens: Any) -> list[Any]:

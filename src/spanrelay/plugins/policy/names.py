@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -67,7 +67,8 @@ class Judge:
     def model_refusal(self, call: Any) -> str | None:
         """Return why the model that `call` is about to be sent to may not be used, or None."""
         model, deployment = model_of(call), call.deployment
-        beside = (*call.named_beside, *models_within(call.outgoing()))
+        asked = call.outgoing()
+        beside = (*call.named_beside, *models_within(asked), *_beside_by(call.codec, asked))
         if deployment is None and not beside and model is not None:
             return self.refusal(*names_of(model))
         # What the URL names is what runs; the body's name must not be denied, and need not be allowed.
@@ -93,6 +94,12 @@ _UNSEEN = "the request leaves its model to a stored prompt, where no list can ch
 def _stores_prompts(call: Any) -> bool:
     """Whether a request without a model may take it from a prompt that the provider has stored."""
     return any("prompt" in group and "model" in group for group in call.codec.required)
+
+
+def _beside_by(codec: Any, asked: Any) -> Iterable[Any]:
+    """Return the models that a request names in places that its API alone has."""
+    find = getattr(codec, "models_beside", None)
+    return () if find is None else find(asked)
 
 
 def plain_text(name: object) -> str | None:

@@ -138,5 +138,6 @@ _UNNAMED = {
         "the tools of MCP server {0!r} have names that the request does not list; enable them one by one in `configs`, "
         "or write tools.unnamed = 'pass'"
     ),
+    "cached_content": ("the request does not say which tools a cache offers; write tools.unnamed = 'pass' to allow it"),
     "prompt": ("the request does not say which tools a stored prompt offers; write tools.unnamed = 'pass' to allow it"),
 }

@@ -1,0 +1,412 @@
+"""The boundary: the four methods of the SDK's API client, where a body is still JSON and its model stands in the path.
+
+Retries are inside it, and so are automatic rounds of function calls outside of it: one round is one call.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
+
+from opentelemetry.context import attach, detach, set_value
+
+from spanrelay import _json
+from spanrelay.codecs import sse
+from spanrelay.codecs.gemini_shapes import model_name
+from spanrelay.codecs.narrowing import as_mapping
+from spanrelay.codecs.offers import offers_of
+from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation.patching import Patch
+from spanrelay.pipeline.call import LOOKED_AT_KEY
+from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
+from spanrelay.pipeline.model import ModelCall, open_for
+from spanrelay.pipeline.stream import AsyncTap, SyncTap
+from spanrelay.propagation import trace_headers
+from spanrelay.records import ModelRequest, SpanRecord
+from spanrelay.semconv.names import span_name
+from spanrelay.tracing import Start, Tracing, recording
+from spanrelay_google_genai.routes import PLAIN, Place, place_of
+
+_MODULE = "google.genai._api_client"
+_PARAMETERS = ("http_method", "path", "request_dict", "http_options")
+
+
+class Given(NamedTuple):
+    """The arguments of a request."""
+
+    method: Any
+    path: Any
+    body: Any
+    options: Any
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given | None:
+    """Return what a request is given; None where it is not what the SDK's own callers give."""
+    try:
+        told = dict(zip(_PARAMETERS, args, strict=False)) | kwargs
+        given = Given(*(told.pop(name, None) for name in _PARAMETERS))
+    except TypeError:
+        return None
+    known = type(given.path) is str and type(given.body) is dict and not told and len(args) <= len(_PARAMETERS)
+    return given if known else None
+
+
+class Asked(NamedTuple):
+    """A model call that is about to be made; `wire` is what the codec is to know of it."""
+
+    given: Given
+    place: Place
+    wire: Mapping[str, Any]
+    start: Start
+    provider: str
+    address: tuple[str | None, int | None]
+
+
+class GeminiAPI:
+    """Wraps what the API client sends with; `tracing` opens the spans."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+        self._starts: dict[tuple[Any, ...], Start] = {}
+
+    def request(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
+        """Make a request."""
+        asked = self._asked(client, args, kwargs, streamed=False)
+        if asked is None:
+            token = attach(set_value(LOOKED_AT_KEY, True))
+            try:
+                return wrapped(*args, **kwargs)
+            finally:
+                detach(token)
+        opened = open_for(self._tracing, asked.start, asked.place.route.kind if asked.place.route.answers else None)
+        if is_unseen(opened) and not recording.propagate:
+            return run_unseen(opened, wrapped, args, kwargs)
+        return run(self._call(asked, opened, Boundary(wrapped, client, asked)))
+
+    async def arequest(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
+        """Make a request as `request` does."""
+        asked = self._asked(client, args, kwargs, streamed=False)
+        if asked is None:
+            token = attach(set_value(LOOKED_AT_KEY, True))
+            try:
+                return await wrapped(*args, **kwargs)
+            finally:
+                detach(token)
+        opened = open_for(self._tracing, asked.start, asked.place.route.kind if asked.place.route.answers else None)
+        if is_unseen(opened) and not recording.propagate:
+            return await arun_unseen(opened, wrapped, args, kwargs)
+        return await arun(self._call(asked, opened, AsyncBoundary(wrapped, client, asked)))
+
+    def stream(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
+        """Make a request whose answer is streamed; the SDK's generator sends it with its first step."""
+        asked = self._asked(client, args, kwargs, streamed=True)
+        if asked is None:
+            return wrapped(*args, **kwargs)
+        opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
+        return run(self._call(asked, opened, StreamBoundary(wrapped, client, asked)))
+
+    async def astream(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
+        """Make a request whose answer is streamed; it is sent before the generator is there."""
+        asked = self._asked(client, args, kwargs, streamed=True)
+        if asked is None:
+            return await wrapped(*args, **kwargs)
+        opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
+        return await arun(self._call(asked, opened, AsyncStreamBoundary(wrapped, client, asked)))
+
+    def _asked(self, client: Any, args: Any, kwargs: Any, *, streamed: bool) -> Asked | None:
+        """Return what is asked of a model, or None for a request that is no model call."""
+        given = _given(args, kwargs)
+        if given is None or str(given.method).lower() in ("get", "delete"):
+            return None
+        body = _sent_body(client, given)
+        place = place_of(given.path, body)
+        wire: dict[str, Any] = dict(body) if place.model is None else {"model": place.model, **_without_model(body)}
+        if place.model is None:
+            named = next((body[key] for key in ("model", "baseModel") if body.get(key) is not None), None)
+            if named is not None:
+                wire["model"] = model_name(named) if isinstance(named, str) else named
+        if streamed:
+            wire["stream"] = True
+        if place.route is PLAIN and wire.get("model") is None and not offers_of(PLAIN.codec, body):
+            return None
+        provider = "gcp.vertex_ai" if client.vertexai else "gcp.gemini"
+        address = _address(_option(client, given.options, "base_url") or "")
+        return Asked(given, place, wire, self._start(place, wire, provider, address), provider, address)
+
+    def _start(self, place: Place, wire: Mapping[str, Any], provider: str, address: Any) -> Start:
+        """Return what the span starts with, made once for each model of a server."""
+        model = wire.get("model")
+        model = model if isinstance(model, str) else None
+        codec, kind, _ = place.route
+        key = (codec.operation, kind, model, bool(wire.get("stream")), provider, address, recording.dialect)
+        start = self._starts.get(key)
+        if start is None:
+            name = span_name(kind, codec.operation, model)
+            record = SpanRecord(0, 0, name=name, kind=kind, operation=codec.operation, provider=provider)
+            record.request = ModelRequest(model, stream=bool(wire.get("stream")))
+            record.server_address, record.server_port = address
+            start = Start(record)
+            if len(self._starts) > 1000:
+                self._starts.clear()
+            self._starts[key] = start
+        return start
+
+    def _call(self, asked: Asked, opened: Any, boundary: Any) -> ModelCall:
+        route = asked.place.route
+        call = ModelCall(
+            route.codec, asked.wire, boundary, self._tracing, provider=asked.provider, kind=route.kind, opened=opened
+        )
+        call.record.server_address, call.record.server_port = asked.address
+        call.model_kept = route is PLAIN
+        own = boundary.own_model
+        if asked.place.model is not None and own is not None:
+            call.named_beside = (model_name(own) if isinstance(own, str) else own,)
+            call.distrust()
+        return call
+
+
+def _without_model(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in body.items() if key != "model"} if "model" in body else body
+
+
+def _option(client: Any, options: Any, name: str) -> Any:
+    """Return an option of a request, which is the client's where the request has none of its own."""
+    own = options.get(name) if isinstance(options, Mapping) else getattr(options, name, None)
+    return getattr(client._http_options, name, None) if own is None else own
+
+
+def _sent_body(client: Any, given: Given) -> dict[str, Any]:
+    """Return the JSON that the SDK will send: without what it keeps beside it, with `extra_body` in it."""
+    body: dict[str, Any] = {key: value for key, value in given.body.items() if not key.startswith("_")}
+    extra = _option(client, given.options, "extra_body")
+    if extra:
+        body = copy.deepcopy(body)
+        sys.modules["google.genai._common"].recursive_dict_update(body, extra)
+    return body
+
+
+@lru_cache(maxsize=64)
+def _address(url: str) -> tuple[str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname, parts.port
+    except ValueError:  # the SDK refuses it
+        return None, None
+
+
+class Boundary:
+    """The way of one call through the API client."""
+
+    __slots__ = ("_asked", "_client", "_wrapped", "own_model")
+
+    def __init__(self, wrapped: Any, client: Any, asked: Asked) -> None:
+        self._wrapped = wrapped
+        self._client = client
+        self._asked = asked
+        self.own_model: Any = None if asked.place.model is None else _sent_body(client, asked.given).get("model")
+        """What the body calls `model` though the path names one."""
+
+    def _arguments(self, call: ModelCall) -> Given:
+        """Return what to give to the SDK: what the application gave, unless policy changed something."""
+        wire, given = call.outgoing(), self._asked.given
+        path, options = given.path, given.options
+        if wire is call.original:
+            # A copy: the SDK takes out of it what is not for the wire, and branches are sent at the same time.
+            body = dict(given.body)
+        else:
+            if bool(wire.get("stream")) != bool(call.original.get("stream")):
+                raise MiddlewareError("policy may not turn streaming on or off: the caller expects the other form")
+            body = {key: value for key, value in wire.items() if key not in ("model", "stream")}
+            path = self._rename(path, body, wire.get("model"), call.original.get("model"))
+            if _option(self._client, options, "extra_body"):
+                options = _with(options, extra_body={})  # which is in the body by now
+        if recording.propagate and (carried := trace_headers(call.context).get("traceparent")):
+            options = _with(options, headers={**as_mapping(_headers(options)), "traceparent": carried})
+        return Given(given.method, path, body, options)
+
+    def _rename(self, path: str, body: dict[str, Any], model: Any, before: Any) -> str:
+        """Return the path for another model, or put that into the body where it stands there."""
+        place = self._asked.place
+        changed = model != before
+        resource = model
+        if changed:
+            if not isinstance(model, str) or not model:
+                raise MiddlewareError(f"the model of a request is in its path and must be a string, not {model!r}")
+            resource = sys.modules["google.genai._transformers"].t_model(self._client, model)
+        if place.model is None:
+            given = self._asked.given.body
+            key = "model" if "model" in given or "baseModel" not in given else "baseModel"
+            if model is not None:
+                body[key] = resource if changed else given.get(key)
+            return path
+        if self.own_model is not None:
+            body["model"] = self.own_model
+        return f"{resource}:{path.rpartition(':')[2]}" if changed else path
+
+    def send(self, call: ModelCall) -> Any:
+        """Send what policy left of the request; the SDK retries inside."""
+        return _kept(call, self._wrapped(*self._arguments(call)))
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """Return what the SDK's API client would have returned, had the provider answered `body`."""
+        return _made(body, {})
+
+
+class AsyncBoundary(Boundary):
+    """The async twin of `Boundary`."""
+
+    __slots__ = ()
+
+    async def send(self, call: ModelCall) -> Any:
+        """Send what policy left of the request."""
+        return _kept(call, await self._wrapped(*self._arguments(call)))
+
+    async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """Return the answer."""
+        return _made(body, {})
+
+
+class StreamBoundary(Boundary):
+    """The way of one streamed call: the events pass as frames, and the SDK gets its own objects."""
+
+    __slots__ = ()
+
+    def send(self, call: ModelCall) -> Any:
+        """Send what policy left of the request, and wait for the first event, as the SDK does."""
+        chunks = self._wrapped(*self._arguments(call))
+        first = next(chunks, None)
+        call.http_status = 200
+        source = Chunks(chunks, [] if first is None else [first])
+        call.tap = tap = SyncTap(call, source, chunks.close, form="frames")
+        return _handed_out(tap, source)
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """Return a stream of the answer."""
+        return (_made(event, {}) for event in call.codec.stream_events(body))
+
+
+class AsyncStreamBoundary(Boundary):
+    """The async twin of `StreamBoundary`; its generator comes after the request has been sent."""
+
+    __slots__ = ()
+
+    async def send(self, call: ModelCall) -> Any:
+        """Send what policy left of the request."""
+        chunks = await self._wrapped(*self._arguments(call))
+        call.http_status = 200
+        source = AsyncChunks(chunks, [])
+        call.tap = tap = AsyncTap(call, source, chunks.aclose, form="frames")
+        return _ahanded_out(tap, source)
+
+    async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """Return a stream of the answer."""
+        return _amade(call.codec.stream_events(body))
+
+
+def _headers(options: Any) -> Any:
+    return options.get("headers") if isinstance(options, Mapping) else getattr(options, "headers", None)
+
+
+def _with(options: Any, **fields: Any) -> Any:
+    """Return the options of a request with other values of `fields`."""
+    if options is None:
+        return sys.modules["google.genai.types"].HttpOptions(**fields)
+    return {**options, **fields} if isinstance(options, Mapping) else options.model_copy(update=fields)
+
+
+def _kept(call: ModelCall, response: Any) -> Any:
+    """Keep the bytes of an answer."""
+    call.http_status = 200
+    if call.observed and isinstance(response.body, str):
+        call.body = response.body.encode("utf-8", "surrogatepass")
+    return response
+
+
+def _made(body: Mapping[str, Any], headers: Any) -> Any:
+    text = _json.dumps(body).decode()
+    return sys.modules[_MODULE].SdkHttpResponse(headers=headers, body=text)
+
+
+async def _amade(events: Iterator[dict[str, Any]]) -> AsyncIterator[Any]:
+    for event in events:
+        yield _made(event, {})
+
+
+class Chunks:
+    """The SDK's answers to a streamed request, as frames; remembers which is which."""
+
+    __slots__ = ("_chunks", "_first", "_known", "headers")
+
+    def __init__(self, chunks: Any, first: list[Any]) -> None:
+        self._chunks = chunks
+        self._first = first
+        self._known: deque[tuple[bytes, Any]] = deque()
+        self.headers: Any = {}
+
+    def __iter__(self) -> Chunks:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._frame(self._first.pop() if self._first else next(self._chunks))
+
+    def _frame(self, chunk: Any) -> bytes:
+        self.headers = chunk.headers
+        frame = b"data: %b\n\n" % (chunk.body or "{}").encode("utf-8", "surrogatepass")
+        self._known.append((frame, chunk))
+        return frame
+
+    def of(self, frame: bytes) -> list[Any]:
+        """Return the answers that a frame is: the SDK's own where policy has left it as it was."""
+        known = self._known
+        while known:
+            made, chunk = known.popleft()
+            if made is frame:
+                return [chunk]
+        return [_made(event, self.headers) for event in sse.events(frame)]
+
+
+class AsyncChunks(Chunks):
+    """The async twin of `Chunks`."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncChunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._frame(await anext(self._chunks))
+
+
+def _handed_out(tap: SyncTap, source: Chunks) -> Iterator[Any]:
+    """Yield what the SDK gets of a stream; a generator, as its own is: left early, it closes what it reads."""
+    try:
+        for frame in tap:
+            yield from source.of(frame)
+    finally:
+        tap.close()
+
+
+async def _ahanded_out(tap: AsyncTap, source: AsyncChunks) -> AsyncIterator[Any]:
+    try:
+        async for frame in tap:
+            for chunk in source.of(frame):
+                yield chunk
+    finally:
+        await tap.aclose()
+
+
+def patches(tracing: Tracing) -> tuple[Patch, ...]:
+    """The four ways to send."""
+    api = GeminiAPI(tracing)
+    wrappers = {
+        "request": api.request,
+        "request_streamed": api.stream,
+        "async_request": api.arequest,
+        "async_request_streamed": api.astream,
+    }
+    return tuple(Patch(_MODULE, f"BaseApiClient.{name}", cast("Any", wrapper)) for name, wrapper in wrappers.items())
