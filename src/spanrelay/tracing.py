@@ -611,12 +611,25 @@ def _code_of(error: BaseException) -> Any:
     return told.get("code") if type(told) is dict else None
 
 
+def _http_status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception has, or the answer that it holds; that of a stream's is no failure's."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status
+    try:
+        response = getattr(error, "response", None)
+        told = (getattr(response, name, None) for name in ("status_code", "status"))
+        return next((status for status in told if type(status) is int and status >= 400), None)
+    except Exception as failure:  # code of the application's own
+        pass_on(failure)
+        return None
+
+
 def describe_error(error: BaseException) -> ErrorInfo:
     """Return what is recorded of an exception: qualified type, message, HTTP status where it has one."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    status = getattr(error, "status_code", None)
-    code = _code_of(error)
+    code, status = _code_of(error), _http_status_of(error)
     if status is None and code is None:
         code, status = _told_by_aws(getattr(error, "response", None))
     try:
@@ -628,6 +641,6 @@ def describe_error(error: BaseException) -> ErrorInfo:
         name,
         message,
         str(code) if type(code) in (str, int) else None,
-        status if isinstance(status, int) else None,
+        _http_status_of(error),
         stacktrace_of(error, name, message) if recording.content else "",
     )

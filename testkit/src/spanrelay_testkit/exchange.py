@@ -16,6 +16,7 @@ ROUTE = re.compile(
     r"/((?<=/v2/)(?:chat|embed)(?=$)|(?:chat|agents)/completions|responses|embeddings|completions|messages|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
 )
 BEDROCK = re.compile(r"/model/(.+)/(converse|invoke)(-stream|-with-response-stream)?$")
+GEMINI = re.compile(r"/(?:models|tunedModels)/([^/:]+):(\w+)$")
 DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
 
 
@@ -35,11 +36,14 @@ class Request:
 
     @property
     def api(self) -> str:
-        """`chat/completions`, `responses` …, `models`; at Bedrock `converse` or `invoke`; "" when unknown."""
+        """`chat/completions`, `responses` …, `models`; "" when unknown.
+
+        At Bedrock it is `converse` or `invoke`, at Gemini's APIs the action, as `generateContent`.
+        """
         if bedrock := BEDROCK.search(self.path):
             return bedrock.group(2)
-        found = ROUTE.search(self.path)
-        return found.group(1) if found else ""
+        found, action = ROUTE.search(self.path), GEMINI.search(self.path)
+        return action.group(2) if action else found.group(1) if found else ""
 
     @property
     def item(self) -> str | None:
@@ -56,13 +60,14 @@ class Request:
     def streamed(self) -> bool:
         """Whether the client asked for a stream."""
         bedrock = BEDROCK.search(self.path)
-        return self.get("stream") is True or (bedrock is not None and bedrock.group(3) is not None)
+        by_path = self.api == "streamGenerateContent" or (bedrock is not None and bedrock.group(3) is not None)
+        return self.get("stream") is True or by_path
 
     @property
     def model(self) -> str:
-        """The model named in the body, else in the path: a deployment of Azure's, a model at Bedrock."""
-        if bedrock := BEDROCK.search(self.path):
-            return bedrock.group(1)
+        """The model named in Gemini's or Bedrock's path, else in the body, else the deployment in Azure's path."""
+        if named := BEDROCK.search(self.path) or GEMINI.search(self.path):
+            return named.group(1)
         deployment = DEPLOYMENT.search(self.path)
         return str(self.get("model") or (deployment.group(1) if deployment else "unknown-model"))
 
@@ -71,21 +76,21 @@ class Request:
         """Words in the prompt: what this server counts as input tokens."""
         return sum(
             len(text.split())
-            for name in ("instructions", "system", "messages", "input", "prompt")
+            for name in ("instructions", "system", "systemInstruction", "messages", "input", "prompt", "contents")
             for text in strings_in(self.get(name))
         )
 
     @property
     def last_user_text(self) -> str:
         """The text of the last user message (or of a plain string input or prompt)."""
-        turns = self.get("messages") or self.get("input") or self.get("prompt") or ""
+        turns = self.get("messages") or self.get("input") or self.get("prompt") or self.get("contents") or ""
         if isinstance(turns, str):
             return turns
         for turn in reversed(turns):
             if isinstance(turn, str):
                 return turn
             if isinstance(turn, dict) and turn.get("role") == "user":
-                return " ".join(texts_of(turn.get("content")))
+                return " ".join(texts_of(turn.get("content") or turn.get("parts")))
         return ""
 
 

@@ -33,6 +33,7 @@ from spanrelay_testkit import (
     completions_wire,
     converse_wire,
     embeddings_wire,
+    gemini_wire,
     messages_wire,
     ollama_wire,
     responses_wire,
@@ -76,6 +77,8 @@ WIRES: dict[str, Any] = {
     "messages": messages_wire,
     "converse": converse_wire,
     "invoke": converse_wire,
+    "generateContent": gemini_wire,
+    "streamGenerateContent": gemini_wire,
 }
 MODELS = ("gpt-5", "gpt-5-mini", "text-embedding-3-small")
 EVENT_STREAM = "text/event-stream"
@@ -286,6 +289,8 @@ class Handler(BaseHTTPRequestHandler):
     def _deliver_reply(self, answer: Reply, request: Request) -> None:
         if request.api == "embeddings":
             return self._json(answer, embeddings_wire.body(request))
+        if request.api == "batchEmbedContents":
+            return self._json(answer, gemini_wire.embeddings(request))
         wire = WIRES.get(request.api)
         if wire is None or not isinstance(request.body, dict):
             return self._deliver_raw(

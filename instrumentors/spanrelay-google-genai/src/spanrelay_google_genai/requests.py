@@ -108,7 +108,8 @@ class GeminiAPI:
         if asked is None:
             return wrapped(*args, **kwargs)
         opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
-        return run(self._call(asked, opened, StreamBoundary(wrapped, client, asked)))
+        chunks = run(self._call(asked, opened, StreamBoundary(wrapped, client, asked)))
+        return _read(chunks) if type(chunks) is Passing else chunks
 
     async def astream(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         """Make a request whose answer is streamed; it is sent before the generator is there."""
@@ -116,7 +117,8 @@ class GeminiAPI:
         if asked is None:
             return await wrapped(*args, **kwargs)
         opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
-        return await arun(self._call(asked, opened, AsyncStreamBoundary(wrapped, client, asked)))
+        chunks = await arun(self._call(asked, opened, AsyncStreamBoundary(wrapped, client, asked)))
+        return _aread(chunks) if type(chunks) is Passing else chunks
 
     def _asked(self, client: Any, args: Any, kwargs: Any, *, streamed: bool) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
@@ -283,7 +285,7 @@ class StreamBoundary(Boundary):
         call.http_status = 200
         source = Chunks(chunks, [] if first is None else [first])
         call.tap = tap = SyncTap(call, source, chunks.close, form="frames")
-        return _handed_out(tap, source)
+        return Passing(tap, source)
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return a stream of the answer."""
@@ -301,7 +303,7 @@ class AsyncStreamBoundary(Boundary):
         call.http_status = 200
         source = AsyncChunks(chunks, [])
         call.tap = tap = AsyncTap(call, source, chunks.aclose, form="frames")
-        return _ahanded_out(tap, source)
+        return Passing(tap, source)
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return a stream of the answer."""
@@ -382,8 +384,16 @@ class AsyncChunks(Chunks):
         return self._frame(await anext(self._chunks))
 
 
-def _handed_out(tap: SyncTap, source: Chunks) -> Iterator[Any]:
+class Passing(NamedTuple):
+    """A stream, as policy holds it; what the SDK reads is another object, which ends when nobody else holds it."""
+
+    tap: Any
+    source: Any
+
+
+def _read(passing: Passing) -> Iterator[Any]:
     """Yield what the SDK gets of a stream; a generator, as its own is: left early, it closes what it reads."""
+    tap, source = passing
     try:
         for frame in tap:
             yield from source.of(frame)
@@ -391,7 +401,8 @@ def _handed_out(tap: SyncTap, source: Chunks) -> Iterator[Any]:
         tap.close()
 
 
-async def _ahanded_out(tap: AsyncTap, source: AsyncChunks) -> AsyncIterator[Any]:
+async def _aread(passing: Passing) -> AsyncIterator[Any]:
+    tap, source = passing
     try:
         async for frame in tap:
             for chunk in source.of(frame):
