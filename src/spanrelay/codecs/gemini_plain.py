@@ -44,8 +44,7 @@ def models_beside(wire: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the models that the requests within this one name."""
     for key in _HOLDERS:
         held = wire.get(key)
-        for each in as_list(held) or [held]:
-            fields = as_mapping(each)
+        for fields in filter(None, map(as_mapping, as_list(held) or [held])):
             model = fields.get("model")
             if model is not None:
                 yield model_name(model) if isinstance(model, str) else model

@@ -28,7 +28,8 @@ class _Sends(NamedTuple):
     overridable: tuple[str, ...]
 
 
-_OPENAI, _AWS = "langchain_openai.", "langchain_aws."
+_OPENAI, _AWS, _GOOGLE = "langchain_openai.", "langchain_aws.", "langchain_google_genai."
+_GENAI = "client._api_client"
 _CORE = "langchain_core."
 """Whose models send nothing themselves: what is inherited of it comes to the package's own methods."""
 _SENDS = {
@@ -37,6 +38,8 @@ _SENDS = {
     "ChatAnthropic": _Sends("langchain_anthropic.", "_client", "_async_client", ("_request", "request"), _GENERATING),
     "ChatBedrock": _Sends(_AWS, "client", "client", ("_make_api_call",), _GENERATING),
     "ChatBedrockConverse": _Sends(_AWS, "client", "client", ("_make_api_call",), _GENERATING),
+    "ChatGoogleGenerativeAI": _Sends(_GOOGLE, _GENAI, _GENAI, ("request",), _GENERATING),
+    "GoogleGenerativeAIEmbeddings": _Sends(_GOOGLE, _GENAI, _GENAI, ("request",), _EMBEDDING),
     "OpenAIEmbeddings": _Sends(_OPENAI, "client._client", "async_client._client", ("request",), _EMBEDDING),
 }
 """By the class that does the sending: the package it must come from, and how it sends."""
