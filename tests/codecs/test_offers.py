@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from spanrelay._json import dumps
 from spanrelay.codecs import (
     anthropic_messages,
+    gemini_generate_content,
+    gemini_plain,
     langchain,
     openai_chat,
     openai_completions,
@@ -21,10 +23,20 @@ from spanrelay.codecs import (
 from spanrelay.codecs.offers import Offer, offers_of
 
 CODECS = [anthropic_messages, langchain, openai_chat, openai_completions, openai_embeddings, openai_responses]
+CODECS = [
+    gemini_generate_content,
+    gemini_plain,
+    langchain,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses,
+]
 KEYS = st.sampled_from(
     [
         *("type", "name", "tools", "function", "functions", "custom", "tool_choice", "function_call", "server_label"),
         *("allowed_tools", "tool_names", "require_approval", "connector_id", "input", "prompt", "web_search_options"),
+        *("functionDeclarations", "toolConfig", "functionCallingConfig", "allowedFunctionNames", "request", "requests"),
         *("function_declarations", "toolSpec", "mcp_servers", "tool_configuration", "parallel_tool_calls"),
         *("messages", "content", "tool", "definition", "configs", "default_config", "enabled", "mcp_server_name"),
         *("tool_name", "tool_references", "tool_changes", "server_name"),

@@ -39,7 +39,7 @@ class _Parts:
         text = fields.get("text")
         if isinstance(text, str) and fields.keys() <= _TEXT_KEYS:
             self._add_text(text, fields)
-        elif not self._goes_on(as_mapping(field(fields, "functionCall")), fields):
+        elif not self._goes_on(field(fields, "functionCall"), fields):
             self._close()
             self.items.append(part)
 
@@ -60,20 +60,21 @@ class _Parts:
             self.items.append({**self._text, "text": "".join(self._pieces)})
         self._pieces, self._text = [], {}
 
-    def _goes_on(self, call: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
-        """Take in a piece of the function call before it, whose arguments are streamed."""
-        if not call or (call.get("name") is None and not self.items):
+    def _goes_on(self, call: Any, part: Mapping[str, Any]) -> bool:
+        """Take in a piece of a function call whose arguments are streamed; False for a part that is whole."""
+        if not isinstance(call, Mapping):
             return False
+        piece = cast("Mapping[str, Any]", call)
         before = as_mapping(self.items[-1]) if self.items and not self._text else {}
         key = spelled(before, "functionCall")
         known = as_mapping(before.get(key))
-        if call.get("name") is not None or not field(known, "willContinue"):
-            if not field(call, "partialArgs") and not field(call, "willContinue"):
-                return False
-            self._close()
-            self.items.append({**part, spelled(part, "functionCall"): _told_of(call, {})})
+        if piece.get("name") is None and field(known, "willContinue"):
+            self.items[-1] = {**before, **part, key: _told_of(piece, known)}
             return True
-        self.items[-1] = {**before, **part, key: _told_of(call, known)}
+        if not (field(piece, "partialArgs") or field(piece, "willContinue")):
+            return False
+        self._close()
+        self.items.append({**part, spelled(part, "functionCall"): _told_of(piece, {})})
         return True
 
     def result(self) -> list[Any]:
