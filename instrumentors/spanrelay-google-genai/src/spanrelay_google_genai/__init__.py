@@ -22,12 +22,17 @@ class GoogleGenAIInstrumentor(Instrumentor):
 
     package = "google-genai"
     requires = ("google-genai >= 1.40",)
-    modules = ("google.genai._api_client", "google.genai._extra_utils")
+    modules = (
+        "google.genai._api_client",
+        "google.genai._extra_utils",
+        "google.genai._gaos.basesdk",
+        "google.genai._gaos.interactions",
+    )
     name = "spanrelay_google_genai"
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """The API client's four ways to send, and the calling of functions that a model asks for."""
-        from spanrelay_google_genai import functions, requests
+        from spanrelay_google_genai import functions, interactions, requests
 
-        return requests.patches(tracing) + functions.patches(tracing)
+        return requests.patches(tracing) + functions.patches(tracing) + interactions.patches(tracing)

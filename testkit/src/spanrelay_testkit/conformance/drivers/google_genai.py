@@ -10,10 +10,10 @@ from typing import Any
 
 from spanrelay_testkit.conformance.driver import Driver
 from spanrelay_testkit.conformance.exchanges import Exchange
-from spanrelay_testkit.exchange import GEMINI, Request
+from spanrelay_testkit.exchange import Request
 from spanrelay_testkit.half import Half
 
-_APIS = ("generate_content", "stream_generate_content", "embeddings", "count_tokens")
+_APIS = ("interactions", "generate_content", "stream_generate_content", "embeddings", "count_tokens")
 _PLACE = re.compile(r"^/([^/]+)/(?:projects/([^/]+)/locations/([^/]+)/)?")
 
 
@@ -49,6 +49,8 @@ class GoogleGenAI(Driver):
     def call(self, client: Any, exchange: Exchange) -> Any:
         """Ask with the recorded body as the arguments that make it."""
         body, model = exchange.body, exchange.truth["request_model"]
+        if exchange.api == "interactions":
+            return client.interactions.create(**body)
         if exchange.api == "embeddings":
             contents = [each["content"] for each in body["requests"]]
             first = {key: value for key, value in body["requests"][0].items() if key not in ("content", "model")}
@@ -66,18 +68,23 @@ class GoogleGenAI(Driver):
 
     def errors(self) -> tuple[type[Exception], ...]:
         """What the API refuses."""
-        return (import_module("google.genai.errors").APIError,)
+        return (
+            import_module("google.genai.errors").APIError,
+            import_module("google.genai._gaos.lib.compat_errors").APIError,
+        )
 
     def failure(self, error: Exception) -> list[Any]:
         """What an error says of itself."""
         return [type(error), str(error), *(getattr(error, name, None) for name in ("code", "status", "details"))]
 
     def model_of(self, exchange: Exchange, request: Request) -> Any:
-        """The path names it."""
+        """The path names it, but for that of interactions."""
         return request.model
 
     def without_model(self, exchange: Exchange, request: Request) -> Any:
         """The body, in which requests of a batch name the model again."""
+        if exchange.api == "interactions":
+            return super().without_model(exchange, request)
         batch = request.get("requests")
         if batch is None:
             return request.body
@@ -100,7 +107,7 @@ class GoogleGenAI(Driver):
 
 def _place_of(exchange: Exchange) -> tuple[str, str | None, str | None]:
     found = _PLACE.match(exchange.path)
-    assert found is not None and GEMINI.search(exchange.path), exchange.path
+    assert found is not None, exchange.path
     return found[1], found[2], found[3]
 
 
