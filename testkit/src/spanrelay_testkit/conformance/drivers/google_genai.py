@@ -98,6 +98,8 @@ class GoogleGenAI(Driver):
         """Whatever its spelling, each field is what was recorded."""
         found = [] if request.path == exchange.path else [f"asks {request.path!r}, not {exchange.path!r}"]
         sent, recorded = _spelled(request.body), _spelled(exchange.body)
+        if exchange.api == "interactions" and isinstance(recorded["input"], list):
+            recorded["input"] = [{"type": "user_input", "content": recorded["input"]}]  # the SDK says so since then
         return found + [f"sends another {name!r}" for name in recorded if not _covers(sent.get(name), recorded[name])]
 
     def provider(self, exchange: Exchange) -> str:
