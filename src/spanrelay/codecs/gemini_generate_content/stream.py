@@ -25,10 +25,12 @@ _LISTS = frozenset(
 class _Parts:
     """The parts of one candidate, texts in pieces."""
 
-    __slots__ = ("_pieces", "_text", "items")
+    __slots__ = ("_pieces", "_text", "items", "open")
 
     def __init__(self) -> None:
         self.items: list[Any] = []
+        self.open: list[str] | None = None
+        """The pieces of a text that is no thought, where that is what comes next most probably."""
         self._pieces: list[str] = []
         """The pieces of the text that the last item is; empty where it is none."""
         self._text: Mapping[str, Any] = {}
@@ -54,11 +56,12 @@ class _Parts:
         elif signed:
             self._text = {**known, **part}
         self._pieces.append(text)
+        self.open = None if part.get("thought") else self._pieces
 
     def _close(self) -> None:
         if self._text:
             self.items.append({**self._text, "text": "".join(self._pieces)})
-        self._pieces, self._text = [], {}
+        self._pieces, self._text, self.open = [], {}, None
 
     def _goes_on(self, call: Any, part: Mapping[str, Any]) -> bool:
         """Take in a piece of a function call whose arguments are streamed; False for a part that is whole."""
@@ -204,6 +207,30 @@ class ContentAccumulator:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one event."""
+        # Most add nothing but text to text, and say the usage so far.
+        try:
+            [candidate] = event["candidates"]
+            [part] = candidate["content"]["parts"]
+            body, text = self._body, part["text"]
+            if (
+                len(part) == 1
+                and len(candidate) == 2
+                and len(event) == 4
+                and type(text) is str
+                and event["modelVersion"] == body["modelVersion"]
+                and event["responseId"] == body["responseId"]
+            ):
+                usage = event["usageMetadata"]
+                pieces: Any = self._candidates[candidate["index"]].parts.open
+                pieces.append(text)
+                body["usageMetadata"] = usage
+                return
+        except (TypeError, KeyError, ValueError, AttributeError):  # of no open text, too
+            pass
+        self._add_more(event)
+
+    def _add_more(self, event: Mapping[str, Any]) -> None:
+        """Take in an event that begins something, ends it, or says what is no text."""
         for key, value in event.items():
             if key == "candidates":
                 for candidate in as_list(value):
