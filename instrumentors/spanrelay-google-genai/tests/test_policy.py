@@ -119,6 +119,14 @@ def test_a_model_that_a_router_is_told_to_take_is_judged_too(server: ModelServer
     assert server.requests == []
 
 
+def test_a_model_that_the_body_names_beside_its_path_is_judged_too(server: ModelServer, policy: Any) -> None:
+    policy('models.deny = ["gemini-ultra"]')
+    extra = {"model": "models/gemini-ultra"}
+    with client_of(server.address, extra_body=extra) as client, pytest.raises(GuardrailRejected):
+        client.models.generate_content(model=MODEL, contents="hi")
+    assert server.requests == []
+
+
 @each_way
 def test_a_parameter_is_what_the_file_says(ask: Any, server: ModelServer, policy: Any) -> None:
     policy('parameters."gemini-*" = { temperature = 0.25, max_tokens = 7 }')

@@ -65,6 +65,8 @@ class Asked(NamedTuple):
     start: Start
     provider: str
     address: tuple[str | None, int | None]
+    own_model: Any
+    """What the body calls `model` though the path names one."""
 
 
 class GeminiAPI:
@@ -138,7 +140,8 @@ class GeminiAPI:
             return None
         provider = "gcp.vertex_ai" if client.vertexai else "gcp.gemini"
         address = _address(_option(client, given.options, "base_url") or "")
-        return Asked(given, place, wire, self._start(place, wire, provider, address), provider, address)
+        own = None if place.model is None else body.get("model")
+        return Asked(given, place, wire, self._start(place, wire, provider, address), provider, address, own)
 
     def _start(self, place: Place, wire: Mapping[str, Any], provider: str, address: Any) -> Start:
         """Return what the span starts with, made once for each model of a server."""
@@ -165,8 +168,8 @@ class GeminiAPI:
         )
         call.record.server_address, call.record.server_port = asked.address
         call.model_kept = route is PLAIN
-        own = boundary.own_model
-        if asked.place.model is not None and own is not None:
+        own = asked.own_model
+        if own is not None:
             call.named_beside = (model_name(own) if isinstance(own, str) else own,)
             call.distrust()
         return call
@@ -204,14 +207,12 @@ def _address(url: str) -> tuple[str | None, int | None]:
 class Boundary:
     """The way of one call through the API client."""
 
-    __slots__ = ("_asked", "_client", "_wrapped", "own_model")
+    __slots__ = ("_asked", "_client", "_wrapped")
 
     def __init__(self, wrapped: Any, client: Any, asked: Asked) -> None:
         self._wrapped = wrapped
         self._client = client
         self._asked = asked
-        self.own_model: Any = None if asked.place.model is None else _sent_body(client, asked.given).get("model")
-        """What the body calls `model` though the path names one."""
 
     def _arguments(self, call: ModelCall) -> Given:
         """Return what to give to the SDK: what the application gave, unless policy changed something."""
@@ -246,8 +247,8 @@ class Boundary:
             if model is not None:
                 body[key] = resource if changed else given.get(key)
             return path
-        if self.own_model is not None:
-            body["model"] = self.own_model
+        if self._asked.own_model is not None:
+            body["model"] = self._asked.own_model
         return f"{resource}:{path.rpartition(':')[2]}" if changed else path
 
     def send(self, call: ModelCall) -> Any:
