@@ -32,7 +32,9 @@ class OpenAI(Speaker):
 
     def ask(self) -> list[Call]:
         create = self.client.chat.completions.create
-        message = create(model=self.model, messages=self.messages, tools=[function_tool()]).choices[0].message
+        message = (
+            create(model=self.model, messages=self.messages, tools=[function_tool()], max_tokens=100).choices[0].message
+        )
         self.messages.append(message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"}))
         return [
             Call(call.id, call.function.name, arguments_in(call.function.arguments))
@@ -43,7 +45,12 @@ class OpenAI(Speaker):
         create = self.client.chat.completions.create
         usage = {"stream_options": {"include_usage": True}}
         chunks = create(
-            model=self.model, messages=self.messages, tools=[function_tool()], stream=True, extra_body=usage
+            model=self.model,
+            messages=self.messages,
+            tools=[function_tool()],
+            max_tokens=100,
+            stream=True,
+            extra_body=usage,
         )
         return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
@@ -75,7 +82,9 @@ class Mistral(Speaker):
         self.client = import_module(self.module).Mistral(api_key="none", server_url=address).__enter__()
 
     def ask(self) -> list[Call]:
-        answer = self.client.chat.complete(model=self.model, messages=self.messages, tools=[function_tool()])
+        answer = self.client.chat.complete(
+            model=self.model, messages=self.messages, tools=[function_tool()], max_tokens=100
+        )
         message = answer.choices[0].message
         self.messages.append(message)
         return [
@@ -84,7 +93,9 @@ class Mistral(Speaker):
         ]
 
     def stream(self) -> str:
-        with self.client.chat.stream(model=self.model, messages=self.messages, tools=[function_tool()]) as events:
+        with self.client.chat.stream(
+            model=self.model, messages=self.messages, tools=[function_tool()], max_tokens=100
+        ) as events:
             return "".join(choice.delta.content or "" for event in events for choice in event.data.choices)
 
     def give(self, results: Sequence[Result]) -> None:
@@ -106,7 +117,9 @@ class Cohere(Speaker):
         self.client = import_module(self.module).ClientV2(api_key="none", base_url=address)
 
     def ask(self) -> list[Call]:
-        message = self.client.chat(model=self.model, messages=self.messages, tools=[function_tool()]).message
+        message = self.client.chat(
+            model=self.model, messages=self.messages, tools=[function_tool()], max_tokens=100
+        ).message
         self.messages.append(message.model_dump(exclude_none=True))
         return [
             Call(call.id, call.function.name, arguments_in(call.function.arguments))
@@ -114,7 +127,9 @@ class Cohere(Speaker):
         ]
 
     def stream(self) -> str:
-        events = self.client.chat_stream(model=self.model, messages=self.messages, tools=[function_tool()])
+        events = self.client.chat_stream(
+            model=self.model, messages=self.messages, tools=[function_tool()], max_tokens=100
+        )
         return "".join(event.delta.message.content.text for event in events if event.type == "content-delta")
 
     def give(self, results: Sequence[Result]) -> None:
@@ -126,6 +141,9 @@ class Cohere(Speaker):
         self.client._client_wrapper.httpx_client.httpx_client.close()
 
 
+OPTIONS = {"num_predict": 100}
+
+
 class Ollama(Speaker):
     module = "ollama"
     instrumentor = "spanrelay_ollama:OllamaInstrumentor"
@@ -135,12 +153,16 @@ class Ollama(Speaker):
         self.client = import_module(self.module).Client(host=address)
 
     def ask(self) -> list[Call]:
-        message = self.client.chat(model=self.model, messages=self.messages, tools=[function_tool()]).message
+        message = self.client.chat(
+            model=self.model, messages=self.messages, tools=[function_tool()], options=OPTIONS
+        ).message
         self.messages.append(message)
         return [Call(None, call.function.name, dict(call.function.arguments)) for call in message.tool_calls or ()]
 
     def stream(self) -> str:
-        parts = self.client.chat(model=self.model, messages=self.messages, tools=[function_tool()], stream=True)
+        parts = self.client.chat(
+            model=self.model, messages=self.messages, tools=[function_tool()], stream=True, options=OPTIONS
+        )
         return "".join(part.message.content or "" for part in parts)
 
     def give(self, results: Sequence[Result]) -> None:
@@ -155,7 +177,7 @@ class Ollama(Speaker):
 class Anthropic(Speaker):
     module = "anthropic"
     instrumentor = "spanrelay_anthropic:AnthropicInstrumentor"
-    model = "claude-sonnet-4-5"
+    model = "claude-sonnet-5"
     tools = ({"name": "get_weather", "description": DESCRIPTION, "input_schema": PARAMETERS},)
 
     def connect(self, address: str) -> None:
@@ -202,7 +224,7 @@ class GoogleGenAI(Speaker):
     def config(self) -> Any:
         declared = {"name": "get_weather", "description": DESCRIPTION, "parameters_json_schema": PARAMETERS}
         tool = self.types.Tool(function_declarations=[self.types.FunctionDeclaration(**declared)])
-        return self.types.GenerateContentConfig(tools=[tool])
+        return self.types.GenerateContentConfig(tools=[tool], max_output_tokens=100)
 
     def ask(self) -> list[Call]:
         answer = self.client.models.generate_content(model=self.model, contents=self.messages, config=self.config)
@@ -247,7 +269,12 @@ class Bedrock(Speaker):
     @property
     def request(self) -> dict[str, Any]:
         spec = {"name": "get_weather", "description": DESCRIPTION, "inputSchema": {"json": PARAMETERS}}
-        return {"modelId": self.model, "messages": self.messages, "toolConfig": {"tools": [{"toolSpec": spec}]}}
+        return {
+            "modelId": self.model,
+            "messages": self.messages,
+            "toolConfig": {"tools": [{"toolSpec": spec}]},
+            "inferenceConfig": {"maxTokens": 100},
+        }
 
     def ask(self) -> list[Call]:
         message = self.client.converse(**self.request)["output"]["message"]

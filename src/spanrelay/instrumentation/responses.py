@@ -30,7 +30,7 @@ def received(call: ModelCall, response: Any, sdk: str, *, streams: bool, leaves:
     Args:
         call: What the response answers.
         response: Read, or still to be read.
-        sdk: The package of the SDK.
+        sdk: The package of the SDK, or a module in it.
         streams: Whether it reads events, whatever the provider calls them.
         leaves: Whether it leaves a stream at the event that says that it is over, and does not read to the end.
     """
@@ -73,10 +73,10 @@ def is_readable(response: Any) -> bool:
     return "json" in response.headers.get("content-type", "") or _is_events(response)
 
 
-def is_of_http(response: Any) -> bool:
-    """Whether a response is one of the HTTP package's, or of a class made of it: a test's stand-in is not."""
-    kinds = type(response).__mro__
-    return any(kind.__name__ == "Response" and kind.__module__.startswith("httpx") for kind in kinds)
+@lru_cache(maxsize=16)
+def is_of_http(kind: type) -> bool:
+    """Whether a class is the HTTP package's of responses, or made of it: that of a test's stand-in is not."""
+    return any(each.__name__ == "Response" and each.__module__.startswith("httpx") for each in kind.__mro__)
 
 
 def _is_events(response: Any) -> bool:
@@ -111,7 +111,7 @@ def _tapped(call: ModelCall, response: Any, form: Form, sdk: str, *, legible: bo
     else:
         tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
     tap.stands_for = response.stream
-    tap.sdk = sdk
+    tap.sdk = sdk.partition(".")[0]
     return tap
 
 

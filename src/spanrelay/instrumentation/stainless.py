@@ -147,7 +147,8 @@ class StainlessAPI:
             finally:
                 detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
-        tells = self._tells(instance, args, kwargs)
+        propagates = self._propagates
+        tells = recording.propagate or (propagates is not None and propagates(instance, _options_in(args, kwargs)))
         if is_unseen(opened) and not tells:
             return run_unseen(opened, wrapped, args, kwargs)
         return run(self._call(asked, opened, wrapped, instance, args, kwargs, tells=tells))
@@ -161,7 +162,8 @@ class StainlessAPI:
             finally:
                 detach(token)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
-        tells = self._tells(instance, args, kwargs)
+        propagates = self._propagates
+        tells = recording.propagate or (propagates is not None and propagates(instance, _options_in(args, kwargs)))
         if is_unseen(opened) and not tells:
             return await arun_unseen(opened, wrapped, args, kwargs)
         return await arun(self._call(asked, opened, wrapped, instance, args, kwargs, tells=tells))
@@ -177,11 +179,6 @@ class StainlessAPI:
                     raise  # stream intercepts are policy: where they cannot stand in the stream, the call is refused
                 swallow("reading a response", error)
         return wrapped(*args, **kwargs)
-
-    def _tells(self, client: Any, args: Any, kwargs: Any) -> bool:
-        """Whether the provider's server is to know the span of a call."""
-        propagates = self._propagates
-        return recording.propagate or (propagates is not None and propagates(client, _options_in(args, kwargs)))
 
     def _asked(self, client: Any, options: Any) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
@@ -389,11 +386,6 @@ class StainlessBoundary:
         self._sending: Any = None
         self._answering = False
 
-    @property
-    def sdk(self) -> str:
-        """The package of the SDK."""
-        return self._wrapped.__module__.partition(".")[0]
-
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""
         options = self._options
@@ -459,7 +451,7 @@ class StainlessBoundary:
         """
         if self._answering or not _is_same_request(options, self._sending):
             return response
-        if not is_of_http(response):
+        if not is_of_http(type(response)):
             if call.rewriting is not None:
                 raise MiddlewareError(f"stream intercepts cannot work on an answer of type {type(response).__name__!r}")
             return response  # a test's stand-in, which has everything and says nothing
@@ -472,7 +464,7 @@ class StainlessBoundary:
             call.sent = response.request.content
         except RuntimeError:
             pass  # a body that was streamed has not been kept, and `content` refuses
-        return received(call, response, self.sdk, streams=streams)
+        return received(call, response, self._wrapped.__module__, streams=streams)
 
 
 def _is_same_request(options: Any, sending: Any) -> bool:
