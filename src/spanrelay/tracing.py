@@ -641,6 +641,6 @@ def describe_error(error: BaseException) -> ErrorInfo:
         name,
         message,
         str(code) if type(code) in (str, int) else None,
-        _http_status_of(error),
+        status if isinstance(status, int) else None,
         stacktrace_of(error, name, message) if recording.content else "",
     )
