@@ -15,7 +15,7 @@ from spanrelay.codecs import ollama_chat, ollama_embed, ollama_generate
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Place
-from spanrelay.instrumentation.stainless import Route, Target
+from spanrelay.instrumentation.stainless import PLAIN, Route, Target
 from spanrelay.pipeline.call import LOOKED_AT_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
@@ -30,7 +30,9 @@ ROUTES = {
     "/api/embed": Route(ollama_embed, "embedder", ends_with_done=False),
     "/api/embeddings": Route(ollama_embed, "embedder", ends_with_done=False),
 }
-"""The inference routes. Others name a model too, which they fetch, show, copy or delete."""
+"""The inference routes. What is posted elsewhere and names a model is a model call too."""
+_KEEPING = frozenset(f"/api/{name}" for name in ("pull", "push", "create", "show", "copy", "delete"))
+"""The routes that name a model to fetch, show, make, copy or delete it."""
 
 
 class Requests:
@@ -76,15 +78,18 @@ class Requests:
     def _target(self, client: Any, args: Any, kwargs: Any) -> Target | None:
         """Return where a request goes, or None if it asks no model."""
         path, wire = args[2] if len(args) > 2 else None, kwargs.get("json")
-        if not isinstance(path, str) or path not in ROUTES or not isinstance(wire, Mapping):
+        if not isinstance(path, str) or not isinstance(wire, Mapping):
+            return None
+        model, stream = text_of(cast("Mapping[str, Any]", wire).get("model")), bool(kwargs.get("stream"))
+        if path not in ROUTES and (path in _KEEPING or not model):
             return None
         url = client._client.base_url
-        model, stream = text_of(cast("Mapping[str, Any]", wire).get("model")), bool(kwargs.get("stream"))
         key = (id(url), path, model, stream, recording.dialect)
         target = self._targets.get(key)
         if target is None or target.url is not url:
             place = Place(path, None, ())
-            target = Target(url, ROUTES[path], place, provider_of_host(url.host) or "ollama", model, stream=stream)
+            route = ROUTES.get(path, PLAIN)
+            target = Target(url, route, place, provider_of_host(url.host) or "ollama", model, stream=stream)
             if len(self._targets) > 1000:
                 self._targets.clear()
             self._targets[key] = target
@@ -104,9 +109,17 @@ class Requests:
         return call
 
 
-def _as_it_came(**fields: Any) -> dict[str, Any]:
-    """Stand in for the class of an answer, so that the client hands out what came."""
-    return fields
+def _as_it_came(kind: Any) -> Any:
+    """Return what stands in for the class of an answer, so that the client hands out what came.
+
+    It goes by the name of `kind`, by which Python says of what is no object that it cannot be one.
+    """
+
+    def keep(**fields: Any) -> dict[str, Any]:
+        return fields
+
+    keep.__module__, keep.__qualname__ = getattr(kind, "__module__", ""), getattr(kind, "__qualname__", "")
+    return keep
 
 
 class Boundary:
@@ -119,7 +132,7 @@ class Boundary:
 
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request, or be ready to when the stream is read."""
-        answer = self._wrapped(_as_it_came, *self._args, **self._outgoing(call))
+        answer = self._wrapped(_as_it_came(self._class), *self._args, **self._outgoing(call))
         if self._kwargs.get("stream"):
             call.tap = tap = SyncTap(call, answer, answer.close, form="events")
             return _objects(tap, self._class)
@@ -151,7 +164,7 @@ class AsyncBoundary(Boundary):
 
     async def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request, or be ready to when the stream is read."""
-        answer = await self._wrapped(_as_it_came, *self._args, **self._outgoing(call))
+        answer = await self._wrapped(_as_it_came(self._class), *self._args, **self._outgoing(call))
         if self._kwargs.get("stream"):
             call.tap = tap = AsyncTap(call, answer, answer.aclose, form="events")
             return _aobjects(tap, self._class)
@@ -168,7 +181,12 @@ class AsyncBoundary(Boundary):
 def _objects(parts: Any, kind: Any) -> Generator[Any]:
     try:
         for part in parts:
-            yield kind(**part)
+            try:
+                made = kind(**part)
+            except Exception as error:
+                parts.read_failed(error)
+                raise
+            yield made
     finally:
         parts.close()
 
@@ -176,7 +194,12 @@ def _objects(parts: Any, kind: Any) -> Generator[Any]:
 async def _aobjects(parts: Any, kind: Any) -> AsyncGenerator[Any]:
     try:
         async for part in parts:
-            yield kind(**part)
+            try:
+                made = kind(**part)
+            except Exception as error:
+                await parts.read_failed(error)
+                raise
+            yield made
     finally:
         await parts.aclose()
 
@@ -193,6 +216,9 @@ class _Told:
     def close(self) -> None:
         """Close nothing."""
 
+    def read_failed(self, error: Exception) -> Any:
+        """Leave an answer of policy's, which is no object that the client knows, to who reads it."""
+
 
 class _AsyncTold(_Told):
     def __aiter__(self) -> Any:
@@ -205,3 +231,6 @@ class _AsyncTold(_Told):
 
     async def aclose(self) -> None:
         """Close nothing."""
+
+    async def read_failed(self, error: Exception) -> None:
+        """As `_Told`."""
