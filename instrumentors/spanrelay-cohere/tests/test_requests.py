@@ -13,6 +13,7 @@ from typing import Any
 import cohere
 import pytest
 
+import spanrelay
 from spanrelay.config import PolicyFile
 from spanrelay.errors import GuardrailRejected
 from spanrelay.instrumentation.patching import Patch
@@ -184,3 +185,64 @@ def test_the_boundary_is_there_and_takes_a_path_and_json(patch: Patch) -> None:
 @pytest.mark.parametrize("patch", [each for each in TABLE if each.newer], ids=lambda patch: patch.attribute)
 def test_each_method_that_asks_is_there(patch: Patch) -> None:
     assert inspect.iscoroutinefunction(place(patch)) is patch.attribute.startswith("Async")
+
+
+@HALVES
+@STREAMED
+async def test_what_a_denied_tool_gave_is_not_sent_beside_the_history(
+    half: Half, stream: bool, instrumented: Capture, governed: None
+) -> None:
+    results: Any = [{"call": {"name": "delete_all", "parameters": {}}, "outputs": [{"gone": "all"}]}]
+    history = [{"role": "USER", "message": "go"}]
+    async with talking(half, first, "Client") as (server, client):
+        for before in ({}, {"chat_history": history}):
+            with pytest.raises(GuardrailRejected, match="delete_all"):
+                await ask(half, client, stream=stream, message="", tool_results=results, **before)
+        told = [*history, {"role": "TOOL", "tool_results": results}]
+        with pytest.raises(GuardrailRejected, match="delete_all"):
+            await ask(half, client, stream=stream, message="and?", chat_history=told)
+        assert server.requests == []
+
+
+@HALVES
+async def test_who_allows_some_models_gets_none_that_the_api_chooses(
+    half: Half, instrumented: Capture, tmp_path: Path
+) -> None:
+    path = tmp_path / "spanrelay.toml"
+    path.write_text('[plugins.policy]\nmodels.allow = ["command-r*"]\n')
+    activation = Activation([PolicyFile(str(path), "chosen")])
+    activation.reload()
+    try:
+        async with talking(half, first, "Client") as (server, client):
+            with pytest.raises(GuardrailRejected, match="names no model"):
+                await ask(half, client, message="hi")
+            await ask(half, client, message="hi", model="command-r")
+            assert len(server.requests) == 1
+    finally:
+        activation.close()
+
+
+@HALVES
+async def test_an_answer_of_policys_tells_a_stream_of_the_first_version_all_that_it_says(
+    half: Half, instrumented: Capture
+) -> None:
+    def answers(call: Any) -> Any:
+        return {
+            "text": "",
+            "generation_id": "g-2",
+            "finish_reason": "COMPLETE",
+            "tool_calls": [{"name": "look", "parameters": {"at": "sky"}}],
+            "citations": [{"start": 0, "end": 1, "text": "x", "document_ids": ["d"]}],
+        }
+        yield
+
+    registered = spanrelay.use(spanrelay.execution_intercept(kinds=["llm"])(answers))
+    try:
+        async with talking(half, first, "Client") as (server, client):
+            parts = await ask(half, client, stream=True, message="hi")
+    finally:
+        registered.remove()
+    assert server.requests == []
+    found = {part.event_type: part for part in parts}
+    assert found["tool-calls-generation"].tool_calls[0].name == "look"
+    assert found["citation-generation"].citations[0].text == "x"

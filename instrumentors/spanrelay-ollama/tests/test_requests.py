@@ -14,6 +14,7 @@ import ollama
 import pytest
 from opentelemetry.trace import StatusCode
 
+import spanrelay
 from spanrelay.config import PolicyFile
 from spanrelay.errors import GuardrailRejected
 from spanrelay.instrumentation.patching import Patch
@@ -22,7 +23,7 @@ from spanrelay.semconv import names
 from spanrelay.tracing import Tracing
 from spanrelay_ollama import OllamaInstrumentor
 from spanrelay_testkit.capture import Capture, at_work, said
-from spanrelay_testkit.exchange import ToolCall, raw, reply
+from spanrelay_testkit.exchange import ToolCall, error, raw, reply
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
 
@@ -150,3 +151,83 @@ def test_each_patch_point_is_there_and_takes_a_class_first(patch: Patch) -> None
     function = getattr(getattr(importlib.import_module(patch.module), owner), name)
     assert inspect.iscoroutinefunction(function) is owner.startswith("Async")
     assert list(inspect.signature(function).parameters)[:4] == ["self", "cls", "args", "stream"]
+
+
+@HALVES
+async def test_a_model_is_judged_on_whatever_route_it_is_asked(
+    half: Half, instrumented: Capture, governed: None
+) -> None:
+    question = {"type": "noul", "instructions": "is it so?"}
+    answer = {"model": "m", "answers": {"q": {"type": "noul", "noul": 0.5}}}
+    told = raw(json.dumps({**answer, "usage": {"input_tokens": 3, "output_tokens": 1}}).encode())
+    async with talking(half, [told]) as (server, client):
+        if not hasattr(client, "systemone"):
+            pytest.skip("this version has no such route")
+        with pytest.raises(GuardrailRejected):
+            await half.settle(client.systemone(model="secret-1", state="it", questions={"q": question}))
+        assert server.requests == []
+        await half.settle(client.systemone(model="m", state="it", questions={"q": question}))
+    attributes = instrumented.spans[-1].attributes or {}
+    assert attributes[names.REQUEST_MODEL] == "m"
+    assert (attributes[names.INPUT_TOKENS[0]], attributes[names.OUTPUT_TOKENS[0]]) == (3, 1)
+
+
+@HALVES
+async def test_the_span_of_a_stream_says_that_the_client_could_make_nothing_of_an_object(
+    half: Half, instrumented: Capture
+) -> None:
+    lines = raw(b'{"message": {"role": "assistant", "content": "Hel"}, "done": false}\n{"message": 3}\n', "text/plain")
+    async with talking(half, [lines]) as (_, client):
+        with pytest.raises(Exception, match="validation error") as caught:
+            await ask(half, client, stream=True)
+    span = instrumented.span
+    assert span.status.status_code is StatusCode.ERROR
+    assert str((span.attributes or {})["error.type"]).endswith(type(caught.value).__name__)
+    assert said(span) == "Hel"
+
+
+@HALVES
+async def test_an_object_that_is_none_fails_as_without_us(
+    half: Half, capture: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with talking(half, lambda request: raw(b"[1]")) as (_, client):
+        with pytest.raises(TypeError) as bare:
+            await ask(half, client)
+        with at_work(capture, OllamaInstrumentor, log=caplog), pytest.raises(TypeError) as caught:
+            await ask(half, client)
+    assert str(caught.value) == str(bare.value)
+
+
+@HALVES
+async def test_a_result_is_of_the_call_that_it_names_whatever_its_place(
+    half: Half, instrumented: Capture, governed: None
+) -> None:
+    asked = [{"function": {"name": name, "arguments": {}}} for name in ("look", "delete_all")]
+    history = [*QUESTION, {"role": "assistant", "content": "", "tool_calls": asked}]
+    seen, done = ({"role": "tool", "tool_name": name, "content": "yes"} for name in ("look", "delete_all"))
+    async with talking(half, lambda request: reply("ok")) as (server, client):
+        for results in ([done], [done, seen]):
+            with pytest.raises(GuardrailRejected, match="delete_all"):
+                await ask(half, client, messages=[*history, *results])
+        assert server.requests == []
+        await ask(half, client, messages=[*history, seen])
+
+
+@HALVES
+async def test_a_call_that_fails_is_made_again_where_the_stream_is_read_before_it_is_handed_out(
+    half: Half, instrumented: Capture
+) -> None:
+    def again(call: Any) -> Any:
+        try:
+            return (yield call)
+        except ollama.ResponseError:
+            return (yield call)
+
+    registered = spanrelay.use(spanrelay.execution_intercept(kinds=["llm"], buffered=True)(again))
+    try:
+        async with talking(half, [error(503), reply("ok")]) as (server, client):
+            parts = await ask(half, client, stream=True)
+    finally:
+        registered.remove()
+    assert "".join(part.message.content for part in parts) == "ok"
+    assert len(server.requests) == 2

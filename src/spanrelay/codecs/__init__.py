@@ -87,7 +87,8 @@ class Codec(Protocol):
     # One whose requests let a provider run tools has `approvals_in(wire)`, the ids and calls that one approves, and
     # `approvals_asked(parts)`, the calls that an answer asks it to.
     # One whose requests repeat a conversation has `turns = Turns(key, read_one)`, by which it reads them: whatever an
-    # earlier request of the conversation said is then not read, written or compared again.
+    # earlier request of the conversation said is then not read, written or compared again. One whose requests say
+    # the end of it elsewhere has `items_beside(wire)`: that, as such items.
 
 
 def may_say_failed(data: bytes, codec: Codec) -> bool:

@@ -152,13 +152,8 @@ class Requests:
         )
         call.observed = not is_unseen(opened)
         call.record.server_address, call.record.server_port = target.address, target.port
-        call.model_kept = _leaves_model(target.route)
+        call.model_kept = target.route is PLAIN
         return call
-
-
-def _leaves_model(route: Route) -> bool:
-    """Whether the API has a model for who names none."""
-    return route in (ROUTES["/v1/chat"], ROUTES["/v1/generate"])
 
 
 def _target(base: str, path: str, model: str | None, *, stream: bool) -> Target:

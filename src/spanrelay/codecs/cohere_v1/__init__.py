@@ -30,6 +30,7 @@ __all__ = [
     "encode_response",
     "fails_by_status",
     "is_whole",
+    "items_beside",
     "operation",
     "required",
     "sift_tools",
@@ -52,7 +53,7 @@ _PARAMETERS: Table = {
 }
 
 
-def _now(wire: Mapping[str, Any]) -> list[Any]:
+def items_beside(wire: Mapping[str, Any]) -> list[Any]:
     """Return what the request says beside its history, as turns of one."""
     message, results = wire.get("message"), wire.get("tool_results")
     said = [{"role": "USER", "message": message}] if message or ("message" in wire and not results) else []
@@ -64,7 +65,7 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
     preamble = wire.get("preamble")
     return ModelRequest(
         as_str(wire.get("model")),
-        [*turns.messages(wire.get("chat_history")), *map(read_turn, _now(wire))],
+        [*turns.messages(wire.get("chat_history")), *map(read_turn, items_beside(wire))],
         [Text(preamble)] if isinstance(preamble, str) and preamble else [],
         [_read_tool(tool) for tool in as_list(wire.get("tools"))],
         read_parameters(wire, _PARAMETERS),
@@ -98,7 +99,7 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
 
 
 def _patch_turns(out: dict[str, Any], old: ModelRequest, new: ModelRequest) -> None:
-    known = [*as_list(out.get("chat_history")), *_now(out)]
+    known = [*as_list(out.get("chat_history")), *items_beside(out)]
     made = patch_sequence(old.messages, new.messages, known, patch=patch_turn, build=write_turn, alike=same_role)
     results: Any = None
     message: Any = ""

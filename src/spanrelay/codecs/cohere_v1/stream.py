@@ -27,8 +27,8 @@ class CohereV1Accumulator:
                 self._texts.append(text)
         elif kind == "stream-start":
             self._body.update({key: event[key] for key in ("generation_id",) if key in event})
-        elif kind in ("tool-calls-generation", "citation-generation", "search-queries-generation", "search-results"):
-            for key in ("tool_calls", "citations", "search_queries", "search_results", "documents"):
+        elif kind in _LISTS:
+            for key in _LISTS[kind]:
                 if key in event:
                     self._body[key] = [*as_list(self._body.get(key)), *as_list(event[key])]
         elif kind == "stream-end":
@@ -45,6 +45,15 @@ class CohereV1Accumulator:
         return {**self._body, "text": "".join(self._texts)}
 
 
+_LISTS = {
+    "search-queries-generation": ("search_queries",),
+    "search-results": ("search_results", "documents"),
+    "tool-calls-generation": ("tool_calls",),
+    "citation-generation": ("citations",),
+}
+"""What an object tells beside the text, by its type; an answer has it all again."""
+
+
 def accumulator() -> CohereV1Accumulator:
     """Return a fresh accumulator for one stream."""
     return CohereV1Accumulator()
@@ -58,6 +67,10 @@ def stream_events(wire: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"is_finished": False, "event_type": "stream-start", "generation_id": wire.get("generation_id")}
     if wire.get("text"):
         yield {"is_finished": False, "event_type": "text-generation", "text": wire["text"]}
+    for kind, keys in _LISTS.items():
+        told = {key: wire[key] for key in keys if wire.get(key)}
+        if told:
+            yield {"is_finished": False, "event_type": kind, **told}
     reason = wire.get("finish_reason")
     yield {"is_finished": True, "event_type": "stream-end", "response": dict(wire), "finish_reason": reason}
 

@@ -29,6 +29,9 @@ class WireHistory:
         self._items: Sequence[Any] = (
             [given] if isinstance(given, str) else given if isinstance(given, (list, tuple)) else ()
         )
+        beside = getattr(codec, "items_beside", None)
+        if beside is not None:
+            self._items = [*self._items, *beside(wire)]
         self._codec = codec
         self._start = self._end_of_head()
         self._last: list[Turn] | None = None

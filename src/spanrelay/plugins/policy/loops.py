@@ -288,9 +288,7 @@ def _new_results(history: WireHistory, calls: Calls) -> Iterator[tuple[ToolCallR
             for call in turn.calls:  # some providers give several calls of one answer the same id
                 by_id.setdefault(call.id, []).append(call)
             asked = {**by_id, **asked}
-            # Some providers give no ids: then the first result is that of the first call.
-            without = (call for call in turn.calls if not call.id)
-            by_place |= {id(part): call for part, call in zip(reversed(nameless), without, strict=False)}
+            by_place |= _paired(nameless[::-1], [call for call in turn.calls if not call.id])
             nameless, answered = [], True
         # A result may come when the model has answered already: its call stands before that.
         known_all = all(part.id in asked for part, new in results if new and part.id)
@@ -300,8 +298,28 @@ def _new_results(history: WireHistory, calls: Calls) -> Iterator[tuple[ToolCallR
     for part, new in results:
         if not (new or part.id in calls.barred) or part.server:
             continue
-        call = known.get(part.id) if part.id else by_place.get(id(part))
-        if call is None and part.name:
-            call = ToolCall(part.id, part.name, namespace=part.namespace)
-        for each in (asked.get(part.id) if part.id else None) or ([] if call is None else [call]):
+        found = [known.get(part.id)] if part.id else [by_place.get(id(part))]
+        calls_of = (asked.get(part.id) if part.id else None) or [call for call in found if call is not None]
+        if part.name and (not calls_of or not (part.id or _is_of(part, calls_of[0]))):
+            calls_of = [*calls_of, ToolCall(part.id, part.name, namespace=part.namespace)]
+        for each in calls_of:
             yield part, each
+
+
+def _paired(results: list[ToolCallResponse], calls: list[ToolCall]) -> dict[int, ToolCall]:
+    """Return which call each of the results is of that have no ids, as those of some providers have none.
+
+    A result may name its tool: it is of the first call of that one. Else the first result is that of the first call.
+    """
+    left, paired = list(calls), dict[int, ToolCall]()
+    for part in results:
+        call = next((call for call in left if part.name and _is_of(part, call)), None)
+        if call is not None:
+            left.remove(call)
+            paired[id(part)] = call
+    others = (part for part in results if id(part) not in paired)
+    return paired | {id(part): call for part, call in zip(others, left, strict=False)}
+
+
+def _is_of(part: ToolCallResponse, call: ToolCall) -> bool:
+    return normal(plain_text(part.name) or "") == normal(plain_text(call.name) or "")
