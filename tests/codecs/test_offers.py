@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 from spanrelay._json import dumps
 from spanrelay.codecs import (
     anthropic_messages,
+    cohere_v1,
+    cohere_v2,
     gemini_generate_content,
     gemini_plain,
     langchain,
+    mistral_conversations,
+    ollama_chat,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -22,11 +26,15 @@ from spanrelay.codecs import (
 )
 from spanrelay.codecs.offers import Offer, offers_of
 
-CODECS = [anthropic_messages, langchain, openai_chat, openai_completions, openai_embeddings, openai_responses]
 CODECS = [
+    anthropic_messages,
+    cohere_v1,
+    cohere_v2,
     gemini_generate_content,
     gemini_plain,
     langchain,
+    mistral_conversations,
+    ollama_chat,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -39,7 +47,7 @@ KEYS = st.sampled_from(
         *("functionDeclarations", "toolConfig", "functionCallingConfig", "allowedFunctionNames", "request", "requests"),
         *("function_declarations", "toolSpec", "mcp_servers", "tool_configuration", "parallel_tool_calls"),
         *("messages", "content", "tool", "definition", "configs", "default_config", "enabled", "mcp_server_name"),
-        *("tool_name", "tool_references", "tool_changes", "server_name"),
+        *("tool_name", "tool_references", "tool_changes", "server_name", "include", "connectors", "id"),
     ]
 )
 WORDS = st.sampled_from(
@@ -47,7 +55,7 @@ WORDS = st.sampled_from(
         *("function", "custom", "namespace", "mcp", "allowed_tools", "web_search", "tool_search_output", "good", "bad"),
         *("additional_tools", "mcp_list_tools", "auto", "required"),
         *("mcp_toolset", "tool_addition", "tool_definition", "tool_reference", "mcp_tool_listing", "compaction"),
-        *("tool_result", "tool_search_tool_result", "mcp_toolset_reference"),
+        *("tool_result", "tool_search_tool_result", "mcp_toolset_reference", "connector"),
     ]
 )
 anything = st.recursive(

@@ -214,6 +214,33 @@ ollama_response = shape(
     total_duration=counts,
 )
 
+conversation_text = shape({"type": "text", "text": texts})
+conversation_said = texts | st.lists(conversation_text, max_size=3)
+conversation_entry = st.one_of(
+    shape({"type": "message.output", "role": "assistant", "content": conversation_said}, model=words),
+    shape({"type": "function.call", "tool_call_id": ids, "name": words, "arguments": json_text}),
+    shape({"type": "tool.execution", "id": ids, "name": words, "arguments": json_text}, info=any_object),
+    shape({"type": "agent.handoff", "id": ids}),
+)
+conversation_input = st.one_of(
+    conversation_entry,
+    shape({"role": "user", "content": conversation_said}, type=st.just("message.input")),
+    shape({"type": "function.result", "tool_call_id": ids, "result": texts}),
+)
+conversation_request = shape(
+    {"inputs": texts | st.lists(conversation_input, max_size=5)},
+    model=words,
+    instructions=texts,
+    completion_args=shape(
+        {"temperature": st.floats(0, 1)}, random_seed=st.integers(0, 9), max_tokens=st.integers(0, 9)
+    ),
+    stream=st.booleans(),
+)
+conversation_response = shape(
+    {"object": "conversation.response", "conversation_id": ids, "outputs": st.lists(conversation_entry, max_size=4)},
+    usage=shape({"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)}),
+)
+
 cohere_part = st.one_of(
     shape({"type": "text", "text": texts}),
     shape({"type": "thinking", "thinking": texts}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,145 @@ async def test_a_message_of_the_sdks_own_type_is_read_from_what_it_became(half: 
     told = (instrumented.span.attributes or {})[names.INPUT_MESSAGES]
     assert "earlier" in str(told)
     assert "and now?" in str(told)
+
+
+def given(client: Any, half: Half, resource: str, method: str) -> Any:
+    for name in resource.split("."):
+        client = getattr(client, name)
+    return getattr(client, f"{method}_async" if half.asynchronous else method)
+
+
+@HALVES
+async def test_the_model_in_a_form_is_judged_and_the_form_sent_as_it_is(
+    half: Half, instrumented: Capture, governed: None
+) -> None:
+    told: Any = {"file_name": "a.wav", "content": b"RIFF" * 9}
+    answer = {"model": "m", "text": "hello", "segments": [], "language": "en"}
+    answer["usage"] = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    async with talking(half, lambda request: raw(json.dumps(answer).encode())) as (server, client):
+        ask_it = given(client, half, "audio.transcriptions", "complete")
+        with pytest.raises(GuardrailRejected):
+            await half.settle(ask_it(model="secret-1", file=told))
+        assert server.requests == []
+        found = await half.settle(ask_it(model="m", file=told))
+        [request] = server.requests
+    assert found.text == "hello"
+    assert b"RIFF" * 9 in request.raw
+    attributes = instrumented.spans[-1].attributes or {}
+    assert (attributes[names.REQUEST_MODEL], attributes[names.INPUT_TOKENS[0]]) == ("m", 3)
+
+
+ENTRIES = [
+    {"type": "function.call", "tool_call_id": "c-1", "name": "delete_all", "arguments": '{"of": 1}', "object": "entry"},
+    {"type": "message.output", "content": "Done.", "role": "assistant", "object": "entry", "model": "m"},
+]
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+CONVERSATION = {
+    "object": "conversation.response",
+    "conversation_id": "conv-1",
+    "outputs": ENTRIES,
+    "usage": USAGE,
+}
+EVENTS = [
+    {"type": "conversation.response.started", "conversation_id": "conv-1"},
+    {
+        "type": "function.call.delta",
+        "id": "e-1",
+        "output_index": 0,
+        "name": "delete_all",
+        "tool_call_id": "c-1",
+        "arguments": '{"of"',
+    },
+    {
+        "type": "function.call.delta",
+        "id": "e-1",
+        "output_index": 0,
+        "name": "delete_all",
+        "tool_call_id": "c-1",
+        "arguments": ": 1}",
+    },
+    {"type": "message.output.delta", "id": "e-2", "output_index": 1, "role": "assistant", "content": "Do"},
+    {"type": "message.output.delta", "id": "e-2", "output_index": 1, "role": "assistant", "content": "ne."},
+    {"type": "conversation.response.done", "usage": USAGE},
+]
+
+
+def conversation(request: Any) -> Answer:
+    if request.get("stream"):
+        frames = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in EVENTS)
+        return raw(frames.encode(), "text/event-stream")
+    return raw(json.dumps(CONVERSATION).encode())
+
+
+async def say(half: Half, client: Any, method: str, *, stream: bool = False, **options: Any) -> Any:
+    answer = await half.settle(
+        given(client, half, "beta.conversations", f"{method}_stream" if stream else method)(**options)
+    )
+    if stream:
+        async with half.entered(answer) as events:
+            return [event async for event in half.each(events)]
+    return answer
+
+
+STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+@HALVES
+@STREAMED
+async def test_each_request_in_a_conversation_is_a_call_that_policy_judges(
+    half: Half, stream: bool, instrumented: Capture, governed: None
+) -> None:
+    async with talking(half, conversation) as (server, client):
+        for refused in (
+            {"model": "secret-1"},
+            {"model": "m", "tools": [TOOL]},
+            {"model": "m", "tools": [{"type": "connector", "connector_id": "delete_things"}]},
+            {
+                "model": "m",
+                "tools": [
+                    {"type": "connector", "connector_id": "things", "tool_configuration": {"include": ["delete_all"]}}
+                ],
+            },
+        ):
+            with pytest.raises(GuardrailRejected):
+                await say(half, client, "start", stream=stream, inputs="hi", **refused)
+        assert server.requests == []
+        await say(half, client, "start", stream=stream, model="m", inputs="hi")
+        result: Any = [{"type": "function.result", "tool_call_id": "c-1", "result": "gone"}]
+        allowed: Any = [{"tool_call_id": "c-1", "confirmation": "allow"}]
+        for refused in ({"inputs": result}, {"inputs": "go", "tool_confirmations": allowed}):
+            with pytest.raises(GuardrailRejected, match="delete_all"):
+                await say(half, client, "append", stream=stream, conversation_id="conv-1", **refused)
+        await say(half, client, "append", stream=stream, conversation_id="conv-1", inputs="and?")
+        await say(half, client, "restart", stream=stream, conversation_id="conv-1", from_entry_id="e", inputs="or?")
+    assert [request.body["completion_args"]["temperature"] for request in server.requests] == [0.25] * 3
+    spans = [span for span in instrumented.spans if names.OUTPUT_MESSAGES in (span.attributes or {})]
+    assert len(spans) == 3
+    for span in spans:
+        attributes = span.attributes or {}
+        assert said(span) == "Done."
+        assert '"id":"c-1","name":"delete_all","arguments":{"of":1}' in str(attributes[names.OUTPUT_MESSAGES])
+        assert (attributes[names.INPUT_TOKENS[0]], attributes[names.OUTPUT_TOKENS[0]]) == (7, 2)
+
+
+@HALVES
+@pytest.mark.parametrize("resource", ["chat", "fim"])
+async def test_what_policy_sets_has_the_keys_that_mistral_knows(
+    half: Half, resource: str, instrumented: Capture, tmp_path: Path
+) -> None:
+    path = tmp_path / "spanrelay.toml"
+    path.write_text('[plugins.policy.parameters."*"]\nmax_tokens = 10\nseed = 7\n')
+    activation = Activation([PolicyFile(str(path), "chosen")])
+    activation.reload()
+    said_by_us: Any = {"prompt": "def f("} if resource == "fim" else {"messages": QUESTION}
+    answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "usage": USAGE}
+    answer["choices"] = [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x):"}}]
+    try:
+        async with talking(half, lambda request: raw(json.dumps(answer).encode())) as (server, client):
+            await half.settle(given(client, half, resource, "complete")(model="m", **said_by_us))
+            [request] = server.requests
+    finally:
+        activation.close()
+    assert {key: request.body[key] for key in ("max_tokens", "random_seed")} == {"max_tokens": 10, "random_seed": 7}
+    assert not {"max_completion_tokens", "seed"} & set(request.body)
+    assert said(instrumented.span) == "x):"

@@ -84,7 +84,8 @@ class Sieve:
             return self._judged(Offer((tool, *within), "unknown", place), tool)
         fields = cast("Mapping[str, Any]", tool)
         kind = _kind(fields)
-        read = {"namespace": self._namespace, "mcp": self._server, "mcp_toolset": self._toolset}.get(kind)
+        readers = {"namespace": self._namespace, "mcp": self._server, "mcp_toolset": self._toolset}
+        read = {**readers, "connector": self._connector}.get(kind)
         if read is None:
             return self._judged(Offer((*_names(fields, kind), *within), kind, place), fields)
         if not referred:
@@ -189,6 +190,19 @@ class Sieve:
             name: {**as_mapping(configs.get(name)), "enabled": keep} for name, keep in zip(named, kept, strict=True)
         }
         return {**tool, "configs": {**configs, **left}} if unnamed or any(kept) else self._without(tool)
+
+    def _connector(self, tool: Mapping[str, Any], place: str) -> Any:
+        """Read a connector of Mistral's: a server, whose tools the provider runs, those that it includes or all."""
+        names = (*([tool["connector_id"]] if tool.get("connector_id") else ()), "connector")
+        told = as_mapping(tool.get("tool_configuration"))
+        listed = as_list(told.get("include"))
+        if not self.keeps(Offer(names, "mcp", place, group=bool(listed), unnamed=not listed)):
+            return GONE
+        kept = self._called(listed, names, f"{place}.tool_configuration.include")
+        left = [name for name, keep in zip(listed, kept, strict=True) if keep]
+        if len(left) == len(listed):
+            return tool
+        return {**tool, "tool_configuration": {**told, "include": left}} if left else GONE
 
     def _approves(self, tool: Mapping[str, Any], names: tuple[Any, ...], place: str) -> bool:
         """Whether all are kept that the approvals of a server with tools of any name call by name."""

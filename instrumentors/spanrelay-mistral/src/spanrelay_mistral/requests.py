@@ -6,13 +6,15 @@ stream ends with that method, so that it says which exception the application go
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.context import attach, detach, set_value
 
 from spanrelay import _json
-from spanrelay.codecs import openai_chat, openai_embeddings, plain, sse
+from spanrelay.codecs import mistral_conversations, mistral_fim, openai_embeddings, openai_responses, plain, sse
+from spanrelay.codecs.chat_dialects import mistral_chat
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.operations import OperationCall, Refused, aoperate, operate
 from spanrelay.instrumentation.patching import Patch
@@ -27,13 +29,16 @@ from spanrelay.providers import provider_of_host
 from spanrelay.tracing import Tracing, recording
 
 ROUTES = {
-    "/chat/completions": Route(openai_chat),
-    "/agents/completions": Route(openai_chat),
+    "/chat/completions": Route(mistral_chat),
+    "/agents/completions": Route(mistral_chat),
+    "/fim/completions": Route(mistral_fim),
+    "/responses": Route(openai_responses, ends_with_done=False),
     "/embeddings": Route(openai_embeddings, "embedder"),
-    **dict.fromkeys(("/fim/completions", "/conversations", "/moderations", "/ocr"), Route(plain, answers=False)),
+    **dict.fromkeys(("/moderations", "/ocr"), Route(plain, answers=False)),
 }
 """The inference routes, by how their paths end. What is posted elsewhere and names a model is a model call too."""
-
+_IN_CONVERSATION = re.compile(r"/conversations(?:/[^/]+(?:/restart)?)?$")
+_CONVERSATION = Route(mistral_conversations, ends_with_done=False, answers=False)
 
 _METHODS = {
     "agents": ("Agents", ("complete", "stream")),
@@ -111,12 +116,7 @@ class Requests:
         request = _request_in(args, kwargs)
         if request is None or request.method != "POST":
             return None
-        try:
-            content = request.content
-        except RuntimeError:  # a form with files, which is streamed
-            return None
-        read = object_in(content) if content else {}
-        wire, unreadable = (read, None) if isinstance(read, Mapping) else ({}, read.unreadable)
+        wire, unreadable = _body_of(request)
         url, model, stream = request.url, text_of(wire.get("model")), bool(wire.get("stream"))
         key = (url.host, url.port, url.path, model, stream, recording.dialect)
         target = self._targets.get(key)
@@ -160,11 +160,40 @@ class Requests:
 def _target(url: Any, model: str | None, *, stream: bool) -> Target:
     place = Place(normal(url.path).casefold(), None, ())
     route = next((route for suffix, route in ROUTES.items() if place.path.endswith(suffix)), PLAIN)
+    if _IN_CONVERSATION.search(place.path):
+        route = _CONVERSATION
     return Target(url, route, place, provider_of_host(url.host) or "mistral_ai", model, stream=stream)
+
+
+def _body_of(request: Any) -> tuple[Mapping[str, Any], str | None]:
+    """Return what is in the body of a request, or the fields of its form, and why that is not known."""
+    content = _content_of(request)
+    if content is None:
+        fields = getattr(request.stream, "fields", ())
+        told = {field.name: _text_of(field.value) for field in fields if not hasattr(field, "file")}
+        return told | {"stream": told.get("stream") == "true"} if told else told, None
+    read = object_in(content) if content else {}
+    return (read, None) if isinstance(read, Mapping) else ({}, read.unreadable)
+
+
+def _content_of(request: Any) -> bytes | None:
+    """Return the body of a request; None of a form with files, which is written as it is sent."""
+    try:
+        return request.content
+    except RuntimeError:
+        return None
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
 def _request_in(args: Any, kwargs: Any) -> Any:
     return kwargs["request"] if "request" in kwargs else args[1] if len(args) > 1 else None
+
+
+def _headers_of(request: Any, *, counted: bool) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in request.headers.multi_items() if counted or name != "content-length"]
 
 
 _NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -197,18 +226,23 @@ class Boundary:
 
     def _outgoing(self, call: ModelCall) -> tuple[Any, Any]:
         request, wire = self._request, call.outgoing()
-        content, headers = request.content, request.headers
+        content = _content_of(request)
         if wire is not call.original:
+            if content is None:
+                raise MiddlewareError("policy may refuse a request that is a form, and not change it: it is refused")
             if bool(wire.get("stream")) != bool(call.original.get("stream")):
                 raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
             content = _json.dumps(wire)
         carried = trace_headers(call.context).get("traceparent") if recording.propagate else None
-        if content is request.content and carried is None:
+        if wire is call.original and carried is None:
             return self._args, self._kwargs
-        headers = [(name, value) for name, value in headers.multi_items() if name != "content-length"]
-        headers += [] if carried is None else [("traceparent", carried)]
+        headers = [] if carried is None else [("traceparent", carried)]
         made = type(request)(
-            request.method, request.url, headers=headers, content=content, extensions=request.extensions
+            request.method,
+            request.url,
+            headers=[*_headers_of(request, counted=content is None), *headers],
+            extensions=request.extensions,
+            **({"stream": request.stream} if content is None else {"content": content}),
         )
         if "request" in self._kwargs:
             return self._args, {**self._kwargs, "request": made}
@@ -217,7 +251,7 @@ class Boundary:
     def _observed(self, call: ModelCall, response: Any) -> Any:
         """Keep the bytes of a response, or tap its stream, and return what the SDK is to get of it."""
         call.http_status = response.status_code
-        call.sent = response.request.content
+        call.sent = _content_of(response.request)
         if response.status_code < 400:
             return received(call, response, "mistralai", streams=call.streams, leaves=True)
         call.body = response.content if response.is_stream_consumed else None  # the SDK reads it into its error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
+from spanrelay.codecs.chat_dialects import capped_chat, mistral_chat
 from spanrelay.instrumentation.stainless import Route
 from spanrelay.providers import provider_of_host
 
@@ -23,7 +24,9 @@ _PRINTED = {
 _OWN = {
     "cerebras.cloud.sdk": _PRINTED,
     "sambanova": _PRINTED,
-    "writerai": {"/v1/chat": Route(openai_chat)},
+    "perplexity": {"/chat/completions": Route(capped_chat)},
+    "together": {"/chat/completions": Route(capped_chat)},
+    "writerai": {"/v1/chat": Route(mistral_chat), "/chat/completions": Route(mistral_chat)},
 }
 """By module: routes that are others there."""
 

@@ -5,7 +5,8 @@ A call of a tool has no id. A stream is objects, one a line; its last holds the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 from uuid import uuid4
 
@@ -131,10 +132,12 @@ def _patch_tool(old: ToolDefinition, new: ToolDefinition, wire: Any) -> list[Any
     return [{**as_mapping(wire), "description": new.description or ""}] if isinstance(wire, Mapping) else [wire]
 
 
-def _sift_tools(sieve: Sieve, value: Any, place: str) -> Any:
+def _sift_each(sift: Callable[[Sieve, Any, str], Any], sieve: Sieve, value: Any, place: str) -> Any:
+    """Return what is left of a list; what is none has one judgement."""
     if not isinstance(value, (list, tuple)):
-        return value if sieve.keeps(Offer((value,), "unknown", place)) else GONE
-    return each(value, place, lambda tool, here: _sift_tool(sieve, tool, here)) or GONE
+        return sift(sieve, value, place)
+    items = cast("list[Any]", value)
+    return each(items, place, lambda one, here: sift(sieve, one, here)) or (GONE if items else items)
 
 
 def _sift_tool(sieve: Sieve, tool: Any, place: str) -> Any:
@@ -143,16 +146,12 @@ def _sift_tool(sieve: Sieve, tool: Any, place: str) -> Any:
     return tool if sieve.keeps(Offer((name,), "function" if named else "unknown", place)) else GONE
 
 
-def _sift_connectors(sieve: Sieve, value: Any, place: str) -> Any:
-    return each(as_list(value), place, lambda one, here: _sift_connector(sieve, one, here)) or GONE
-
-
 def _sift_connector(sieve: Sieve, connector: Any, place: str) -> Any:
     name = as_mapping(connector).get("id")
     return connector if sieve.keeps(Offer((name, "connector"), "connector", place)) else GONE
 
 
-OFFERS: Offers = {"tools": _sift_tools, "connectors": _sift_connectors}
+OFFERS: Offers = {"tools": partial(_sift_each, _sift_tool), "connectors": partial(_sift_each, _sift_connector)}
 """Every key of a request that names or offers a tool; a connector is a search that the provider makes."""
 
 

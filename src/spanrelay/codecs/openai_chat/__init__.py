@@ -75,7 +75,7 @@ def _read_effort(value: JSON) -> JSON:
     return as_mapping(value).get("effort")
 
 
-_PARAMETERS: Table = {
+PARAMETERS: Table = {
     **SAMPLING,
     "max_completion_tokens": ("max_tokens", None),
     "max_tokens": ("max_tokens", None),
@@ -94,9 +94,10 @@ _PARAMETERS: Table = {
     "store": ("store", None),
     "user": ("user", None),
 }
+"""The keys of OpenAI's. Others do not know all of them: see `chat_dialects`."""
 
 
-def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
+def decode_request(wire: Mapping[str, Any], parameters: Table = PARAMETERS) -> ModelRequest:
     """Read the body of a chat request; see `Codec.decode_request`."""
     get = wire.get
     model = get("model")
@@ -106,7 +107,7 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
         turns.messages(get("messages")),
         [],
         [read_function(tool) for tool in as_list(tools)] if tools else [],
-        read_parameters(wire, _PARAMETERS),
+        read_parameters(wire, parameters),
         get("stream") is True,
     )
 
@@ -150,12 +151,14 @@ _WRITERS: dict[str, Writer] = {**FORMAT_WRITERS, "stop": write_stop}
 _INNER_KEYS = {"reasoning": "effort"}
 
 
-def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+def single_parameters(
+    wire: Mapping[str, Any], names: Iterable[str], parameters: Table = PARAMETERS
+) -> Mapping[str, Any]:
     """Return `wire` with each of `names` said once; see `Codec`."""
-    return without_doubles(wire, names, _PARAMETERS, inner_keys=_INNER_KEYS)
+    return without_doubles(wire, names, parameters, inner_keys=_INNER_KEYS)
 
 
-def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
+def encode_request(request: ModelRequest, wire: Mapping[str, Any], parameters: Table = PARAMETERS) -> dict[str, Any]:
     """Return `wire` changed where `request` differs; see `Codec.encode_request`.
 
     `system` becomes a system message at the start.
@@ -163,8 +166,8 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
     Raises:
         CodecError: the record holds something that a chat request has no form for.
     """
-    old = decode_request(wire)
-    out = patch_request(old, request, wire, _PARAMETERS, writers=_WRITERS, inner_keys=_INNER_KEYS)
+    old = decode_request(wire, parameters)
+    out = patch_request(old, request, wire, parameters, writers=_WRITERS, inner_keys=_INNER_KEYS)
     patch_messages(out, old, request, patch=patch_message, build=write_message)
     patch_tools(out, old, request, patch=patch_function, build=write_function)
     return out

@@ -37,7 +37,7 @@ MAX_KNOWN = 4096
 """Calls that are remembered, of each sort."""
 MAX_TURNS = 64
 """Turns at the end of a request that are looked at, or more, where the last answer stands before them."""
-OFFERING = ("tools", "functions", "prompt", "previous_response_id", "conversation")
+OFFERING = ("tools", "functions", "prompt", "previous_response_id", "conversation", "agent_id", "inputs")
 """Where a request may offer tools, or go on where some were offered; without, its answer asks for none."""
 
 _log = logging.getLogger("spanrelay")
