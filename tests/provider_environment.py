@@ -36,6 +36,7 @@ OTHERS = (
     "langchain-anthropic",
     "langchain-aws",
     "langchain-google-genai",
+    "langchain-groq",
     "langchain-mistralai",
     "langchain-ollama",
     "litellm",

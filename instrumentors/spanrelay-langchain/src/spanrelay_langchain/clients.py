@@ -29,6 +29,7 @@ class _Sends(NamedTuple):
 
 
 _OPENAI, _AWS, _GOOGLE = "langchain_openai.", "langchain_aws.", "langchain_google_genai."
+_OLLAMA = ("langchain_ollama.", "_client", "_async_client", ("_request",))
 _GENAI = "client._api_client"
 _CORE = "langchain_core."
 """Whose models send nothing themselves: what is inherited of it comes to the package's own methods."""
@@ -40,6 +41,10 @@ _SENDS = {
     "ChatBedrockConverse": _Sends(_AWS, "client", "client", ("_make_api_call",), _GENERATING),
     "ChatGoogleGenerativeAI": _Sends(_GOOGLE, _GENAI, _GENAI, ("request",), _GENERATING),
     "GoogleGenerativeAIEmbeddings": _Sends(_GOOGLE, _GENAI, _GENAI, ("request",), _EMBEDDING),
+    "ChatGroq": _Sends("langchain_groq.", "client._client", "async_client._client", ("request",), _GENERATING),
+    "ChatOllama": _Sends(*_OLLAMA, _GENERATING),
+    "OllamaEmbeddings": _Sends(*_OLLAMA, _EMBEDDING),
+    "OllamaLLM": _Sends(*_OLLAMA, _GENERATING),
     "OpenAIEmbeddings": _Sends(_OPENAI, "client._client", "async_client._client", ("request",), _EMBEDDING),
 }
 """By the class that does the sending: the package it must come from, and how it sends."""
