@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import cohere
@@ -127,7 +128,10 @@ class TestCohere(InstrumentorContract):
     def open_client(self, half: Half, url: str, *, timeout: float = 60, max_retries: int = 0, **options: Any) -> Any:
         kind: Any = cohere.AsyncClientV2 if half.asynchronous else cohere.ClientV2
         client = kind(api_key="none", base_url=url.removesuffix("/v1"), timeout=timeout)
-        client._client_wrapper.httpx_client.base_max_retries = max_retries
+        sender = client._client_wrapper.httpx_client
+        if not hasattr(sender, "base_max_retries"):  # older versions are told with each request
+            client.chat = partial(client.chat, request_options={"max_retries": max_retries})
+        sender.base_max_retries = max_retries
         return Client(client)
 
     def question(self, text: str) -> list[Any]:

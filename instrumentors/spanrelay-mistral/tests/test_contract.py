@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import isawaitable
 from typing import Any, ClassVar
 
 import mistralai.azure.client.basesdk
@@ -71,6 +72,23 @@ def streamed(resource: str, name: str = "stream", **options: Any) -> Form:
     return run
 
 
+def opened(client: Any, messages: Any) -> Any:
+    stream = method(of(client), client.chat, "stream")(model=MODEL, messages=messages)
+    return aopened(stream) if isawaitable(stream) else closed_by(stream, stream.response.close)
+
+
+async def aopened(asked: Any) -> Any:
+    stream = await asked
+    return closed_by(stream, stream.response.aclose)
+
+
+def closed_by(stream: Any, close: Any) -> Any:
+    """Return a stream that older versions close by its response alone."""
+    if not hasattr(stream, "close"):
+        stream.close = close
+    return stream
+
+
 class TestMistral(InstrumentorContract):
     instrumentor = MistralInstrumentor
     leaves_failed_streams = True
@@ -80,11 +98,7 @@ class TestMistral(InstrumentorContract):
         "chat parsed": whole("chat", "parse", model=MODEL, response_format=Colour),
         "chat stream parsed": streamed("chat", "parse_stream", model=MODEL, response_format=Colour),
     }
-    streams: ClassVar[dict[str, StreamForm]] = {
-        "chat": StreamForm(
-            lambda client, messages: method(of(client), client.chat, "stream")(model=MODEL, messages=messages), text_of
-        )
-    }
+    streams: ClassVar[dict[str, StreamForm]] = {"chat": StreamForm(opened, text_of)}
 
     def open_client(self, half: Half, url: str, *, timeout: float = 60, max_retries: int = 0, **options: Any) -> Any:
         client = Client(

@@ -137,7 +137,10 @@ class TestOllama(InstrumentorContract):
 
     def open_client(self, half: Half, url: str, *, timeout: float | None = None, **options: Any) -> Any:
         kind: Any = ollama.AsyncClient if half.asynchronous else ollama.Client
-        return kind(host=url.removesuffix("/v1"), timeout=timeout)
+        client = kind(host=url.removesuffix("/v1"), timeout=timeout)
+        if not hasattr(client, "close"):  # older versions are closed by what they send with
+            client.close = client._client.aclose if half.asynchronous else client._client.close
+        return client
 
     def question(self, text: str) -> list[Any]:
         return [{"role": "user", "content": text}]

@@ -60,7 +60,8 @@ def governed(tmp_path: Path) -> Iterator[None]:
 async def talking(half: Half, script: Any) -> AsyncGenerator[tuple[ModelServer, Any]]:
     kind: Any = ollama.AsyncClient if half.asynchronous else ollama.Client
     with ModelServer(script) as server:
-        async with half.entered(kind(host=server.address)) as client:
+        client = kind(host=server.address)
+        async with half.entered(client._client):
             yield server, client
 
 

@@ -21,7 +21,7 @@ class CohereInstrumentor(Instrumentor):
     """Instruments `cohere`: `CohereInstrumentor().instrument(tracer_provider=None)`, and `uninstrument()`."""
 
     package = "cohere"
-    requires = ("cohere >= 5.13",)
+    requires = ("cohere >= 5.18",)
     modules = ("cohere.core.http_client", "cohere.raw_base_client", "cohere.v2.raw_client")
     name = "spanrelay_cohere"
     version = __version__

@@ -30,6 +30,8 @@ class _Sends(NamedTuple):
 
 _OPENAI, _AWS, _GOOGLE = "langchain_openai.", "langchain_aws.", "langchain_google_genai."
 _OLLAMA = ("langchain_ollama.", "_client", "_async_client", ("_request",))
+_SENDER = "_client_wrapper.httpx_client"
+_COHERE = ("langchain_cohere.", f"client.{_SENDER}", f"async_client.{_SENDER}", ("request",))
 _GENAI = "client._api_client"
 _CORE = "langchain_core."
 """Whose models send nothing themselves: what is inherited of it comes to the package's own methods."""
@@ -39,6 +41,8 @@ _SENDS = {
     "ChatAnthropic": _Sends("langchain_anthropic.", "_client", "_async_client", ("_request", "request"), _GENERATING),
     "ChatBedrock": _Sends(_AWS, "client", "client", ("_make_api_call",), _GENERATING),
     "ChatBedrockConverse": _Sends(_AWS, "client", "client", ("_make_api_call",), _GENERATING),
+    "ChatCohere": _Sends(*_COHERE, _GENERATING),
+    "CohereEmbeddings": _Sends(*_COHERE, _EMBEDDING),
     "ChatGoogleGenerativeAI": _Sends(_GOOGLE, _GENAI, _GENAI, ("request",), _GENERATING),
     "GoogleGenerativeAIEmbeddings": _Sends(_GOOGLE, _GENAI, _GENAI, ("request",), _EMBEDDING),
     "ChatGroq": _Sends("langchain_groq.", "client._client", "async_client._client", ("request",), _GENERATING),
