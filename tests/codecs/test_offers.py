@@ -92,6 +92,12 @@ def test_what_is_taken_away_is_not_there_any_more_and_the_rest_is(codec: ModuleT
     assert [offer for offer in offers_of(codec, nothing) if offer.kind != "prompt"] == []
 
 
+def test_a_kind_of_tool_with_nothing_in_it_is_taken_out_too() -> None:
+    wire = {"tools": [{"google_search": None, "code_execution": {}}]}
+    left = langchain.sift_tools(wire, lambda offer: offer.kind != "google_search")
+    assert left == {"tools": [{"code_execution": {}}]}
+
+
 @pytest.mark.parametrize("codec", [openai_chat, openai_responses, langchain])
 def test_every_key_of_the_table_is_read(codec: Any) -> None:
     offering = [{"type": "function", "name": "bad", "function": {"name": "bad"}}]

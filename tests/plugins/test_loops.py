@@ -382,6 +382,49 @@ def test_a_request_does_not_let_the_provider_run_a_refused_tool(world: World, li
     assert len(world.requests) == 2
 
 
+CLIENT_ITEMS: Any = [
+    {"type": "configuration_update", "reasoning": {"effort": "low"}},
+    {"type": "compaction_trigger"},
+    {"type": "additional_tools", "role": "developer", "tools": []},
+]
+OTHER_CALL = {"type": "mcp_call", "id": "mcp_1", "server_label": "weather", "name": "find", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("unseen", ["refuse", "pass"])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        *([item] for item in CLIENT_ITEMS),
+        [{"type": "item_reference", "id": "msg_1"}],
+        [{"role": "assistant", "content": "I will look"}],
+        [{"role": "assistant", "content": "I will look"}, ASKED],
+        [OTHER_CALL, ASKED],
+        [{**OTHER_CALL, "name": "get_weather", "approval_request_id": "mcpr_2"}, ASKED],
+    ],
+    ids=str,
+)
+def test_nothing_but_the_call_that_came_of_it_makes_an_approval_one_of_before(
+    world: World, unseen: str, behind: list[Any]
+) -> None:
+    world.put(f'[plugins.policy.tools]\nunnamed = "pass"\nunseen = "{unseen}"\ndeny = ["get_*"]')
+    approved = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    given: Any = [ASKED, {**APPROVAL, "arguments": "{}"}, approved]
+    with pytest.raises(GuardrailRejected, match="approves the call 'mcpr_1'"):
+        world.client.responses.create(model="gpt-5", input=[*given, *behind])
+    done = {**OTHER_CALL, "name": "get_weather", "approval_request_id": "mcpr_1", "output": "sunny"}
+    world.client.responses.create(model="gpt-5", input=[*given, done, ASKED])
+    assert len(world.requests) == 1
+
+
+@pytest.mark.parametrize("item", CLIENT_ITEMS, ids=str)
+def test_an_item_of_the_clients_own_is_no_answer_that_a_result_is_before(world: World, item: Any) -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "ran"}
+    given: Any = [ASKED, call, result, item, ASKED]
+    with pytest.raises(GuardrailRejected, match="'get_weather' is denied"):
+        world.client.responses.create(model="gpt-5", input=given)
+
+
 def test_an_approval_is_judged_by_what_the_answer_asked_for(world: World) -> None:
     world.put('[plugins.policy]\ntools.deny = ["get_*"]\ntools.unnamed = "pass"\n')
     asked = {"id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "completed"}

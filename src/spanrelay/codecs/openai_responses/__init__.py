@@ -442,29 +442,39 @@ def _without_effort(item: Any) -> Any:
 
 # --- approvals ---------------------------------------------------------------------------------------------
 
-_ASKS, _APPROVES = "mcp_approval_request", "mcp_approval_response"
+_ASKS, _APPROVES, _RAN = "mcp_approval_request", "mcp_approval_response", "mcp_call"
 
 
 def approvals_in(wire: Mapping[str, Any]) -> Iterator[tuple[str, ToolCall | None]]:
-    """Yield the calls that a request newly lets a server's tools be run for, with what is asked where it says so."""
+    """Yield the calls that a request newly lets a server's tools be run for, with what is asked where it says so.
+
+    New is what no call behind it has come of: whatever else stands there, the provider makes the call.
+    """
     asked: dict[str, ToolCall] = {}
-    approved: list[str] = []
-    new = True
-    for item in reversed(as_list(wire.get("input"))):
+    approved: dict[str, None] = {}
+    for item in as_list(wire.get("input")):
         fields = as_mapping(as_written(item))
         kind = fields.get("type")
-        if kind == _APPROVES:
-            if new and fields.get("approve") is not False:
-                approved.append(str(fields.get("approval_request_id")))
-        elif kind == _ASKS:
+        if kind == _ASKS:
             call = _read_approval_request(fields)
             asked[str(call.id)] = call
-        elif read_item(fields).role == "assistant":  # what it was answered with before
-            new = False
-            if not approved:
-                return
+        elif kind == _APPROVES and fields.get("approve") is not False:
+            approved[str(fields.get("approval_request_id"))] = None
+        elif kind == _RAN and approved:
+            made = _approval_of(fields, approved, asked)
+            approved.pop(made or "", None)
     for call_id in approved:
         yield call_id, asked.get(call_id)
+
+
+def _approval_of(made: Mapping[str, Any], approved: Iterable[str], asked: Mapping[str, ToolCall]) -> str | None:
+    """Return which approval a call that a server's tool was run for has come of: by its id, else by the tool."""
+    told = made.get("approval_request_id")
+    if told is not None:
+        return str(told)
+    tool = as_str(made.get("name")) or "", as_str(made.get("server_label"))
+    calls = ((call_id, asked.get(call_id)) for call_id in approved)
+    return next((call_id for call_id, call in calls if call and (call.name, call.namespace) == tool), None)
 
 
 def approvals_asked(parts: Iterable[Part]) -> Iterator[ToolCall]:

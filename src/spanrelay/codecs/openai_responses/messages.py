@@ -110,9 +110,19 @@ def _read_stranger(item: Any) -> Message:
 
 def _role_of(kind: str) -> Role:
     """Return whose item one of an unknown type is, by its name."""
+    if kind in _CLIENT_ITEMS:
+        return _CLIENT_ITEMS[kind]
     if kind.endswith("_output"):
         return "tool"
     return "user" if kind.endswith("_response") or kind == "unknown" else "assistant"
+
+
+_CLIENT_ITEMS: dict[str, Role] = {
+    "additional_tools": "developer",
+    "configuration_update": "developer",
+    "compaction_trigger": "user",
+}
+"""Whose the items are that the client puts into a conversation: no answer of the model's ends there."""
 
 
 def _read_reasoning(item: Mapping[str, Any]) -> Message:
