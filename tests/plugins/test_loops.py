@@ -15,10 +15,13 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, ToolCallLimitMiddleware
 from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
+from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 from pydantic import BaseModel, SecretStr
 
@@ -542,6 +545,52 @@ def test_an_execution_of_another_tool_excuses_no_result_of_the_same_id(world: Wo
     with pytest.raises(GuardrailRejected, match=REFUSED):
         world.chat(round_of(["get_weather"], ["call_0"]))
     assert world.requests == []
+
+
+@pytest.mark.usefixtures("frameworks")
+def test_what_a_framework_answered_excuses_no_result_of_another_tool_of_the_same_id(world: World) -> None:
+    @tool
+    def find() -> str:
+        """Find."""
+        return "found"
+
+    asked = AIMessage("", tool_calls=[{"name": "find", "args": {}, "id": "call_0", "type": "tool_call"}])
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([find]))
+    graph.set_entry_point("tools")
+    assert graph.compile().invoke({"messages": [asked]})["messages"][-1].content == "found"
+    with pytest.raises(GuardrailRejected, match=REFUSED):
+        world.chat(round_of(["get_weather"], ["call_0"]))
+    assert world.requests == []
+
+
+def test_an_execution_that_names_no_call_excuses_no_other_tools_result_of_the_same_id(world: World) -> None:
+    with pytest.raises(GuardrailRejected, match="is denied by"):
+        run_tool("get_weather", lambda: "sunny")
+    assert world.chat(round_of(["get_weather"], ["call_0"]))
+    with pytest.raises(GuardrailRejected, match="'get_code' is denied"):
+        world.chat(round_of(["get_code"], ["call_0"]))
+
+
+def test_what_an_approver_let_pass_is_that_result_of_that_tool(world: World) -> None:
+    world.put('[plugins.policy]\non_refusal = "ask"\ntools.deny = ["get_*"]\n')
+    reasons: list[str] = []
+
+    def decide(request: Any) -> Any:
+        reasons.append(request.reason)
+        return {"decision": "allow" if len(reasons) == 1 else "deny"}
+
+    handle = approve_with(decide)
+    rounds = [round_of([name], ["call_0"]) for name in ("get_weather", "get_weather", "get_code")]
+    try:
+        assert world.chat(rounds[0]) and world.chat(rounds[0])
+        rounds[1][-1]["content"] = "ran once more"
+        for others in rounds[1:]:
+            with pytest.raises(GuardrailRejected, match="the approver denies it"):
+                world.chat(others)
+    finally:
+        handle.remove()
+    assert len(reasons) == 3 and "'get_code'" in reasons[-1]
 
 
 @pytest.mark.parametrize("asks", [0, 1])

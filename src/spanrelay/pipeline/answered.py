@@ -10,17 +10,22 @@ from collections import OrderedDict
 MAX_KNOWN = 4096
 """Calls that are remembered."""
 
-_answered: OrderedDict[str, None] = OrderedDict()
+_answered: OrderedDict[tuple[str, str | None], None] = OrderedDict()
 
 
-def note_answered(call_id: object) -> None:
-    """Remember that the call of a tool has its answer from elsewhere, or from an execution that we judge."""
+def note_answered(call_id: object, name: object) -> None:
+    """Remember that the call of a tool has its answer from elsewhere, or from an execution that we judge.
+
+    With the tool's name, as some providers give calls of several answers the same id; None where nobody says it.
+    """
     if isinstance(call_id, str) and call_id:
-        _answered[call_id] = None
+        known = call_id, name if isinstance(name, str) else None
+        _answered[known] = None
+        _answered.move_to_end(known)
         while len(_answered) > MAX_KNOWN:
             _answered.popitem(last=False)
 
 
-def is_answered(call_id: str | None) -> bool:
-    """Whether the call has been noted."""
-    return call_id in _answered
+def is_answered(call_id: str | None, name: str) -> bool:
+    """Whether the call of a tool has been noted."""
+    return call_id is not None and ((call_id, name) in _answered or (call_id, None) in _answered)

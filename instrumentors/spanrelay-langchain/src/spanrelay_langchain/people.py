@@ -46,7 +46,7 @@ def _limited(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     update = wrapped(*args, **kwargs)
     with guarded("noting which calls LangChain has answered"):
         for message in (update or {}).get("messages", ()):
-            note_answered(getattr(message, "tool_call_id", None))
+            note_answered(getattr(message, "tool_call_id", None), getattr(message, "name", None))
     return update
 
 
@@ -65,13 +65,13 @@ async def _aperformed(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> An
 
 def _note(step: Any) -> None:
     with guarded("noting which call an agent has answered"):
-        note_answered(getattr(step.action, "tool_call_id", None))
+        note_answered(getattr(step.action, "tool_call_id", None), step.action.tool)
 
 
 def _answered(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     message = wrapped(*args, **kwargs)
     with guarded("noting which call people have answered"):
-        note_answered(message.tool_call_id)
+        note_answered(message.tool_call_id, message.name)
     return message
 
 

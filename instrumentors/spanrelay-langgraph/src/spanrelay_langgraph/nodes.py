@@ -106,7 +106,8 @@ async def _aran_one(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
 
 def _note(args: Any, kwargs: Any) -> None:
     try:
-        note_answered((args[0] if args else kwargs["call"]).get("id"))
+        call = args[0] if args else kwargs["call"]
+        note_answered(call.get("id"), call.get("name"))
     except Exception as error:
         failed("noting which call a node of tools has answered", error)
 

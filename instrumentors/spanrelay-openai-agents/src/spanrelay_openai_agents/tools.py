@@ -100,7 +100,7 @@ async def _guarded(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     told = await wrapped(*args, **kwargs)
     if told is not None:
         with guarded("noting which call a guardrail has answered"):
-            note_answered(kwargs["tool_context"].tool_call_id)
+            note_answered(kwargs["tool_context"].tool_call_id, kwargs["tool_context"].tool_name)
     return told
 
 
@@ -121,13 +121,13 @@ async def _not_found(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any
 
 def _note(item: Any) -> None:
     with guarded("noting which call the SDK has answered"):
-        note_answered(item.raw_item["call_id"])
+        note_answered(item.raw_item["call_id"], None)
 
 
 def _not_approved(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     """What the model is told of a call that waited for people and cannot be made any more."""
     with guarded("noting which call the SDK has answered"):
-        note_answered(kwargs["call_id"])
+        note_answered(kwargs["call_id"], None)
     return wrapped(*args, **kwargs)
 
 

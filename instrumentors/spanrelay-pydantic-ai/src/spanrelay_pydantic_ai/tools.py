@@ -113,7 +113,7 @@ async def _validate(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     """
     validated = await wrapped(*args, **kwargs)
     if not validated.args_valid:
-        note_answered(validated.call.tool_call_id)
+        note_answered(validated.call.tool_call_id, validated.call.tool_name)
     return validated
 
 
@@ -123,14 +123,15 @@ def _made(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
 
     with guarded("noting which call people have denied"):
         if isinstance(args[0], ToolDenied):
-            note_answered(kwargs["call"].tool_call_id)
+            note_answered(kwargs["call"].tool_call_id, kwargs["call"].tool_name)
     return wrapped(*args, **kwargs)
 
 
 def _skipped(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     """Tell the model that a call was not made, since the run has its output already."""
     with guarded("noting which call was skipped"):
-        note_answered((args[0] if args else kwargs["call"]).tool_call_id)
+        call = args[0] if args else kwargs["call"]
+        note_answered(call.tool_call_id, call.tool_name)
     return wrapped(*args, **kwargs)
 
 

@@ -98,17 +98,17 @@ class Calls:
             if barred:
                 _remember(self.barred, call_id, None)
 
-    def allow(self, part: ToolCallResponse, by: str) -> None:
+    def allow(self, part: ToolCallResponse, name: str, by: str) -> None:
         """Remember that somebody has let a result pass, so that it does before `by` whenever it is sent again.
 
         What another judges, such as the policy of a file above, stays refused.
         """
         with self._lock:
-            _remember(self._allowed, (by, _result_key(part)), None)
+            _remember(self._allowed, (by, _result_key(part, name), _content_of(part)), None)
 
-    def is_allowed(self, part: ToolCallResponse, by: str) -> bool:
+    def is_allowed(self, part: ToolCallResponse, name: str, by: str) -> bool:
         """Whether somebody has let a result pass that `by` would refuse."""
-        return (by, _result_key(part)) in self._allowed
+        return (by, _result_key(part, name), _content_of(part)) in self._allowed
 
     def settle(self, call_id: str | None) -> None:
         """Let a call whose refusal has been seen be one of before, also when so many others were made since."""
@@ -121,7 +121,7 @@ class Calls:
             return True
         # An execution that named no call: it stands for one result, whenever that is sent again, of a call that the
         # model had made before.
-        mine = _result_key(part)
+        mine = _result_key(part, name)
         with self._lock:
             if mine in self._seen:
                 return True
@@ -210,15 +210,15 @@ class Loops:
             if reason is not None and self._asks and self._unseen == "refuse":
                 reason = yield self._approvals.decide(call, reason, self._judge)
                 if reason is None:
-                    self._calls.allow(part, self._name)
+                    self._calls.allow(part, asked.name, self._name)
             if reason is not None:
                 self._tell(reason, asked.name)
 
     def _reason(self, part: ToolCallResponse, asked: ToolCall) -> str | None:
         refusal = self._refusal(asked)
-        if refusal is None or self._calls.is_allowed(part, self._name):
+        if refusal is None or self._calls.is_allowed(part, asked.name, self._name):
             return None
-        if self._calls.is_seen(part, asked.name) or is_answered(part.id):
+        if self._calls.is_seen(part, asked.name) or is_answered(part.id, asked.name):
             self._calls.settle(part.id)
             return None
         which = f" (call {part.id!r})" if part.id else ""
@@ -253,8 +253,13 @@ def _asked_in(answer: ModelResponse, approvals: Callable[..., Iterator[ToolCall]
         yield from () if approvals is None else approvals(message.parts)
 
 
-def _result_key(part: ToolCallResponse) -> Hashable:
-    return "the result", part.id or hash(_json.dumps(part.content))
+def _result_key(part: ToolCallResponse, name: str) -> Hashable:
+    """Return what a result of a tool is known by: some providers give calls of several answers the same id."""
+    return "the result", part.id or _content_of(part), normal(name)
+
+
+def _content_of(part: ToolCallResponse) -> int:
+    return hash(_json.dumps(part.content))
 
 
 def _remember(table: OrderedDict[Any, Any], key: Hashable, value: Any) -> None:
