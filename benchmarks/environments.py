@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanrelay"
 
-OURS = (".", *(f"instrumentors/spanrelay-{name}" for name in ("openai", "langchain", "langgraph")))
+_INSTRUMENTORS = ("openai", "langchain", "langgraph", "anthropic", "google-genai", "bedrock")
+OURS = (".", *(f"instrumentors/spanrelay-{name}" for name in _INSTRUMENTORS))
 """The packages of a tree that the rows measure."""
 
 

@@ -14,22 +14,22 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 
 import spanrelay
-from benchmarks import workload
+from benchmarks import sdks, workload
 from benchmarks.floor import encoding_provider, floor_of
 from benchmarks.measure import Effort, Way, differences, interleave
 from benchmarks.results import Result, absolute, against_floor
+from benchmarks.sdks import SDK
 from benchmarks.workload import Exchange, Patched
 from spanrelay.tracing import Tracing
-from spanrelay_openai import OpenAIInstrumentor
 
 Row = Callable[[Effort], list[Result]]
 
 
 @contextmanager
 def activated(
-    provider: TracerProvider, trajectories: str | None = None, content: Any = "spans"
+    provider: TracerProvider, trajectories: str | None = None, content: Any = "spans", sdk: SDK = sdks.OPENAI
 ) -> Generator[tuple[Patched, spanrelay.Runtime]]:
-    """Record OpenAI calls; `trajectories` is a folder to write them to, `content` where message content may be."""
+    """Record calls of an SDK; `trajectories` is a folder to write them to, `content` where message content may be."""
     settings = spanrelay.Settings(
         trajectories="on" if trajectories else "off",
         trajectory_directory=trajectories or "never-written",
@@ -39,8 +39,8 @@ def activated(
     )
     runtime = spanrelay.activate(settings, tracer_provider=provider, instrument=False)
     assert runtime is not None
-    instrumentor = OpenAIInstrumentor()
-    patched = Patched(lambda: instrumentor.instrument(tracer_provider=provider))
+    instrumentor = sdk.instrumentor()
+    patched = sdk.patched(lambda: instrumentor.instrument(tracer_provider=provider))
     try:
         yield patched, runtime
     finally:
@@ -50,18 +50,23 @@ def activated(
 
 
 @contextmanager
-def recording(provider: TracerProvider, trajectories: str | None = None) -> Generator[Patched]:
-    """Record OpenAI calls with content on; `trajectories` is a folder to write them to."""
-    with activated(provider, trajectories) as (patched, _):
+def recording(provider: TracerProvider, trajectories: str | None = None, sdk: SDK = sdks.OPENAI) -> Generator[Patched]:
+    """Record calls of an SDK with content on; `trajectories` is a folder to write them to."""
+    with activated(provider, trajectories, sdk=sdk) as (patched, _):
         yield patched
 
 
 def _compare(
-    row: str, exchange: Exchange, limit: float | None, effort: Effort, sampler: Sampler | None = None
+    row: str,
+    exchange: Exchange,
+    limit: float | None,
+    effort: Effort,
+    sampler: Sampler | None = None,
+    sdk: SDK = sdks.OPENAI,
 ) -> list[Result]:
     provider, _ = encoding_provider(sampler)
-    with recording(provider) as patched:
-        call = workload.post(exchange)
+    with recording(provider, sdk=sdk) as patched:
+        call = sdk.plain(exchange)
         floor = floor_of(exchange.content, call)
         bare, ours, least = interleave(
             (
@@ -96,16 +101,44 @@ def stream(effort: Effort) -> list[Result]:
 
 def chunk(effort: Effort) -> list[Result]:
     """What one more chunk costs: a stream of 250 against one of 50."""
+    return _chunk("stream, each chunk", sdks.OPENAI, effort)
+
+
+def _chunk(row: str, sdk: SDK, effort: Effort) -> list[Result]:
     provider, _ = encoding_provider()
-    with recording(provider) as patched:
-        short, long = workload.post(workload.stream(50)), workload.post(workload.stream(250))
+    with recording(provider, sdk=sdk) as patched:
+        short, long = sdk.plain(workload.stream(50)), sdk.plain(workload.stream(250))
         bare, bare_long, ours, ours_long = interleave(
             [Way(call, patched.off) for call in (short, long)]
             + [Way(call, patched.on, provider.force_flush) for call in (short, long)],
             effort,
         )
     longer = differences(differences(ours_long, bare_long), differences(ours, bare))
-    return absolute("stream, each chunk", longer, 200, 2.5)
+    return absolute(row, longer, 200, 2.5)
+
+
+def _provider(name: str, effort: Effort) -> list[Result]:
+    sdk = sdks.SDKS[name]
+    return [
+        *_compare(f"{sdk.title}, chat, 1 KB", workload.chat(1_000), 1.6, effort, sdk=sdk),
+        *_compare(f"{sdk.title}, stream, 50 chunks", workload.stream(50), 3.0, effort, sdk=sdk),
+        *_chunk(f"{sdk.title}, stream, each chunk", sdk, effort),
+    ]
+
+
+def anthropic(effort: Effort) -> list[Result]:
+    """The Messages API of Anthropic, by its SDK."""
+    return _provider("anthropic", effort)
+
+
+def google_genai(effort: Effort) -> list[Result]:
+    """Gemini, by the Google Gen AI SDK."""
+    return _provider("google-genai", effort)
+
+
+def bedrock(effort: Effort) -> list[Result]:
+    """Converse of Amazon Bedrock, by boto3."""
+    return _provider("bedrock", effort)
 
 
 def sampled_out(effort: Effort) -> list[Result]:

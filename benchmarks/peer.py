@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,7 @@ from benchmarks import agents, workload
 from benchmarks.floor import EncodingExporter, encoding_provider, floor_of
 from benchmarks.measure import FULL, QUICK, Cost, Effort, Way, differences, interleave, mean, run_block, uncollected
 from benchmarks.results import Result, against_floor
+from benchmarks.sdks import OPENAI, SDK, SDKS, work_of
 from benchmarks.workload import Exchange, Patched
 
 TOOL, GROWING = "tool", "growing"
@@ -61,8 +62,8 @@ class Switch:
 class Peer(Protocol):
     """An instrumentation that is in force only where a `Way` puts it in force."""
 
-    def call(self, exchange: Exchange) -> Work:
-        """Return a model call."""
+    def call(self, exchange: Exchange, sdk: SDK = OPENAI) -> Work:
+        """Return a model call. Raises NotImplementedError where the instrumentation records none of the SDK."""
         ...
 
     def tool(self) -> Work:
@@ -75,19 +76,45 @@ class Peer(Protocol):
 
 
 class PatchedSDK:
-    """An instrumentation that patches the SDK: the application's call is the same with it and without."""
+    """An instrumentation that patches SDKs: the application's call is the same with it and without.
 
-    def __init__(
-        self, provider: TracerProvider, exporter: EncodingExporter, patched: Patched, agents: str | None = None
-    ) -> None:
-        self._provider, self._exporter, self._patched, self._agents = provider, exporter, patched, agents
+    Args:
+        provider: Where its spans go, and from there to `exporter`.
+        exporter: Counts their bytes.
+        instrumentors: That of each SDK and framework, by its name, as `module:class`.
+    """
 
-    def call(self, exchange: Exchange) -> Work:
-        """Return `client.chat.completions.create(…)`."""
-        call = workload.create(exchange)
-        bare, recorded = Way(call, self._patched.off), Way(call, self._patched.on, self._provider.force_flush)
-        plain = Way(workload.post(exchange), self._patched.off)
+    def __init__(self, provider: TracerProvider, exporter: EncodingExporter, instrumentors: Mapping[str, str]) -> None:
+        self._provider, self._exporter, self._instrumentors = provider, exporter, instrumentors
+        self._patched: dict[str, Patched] = {}
+
+    def call(self, exchange: Exchange, sdk: SDK = OPENAI) -> Work:
+        """Return the call of a client that was made under the instrumentation, and of one that was made without."""
+        patched = self.patched(sdk)
+        patched.off()
+        bare = Way(sdk.create(exchange), patched.off)
+        plain = Way(sdk.plain(exchange), patched.off) if sdk.post else bare
+        patched.on()
+        recorded = Way(sdk.create(exchange), patched.on, self._provider.force_flush)
         return Work(bare, recorded, plain, lambda: self._exporter.bytes)
+
+    def patched(self, sdk: SDK) -> Patched:
+        """Return what it changes in an SDK; made once: most instrumentors change nothing when they are asked again."""
+        if sdk.name not in self._patched:
+            self._patched[sdk.name] = sdk.patched(self._instrument(sdk.name))
+        return self._patched[sdk.name]
+
+    def off(self) -> None:
+        """Put every SDK back as it was."""
+        for patched in self._patched.values():
+            patched.off()
+
+    def _instrument(self, name: str) -> Callable[[], object]:
+        if name not in self._instrumentors:
+            raise NotImplementedError(f"has no instrumentor of {name}")
+        module, _, kind = self._instrumentors[name].partition(":")
+        instrument = getattr(import_module(module), kind)().instrument
+        return lambda: instrument(tracer_provider=self._provider)
 
     def tool(self) -> Work:
         """Raise: who patches a model's SDK sees no tools."""
@@ -102,30 +129,30 @@ class PatchedSDK:
 
     @cached_property
     def _patched_agents(self) -> Patched:
-        """Made once: most instrumentors change nothing when they are asked again."""
-        module, _, name = (self._agents or "").partition(":")
-        instrument = getattr(import_module(module), name)().instrument
-        self._patched.off()
+        """Made once, as that of an SDK."""
+        self.off()
         with agents.runs(awaited=False) as run:
-            return Patched(lambda: instrument(tracer_provider=self._provider), run, agents.PACKAGES)
+            return Patched(self._instrument("langchain"), run, agents.PACKAGES)
 
 
-def instrumentor(module: str, agents: str) -> Callable[[], AbstractContextManager[Peer]]:
-    """Return how to install the `OpenAIInstrumentor` of `module`; `agents` is where that of LangChain is."""
+def instrumentor(instrumentors: Mapping[str, str]) -> Callable[[], AbstractContextManager[Peer]]:
+    """Return how to install an instrumentation that has an instrumentor of each SDK, as `module:class`."""
 
     @contextmanager
     def installed() -> Generator[Peer]:
-        provider, exporter = encoding_provider()
-        instrument = import_module(module).OpenAIInstrumentor().instrument
-        patched = Patched(lambda: instrument(tracer_provider=provider))
-        yield PatchedSDK(provider, exporter, patched, agents)
-        patched.off()
+        peer = PatchedSDK(*encoding_provider(), instrumentors)
+        yield peer
+        peer.off()
 
     return installed
 
 
 class SpanRelay(PatchedSDK):
-    """SpanRelay, with its managed tool call."""
+    """SpanRelay, with its managed tool call; `patched` is what it changed in OpenAI's SDK."""
+
+    def __init__(self, provider: TracerProvider, exporter: EncodingExporter, patched: Patched) -> None:
+        super().__init__(provider, exporter, {name: sdk.ours for name, sdk in SDKS.items()})
+        self._patched[OPENAI.name] = patched
 
     def tool(self) -> Work:
         """Return `spanrelay.run_tool(…)`."""
@@ -152,7 +179,7 @@ class SpanRelay(PatchedSDK):
         """Record runs of graphs and their nodes, models and tools."""
         from benchmarks import graphs
 
-        self._patched.off()
+        self.off()
         with graphs.instrumented(self._provider, *graphs.AGENTS) as (off, on):
             yield Switch(off, on, self._provider.force_flush, lambda: self._exporter.bytes)
 
@@ -164,7 +191,9 @@ def spanrelay() -> Generator[Peer]:
 
     provider, exporter = encoding_provider()
     with ours.recording(provider) as patched:
-        yield SpanRelay(provider, exporter, patched)
+        peer = SpanRelay(provider, exporter, patched)
+        yield peer
+        peer.off()
 
 
 class Relay:
@@ -182,8 +211,10 @@ class Relay:
         self._loop = asyncio.new_event_loop()
         self._written = 0
 
-    def call(self, exchange: Exchange) -> Work:
+    def call(self, exchange: Exchange, sdk: SDK = OPENAI) -> Work:
         """Return `llm.execute(…)` or `llm.stream_execute(…)`, with the codecs that read what it passes."""
+        if sdk is not OPENAI:
+            raise NotImplementedError("patches no SDK: what is handed to it costs the same whoever made it")
         return self._stream(exchange) if exchange.chunks else self._chat(exchange)
 
     def tool(self) -> Work:
@@ -302,14 +333,31 @@ def nemo_relay() -> Generator[Peer]:
 PEERS: dict[str, Callable[[], AbstractContextManager[Peer]]] = {
     "spanrelay": spanrelay,
     "genai": instrumentor(
-        "opentelemetry.instrumentation.genai.openai",
-        "opentelemetry.instrumentation.genai.langchain:LangChainInstrumentor",
+        {
+            "openai": "opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor",
+            "langchain": "opentelemetry.instrumentation.genai.langchain:LangChainInstrumentor",
+            "anthropic": "opentelemetry.instrumentation.genai.anthropic:AnthropicInstrumentor",
+            "google-genai": "opentelemetry.instrumentation.google_genai:GoogleGenAiSdkInstrumentor",
+            "bedrock": "opentelemetry.instrumentation.genai.bedrock:BedrockInstrumentor",
+        }
     ),
     "openinference": instrumentor(
-        "openinference.instrumentation.openai", "openinference.instrumentation.langchain:LangChainInstrumentor"
+        {
+            "openai": "openinference.instrumentation.openai:OpenAIInstrumentor",
+            "langchain": "openinference.instrumentation.langchain:LangChainInstrumentor",
+            "anthropic": "openinference.instrumentation.anthropic:AnthropicInstrumentor",
+            "google-genai": "openinference.instrumentation.google_genai:GoogleGenAIInstrumentor",
+            "bedrock": "openinference.instrumentation.bedrock:BedrockInstrumentor",
+        }
     ),
     "traceloop": instrumentor(
-        "opentelemetry.instrumentation.openai", "opentelemetry.instrumentation.langchain:LangchainInstrumentor"
+        {
+            "openai": "opentelemetry.instrumentation.openai:OpenAIInstrumentor",
+            "langchain": "opentelemetry.instrumentation.langchain:LangchainInstrumentor",
+            "anthropic": "opentelemetry.instrumentation.anthropic:AnthropicInstrumentor",
+            "google-genai": "opentelemetry.instrumentation.google_generativeai:GoogleGenerativeAiInstrumentor",
+            "bedrock": "opentelemetry.instrumentation.bedrock:BedrockInstrumentor",
+        }
     ),
     "nemo-relay": nemo_relay,
 }
@@ -321,15 +369,23 @@ def measure(peer: Peer, row: str, effort: Effort) -> list[Result]:
         return _agent(peer, row, effort)
     if row == GROWING:
         return _growing(peer, effort)
+    if row in SDKS:
+        works = ((title, peer.call(exchange, SDKS[row]), exchange.content) for title, exchange in work_of(row))
+        return [result for work in works for result in _measure(*work, effort)]
     if row == TOOL:
-        name, work, content = "managed tool call", peer.tool(), workload.chat(1_000).content
-    else:
-        name, make = workload.EXCHANGES[row]
-        exchange = make()
-        work, content = peer.call(exchange), exchange.content
+        return _measure("managed tool call", peer.tool(), workload.chat(1_000).content, effort)
+    title, make = workload.EXCHANGES[row]
+    exchange = make()
+    return _measure(title, peer.call(exchange), exchange.content, effort)
+
+
+def _measure(name: str, work: Work, content: str, effort: Effort) -> list[Result]:
     _prove(work, len(content))
     floor = floor_of(content, work.plain.call)
     least = Way(floor.call, work.plain.enter, floor.flush)
+    if work.plain is work.bare:
+        bare, recorded, floors = interleave((work.bare, work.recorded, least), effort)
+        return against_floor(name, recorded, bare, floors, None)
     bare, recorded, plain, floors = interleave((work.bare, work.recorded, work.plain, least), effort)
     return against_floor(name, recorded, bare, floors, None, plain)
 
@@ -411,7 +467,7 @@ def main() -> int:
     """Measure, and print one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peer", description=__doc__.split("\n")[0])
     parser.add_argument("name", choices=PEERS)
-    parser.add_argument("rows", nargs="+", choices=[*workload.EXCHANGES, TOOL, *agents.ROWS, GROWING])
+    parser.add_argument("rows", nargs="+", choices=[*workload.EXCHANGES, TOOL, *agents.ROWS, GROWING, *SDKS])
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
     print(json.dumps(_run(chosen.name, chosen.rows, QUICK if chosen.quick else FULL)))

@@ -12,19 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks import workload
+from benchmarks import sdks, workload
 from benchmarks.environments import OURS, Environment
 from benchmarks.results import Result, aligned
 
-ROWS = (*workload.EXCHANGES, "tool", "agent", "agent-async", "growing")
+ROWS = (*workload.EXCHANGES, "tool", "agent", "agent-async", "growing", *sdks.SDKS)
+_SDKS = {"openai": "3.57.0", "anthropic": "2.14.0", "google-genai": "3.6.1", "boto3": "1.43.117"}
 _COMMON = (
-    "openai==3.57.0",
     "langchain==1.5.2",
     "langchain-core==1.8.3",
     "langgraph==1.2.24",
     "opentelemetry-sdk==1.45.2",
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
 )
+_EVERYBODYS = (*_COMMON, *(f"{name}=={version}" for name, version in _SDKS.items()))
 _TIMEOUT_S = 900
 
 
@@ -43,15 +44,20 @@ class Peer:
     @property
     def versions(self) -> str:
         """What was asked of pip, for the notes under a table."""
-        return ", ".join(self.environment.requirements[len(_COMMON) :]) or "this clone"
+        return ", ".join(each for each in self.environment.requirements if each not in _EVERYBODYS) or "this clone"
 
 
-def _environment(name: str, *requirements: str, editable: Sequence[str] = ()) -> Environment:
-    return Environment(name, (*_COMMON, *requirements), editable)
+def _environment(
+    name: str, *requirements: str, editable: Sequence[str] = (), older: Mapping[str, str] | None = None
+) -> Environment:
+    """Return a peer's environment; `older` are the newest SDKs that it supports, where it does not support the newest."""
+    asked = tuple(f"{name}=={version}" for name, version in {**_SDKS, **(older or {})}.items())
+    return Environment(name, (*_COMMON, *asked, *requirements), editable)
 
 
+SPANRELAY = Peer("spanrelay", "SpanRelay", _environment("spanrelay", editable=OURS))
 PEERS = (
-    Peer("spanrelay", "SpanRelay", _environment("spanrelay", editable=OURS)),
+    SPANRELAY,
     Peer(
         "genai",
         "OTel genai",
@@ -59,6 +65,10 @@ PEERS = (
             "genai",
             "opentelemetry-instrumentation-genai-openai==1.3b0",
             "opentelemetry-instrumentation-genai-langchain==1.3b0",
+            "opentelemetry-instrumentation-genai-anthropic==1.3b0",
+            "opentelemetry-instrumentation-google-genai==1.3b0",
+            "opentelemetry-instrumentation-genai-bedrock==1.3b0",
+            older={"google-genai": "2.34.0"},
         ),
         {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "span_only"},
     ),
@@ -69,6 +79,9 @@ PEERS = (
             "openinference",
             "openinference-instrumentation-openai==0.1.66",
             "openinference-instrumentation-langchain==0.1.80",
+            "openinference-instrumentation-anthropic==3.1.0",
+            "openinference-instrumentation-google-genai==1.4.14",
+            "openinference-instrumentation-bedrock==0.1.61",
         ),
         {"OPENINFERENCE_HIDE_INPUTS": "false", "OPENINFERENCE_HIDE_OUTPUTS": "false"},
     ),
@@ -79,6 +92,9 @@ PEERS = (
             "traceloop",
             "opentelemetry-instrumentation-openai==0.62.4",
             "opentelemetry-instrumentation-langchain==0.62.4",
+            "opentelemetry-instrumentation-anthropic==0.62.4",
+            "opentelemetry-instrumentation-google-generativeai==0.62.4",
+            "opentelemetry-instrumentation-bedrock==0.62.4",
         ),
         {"TRACELOOP_TRACE_CONTENT": "true"},
     ),
@@ -128,7 +144,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
     keys = list(dict.fromkeys(result.key for outcome in outcomes for result in outcome.results))
     lines = [("work", "figure", *(outcome.peer.title for outcome in outcomes))]
     lines += [(*key, *(_cell(outcome, key) for outcome in outcomes)) for key in keys]
-    notes = [f"All with {', '.join(_COMMON)}."]
+    notes = [f"All, where nothing else is said, with {', '.join(_EVERYBODYS)}."]
     notes += [f"{outcome.peer.title}: {outcome.peer.versions}" for outcome in outcomes]
     reasons = [reason for outcome in outcomes for reason in _reasons(outcome)]
     return "\n".join([*aligned(lines), "", *notes, *reasons])

@@ -36,6 +36,9 @@ ROWS = {
     "growing-local": "growing:growing_local",
     "concurrent": "concurrent:concurrent",
     "assembly": "assembly:assembly",
+    "anthropic": "ours:anthropic",
+    "google-genai": "ours:google_genai",
+    "bedrock": "ours:bedrock",
 }
 
 

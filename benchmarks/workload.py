@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -35,6 +35,12 @@ class Exchange:
         self.answer = answer
         self.content = json.dumps([*messages, {"role": "assistant", "content": answer}])
         self.body = b"" if chunks else _body(self)
+
+    @property
+    def pieces(self) -> list[str]:
+        """The answer as its chunks bring it."""
+        step = len(self.answer) // (self.chunks or 1)
+        return [self.answer[i * step : (i + 1) * step] for i in range(self.chunks)]
 
 
 def chat(size: int) -> Exchange:
@@ -83,9 +89,8 @@ def _body(exchange: Exchange) -> bytes:
 
 def _events(exchange: Exchange) -> list[bytes]:
     head = {**_HEAD, "object": "chat.completion.chunk"}
-    step = len(exchange.answer) // exchange.chunks
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": exchange.answer[i * step : (i + 1) * step]} for i in range(exchange.chunks)]
+    deltas += [{"content": piece} for piece in exchange.pieces]
     chunks: list[dict[str, Any]] = [
         {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}], "usage": None}
         for delta in deltas
@@ -95,21 +100,14 @@ def _events(exchange: Exchange) -> list[bytes]:
     return [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks] + [b"data: [DONE]\n\n"]
 
 
-class _Chunks(http.SyncByteStream):
-    """A body that arrives event by event, as it does from a socket."""
+def http_client(exchange: Exchange, body: Callable[[], bytes], events: list[bytes], library: Any = http) -> Any:
+    """Return an HTTP client that gets what `body` returns, or `events` one by one where a stream was asked for."""
+    kind = {"content-type": "text/event-stream"} if exchange.chunks else _JSON
 
-    def __init__(self, events: list[bytes]) -> None:
-        self._events = events
+    def answer(_: Any) -> Any:
+        return library.Response(200, headers=kind, content=events if exchange.chunks else body())
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._events)
-
-
-def _transport(exchange: Exchange) -> Any:
-    if exchange.chunks:
-        events, kind = _events(exchange), {"content-type": "text/event-stream"}
-        return http.MockTransport(lambda _: http.Response(200, headers=kind, stream=_Chunks(events)))
-    return http.MockTransport(lambda _: http.Response(200, headers=_JSON, content=exchange.body))
+    return library.Client(transport=library.MockTransport(answer))
 
 
 def client(exchange: Exchange) -> openai.OpenAI:
@@ -117,7 +115,7 @@ def client(exchange: Exchange) -> openai.OpenAI:
     return openai.OpenAI(
         api_key="none",
         base_url="http://localhost:8080/v1",
-        http_client=http.Client(transport=_transport(exchange)),
+        http_client=http_client(exchange, lambda: exchange.body, _events(exchange) if exchange.chunks else []),
         max_retries=0,
     )
 
@@ -255,7 +253,7 @@ def _attributes(packages: tuple[str, ...]) -> dict[tuple[int, str], tuple[Any, s
     found: dict[tuple[int, str], tuple[Any, str, Any]] = {}
     for module_name, module in list(sys.modules.items()):
         parts = module_name.split(".")
-        if parts[0] not in packages or module is None or parts[:2] == ["openai", "types"]:
+        if parts[0] not in packages or module is None or "types" in parts[1:3]:
             continue
         owners = [module, *(value for value in vars(module).values() if isinstance(value, type))]
         for owner in owners:
