@@ -50,7 +50,7 @@ class Peer:
 def _environment(
     name: str, *requirements: str, editable: Sequence[str] = (), older: Mapping[str, str] | None = None
 ) -> Environment:
-    """Return a peer's environment; `older` are the newest SDKs that it supports, where it does not support the newest."""
+    """Return a peer's environment; `older` are the newest SDKs that it supports, where that is not the newest."""
     asked = tuple(f"{name}=={version}" for name, version in {**_SDKS, **(older or {})}.items())
     return Environment(name, (*_COMMON, *asked, *requirements), editable)
 

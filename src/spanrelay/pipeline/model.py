@@ -523,7 +523,10 @@ class ModelCall(Call):
         except Exception as error:
             failed("decoding a request", error)
         try:
-            body = self._json_of(self.body, self.arrived)
+            arrived = self.arrived
+            body = self._json_of(self.body, arrived)
+            if arrived is not None and arrived.is_over and arrived.is_whole(self.codec, body) is False:
+                record.incomplete = record.incomplete or "cut"
             if body:
                 record.response = self.codec.decode_response(body)
                 self._fail_by(record.response)

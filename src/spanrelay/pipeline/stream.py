@@ -11,7 +11,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from opentelemetry.context import Context, attach, detach
@@ -77,11 +77,13 @@ class Arrived:
     Of a stream of events each chunk is the JSON of one event.
     """
 
-    __slots__ = ("_decode", "chunks", "form")
+    __slots__ = ("_decode", "chunks", "form", "is_over")
 
     def __init__(self, form: Form, decode: Callable[[bytes], bytes] | None) -> None:
         self.form: Form = form
         self.chunks: list[bytes] = []
+        self.is_over = False
+        """Whether no more came, in good order; that the answer was at its end is left for its reader to see."""
         self._decode = decode
 
     @property
@@ -108,10 +110,10 @@ class Arrived:
             return _sum([event for event in self.items() if isinstance(event, dict)], codec)
         return _json.loads_object(self.data()) if self.form == "body" else read_frames(self.data(), codec)
 
-    def is_whole(self, codec: Codec) -> bool | None:
-        """Whether the answer is at its end, by what its API says of that; None where it says nothing."""
+    def is_whole(self, codec: Codec, body: Mapping[str, Any] | None = None) -> bool | None:
+        """Whether the answer, read as `body` if it was, is at its end; None where its API says nothing of that."""
         is_whole = getattr(codec, "is_whole", None)
-        return None if is_whole is None else is_whole(self.body(codec))
+        return None if is_whole is None else is_whole(self.body(codec) if body is None else body)
 
     def tail(self) -> bytes:
         """The last bytes that came, enough to hold an end marker."""
@@ -309,8 +311,15 @@ class Tap:
         record.incomplete = None if self._is_whole(failed=error is not None) else how
 
     def _note_exhausted(self) -> None:
-        """Record that the connection ended, in good order, before the answer did."""
-        if self.call.record.incomplete is None and self._is_whole() is False:
+        """Record that the connection ended, in good order, before the answer did.
+
+        Where nobody waits to hear it, the application is not kept waiting either while its answer is read for that.
+        """
+        if self.call.record.incomplete is not None:
+            return
+        if (self._frames or self._events) and self._resume is None and not self._drains:
+            self.arrived.is_over = not (self._frames and sse.says_end(self.arrived.tail()))
+        elif self._is_whole() is False:
             self.call.record.incomplete = "cut"
 
     def _end(self) -> None:
