@@ -187,7 +187,7 @@ def _bedrock(exchange: Exchange) -> Call:
         "bedrock-runtime",
         region_name="eu-north-1",
         aws_access_key_id="none",
-        aws_secret_access_key="none",  # noqa: S106 - there is no server
+        aws_secret_access_key="none",
     )
     client.meta.events.register(
         "before-send.bedrock-runtime",
