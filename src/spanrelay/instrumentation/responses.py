@@ -111,6 +111,7 @@ def _tapped(call: ModelCall, response: Any, form: Form, sdk: str, *, legible: bo
     else:
         tap = _async_tap(module)(call, aiter(stream), stream.aclose, form=form, decode=decode)
     tap.stands_for = response.stream
+    tap.stream_observer = getattr(response.stream, "stream_observer", None)
     tap.sdk = sdk.partition(".")[0]
     return tap
 
@@ -119,6 +120,8 @@ class _StandIn:
     """Has what it stands for has, as the time that the HTTP package takes of its streams; knows who reads it."""
 
     stands_for: Any = None
+    stream_observer: Any = None
+    """What Anthropic's SDK asks a stream for at each event: it is here, since to find nothing takes a microsecond."""
     sdk = ""
     """The package of the SDK."""
 
