@@ -51,6 +51,8 @@ class StreamedCall(Protocol):
 Form: TypeAlias = Literal["frames", "body", "events", "unkept"]
 """What a stream's chunks are: bytes of server-sent events, bytes of one JSON body, the events themselves, or
 objects that pass unkept, because the boundary knows the answer another way."""
+_TOLD = ("frames", "events")
+"""Forms of an answer that may end before it is whole. What passes unkept may be kept elsewhere in such a form."""
 
 
 def read_frames(data: bytes, codec: Codec) -> dict[str, Any]:
@@ -273,9 +275,9 @@ class Tap:
 
     def _is_whole(self, *, failed: bool = False) -> bool | None:
         """Whether the answer has come to its end; None where nobody can say. An end marker comes after failures too."""
-        if not (self._frames or self._events):
+        if self.arrived.form not in _TOLD:
             return None
-        if self._frames and not failed and sse.says_end(self.arrived.tail()):
+        if self.arrived.form == "frames" and not failed and sse.says_end(self.arrived.tail()):
             return True
         try:
             return self.arrived.is_whole(cast("Any", self.call).codec)
@@ -317,8 +319,9 @@ class Tap:
         """
         if self.call.record.incomplete is not None:
             return
-        if (self._frames or self._events) and self._resume is None and not self._drains:
-            self.arrived.is_over = not (self._frames and sse.says_end(self.arrived.tail()))
+        arrived = self.arrived
+        if arrived.form in _TOLD and self._resume is None and not self._drains:
+            arrived.is_over = arrived.form != "frames" or not sse.says_end(arrived.tail())
         elif self._is_whole() is False:
             self.call.record.incomplete = "cut"
 

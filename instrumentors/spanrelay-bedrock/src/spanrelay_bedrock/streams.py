@@ -8,12 +8,11 @@ from __future__ import annotations
 import http.client
 import io
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from spanrelay import _json
-from spanrelay._guard import pass_on
 from spanrelay.codecs import Codec, aws_events
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import Arrived, AsyncTap, SyncTap, Tap
@@ -47,7 +46,11 @@ class Frames(Arrived):
             accumulator.add(event)
         return accumulator.result()
 
-    def is_whole(self, codec: Codec) -> bool | None:
+    def tail(self) -> bytes:
+        """Return nothing: no server-sent event ends these."""
+        return b""
+
+    def is_whole(self, codec: Codec, body: Mapping[str, Any] | None = None) -> bool | None:
         """Whether the last word has come: of Converse, or AWS's counts in the last event of a model's own."""
         data = b"".join(self.chunks)
         if _STOP in data:
@@ -84,16 +87,9 @@ class Reading:
 
 
 class _Whole(Tap):
-    """What both colours share: whether the answer is at its end is known to what has come."""
+    """What both colours share: where the bytes are kept that have come."""
 
     __slots__ = ()
-
-    def _is_whole(self, *, failed: bool = False) -> bool | None:
-        try:
-            return self.arrived.is_whole(cast("Any", self.call).codec)
-        except Exception as failure:  # whoever reads the record finds the same, and tells of it
-            pass_on(failure)
-            return None
 
     @property
     def kept(self) -> list[bytes] | None:

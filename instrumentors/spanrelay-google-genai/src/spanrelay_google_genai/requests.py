@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from opentelemetry.context import attach, detach, set_value
 
-from spanrelay import _json
-from spanrelay.codecs import sse
 from spanrelay.codecs.gemini_shapes import model_name
 from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.codecs.offers import offers_of
@@ -25,14 +22,13 @@ from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.call import LOOKED_AT_KEY
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for
-from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.propagation import trace_headers
 from spanrelay.records import ModelRequest, SpanRecord
 from spanrelay.semconv.names import span_name
 from spanrelay.tracing import Start, Tracing, recording
 from spanrelay_google_genai.routes import PLAIN, Place, place_of
+from spanrelay_google_genai.streams import MODULE, Passing, amade, aread, atapped, made, read, tapped
 
-_MODULE = "google.genai._api_client"
 _PARAMETERS = ("http_method", "path", "request_dict", "http_options")
 
 
@@ -47,6 +43,9 @@ class Given(NamedTuple):
 
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given | None:
     """Return what a request is given; None where it is not what the SDK's own callers give."""
+    if len(args) == len(_PARAMETERS) and not kwargs:  # as the SDK's own callers do
+        given = Given(*args)
+        return given if type(given.path) is str and type(given.body) is dict else None
     try:
         told = dict(zip(_PARAMETERS, args, strict=False)) | kwargs
         given = Given(*(told.pop(name, None) for name in _PARAMETERS))
@@ -111,7 +110,7 @@ class GeminiAPI:
             return wrapped(*args, **kwargs)
         opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
         chunks = run(self._call(asked, opened, StreamBoundary(wrapped, client, asked)))
-        return _read(chunks) if type(chunks) is Passing else chunks
+        return read(chunks) if type(chunks) is Passing else chunks
 
     async def astream(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         """Make a request whose answer is streamed; it is sent before the generator is there."""
@@ -120,7 +119,7 @@ class GeminiAPI:
             return await wrapped(*args, **kwargs)
         opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
         chunks = await arun(self._call(asked, opened, AsyncStreamBoundary(wrapped, client, asked)))
-        return _aread(chunks) if type(chunks) is Passing else chunks
+        return aread(chunks) if type(chunks) is Passing else chunks
 
     def _asked(self, client: Any, args: Any, kwargs: Any, *, streamed: bool) -> Asked | None:
         """Return what is asked of a model, or None for a request that is no model call."""
@@ -257,7 +256,7 @@ class Boundary:
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return what the SDK's API client would have returned, had the provider answered `body`."""
-        return _made(body, {})
+        return made(body, {})
 
 
 class AsyncBoundary(Boundary):
@@ -271,11 +270,11 @@ class AsyncBoundary(Boundary):
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return the answer."""
-        return _made(body, {})
+        return made(body, {})
 
 
 class StreamBoundary(Boundary):
-    """The way of one streamed call: the events pass as frames, and the SDK gets its own objects."""
+    """The way of one streamed call."""
 
     __slots__ = ()
 
@@ -284,13 +283,11 @@ class StreamBoundary(Boundary):
         chunks = self._wrapped(*self._arguments(call))
         first = next(chunks, None)
         call.http_status = 200
-        source = Chunks(chunks, [] if first is None else [first])
-        call.tap = tap = SyncTap(call, source, chunks.close, form="frames")
-        return Passing(tap, source)
+        return tapped(call, chunks, [] if first is None else [first])
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return a stream of the answer."""
-        return (_made(event, {}) for event in call.codec.stream_events(body))
+        return (made(event, {}) for event in call.codec.stream_events(body))
 
 
 class AsyncStreamBoundary(Boundary):
@@ -302,13 +299,11 @@ class AsyncStreamBoundary(Boundary):
         """Send what policy left of the request."""
         chunks = await self._wrapped(*self._arguments(call))
         call.http_status = 200
-        source = AsyncChunks(chunks, [])
-        call.tap = tap = AsyncTap(call, source, chunks.aclose, form="frames")
-        return Passing(tap, source)
+        return atapped(call, chunks)
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return a stream of the answer."""
-        return _amade(call.codec.stream_events(body))
+        return amade(call.codec.stream_events(body))
 
 
 def _headers(options: Any) -> Any:
@@ -330,88 +325,6 @@ def _kept(call: ModelCall, response: Any) -> Any:
     return response
 
 
-def _made(body: Mapping[str, Any], headers: Any) -> Any:
-    text = _json.dumps(body).decode()
-    return sys.modules[_MODULE].SdkHttpResponse(headers=headers, body=text)
-
-
-async def _amade(events: Iterator[dict[str, Any]]) -> AsyncIterator[Any]:
-    for event in events:
-        yield _made(event, {})
-
-
-class Chunks:
-    """The SDK's answers to a streamed request, as frames; remembers which is which."""
-
-    __slots__ = ("_chunks", "_first", "_known", "headers")
-
-    def __init__(self, chunks: Any, first: list[Any]) -> None:
-        self._chunks = chunks
-        self._first = first
-        self._known: deque[tuple[bytes, Any]] = deque()
-        self.headers: Any = {}
-
-    def __iter__(self) -> Chunks:
-        return self
-
-    def __next__(self) -> bytes:
-        return self._frame(self._first.pop() if self._first else next(self._chunks))
-
-    def _frame(self, chunk: Any) -> bytes:
-        self.headers = chunk.headers
-        frame = b"data: %b\n\n" % (chunk.body or "{}").encode("utf-8", "surrogatepass")
-        self._known.append((frame, chunk))
-        return frame
-
-    def of(self, frame: bytes) -> list[Any]:
-        """Return the answers that a frame is: the SDK's own where policy has left it as it was."""
-        known = self._known
-        while known:
-            made, chunk = known.popleft()
-            if made is frame:
-                return [chunk]
-        return [_made(event, self.headers) for event in sse.events(frame)]
-
-
-class AsyncChunks(Chunks):
-    """The async twin of `Chunks`."""
-
-    __slots__ = ()
-
-    def __aiter__(self) -> AsyncChunks:
-        return self
-
-    async def __anext__(self) -> bytes:
-        return self._frame(await anext(self._chunks))
-
-
-class Passing(NamedTuple):
-    """A stream, as policy holds it; what the SDK reads is another object, which ends when nobody else holds it."""
-
-    tap: Any
-    source: Any
-
-
-def _read(passing: Passing) -> Iterator[Any]:
-    """Yield what the SDK gets of a stream; a generator, as its own is: left early, it closes what it reads."""
-    tap, source = passing
-    try:
-        for frame in tap:
-            yield from source.of(frame)
-    finally:
-        tap.close()
-
-
-async def _aread(passing: Passing) -> AsyncIterator[Any]:
-    tap, source = passing
-    try:
-        async for frame in tap:
-            for chunk in source.of(frame):
-                yield chunk
-    finally:
-        await tap.aclose()
-
-
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
     """The four ways to send."""
     api = GeminiAPI(tracing)
@@ -421,4 +334,4 @@ def patches(tracing: Tracing) -> tuple[Patch, ...]:
         "async_request": api.arequest,
         "async_request_streamed": api.astream,
     }
-    return tuple(Patch(_MODULE, f"BaseApiClient.{name}", cast("Any", wrapper)) for name, wrapper in wrappers.items())
+    return tuple(Patch(MODULE, f"BaseApiClient.{name}", cast("Any", wrapper)) for name, wrapper in wrappers.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from spanrelay.codecs import Codec, gemini_embeddings, gemini_generate_content, gemini_plain
@@ -45,14 +46,21 @@ class Place(NamedTuple):
 
 
 def place_of(path: str, body: Mapping[str, Any]) -> Place:
-    """Return what `path`, as the SDK is given it, asks for; a server reads it decoded, without what a query says."""
+    """Return what `path`, as the SDK is given it, asks for."""
+    place = _named(path)
+    # Vertex AI has one action for all models that are none of Gemini's.
+    if place.action == "predict" and any("content" in as_mapping(each) for each in as_list(body.get("instances"))):
+        return place._replace(route=_EMBEDDING)
+    return place
+
+
+@lru_cache(maxsize=256)
+def _named(path: str) -> Place:
+    """Return what a path names; a server reads it decoded, without what a query says."""
     resource, _, action = normal(path.partition("?")[0]).rpartition(":")
     if not resource:
         resource, action = action, ""
     resource = resource.lstrip("/")
     model = model_name(resource) if _OF_MODEL.search(resource) else None
     route = _ROUTES.get(action, PLAIN) if model is not None else PLAIN
-    # Vertex AI has one action for all models that are none of Gemini's.
-    if action == "predict" and any("content" in as_mapping(each) for each in as_list(body.get("instances"))):
-        route = _EMBEDDING
     return Place(route, model, action)
