@@ -9,6 +9,7 @@ import argparse
 import json
 import platform
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from benchmarks import against, builds, peers, rows
 from benchmarks.measure import FULL, QUICK
 from benchmarks.results import Result, table
 from benchmarks.rows import ROWS
+from benchmarks.sdks import SDKS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,9 +57,19 @@ def _rows(asked: Sequence[str], *, quick: bool) -> dict[str, Any]:
     results: list[Result] = []
     for row in asked:
         print(f"measuring {row} …", file=sys.stderr)
-        results += rows.measure(row, QUICK if quick else FULL)
+        here = row not in SDKS or SDKS[row].is_here
+        results += rows.measure(row, QUICK if quick else FULL) if here else _beside_sdks(row, quick=quick)
     print(table(results))
     return {"results": [result.to_json() for result in results]}
+
+
+def _beside_sdks(row: str, *, quick: bool) -> list[Result]:
+    """Measure a row of an SDK that is not here in the environment in which peers are compared with us."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "results.json")
+        options = (row, "--json", str(file), *(("--quick",) if quick else ()))
+        peers.SPANRELAY.environment.run("benchmarks", *options, timeout=peers.TIMEOUT_S)
+        return [Result.from_json(found) for found in json.loads(file.read_text())["results"]]
 
 
 def _peers(asked: Sequence[str], *, quick: bool) -> dict[str, Any]:

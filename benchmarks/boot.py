@@ -1,6 +1,6 @@
-"""Boot: `opentelemetry-instrument python -c pass`, with SpanRelay installed and in an environment without it.
+"""Boot: `opentelemetry-instrument python -c pass`, with every instrumentor of SpanRelay and in an environment without.
 
-Both environments hold the same OpenTelemetry packages and get the same variables; each runs in turn.
+Both environments hold the same SDKs and OpenTelemetry packages and get the same variables; each runs in turn.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from benchmarks.measure import Effort, median
 from benchmarks.results import Result
 
 _OPENTELEMETRY = ("opentelemetry-instrumentation", "opentelemetry-exporter-otlp")
-BARE = Environment("boot-bare", (*_OPENTELEMETRY, "opentelemetry-distro"))
-OURS = Environment(
-    "boot-ours", _OPENTELEMETRY, (".", "instrumentors/spanrelay-openai"), environments.tree_of("spanrelay")
-)
+_SDKS = ("anthropic", "boto3", "cohere", "google-genai", "groq", "langgraph", "litellm", "mcp", "mistralai", "openai")
+_TREE = environments.tree_of("spanrelay")
+_DISTRIBUTIONS = sorted(path.parent.relative_to(_TREE) for path in _TREE.glob("instrumentors/*/pyproject.toml"))
+BARE = Environment("boot-bare", (*_OPENTELEMETRY, "opentelemetry-distro", *_SDKS))
+OURS = Environment("boot-ours", (*_OPENTELEMETRY, *_SDKS), (".", *map(str, _DISTRIBUTIONS)), _TREE)
 
 _VARIANTS = {
     "no exporter": {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},

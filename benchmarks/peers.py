@@ -26,7 +26,7 @@ _COMMON = (
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
 )
 _EVERYBODYS = (*_COMMON, *(f"{name}=={version}" for name, version in _SDKS.items()))
-_TIMEOUT_S = 900
+TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def run(peer: Peer, rows: Sequence[str], *, quick: bool) -> Outcome:
     """Measure one peer; whatever goes wrong is in the outcome."""
     arguments = (peer.name, *rows, *(("--quick",) if quick else ()))
     try:
-        printed = peer.environment.run("benchmarks.peer", *arguments, timeout=_TIMEOUT_S, added=peer.variables)
+        printed = peer.environment.run("benchmarks.peer", *arguments, timeout=TIMEOUT_S, added=peer.variables)
         document = json.loads(printed)
         return Outcome(peer, [Result.from_json(found) for found in document["results"]], document["failures"])
     except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:

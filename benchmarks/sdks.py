@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from benchmarks import workload
@@ -38,6 +39,7 @@ class SDK:
     Attributes:
         name: That of its row.
         title: What tables call it.
+        distribution: What pip calls it.
         packages: What an instrumentor patches.
         ours: The instrumentor of SpanRelay, as `module:class`.
         call: Makes a client that gets the answer of an exchange, and says how it is asked.
@@ -46,10 +48,21 @@ class SDK:
 
     name: str
     title: str
+    distribution: str
     packages: tuple[str, ...]
     ours: str
     call: Callable[[Exchange], Call]
     post: Callable[[Exchange], Callable[[], object]] | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is installed, and SpanRelay's instrumentor of it."""
+        try:
+            version(self.distribution)
+            import_module(self.ours.partition(":")[0])
+        except ImportError:
+            return False
+        return True
 
     def create(self, exchange: Exchange) -> Callable[[], object]:
         """Return the call of a new client that gets the answer of `exchange`."""
@@ -214,11 +227,13 @@ def _frame(kind: str, payload: object) -> bytes:
     return head + headers + data + struct.pack(">I", zlib.crc32(head + headers + data))
 
 
-OPENAI = SDK("openai", "OpenAI", ("openai",), "spanrelay_openai:OpenAIInstrumentor", _openai, workload.post)
+OPENAI = SDK("openai", "OpenAI", "openai", ("openai",), "spanrelay_openai:OpenAIInstrumentor", _openai, workload.post)
 _OTHERS = (
-    SDK("anthropic", "Anthropic", ("anthropic",), "spanrelay_anthropic:AnthropicInstrumentor", _anthropic),
-    SDK("google-genai", "Google", ("google",), "spanrelay_google_genai:GoogleGenAIInstrumentor", _google),
-    SDK("bedrock", "Bedrock", ("boto3", "botocore"), "spanrelay_bedrock:BedrockInstrumentor", _bedrock),
+    SDK("anthropic", "Anthropic", "anthropic", ("anthropic",), "spanrelay_anthropic:AnthropicInstrumentor", _anthropic),
+    SDK(
+        "google-genai", "Google", "google-genai", ("google",), "spanrelay_google_genai:GoogleGenAIInstrumentor", _google
+    ),
+    SDK("bedrock", "Bedrock", "boto3", ("boto3", "botocore"), "spanrelay_bedrock:BedrockInstrumentor", _bedrock),
 )
 SDKS = {sdk.name: sdk for sdk in _OTHERS}
 """The rows of SDKs, but for OpenAI's, which has rows of its own."""
