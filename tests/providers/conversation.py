@@ -6,15 +6,19 @@ A speaker knows how its SDK asks, what an answer says, and how results of tools 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import spanrelay
 from spanrelay_testkit.exchange import Answer, Request, ToolCall, Usage, reply
+from spanrelay_testkit.half import Half
 
 DESCRIPTION = "What the weather is like in a city."
 PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TEMPERATURE = 0.5
+"""What every request asks for."""
 WEATHER = {"Oslo": "4 degrees", "Bergen": "rain"}
 
 
@@ -59,31 +63,45 @@ Result = tuple[Call, str, bool]
 
 
 class Speaker:
-    """How one SDK is talked to."""
+    """How one SDK is talked to, by its sync or its async client.
+
+    Args:
+        half: Which of the two.
+        model: What is asked; None: the one of the class.
+        offers: Whether the tool is offered.
+    """
 
     module: ClassVar[str]
     """What the SDK is imported by."""
     instrumentor: ClassVar[str]
     """Our class that records it, as `package:Class`."""
-    model: ClassVar[str]
+    model: str
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, half: Half, *, model: str | None = None, offers: bool = True) -> None:
+        self.half, self.offers = half, offers
+        self.model = model or self.model
+        self.client: Any = None
         self.messages: list[Any] = []
-        self.connect(address)
 
-    def connect(self, address: str) -> None:
-        """Make the client."""
+    def connect(self, address: str) -> Any:
+        """Return the client, to be entered."""
         raise NotImplementedError
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What is asked next, as most chat APIs have it."""
+        tools = {"tools": [function_tool()]} if self.offers else {}
+        return {"model": self.model, "messages": self.messages, "temperature": TEMPERATURE, **tools}
 
     def say(self, text: str) -> None:
         """Put what the user says after the rest."""
         self.messages.append({"role": "user", "content": text})
 
-    def ask(self) -> list[Call]:
+    async def ask(self) -> list[Call]:
         """Ask for an answer, put it after the rest, and return the calls in it."""
         raise NotImplementedError
 
-    def stream(self) -> str:
+    async def stream(self) -> str:
         """Ask for a streamed answer, read it, and return its text."""
         raise NotImplementedError
 
@@ -91,19 +109,23 @@ class Speaker:
         """Put the results of calls after the rest."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Close the client."""
+
+@asynccontextmanager
+async def talking(speaker: Speaker, address: str) -> AsyncGenerator[Speaker]:
+    """Have a speaker talk to a server."""
+    async with speaker.half.entered(speaker.connect(address)) as speaker.client:
+        yield speaker
 
 
-def hold(speaker: Speaker) -> str:
+async def hold(speaker: Speaker) -> str:
     """Hold the conversation, and return what the model said last."""
     with spanrelay.scope("weather", session="weather"):
         for question in QUESTIONS[:-1]:
             speaker.say(question)
-            while wanted := speaker.ask():
+            while wanted := await speaker.ask():
                 speaker.give([run(call) for call in wanted])
         speaker.say(QUESTIONS[-1])
-        return speaker.stream()
+        return await speaker.stream()
 
 
 def run(call: Call) -> Result:

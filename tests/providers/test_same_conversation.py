@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-from importlib import import_module
 from typing import Any
 
 import pytest
-from tests.providers.conversation import SCRIPT, Speaker, hold, script
-from tests.providers.speakers import SPEAKERS
+from tests.providers.conversation import SCRIPT, Speaker, hold, script, talking
+from tests.providers.speakers import HERE, SPEAKERS, instrumentor_of
 
 from spanrelay_testkit.capture import Capture, at_work
-from spanrelay_testkit.conformance.driver import is_importable
 from spanrelay_testkit.conformance.trajectories import complaints_of, documents_of
+from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
 
-HERE = [each for each in SPEAKERS if is_importable(each.module) and is_importable(each.instrumentor.partition(":")[0])]
-OTHERS = [each for each in HERE if each is not SPEAKERS[0]]
+HALVES = [Half(asynchronous=False), Half(asynchronous=True)]
+OTHERS = [(each, half) for each in HERE for half in HALVES if each is not SPEAKERS[0] or half.asynchronous]
 
 
-def told(speaker: type[Speaker], capture: Capture, log: pytest.LogCaptureFixture) -> dict[str, Any]:
+async def told(kind: type[Speaker], half: Half, capture: Capture, log: pytest.LogCaptureFixture) -> dict[str, Any]:
     """Hold the conversation through an SDK, and return its trajectory without names and ids."""
-    module, _, name = speaker.instrumentor.partition(":")
-    instrumentor = getattr(import_module(module), name)
-    with at_work(capture, instrumentor, log=log), ModelServer(script()) as server:
-        talking = speaker(server.address)
-        try:
-            assert hold(talking) == SCRIPT[-1].text  # type: ignore[attr-defined]  # it is a reply
-        finally:
-            talking.close()
+    with at_work(capture, instrumentor_of(kind), log=log), ModelServer(script()) as server:
+        async with talking(kind(half), server.address) as speaker:
+            assert await hold(speaker) == SCRIPT[-1].text  # type: ignore[attr-defined]  # it is a reply
         assert len(server.requests) == len(SCRIPT)
     documents = documents_of(capture.spans)
     assert list(complaints_of(documents)) == []
@@ -73,14 +67,21 @@ def by_openai() -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.skipif(not OTHERS, reason="the providers' SDKs have an environment of their own")
-@pytest.mark.parametrize("speaker", OTHERS, ids=lambda speaker: speaker.__name__)
-def test_the_trajectory_is_that_of_openais_sdk(
-    speaker: type[Speaker], capture: Capture, caplog: pytest.LogCaptureFixture, by_openai: dict[str, Any]
+@pytest.mark.parametrize(
+    ("kind", "half"),
+    OTHERS,
+    ids=[f"{kind.__name__} {'async' if half.asynchronous else 'sync'}" for kind, half in OTHERS],
+)
+async def test_the_trajectory_is_that_of_openais_sdk(
+    kind: type[Speaker],
+    half: Half,
+    capture: Capture,
+    caplog: pytest.LogCaptureFixture,
+    by_openai: dict[str, Any],
 ) -> None:
-    theirs = told(speaker, capture, caplog)
+    theirs = await told(kind, half, capture, caplog)
     capture.clear()
     if not by_openai:
-        by_openai.update(told(SPEAKERS[0], capture, caplog))
+        by_openai.update(await told(SPEAKERS[0], HALVES[0], capture, caplog))
     differing = "\n".join(difflib.unified_diff(lines_of(by_openai), lines_of(theirs), "openai", "theirs", lineterm=""))
     assert not differing, differing
