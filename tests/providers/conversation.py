@@ -17,7 +17,7 @@ from spanrelay_testkit.half import Half
 
 DESCRIPTION = "What the weather is like in a city."
 PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-TEMPERATURE = 0.5
+TEMPERATURE, MAX_TOKENS = 0.5, 100
 """What every request asks for."""
 WEATHER = {"Oslo": "4 degrees", "Bergen": "rain"}
 
@@ -91,7 +91,8 @@ class Speaker:
     def request(self) -> dict[str, Any]:
         """What is asked next, as most chat APIs have it."""
         tools = {"tools": [function_tool()]} if self.offers else {}
-        return {"model": self.model, "messages": self.messages, "temperature": TEMPERATURE, **tools}
+        parameters = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
+        return {"model": self.model, "messages": self.messages, **parameters, **tools}
 
     def say(self, text: str) -> None:
         """Put what the user says after the rest."""

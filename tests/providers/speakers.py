@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from tests.providers.conversation import (
     DESCRIPTION,
+    MAX_TOKENS,
     PARAMETERS,
     TEMPERATURE,
     Call,
@@ -153,7 +154,12 @@ class Ollama(Speaker):
     @property
     def request(self) -> dict[str, Any]:
         tools = {"tools": [function_tool()]} if self.offers else {}
-        return {"model": self.model, "messages": self.messages, "options": {"temperature": TEMPERATURE}, **tools}
+        return {
+            "model": self.model,
+            "messages": self.messages,
+            "options": {"temperature": TEMPERATURE, "num_predict": MAX_TOKENS},
+            **tools,
+        }
 
     async def ask(self) -> list[Call]:
         message = (await self.half.settle(self.client.chat(**self.request))).message
@@ -173,7 +179,7 @@ class Ollama(Speaker):
 class Anthropic(Speaker):
     module = "anthropic"
     instrumentor = "spanrelay_anthropic:AnthropicInstrumentor"
-    model = "claude-sonnet-4-5"
+    model = "claude-sonnet-5"
 
     def connect(self, address: str) -> Any:
         anthropic = import_module(self.module)
@@ -182,7 +188,9 @@ class Anthropic(Speaker):
 
     @property
     def request(self) -> dict[str, Any]:
-        asked = {"model": self.model, "max_tokens": 100, "messages": self.messages, "temperature": TEMPERATURE}
+        # The newest methods have no `temperature`, which the API takes.
+        rest = {"extra_body": {"temperature": TEMPERATURE}}
+        asked = {"model": self.model, "max_tokens": MAX_TOKENS, "messages": self.messages, **rest}
         tool = {"name": "get_weather", "description": DESCRIPTION, "input_schema": PARAMETERS}
         return {**asked, "tools": [tool]} if self.offers else asked
 
@@ -221,7 +229,9 @@ class GoogleGenAI(Speaker):
     def request(self) -> dict[str, Any]:
         declared = {"name": "get_weather", "description": DESCRIPTION, "parameters_json_schema": PARAMETERS}
         tool = self.types.Tool(function_declarations=[self.types.FunctionDeclaration(**declared)])
-        config = self.types.GenerateContentConfig(tools=[tool] if self.offers else None, temperature=TEMPERATURE)
+        config = self.types.GenerateContentConfig(
+            tools=[tool] if self.offers else None, temperature=TEMPERATURE, max_output_tokens=MAX_TOKENS
+        )
         return {"model": self.model, "contents": self.messages, "config": config}
 
     async def ask(self) -> list[Call]:
@@ -266,7 +276,11 @@ class Bedrock(Speaker):
     def request(self) -> dict[str, Any]:
         spec = {"name": "get_weather", "description": DESCRIPTION, "inputSchema": {"json": PARAMETERS}}
         tools = {"toolConfig": {"tools": [{"toolSpec": spec}]}} if self.offers else {}
-        asked = {"modelId": self.model, "messages": self.messages, "inferenceConfig": {"temperature": TEMPERATURE}}
+        asked = {
+            "modelId": self.model,
+            "messages": self.messages,
+            "inferenceConfig": {"temperature": TEMPERATURE, "maxTokens": MAX_TOKENS},
+        }
         return {**asked, **tools}
 
     async def ask(self) -> list[Call]:
