@@ -1,4 +1,4 @@
-"""What LiteLLM would do or say beside the tests."""
+"""What SDKs would do or say beside the tests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import pytest
 # Else it asks for prices on the network when it is imported.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"
 
+WARNINGS = {
+    "LiteLLM": (":DeprecationWarning", ":ResourceWarning", ":UserWarning"),
+    "GoogleGenAI": ("Inheritance class AiohttpClientSession:DeprecationWarning",),
+}
+"""What an SDK warns of by itself."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let pass what LiteLLM and its dependencies warn of by themselves."""
+    """Let pass what SDKs and their dependencies warn of by themselves."""
     for item in items:
-        if "LiteLLM" in item.name:
-            for warning in ("DeprecationWarning", "ResourceWarning", "UserWarning"):
-                item.add_marker(pytest.mark.filterwarnings(f"ignore::{warning}"))
+        for warning in (each for name, found in WARNINGS.items() if name in item.name for each in found):
+            item.add_marker(pytest.mark.filterwarnings(f"ignore:{warning}"))
