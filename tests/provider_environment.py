@@ -13,6 +13,7 @@ OURS = (
     "bedrock",
     "cohere",
     "google-genai",
+    "huggingface",
     "langchain",
     "langgraph",
     "litellm",

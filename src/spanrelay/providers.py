@@ -107,7 +107,9 @@ SDKS = (
         ("ollama._client:Client._request", "ollama._client:AsyncClient._request"),
         traced="ollama",
     ),
-    SDK("huggingface_hub", "huggingface_hub", None, "", _HUGGING_FACE, shared=True, traced="hugging"),
+    SDK(
+        "huggingface_hub", "huggingface_hub", "spanrelay-huggingface", "", _HUGGING_FACE, shared=True, traced="hugging"
+    ),
     SDK(
         "boto3",
         "boto3",
