@@ -45,11 +45,13 @@ class Asked(NamedTuple):
     Attributes:
         wire: Its JSON, and the model of it where the URL alone names one.
         in_url: The model that the URL names.
+        beside: What names the model outside of the JSON: that, or the address of an endpoint that is asked for none.
         unreadable: Why policy cannot tell what it asks for.
     """
 
     wire: Mapping[str, Any]
     in_url: str | None
+    beside: str | None
     unreadable: str | None
 
 
@@ -107,10 +109,9 @@ class Requests:
             opened=opened,
         )
         call.record.server_address, call.record.server_port = target.address, target.port
-        call.model_kept = asked.in_url is None  # an endpoint has one
-        if asked.unreadable or asked.in_url:
+        if asked.unreadable or asked.beside:
             call.unreadable = asked.unreadable
-            call.named_beside = () if asked.in_url is None else (asked.in_url,)
+            call.named_beside = () if asked.beside is None else (asked.beside,)
             call.distrust()
         return call
 
@@ -127,9 +128,10 @@ def _asked_by(parameters: Any) -> Asked:
     elif not isinstance(wire, Mapping):
         wire, unreadable = {}, "its body is not a JSON object"
     in_url = model if model and f"/{model}/" in f"{unquote(urlsplit(parameters.url).path)}/" else None
+    beside = in_url if in_url or "model" in wire else model
     if in_url and "model" not in wire:
         wire = {"model": in_url, **cast("Mapping[str, Any]", wire)}
-    return Asked(cast("Mapping[str, Any]", wire), in_url, unreadable)
+    return Asked(cast("Mapping[str, Any]", wire), in_url, beside, unreadable)
 
 
 def _target(url: str, model: str | None, *, stream: bool) -> Target:
