@@ -43,11 +43,14 @@ class OpenAI(Speaker):
 
     async def ask(self) -> list[Call]:
         message = (await self.half.settle(self.complete())).choices[0].message
-        self.messages.append(message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"}))
+        self.messages.append(self.kept(message))
         return [
             Call(call.id, call.function.name, arguments_in(call.function.arguments))
             for call in message.tool_calls or ()
         ]
+
+    def kept(self, message: Any) -> Any:
+        return message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"})
 
     async def stream(self) -> str:
         chunks = await self.half.settle(self.complete(stream=True, **self.counted))
@@ -84,6 +87,21 @@ class LiteLLM(OpenAI):
     def complete(self, **options: Any) -> Any:
         function = getattr(import_module(self.module), "acompletion" if self.half.asynchronous else "completion")
         return function(**self.client, **self.request, **options)
+
+
+class HuggingFace(OpenAI):
+    module = "huggingface_hub"
+    instrumentor = "spanrelay_huggingface:HuggingFaceInstrumentor"
+    model = "meta-llama/Llama-3.3-70B-Instruct"
+    counted: ClassVar[dict[str, Any]] = {"stream_options": {"include_usage": True}}
+
+    def connect(self, address: str) -> Any:
+        hub = import_module(self.module)
+        kind = hub.AsyncInferenceClient if self.half.asynchronous else hub.InferenceClient
+        return kind(base_url=self.base_url(address), api_key="none")
+
+    def kept(self, message: Any) -> Any:
+        return {name: value for name, value in message.items() if value is not None}
 
 
 class Mistral(Speaker):
@@ -319,6 +337,7 @@ SPEAKERS: tuple[type[Speaker], ...] = (
     Cohere,
     Groq,
     Ollama,
+    HuggingFace,
     LiteLLM,
 )
 HERE = [each for each in SPEAKERS if is_importable(each.module) and is_importable(each.instrumentor.partition(":")[0])]
