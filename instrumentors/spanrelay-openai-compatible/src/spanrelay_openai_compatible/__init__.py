@@ -58,12 +58,13 @@ class CompatibleInstrumentor(Instrumentor):
         return api.patches(f"{row.module}._base_client") + api.stream_patches(f"{row.module}._streaming")
 
 
-def _made(row: Row) -> type[CompatibleInstrumentor]:
-    """Return the instrumentor of a row; its spans are of a scope of its own."""
+def _made(name: str, row: Row) -> type[CompatibleInstrumentor]:
+    """Return the instrumentor of a row, called `name`; its spans are of a scope of its own."""
     return type(
-        "CompatibleInstrumentor",
+        name,
         (CompatibleInstrumentor,),
         {
+            "__module__": __name__,
             "__doc__": f"Instruments `{row.package}`.",
             "row": row,
             "package": row.package,
@@ -74,10 +75,12 @@ def _made(row: Row) -> type[CompatibleInstrumentor]:
     )
 
 
-CerebrasInstrumentor = _made(Row("cerebras_cloud_sdk", "cerebras.cloud.sdk", "cerebras", ">= 1.29"))
-FireworksInstrumentor = _made(Row("fireworks-ai", "fireworks", "fireworks", ">= 1.2"))
-GroqInstrumentor = _made(Row("groq", "groq", "groq", ">= 1.0"))
-PerplexityInstrumentor = _made(Row("perplexityai", "perplexity", "perplexity", ">= 0.27"))
-SambaNovaInstrumentor = _made(Row("sambanova", "sambanova", "sambanova", ">= 1.1"))
-TogetherInstrumentor = _made(Row("together", "together", "together", ">= 2.0"))
-WriterInstrumentor = _made(Row("writer-sdk", "writerai", "writer", ">= 2.0"))
+CerebrasInstrumentor = _made(
+    "CerebrasInstrumentor", Row("cerebras_cloud_sdk", "cerebras.cloud.sdk", "cerebras", ">= 1.29")
+)
+FireworksInstrumentor = _made("FireworksInstrumentor", Row("fireworks-ai", "fireworks", "fireworks", ">= 1.2"))
+GroqInstrumentor = _made("GroqInstrumentor", Row("groq", "groq", "groq", ">= 1.0"))
+PerplexityInstrumentor = _made("PerplexityInstrumentor", Row("perplexityai", "perplexity", "perplexity", ">= 0.27"))
+SambaNovaInstrumentor = _made("SambaNovaInstrumentor", Row("sambanova", "sambanova", "sambanova", ">= 1.1"))
+TogetherInstrumentor = _made("TogetherInstrumentor", Row("together", "together", "together", ">= 2.0"))
+WriterInstrumentor = _made("WriterInstrumentor", Row("writer-sdk", "writerai", "writer", ">= 2.0"))

@@ -34,8 +34,6 @@ HEAD = """\
 # Providers
 
 Each SDK below is recorded, and policy holds for it, at the lowest place where a request is still JSON: whichever
-method, helper or framework above is used, what goes over the wire is what is checked and told. The `openai` SDK is also
-how most other providers are asked.
 method, helper or framework above is used, policy sees what goes over the wire, and that is what is recorded. The
 `openai` SDK is also how most other providers are asked.
 
