@@ -221,3 +221,53 @@ def test_a_stream_that_is_cut_anywhere_loses_only_its_last_frame(cut: int) -> No
     part = aws_events.events(data[:cut])
     assert part == told[: len(part)]
     assert aws_events.events(data) == told
+
+
+OWN: dict[str, Any] = {
+    "model": "m",
+    "messages": [],
+    "inferenceConfig": {"maxTokens": 64},
+    "additionalModelRequestFields": {
+        "max_tokens": 9000,
+        "inferenceConfig": {"topK": 3, "maxTokens": 9000},
+        "tools": [{"type": "computer_20250124", "name": "computer"}, {"type": "advisor_1", "model": "other"}],
+        "tool_choice": {"type": "tool", "name": "computer"},
+    },
+}
+"""A request with fields of the model's own body, which the API merges into that."""
+
+
+def test_tools_in_fields_of_the_models_own_are_offers() -> None:
+    assert [offer.names for offer in offers_of(bedrock_converse, OWN)] == [
+        ("computer", "computer_20250124"),
+        ("advisor_1",),
+        ("computer",),
+    ]
+    left = bedrock_converse.sift_tools(OWN, lambda offer: offer.names[0] != "computer")
+    assert left["additionalModelRequestFields"]["tools"] == [{"type": "advisor_1", "model": "other"}]
+    assert "tool_choice" not in left["additionalModelRequestFields"]
+
+
+def test_models_in_fields_of_the_models_own_are_named() -> None:
+    assert list(bedrock_converse.models_beside(OWN)) == ["other"]
+    assert list(bedrock_converse.models_beside({"additionalModelRequestFields": {"model": "one"}})) == ["one"]
+
+
+def test_a_parameter_in_fields_of_the_models_own_is_said_once() -> None:
+    assert bedrock_converse.decode_request(OWN).parameters == {"max_tokens": 64, "top_k": 3}
+    single = bedrock_converse.single_parameters(OWN, ["max_tokens"])
+    assert single["inferenceConfig"] == {"maxTokens": 64}
+    assert single["additionalModelRequestFields"] == {
+        "inferenceConfig": {"topK": 3},
+        "tools": OWN["additionalModelRequestFields"]["tools"],
+        "tool_choice": OWN["additionalModelRequestFields"]["tool_choice"],
+    }
+    assert bedrock_converse.single_parameters(single, ["max_tokens"]) is single
+
+
+def test_the_effort_is_read_and_written_where_it_stands() -> None:
+    wire = {"model": "m", "messages": [], "outputConfig": {"effort": "low"}}
+    request = bedrock_converse.decode_request(wire)
+    assert request.parameters == {"reasoning_effort": "low"}
+    changed = bedrock_converse.encode_request(replace(request, parameters={"reasoning_effort": "high"}), wire)
+    assert changed["outputConfig"] == {"effort": "high"}

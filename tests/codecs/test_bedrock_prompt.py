@@ -132,3 +132,9 @@ def test_what_has_no_form_is_refused(request_: ModelRequest) -> None:
 def test_an_answer_of_nobodys_cannot_be_made() -> None:
     with pytest.raises(CodecError, match="whose body"):
         bedrock_prompt.encode_response(ModelResponse(messages=[Message("assistant", [Text("hi")])]))
+
+
+def test_a_parameter_that_is_said_under_two_keys_is_said_once() -> None:
+    wire = {"prompt": "a", "max_tokens": 64, "max_gen_len": 9000}
+    assert bedrock_prompt.single_parameters(wire, ["max_tokens"]) == {"prompt": "a", "max_tokens": 64}
+    assert bedrock_prompt.single_parameters(wire, ["temperature"]) is wire

@@ -344,3 +344,24 @@ async def test_a_policy_may_not_turn_a_call_into_a_stream(instrumented: Capture)
         error = await failure_of(SYNC, lambda: client.converse(modelId=MODEL, messages=QUESTION))
     assert isinstance(error, MiddlewareError)
     assert server.requests == []
+
+
+@halves
+@pytest.mark.parametrize("way", [converse, converse_stream])
+async def test_tools_and_parameters_in_fields_of_the_models_own_are_judged(
+    half: Half, way: Way, instrumented: Capture
+) -> None:
+    own = {"tools": [{"type": "computer_20250124", "name": "computer"}], "max_tokens": 9000, "top_k": 3}
+    rest = {"inferenceConfig": {"maxTokens": 64}, "additionalModelRequestFields": own}
+    with ModelServer() as server:
+        client = open_client(half, server.url)
+        with file_of(tools=Tools(deny=["computer"])), pytest.raises(GuardrailRejected, match="'computer' is denied"):
+            await way(half, client, MODEL, rest)
+        with file_of(tools=Tools(deny=["computer"], offered="remove"), parameters={"*": Parameters(max_tokens=64)}):
+            assert await way(half, client, MODEL, rest)
+        with file_of(models=Names(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+            await way(half, client, MODEL, {"additionalModelRequestFields": {"fallbacks": ["secret-1"]}})
+        await half.close(client)
+    [sent] = server.requests
+    assert sent.get("inferenceConfig") == {"maxTokens": 64}
+    assert sent.get("additionalModelRequestFields") == {"top_k": 3}

@@ -34,7 +34,7 @@ def _read_prompt(sieve: Sieve, value: Any, place: str) -> Any:
     return openai_responses.OFFERS["prompt"](sieve, value, place) if isinstance(value, Mapping) else value
 
 
-def _read_holder(sieve: Sieve, value: Any, place: str) -> Any:
+def read_holder(sieve: Sieve, value: Any, place: str) -> Any:
     """Read an object that offers tools to who works by it: the agent, the model of a session, of an evaluation."""
     return _sifted(sieve, cast("Mapping[str, Any]", value), f"{place}.") if isinstance(value, Mapping) else value
 
@@ -47,7 +47,7 @@ def _read_batch(sieve: Sieve, value: Any, place: str) -> Any:
     def read(item: Any, here: str) -> Any:
         written = as_written(item)
         params = as_mapping(written).get("params")
-        left = params if params is None else _read_holder(sieve, params, f"{here}.params")
+        left = params if params is None else read_holder(sieve, params, f"{here}.params")
         return item if left is params else {**written, "params": left}
 
     return each(value, place, read)
@@ -61,7 +61,7 @@ def _sifted(sieve: Sieve, wire: Mapping[str, Any], within: str = "") -> Mapping[
 
 _HOLDERS = ("session", "agent", "target", "delegation", "responses", "data_source", "sampling_params")
 OFFERS: Table = {
-    **dict.fromkeys(_HOLDERS, _read_holder),
+    **dict.fromkeys(_HOLDERS, read_holder),
     "input": openai_responses.OFFERS["input"],
     "items": openai_responses.OFFERS["input"],
     "prompt": _read_prompt,

@@ -6,9 +6,10 @@ A request is what the SDK's `converse` is given, with `model` for its `modelId`,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from spanrelay.codecs import plain
 from spanrelay.codecs.bedrock_converse.messages import (
     patch_blocks,
     patch_message,
@@ -18,11 +19,12 @@ from spanrelay.codecs.bedrock_converse.messages import (
     write_part,
 )
 from spanrelay.codecs.bedrock_converse.stream import ConverseAccumulator, is_whole, stream_events, stream_texts
+from spanrelay.codecs.naming import models_within
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
 from spanrelay.codecs.offers import GONE, Keeps, Offer, Sieve, each
 from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_shapes import patch_counts
-from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
+from spanrelay.codecs.parameters import Table, Writer, read_parameters, without_doubles, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put, same_role, same_tool
 from spanrelay.conversation import Turns
 from spanrelay.records import (
@@ -45,9 +47,11 @@ __all__ = [
     "encode_response",
     "fails_by_status",
     "is_whole",
+    "models_beside",
     "operation",
     "required",
     "sift_tools",
+    "single_parameters",
     "stream_events",
     "stream_texts",
     "turns",
@@ -77,6 +81,7 @@ def _read_format(value: JSON) -> JSON:
     return "json" if as_mapping(value).get("type") == "json_schema" else None
 
 
+_MORE = "additionalModelRequestFields"
 _PARAMETERS: Table = {
     "inferenceConfig.maxTokens": ("max_tokens", None),
     "inferenceConfig.max_new_tokens": ("max_tokens", None),
@@ -88,6 +93,24 @@ _PARAMETERS: Table = {
     "additionalModelRequestFields.topK": ("top_k", None),
     "inferenceConfig.topK": ("top_k", None),
     "inferenceConfig.top_k": ("top_k", None),
+    # What a model's own body calls what the API has a field for, merged into that body as it stands.
+    f"{_MORE}.inferenceConfig.maxTokens": ("max_tokens", None),
+    f"{_MORE}.inferenceConfig.max_new_tokens": ("max_tokens", None),
+    f"{_MORE}.inferenceConfig.temperature": ("temperature", None),
+    f"{_MORE}.inferenceConfig.topP": ("top_p", None),
+    f"{_MORE}.inferenceConfig.top_p": ("top_p", None),
+    f"{_MORE}.inferenceConfig.stopSequences": ("stop_sequences", None),
+    f"{_MORE}.inferenceConfig.topK": ("top_k", None),
+    f"{_MORE}.inferenceConfig.top_k": ("top_k", None),
+    f"{_MORE}.max_tokens": ("max_tokens", None),
+    f"{_MORE}.max_completion_tokens": ("max_tokens", None),
+    f"{_MORE}.max_gen_len": ("max_tokens", None),
+    f"{_MORE}.temperature": ("temperature", None),
+    f"{_MORE}.top_p": ("top_p", None),
+    f"{_MORE}.stop_sequences": ("stop_sequences", None),
+    f"{_MORE}.stop": ("stop_sequences", None),
+    "outputConfig.effort": ("reasoning_effort", None),
+    f"{_MORE}.output_config.effort": ("reasoning_effort", None),
     "additionalModelRequestFields.reasoning_effort": ("reasoning_effort", None),
     "additionalModelRequestFields.reasoning_config": ("reasoning_config", None),
     "additionalModelRequestFields.thinking": ("thinking", None),
@@ -100,17 +123,23 @@ _PARAMETERS: Table = {
     "performanceConfig.latency": ("latency", None),
 }
 """By the object that holds it and its key there."""
-_HOLDERS = tuple(dict.fromkeys(key.partition(".")[0] for key in _PARAMETERS))
+_HOLDERS = tuple(dict.fromkeys(key.rpartition(".")[0] for key in _PARAMETERS))
 _WRITERS: dict[str, Writer] = {"toolConfig.toolChoice": _write_choice}
+
+
+def _held(wire: Mapping[str, Any], holder: str) -> Mapping[str, Any]:
+    for key in holder.split("."):
+        wire = as_mapping(wire.get(key))
+    return wire
 
 
 def _flat(wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the holders of parameters hold, by `_PARAMETERS`."""
     return {
-        f"{holder}.{key}": value
+        place: value
         for holder in _HOLDERS
-        if holder in wire
-        for key, value in as_mapping(wire[holder]).items()
+        for key, value in _held(wire, holder).items()
+        if (place := f"{holder}.{key}") in _PARAMETERS
     }
 
 
@@ -234,12 +263,34 @@ def _patch_parameters(out: dict[str, Any], old: ModelRequest, new: ModelRequest)
     before = _flat(out)
     after = dict(before)
     write_parameters(after, old.parameters, new.parameters, _PARAMETERS, writers=_WRITERS, inner_keys={})
+    _put_flat(out, before, after)
+
+
+def _put_flat(out: dict[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Write into `out`, whose parameters are `before`, those that differ `after`."""
     for place in {**before, **after}:
         if before.get(place) is not after.get(place):
-            holder, _, key = place.partition(".")
-            inner = dict(as_mapping(out.get(holder)))
-            put(inner, key, after.get(place))
-            put(out, holder, inner or None)
+            _put_at(out, place.split("."), after.get(place))
+
+
+def _put_at(out: dict[str, Any], path: list[str], value: Any) -> None:
+    key, *rest = path
+    if rest:
+        inner = dict(as_mapping(out.get(key)))
+        _put_at(inner, rest, value)
+        value = inner or None
+    put(out, key, value)
+
+
+def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return `wire` with each of `names` said once; see `Codec`."""
+    before = _flat(wire)
+    after = without_doubles(before, names, _PARAMETERS, inner_keys={})
+    if after is before:
+        return wire
+    out = dict(wire)
+    _put_flat(out, before, after)
+    return out
 
 
 def _patch_conversation(out: dict[str, Any], old: ModelRequest, new: ModelRequest) -> None:
@@ -336,13 +387,20 @@ def _sift_choice(sieve: Sieve, value: Any, place: str) -> Any:
 
 
 _CONFIG: Offers = {"tools": _sift_list, "toolChoice": _sift_choice}
-OFFERS: Offers = {"toolConfig": _sift_config}
+OFFERS: Offers = {"toolConfig": _sift_config, _MORE: plain.read_holder}
 """Every key of a request that names or offers a tool."""
 
 
 def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
     """Return `wire` without the tools that are not kept; see `Codec.sift_tools`."""
     return Sieve(keeps).request(wire, OFFERS)
+
+
+def models_beside(wire: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the models that the fields of a model's own name, as those of its tools."""
+    more = as_mapping(wire.get(_MORE))
+    yield from (more["model"],) if more.get("model") is not None else ()
+    yield from models_within(more)
 
 
 # --- writing answers ---------------------------------------------------------------------------------------

@@ -6,12 +6,12 @@ its texts stands. What is in a body says whose it is, since an ARN does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
 from spanrelay.codecs.offers import sift_no_tools
-from spanrelay.codecs.parameters import Table, read_parameters, write_parameters
+from spanrelay.codecs.parameters import Table, read_parameters, without_doubles, write_parameters
 from spanrelay.codecs.patching import put
 from spanrelay.errors import CodecError
 from spanrelay.records import ErrorInfo, Message, ModelRequest, ModelResponse, Text, Usage
@@ -27,6 +27,7 @@ __all__ = [
     "operation",
     "required",
     "sift_tools",
+    "single_parameters",
     "stream_events",
 ]
 
@@ -138,6 +139,22 @@ def _patch_parameters(out: dict[str, Any], old: ModelRequest, new: ModelRequest)
     table = {key: row for key, row in _PARAMETERS.items() if row[0] not in spelled or key in (*before, spelled[row[0]])}
     after = dict(before)
     write_parameters(after, old.parameters, new.parameters, table, writers={}, inner_keys={})
+    _put_flat(out, before, after)
+
+
+def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return `wire` with each of `names` said once; see `Codec`."""
+    before = _flat(wire)
+    after = without_doubles(before, names, _PARAMETERS, inner_keys={})
+    if after is before:
+        return wire
+    out = dict(wire)
+    _put_flat(out, before, after)
+    return out
+
+
+def _put_flat(out: dict[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Write into `out`, which is `before` where it is flat, what differs `after`."""
     for key in {**before, **after}:
         if before.get(key) is after.get(key):
             continue
