@@ -341,3 +341,46 @@ def test_a_changed_text_keeps_its_signature_and_a_changed_result_its_key() -> No
 def test_what_gemini_has_no_form_for_is_refused(message: Message) -> None:
     with pytest.raises(CodecError):
         encode_request(ModelRequest(messages=[message]), {"contents": []})
+
+
+def test_a_parameter_that_is_said_in_both_spellings_is_said_once() -> None:
+    generation = {"maxOutputTokens": 64, "max_output_tokens": 9000}
+    wire = {"model": "m", "contents": [], "generationConfig": generation}
+    single = gemini_generate_content.single_parameters(wire, ["max_tokens"])
+    assert single["generationConfig"] == {"maxOutputTokens": 64}
+    assert gemini_generate_content.single_parameters(single, ["max_tokens"]) is single
+
+
+def test_what_holds_parameters_in_both_spellings_is_read_as_one_and_written_as_one() -> None:
+    wire = {
+        "model": "m",
+        "contents": [],
+        "generationConfig": {"temperature": 1},
+        "generation_config": {"max_output_tokens": 9000},
+    }
+    request = gemini_generate_content.decode_request(wire)
+    assert request.parameters == {"temperature": 1, "max_tokens": 9000}
+    assert gemini_generate_content.encode_request(request, wire) == wire
+    small = replace(request, parameters={"temperature": 1, "max_tokens": 64})
+    written = gemini_generate_content.encode_request(small, wire)
+    assert written["generationConfig"] == {"temperature": 1, "max_output_tokens": 64}
+    assert "generation_config" not in written
+    single = gemini_generate_content.single_parameters(wire, ["max_tokens"])
+    assert single == {**written, "generationConfig": {"temperature": 1, "max_output_tokens": 9000}}
+
+
+def test_tools_and_models_in_the_other_spelling_of_what_is_there_are_seen_too() -> None:
+    calling = {"mode": "ANY", "allowedFunctionNames": ["tide"], "allowed_function_names": ["rm"]}
+    config = {"functionCallingConfig": calling, "function_calling_config": {"allowed_function_names": ["rm"]}}
+    tools = [{"functionDeclarations": [{"name": "tide"}]}]
+    wire = {"model": "m", "contents": [], "tools": tools, "toolConfig": config}
+    left = gemini_generate_content.sift_tools(wire, lambda offer: offer.names[0] != "rm")
+    assert left["toolConfig"] == {
+        "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["tide"]},
+        "function_calling_config": {"mode": "NONE"},
+    }
+    routed = {
+        "generationConfig": {"routingConfig": {"manualMode": {"modelName": "one"}}},
+        "generation_config": {"routing_config": {"manual_mode": {"model_name": "two"}}},
+    }
+    assert list(gemini_generate_content.models_beside(routed)) == ["one", "two"]

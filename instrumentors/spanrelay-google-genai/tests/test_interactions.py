@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, use
+from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
+from spanrelay.plugins.policy.settings import Names, Tools
 from spanrelay.records import Message, ModelResponse, Text
 from spanrelay.semconv import names
 from spanrelay_google_genai import GoogleGenAIInstrumentor
@@ -63,6 +67,17 @@ def server() -> Iterator[ModelServer]:
 def instrumented(capture: Capture) -> Iterator[Capture]:
     with at_work(capture, GoogleGenAIInstrumentor):
         yield capture
+
+
+@contextmanager
+def refusing(**config: Any) -> Iterator[None]:
+    """Have a configuration of the plugin `policy` in force."""
+    context = Context(PolicyConfig(**config), "policy")
+    PolicyPlugin().register(context)
+    try:
+        yield
+    finally:
+        context.close()
 
 
 def whole(address: str, **asked: Any) -> str:
@@ -165,3 +180,34 @@ def test_what_the_provider_refuses_is_the_sdks_own_error(ask: Any, capture: Capt
     assert str(ours.value) == str(bare.value)
     kind = type(ours.value)
     assert (capture.span.attributes or {})[names.ERROR_TYPE] == f"{kind.__module__}.{kind.__qualname__}"
+
+
+@pytest.mark.parametrize("kind", ["antigravity", "code-mender"])
+def test_the_model_and_the_tools_of_an_agent_are_judged(kind: str, server: ModelServer, instrumented: Capture) -> None:
+    config: dict[str, Any] = {"type": kind, "model": "secret-1"}
+    with (
+        refusing(models=Names(deny=["secret-*"])),
+        client_of(server.address) as client,
+        pytest.raises(GuardrailRejected, match="'secret-1' is denied"),
+    ):
+        client.interactions.create(agent=kind, input="fix it", agent_config=config)
+    searching: dict[str, Any] = {"type": "deep-research", "enable_bigquery_tool": True}
+    with (
+        refusing(tools=Tools(deny=["bigquery"])),
+        client_of(server.address) as client,
+        pytest.raises(GuardrailRejected, match="'bigquery' is denied"),
+    ):
+        client.interactions.create(agent="deep-research", input="look", agent_config=searching)
+    assert server.requests == []
+
+
+@pytest.mark.filterwarnings("ignore:Agents usage is experimental")
+def test_the_model_of_an_agent_that_is_made_is_judged(server: ModelServer, instrumented: Capture) -> None:
+    config: dict[str, Any] = {"type": "antigravity", "model": "secret-1"}
+    with (
+        refusing(models=Names(deny=["secret-*"])),
+        client_of(server.address) as client,
+        pytest.raises(GuardrailRejected, match="'secret-1' is denied"),
+    ):
+        client.agents.create(id="mine", base_agent="antigravity", agent_config=config)
+    assert server.requests == []

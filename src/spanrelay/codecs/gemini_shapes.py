@@ -42,6 +42,11 @@ def spelled(wire: Mapping[str, Any], name: str) -> str:
     return other if wire.get(name) is None and wire.get(other) is not None else name
 
 
+def spellings(wire: Mapping[str, Any], name: str) -> list[str]:
+    """Return every key under which `wire` has the field `name`: who judges a field must see it in both."""
+    return [key for key in dict.fromkeys((name, snake(name))) if wire.get(key) is not None]
+
+
 def put_field(out: dict[str, Any], name: str, value: Any) -> None:
     """Set the field `name` in the spelling that is in use, or remove it in both where `value` is None."""
     key = spelled(out, name)
@@ -66,10 +71,18 @@ def model_name(resource: str) -> str:
 
 def routed(wire: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the model that a router is told to take, which runs whatever the path names; it may be no text."""
-    routing = as_mapping(field(as_mapping(field(wire, "generationConfig")), "routingConfig"))
-    named = field(as_mapping(field(routing, "manualMode")), "modelName")
-    if named is not None:
+    for named in _within(wire, "generationConfig", "routingConfig", "manualMode", "modelName"):
         yield model_name(named) if isinstance(named, str) else named
+
+
+def _within(value: Any, *path: str) -> Iterator[Any]:
+    """Yield whatever stands at the end of `path`, by every spelling of each of its fields."""
+    if not path:
+        yield value
+        return
+    fields = as_mapping(value)
+    for key in spellings(fields, path[0]):
+        yield from _within(fields[key], *path[1:])
 
 
 # --- usage -------------------------------------------------------------------------------------------------

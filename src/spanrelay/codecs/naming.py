@@ -30,6 +30,7 @@ _HOLDERS = (
     "method",
     "moderation",
     "agent",
+    "agent_config",
     "target",
     "audio",
     "svg",

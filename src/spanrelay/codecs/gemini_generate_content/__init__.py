@@ -9,7 +9,7 @@ that asks for functions, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -31,10 +31,11 @@ from spanrelay.codecs.gemini_shapes import (
     put_field,
     routed,
     spelled,
+    spellings,
 )
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_shapes import decode_error
-from spanrelay.codecs.parameters import Table, Writer, read_parameters, write_parameters
+from spanrelay.codecs.parameters import Table, Writer, read_parameters, without_doubles, write_parameters
 from spanrelay.codecs.patching import patch_sequence, put, same_role
 from spanrelay.codecs.tokens import read_chosen_tokens
 from spanrelay.conversation import Turns
@@ -52,6 +53,7 @@ __all__ = [
     "operation",
     "required",
     "sift_tools",
+    "single_parameters",
     "stream_events",
     "stream_texts",
     "turns",
@@ -122,11 +124,17 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
         _read_instructions(field(wire, "systemInstruction")),
         read_definitions(get("tools")),
         {
-            **read_parameters(as_mapping(field(wire, "generationConfig")), _GENERATION),
+            **read_parameters(_generation(wire), _GENERATION),
             **read_parameters(wire, _BESIDE),
         },
         get("stream") is True,
     )
+
+
+def _generation(wire: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a request says of the generation, in both spellings, of which that in camel case counts."""
+    held = [as_mapping(wire[key]) for key in spellings(wire, "generationConfig")]
+    return {**held[1], **held[0]} if len(held) > 1 else held[0] if held else {}
 
 
 def _read_instructions(instruction: Any) -> list[Part]:
@@ -192,11 +200,31 @@ def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, 
 
 def _patch_parameters(out: dict[str, Any], old: Mapping[str, JSON], new: Mapping[str, JSON]) -> None:
     beside = {row[0] for row in _BESIDE.values()}
-    generation = dict(as_mapping(field(out, "generationConfig")))
+    generation = dict(_generation(out))
     for holder, table, mine in ((out, _BESIDE, True), (generation, _GENERATION, False)):
         was, now = ({name: value for name, value in all_.items() if (name in beside) is mine} for all_ in (old, new))
         write_parameters(holder, was, now, table, writers=_WRITERS, inner_keys={})
-    put_field(out, "generationConfig", generation or None)
+    _put_generation(out, generation)
+
+
+def _put_generation(out: dict[str, Any], generation: Mapping[str, Any]) -> None:
+    """Put what is said of the generation under one key, that in use."""
+    key = spelled(out, "generationConfig")
+    for each in both({"generationConfig": None}):
+        put(out, each, generation or None if each == key else None)
+
+
+def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return `wire` with each of `names` said once, in one spelling; see `Codec`."""
+    names = list(names)
+    single = without_doubles(wire, names, _BESIDE, inner_keys={})
+    generation = _generation(wire)
+    once = without_doubles(generation, names, _GENERATION, inner_keys={})
+    if once is generation and len(spellings(wire, "generationConfig")) < 2:
+        return single
+    out = dict(single)
+    _put_generation(out, once)
+    return out
 
 
 def _patch_instructions(old: list[Part], new: list[Part], wire: Mapping[str, Any]) -> Any:

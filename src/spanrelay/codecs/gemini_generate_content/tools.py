@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
-from spanrelay.codecs.gemini_shapes import both, field, put_field, snake, spelled
+from spanrelay.codecs.gemini_shapes import both, field, put_field, snake, spelled, spellings
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import GONE, Keeps, Offer, Sieve, Table, each
 from spanrelay.codecs.patching import patch_sequence, put, same_tool
@@ -153,20 +153,31 @@ def _sift_list(value: Any, place: str, offer: Callable[[Any, str], Offer], sieve
 
 def _sift_config(sieve: Sieve, config: Any, place: str) -> Any:
     """Read which functions the model may call; of those none of which is left it may call none."""
-    if not isinstance(config, Mapping):
-        return config
-    key = spelled(cast("Mapping[str, Any]", config), "functionCallingConfig")
-    calling = as_mapping(config.get(key))
-    listed = spelled(calling, "allowedFunctionNames")
-    names = calling.get(listed)
+    return _sift_spelled(sieve, config, place, "functionCallingConfig", _sift_calling)
+
+
+def _sift_calling(sieve: Sieve, calling: Any, place: str) -> Any:
+    out = _sift_spelled(sieve, calling, place, "allowedFunctionNames", _sift_names)
+    if out is calling or spellings(out, "allowedFunctionNames"):
+        return out
+    return {**out, "mode": "NONE"}
+
+
+def _sift_names(sieve: Sieve, names: Any, place: str) -> Any:
     if not isinstance(names, (list, tuple)) or not names:
-        return cast("Any", config)
-    where = f"{place}.{key}.{listed}"
-    left = each(names, where, lambda name, here: name if sieve.keeps(Offer((name,), "function", here)) else GONE)
-    if left is names:
-        return cast("Any", config)
-    rest = {name: value for name, value in calling.items() if name != listed}
-    return {**config, key: {**calling, listed: left} if left else {**rest, "mode": "NONE"}}
+        return names
+    return each(names, place, lambda name, here: name if sieve.keeps(Offer((name,), "function", here)) else GONE)
+
+
+def _sift_spelled(sieve: Sieve, value: Any, place: str, name: str, sift: Callable[[Sieve, Any, str], Any]) -> Any:
+    """Read the field `name` of an object, in both spellings; an empty list that is left of one is none."""
+    out = value
+    for key in spellings(as_mapping(value), name):
+        left = sift(sieve, value[key], f"{place}.{key}")
+        if left is not value[key]:
+            out = dict(out)
+            put(out, key, left or None)
+    return out
 
 
 def _sift_cache(sieve: Sieve, name: Any, place: str) -> Any:
@@ -204,7 +215,7 @@ def _sifted(sieve: Sieve, wire: Mapping[str, Any], within: str = "") -> Mapping[
     left = dict(out)
     for key in both({"toolConfig": None}):
         config = as_mapping(left.get(key))
-        if field(config, "functionCallingConfig") is not None:
+        if spellings(config, "functionCallingConfig"):
             rest = {name: value for name, value in config.items() if snake(name) != "function_calling_config"}
             put(left, key, rest or None)
     return left

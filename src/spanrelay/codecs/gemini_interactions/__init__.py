@@ -221,7 +221,20 @@ def _sift_cache(sieve: Sieve, name: Any, place: str) -> Any:
     return name if sieve.keeps(Offer((), "cached_content", place, unnamed=True)) else GONE
 
 
-OFFERS: Table = {"tools": _sift_tools, "generation_config": _sift_config, "cached_content": _sift_cache}
+def _sift_agent(sieve: Sieve, config: Any, place: str) -> Any:
+    """Read what an agent is told, which may bring a tool that is none of `tools`."""
+    key = "enable_bigquery_tool"
+    if not as_mapping(config).get(key) or sieve.keeps(Offer(("bigquery", key), "bigquery", f"{place}.{key}")):
+        return config
+    return {**config, key: False}
+
+
+OFFERS: Table = {
+    "tools": _sift_tools,
+    "generation_config": _sift_config,
+    "cached_content": _sift_cache,
+    "agent_config": _sift_agent,
+}
 """Every key of a request that names or offers a tool."""
 
 
