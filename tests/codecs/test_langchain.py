@@ -350,3 +350,8 @@ def test_reasoning_that_langchain_passes_on_beside_the_output_is_output_too() ->
     read = codec.decode_response({"generations": [{"message": {"content": "x", "usage_metadata": usage}}]}).usage
     assert read is not None
     assert (read.output_tokens, read.reasoning_tokens) == (102, 100)
+
+
+def test_a_tool_without_a_type_that_is_null_may_be_taken_away() -> None:
+    wire = {"tools": [{"google_search": None}]}
+    assert codec.sift_tools(wire, lambda offer: False) == {}

@@ -355,3 +355,12 @@ def test_content_parts_that_are_no_objects_are_kept_as_they_are() -> None:
         {"type": "text", "text": "b"},
         None,
     ]
+
+
+def test_mcp_servers_for_models_of_anthropics_are_offers() -> None:
+    servers = [{"type": "url", "name": "shell", "url": "http://a.test"}]
+    toolsets = [{"type": "mcp_toolset", "mcp_server_name": "shell"}, {"type": "mcp_toolset", "mcp_server_name": "sea"}]
+    wire = {"model": "m", "messages": [], "mcp_servers": servers, "tools": toolsets}
+    left = openai_chat.sift_tools(wire, lambda offer: offer.names[0] != "shell")
+    assert "mcp_servers" not in left
+    assert left["tools"] == toolsets[1:]

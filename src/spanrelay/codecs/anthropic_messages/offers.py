@@ -14,7 +14,8 @@ from spanrelay.codecs.offers import GONE, Offer, Sieve, Table, drop_without, eac
 # --- MCP servers -------------------------------------------------------------------------------------------
 
 
-def _read_servers(sieve: Sieve, value: Any, place: str) -> Any:
+def read_servers(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read MCP servers, whose tools the provider runs; those of toolsets among `tools`, which are read before."""
     if not isinstance(value, (list, tuple)):
         return value if sieve.keeps(Offer((value,), "mcp", place)) else GONE
     if not value:
@@ -162,7 +163,7 @@ _BLOCKS: dict[str, Callable[[Sieve, Mapping[str, Any], str], Any]] = {
 
 OFFERS: Table = {
     "tools": read_tools,
-    "mcp_servers": _read_servers,
+    "mcp_servers": read_servers,
     "messages": _read_messages,
     "tool_choice": read_choice,
 }

@@ -117,6 +117,8 @@ def _read_bound(sieve: Sieve, tool: Any, place: str) -> Any:
     # Google's tools and Amazon's: an object for each kind, without a type.
     left = {key: now for key, value in fields.items() if (now := _read_keyed(sieve, key, value, place)) is not GONE}
     return tool if all(left.get(key, GONE) is value for key, value in fields.items()) else left or GONE
+    same = len(left) == len(fields) and all(left[key] is value for key, value in fields.items())
+    return tool if same else left or GONE
 
 
 def _read_keyed(sieve: Sieve, key: str, value: Any, place: str) -> Any:
@@ -127,23 +129,8 @@ def _read_keyed(sieve: Sieve, key: str, value: Any, place: str) -> Any:
     return value if sieve.keeps(Offer((key,), key, place)) else GONE
 
 
-def _read_servers(sieve: Sieve, value: Any, place: str) -> Any:
-    """Read MCP servers as Anthropic's API has them, beside the tools."""
-    return _read_list(sieve, value, place, _read_server)
-
-
-def _read_server(sieve: Sieve, server: Any, place: str) -> Any:
-    fields = as_mapping(server)
-    told = as_mapping(fields.get("tool_configuration"))
-    offer = {"type": "mcp", "server_label": fields.get("name"), "allowed_tools": told.get("allowed_tools")}
-    left = sieve.tool(offer, place)
-    if left is GONE or left is offer:
-        return GONE if left is GONE else server
-    return {**fields, "tool_configuration": {**told, "allowed_tools": left["allowed_tools"]}}
-
-
 _OTHER_OFFERS = {key: read for key, read in openai_chat.OFFERS.items() if key != "tools"}
-OFFERS: Offers = {"tools": _read_tools, "mcp_servers": _read_servers, **_OTHER_OFFERS}
+OFFERS: Offers = {"tools": _read_tools, **_OTHER_OFFERS}
 """Every keyword argument that names or offers a tool."""
 
 

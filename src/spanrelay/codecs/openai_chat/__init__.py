@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from spanrelay.codecs.anthropic_messages.offers import read_servers, without_toolsets
 from spanrelay.codecs.bodies import patch_identity, patch_messages, patch_request, patch_tools
 from spanrelay.codecs.functions import patch_function, read_function, write_function
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
@@ -187,8 +188,9 @@ OFFERS: Offers = {
     "web_search_options": _read_search,
     "tool_choice": read_choice,
     "function_call": read_choice,
+    "mcp_servers": read_servers,
 }
-"""Every key of a request that names or offers a tool."""
+"""Every key of a request that names or offers a tool; MCP servers for a gateway that asks Anthropic's models."""
 
 
 def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
@@ -198,6 +200,7 @@ def sift_tools(wire: Mapping[str, Any], keeps: Keeps) -> Mapping[str, Any]:
 
 def without_leftovers(out: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return `out`, from which tools were taken, without what the API does not take without any."""
+    out = out if out is before else without_toolsets(out, before)
     out = drop_without(out, before, ("tools",), "tool_choice", "parallel_tool_calls")
     return drop_without(out, before, ("functions",), "function_call")
 
