@@ -13,6 +13,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept
+from spanrelay.errors import MiddlewareError
 from spanrelay.records import Message, ModelResponse, Text
 from spanrelay_litellm import LiteLLMInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
@@ -338,3 +339,60 @@ def test_a_stream_that_breaks_fails_as_litellm_has_it(instrumented: Capture, ask
     assert type(failure.value).__module__.startswith("litellm")
     assert instrumented.span.status.status_code is StatusCode.ERROR
     assert instrumented.record(instrumented.span).incomplete == "error"
+
+
+@pytest.fixture
+def alias(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litellm, "model_alias_map", {"fast": "openai/gpt-4.1"})
+
+
+def no_gpt(call: Any) -> str | None:
+    named = [call.request.model, *call.named_beside]
+    return "too large" if "gpt-4.1" in named else None
+
+
+@each_way
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param({"model": "fast"}, id="an alias"),
+        pytest.param({"model": "azure/x", "deployment_id": "gpt-4.1", "api_version": "1"}, id="a deployment"),
+        pytest.param({"model": "anthropic/gpt-4.1", "extra_body": {"model": "x"}}, id="beside a model of the body"),
+    ],
+)
+@pytest.mark.usefixtures("alias")
+def test_the_model_that_runs_is_the_one_that_is_judged(
+    instrumented: Capture, server: ModelServer, policy: Policy, ask: Way, asked: dict[str, Any]
+) -> None:
+    policy(guardrail(no_gpt, kinds=["llm"]))
+    with pytest.raises(GuardrailRejected, match="too large"):
+        ask(**options(server, **asked))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("ask", [plain, streamed])  # LiteLLM's async functions know no alias without a provider
+@pytest.mark.usefixtures("alias")
+def test_an_alias_may_be_asked_for_and_another_model_put_in_its_place(
+    instrumented: Capture, server: ModelServer, policy: Policy, ask: Way
+) -> None:
+    assert text_in(ask(**options(server, model="fast"))) == "Blue."
+
+    @request_intercept(kinds=["llm"])
+    def smaller(call: Any) -> None:
+        call.request.model = "gpt-4.1-mini"
+
+    policy(smaller)
+    assert text_in(ask(**options(server, model="fast"))) == "Blue."
+    assert [request.body["model"] for request in server.requests] == ["gpt-4.1", "gpt-4.1-mini"]
+
+
+@each_way
+def test_tools_that_are_said_in_two_places_are_refused_where_policy_is_in_force(
+    instrumented: Capture, server: ModelServer, policy: Policy, ask: Way
+) -> None:
+    tools = [{"type": "function", "function": {"name": "rm"}}]
+    twice = options(server, model="anthropic/x", tools=tools, extra_body={"tools": []})
+    policy(guardrail(lambda call: None, kinds=["llm"], name="any"))
+    with pytest.raises(MiddlewareError, match="'tools' in an argument and in 'extra_body'"):
+        ask(**twice)
+    assert server.requests == []

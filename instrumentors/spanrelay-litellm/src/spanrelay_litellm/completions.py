@@ -16,6 +16,7 @@ import wrapt
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import openai_chat
+from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.driver import arun, run
@@ -94,6 +95,12 @@ class Completions:
         call = ModelCall(openai_chat, wire, boundary, self._tracing, provider=provider, opened=opened)
         # A patched SDK beneath, such as OpenAI's, fills the span with what was on the wire.
         call.lends = True
+        named = model if _running(asked) == asked.get("model") else asked.get("model")
+        beside: tuple[Any, ...] = tuple(each for each in (model, named) if each != wire.get("model"))
+        call.named_beside = beside
+        call.unreadable = _doubt_about(asked)
+        if call.named_beside or call.unreadable:
+            call.distrust()
         return call, boundary
 
 
@@ -120,6 +127,15 @@ def _wire_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", _json.plain({**found, **(body if isinstance(body, dict) else {})}))
 
 
+def _doubt_about(asked: Mapping[str, Any]) -> str | None:
+    """Return why nobody can say which tools a request offers, or None: providers differ in whose they take."""
+    body = as_mapping(asked.get("extra_body"))
+    for key in openai_chat.OFFERS:
+        if key in body and asked.get(key) not in (None, body[key]):
+            return f"it says {key!r} in an argument and in 'extra_body'; say it once"
+    return None
+
+
 def _without_keys(named: Any) -> Any:
     """Return what names models without what else a deployment says of itself, such as its key."""
     if isinstance(named, dict):
@@ -137,15 +153,25 @@ def _with_keys(changed: Any, given: Any) -> Any:
 
 def _resolved(asked: Mapping[str, Any]) -> tuple[Any, str]:
     """Return the model as its provider knows it, and LiteLLM's name of the provider."""
-    model, litellm = asked.get("model"), sys.modules["litellm"]
+    model, litellm = _running(asked), sys.modules["litellm"]
     base = asked.get("api_base") or asked.get("base_url")
+    of = "azure" if asked.get("deployment_id") is not None else asked.get("custom_llm_provider")
     with guarded("asking LiteLLM for the provider of a model"):
         try:
-            found, provider, *_ = litellm.get_llm_provider(model, asked.get("custom_llm_provider"), base)
+            found, provider, *_ = litellm.get_llm_provider(model, of, base)
             return found, provider
         except litellm.exceptions.BadRequestError:
             pass  # the call fails by the same, in LiteLLM's words
     return model, "litellm"
+
+
+def _running(asked: Mapping[str, Any]) -> Any:
+    """Return the model that LiteLLM asks: a deployment for any other, and what an alias stands for."""
+    model, deployment = asked.get("model"), asked.get("deployment_id")
+    if deployment is not None:
+        return deployment
+    aliases = as_mapping(sys.modules["litellm"].model_alias_map)
+    return aliases.get(model, model) if isinstance(model, str) else model
 
 
 def _as_litellm_has_it(model: str, original: Any, asked: Any) -> str:
@@ -183,7 +209,8 @@ class Boundary:
         asked = {name: value for name, value in self._asked.items() if name not in before or name in outgoing}
         changed = {name: value for name, value in outgoing.items() if name not in before or before[name] != value}
         if isinstance(changed.get("model"), str) and "model" not in apart:
-            changed["model"] = _as_litellm_has_it(changed["model"], before["model"], self._asked.get("model"))
+            key = "model" if self._asked.get("deployment_id") is None else "deployment_id"
+            changed[key] = _as_litellm_has_it(changed.pop("model"), before["model"], _running(self._asked))
         for name in _NAMING & changed.keys():
             changed[name] = _with_keys(changed[name], self._asked.get(name))
         asked.update({name: value for name, value in changed.items() if name not in apart})
