@@ -23,6 +23,7 @@ from spanrelay.codecs import (
     openai_completions,
     openai_embeddings,
     openai_responses,
+    plain,
 )
 from spanrelay.codecs.offers import Offer, offers_of
 
@@ -96,6 +97,24 @@ def test_a_kind_of_tool_with_nothing_in_it_is_taken_out_too() -> None:
     wire = {"tools": [{"google_search": None, "code_execution": {}}]}
     left = langchain.sift_tools(wire, lambda offer: offer.kind != "google_search")
     assert left == {"tools": [{"code_execution": {}}]}
+
+
+OFF = {"enabled": False}
+
+
+@pytest.mark.parametrize(
+    "kind", [{"type": "mcp_toolset", "mcp_server_name": "crm"}, {"type": "agent_toolset_20260401"}], ids=str
+)
+def test_each_tool_that_a_set_of_an_agents_enables_is_an_offer(kind: dict[str, str]) -> None:
+    configs = [{"name": "bad", "enabled": True}, {"name": "good", "enabled": True}, {"name": "other", **OFF}]
+    wire: Any = {"model": "claude", "tools": [{**kind, "default_config": OFF, "configs": configs}]}
+    assert [offer.names[0] for offer in offers_of(plain, wire) if not offer.group] == ["bad", "good"]
+    left = plain.sift_tools(wire, lambda offer: not is_bad(offer))["tools"][0]["configs"]
+    assert left == [{"name": "bad", **OFF}, *configs[1:]]
+    bad: Any = {"model": "claude", "tools": [{**kind, "default_config": OFF, "configs": configs[:1]}]}
+    assert "tools" not in plain.sift_tools(bad, lambda offer: not is_bad(offer))
+    [offer] = offers_of(plain, {"model": "claude", "tools": [kind]})
+    assert offer.unnamed
 
 
 @pytest.mark.parametrize("codec", [openai_chat, openai_responses, langchain])

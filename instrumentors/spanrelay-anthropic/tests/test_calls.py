@@ -327,6 +327,36 @@ async def test_a_denied_model_is_refused_wherever_a_request_names_it(
     assert server.requests == []
 
 
+RINGS = {"name": "ring", "enabled": True}
+ADVISER = {"type": "multiagent_advisor", "model": "claude-opus-5"}
+AGENTS: dict[str, dict[str, Any]] = {
+    "a model": {"model": "claude-opus-5"},
+    "an adviser's model": {"multiagent": {"type": "multiagent_20261001", "advisor": ADVISER}},
+    "a subordinate's model": {"multiagent": {"type": "coordinator", "agents": [{"model": {"id": "claude-opus-5"}}]}},
+    **{
+        f"a tool of {kind}": {
+            "tools": [{"type": kind, **more, "default_config": {"enabled": False}, "configs": [RINGS]}]
+        }
+        for kind, more in (("mcp_toolset", {"mcp_server_name": "crm"}), ("agent_toolset_20260401", {}))
+    },
+    "tools of any name": {"tools": [{"type": "agent_toolset_20260401"}]},
+}
+
+
+@HALVES
+@pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS)
+async def test_an_agent_of_a_denied_model_or_tool_is_not_made(
+    agent: dict[str, Any], half: Half, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(server, half)
+    denying = policy(models=Names(deny=["claude-opus-*"]), tools=Tools(deny=["ring"]))
+    with denying, pytest.raises(spanrelay.GuardrailRejected, match=r"claude-opus-5|ring|agent_toolset_20260401"):
+        body = {"model": "claude-haiku-5", "name": "a", **agent}
+        await half.settle(client.post("/v1/agents", body=body, cast_to=object))
+    await half.close(client)
+    assert server.requests == []
+
+
 def test_parameters_of_a_file_are_set_in_what_is_sent(server: ModelServer, instrumented: Capture) -> None:
     with policy(parameters={"*": Parameters(max_tokens=5, temperature=0.1)}), client_of(server) as client:
         client.messages.create(**asking(tools=[RING]))

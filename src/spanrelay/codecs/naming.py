@@ -31,6 +31,8 @@ _HOLDERS = (
     "moderation",
     "agent",
     "agent_config",
+    "multiagent",
+    "settings",
     "target",
     "audio",
     "svg",
@@ -112,14 +114,24 @@ def _models_in_messages(messages: Any) -> Iterator[Any]:
                 yield from _models_in([written.get("tool"), written.get("tool_changes")], 0)
 
 
+def _named_as_model(model: Any, depth: int) -> Iterator[Any]:
+    """Yield what is named as a model: a name, or an object by its `id` with how it is to answer."""
+    if not isinstance(model, Mapping):
+        yield from () if model is None else (model,)
+        return
+    fields = cast("Mapping[str, Any]", model)
+    yield from (fields["id"],) if "id" in fields else ()
+    yield from _models_in(fields, depth + 1)
+
+
 def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]:
     if depth > MAX_DEPTH:
         return
     value = as_written(value)
     if isinstance(value, Mapping):
         for key, each in cast("Mapping[str, Any]", value).items():
-            if key == "model" and not isinstance(each, Mapping):
-                yield from () if each is None else (each,)
+            if key == "model":
+                yield from _named_as_model(each, depth)
             elif listed and isinstance(each, (list, tuple)) and "model" not in value:
                 yield from _models_in(each, depth + 1, listed=True)  # by the model that it stands in for
             elif key not in _DATA or (

@@ -86,6 +86,8 @@ class Sieve:
         kind = _kind(fields)
         readers = {"namespace": self._namespace, "mcp": self._server, "mcp_toolset": self._toolset}
         read = {**readers, "connector": self._connector}.get(kind)
+        if kind.startswith("agent_toolset_"):
+            read = self._toolset
         if read is None:
             return self._judged(Offer((*_names(fields, kind), *within), kind, place), fields)
         if not referred:
@@ -168,28 +170,28 @@ class Sieve:
         return server in self._toolsets
 
     def _toolset(self, tool: Mapping[str, Any], place: str) -> Any:
-        """Read Anthropic's word on which tools of an MCP server are offered; the server stands elsewhere."""
-        server = tool.get("mcp_server_name")
-        self._toolsets.append(server)
-        told, configs = tool.get("tools"), as_mapping(tool.get("configs"))
+        """Read Anthropic's word on which tools of an agent's set, or of an MCP server's elsewhere, are offered."""
+        kind = _kind(tool)
+        names: tuple[Any, ...] = (kind,)
+        if kind == "mcp_toolset":
+            names = (tool.get("mcp_server_name"), "mcp")
+            self._toolsets.append(names[0])
+        told, configs = tool.get("tools"), _configs_of(tool.get("configs"))
         others = as_mapping(tool.get("default_config")).get("enabled") is not False
-        named: list[Any] = [
-            name for name, said in configs.items() if as_mapping(said).get("enabled", others) is not False
-        ]
+        named: list[Any] = [name for name, said in configs if as_mapping(said).get("enabled", others) is not False]
         if told is not None and others:
-            off = [name for name in configs if name not in named]
+            off = [name for name, _ in configs if name not in named]
             named = [name for each in as_list(told) if (name := as_mapping(each).get("name")) not in off]
         unnamed = told is None and others
-        names = (server, "mcp")
-        if not self.keeps(Offer(names, "mcp_toolset", place, group=not unnamed, unnamed=unnamed)):
+        if not self.keeps(Offer(names, kind, place, group=not unnamed, unnamed=unnamed)):
             return self._without(tool)
-        kept = [self.keeps(Offer((name, *names), "mcp", f"{place}.configs.{name}")) for name in named]
+        kind = "mcp" if kind == "mcp_toolset" else kind
+        kept = [self.keeps(Offer((name, *names), kind, f"{place}.configs.{name}")) for name in named]
         if all(kept):
             return tool
-        left = {
-            name: {**as_mapping(configs.get(name)), "enabled": keep} for name, keep in zip(named, kept, strict=True)
-        }
-        return {**tool, "configs": {**configs, **left}} if unnamed or any(kept) else self._without(tool)
+        if not (unnamed or any(kept)):
+            return self._without(tool)
+        return {**tool, "configs": _configured(tool.get("configs"), list(zip(named, kept, strict=True)))}
 
     def _connector(self, tool: Mapping[str, Any], place: str) -> Any:
         """Read a connector of Mistral's: a server, whose tools the provider runs, those that it includes or all."""
@@ -250,6 +252,22 @@ def _group_names(tool: Mapping[str, Any], kind: str) -> tuple[Any, ...]:
         return (tool.get("name"), kind)
     connector = tool.get("connector_id")
     return (tool.get("server_label", kind), *(() if connector is None else (connector,)), kind)
+
+
+def _configs_of(configs: Any) -> list[tuple[Any, Any]]:
+    """Return what a set says of its tools, by name: messages have an object of them, agents a list."""
+    if isinstance(configs, Mapping):
+        return list(cast("Mapping[Any, Any]", configs).items())
+    return [(as_mapping(each).get("name"), each) for each in as_list(configs)]
+
+
+def _configured(configs: Any, verdicts: list[tuple[Any, bool]]) -> Any:
+    """Return what a set says of its tools with those alone enabled that are kept, of the ones judged."""
+    if configs is None or isinstance(configs, Mapping):
+        given = as_mapping(configs)
+        return {**given, **{name: {**as_mapping(given.get(name)), "enabled": keep} for name, keep in verdicts}}
+    refused = [name for name, keep in verdicts if not keep]
+    return [{**as_mapping(each), "enabled": False} if name in refused else each for name, each in _configs_of(configs)]
 
 
 def _identity(tool: Mapping[str, Any]) -> tuple[str, Any]:

@@ -125,7 +125,8 @@ class Offers:
         if offer.names:
             reason = (self._judge.denial if offer.group else self._judge.refusal)(*offer.names)
         if reason is None and offer.unnamed and self._unnamed and (self._judge.denies or not offer.names):
-            reason = _UNNAMED.get(offer.kind, _UNNAMED["mcp"]).format(*offer.names)
+            kind = "toolset" if offer.kind.startswith("agent_toolset_") else offer.kind
+            reason = _UNNAMED.get(kind, _UNNAMED["mcp"]).format(*offer.names)
         return reason
 
 
@@ -137,6 +138,10 @@ _UNNAMED = {
     "mcp_toolset": (
         "the tools of MCP server {0!r} have names that the request does not list; enable them one by one in `configs`, "
         "or write tools.unnamed = 'pass'"
+    ),
+    "toolset": (
+        "the tools of {0!r} have names that the request does not list; disable the set and enable them one by one in "
+        "`configs`, or write tools.unnamed = 'pass'"
     ),
     "cached_content": ("the request does not say which tools a cache offers; write tools.unnamed = 'pass' to allow it"),
     "prompt": ("the request does not say which tools a stored prompt offers; write tools.unnamed = 'pass' to allow it"),
