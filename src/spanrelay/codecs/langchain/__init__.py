@@ -117,8 +117,6 @@ def _read_bound(sieve: Sieve, tool: Any, place: str) -> Any:
     # Google's tools and Amazon's: an object for each kind, without a type.
     left = {key: now for key, value in fields.items() if (now := _read_keyed(sieve, key, value, place)) is not GONE}
     return tool if all(left.get(key, GONE) is value for key, value in fields.items()) else left or GONE
-    same = len(left) == len(fields) and all(left[key] is value for key, value in fields.items())
-    return tool if same else left or GONE
 
 
 def _read_keyed(sieve: Sieve, key: str, value: Any, place: str) -> Any:
