@@ -8,6 +8,7 @@ import gzip
 import importlib
 import inspect
 import json
+import socket
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -26,7 +27,7 @@ from spanrelay.records import SpanRecord
 from spanrelay.semconv import names
 from spanrelay.telemetry.metrics import CallMetrics
 from spanrelay_openai import OpenAIInstrumentor
-from spanrelay_testkit.capture import Capture, said
+from spanrelay_testkit.capture import Capture, at_work, said
 from spanrelay_testkit.exchange import Answer, raw, reply, sse
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
@@ -301,6 +302,33 @@ async def test_stream_intercepts_stand_in_what_a_transport_of_the_applications_h
             assert await reading(SYNC, chat)(client) == "the [hidden]"
     finally:
         instrumentor.uninstrument()
+
+
+# --- who answers -------------------------------------------------------------------------------------------
+
+
+@HALVES
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_nvidias_endpoints_are_one_span_a_call_with_nvidia_as_the_provider(
+    half: Half, stream: bool, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+    # Every name is this machine's, so that the host can be asked without a network.
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **options: resolve("127.0.0.1", *more, **options))
+    model = "nvidia/llama-3.3-nemotron-super-49b-v1.5"
+    kind: Any = openai.AsyncOpenAI if half.asynchronous else openai.OpenAI
+    with at_work(capture, OpenAIInstrumentor), ModelServer([reply("Blue.")]) as server:
+        url = server.url.replace("127.0.0.1", "integrate.api.nvidia.com")
+        async with half.entered(kind(base_url=url, api_key="none", max_retries=0)) as client:
+            ask = client.chat.completions.create(model=model, messages=QUESTION, stream=stream)
+            answer = await half.settle(ask)
+            if stream:
+                assert [event async for event in half.each(answer)]
+        assert [request.model for request in server.requests] == [model]
+    attributes = capture.span.attributes or {}
+    assert (attributes[names.PROVIDER], attributes[names.REQUEST_MODEL]) == ("nvidia", model)
+    assert attributes["server.address"] == "integrate.api.nvidia.com"
+    assert said(capture.span) == "Blue."
 
 
 # --- failures within a 200 ---------------------------------------------------------------------------------
