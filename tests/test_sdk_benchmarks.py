@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks import workload
+from benchmarks.floor import encoding_provider
 from benchmarks.measure import QUICK
+from benchmarks.ours import recording
 from benchmarks.peer import PEERS, instrumentor, measure
 from benchmarks.sdks import SDKS
 from tests.own_environment import ROOT, run_tests_of
 from tests.provider_environment import beside_other_sdks, providers
+from tests.test_costs import counted
+
+FOLDERS = (str(ROOT / "src"), str(ROOT / "instrumentors"))
+PASSED = {
+    "anthropic": {"__next__": 100},
+    "google-genai": {"__next__": 100, "_kept": 100, "read": 100},
+    "bedrock": {"__next__": 100, "_parsed": 100, "stream": 100, "_same": 100},
+}
+"""Calls that a hundred chunks more take while the application waits, by the row; a step of a generator is one too."""
 
 
 @pytest.fixture(params=sorted(SDKS))
@@ -68,6 +80,23 @@ def test_an_sdk_that_an_instrumentation_does_not_know_is_a_reason(row: str) -> N
     with instrumentor({})() as peer, pytest.raises(NotImplementedError) as raised:
         measure(peer, row, QUICK)
     assert str(raised.value) == f"has no instrumentor of {row}"
+
+
+def test_a_chunk_takes_few_of_our_functions_on_its_way_and_one_to_be_read_and_is_never_serialised(row: str) -> None:
+    provider, _ = encoding_provider()
+    with recording(provider, sdk=SDKS[row]) as patched:
+        patched.on()
+        passing, reading = [], []
+        for chunks in (50, 150):
+            ask = SDKS[row].create(workload.stream(chunks))
+            for _ in range(3):  # what is made once is there
+                ask()
+            provider.force_flush()
+            passing.append(counted(ask, FOLDERS))
+            reading.append(counted(provider.force_flush, FOLDERS))
+    more, later = passing[1] - passing[0], reading[1] - reading[0]
+    assert more == Counter(PASSED[row]), more
+    assert later - Counter(frames=100) == Counter({"add": 100}), later
 
 
 @beside_other_sdks("anthropic")

@@ -95,7 +95,7 @@ def _objects(payloads: list[bytes]) -> list[dict[str, Any]]:
         found: list[Any] = _json.loads_strict(b"[" + b",".join(payloads) + b"]")
     except ValueError:
         found = []
-    if len(found) == len(payloads) and all(type(each) is dict for each in found):
+    if len(found) == len(payloads) and set(map(type, found)) <= {dict}:
         return found
     return [_json.loads_object(payload) for payload in payloads]
 

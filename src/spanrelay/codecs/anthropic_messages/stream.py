@@ -35,6 +35,13 @@ class MessagesAccumulator:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take in one event."""
+        try:  # most say some text of a block of which some has come
+            delta, index = event["delta"], event["index"]
+            if event["type"] == "content_block_delta" and delta["type"] == "text_delta" and type(index) is int:
+                self._fragments[index, "text"].append(delta["text"] + "")
+                return
+        except (KeyError, TypeError):
+            pass
         kind = event.get("type")
         if kind == "content_block_delta":
             self._add_delta(event)
