@@ -5,6 +5,7 @@ A runner tells the model of whatever a tool raises. A refusal is raised out of t
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -147,12 +148,11 @@ async def _answer_session(wrapped: Any, instance: Any, args: Any, kwargs: Any) -
 
 def _start_own_span(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     """Start none where ours records the call of the tool; of a toolset's the SDK has the only one."""
-    from anthropic.lib._tracing import ToolRun
-
     tool = args[1] if len(args) > 1 else kwargs.get("tool")
     if not stands_aside("anthropic") or not hasattr(tool, "call"):
         return wrapped(*args, **kwargs)
-    return nullcontext(ToolRun())
+    own: Any = sys.modules["anthropic.lib._tracing"]  # in which this stands
+    return nullcontext(own.ToolRun())
 
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
