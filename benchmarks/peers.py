@@ -26,7 +26,7 @@ _COMMON = (
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
 )
 _EVERYBODYS = (*_COMMON, *(f"{name}=={version}" for name, version in _SDKS.items()))
-TIMEOUT_S = 900
+TIMEOUT_S = 1800
 
 
 @dataclass(frozen=True)
