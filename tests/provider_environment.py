@@ -37,7 +37,6 @@ OTHERS = (
     "langchain-anthropic",
     "langchain-aws",
     "langchain-google-genai",
-    "langchain-groq",
     "langchain-mistralai",
     "langchain-ollama",
     "litellm",

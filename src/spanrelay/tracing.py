@@ -209,9 +209,9 @@ def offer(span: Span, context: Context | None) -> None:
     """Let the first call of ours beneath a span of other instrumentation fill it, should it be of the same kind."""
     scope: Any = getattr(span, "_instrumentation_scope", None)
     name = "" if scope is None else scope.name
+    heard.add(name)
     if name.startswith(_ENDS_BEFORE):
         return
-    heard.add(name)
     setattr(span, _FILLING, Filling(_current_of_others(context)))
     _offered[span.get_span_context().span_id] = span
 
