@@ -71,7 +71,7 @@ def blocks() -> Iterator[str]:
 def test_every_file_of_the_page_is_a_valid_one(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPROVALS_KEY", "k")
     monkeypatch.setattr("spanrelay.config.files.SYSTEM_FILE", str(tmp_path / "none.toml"))
-    (tmp_path / "team.toml").write_text("[plugins.policy]\n")
+    (tmp_path / "team.toml").write_text("[plugins.policy]\nsession.max_calls = 9\n")
     files = [tmp_path / f"{at}.toml" for at, text in enumerate(blocks())]
     assert len(files) >= 4
     with on_path(site):

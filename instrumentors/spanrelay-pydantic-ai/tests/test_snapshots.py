@@ -141,7 +141,9 @@ def test_every_place_that_is_patched_is_there(patch: Patch) -> None:
     for name in patch.attribute.split("."):
         found = vars(found)[name]
     assert callable(found)
-    assert patch.required
+    # Without these an innocent answer in a tool's place would be refused; nothing would get past policy.
+    answers_in_its_place = ("build_tool_return_part", "_ToolCallProcessor._skip_function_call")
+    assert patch.required is (patch.attribute not in answers_in_its_place)
 
 
 def test_every_class_of_models_is_patched_and_put_back() -> None:
