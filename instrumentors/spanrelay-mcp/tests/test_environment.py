@@ -9,7 +9,7 @@ from tests.provider_environment import beside_other_sdks, providers
 HERE = Path(__file__).parent
 FIRST = ("mcp==1.14.1", "pydantic==2.11.10", "pydantic-settings==2.9.1")
 """The oldest that is supported, with what there was of others then."""
-UNPINNED = ("mcp", "pydantic", "pydantic_core", "pydantic-settings")
+UNPINNED = ("mcp", "pydantic", "pydantic_core", "pydantic-settings", "websockets")
 
 
 @beside_other_sdks("mcp")
