@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 
 import cohere
 
+from spanrelay.semconv import names
 from spanrelay_cohere import CohereInstrumentor
+from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.contract import InstrumentorContract
+from spanrelay_testkit.contract.streams import settle_garbage
 from spanrelay_testkit.half import Form, Half, Outcome, StreamForm
 
 MODEL = "command-a-03-2025"
@@ -124,6 +127,16 @@ class TestCohere(InstrumentorContract):
         "chat raw stream": raw_stream,
     }
     streams: ClassVar[dict[str, StreamForm]] = {"chat": StreamForm(opened, text_of, cut=6)}
+
+    async def test_a_stream_that_was_never_read_ends_its_span(
+        self, half: Half, streaming: StreamForm, instrumented: Capture
+    ) -> None:
+        """The SDK sends nothing before the first event is asked for, and what comes then may be the whole answer."""
+        async with self.talking(half) as (_, client):
+            stream = await half.settle(streaming.open(client, self.question("hi")))
+            del stream
+            await settle_garbage()
+        assert (instrumented.span.attributes or {}).get(names.INCOMPLETE) in ("closed", "abandoned", None)
 
     def open_client(self, half: Half, url: str, *, timeout: float = 60, max_retries: int = 0, **options: Any) -> Any:
         kind: Any = cohere.AsyncClientV2 if half.asynchronous else cohere.ClientV2
