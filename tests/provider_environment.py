@@ -39,6 +39,8 @@ OTHERS = (
     "langchain-google-genai",
     "langchain-mistralai",
     "langchain-ollama",
+    "langchain-openai",
+    "langgraph",
     "litellm",
     "mcp",
     "mistralai",

@@ -116,7 +116,7 @@ SAID = (
 )
 TOLD = '{"role":"tool","parts":[{"type":"tool_call_response","id":"toolu_weather","response":"sunny in Rome"}]}'
 ANSWERED = (
-    '{"role":"assistant","parts":[{"type":"text","content":"I was told: sunny in Rome"}],"finish_reason":"end_turn"}'
+    '{"role":"assistant","parts":[{"type":"text","content":"I was told: sunny in Rome"}],"finish_reason":"stop"}'
 )
 TOOL_CALL = "message.tool_calls.0.tool_call"
 ATTRIBUTES: dict[str, list[dict[str, Any]]] = {
