@@ -115,9 +115,7 @@ SAID = (
     '"name":"mcp__skies__get_weather","arguments":{"city":"Rome"}}],"finish_reason":"tool_call"}'
 )
 TOLD = '{"role":"tool","parts":[{"type":"tool_call_response","id":"toolu_weather","response":"sunny in Rome"}]}'
-ANSWERED = (
-    '{"role":"assistant","parts":[{"type":"text","content":"I was told: sunny in Rome"}],"finish_reason":"stop"}'
-)
+ANSWERED = '{"role":"assistant","parts":[{"type":"text","content":"I was told: sunny in Rome"}],"finish_reason":"stop"}'
 TOOL_CALL = "message.tool_calls.0.tool_call"
 ATTRIBUTES: dict[str, list[dict[str, Any]]] = {
     "genai": [
