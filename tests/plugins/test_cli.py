@@ -15,6 +15,7 @@ from tests.plugins.installed import distribution, on_path
 
 from spanrelay.cli import main, printing
 from spanrelay.pipeline.middleware import registered
+from spanrelay.plugins import published_prices
 
 SOURCE = '''
 from dataclasses import dataclass, field
@@ -73,7 +74,9 @@ def test_installed_plugins_are_listed(capsys: Any) -> None:
         [name, version("spanrelay"), "spanrelay"] for name in ("nemo_guardrails", "pii_redaction", "policy", "pricing")
     ]
     assert [row[3] for row in rows[1:-1]] == ["no", "no", "no", "error"]
-    assert (status, err) == (1, "spanrelay: 1 error in the configuration files: `spanrelay plugins validate`\n")
+    # Published prices, which a catalogue takes where none is named, are in a package that Python 3.10 has none of.
+    errors = "1 error" if published_prices.is_installed() else "2 errors"
+    assert (status, err) == (1, f"spanrelay: {errors} in the configuration files: `spanrelay plugins validate`\n")
     assert "spanrelay_plugin" not in "".join(lines)
 
 
