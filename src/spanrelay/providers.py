@@ -47,6 +47,7 @@ _COHERE = tuple(
 _BEDROCK_AGENTS = tuple(
     f"bedrock-agent-runtime.{operation}"
     for operation in (
+        "AgenticRetrieveStream",
         "GenerateQuery",
         "InvokeAgent",
         "InvokeFlow",

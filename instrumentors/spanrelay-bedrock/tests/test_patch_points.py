@@ -11,6 +11,7 @@ from botocore.eventstream import EventStream
 from botocore.response import StreamingBody
 
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.providers import SDKS
 from spanrelay.tracing import Tracing
 from spanrelay_bedrock import BedrockInstrumentor
 from spanrelay_bedrock.operations import OPERATIONS
@@ -44,3 +45,13 @@ def test_the_operations_are_those_of_the_service(service: str) -> None:
     assert not newest or set(OPERATIONS[service]) <= set(known)
     naming = {"Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream"}
     assert service != "bedrock-runtime" or naming <= set(known)
+
+
+def test_the_operations_that_pass_unseen_without_an_instrumentor_are_those_that_it_knows() -> None:
+    [row] = [sdk for sdk in SDKS if sdk.ours == "spanrelay-bedrock"]
+    whole = {service for service in row.services if "." not in service}
+    named = {
+        f"{service}.{operation}" for service in OPERATIONS if service not in whole for operation in OPERATIONS[service]
+    }
+    assert set(row.services) == whole | named
+    assert whole <= set(OPERATIONS)
