@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from opentelemetry.context import attach, detach, set_value
-
 from spanrelay import _json
 from spanrelay._guard import swallow
 from spanrelay.codecs import Codec, aws_events, plain, sse
@@ -30,8 +28,8 @@ from spanrelay.instrumentation.requests import (
     place_of,
 )
 from spanrelay.instrumentation.responses import EVENTS, http_module, is_of_http, is_readable, received
-from spanrelay.pipeline.call import CALL_KEY, LOOKED_AT_KEY, Opened
-from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
+from spanrelay.pipeline.call import CALL_KEY, Opened
+from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.propagation import trace_headers
@@ -141,11 +139,7 @@ class StainlessAPI:
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(instance, _options_in(args, kwargs))
         if asked is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return run_looked_at(wrapped, args, kwargs)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
         propagates = self._propagates
         tells = recording.propagate or (propagates is not None and propagates(instance, _options_in(args, kwargs)))
@@ -156,11 +150,7 @@ class StainlessAPI:
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(instance, _options_in(args, kwargs))
         if asked is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return await wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return await arun_looked_at(wrapped, args, kwargs)
         opened = open_for(self._tracing, asked[0].start, asked[0].stands_for)
         propagates = self._propagates
         tells = recording.propagate or (propagates is not None and propagates(instance, _options_in(args, kwargs)))

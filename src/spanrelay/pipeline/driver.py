@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach, detach, set_value
 
 from spanrelay.pipeline import loops
 from spanrelay.pipeline.call import LOOKED_AT_KEY, Call, Opened
@@ -100,6 +100,24 @@ def run_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], 
 async def arun_unseen(opened: Opened, send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make an unseen call as `run_unseen` does, awaiting it."""
     token = attach(Context({**opened.outer, SPAN_KEY: opened.span, LOOKED_AT_KEY: True}))
+    try:
+        return await send(*args, **kwargs)
+    finally:
+        detach(token)
+
+
+def run_looked_at(send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make a request that asks no model, and that nothing beneath has to look at again: `send(*args, **kwargs)`."""
+    token = attach(set_value(LOOKED_AT_KEY, True))
+    try:
+        return send(*args, **kwargs)
+    finally:
+        detach(token)
+
+
+async def arun_looked_at(send: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make a request as `run_looked_at` does, awaiting it."""
+    token = attach(set_value(LOOKED_AT_KEY, True))
     try:
         return await send(*args, **kwargs)
     finally:

@@ -22,8 +22,7 @@ from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Place, normal
 from spanrelay.instrumentation.responses import EVENTS, received
 from spanrelay.instrumentation.stainless import PLAIN, Route, Target, asks_within
-from spanrelay.pipeline.call import LOOKED_AT_KEY
-from spanrelay.pipeline.driver import arun, is_unseen, run
+from spanrelay.pipeline.driver import arun, arun_looked_at, is_unseen, run, run_looked_at
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.propagation import trace_headers
 from spanrelay.providers import provider_of_host
@@ -76,11 +75,7 @@ class Requests:
         wire, kwargs = _read(args, kwargs)
         call = None if wire is None else self._asked(client, args, kwargs, wire)
         if call is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return run_looked_at(wrapped, args, kwargs)
         call.boundary = Boundary(wrapped, client, args, kwargs)
         try:
             return run(call)
@@ -91,11 +86,7 @@ class Requests:
         wire, kwargs = _read(args, kwargs)
         call = None if wire is None else self._asked(client, args, kwargs, wire)
         if call is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return await wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return await arun_looked_at(wrapped, args, kwargs)
         call.boundary = AsyncBoundary(wrapped, client, args, kwargs)
         try:
             return await arun(call)

@@ -12,15 +12,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from opentelemetry.context import attach, detach, set_value
-
 from spanrelay.codecs.gemini_shapes import model_name
 from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.call import LOOKED_AT_KEY
-from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
+from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for
 from spanrelay.propagation import trace_headers
 from spanrelay.records import ModelRequest, SpanRecord
@@ -79,11 +76,7 @@ class GeminiAPI:
         """Make a request."""
         asked = self._asked(client, args, kwargs, streamed=False)
         if asked is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return run_looked_at(wrapped, args, kwargs)
         opened = open_for(self._tracing, asked.start, asked.place.route.kind if asked.place.route.answers else None)
         if is_unseen(opened) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
@@ -93,11 +86,7 @@ class GeminiAPI:
         """Make a request as `request` does."""
         asked = self._asked(client, args, kwargs, streamed=False)
         if asked is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return await wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return await arun_looked_at(wrapped, args, kwargs)
         opened = open_for(self._tracing, asked.start, asked.place.route.kind if asked.place.route.answers else None)
         if is_unseen(opened) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)

@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry.context import attach, detach, set_value
-
 from spanrelay import _json
 from spanrelay.codecs import mistral_conversations, mistral_fim, openai_embeddings, openai_responses, plain, sse
 from spanrelay.codecs.chat_dialects import mistral_chat
@@ -21,8 +19,7 @@ from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Place, normal, object_in
 from spanrelay.instrumentation.responses import EVENTS, http_module, received
 from spanrelay.instrumentation.stainless import PLAIN, Route, Target, asks_within
-from spanrelay.pipeline.call import LOOKED_AT_KEY
-from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
+from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.propagation import trace_headers
 from spanrelay.providers import provider_of_host
@@ -80,11 +77,7 @@ class Requests:
     def _request(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(args, kwargs)
         if asked is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return run_looked_at(wrapped, args, kwargs)
         target, wire, unreadable = asked
         opened = open_for(self._tracing, target.start, target.stands_for)
         if is_unseen(opened) and not recording.propagate:
@@ -97,11 +90,7 @@ class Requests:
     async def _arequest(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         asked = self._asked(args, kwargs)
         if asked is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return await wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return await arun_looked_at(wrapped, args, kwargs)
         target, wire, unreadable = asked
         opened = open_for(self._tracing, target.start, target.stands_for)
         if is_unseen(opened) and not recording.propagate:

@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, cast
 
-from opentelemetry.context import attach, detach, set_value
-
 from spanrelay import _json
 from spanrelay.codecs import ollama_chat, ollama_embed, ollama_generate
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import Place
 from spanrelay.instrumentation.stainless import PLAIN, Route, Target
-from spanrelay.pipeline.call import LOOKED_AT_KEY, Opened
-from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
+from spanrelay.pipeline.call import Opened
+from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.propagation import trace_headers
@@ -52,11 +50,7 @@ class Requests:
     def _request(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         target = self._target(client, args, kwargs)
         if target is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return run_looked_at(wrapped, args, kwargs)
         opened = open_for(self._tracing, target.start, target.stands_for)
         if is_unseen(opened) and not recording.propagate:
             return run_unseen(opened, wrapped, args, kwargs)
@@ -65,11 +59,7 @@ class Requests:
     async def _arequest(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         target = self._target(client, args, kwargs)
         if target is None:
-            token = attach(set_value(LOOKED_AT_KEY, True))
-            try:
-                return await wrapped(*args, **kwargs)
-            finally:
-                detach(token)
+            return await arun_looked_at(wrapped, args, kwargs)
         opened = open_for(self._tracing, target.start, target.stands_for)
         if is_unseen(opened) and not recording.propagate:
             return await arun_unseen(opened, wrapped, args, kwargs)
