@@ -406,6 +406,16 @@ def models_beside(wire: Mapping[str, Any]) -> Iterator[Any]:
 # --- writing answers ---------------------------------------------------------------------------------------
 
 
+_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "tool_call": "tool_use",
+    "content_filter": "content_filtered",
+}
+"""What other APIs say for the words of this one."""
+
+
 def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return `wire` changed where `response` differs, or a whole body; see `Codec.encode_response`.
 
@@ -423,7 +433,7 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
         _patch_answer(out, old, response)
     reasons = response.finish_reasons
     if reasons != old.finish_reasons and len(reasons) == 1:
-        out["stopReason"] = reasons[0]
+        out["stopReason"] = _REASONS.get(reasons[0], reasons[0])
     if response.usage != old.usage and not (made and response.usage is None):
         put(out, "usage", _write_usage(old.usage, response.usage, out.get("usage")))
     if response.error != old.error:
@@ -442,7 +452,7 @@ def _blank(response: ModelResponse) -> dict[str, Any]:
     reason = message.finish_reason or ("tool_use" if message.tool_calls else "end_turn")
     return {
         "output": {"message": {"role": "assistant", "content": []}},
-        "stopReason": reason,
+        "stopReason": _REASONS.get(reason, reason),
         "usage": {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0},
         "metrics": {"latencyMs": 0},
     }
@@ -465,7 +475,7 @@ def _patch_answer(out: dict[str, Any], old: ModelResponse, new: ModelResponse) -
     output["message"] = message
     out["output"] = output
     if now.finish_reason is not None and now.finish_reason != was.finish_reason:
-        out["stopReason"] = now.finish_reason
+        out["stopReason"] = _REASONS.get(now.finish_reason, now.finish_reason)
 
 
 def _write_usage(old: Usage | None, new: Usage | None, wire: object) -> dict[str, Any] | None:

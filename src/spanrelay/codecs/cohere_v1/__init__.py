@@ -11,7 +11,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from spanrelay.codecs.bodies import patch_request
-from spanrelay.codecs.cohere_shapes import SAMPLING, WRITERS, read_error, read_usage, set_error, write_usage
+from spanrelay.codecs.cohere_shapes import SAMPLING, WRITERS, patch_answer, read_error, read_usage
 from spanrelay.codecs.cohere_v1.messages import patch_turn, read_turn, write_turn
 from spanrelay.codecs.cohere_v1.stream import accumulator, is_whole, stream_events, stream_texts
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
@@ -189,23 +189,13 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
         if response.error is not None and not response.messages:
             return {"message": response.error.message}
         wire = {"text": "", "generation_id": str(uuid4()), "finish_reason": "COMPLETE"}
-    old = decode_response(wire)
     out = dict(wire)
-    if response.messages != old.messages:
-        if len(response.messages) > 1:
-            raise CodecError(f"an answer of Cohere's is one message, not {len(response.messages)}; keep one")
-        was, now = (each.messages[0] if each.messages else Message("assistant") for each in (old, response))
+
+    def patch(was: Message, now: Message) -> None:
         turn = {"role": "CHATBOT", "message": out.get("text", ""), "tool_calls": out.get("tool_calls")}
-        plain = [Message("assistant", each.parts) for each in (was, now)]
-        [made] = patch_turn(plain[0], plain[1], turn)
+        [made] = patch_turn(was, now, turn)
         out["text"] = made.get("message") or ""
         put(out, "tool_calls", made.get("tool_calls"))
-        if now.finish_reason is not None:
-            out["finish_reason"] = now.finish_reason
-    if response.finish_reasons != old.finish_reasons and response.finish_reasons:
-        out["finish_reason"] = response.finish_reasons[0]
-    if response.usage != old.usage:
-        put(out, "meta", write_usage(old.usage, response.usage, out.get("meta")))
-    if response.error != old.error:
-        set_error(out, response.error)
+
+    patch_answer(out, decode_response(wire), response, patch, id_key="generation_id", usage_key="meta")
     return out

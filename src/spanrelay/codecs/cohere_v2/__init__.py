@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from spanrelay.codecs.bodies import patch_messages, patch_request, patch_tools
-from spanrelay.codecs.cohere_shapes import SAMPLING, WRITERS, read_error, read_usage, set_error, write_usage
+from spanrelay.codecs.cohere_shapes import SAMPLING, WRITERS, patch_answer, read_error, read_usage
 from spanrelay.codecs.cohere_v2.messages import patch_message, read_message, write_message
 from spanrelay.codecs.cohere_v2.stream import accumulator, is_whole, stream_events, stream_texts
 from spanrelay.codecs.functions import patch_function, read_function, write_function
@@ -15,9 +15,7 @@ from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.offers import Keeps, Sieve, drop_without, read_tools
 from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.parameters import Table, read_parameters
-from spanrelay.codecs.patching import put
 from spanrelay.conversation import Turns
-from spanrelay.errors import CodecError
 from spanrelay.records import Message, ModelRequest, ModelResponse
 
 __all__ = [
@@ -112,23 +110,11 @@ def encode_response(response: ModelResponse, wire: Mapping[str, Any] | None = No
         if response.error is not None and not response.messages:
             return {"message": response.error.message}
         wire = {"id": str(uuid4()), "finish_reason": "COMPLETE", "message": {"role": "assistant", "content": []}}
-    old = decode_response(wire)
     out = dict(wire)
-    if response.id is not None and response.id != old.id:
-        out["id"] = response.id
-    if response.messages != old.messages:
-        if len(response.messages) > 1:
-            raise CodecError(f"an answer of Cohere's is one message, not {len(response.messages)}; keep one")
-        was, now = (each.messages[0] if each.messages else Message("assistant") for each in (old, response))
+
+    def patch(was: Message, now: Message) -> None:
         message = {"role": "assistant", "content": [], **as_mapping(out.get("message"))}
-        plain = [Message("assistant", each.parts) for each in (was, now)]
-        [out["message"]] = patch_message(plain[0], plain[1], message)
-        if now.finish_reason is not None:
-            out["finish_reason"] = now.finish_reason
-    if response.finish_reasons != old.finish_reasons and response.finish_reasons:
-        out["finish_reason"] = response.finish_reasons[0]
-    if response.usage != old.usage:
-        put(out, "usage", write_usage(old.usage, response.usage, out.get("usage")))
-    if response.error != old.error:
-        set_error(out, response.error)
+        [out["message"]] = patch_message(was, now, message)
+
+    patch_answer(out, decode_response(wire), response, patch, id_key="id", usage_key="usage")
     return out

@@ -6,6 +6,7 @@ The plan, what the model says before it calls tools, is `Opaque("tool_plan", …
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, cast
 
 from spanrelay._json import loads_or_text
@@ -95,15 +96,11 @@ def _write_media(part: Media) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _write_opaque(part: Opaque) -> Any:
-    return part.data
-
-
 _WRITERS: dict[type, Callable[[Any], Any]] = {
     Text: _write_text,
     Reasoning: _write_thinking,
     Media: _write_media,
-    Opaque: _write_opaque,
+    Opaque: attrgetter("data"),
 }
 _OWNED = frozenset({"text", "thinking", "url"})
 
