@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import attrgetter
 from typing import Any, cast
 
 from spanrelay.codecs.content import Readers, opaque, parts_of, read_parts, read_text, text_of
@@ -193,17 +194,13 @@ def _write_told(content: JSON) -> JSON:
     return text_of(content) if parts is None else [write_part(part)[0] for part in parts]
 
 
-def _write_opaque(part: Opaque) -> Any:
-    return part.data
-
-
 _WRITERS: dict[type, Callable[[Any], Any]] = {
     Text: _write_text,
     Reasoning: _write_reasoning,
     Media: _write_media,
     ToolCall: _write_call,
     ToolCallResponse: _write_result,
-    Opaque: _write_opaque,
+    Opaque: attrgetter("data"),
 }
 
 

@@ -6,6 +6,7 @@ One block is one part, in order: encoding patches the wire block by block and re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, cast
 
 from spanrelay._json import dumps_text
@@ -212,17 +213,13 @@ def _write_result_content(content: Any) -> list[Any]:
     return [{"text": content if isinstance(content, str) else "" if content is None else dumps_text(content)}]
 
 
-def _write_opaque(part: Opaque) -> Any:
-    return part.data
-
-
 _PART_WRITERS: dict[type, Callable[[Any], Any]] = {
     Text: _write_text,
     Reasoning: _write_reasoning,
     Media: _write_media,
     ToolCall: _write_call,
     ToolCallResponse: _write_result,
-    Opaque: _write_opaque,
+    Opaque: attrgetter("data"),
 }
 
 

@@ -6,6 +6,7 @@ Patching changes only what a record changed: signatures, metadata and spellings 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Literal, cast
 
 from spanrelay._json import dumps_text, loads_or_text
@@ -248,17 +249,13 @@ def _response(part: ToolCallResponse, wire: Any) -> dict[str, Any]:
     return {key if key not in (None, "error") else "result": content}
 
 
-def _write_opaque(part: Opaque) -> Any:
-    return part.data
-
-
 _PART_WRITERS: dict[type, Callable[[Any], Any]] = {
     Text: _write_text,
     Reasoning: _write_reasoning,
     Media: _write_media,
     ToolCall: _write_call,
     ToolCallResponse: _write_result,
-    Opaque: _write_opaque,
+    Opaque: attrgetter("data"),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import attrgetter
 from typing import Any, cast
 
 from spanrelay._json import loads_or_text
@@ -310,15 +311,11 @@ def _write_thinking(part: Reasoning) -> dict[str, Any]:
     return {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
 
 
-def _write_opaque(part: Opaque) -> Any:
-    return part.data
-
-
 _PART_WRITERS: dict[type, Callable[[Any], Any]] = {
     Text: _write_text,
     Media: _write_media,
     Reasoning: _write_thinking,
-    Opaque: _write_opaque,
+    Opaque: attrgetter("data"),
 }
 
 
