@@ -31,6 +31,6 @@ class MistralInstrumentor(Instrumentor):
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """Where the SDK sends a request, and the methods around it, which make its answer or its error."""
-        from spanrelay_mistral.requests import Requests
+        from spanrelay_mistral.requests import patches
 
-        return Requests(tracing).patches(_CLIENTS)
+        return patches(tracing, _CLIENTS)
