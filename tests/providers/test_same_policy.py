@@ -10,14 +10,13 @@ import pytest
 from tests.providers.conversation import Speaker, script, talking
 from tests.providers.speakers import HERE, instrumentor_of
 
-from spanrelay.config import PolicyFile
 from spanrelay.errors import GuardrailRejected
-from spanrelay.plugins.activation import Activation
 from spanrelay.semconv import names
 from spanrelay_testkit.capture import Capture, at_work
 from spanrelay_testkit.exchange import reply
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.policy import in_force
 
 FILE = """
 [plugins.policy]
@@ -50,12 +49,8 @@ def offered() -> str:
 @pytest.fixture
 def governed(tmp_path: Path, offered: str) -> Iterator[None]:
     """`FILE` in force."""
-    path = tmp_path / "spanrelay.toml"
-    path.write_text(FILE.format(offered=offered))
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.reload()
-    yield
-    activation.close()
+    with in_force(tmp_path, FILE.format(offered=offered)):
+        yield
 
 
 def told(value: Any, name: str) -> list[Any]:

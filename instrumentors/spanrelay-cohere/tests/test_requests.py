@@ -14,10 +14,8 @@ import cohere
 import pytest
 
 import spanrelay
-from spanrelay.config import PolicyFile
 from spanrelay.errors import GuardrailRejected
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.plugins.activation import Activation
 from spanrelay.semconv import names
 from spanrelay.tracing import Tracing
 from spanrelay_cohere import CohereInstrumentor
@@ -25,6 +23,7 @@ from spanrelay_testkit.capture import Capture, at_work, said
 from spanrelay_testkit.exchange import ToolCall, raw, reply
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.policy import in_force
 
 QUESTION: Any = [{"role": "user", "content": "hi"}]
 HALVES = pytest.mark.parametrize("half", [Half(asynchronous=False), Half(asynchronous=True)], ids=["sync", "async"])
@@ -48,12 +47,8 @@ def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator
 @pytest.fixture
 def governed(tmp_path: Path) -> Iterator[None]:
     """`FILE` in force."""
-    path = tmp_path / "spanrelay.toml"
-    path.write_text(FILE)
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.reload()
-    yield
-    activation.close()
+    with in_force(tmp_path, FILE):
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -208,18 +203,12 @@ async def test_what_a_denied_tool_gave_is_not_sent_beside_the_history(
 async def test_who_allows_some_models_gets_none_that_the_api_chooses(
     half: Half, instrumented: Capture, tmp_path: Path
 ) -> None:
-    path = tmp_path / "spanrelay.toml"
-    path.write_text('[plugins.policy]\nmodels.allow = ["command-r*"]\n')
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.reload()
-    try:
+    with in_force(tmp_path, '[plugins.policy]\nmodels.allow = ["command-r*"]\n'):
         async with talking(half, first, "Client") as (server, client):
             with pytest.raises(GuardrailRejected, match="names no model"):
                 await ask(half, client, message="hi")
             await ask(half, client, message="hi", model="command-r")
             assert len(server.requests) == 1
-    finally:
-        activation.close()
 
 
 @HALVES

@@ -13,15 +13,14 @@ from mistralai.client import Mistral, errors
 from mistralai.client.models import AssistantMessage
 from opentelemetry.trace import StatusCode
 
-from spanrelay.config import PolicyFile
 from spanrelay.errors import GuardrailRejected
-from spanrelay.plugins.activation import Activation
 from spanrelay.semconv import names
 from spanrelay_mistral import MistralInstrumentor
 from spanrelay_testkit.capture import Capture, at_work, said
 from spanrelay_testkit.exchange import Answer, error, raw, reply
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.policy import in_force
 
 QUESTION: Any = [{"role": "user", "content": "hi"}]
 TOOL: Any = {"type": "function", "function": {"name": "delete_all", "parameters": {"type": "object", "properties": {}}}}
@@ -47,12 +46,8 @@ temperature = 0.25
 @pytest.fixture
 def governed(tmp_path: Path) -> Iterator[None]:
     """`FILE` in force."""
-    path = tmp_path / "spanrelay.toml"
-    path.write_text(FILE)
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.reload()
-    yield
-    activation.close()
+    with in_force(tmp_path, FILE):
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -255,19 +250,13 @@ async def test_each_request_in_a_conversation_is_a_call_that_policy_judges(
 async def test_what_policy_sets_has_the_keys_that_mistral_knows(
     half: Half, resource: str, instrumented: Capture, tmp_path: Path
 ) -> None:
-    path = tmp_path / "spanrelay.toml"
-    path.write_text('[plugins.policy.parameters."*"]\nmax_tokens = 10\nseed = 7\n')
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.reload()
     said_by_us: Any = {"prompt": "def f("} if resource == "fim" else {"messages": QUESTION}
     answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "usage": USAGE}
     answer["choices"] = [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "x):"}}]
-    try:
+    with in_force(tmp_path, '[plugins.policy.parameters."*"]\nmax_tokens = 10\nseed = 7\n'):
         async with talking(half, lambda request: raw(json.dumps(answer).encode())) as (server, client):
             await half.settle(given(client, half, resource, "complete")(model="m", **said_by_us))
             [request] = server.requests
-    finally:
-        activation.close()
     assert {key: request.body[key] for key in ("max_tokens", "random_seed")} == {"max_tokens": 10, "random_seed": 7}
     assert not {"max_completion_tokens", "seed"} & set(request.body)
     assert said(instrumented.span) == "x):"

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, use
-from spanrelay.config import PolicyFile
-from spanrelay.plugins.activation import Activation
 from spanrelay.records import Message, Text, ToolResult
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.model_server import ModelServer
 from spanrelay_testkit.outline import named, tree
+from spanrelay_testkit.policy import in_force
 
 pytest.importorskip("nemoguardrails", reason="set SPANRELAY_TEST_NEMO=1")
 
@@ -145,11 +144,5 @@ def test_rails_are_no_matter_of_policy(instrumented: Capture, server: ModelServe
 def test_a_policy_file_refuses_a_tool_without_a_change_to_the_rails(
     instrumented: Capture, server: ModelServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "spanrelay.toml").write_text(POLICY)
-    activation = Activation([PolicyFile(str(tmp_path / "spanrelay.toml"), "chosen")])
-    activation.start()
-    try:
-        with pytest.raises(GuardrailRejected, match="count_stock"):
-            generated(bot(server, colang=COLANG), STOCK)
-    finally:
-        activation.close()
+    with in_force(tmp_path, POLICY), pytest.raises(GuardrailRejected, match="count_stock"):
+        generated(bot(server, colang=COLANG), STOCK)

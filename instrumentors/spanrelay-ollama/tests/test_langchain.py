@@ -11,15 +11,14 @@ import pytest
 from langchain_core.tools import tool
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
 
-from spanrelay.config import PolicyFile
 from spanrelay.errors import GuardrailRejected
-from spanrelay.plugins.activation import Activation
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_ollama import OllamaInstrumentor
 from spanrelay_testkit.capture import Capture, at_work, said
 from spanrelay_testkit.exchange import Usage, reply
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.policy import in_force
 
 HALVES = pytest.mark.parametrize("half", [Half(asynchronous=False), Half(asynchronous=True)], ids=["sync", "async"])
 APART: Any = {"limits": httpx.Limits(max_keepalive_connections=0)}
@@ -43,12 +42,8 @@ def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator
 @pytest.fixture
 def governed(tmp_path: Path) -> Iterator[None]:
     """`FILE` in force."""
-    path = tmp_path / "spanrelay.toml"
-    path.write_text(FILE)
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.reload()
-    yield
-    activation.close()
+    with in_force(tmp_path, FILE):
+        yield
 
 
 @tool

@@ -15,10 +15,8 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 import spanrelay
-from spanrelay.config import PolicyFile
 from spanrelay.errors import GuardrailRejected
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.plugins.activation import Activation
 from spanrelay.semconv import names
 from spanrelay.tracing import Tracing
 from spanrelay_ollama import OllamaInstrumentor
@@ -26,6 +24,7 @@ from spanrelay_testkit.capture import Capture, at_work, said
 from spanrelay_testkit.exchange import ToolCall, error, raw, reply
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.policy import in_force
 
 QUESTION: Any = [{"role": "user", "content": "hi"}]
 HALVES = pytest.mark.parametrize("half", [Half(asynchronous=False), Half(asynchronous=True)], ids=["sync", "async"])
@@ -48,12 +47,8 @@ def instrumented(capture: Capture, caplog: pytest.LogCaptureFixture) -> Iterator
 @pytest.fixture
 def governed(tmp_path: Path) -> Iterator[None]:
     """`FILE` in force."""
-    path = tmp_path / "spanrelay.toml"
-    path.write_text(FILE)
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.reload()
-    yield
-    activation.close()
+    with in_force(tmp_path, FILE):
+        yield
 
 
 @contextlib.asynccontextmanager

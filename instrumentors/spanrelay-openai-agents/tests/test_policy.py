@@ -12,14 +12,13 @@ import pytest
 from agents import Agent, GuardrailFunctionOutput, ToolGuardrailFunctionOutput, function_tool
 
 from spanrelay import GuardrailRejected, execution_intercept, request_intercept, use
-from spanrelay.config import PolicyFile
-from spanrelay.plugins.activation import Activation
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_openai_agents import OpenAIAgentsInstrumentor
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.contract.agents import AgentPolicyContract, get_weather
 from spanrelay_testkit.model_server import ModelServer
 from spanrelay_testkit.outline import named, tree
+from spanrelay_testkit.policy import in_force
 
 from .ways import QUESTION, Way, awaited, each_way, streamed, synchronous, weather_model
 
@@ -154,12 +153,8 @@ def test_a_model_that_judges_in_a_guardrail_is_called_beneath_it(
 @pytest.fixture
 def denied(tmp_path: Path) -> Iterator[None]:
     """A file that denies the tool is in force."""
-    path = tmp_path / "spanrelay.toml"
-    path.write_text('[plugins.policy]\ntools.deny = ["get_*"]\n')
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.start()
-    yield
-    activation.close()
+    with in_force(tmp_path, '[plugins.policy]\ntools.deny = ["get_*"]\n'):
+        yield
 
 
 @each_way

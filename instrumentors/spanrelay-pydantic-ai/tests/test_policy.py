@@ -12,8 +12,6 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, Tool, ToolDenied
 
 from spanrelay import GuardrailRejected, MiddlewareError, execution_intercept, request_intercept, use
-from spanrelay.config import PolicyFile
-from spanrelay.plugins.activation import Activation
 from spanrelay.records import AgentResult
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_pydantic_ai import PydanticAIInstrumentor
@@ -22,6 +20,7 @@ from spanrelay_testkit.contract.agents import AgentPolicyContract
 from spanrelay_testkit.exchange import reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 from spanrelay_testkit.outline import tree
+from spanrelay_testkit.policy import in_force
 
 from .ways import QUESTION, RUN, WAYS, Way, awaited, get_weather, some_ways, weather_model, weatherman
 
@@ -122,12 +121,8 @@ def test_a_run_happens_once(instrumented: Capture, server: ModelServer) -> None:
 @pytest.fixture
 def denied(tmp_path: Path) -> Iterator[None]:
     """A file that denies the tool is in force."""
-    path = tmp_path / "spanrelay.toml"
-    path.write_text('[plugins.policy]\ntools.deny = ["get_*"]\n')
-    activation = Activation([PolicyFile(str(path), "chosen")])
-    activation.start()
-    yield
-    activation.close()
+    with in_force(tmp_path, '[plugins.policy]\ntools.deny = ["get_*"]\n'):
+        yield
 
 
 @some_ways
