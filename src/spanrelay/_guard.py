@@ -162,7 +162,11 @@ def _behind(error: BaseException) -> BaseException | None:
 
 
 def has_begun(thread: threading.Thread) -> bool:
-    """Start a thread; False where the system has no room for one more, or the interpreter ends: ask again later."""
+    """Start a thread; False where the system has no room for one more, or the interpreter ends: ask again later.
+
+    Gevent lets others run meanwhile, on the same thread, whom a reentrant lock does not keep out: note the thread
+    before it begins, or they begin one more.
+    """
     try:
         thread.start()
     except RuntimeError:

@@ -200,8 +200,9 @@ class Outbox(Generic[T]):
     def _start_thread(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._work, name=f"spanrelay {self._name}", daemon=True)
-            if has_begun(thread):  # else what waits is kept, and whatever comes next tries again
-                self._thread = thread
+            self._thread = thread
+            if not has_begun(thread):  # what waits is kept, and whatever comes next tries again
+                self._thread = None
 
     @property
     def failing(self) -> bool:

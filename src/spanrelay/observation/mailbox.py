@@ -155,8 +155,9 @@ class Mailbox:
         if self._queue.empty():
             self._queue = queue.SimpleQueue()  # of the same make as the thread: gevent may have patched both since
         thread = threading.Thread(target=self._run, name=f"spanrelay-{self._name}", daemon=True)
-        if has_begun(thread):  # else what comes next tries again
-            self._thread = thread
+        self._thread = thread
+        if not has_begun(thread):  # what comes next tries again
+            self._thread = None
 
     def _run(self) -> None:
         inside.value = True

@@ -220,8 +220,9 @@ class Worker:
                 # Of the same make as the thread: gevent may have patched both since `_begin`.
                 self._bell = queue.SimpleQueue()
                 thread = threading.Thread(target=self._run, name="spanrelay-recorder", daemon=True)
-                if has_begun(thread):  # else what comes waits, and whatever comes next tries again
-                    self._thread = thread
+                self._thread = thread
+                if not has_begun(thread):  # what comes waits, and whatever comes next tries again
+                    self._thread = None
 
     def _run(self) -> None:
         with guarded("opening the trajectory writer"):
