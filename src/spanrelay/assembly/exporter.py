@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay._guard import failed, guarded
+from spanrelay.assembly import replay
 from spanrelay.assembly.assembler import Assembler
 from spanrelay.assembly.crew import Crew
 from spanrelay.assembly.document import Journal
@@ -47,8 +48,6 @@ MAX_SEEN = 65_536
 
 KEPT_BYTES = 64 << 20
 """Bytes of trajectories, at most, that are kept in memory."""
-
-Event = tuple[int, int, int, SpanRecord]
 
 
 class TrajectoryWriter:
@@ -402,11 +401,11 @@ class AtifSpanExporter(SpanExporter):
 
     def _feed(self, traces: list[int]) -> None:
         records = [record for trace in traces for record in self._waiting.pop(trace)]
-        for _, phase, _, record in sorted(_events(records), key=_order):
-            if phase == _START:
-                self._writer.start(record)
-            else:
+        for is_end, record in replay.in_order(records):
+            if is_end:
                 self._writer.end(record)
+            else:
+                self._writer.start(record)
 
 
 def _precedes(records: list[SpanRecord], session: str, start: int) -> bool:
@@ -414,29 +413,6 @@ def _precedes(records: list[SpanRecord], session: str, start: int) -> bool:
     if any((record.end or 0) > start for record in records):
         return False
     return any(record.session_id and str(record.session_id) == session for record in records)
-
-
-_EARLIER_END, _START, _END = range(3)
-
-
-def _events(records: list[SpanRecord]) -> Iterable[Event]:
-    """Yield starts and ends with the order they happened in; at equal times, parents stand around children.
-
-    No span starts before its parent: where it seems so, it ran on another machine, or its clock was put right.
-    """
-    known = {(r.trace_id, r.span_id): r for r in records}
-    for record in records:
-        start, depth, above = record.start, 0, known.get((record.trace_id, record.parent_id or 0))
-        while above is not None and depth < len(known):
-            start, depth = max(start, above.start), depth + 1
-            above = known.get((above.trace_id, above.parent_id or 0))
-        end = max(record.end or start, start)
-        yield (start, _START, depth, record)
-        yield (end, _EARLIER_END if end > start else _END, -depth, record)
-
-
-def _order(event: Event) -> tuple[int, int, int]:
-    return event[:3]
 
 
 def _shorten(table: OrderedDict[int, None] | OrderedDict[tuple[int, int], None], limit: int) -> None:

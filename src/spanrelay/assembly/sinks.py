@@ -90,7 +90,7 @@ class TrajectoryDirectory:
             OSError: the directory cannot be written.
         """
         self.prepare()
-        for stem in _stems(self._masked(name.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")):
+        for stem in stems(self._masked(name.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")):
             path = self.path / f"{stem}.json"
             if path.exists():
                 continue
@@ -189,7 +189,7 @@ class TrajectoryDirectory:
             yield from (self.path / folder).glob("[!.]*")
 
 
-def _stems(name: str) -> Iterator[str]:
+def stems(name: str) -> Iterator[str]:
     """Yield file names for `name`: itself made safe, then with numbers."""
     safe = _UNSAFE.sub("_", name).lstrip("-._").rstrip("._")[:100]
     if _RESERVED.match(safe):

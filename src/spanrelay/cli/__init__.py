@@ -13,10 +13,17 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from spanrelay._voice import say
-from spanrelay.cli import listing, plugins, recover, show, validate
+from spanrelay.cli import convert, listing, plugins, recover, show, validate
 from spanrelay.errors import SpanRelayError
 
-COMMANDS = {"list": listing, "show": show, "recover": recover, "validate": validate, "plugins": plugins}
+COMMANDS = {
+    "list": listing,
+    "show": show,
+    "recover": recover,
+    "validate": validate,
+    "convert": convert,
+    "plugins": plugins,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

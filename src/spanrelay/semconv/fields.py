@@ -304,9 +304,20 @@ def read_scalars(attributes: Mapping[str, Any], layout: Layout, record: SpanReco
     if record.provider is None:
         provider = text(get(names.PROVIDER)) or text(get(names.SYSTEM))
         record.provider = provider and names.provider_name(provider)
-    record.session_id = record.session_id or text(get(names.OI_SESSION)) or text(get(names.CONVERSATION_ID))
+    if record.session_id is None:
+        record.session_id = text(get(names.OI_SESSION)) or text(get(names.CONVERSATION_ID))
     if layout.seldom:
         _read_seldom(attributes, record)
+
+
+def session_of(attributes: Mapping[str, Any]) -> str | None:
+    """Return the session that a span or a log record names, in whichever attribute its producer says it."""
+    for key in names.SESSION_KEYS:
+        if key in attributes:
+            found = text(attributes[key])
+            if found:
+                return found
+    return None
 
 
 def _read_seldom(attributes: Mapping[str, Any], record: SpanRecord) -> None:

@@ -515,3 +515,21 @@ GUARDRAIL_TARGETS: dict[Kind, str] = {"tool": "tool_call", "retriever": "retriev
 
 KNOWN = frozenset(name for name in globals().copy().values() if isinstance(name, str))
 """The attributes of conventions: their names say nothing of anybody."""
+
+SESSION_KEYS = (
+    OI_SESSION,
+    CONVERSATION_ID,
+    *(f"{TL_ASSOCIATION}{name}" for name in ("session_id", "conversation_id", "chat_id", "thread_id")),
+    *(
+        f"ai.{place}.{name}"  # Vercel's AI SDK has what the program says of itself there
+        for place in ("settings.context", "telemetry.metadata")
+        for name in ("sessionId", "session_id", "conversationId", "threadId")
+    ),
+    "spring.ai.chat.client.conversation.id",
+    "mastra.metadata.sessionId",
+    "mastra.metadata.threadId",
+    "langsmith.trace.session_id",
+    "langfuse.session.id",
+    "conversation.id",
+)
+"""Attributes that name the session of a span or a log record; the first that a producer writes counts."""

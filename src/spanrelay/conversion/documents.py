@@ -1,0 +1,132 @@
+"""Documents of converted sessions, and the files they become: whole or not at all, and nothing outside of the folder.
+
+A document that is there already with the same bytes is left alone; one that differs is replaced only if that was asked
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spanrelay import _json
+from spanrelay.assembly import spool
+from spanrelay.assembly.assembler import Assembler
+from spanrelay.assembly.sinks import stems, write_whole
+from spanrelay.assembly.spool import Operation
+from spanrelay.records import JSON, SpanRecord
+
+
+@dataclass(slots=True)
+class Written:
+    """What became of the documents of a group: counts, and what could not be done."""
+
+    documents: int = 0
+    unchanged: int = 0
+    steps: int = 0
+    faults: list[str] = field(default_factory=list[str])
+
+
+class Folder:
+    """Where documents and their media go; `overwrite` lets documents be replaced that are there and differ."""
+
+    def __init__(self, path: Path, *, overwrite: bool = False, mask: Callable[[bytes], bytes] | None = None) -> None:
+        self.path = path
+        self.mask = mask
+        self._overwrite = overwrite
+
+    def put(self, data: bytes, folder: str, extension: str) -> str:
+        """Write media under the name of its hash, once, and return its path within the folder."""
+        data = spool.masked_medium(data, self.mask)
+        name = spool.path_of_media(data, folder, extension)
+        path = self.path / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+        return name
+
+    def write(self, names: Iterator[str], document: dict[str, JSON], taken: set[str], written: Written) -> None:
+        """Write a document under the first name of `names` that is not among `taken`."""
+        data = _json.dumps(document)
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        path = self.path / f"{name}.json"
+        try:
+            if path.exists():
+                if path.read_bytes() == data:
+                    written.unchanged += 1
+                    return
+                if not self._overwrite:
+                    written.faults.append(f"{path}: another document has this name; --overwrite replaces it")
+                    return
+            write_whole(path, data)
+            written.documents += 1
+        except OSError as error:
+            written.faults.append(f"{path}: cannot be written: {error.strerror or error}")
+
+
+class _Journal:
+    """The operations of one document, as lines."""
+
+    __slots__ = ("_mask", "full", "gone", "lines", "name")
+
+    def __init__(self, name: str, mask: Callable[[bytes], bytes] | None) -> None:
+        self.full = self.gone = False
+        self.name = name
+        self.lines: list[bytes] = []
+        self._mask = mask
+
+    def write(self, operation: Operation) -> None:
+        line = spool.line_of(operation)
+        self.lines.append(line if self._mask is None else self._mask(line))
+
+    def document(self) -> dict[str, JSON] | None:
+        return spool.replayed(self.lines)
+
+
+class Documents:
+    """The documents of one group, from the starts and ends of its spans in order; `version` is ATIF's."""
+
+    def __init__(self, folder: Folder, version: str) -> None:
+        self._folder = folder
+        self._journals: dict[int, _Journal] = {}
+        self._taken: set[str] = set()
+        self._written = Written()
+        self._assembler = Assembler(self._open, folder, self._closed, f"ATIF-v{version}")
+
+    def _open(self, name: str) -> _Journal:
+        journal = _Journal(name, self._folder.mask)
+        self._journals[id(journal)] = journal
+        return journal
+
+    def _closed(self, journal: object) -> None:
+        """Write the document of a session that is let go of."""
+        known = self._journals.pop(id(journal), None)
+        if known is not None:
+            self._write(known)
+
+    def add(self, events: Iterator[tuple[bool, SpanRecord]]) -> Written:
+        """Assemble all of the group, write its documents, and tell what became of them."""
+        for is_end, record in events:
+            if is_end:
+                self._assembler.end(record)
+            else:
+                self._assembler.start(record)
+        self._assembler.close()
+        for journal in list(self._journals.values()):
+            self._assembler.settle(journal)
+            self._write(journal)
+        return self._written
+
+    def _write(self, journal: _Journal) -> None:
+        document = journal.document()
+        if document is None:
+            return
+        self._written.steps += _steps_of(document)
+        self._folder.write(stems(journal.name), document, self._taken, self._written)
+
+
+def _steps_of(document: dict[str, JSON]) -> int:
+    children = document.get("subagent_trajectories") or []
+    return len(document.get("steps") or []) + sum(_steps_of(child) for child in children)

@@ -1,0 +1,127 @@
+"""What has been read, sorted by trace and by session, so that each session is assembled by itself.
+
+Kept in memory are ids, times and places; what is at the places is in the store.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from spanrelay.conversion.store import Store
+from spanrelay.otlp_in import agents, sessions
+from spanrelay.otlp_in.telemetry import Span, Telemetry
+
+_NEVER = 1 << 63
+
+
+@dataclass(slots=True)
+class Gathered:
+    """A trace, or log records without one: where its items are, when it was, and whose it is.
+
+    `sessions` are those that its items name, `agent` the coding agent that recorded it, if one did.
+    """
+
+    key: str
+    trace_id: int | None
+    service: str
+    places: array[int] = field(default_factory=lambda: array("Q"))
+    start: int = _NEVER
+    end: int = 0
+    sessions: set[str] = field(default_factory=set[str])
+    agent: str | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """Traces that are assembled together: those of one session, or those of a service that name none.
+
+    `session` is the one session that all of them are of, if there is one.
+    """
+
+    traces: list[Gathered]
+    session: str | None
+    agent: str | None
+
+    @property
+    def key(self) -> str:
+        """What names the group, the same whenever the same is read."""
+        return self.traces[0].key
+
+
+class Gathering:
+    """Takes in telemetry, in any order, and tells the groups."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._traces: dict[str, Gathered] = {}
+        self.spans = self.logs = 0
+
+    def add(self, item: Telemetry) -> None:
+        """Take in a span or a log record."""
+        is_span = isinstance(item, Span)
+        if is_span:
+            self.spans += 1
+        else:
+            self.logs += 1
+        session = sessions.session_of(item)
+        trace = self._trace_of(item, session)
+        time = item.start if isinstance(item, Span) else item.time
+        trace.start = min(trace.start, time)
+        trace.end = max(trace.end, item.end if isinstance(item, Span) else time)
+        if session is not None:
+            trace.sessions.add(session)
+        if trace.agent is None:
+            trace.agent = agents.agent_of(item.origin)
+        trace.places.append(self._store.add(item))
+
+    def _trace_of(self, item: Telemetry, session: str | None) -> Gathered:
+        service = str(item.origin.resource.get("service.name") or "")
+        key = f"{item.trace_id:032x}" if item.trace_id else f"logs of {session or service}"
+        trace = self._traces.get(key)
+        if trace is None:
+            trace = self._traces[key] = Gathered(key, item.trace_id, service)
+        return trace
+
+    def groups(self) -> Iterator[Group]:
+        """Yield what belongs together, that which began first before the rest."""
+        together = _Together(self._traces)
+        for trace in self._traces.values():
+            for session in sorted(trace.sessions):
+                together.join(trace.key, f"session {session}")
+            if not trace.sessions:
+                together.join(trace.key, f"service {trace.service}")
+        groups = [_group(traces) for traces in together.sets()]
+        yield from sorted(groups, key=lambda group: (group.traces[0].start, group.key))
+
+
+def _group(traces: Iterable[Gathered]) -> Group:
+    ordered = sorted(traces, key=lambda trace: (trace.start, trace.key))
+    names = {name for trace in ordered for name in trace.sessions}
+    makers = {trace.agent for trace in ordered if trace.agent is not None}
+    return Group(ordered, next(iter(names)) if len(names) == 1 else None, min(makers) if makers else None)
+
+
+class _Together:
+    """Sets of traces, joined by what they have in common."""
+
+    def __init__(self, traces: dict[str, Gathered]) -> None:
+        self._traces = traces
+        self._above: dict[str, str] = {}
+
+    def join(self, one: str, other: str) -> None:
+        self._above[self._top(one)] = self._top(other)
+
+    def _top(self, key: str) -> str:
+        above = self._above.setdefault(key, key)
+        while above != key:
+            self._above[key] = key_above = self._above[above]
+            key, above = above, key_above
+        return key
+
+    def sets(self) -> Iterator[list[Gathered]]:
+        found: dict[str, list[Gathered]] = {}
+        for key, trace in self._traces.items():
+            found.setdefault(self._top(key), []).append(trace)
+        yield from found.values()

@@ -1,0 +1,87 @@
+"""The records of a trace: its log records joined to its spans, each read in its dialect, and all of them made whole."""
+
+from __future__ import annotations
+
+import heapq
+import marshal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from spanrelay.assembly import replay
+from spanrelay.conversion.gathering import Gathered, Group
+from spanrelay.conversion.store import Store
+from spanrelay.otlp_in import agents, logs, repairs
+from spanrelay.otlp_in.records import record_of
+from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry
+from spanrelay.records import SpanRecord
+
+
+def events_of(group: Group, store: Store) -> Iterator[tuple[bool, SpanRecord]]:
+    """Yield the starts (False) and ends (True) of a group's spans in the order they happened.
+
+    Only traces that go on at the same time are held.
+    """
+    if group.agent is not None:
+        items = [item for trace in group.traces for item in store.read(trace.places)]
+        spans, told = parted(items)
+        yield from replay.in_order(agents.records_of(group.agent, spans, told))
+        return
+    waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]] = []
+    for number, trace in enumerate(group.traces):
+        while waiting and waiting[0][0].time < trace.start:
+            yield _next(waiting)
+        moments = replay.moments(_records(trace, group, store))
+        _push(waiting, number, moments)
+    while waiting:
+        yield _next(waiting)
+
+
+def _push(
+    waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]], number: int, moments: Iterator[replay.Moment]
+) -> None:
+    moment = next(moments, None)
+    if moment is not None:
+        heapq.heappush(waiting, (moment, number, moments))
+
+
+def _next(waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]]) -> tuple[bool, SpanRecord]:
+    moment, number, moments = heapq.heappop(waiting)
+    _push(waiting, number, moments)
+    return moment.is_end, moment.record
+
+
+def _records(trace: Gathered, group: Group, store: Store) -> list[SpanRecord]:
+    spans, told = parted(store.read(trace.places))
+    logs.join(spans, told)
+    records = [record_of(span) for span in spans]
+    names = {str(record.session_id) for record in records if record.session_id} | trace.sessions
+    if len(names) == 1:  # a span far below, or beside, may be the only one that names it
+        for record in records:
+            record.session_id = record.session_id or next(iter(names))
+    repairs.repair(spans, records)
+    return records
+
+
+def parted(items: Iterable[Telemetry]) -> tuple[list[Span], list[LogRecord]]:
+    """Return the spans, none twice, and the log records, in an order that does not depend on that of their arrival."""
+    spans: dict[tuple[int, int], Span] = {}
+    told: list[LogRecord] = []
+    for item in items:
+        if isinstance(item, LogRecord):
+            told.append(item)
+            continue
+        key = (item.trace_id, item.span_id)
+        known = spans.get(key)
+        if known is None or _says_more(item, known):
+            spans[key] = item
+    told.sort(key=lambda record: (record.time, record.span_id or 0, record.name or "", _bytes(record.attributes)))
+    return sorted(spans.values(), key=lambda span: (span.start, -span.end, span.span_id)), told
+
+
+def _says_more(one: Span, other: Span) -> bool:
+    mine, theirs = (one.end, len(one.attributes)), (other.end, len(other.attributes))
+    return mine > theirs or (mine == theirs and _bytes(one.attributes) > _bytes(other.attributes))
+
+
+def _bytes(value: dict[str, Any]) -> bytes:
+    return marshal.dumps(value, 2)

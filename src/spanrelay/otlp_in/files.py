@@ -1,0 +1,320 @@
+"""Files of telemetry: which form each has, and what is in it, piece by piece.
+
+A piece that cannot be read is a finding with the file and the line, and the rest is read. One piece is held at a time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from spanrelay import _json
+from spanrelay.errors import SpanRelayError
+from spanrelay.otlp_in import otlp_json, protobuf, sdk_json
+from spanrelay.otlp_in.telemetry import Telemetry, Unreadable
+from spanrelay.records import JSON
+
+MAX_PIECE = 256 << 20
+"""Bytes of one line, one message, or one JSON value over many lines; of a longer one nothing is read."""
+
+_CHUNK = 1 << 20
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What could not be read, and where: `place` is the file, with its line or the number of a message."""
+
+    place: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.fault}"
+
+
+Found = Callable[[Finding], None]
+
+
+def read(path: Path, found: Found) -> Iterator[Telemetry]:
+    """Yield what a file holds. Raises `SpanRelayError` where it cannot be opened."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise SpanRelayError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+    with stream:
+        yield from read_stream(stream, str(path), found)
+
+
+def read_stream(stream: IO[bytes], name: str, found: Found) -> Iterator[Telemetry]:
+    """Yield what a stream holds, whatever its form: OTLP JSON or protobuf, the SDK's own JSON, compressed or not."""
+    place = _Place(name, found)
+    try:
+        yield from _pieces(_Ahead(_unpacked(stream)), place)
+    except (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError) as error:
+        # What came before has been read: a file that was cut, as a rule.
+        place.fault(f"the file ends here, or is damaged: {error or type(error).__name__}")
+
+
+class _Place:
+    """Where reading is, for findings."""
+
+    def __init__(self, name: str, found: Found) -> None:
+        self._name, self._found = name, found
+        self.line = 0
+        self.unit = ":"
+
+    def fault(self, text: str) -> None:
+        where = f"{self._name}{self.unit}{self.line}" if self.line else self._name
+        self._found(Finding(where, text))
+
+
+class _Ahead:
+    """A stream whose next bytes can be looked at."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._held = b""
+        self._at = 0
+
+    def peek(self, size: int) -> bytes:
+        while len(self._held) - self._at < size:
+            more = self._stream.read(max(_CHUNK, size))
+            if not more:
+                break
+            self._held, self._at = self._held[self._at :] + more, 0
+        return self._held[self._at : self._at + size]
+
+    def take(self, size: int) -> bytes:
+        taken = self.peek(size)
+        self._at += len(taken)
+        return taken
+
+    def skip(self, size: int) -> None:
+        while size > 0 and (taken := self.take(min(size, _CHUNK))):
+            size -= len(taken)
+
+    def lines(self) -> Iterator[bytes | None]:
+        """Yield the lines; None for one that is too long to be held."""
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            if self._at >= len(self._held):
+                self._held, self._at = self._stream.read(_CHUNK), 0
+                if not self._held:
+                    break
+            end = self._held.find(b"\n", self._at)
+            part = self._held[self._at : end + 1 if end >= 0 else len(self._held)]
+            self._at += len(part)
+            size += len(part)
+            if size <= MAX_PIECE:
+                parts.append(part)
+            else:
+                parts.clear()
+            if end >= 0:
+                yield b"".join(parts) if size <= MAX_PIECE else None
+                parts, size = [], 0
+        if size:
+            yield b"".join(parts) if size <= MAX_PIECE else None
+
+
+def _unpacked(stream: IO[bytes]) -> IO[bytes]:
+    """Return the stream as it was before it was compressed."""
+    buffered = stream if hasattr(stream, "peek") else io.BufferedReader(cast("io.RawIOBase", stream))
+    head = cast("io.BufferedReader", buffered).peek(4)[:4]
+    if head[:2] == _GZIP:
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
+    if head == _ZSTD:
+        return _unpacked_zstd(buffered)
+    return buffered
+
+
+def _unpacked_zstd(stream: IO[bytes]) -> IO[bytes]:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise SpanRelayError(
+            "this file is compressed with zstd: `pip install zstandard` lets it be read, or unpack it first"
+        ) from error
+    return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+
+
+def _pieces(ahead: _Ahead, place: _Place) -> Iterator[Telemetry]:
+    head = ahead.peek(64)
+    if not head:
+        return
+    if head[:1] == b"\0":
+        yield from _messages(ahead, place, _length_of_collector)
+    elif _is_text(head):
+        yield from _of_lines(ahead, place)
+    elif head[:1] == b"\n":
+        yield from _of_bytes(ahead.take(MAX_PIECE + 1), place)
+    else:
+        yield from _messages(ahead, place, _length_of_varint)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file begins as JSON does, perhaps behind a byte order mark and blank space.
+
+    A line feed begins protobuf too: that of a message behind it is a length.
+    """
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    if text[:1] not in (b"{", b"["):
+        return False
+    if head[:1] != b"\n":
+        return True
+    return text[1:].lstrip(b" \t\r\n")[:1] in (b'"', b"{", b"[", b"}", b"]", b"")
+
+
+# ── protobuf
+
+
+def _of_bytes(data: bytes, place: _Place) -> Iterator[Telemetry]:
+    if len(data) > MAX_PIECE:
+        place.fault(f"a message of more than {MAX_PIECE >> 20} MiB: it is left out")
+        return
+    try:
+        yield from protobuf.read(data, place.fault)
+    except Unreadable as error:
+        place.fault(str(error))
+
+
+def _messages(ahead: _Ahead, place: _Place, length_of: Callable[[_Ahead], int | None]) -> Iterator[Telemetry]:
+    """Yield what is in messages that stand behind each other, each with its length before it."""
+    place.unit = ": message "
+    while ahead.peek(1):
+        place.line += 1
+        size = length_of(ahead)
+        if size is None:
+            place.fault("no length of a message: expected OTLP as JSON or protobuf")
+            return
+        if size > MAX_PIECE:
+            place.fault(f"a message of {size >> 20} MiB, more than {MAX_PIECE >> 20}: it is left out")
+            ahead.skip(size)
+            continue
+        data = ahead.take(size)
+        if len(data) < size:
+            place.fault(f"the file ends within a message: {len(data)} of {size} bytes")
+            return
+        yield from _of_bytes(data, place)
+
+
+def _length_of_collector(ahead: _Ahead) -> int | None:
+    """Return the length that the Collector's file exporter writes before a message: four bytes, the highest first."""
+    head = ahead.take(4)
+    return int.from_bytes(head, "big") if len(head) == 4 else None
+
+
+def _length_of_varint(ahead: _Ahead) -> int | None:
+    size = shift = 0
+    while shift < 35:
+        byte = ahead.take(1)
+        if not byte:
+            return None
+        size |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return size
+        shift += 7
+    return None
+
+
+# ── JSON
+
+
+def _of_lines(ahead: _Ahead, place: _Place) -> Iterator[Telemetry]:
+    """Yield what is in JSON, a value a line; a value over several lines is put together until it is whole."""
+    lines = ahead.lines()
+    for line in lines:
+        place.line += 1
+        if line is None:
+            place.fault(f"a line of more than {MAX_PIECE >> 20} MiB: it is left out")
+            continue
+        text = line.removeprefix(b"\xef\xbb\xbf").strip() if place.line == 1 else line.strip()
+        if not text:
+            continue
+        try:
+            value = _json.loads(text)
+        except ValueError as error:
+            if _begins_value(text):
+                yield from _of_many_lines(text, lines, place)
+            else:
+                place.fault(f"no JSON: {error}")
+            continue
+        yield from _of_value(value, place)
+
+
+def _begins_value(text: bytes) -> bool:
+    """Whether a line is the beginning of a value that goes on in the next: printed with indentation."""
+    return text in (b"{", b"[") or (text[:1] in (b"{", b"[") and text[-1:] in (b"{", b"[", b","))
+
+
+def _of_many_lines(first: bytes, lines: Iterator[bytes | None], place: _Place) -> Iterator[Telemetry]:
+    """Yield what is in values of which each goes over several lines: it ends where its brackets do."""
+    begun, parts, size, depth = place.line, [first], len(first), _Depth()
+    depth.add(first)
+    for line in lines:
+        place.line += 1
+        if line is None or size > MAX_PIECE:
+            break
+        parts.append(line)
+        size += len(line)
+        depth.add(line)
+        if depth.value <= 0:
+            ended, place.line = place.line, begun
+            try:
+                value = _json.loads(b"".join(parts))
+            except ValueError as error:
+                place.fault(f"no JSON: {error}")
+            else:
+                yield from _of_value(value, place)
+            place.line = ended
+            return
+    place.line = begun
+    place.fault(f"JSON that begins here does not end within {MAX_PIECE >> 20} MiB, or the file ends before it")
+
+
+class _Depth:
+    """How many brackets of JSON are open, texts aside."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, line: bytes) -> None:
+        outside = line
+        if b'"' in line:
+            # Every second piece between quotes is text; printed JSON has no text over several lines.
+            outside = b"".join(line.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+        self.value += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
+
+
+def _of_value(value: JSON, place: _Place) -> Iterator[Telemetry]:
+    if isinstance(value, list):
+        for item in cast("list[JSON]", value):
+            yield from _of_value(item, place) if not isinstance(item, list) else ()
+    elif otlp_json.is_request(value):
+        yield from otlp_json.read(value, place.fault)
+    elif sdk_json.is_span(value):
+        try:
+            yield sdk_json.span_of(value)
+        except Unreadable as error:
+            place.fault(str(error))
+    elif not _is_aside(value):
+        place.fault(
+            f"{_glimpse(value)} is no telemetry: expected 'resourceSpans', 'resourceLogs', or a span of the SDK"
+        )
+
+
+def _is_aside(value: JSON) -> bool:
+    """Whether this is said beside telemetry by who captured it: an object whose only keys begin with an underscore."""
+    return isinstance(value, dict) and all(str(key).startswith("_") for key in cast("dict[str, Any]", value))
+
+
+def _glimpse(value: JSON) -> str:
+    if isinstance(value, dict):
+        keys = ", ".join(repr(key) for key in list(cast("dict[str, Any]", value))[:3])
+        return f"an object with {keys}"
+    return f"a value of type {type(value).__name__}"

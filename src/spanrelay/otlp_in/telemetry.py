@@ -1,0 +1,64 @@
+"""What was recorded, whatever form it came in: spans and log records, with who recorded them.
+
+Plain data: attribute values are text, booleans, numbers, bytes, and lists and dicts of these. Times are nanoseconds
+since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+
+class Origin(NamedTuple):
+    """Who recorded: the attributes of the resource, the instrumentation scope's name and version."""
+
+    resource: dict[str, Any]
+    scope: str | None = None
+    version: str | None = None
+
+
+class Event(NamedTuple):
+    """An event of a span."""
+
+    name: str
+    time: int
+    attributes: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Span:
+    """A span that has ended. `error` is the text of its status where that says that it failed."""
+
+    trace_id: int
+    span_id: int
+    parent_id: int | None
+    remote_parent: bool
+    name: str
+    start: int
+    end: int
+    attributes: dict[str, Any]
+    events: list[Event]
+    error: str | None
+    origin: Origin
+    truncated: bool = False
+
+
+@dataclass(slots=True)
+class LogRecord:
+    """A log record; `name` is that of its event. It is of a span where it has the ids of one."""
+
+    trace_id: int | None
+    span_id: int | None
+    time: int
+    name: str | None
+    body: Any
+    attributes: dict[str, Any]
+    origin: Origin = field(default=Origin({}))
+
+
+Telemetry: TypeAlias = Span | LogRecord
+
+
+class Unreadable(ValueError):
+    """Data that is not what it should be; its text says what it is instead, and what was expected."""
