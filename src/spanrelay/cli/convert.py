@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import argparse
 import glob
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from spanrelay import config
 from spanrelay._voice import say
+from spanrelay.cli.printing import shown_progress
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
 from spanrelay.conversion.work import Source, Summary
 from spanrelay.errors import SpanRelayError
 from spanrelay.observation.masking import mask_bytes
+from spanrelay.otlp_in import files
 
 _MOST_SHOWN = 20
 """Findings that are printed one by one."""
@@ -29,34 +32,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources", nargs="+", metavar="SRC", help="a file, a folder, a pattern such as 'otlp/*.json', or - for stdin"
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to write trajectories into")
+    parser.add_argument(
+        "--jobs", type=_count, metavar="N", help="how many processes work; by default one, and all cores above 64 MB"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace documents that are there and differ")
 
 
 def run(options: argparse.Namespace) -> int:
     """Convert, and print what came of it; returns 1 where something could not be read or written."""
     settings = config.load()[0]
-    sources = list(_sources(options.sources))
+    skipped: list[Path] = []
+    sources = list(_sources(options.sources, skipped))
     folder = Folder(Path(options.output), overwrite=options.overwrite, mask=mask_bytes)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpanRelayError(f"{options.output!r} cannot be written to: {error.strerror or error}") from error
-    summary = work.convert(sources, folder, version=settings.atif_version)
-    _print(summary, folder.path)
+    jobs = options.jobs or _jobs_for(sources)
+    with shown_progress(sys.stderr) as tell:
+        summary = work.convert(sources, folder, version=settings.atif_version, jobs=jobs, tell=tell)
+    _print(summary, folder.path, len(skipped))
     return 1 if summary.findings else 0
 
 
-def _sources(given: list[str]) -> Iterator[Source]:
-    """Yield the files meant. Raises `SpanRelayError` where there is none."""
+_WORTH_JOBS = 64 << 20
+"""Bytes of input from which several processes are done sooner than one."""
+
+
+def _count(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of processes from 1, not {value!r}")
+    return number
+
+
+def _jobs_for(sources: list[Source]) -> int:
+    size = sum(source.stat().st_size for source in sources if isinstance(source, Path))
+    return (os.cpu_count() or 1) if size > _WORTH_JOBS else 1
+
+
+def _sources(given: list[str], skipped: list[Path]) -> Iterator[Source]:
+    """Yield the files meant; those in folders that are no telemetry are `skipped`.
+
+    Raises:
+        SpanRelayError: there is none.
+    """
     for place in given:
         path = Path(place)
         if place == "-":
             yield "stdin", sys.stdin.buffer
         elif path.is_dir():
             found = sorted(each for each in path.rglob("*") if each.is_file() and not _is_hidden(each, path))
-            if not found:
-                raise SpanRelayError(f"there is no file in {place!r}; name a folder that telemetry was written to")
-            yield from found
+            telemetry = [each for each in found if files.is_telemetry(each)]
+            skipped += [each for each in found if each not in telemetry]
+            if not telemetry:
+                raise SpanRelayError(f"there is no telemetry in {place!r}; name a folder that it was written to")
+            yield from telemetry
         elif path.exists():
             yield path
         else:
@@ -70,7 +101,7 @@ def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _print(summary: Summary, folder: Path) -> None:
+def _print(summary: Summary, folder: Path, skipped: int) -> None:
     for finding in summary.findings[:_MOST_SHOWN]:
         say(str(finding))
     if len(summary.findings) > _MOST_SHOWN:
@@ -79,5 +110,7 @@ def _print(summary: Summary, folder: Path) -> None:
     same = f" ({summary.unchanged} were there already)" if summary.unchanged else ""
     total = summary.documents + summary.unchanged
     print(f"{read} read: {total} trajectories{same} of {summary.sessions} sessions, {summary.steps} steps, in {folder}")
+    if skipped:
+        say(f"{skipped} files in the folders are no telemetry, and were passed over")
     if summary.silent:
         say(f"{summary.silent} spans and log records tell of no model and no tool that we know: no trajectory of them")

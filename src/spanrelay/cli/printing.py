@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import shutil
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TextIO
+from typing import Any, TextIO
 
 from spanrelay._voice import say
 from spanrelay.cli.outline import Branch, Piece
@@ -61,6 +62,31 @@ def print_rich(branch: Branch, stream: TextIO) -> None:
         return tree
 
     Console(file=stream, highlight=False).print(grow(Tree(label(branch), guide_style="dim"), branch))
+
+
+@contextmanager
+def shown_progress(stream: TextIO) -> Generator[Callable[[str, int, int], object]]:
+    """Show how far something is, where `stream` is a terminal and `rich` is installed.
+
+    What is given is to be called with what is being done, how much of it is done, and of how much; 0 where that is
+    unknown.
+    """
+    if not stream.isatty() or find_spec("rich") is None:
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    shown: dict[str, Any] = {}
+    bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}"), TimeElapsedColumn())
+    with Progress(*bars, console=Console(file=stream), transient=True) as progress:
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in shown:
+                shown[what] = progress.add_task(what, total=total or None)
+            progress.update(shown[what], completed=done)
+
+        yield tell
 
 
 def print_table(

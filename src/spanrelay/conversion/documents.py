@@ -25,6 +25,7 @@ class Written:
     documents: int = 0
     unchanged: int = 0
     steps: int = 0
+    names: list[str] = field(default_factory=list[str])
     faults: list[str] = field(default_factory=list[str])
 
 
@@ -51,6 +52,7 @@ class Folder:
         data = _json.dumps(document)
         name = next(name for name in names if name not in taken)
         taken.add(name)
+        written.names.append(name)
         path = self.path / f"{name}.json"
         try:
             if path.exists():

@@ -9,9 +9,10 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from spanrelay.conversion.store import Store
-from spanrelay.otlp_in import agents, sessions
+from spanrelay.conversion.store import Writer
+from spanrelay.otlp_in import agents
 from spanrelay.otlp_in.telemetry import Span, Telemetry
+from spanrelay.semconv.fields import session_of
 
 _NEVER = 1 << 63
 
@@ -51,21 +52,15 @@ class Group:
 
 
 class Gathering:
-    """Takes in telemetry, in any order, and tells the groups."""
+    """Takes in telemetry, in any order, and appends it to the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Writer) -> None:
         self._store = store
         self._traces: dict[str, Gathered] = {}
-        self.spans = self.logs = 0
 
     def add(self, item: Telemetry) -> None:
         """Take in a span or a log record."""
-        is_span = isinstance(item, Span)
-        if is_span:
-            self.spans += 1
-        else:
-            self.logs += 1
-        session = sessions.session_of(item)
+        session = session_of(item.attributes)
         trace = self._trace_of(item, session)
         time = item.start if isinstance(item, Span) else item.time
         trace.start = min(trace.start, time)
@@ -84,8 +79,32 @@ class Gathering:
             trace = self._traces[key] = Gathered(key, item.trace_id, service)
         return trace
 
-    def groups(self) -> Iterator[Group]:
-        """Yield what belongs together, that which began first before the rest."""
+    def hand_over(self) -> list[Gathered]:
+        """Return what has been taken in since the last time, which can be read from the store now."""
+        self._store.flush()
+        taken, self._traces = self._traces, {}
+        return list(taken.values())
+
+
+class Groups:
+    """What has been gathered, by whoever, put together."""
+
+    def __init__(self) -> None:
+        self._traces: dict[str, Gathered] = {}
+
+    def add(self, gathered: Iterable[Gathered]) -> None:
+        """Take in what was gathered somewhere."""
+        for trace in gathered:
+            known = self._traces.setdefault(trace.key, trace)
+            if known is not trace:
+                known.places.extend(trace.places)
+                known.start, known.end = min(known.start, trace.start), max(known.end, trace.end)
+                known.sessions |= trace.sessions
+                known.agent = known.agent or trace.agent
+                known.service = min(known.service, trace.service)
+
+    def groups(self) -> list[Group]:
+        """Return what belongs together, that which began first before the rest."""
         together = _Together(self._traces)
         for trace in self._traces.values():
             for session in sorted(trace.sessions):
@@ -93,7 +112,7 @@ class Gathering:
             if not trace.sessions:
                 together.join(trace.key, f"service {trace.service}")
         groups = [_group(traces) for traces in together.sets()]
-        yield from sorted(groups, key=lambda group: (group.traces[0].start, group.key))
+        return sorted(groups, key=lambda group: (group.traces[0].start, group.key))
 
 
 def _group(traces: Iterable[Gathered]) -> Group:

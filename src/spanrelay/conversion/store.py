@@ -1,6 +1,6 @@
 """Where telemetry waits between being read and being assembled: on disk, so that its size is no matter.
 
-One file, to which spans and log records are appended, and from which they are read again by their places.
+A folder of files, one for each process that reads. Spans and log records are appended, and read again by their places.
 """
 
 from __future__ import annotations
@@ -8,58 +8,90 @@ from __future__ import annotations
 import marshal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry
 
 _FORMAT = 4
 _LENGTH = 4
+_BITS = 44
+"""Of a place: where in its file it is; the higher ones are the file's number."""
+_MAX_ORIGINS = 4096
 
 
-class Store:
-    """Spans and log records in the file at `path`, which nobody else writes."""
+class Writer:
+    """Appends to the file with a number, which is another for each process."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b", buffering=1 << 20)
+    def __init__(self, folder: Path, number: int) -> None:
+        self._file = (folder / str(number)).open("wb", buffering=1 << 20)
+        self._base = number << _BITS
         self._size = 0
-        self._dirty = False
-        self._origins: list[Origin] = []
-        self._numbers: dict[tuple[int, str | None, str | None], int] = {}
+        self._origins: dict[tuple[int, str | None, str | None], tuple[int, Origin]] = {}
+
+    def add(self, item: Telemetry) -> int:
+        """Append an item and return its place."""
+        plain = _plain_span(item) if isinstance(item, Span) else _plain_log(item)
+        return self._append((self._origin(item.origin), plain))
+
+    def _append(self, value: Any) -> int:
+        data = marshal.dumps(value, _FORMAT)
+        place = self._base + self._size
+        self._file.write(len(data).to_bytes(_LENGTH, "little"))
+        self._file.write(data)
+        self._size += _LENGTH + len(data)
+        return place
+
+    def _origin(self, origin: Origin) -> int:
+        """Return the place of who recorded, who is the same for many items."""
+        key = (id(origin.resource), origin.scope, origin.version)
+        known = self._origins.get(key)
+        if known is None:
+            if len(self._origins) > _MAX_ORIGINS:
+                self._origins.clear()
+            # With the origin itself, which keeps its resource, so that the id of that stays its own.
+            known = self._origins[key] = self._append(tuple(origin)), origin
+        return known[0]
+
+    def flush(self) -> None:
+        """Let what has been appended be read."""
+        self._file.flush()
 
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
 
-    def add(self, item: Telemetry) -> int:
-        """Append an item and return its place."""
-        plain = _plain_span(item) if isinstance(item, Span) else _plain_log(item)
-        data = marshal.dumps((self._number(item.origin), plain), _FORMAT)
-        place = self._size
-        self._file.write(len(data).to_bytes(_LENGTH, "little"))
-        self._file.write(data)
-        self._size += _LENGTH + len(data)
-        self._dirty = True
-        return place
 
-    def _number(self, origin: Origin) -> int:
-        """Return the number of who recorded, who is the same for many items."""
-        key = (id(origin.resource), origin.scope, origin.version)
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._origins)
-            self._origins.append(origin)  # which keeps the resource, so that its id stays its own
-        return number
+class Reader:
+    """Reads what has been appended to the files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[int, IO[bytes]] = {}
+        self._origins: dict[int, Origin] = {}
 
     def read(self, places: Iterable[int]) -> Iterator[Telemetry]:
         """Yield the items at places."""
-        if self._dirty:
-            self._file.flush()
-            self._dirty = False
         for place in places:
-            self._file.seek(place)
-            size = int.from_bytes(self._file.read(_LENGTH), "little")
-            number, plain = marshal.loads(self._file.read(size))
-            yield _item(plain, self._origins[number])
+            at, plain = self._value(place)
+            origin = self._origins.get(at)
+            if origin is None:
+                if len(self._origins) > _MAX_ORIGINS:
+                    self._origins.clear()
+                origin = self._origins[at] = Origin(*self._value(at))
+            yield _item(plain, origin)
+
+    def _value(self, place: int) -> Any:
+        number = place >> _BITS
+        file = self._files.get(number)
+        if file is None:
+            file = self._files[number] = (self._folder / str(number)).open("rb")
+        file.seek(place & ((1 << _BITS) - 1))
+        return marshal.loads(file.read(int.from_bytes(file.read(_LENGTH), "little")))
+
+    def close(self) -> None:
+        """Let the files go."""
+        for file in self._files.values():
+            file.close()
 
 
 def _plain_span(span: Span) -> tuple[Any, ...]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from spanrelay.assembly import replay
 from spanrelay.conversion.gathering import Gathered, Group
-from spanrelay.conversion.store import Store
+from spanrelay.conversion.store import Reader
 from spanrelay.otlp_in import agents, logs, repairs
 from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry
 from spanrelay.records import SpanRecord
 
 
-def events_of(group: Group, store: Store) -> Iterator[tuple[bool, SpanRecord]]:
+def events_of(group: Group, store: Reader) -> Iterator[tuple[bool, SpanRecord]]:
     """Yield the starts (False) and ends (True) of a group's spans in the order they happened.
 
     Only traces that go on at the same time are held.
@@ -50,7 +50,7 @@ def _next(waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]]) -> 
     return moment.is_end, moment.record
 
 
-def _records(trace: Gathered, group: Group, store: Store) -> list[SpanRecord]:
+def _records(trace: Gathered, group: Group, store: Reader) -> list[SpanRecord]:
     spans, told = parted(store.read(trace.places))
     logs.join(spans, told)
     records = [record_of(span) for span in spans]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
-from spanrelay.conversion.documents import Documents, Folder, Written
-from spanrelay.conversion.gathering import Gathering, Group
-from spanrelay.conversion.store import Store
-from spanrelay.conversion.traces import events_of
+from spanrelay.conversion.crew import Crew, Read, crew
+from spanrelay.conversion.documents import Folder, Written
+from spanrelay.conversion.gathering import Group, Groups
+from spanrelay.conversion.ledger import Ledger
 from spanrelay.otlp_in import files
-from spanrelay.otlp_in.files import Finding, Found
+from spanrelay.otlp_in.files import Finding, Found, Piece
 
-Source = Path | tuple[str, IO[bytes]]
-"""A file, or a stream with what it is called."""
+Source: TypeAlias = Path | tuple[str, IO[bytes]]
+"""A file, or what a stream is called and the stream."""
+
+Tell: TypeAlias = Callable[[str, int, int], object]
+"""Hears how far a conversion is: `read` or `write`, how much is done, in bytes or groups, and of how much, or 0."""
+
+_BATCH_BYTES = 2 << 20
+_BATCH_PIECES = 512
 
 
 @dataclass(slots=True)
@@ -33,24 +39,30 @@ class Summary:
     """Spans and log records of groups that no document came of."""
     findings: list[Finding] = field(default_factory=list[Finding])
 
-    def count(self, group: Group, written: Written, place: str) -> None:
+    def count_read(self, read: Read) -> None:
+        """Add what was read."""
+        self.spans += read.spans
+        self.logs += read.logs
+        self.findings += read.findings
+
+    def count_written(self, group: Group, written: Written) -> None:
         """Add what became of a group."""
         made = written.documents + written.unchanged
         self.sessions += bool(made)
         self.documents += written.documents
         self.unchanged += written.unchanged
         self.steps += written.steps
-        self.findings += [Finding(place, fault) for fault in written.faults]
+        self.findings += [Finding(group.session or group.key, fault) for fault in written.faults]
         if not made and not written.faults:
             self.silent += sum(len(trace.places) for trace in group.traces)
 
 
+def _heard(_phase: str, _done: int, _total: int) -> None:
+    """Nobody wants to know."""
+
+
 def convert(
-    sources: Iterable[Source],
-    folder: Folder,
-    *,
-    version: str = "1.7",
-    tell: Callable[[str, int, int], None] = lambda phase, done, total: None,
+    sources: Iterable[Source], folder: Folder, *, version: str = "1.7", jobs: int = 1, tell: Tell = _heard
 ) -> Summary:
     """Convert sources into trajectories in `folder`.
 
@@ -58,31 +70,69 @@ def convert(
         sources: What to read.
         folder: Where the documents go.
         version: ATIF's: 1.7 or 1.8.
-        tell: Called with the phase (`read`, `write`), how much of it is done, and of how much; 0 where that is unknown.
+        jobs: How many processes work; with 1 it is this one.
+        tell: Hears how far it is.
 
     Raises:
-        SpanRelayError: a source cannot be opened.
+        SpanRelayError: a source cannot be opened, or a process was killed.
     """
     summary = Summary()
-    with tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch:
-        store = Store(Path(scratch) / "items")
-        try:
-            gathering = Gathering(store)
-            for number, source in enumerate(sources):
-                _gather(source, gathering, summary.findings.append)
-                tell("read", number + 1, 0)
-            summary.spans, summary.logs = gathering.spans, gathering.logs
-            groups = list(gathering.groups())
-            for number, group in enumerate(groups):
-                written = Documents(folder, version).add(events_of(group, store))
-                summary.count(group, written, group.session or group.key)
-                tell("write", number + 1, len(groups))
-        finally:
-            store.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch,
+        crew(jobs, Path(scratch), folder, version) as all_,
+    ):
+        groups = _read(sources, all_, summary, tell)
+        _write(groups, folder, version, all_, summary, tell)
+    summary.findings.sort(key=lambda finding: (finding.place, finding.fault))
     return summary
 
 
-def _gather(source: Source, gathering: Gathering, found: Found) -> None:
-    items = files.read(source, found) if isinstance(source, Path) else files.read_stream(source[1], source[0], found)
-    for item in items:
-        gathering.add(item)
+def _read(sources: Iterable[Source], all_: Crew, summary: Summary, tell: Tell) -> list[Group]:
+    gathered, done = Groups(), 0
+    for read in all_.read(_batches(sources, summary.findings.append)):
+        gathered.add(read.gathered)
+        summary.count_read(read)
+        done += read.size
+        tell("read", done, 0)
+    return gathered.groups()
+
+
+def _write(groups: list[Group], folder: Folder, version: str, all_: Crew, summary: Summary, tell: Tell) -> None:
+    ledger, done = Ledger(folder.path, version), 0
+    left: list[Group] = []
+    for group in groups:
+        known = ledger.find(group)
+        if known is None:
+            left.append(group)
+        else:
+            summary.count_written(group, known)
+    # The largest first, so that at the end no process waits long for another.
+    left.sort(key=lambda group: -sum(len(trace.places) for trace in group.traces))
+    try:
+        for group, written in all_.write(left):
+            ledger.note(group, written)
+            summary.count_written(group, written)
+            done += 1
+            tell("write", done, len(left))
+    finally:
+        ledger.close()
+
+
+def _batches(sources: Iterable[Source], found: Found) -> Iterator[list[Piece]]:
+    """Yield pieces, as many together as are worth handing over."""
+    batch: list[Piece] = []
+    size = 0
+    for source in sources:
+        stream = (
+            files.pieces_of(source, found)
+            if isinstance(source, Path)
+            else files.pieces_of_stream(source[1], source[0], found)
+        )
+        for piece in stream:
+            batch.append(piece)
+            size += len(piece.data)
+            if size >= _BATCH_BYTES or len(batch) >= _BATCH_PIECES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
@@ -40,37 +41,94 @@ class Finding:
 Found = Callable[[Finding], None]
 
 
-def read(path: Path, found: Found) -> Iterator[Telemetry]:
-    """Yield what a file holds. Raises `SpanRelayError` where it cannot be opened."""
+class Piece(NamedTuple):
+    """What is read at once: a line, a JSON value over several, or a message of protobuf."""
+
+    place: str
+    data: bytes
+    is_json: bool
+
+
+_TELLING = (b"resourceSpans", b"resource_spans", b"scopeSpans", b"resourceLogs", b"resource_logs", b"scopeLogs",
+            b"resourceMetrics", b"resource_metrics", b'"span_id"')  # fmt: skip
+_GLIMPSE = 1 << 16
+
+
+def is_telemetry(path: Path) -> bool:
+    """Whether a file that was found in a folder looks like telemetry, by its beginning."""
+    try:
+        with path.open("rb") as stream:
+            head = _Ahead(_unpacked(stream)).peek(_GLIMPSE)
+    except (EOFError, zlib.error, OSError, ValueError, SpanRelayError, *_zstd_errors()):
+        return path.suffix in (".gz", ".zst")  # what is wrong with it is to be said
+    if _is_text(head[:64]):
+        return any(mark in head for mark in _TELLING)
+    return _is_protobuf(head[:16])
+
+
+def _is_protobuf(head: bytes) -> bool:
+    """Whether a file begins as an export request does, or as a length with one behind it."""
+    if head[:1] == b"\0":
+        return head[4:5] == _FIELD
+    if head[:1] == _FIELD:
+        return True
+    size = next((at for at, byte in enumerate(head[:5]) if byte < 0x80), None)
+    return size is not None and head[size + 1 : size + 2] == _FIELD
+
+
+_FIELD = b"\n"
+"""How a request begins: its first field, a message. A line feed is the same byte."""
+
+
+def pieces_of(path: Path, found: Found) -> Iterator[Piece]:
+    """Yield the pieces of a file. Raises `SpanRelayError` where it cannot be opened."""
     try:
         stream = path.open("rb")
     except OSError as error:
         raise SpanRelayError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     with stream:
-        yield from read_stream(stream, str(path), found)
+        yield from pieces_of_stream(stream, str(path), found)
 
 
-def read_stream(stream: IO[bytes], name: str, found: Found) -> Iterator[Telemetry]:
-    """Yield what a stream holds, whatever its form: OTLP JSON or protobuf, the SDK's own JSON, compressed or not."""
+def pieces_of_stream(stream: IO[bytes], name: str, found: Found) -> Iterator[Piece]:
+    """Yield the pieces of a stream, whatever its form: OTLP JSON or protobuf, the SDK's own JSON, compressed or not."""
     place = _Place(name, found)
     try:
         yield from _pieces(_Ahead(_unpacked(stream)), place)
-    except (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, *_zstd_errors()) as error:
         # What came before has been read: a file that was cut, as a rule.
         place.fault(f"the file ends here, or is damaged: {error or type(error).__name__}")
 
 
+def read(piece: Piece, found: Found) -> Iterator[Telemetry]:
+    """Yield what is in a piece; `found` is told of what cannot be read."""
+
+    def fault(text: str) -> None:
+        found(Finding(piece.place, text))
+
+    try:
+        if piece.is_json:
+            yield from _of_value(_json.loads(piece.data), fault)
+        else:
+            yield from protobuf.read(piece.data, fault)
+    except ValueError as error:
+        fault(str(error) if isinstance(error, Unreadable) else f"no JSON: {error}")
+
+
 class _Place:
-    """Where reading is, for findings."""
+    """Where reading is, for pieces and findings."""
 
     def __init__(self, name: str, found: Found) -> None:
         self._name, self._found = name, found
         self.line = 0
         self.unit = ":"
 
+    @property
+    def name(self) -> str:
+        return f"{self._name}{self.unit}{self.line}" if self.line else self._name
+
     def fault(self, text: str) -> None:
-        where = f"{self._name}{self.unit}{self.line}" if self.line else self._name
-        self._found(Finding(where, text))
+        self._found(Finding(self.name, text))
 
 
 class _Ahead:
@@ -133,6 +191,11 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
     return buffered
 
 
+def _zstd_errors() -> tuple[type[Exception], ...]:
+    zstandard = sys.modules.get("zstandard")
+    return (zstandard.ZstdError,) if zstandard is not None else ()
+
+
 def _unpacked_zstd(stream: IO[bytes]) -> IO[bytes]:
     try:
         import zstandard
@@ -143,18 +206,22 @@ def _unpacked_zstd(stream: IO[bytes]) -> IO[bytes]:
     return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
 
 
-def _pieces(ahead: _Ahead, place: _Place) -> Iterator[Telemetry]:
+def _pieces(ahead: _Ahead, place: _Place) -> Iterator[Piece]:
     head = ahead.peek(64)
     if not head:
         return
-    if head[:1] == b"\0":
-        yield from _messages(ahead, place, _length_of_collector)
-    elif _is_text(head):
-        yield from _of_lines(ahead, place)
-    elif head[:1] == b"\n":
-        yield from _of_bytes(ahead.take(MAX_PIECE + 1), place)
+    if _is_text(head):
+        yield from _texts(ahead, place)
+    elif not _is_protobuf(head):
+        place.fault("no telemetry: expected OTLP as JSON or protobuf, or spans that Python's SDK printed")
+    elif head[:1] == _FIELD:
+        data = ahead.take(MAX_PIECE + 1)
+        if len(data) > MAX_PIECE:
+            place.fault(f"a message of more than {MAX_PIECE >> 20} MiB: it is left out")
+        else:
+            yield Piece(place.name, data, False)
     else:
-        yield from _messages(ahead, place, _length_of_varint)
+        yield from _messages(ahead, place, _length_of_collector if head[:1] == b"\0" else _length_of_varint)
 
 
 def _is_text(head: bytes) -> bool:
@@ -173,18 +240,8 @@ def _is_text(head: bytes) -> bool:
 # ── protobuf
 
 
-def _of_bytes(data: bytes, place: _Place) -> Iterator[Telemetry]:
-    if len(data) > MAX_PIECE:
-        place.fault(f"a message of more than {MAX_PIECE >> 20} MiB: it is left out")
-        return
-    try:
-        yield from protobuf.read(data, place.fault)
-    except Unreadable as error:
-        place.fault(str(error))
-
-
-def _messages(ahead: _Ahead, place: _Place, length_of: Callable[[_Ahead], int | None]) -> Iterator[Telemetry]:
-    """Yield what is in messages that stand behind each other, each with its length before it."""
+def _messages(ahead: _Ahead, place: _Place, length_of: Callable[[_Ahead], int | None]) -> Iterator[Piece]:
+    """Yield messages that stand behind each other, each with its length before it."""
     place.unit = ": message "
     while ahead.peek(1):
         place.line += 1
@@ -200,7 +257,7 @@ def _messages(ahead: _Ahead, place: _Place, length_of: Callable[[_Ahead], int | 
         if len(data) < size:
             place.fault(f"the file ends within a message: {len(data)} of {size} bytes")
             return
-        yield from _of_bytes(data, place)
+        yield Piece(place.name, data, False)
 
 
 def _length_of_collector(ahead: _Ahead) -> int | None:
@@ -225,8 +282,8 @@ def _length_of_varint(ahead: _Ahead) -> int | None:
 # ── JSON
 
 
-def _of_lines(ahead: _Ahead, place: _Place) -> Iterator[Telemetry]:
-    """Yield what is in JSON, a value a line; a value over several lines is put together until it is whole."""
+def _texts(ahead: _Ahead, place: _Place) -> Iterator[Piece]:
+    """Yield JSON values, one a line; one over several lines is put together until it is whole."""
     lines = ahead.lines()
     for line in lines:
         place.line += 1
@@ -236,25 +293,20 @@ def _of_lines(ahead: _Ahead, place: _Place) -> Iterator[Telemetry]:
         text = line.removeprefix(b"\xef\xbb\xbf").strip() if place.line == 1 else line.strip()
         if not text:
             continue
-        try:
-            value = _json.loads(text)
-        except ValueError as error:
-            if _begins_value(text):
-                yield from _of_many_lines(text, lines, place)
-            else:
-                place.fault(f"no JSON: {error}")
-            continue
-        yield from _of_value(value, place)
+        if _begins_value(text):
+            yield from _of_many_lines(text, lines, place)
+        else:
+            yield Piece(place.name, text, True)
 
 
 def _begins_value(text: bytes) -> bool:
     """Whether a line is the beginning of a value that goes on in the next: printed with indentation."""
-    return text in (b"{", b"[") or (text[:1] in (b"{", b"[") and text[-1:] in (b"{", b"[", b","))
+    return text[:1] in (b"{", b"[") and text[-1:] in (b"{", b"[", b",")
 
 
-def _of_many_lines(first: bytes, lines: Iterator[bytes | None], place: _Place) -> Iterator[Telemetry]:
-    """Yield what is in values of which each goes over several lines: it ends where its brackets do."""
-    begun, parts, size, depth = place.line, [first], len(first), _Depth()
+def _of_many_lines(first: bytes, lines: Iterator[bytes | None], place: _Place) -> Iterator[Piece]:
+    """Yield the value that goes over several lines: it ends where its brackets do."""
+    begun, parts, size, depth = place.name, [first], len(first), _Depth()
     depth.add(first)
     for line in lines:
         place.line += 1
@@ -264,17 +316,9 @@ def _of_many_lines(first: bytes, lines: Iterator[bytes | None], place: _Place) -
         size += len(line)
         depth.add(line)
         if depth.value <= 0:
-            ended, place.line = place.line, begun
-            try:
-                value = _json.loads(b"".join(parts))
-            except ValueError as error:
-                place.fault(f"no JSON: {error}")
-            else:
-                yield from _of_value(value, place)
-            place.line = ended
+            yield Piece(begun, b"".join(parts), True)
             return
-    place.line = begun
-    place.fault(f"JSON that begins here does not end within {MAX_PIECE >> 20} MiB, or the file ends before it")
+    yield Piece(begun, b"".join(parts) if size <= MAX_PIECE else b"", True)  # which says what is wrong with it
 
 
 class _Depth:
@@ -291,21 +335,19 @@ class _Depth:
         self.value += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
 
 
-def _of_value(value: JSON, place: _Place) -> Iterator[Telemetry]:
+def _of_value(value: JSON, fault: Callable[[str], None]) -> Iterator[Telemetry]:
     if isinstance(value, list):
         for item in cast("list[JSON]", value):
-            yield from _of_value(item, place) if not isinstance(item, list) else ()
+            yield from _of_value(item, fault) if not isinstance(item, list) else ()
     elif otlp_json.is_request(value):
-        yield from otlp_json.read(value, place.fault)
+        yield from otlp_json.read(value, fault)
     elif sdk_json.is_span(value):
         try:
             yield sdk_json.span_of(value)
         except Unreadable as error:
-            place.fault(str(error))
+            fault(str(error))
     elif not _is_aside(value):
-        place.fault(
-            f"{_glimpse(value)} is no telemetry: expected 'resourceSpans', 'resourceLogs', or a span of the SDK"
-        )
+        fault(f"{_glimpse(value)} is no telemetry: expected 'resourceSpans', 'resourceLogs', or a span of the SDK")
 
 
 def _is_aside(value: JSON) -> bool:

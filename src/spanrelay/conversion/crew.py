@@ -1,0 +1,150 @@
+"""Who does the work of a conversion: this process, or several beside each other.
+
+Each has a file of the store to append to, and what it is given it does alone, so that who does it changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from spanrelay._guard import losses
+from spanrelay.conversion.documents import Documents, Folder, Written
+from spanrelay.conversion.gathering import Gathered, Gathering, Group
+from spanrelay.conversion.store import Reader, Writer
+from spanrelay.conversion.traces import events_of
+from spanrelay.errors import SpanRelayError
+from spanrelay.otlp_in import files
+from spanrelay.otlp_in.files import Finding, Piece
+from spanrelay.otlp_in.telemetry import Span
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD = 3
+"""Tasks that are given out for each process before the first of them is done."""
+
+
+class Read(NamedTuple):
+    """What was in some pieces."""
+
+    gathered: list[Gathered]
+    spans: int
+    logs: int
+    size: int
+    findings: list[Finding]
+
+
+class Worker:
+    """Does tasks in one process: its store is the file with `number` in `scratch`."""
+
+    def __init__(self, scratch: Path, number: int, folder: Folder, version: str) -> None:
+        self._writer = Writer(scratch, number)
+        self._reader = Reader(scratch)
+        self._folder, self._version = folder, version
+        self._gathering = Gathering(self._writer)
+
+    def read(self, pieces: list[Piece]) -> Read:
+        """Read pieces into the store."""
+        spans = logs = 0
+        findings: list[Finding] = []
+        for piece in pieces:
+            for item in files.read(piece, findings.append):
+                self._gathering.add(item)
+                is_span = isinstance(item, Span)
+                spans, logs = spans + is_span, logs + (not is_span)
+        return Read(self._gathering.hand_over(), spans, logs, sum(len(piece.data) for piece in pieces), findings)
+
+    def write(self, group: Group) -> Written:
+        """Assemble a group and write its documents."""
+        losses.take()
+        written = Documents(self._folder, self._version).add(events_of(group, self._reader))
+        written.faults += [f"{count} {what}" for what, count in sorted(losses.take().items())]
+        return written
+
+    def close(self) -> None:
+        """Let the store go."""
+        self._writer.close()
+        self._reader.close()
+
+
+class Crew:
+    """One worker or several; tasks go to whoever is free."""
+
+    def __init__(self, worker: Worker | None, pool: ProcessPoolExecutor | None, jobs: int) -> None:
+        self._worker, self._pool, self._jobs = worker, pool, jobs
+
+    def read(self, batches: Iterable[list[Piece]]) -> Iterator[Read]:
+        """Read batches of pieces; what comes back is in no order."""
+        return self._each(batches, Worker.read)
+
+    def write(self, groups: Iterable[Group]) -> Iterator[tuple[Group, Written]]:
+        """Write the documents of groups; what comes back is in no order."""
+        return self._each(groups, _write)
+
+    def _each(self, given: Iterable[T], work: Callable[[Worker, T], R]) -> Iterator[R]:
+        if self._worker is not None:
+            for each in given:
+                yield work(self._worker, each)
+            return
+        assert self._pool is not None
+        waiting: set[Future[R]] = set()
+        tasks = iter(given)
+        try:
+            while True:
+                for each in itertools.islice(tasks, max(0, _AHEAD * self._jobs - len(waiting))):
+                    waiting.add(self._pool.submit(_do, work, each))
+                if not waiting:
+                    return
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise SpanRelayError(
+                "a process of the conversion was killed, for want of memory as a rule; "
+                "the same command goes on where this one ended"
+            ) from error
+
+
+def _write(worker: Worker, group: Group) -> tuple[Group, Written]:
+    return group, worker.write(group)
+
+
+@contextmanager
+def crew(jobs: int, scratch: Path, folder: Folder, version: str) -> Generator[Crew]:
+    """Work in this process, or in as many as `jobs` says beside it."""
+    if jobs <= 1:
+        worker = Worker(scratch, 0, folder, version)
+        try:
+            yield Crew(worker, None, 1)
+        finally:
+            worker.close()
+        return
+    context = multiprocessing.get_context("spawn")
+    numbers = context.Value("i", 0)
+    with ProcessPoolExecutor(jobs, context, _begin, (numbers, scratch, folder, version)) as pool:
+        try:
+            yield Crew(None, pool, jobs)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_workers: list[Worker] = []
+"""The worker of this process, if it is one of several."""
+
+
+def _begin(numbers: Any, scratch: Path, folder: Folder, version: str) -> None:
+    with numbers.get_lock():
+        number = numbers.value
+        numbers.value += 1
+    _workers.append(Worker(scratch, number, folder, version))
+
+
+def _do(work: Callable[[Worker, T], R], each: T) -> R:
+    return work(_workers[0], each)

@@ -1,0 +1,78 @@
+"""Which groups a folder has the documents of, so that a conversion goes on where the last one was broken off.
+
+A group is known by what was gathered of it: with more of it read, or under another version, it is written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+from spanrelay import _json
+from spanrelay.conversion.documents import Written
+from spanrelay.conversion.gathering import Group
+from spanrelay.records import JSON
+
+NAME = ".spanrelay-convert"
+
+
+class Ledger:
+    """The file in a folder of documents that says whose they are, a line a group."""
+
+    def __init__(self, folder: Path, atif: str) -> None:
+        self._folder = folder
+        self._path = folder / NAME
+        self._seal = f"{version('spanrelay')} {atif}"
+        self._known = self._read()
+        self._file: IO[bytes] | None = None
+
+    def _read(self) -> dict[str, JSON]:
+        known: dict[str, JSON] = {}
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except OSError:
+            return known
+        for line in lines:
+            try:
+                entry = _json.loads(line)
+                known[str(entry["group"])] = entry
+            except (ValueError, TypeError, KeyError):  # cut off as the process was killed: that group is done again
+                continue
+        return known
+
+    def find(self, group: Group) -> Written | None:
+        """Return what was written of a group, where it is all there still."""
+        entry = self._known.get(group.key)
+        if not isinstance(entry, dict) or entry.get("seal") != self._seal_of(group):
+            return None
+        names = entry.get("documents")
+        if not isinstance(names, list) or not all((self._folder / f"{name}.json").is_file() for name in names):
+            return None
+        return Written(unchanged=len(names), steps=int(entry.get("steps") or 0), names=names)
+
+    def note(self, group: Group, written: Written) -> None:
+        """Remember that a group has been written."""
+        if written.faults:
+            return
+        if self._file is None:
+            self._file = self._path.open("ab")
+        entry = {
+            "group": group.key,
+            "seal": self._seal_of(group),
+            "documents": written.names,
+            "steps": written.steps,
+        }
+        self._file.write(_json.dumps(entry) + b"\n")
+        self._file.flush()
+
+    def _seal_of(self, group: Group) -> str:
+        """Return what is another wherever something else was gathered."""
+        said = [(trace.key, len(trace.places), trace.start, trace.end) for trace in group.traces]
+        return hashlib.sha256(_json.dumps([self._seal, said])).hexdigest()[:32]
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
