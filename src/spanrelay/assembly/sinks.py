@@ -213,10 +213,11 @@ _ANEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 """Make a file, and never follow a link to do so."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a file so that readers see it whole or not at all. Raises `OSError`.
 
-    Until it is whole it is locked, so that others can tell whether its writer lives.
+    Until it is whole it is locked, so that others can tell whether its writer lives. With `sync` it is then on the
+    disk, and outlives a loss of power.
     """
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{spool.TEMPORARY}")
     file = spool.create(temporary)
@@ -225,7 +226,8 @@ def write_whole(path: Path, data: bytes) -> None:
             written = memoryview(data)
             while written:
                 written = written[file.write(written) :]
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
             os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

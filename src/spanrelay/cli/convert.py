@@ -16,6 +16,7 @@ from spanrelay import config
 from spanrelay._voice import say
 from spanrelay.cli.printing import shown_progress
 from spanrelay.conversion import work
+from spanrelay.conversion.crew import collect_seldom
 from spanrelay.conversion.documents import Folder
 from spanrelay.conversion.work import Source, Summary
 from spanrelay.errors import SpanRelayError
@@ -44,11 +45,8 @@ def run(options: argparse.Namespace) -> int:
     skipped: list[Path] = []
     sources = list(_sources(options.sources, skipped))
     folder = Folder(Path(options.output), overwrite=options.overwrite, mask=mask_bytes)
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpanRelayError(f"{options.output!r} cannot be written to: {error.strerror or error}") from error
     jobs = options.jobs or _jobs_for(sources)
+    collect_seldom()
     with shown_progress(sys.stderr) as tell:
         summary = work.convert(sources, folder, version=settings.atif_version, jobs=jobs, tell=tell)
     _print(summary, folder.path, len(skipped))

@@ -5,6 +5,7 @@ Each has a file of the store to append to, and what it is given it does alone, s
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -135,11 +136,18 @@ def crew(jobs: int, scratch: Path, folder: Folder, version: str) -> Generator[Cr
             pool.shutdown(cancel_futures=True)
 
 
+def collect_seldom() -> None:
+    """Let this process, which does nothing else, look for garbage seldom: what it makes lives as long as its group."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 _workers: list[Worker] = []
 """The worker of this process, if it is one of several."""
 
 
 def _begin(numbers: Any, scratch: Path, folder: Folder, version: str) -> None:
+    collect_seldom()
     with numbers.get_lock():
         number = numbers.value
         numbers.value += 1

@@ -34,22 +34,29 @@ class Folder:
 
     def __init__(self, path: Path, *, overwrite: bool = False, mask: Callable[[bytes], bytes] | None = None) -> None:
         self.path = path
-        self.mask = mask
+        self._mask = mask
         self._overwrite = overwrite
+
+    def _masked(self, data: bytes) -> bytes:
+        return data if self._mask is None else self._mask(data)
+
+    def names_for(self, name: str) -> Iterator[str]:
+        """Yield file names for a document, the best first."""
+        return stems(self._masked(name.encode("utf-8", "surrogatepass")).decode("utf-8", "replace"))
 
     def put(self, data: bytes, folder: str, extension: str) -> str:
         """Write media under the name of its hash, once, and return its path within the folder."""
-        data = spool.masked_medium(data, self.mask)
+        data = spool.masked_medium(data, self._mask)
         name = spool.path_of_media(data, folder, extension)
         path = self.path / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, data)
+            write_whole(path, data, sync=False)
         return name
 
     def write(self, names: Iterator[str], document: dict[str, JSON], taken: set[str], written: Written) -> None:
         """Write a document under the first name of `names` that is not among `taken`."""
-        data = _json.dumps(document)
+        data = self._masked(_json.dumps(document))
         name = next(name for name in names if name not in taken)
         taken.add(name)
         written.names.append(name)
@@ -62,7 +69,7 @@ class Folder:
                 if not self._overwrite:
                     written.faults.append(f"{path}: another document has this name; --overwrite replaces it")
                     return
-            write_whole(path, data)
+            write_whole(path, data, sync=False)  # what a loss of power takes is converted again
             written.documents += 1
         except OSError as error:
             written.faults.append(f"{path}: cannot be written: {error.strerror or error}")
@@ -71,20 +78,18 @@ class Folder:
 class _Journal:
     """The operations of one document, as lines."""
 
-    __slots__ = ("_mask", "full", "gone", "lines", "name")
+    __slots__ = ("full", "gone", "lines", "name")
 
-    def __init__(self, name: str, mask: Callable[[bytes], bytes] | None) -> None:
+    def __init__(self, name: str) -> None:
         self.full = self.gone = False
         self.name = name
         self.lines: list[bytes] = []
-        self._mask = mask
 
     def write(self, operation: Operation) -> None:
-        line = spool.line_of(operation)
-        self.lines.append(line if self._mask is None else self._mask(line))
+        self.lines.append(spool.line_of(operation))
 
     def document(self) -> dict[str, JSON] | None:
-        return spool.replayed(self.lines)
+        return spool.replay(_json.loads(b"[%b]" % b",".join(self.lines)))
 
 
 class Documents:
@@ -98,7 +103,7 @@ class Documents:
         self._assembler = Assembler(self._open, folder, self._closed, f"ATIF-v{version}")
 
     def _open(self, name: str) -> _Journal:
-        journal = _Journal(name, self._folder.mask)
+        journal = _Journal(name)
         self._journals[id(journal)] = journal
         return journal
 
@@ -126,7 +131,7 @@ class Documents:
         if document is None:
             return
         self._written.steps += _steps_of(document)
-        self._folder.write(stems(journal.name), document, self._taken, self._written)
+        self._folder.write(self._folder.names_for(journal.name), document, self._taken, self._written)
 
 
 def _steps_of(document: dict[str, JSON]) -> int:

@@ -12,6 +12,7 @@ from spanrelay.conversion.crew import Crew, Read, crew
 from spanrelay.conversion.documents import Folder, Written
 from spanrelay.conversion.gathering import Group, Groups
 from spanrelay.conversion.ledger import Ledger
+from spanrelay.errors import SpanRelayError
 from spanrelay.otlp_in import files
 from spanrelay.otlp_in.files import Finding, Found, Piece
 
@@ -74,8 +75,12 @@ def convert(
         tell: Hears how far it is.
 
     Raises:
-        SpanRelayError: a source cannot be opened, or a process was killed.
+        SpanRelayError: a source cannot be opened, the folder cannot be made, or a process was killed.
     """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpanRelayError(f"{str(folder.path)!r} cannot be written to: {error.strerror or error}") from error
     summary = Summary()
     with (
         tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch,

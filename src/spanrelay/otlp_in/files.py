@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+import orjson
+
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
 from spanrelay.otlp_in import otlp_json, protobuf, sdk_json
@@ -108,11 +110,19 @@ def read(piece: Piece, found: Found) -> Iterator[Telemetry]:
 
     try:
         if piece.is_json:
-            yield from _of_value(_json.loads(piece.data), fault)
+            yield from _of_value(_loads(piece.data), fault)
         else:
             yield from protobuf.read(piece.data, fault)
     except ValueError as error:
         fault(str(error) if isinstance(error, Unreadable) else f"no JSON: {error}")
+
+
+def _loads(data: bytes) -> JSON:
+    """Return a JSON value. OTLP has no integer of more than 64 bits, which `_json` looks for in its many digits."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _json.loads(data)  # NaN and lone surrogates, as some write them
 
 
 class _Place:
