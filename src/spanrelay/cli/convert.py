@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to write trajectories into")
     parser.add_argument(
+        "--to",
+        choices=("atif", "genai", "openinference"),
+        default="atif",
+        help="trajectories (the default), or the same spans in another dialect, as OTLP JSON",
+    )
+    parser.add_argument(
         "--jobs", type=_count, metavar="N", help="how many processes work; by default one, and all cores above 64 MB"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace documents that are there and differ")
@@ -47,9 +53,10 @@ def run(options: argparse.Namespace) -> int:
     folder = Folder(Path(options.output), overwrite=options.overwrite, mask=mask_bytes)
     jobs = options.jobs or _jobs_for(sources)
     collect_seldom()
+    form = settings.atif_version if options.to == "atif" else options.to
     with shown_progress(sys.stderr) as tell:
-        summary = work.convert(sources, folder, version=settings.atif_version, jobs=jobs, tell=tell)
-    _print(summary, folder.path, len(skipped))
+        summary = work.convert(sources, folder, form=form, jobs=jobs, tell=tell)
+    _print(summary, "trajectories" if options.to == "atif" else "files of spans", folder.path, len(skipped))
     return 1 if summary.findings else 0
 
 
@@ -99,7 +106,7 @@ def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _print(summary: Summary, folder: Path, skipped: int) -> None:
+def _print(summary: Summary, made: str, folder: Path, skipped: int) -> None:
     for finding in summary.findings[:_MOST_SHOWN]:
         say(str(finding))
     if len(summary.findings) > _MOST_SHOWN:
@@ -107,7 +114,8 @@ def _print(summary: Summary, folder: Path, skipped: int) -> None:
     read = f"{summary.spans} spans" + (f" and {summary.logs} log records" if summary.logs else "")
     same = f" ({summary.unchanged} were there already)" if summary.unchanged else ""
     total = summary.documents + summary.unchanged
-    print(f"{read} read: {total} trajectories{same} of {summary.sessions} sessions, {summary.steps} steps, in {folder}")
+    steps = f", {summary.steps} steps" if summary.steps else ""
+    print(f"{read} read: {total} {made}{same} of {summary.sessions} sessions{steps}, in {folder}")
     if skipped:
         say(f"{skipped} files in the folders are no telemetry, and were passed over")
     if summary.silent:

@@ -15,18 +15,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from spanrelay import _json
 from spanrelay._guard import losses
+from spanrelay.conversion.dialects import rewritten
 from spanrelay.conversion.documents import Documents, Folder, Written
 from spanrelay.conversion.gathering import Gathered, Gathering, Group
 from spanrelay.conversion.store import Reader, Writer
-from spanrelay.conversion.traces import events_of
+from spanrelay.conversion.traces import events_of, traces_of
 from spanrelay.errors import SpanRelayError
 from spanrelay.otlp_in import files
 from spanrelay.otlp_in.files import Finding, Piece
 from spanrelay.otlp_in.telemetry import Span
+from spanrelay.otlp_in.writing import request_of
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+ATIF = ("1.7", "1.8")
+"""The forms that are versions of ATIF."""
 
 _AHEAD = 3
 """Tasks that are given out for each process before the first of them is done."""
@@ -43,12 +49,15 @@ class Read(NamedTuple):
 
 
 class Worker:
-    """Does tasks in one process: its store is the file with `number` in `scratch`."""
+    """Does tasks in one process: its store is the file with `number` in `scratch`.
 
-    def __init__(self, scratch: Path, number: int, folder: Folder, version: str) -> None:
+    `form` is what it writes: a version of ATIF, or a dialect.
+    """
+
+    def __init__(self, scratch: Path, number: int, folder: Folder, form: str) -> None:
         self._writer = Writer(scratch, number)
         self._reader = Reader(scratch)
-        self._folder, self._version = folder, version
+        self._folder, self._form = folder, form
         self._gathering = Gathering(self._writer)
 
     def read(self, pieces: list[Piece]) -> Read:
@@ -65,8 +74,17 @@ class Worker:
     def write(self, group: Group) -> Written:
         """Assemble a group and write its documents."""
         losses.take()
-        written = Documents(self._folder, self._version).add(events_of(group, self._reader))
+        written = self._written(group)
         written.faults += [f"{count} {what}" for what, count in sorted(losses.take().items())]
+        return written
+
+    def _written(self, group: Group) -> Written:
+        if self._form in ATIF:
+            return Documents(self._folder, self._form).add(events_of(group, self._reader))
+        written = Written()
+        traces = (rewritten(pairs, self._form) for pairs in traces_of(group, self._reader))
+        lines = (_json.dumps(request_of(spans)) + b"\n" for spans in traces)
+        self._folder.write_lines(group.session or group.key, lines, written)
         return written
 
     def close(self) -> None:
@@ -118,10 +136,10 @@ def _write(worker: Worker, group: Group) -> tuple[Group, Written]:
 
 
 @contextmanager
-def crew(jobs: int, scratch: Path, folder: Folder, version: str) -> Generator[Crew]:
+def crew(jobs: int, scratch: Path, folder: Folder, form: str) -> Generator[Crew]:
     """Work in this process, or in as many as `jobs` says beside it."""
     if jobs <= 1:
-        worker = Worker(scratch, 0, folder, version)
+        worker = Worker(scratch, 0, folder, form)
         try:
             yield Crew(worker, None, 1)
         finally:
@@ -129,7 +147,7 @@ def crew(jobs: int, scratch: Path, folder: Folder, version: str) -> Generator[Cr
         return
     context = multiprocessing.get_context("spawn")
     numbers = context.Value("i", 0)
-    with ProcessPoolExecutor(jobs, context, _begin, (numbers, scratch, folder, version)) as pool:
+    with ProcessPoolExecutor(jobs, context, _begin, (numbers, scratch, folder, form)) as pool:
         try:
             yield Crew(None, pool, jobs)
         finally:
@@ -146,12 +164,12 @@ _workers: list[Worker] = []
 """The worker of this process, if it is one of several."""
 
 
-def _begin(numbers: Any, scratch: Path, folder: Folder, version: str) -> None:
+def _begin(numbers: Any, scratch: Path, folder: Folder, form: str) -> None:
     collect_seldom()
     with numbers.get_lock():
         number = numbers.value
         numbers.value += 1
-    _workers.append(Worker(scratch, number, folder, version))
+    _workers.append(Worker(scratch, number, folder, form))
 
 
 def _do(work: Callable[[Worker, T], R], each: T) -> R:

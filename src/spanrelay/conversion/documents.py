@@ -6,7 +6,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,11 +56,17 @@ class Folder:
 
     def write(self, names: Iterator[str], document: dict[str, JSON], taken: set[str], written: Written) -> None:
         """Write a document under the first name of `names` that is not among `taken`."""
-        data = self._masked(_json.dumps(document))
         name = next(name for name in names if name not in taken)
         taken.add(name)
+        self._write(f"{name}.json", self._masked(_json.dumps(document)), written)
+
+    def write_lines(self, name: str, lines: Iterable[bytes], written: Written) -> None:
+        """Write a file of lines under a name near `name`."""
+        self._write(f"{next(self.names_for(name))}.jsonl", b"".join(map(self._masked, lines)), written)
+
+    def _write(self, name: str, data: bytes, written: Written) -> None:
+        path = self.path / name
         written.names.append(name)
-        path = self.path / f"{name}.json"
         try:
             if path.exists():
                 if path.read_bytes() == data:

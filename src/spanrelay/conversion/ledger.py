@@ -21,10 +21,10 @@ NAME = ".spanrelay-convert"
 class Ledger:
     """The file in a folder of documents that says whose they are, a line a group."""
 
-    def __init__(self, folder: Path, atif: str) -> None:
+    def __init__(self, folder: Path, form: str) -> None:
         self._folder = folder
         self._path = folder / NAME
-        self._seal = f"{version('spanrelay')} {atif}"
+        self._seal = f"{version('spanrelay')} {form}"
         self._known = self._read()
         self._file: IO[bytes] | None = None
 
@@ -48,7 +48,7 @@ class Ledger:
         if not isinstance(entry, dict) or entry.get("seal") != self._seal_of(group):
             return None
         names = entry.get("documents")
-        if not isinstance(names, list) or not all((self._folder / f"{name}.json").is_file() for name in names):
+        if not isinstance(names, list) or not all((self._folder / str(name)).is_file() for name in names):
             return None
         return Written(unchanged=len(names), steps=int(entry.get("steps") or 0), names=names)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import marshal
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from spanrelay.assembly import replay
 from spanrelay.conversion.gathering import Gathered, Group
@@ -15,25 +15,37 @@ from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry
 from spanrelay.records import SpanRecord
 
+Pair: TypeAlias = tuple[Span | None, SpanRecord]
+"""A record, and the span that it was read from, if it was one."""
+
 
 def events_of(group: Group, store: Reader) -> Iterator[tuple[bool, SpanRecord]]:
     """Yield the starts (False) and ends (True) of a group's spans in the order they happened.
 
     Only traces that go on at the same time are held.
     """
-    if group.agent is not None:
-        items = [item for trace in group.traces for item in store.read(trace.places)]
-        spans, told = parted(items)
-        yield from replay.in_order(agents.records_of(group.agent, spans, told))
-        return
     waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]] = []
-    for number, trace in enumerate(group.traces):
-        while waiting and waiting[0][0].time < trace.start:
+    for number, pairs in enumerate(traces_of(group, store)):
+        records = [record for _, record in pairs]
+        begun = min((record.start for record in records), default=0)
+        while waiting and waiting[0][0].time < begun:
             yield _next(waiting)
-        moments = replay.moments(_records(trace, group, store))
-        _push(waiting, number, moments)
+        _push(waiting, number, replay.moments(records))
     while waiting:
         yield _next(waiting)
+
+
+def traces_of(group: Group, store: Reader) -> Iterator[list[Pair]]:
+    """Yield the traces of a group, as their spans and the records of those; that which began first before the rest.
+
+    What a coding agent recorded is one, and its records may have no spans.
+    """
+    if group.agent is not None:
+        spans, told = parted(item for trace in group.traces for item in store.read(trace.places))
+        yield [(None, record) for record in agents.records_of(group.agent, spans, told)]
+        return
+    for trace in group.traces:
+        yield _whole(trace, store)
 
 
 def _push(
@@ -50,7 +62,7 @@ def _next(waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]]) -> 
     return moment.is_end, moment.record
 
 
-def _records(trace: Gathered, group: Group, store: Reader) -> list[SpanRecord]:
+def _whole(trace: Gathered, store: Reader) -> list[Pair]:
     spans, told = parted(store.read(trace.places))
     logs.join(spans, told)
     records = [record_of(span) for span in spans]
@@ -59,7 +71,7 @@ def _records(trace: Gathered, group: Group, store: Reader) -> list[SpanRecord]:
         for record in records:
             record.session_id = record.session_id or next(iter(names))
     repairs.repair(spans, records)
-    return records
+    return list(zip(spans, records, strict=True))
 
 
 def parted(items: Iterable[Telemetry]) -> tuple[list[Span], list[LogRecord]]:

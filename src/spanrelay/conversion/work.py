@@ -63,14 +63,15 @@ def _heard(_phase: str, _done: int, _total: int) -> None:
 
 
 def convert(
-    sources: Iterable[Source], folder: Folder, *, version: str = "1.7", jobs: int = 1, tell: Tell = _heard
+    sources: Iterable[Source], folder: Folder, *, form: str = "1.7", jobs: int = 1, tell: Tell = _heard
 ) -> Summary:
-    """Convert sources into trajectories in `folder`.
+    """Convert sources into files in `folder`.
 
     Args:
         sources: What to read.
         folder: Where the documents go.
-        version: ATIF's: 1.7 or 1.8.
+        form: What is written: trajectories by a version of ATIF, 1.7 or 1.8, or the same spans in another dialect,
+            `genai` or `openinference`, as OTLP JSON.
         jobs: How many processes work; with 1 it is this one.
         tell: Hears how far it is.
 
@@ -84,10 +85,10 @@ def convert(
     summary = Summary()
     with (
         tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch,
-        crew(jobs, Path(scratch), folder, version) as all_,
+        crew(jobs, Path(scratch), folder, form) as all_,
     ):
         groups = _read(sources, all_, summary, tell)
-        _write(groups, folder, version, all_, summary, tell)
+        _write(groups, folder, form, all_, summary, tell)
     summary.findings.sort(key=lambda finding: (finding.place, finding.fault))
     return summary
 
@@ -102,8 +103,8 @@ def _read(sources: Iterable[Source], all_: Crew, summary: Summary, tell: Tell) -
     return gathered.groups()
 
 
-def _write(groups: list[Group], folder: Folder, version: str, all_: Crew, summary: Summary, tell: Tell) -> None:
-    ledger, done = Ledger(folder.path, version), 0
+def _write(groups: list[Group], folder: Folder, form: str, all_: Crew, summary: Summary, tell: Tell) -> None:
+    ledger, done = Ledger(folder.path, form), 0
     left: list[Group] = []
     for group in groups:
         known = ledger.find(group)

@@ -145,13 +145,14 @@ class _Ahead:
     """A stream whose next bytes can be looked at."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+        # One read at a time gives what there is of a compressed file that was cut, before it says so.
+        self._read = cast("io.BufferedReader", stream).read1 if hasattr(stream, "read1") else stream.read
         self._held = b""
         self._at = 0
 
     def peek(self, size: int) -> bytes:
         while len(self._held) - self._at < size:
-            more = self._stream.read(max(_CHUNK, size))
+            more = self._read(max(_CHUNK, size))
             if not more:
                 break
             self._held, self._at = self._held[self._at :] + more, 0
@@ -172,7 +173,7 @@ class _Ahead:
         size = 0
         while True:
             if self._at >= len(self._held):
-                self._held, self._at = self._stream.read(_CHUNK), 0
+                self._held, self._at = self._read(_CHUNK), 0
                 if not self._held:
                     break
             end = self._held.find(b"\n", self._at)

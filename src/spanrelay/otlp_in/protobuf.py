@@ -25,21 +25,27 @@ def read(data: bytes, fault: Fault) -> Iterator[Telemetry]:
     Raises:
         Unreadable: this is no export request.
     """
+    request = _parsed(ExportTraceServiceRequest, data)
+    if request is not None and not _is_of_logs(request):
+        yield from _spans(request, fault)
+        return
+    request = _parsed(ExportLogsServiceRequest, data)
+    if request is None:
+        raise Unreadable(f"these {len(data)} bytes are no OTLP protobuf: expected an export request")
+    yield from _logs(request, fault)
+
+
+def _parsed(kind: Any, data: bytes) -> Any:
     try:
-        request: Any = ExportTraceServiceRequest.FromString(data)
-        if _is_of_logs(request):
-            request = ExportLogsServiceRequest.FromString(data)
-            yield from _logs(request, fault)
-            return
-    except DecodeError as error:
-        raise Unreadable(f"these {len(data)} bytes are no OTLP protobuf: expected an export request") from error
-    yield from _spans(request, fault)
+        return kind.FromString(data)
+    except DecodeError:
+        return None
 
 
 def _is_of_logs(request: Any) -> bool:
-    """Whether what was read as spans are log records: both requests are alike, but where a span has its trace's id.
+    """Whether what was read as spans are log records, whose requests differ only in what stands in their fields.
 
-    A log record begins with a time there, of another wire type, which leaves the id empty.
+    Where a span has its trace's id a log record has a time, of another wire type, which leaves the id empty.
     """
     spans = [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
     return bool(spans) and not any(len(span.trace_id) == 16 and len(span.span_id) == 8 for span in spans[:16])
