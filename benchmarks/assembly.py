@@ -60,15 +60,15 @@ def assembly(effort: Effort) -> list[Result]:
     """Measure how many spans one CPU second assembles, of agents whose conversation grows call by call."""
     results: list[Result] = []
     for size, (calls, limit) in _SIZES.items():
-        traces = _traces(size, calls, 2_000 // calls if effort.seconds else 2)
-        rates = [_assemble(traces) for _ in range(max(2, int(effort.seconds)))]
+        traces = traces_of(size, calls, 2_000 // calls if effort.seconds else 2)
+        rates = [assemble(traces) for _ in range(max(2, int(effort.seconds)))]
         rate = median(rates)
         name = f"assembly, {size // 1000} KB a span"
         results.append(Result(name, "spans a CPU second", "", rate.value, rate.error, limit=limit, more=True))
     return results
 
 
-def _traces(size: int, calls: int, count: int) -> list[bytes]:
+def traces_of(size: int, calls: int, count: int) -> list[bytes]:
     """Return `count` agent runs of `calls` model calls each, every run one OTLP request."""
     exporter = _Keeping()
     provider = TracerProvider(shutdown_on_exit=False)
@@ -98,7 +98,7 @@ def _conversation(run: int, calls: int, size: int) -> Iterator[SpanRecord]:
         yield record
 
 
-def _assemble(traces: list[bytes]) -> float:
+def assemble(traces: list[bytes]) -> float:
     """Return the spans that one CPU second assembles."""
     assembler = Assembler(_Lines)
     spans = 0

@@ -36,6 +36,7 @@ ROWS = {
     "growing-local": "growing:growing_local",
     "concurrent": "concurrent:concurrent",
     "assembly": "assembly:assembly",
+    "convert": "conversion:convert",
     "anthropic": "ours:anthropic",
     "google-genai": "ours:google_genai",
     "bedrock": "ours:bedrock",

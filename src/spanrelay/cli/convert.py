@@ -117,6 +117,6 @@ def _print(summary: Summary, made: str, folder: Path, skipped: int) -> None:
     steps = f", {summary.steps} steps" if summary.steps else ""
     print(f"{read} read: {total} {made}{same} of {summary.sessions} sessions{steps}, in {folder}")
     if skipped:
-        say(f"{skipped} files in the folders are no telemetry, and were passed over")
+        say(f"{skipped} files in the folders are not telemetry, and were passed over")
     if summary.silent:
         say(f"{summary.silent} spans and log records tell of no model and no tool that we know: no trajectory of them")

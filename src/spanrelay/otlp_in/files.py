@@ -224,7 +224,7 @@ def _pieces(ahead: _Ahead, place: _Place) -> Iterator[Piece]:
     if _is_text(head):
         yield from _texts(ahead, place)
     elif not _is_protobuf(head):
-        place.fault("no telemetry: expected OTLP as JSON or protobuf, or spans that Python's SDK printed")
+        place.fault("not telemetry: expected OTLP as JSON or protobuf, or spans that Python's SDK printed")
     elif head[:1] == _FIELD:
         data = ahead.take(MAX_PIECE + 1)
         if len(data) > MAX_PIECE:
@@ -358,7 +358,7 @@ def _of_value(value: JSON, fault: Callable[[str], None]) -> Iterator[Telemetry]:
         except Unreadable as error:
             fault(str(error))
     elif not _is_aside(value):
-        fault(f"{_glimpse(value)} is no telemetry: expected 'resourceSpans', 'resourceLogs', or a span of the SDK")
+        fault(f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', or a span of the SDK")
 
 
 def _is_aside(value: JSON) -> bool:
