@@ -354,9 +354,18 @@ def shape_of(record: SpanRecord) -> Shape:
 
 
 def system_turns(request: ModelRequest, head: list[Message]) -> list[Turn]:
-    """Return the system prompts of a request, `head` being the messages among them."""
-    apart = [Turn("system", request.system)] if request.system else []
-    return apart + turns_of(head)
+    """Return the system prompts of a request, `head` being the messages among them; each once.
+
+    Some instrumentors write the instructions apart and, as they were sent, among the messages.
+    """
+    told = turns_of(head)
+    if not request.system:
+        return told
+    apart = Turn("system", request.system)
+    if not told:
+        return [apart]
+    key, joined = key_of(apart), Turn("system", [part for turn in told for part in turn.parts])
+    return [apart, *(turn for turn in told if key_of(turn) != key)] if key_of(joined) != key else [apart]
 
 
 def system_key(request: ModelRequest, head: list[Message]) -> tuple[int, ...]:

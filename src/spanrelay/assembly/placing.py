@@ -52,10 +52,8 @@ class Placing:
         """Return the document of a model call, and how the call goes on in it."""
         self.leave_gone(node)
         record = node.record
-        question = _question(record) if node.loose else None
-        going_on = self._conversations.find(question) if question is not None else None
-        if going_on is not None and self.is_gone(going_on):
-            going_on = None
+        question = _question(record) if tree.resolve(node.session).id is None else None
+        going_on = self._going_on(node, question) if question is not None else None
         document = going_on or self.document_of(node)
         agent = tree.agent_of(node)
         if agent is None or agent.document is not None:
@@ -72,7 +70,21 @@ class Placing:
             self._conversations.tell(found[0], question, record.response)
         if going_on is not None:
             self._sessions.go_on(node, going_on)
+            if node.parent is not None:
+                tree.top(node).document = going_on
         return found[0], found[1] or Place(found[0].line.transcript.align([]))
+
+    def _going_on(self, node: Node, question: Question) -> Document | None:
+        """Return the document in which a call without a session goes on, if the trace has none of its own yet.
+
+        Only one of the same service: what another was sent is no history of this one.
+        """
+        if not node.loose and tree.resolve(node.session).documents:
+            return None
+        found = self._conversations.find(question)
+        if found is None or self.is_gone(found):
+            return None
+        return found if node.loose or _service_of(node) == found.about.get("service", {}).get("name") else None
 
     def part_from(self, session: Session) -> None:
         """Let no request go on in the conversations of a session any more."""
@@ -228,7 +240,7 @@ class Placing:
         session = tree.resolve(node.session)
         trace = f"{session.trace_id:032x}"
         head = root_head(node, trace, self._version)
-        service = service_of(tree.top(node).record) or service_of(node.record) or ""
+        service = _service_of(node) or ""
         journal = self._journal_for(
             self._name.format(session=head["session_id"], trace=trace, agent=head["agent"]["name"], service=service)
         )
@@ -245,6 +257,10 @@ class Placing:
                     if each.knows(node.record):
                         return each
         return self.document_of(node)
+
+
+def _service_of(node: Node) -> str | None:
+    return service_of(tree.top(node).record) or service_of(node.record)
 
 
 def _question(record: SpanRecord) -> Question | None:

@@ -46,22 +46,39 @@ class Turn:
         return [part for part in parts if isinstance(part, ToolCall)]
 
 
-def turns_of(messages: Iterable[Message]) -> list[Turn]:
+def turns_of(messages: Iterable[Message], *, blank: bool = False) -> list[Turn]:
     """Return messages as turns; tools' answers inside user messages look as those in messages of their own.
 
-    Empty assistant turns (only hidden reasoning) are left out: frameworks drop or keep them at will.
+    Empty assistant turns (only hidden reasoning) are left out: frameworks drop or keep them at will. With `blank` those
+    stay that have no part at all: some instrumentors leave out what a model said.
     """
     turns: list[Turn] = []
     for message in messages:
         if message.role == "assistant":
             turn = Turn("assistant", message.parts, message.name)
-            if _says_something(message.parts):
+            if _says_something(message.parts) or (blank and not message.parts):
                 turns.append(turn)
         elif message.role in SYSTEM_ROLES:
             turns.append(Turn("system", message.parts, message.name))
         else:
             turns.extend(_split(message))
     return turns
+
+
+def joined(turns: list[Turn]) -> list[Turn]:
+    """Return turns, adjacent ones of a model as one if it asks for tools in any: it answers once before they have."""
+    found: list[Turn] = []
+    for turn in turns:
+        last = found[-1] if found else None
+        if last is not None and last.role == turn.role == "assistant" and _are_one(last, turn):
+            found[-1] = Turn("assistant", last.parts + turn.parts, turn.name)
+        else:
+            found.append(turn)
+    return found
+
+
+def _are_one(turn: Turn, other: Turn) -> bool:
+    return turn.name == other.name and bool(turn.calls or other.calls)
 
 
 def _split(message: Message) -> list[Turn]:
@@ -248,6 +265,7 @@ class Transcript:
     __slots__ = (
         "_answer",
         "_answer_ids",
+        "_answer_tools",
         "_delta_at",
         "_keys",
         "_printed",
@@ -266,6 +284,7 @@ class Transcript:
         self._answer = False
         """Whether the last known turn is the answer to the last request."""
         self._answer_ids: frozenset[str] = frozenset()
+        self._answer_tools = ""
         self._delta_at = 0
         """Where the turns begin that the last request added."""
         self.response_id: str | None = None
@@ -286,10 +305,9 @@ class Transcript:
         prints = prints_of(messages, start)
         known = self._prints
         if known and len(prints) >= len(known) and prints[: len(known)] == known:
-            turns = turns_of(messages[start + len(known) :])
-            found = self._forward(turns, self._printed)
+            found = self._forward(turns_of(messages[start + len(known) :], blank=True), self._printed)
         else:
-            found = self._forward(turns_of(messages[start:]), 0)
+            found = self._forward(turns_of(messages[start:], blank=True), 0)
         found._prints = prints
         return found
 
@@ -299,7 +317,7 @@ class Transcript:
             return False
         if prints_of(messages, start)[: len(self._prints)] != self._prints:
             return False
-        found = self._forward(turns_of(messages[start + len(self._prints) :]), self._printed)
+        found = self._forward(turns_of(messages[start + len(self._prints) :], blank=True), self._printed)
         return found.kind == "extension" and bool(found.new)
 
     def delta(self, messages: Sequence[Message], start: int = 0, sent_id: str | None = None) -> Alignment:
@@ -326,6 +344,7 @@ class Transcript:
         self._printed = len(found._keys)
         self._answer = answer is not None
         self._answer_ids = _ids(answer) if answer is not None else frozenset()
+        self._answer_tools = _tools(answer) if answer is not None else ""
         self.response_id = response_id
         self.sent_id = sent_id
         if answer is None or not _says_something(answer.parts):
@@ -339,19 +358,30 @@ class Transcript:
         at, place, echo_at = 0, position, 0
         while at < len(turns) and place < len(known):
             taken = self._matches(turns, at, place)
-            if not taken:
+            if taken:
+                echo_at = at
+                at, place = at + taken, place + 1
+            elif turns[at].parts:
                 break
-            echo_at = at
-            at, place = at + taken, place + 1
+            else:
+                at, place = at + 1, place + self._stands_for(turns, at, place)
         if place == len(known):
             return self._extended(turns, at, echo_at)
         if at == len(turns):
             kind: Kind = "unrelated" if not place else "retry" if place == self._printed else "fork"
             return Alignment(kind, kept=place, dropped=len(known) - place, _keys=known[:place])
-        return self._truncated(turns[at:], place) if position else self._diverged(turns, at, place)
+        before, rest = _told(turns[:at]), _told(turns[at:])
+        return self._truncated(rest, place) if position else self._diverged(before + rest, len(before), place)
+
+    def _stands_for(self, turns: list[Turn], at: int, place: int) -> bool:
+        """Whether a turn without any part is the known turn `place`: what follows it follows that."""
+        following = place + 1
+        if following == len(self._keys):
+            return self._answer
+        return at + 1 < len(turns) and self._matches(turns, at + 1, following) > 0
 
     def _extended(self, turns: list[Turn], at: int, echo_at: int) -> Alignment:
-        new, known = turns[at:], self._keys
+        new, known = joined(_told(turns[at:])), self._keys
         again = not new and len(known) > 0 and len(known) == self._printed
         echo = turns[echo_at:at] if self._answer else ()
         keys = known[:]
@@ -362,26 +392,33 @@ class Transcript:
         """Return how many turns from `at` on are the known turn `place`: none, one, or several that it joins.
 
         Joined only where the joined turn is known: adjacent answers may as well be separate turns. The last
-        answer is also known by the ids of its calls, since frameworks rewrite its text.
+        answer is also known by the ids of its calls, since frameworks rewrite its text, and, in its place, by the tools
+        that it calls, since instrumentors may tell its calls otherwise than they were.
         """
         known = self._keys[place]
         if key_of(turns[at]) == known:
             return 1
         if turns[at].role != "assistant":
             return 0
-        joined = Turn("assistant", turns[at].parts)
-        last = self._answer and place == len(self._keys) - 1 and self._answer_ids
-        if last and last == _ids(joined):
+        whole = Turn("assistant", turns[at].parts)
+        last = self._answer and place == len(self._keys) - 1
+        if last and self._is_answer(whole):
             return 1
         for count, turn in enumerate(turns[at + 1 :], start=2):
             if turn.role != "assistant":
                 break
-            joined = Turn("assistant", joined.parts + turn.parts)
-            if key_of(joined) == known or (last and last == _ids(joined)):
+            whole = Turn("assistant", whole.parts + turn.parts)
+            if key_of(whole) == known or (last and self._is_answer(whole)):
                 return count
         return 0
 
+    def _is_answer(self, turn: Turn) -> bool:
+        """Whether a turn, where the last answer stood, makes its calls."""
+        ids = self._answer_ids
+        return bool(ids and ids == _ids(turn)) or bool(self._answer_tools and self._answer_tools == _tools(turn))
+
     def _truncated(self, new: list[Turn], place: int) -> Alignment:
+        new = joined(new)
         keys = self._keys[:place] + array("q", map(key_of, new))
         return Alignment("truncation", new, kept=place, dropped=len(self._keys) - place, _keys=keys)
 
@@ -393,10 +430,13 @@ class Transcript:
             changed = turns[at : end - length]
             dropped = len(self._keys) - place - length
             kind: Kind = "compaction" if changed else "pruning"
-            return Alignment(kind, turns[end:], changed, place + length, dropped, _keys=keys)
+            new = joined(turns[end:])
+            keys = keys[:end] + array("q", map(key_of, new))
+            return Alignment(kind, new, changed, place + length, dropped, _keys=keys)
         if place:
             return self._truncated(turns[at:], place)
-        return Alignment("unrelated", turns, dropped=len(self._keys), _keys=keys)
+        new = joined(turns)
+        return Alignment("unrelated", new, dropped=len(self._keys), _keys=array("q", map(key_of, new)))
 
     def _tail(self, keys: array[int], at: int, place: int) -> tuple[int, int]:
         """Return where in `keys` the known tail ends, and how many turns of it stand there."""
@@ -414,9 +454,18 @@ class Transcript:
         return best
 
 
+def _told(turns: list[Turn]) -> list[Turn]:
+    return [turn for turn in turns if turn.parts or turn.role != "assistant"]
+
+
 def _ids(turn: Turn) -> frozenset[str]:
     calls = turn.calls
     return frozenset([call.id for call in calls if call.id]) if calls else _NO_IDS
+
+
+def _tools(turn: Turn) -> str:
+    """Return the names of the tools that a turn calls, run together: some instrumentors do that to all of a call."""
+    return "".join([call.name for call in turn.calls])
 
 
 _NO_IDS: frozenset[str] = frozenset()

@@ -86,8 +86,15 @@ def parted(items: Iterable[Telemetry]) -> tuple[list[Span], list[LogRecord]]:
         known = spans.get(key)
         if known is None or _says_more(item, known):
             spans[key] = item
-    told.sort(key=lambda record: (record.time, record.span_id or 0, record.name or "", _bytes(record.attributes)))
+    told.sort(key=_place)
     return sorted(spans.values(), key=lambda span: (span.start, -span.end, span.span_id)), told
+
+
+def _place(record: LogRecord) -> tuple[int, int, str, bytes]:
+    """Return where a log record stands; the messages of one request have one time, and only their order tells more."""
+    if logs.tells(record):
+        return record.time, record.span_id or 0, "", b""
+    return record.time, record.span_id or 0, record.name or "", _bytes(record.attributes)
 
 
 def _says_more(one: Span, other: Span) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from spanrelay.conversation import Conversation, Telling
 from spanrelay.errors import ConfigurationError
 from spanrelay.records import Kind, ModelRequest, SpanRecord
-from spanrelay.semconv import genai, names, openinference, traceloop
+from spanrelay.semconv import genai, names, openinference, traceloop, vercel_ai
 from spanrelay.semconv.fields import counts_of
 from spanrelay.semconv.messages import write_messages
 from spanrelay.semconv.names import AttributeValue
@@ -124,7 +124,7 @@ _END: dict[str, _End] = {
     "openinference": _end_openinference,
 }
 DIALECTS = tuple(_START)
-"""The dialects that can be written; Traceloop's is read only."""
+"""The dialects that can be written; the others are read only."""
 
 
 def written_as(dialect: str, convention: str) -> str:
@@ -154,11 +154,11 @@ def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
     """Return what a span does, as far as its attributes say: OpenInference's word, else OpenTelemetry's."""
     kind = openinference.kind_of(attributes)
     if kind is None or kind == "custom":
-        kind = genai.kind_of(attributes) or traceloop.kind_of(attributes) or kind
+        kind = vercel_ai.kind_of(attributes) or genai.kind_of(attributes) or traceloop.kind_of(attributes) or kind
     return kind
 
 
-_READERS = (("genai", genai), ("traceloop", traceloop), ("openinference", openinference))
+_READERS = (("vercel_ai", vercel_ai), ("genai", genai), ("traceloop", traceloop), ("openinference", openinference))
 
 
 def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:

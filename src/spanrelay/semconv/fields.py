@@ -278,7 +278,7 @@ def read_error(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord
         return
     kind = text(attributes.get(names.ERROR_TYPE))
     answered = kind == names.TOOL_ERROR and record.kind == "tool"
-    if answered or attributes.get(names.TOOL_IS_ERROR) is True:
+    if answered or attributes.get(names.TOOL_IS_ERROR) is True or attributes.get(names.TOOL_OUTCOME) in _FAILED:
         record.result = record.result or ToolResult()
         record.result.is_error = True
     if kind is not None and not answered:
@@ -290,6 +290,8 @@ def read_error(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord
         error.code = error.code or text(attributes.get(names.ERROR_CODE))
         error.status_code = error.status_code or count(attributes.get(names.HTTP_STATUS_CODE))
 
+
+_FAILED = frozenset(("error", "failure", "failed"))
 
 _UNTYPED = frozenset(("", "error", "_OTHER"))
 """What an error's type is called where only the span's status says that it failed."""

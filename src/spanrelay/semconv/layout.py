@@ -34,7 +34,7 @@ _GENAI_USAGE, _OI_USAGE = _by_name(names.USAGE_NAMES), _by_name(names.OI_USAGE_N
 _AGENT = frozenset(
     (names.AGENT_NAME, names.OI_AGENT_NAME, names.AGENT_ID, names.AGENT_VERSION, names.AGENT_DESCRIPTION)
 )
-_FAILURE = frozenset((names.ERROR_TYPE, names.TOOL_IS_ERROR))
+_FAILURE = frozenset((names.ERROR_TYPE, names.TOOL_IS_ERROR, names.TOOL_OUTCOME))
 _SELDOM = frozenset(
     (
         names.USER_ID,

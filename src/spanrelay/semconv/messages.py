@@ -181,8 +181,11 @@ def _read_list(value: object, record: SpanRecord) -> JSON:
     return decoded
 
 
-def read_messages(value: object, record: SpanRecord) -> list[Message]:
-    """Return the messages in an attribute; mark the record where it was cut or content left out."""
+def read_messages(value: object, record: SpanRecord, read: Reader | None = None) -> list[Message]:
+    """Return the messages in an attribute; mark the record where it was cut or content left out.
+
+    `read` reads one of them where a dialect has a form of its own.
+    """
     decoded = _read_list(value, record)
     if isinstance(decoded, dict):
         inner = cast("dict[str, JSON]", decoded).get("messages")
@@ -190,17 +193,18 @@ def read_messages(value: object, record: SpanRecord) -> list[Message]:
     if not isinstance(decoded, list):
         decoded = [{"role": "user", "content": decoded}]
     items: list[JSON] = decoded
-    return [read_message(item, record) for item in items if isinstance(item, dict)]
+    read = read or read_message
+    return [read(item, record) for item in items if isinstance(item, dict)]
 
 
-def read_history(value: object, record: SpanRecord) -> list[Message]:
+def read_history(value: object, record: SpanRecord, read: Reader | None = None) -> list[Message]:
     """Return what `read_messages` does; messages that the request before of the same conversation had are its own."""
     key = record.session_id or record.trace_id
     if key and type(value) is str and len(value) >= LEAST_CHARACTERS:
-        found = histories.read(key, value, read_message, record)
+        found = histories.read(key, value, read or read_message, record)
         if found is not None:
             return found
-    return read_messages(value, record)
+    return read_messages(value, record, read)
 
 
 def read_flat_history(
@@ -354,7 +358,7 @@ def media_of_url(modality: Any, url: str, mime: str | None = None, name: str | N
 def _read_tool_call(fields: dict[str, JSON]) -> Part | None:
     arguments = fields.get("arguments", fields.get("input", fields.get("args")))
     return ToolCall(
-        text(fields.get("id")),
+        text(first(fields, ("call_id", "id"))),  # OpenAI's items have an id beside that of the call
         text(fields.get("name")) or "",
         decode(arguments) if isinstance(arguments, str) else arguments,
         type=text(fields.get("tool_type")),
@@ -379,7 +383,7 @@ def _read_tool_call_response(fields: dict[str, JSON]) -> Part | None:
     else:
         key = "response"
     return ToolCallResponse(
-        text(first(fields, ("id", "tool_use_id", "tool_call_id", "call_id"))),
+        text(first(fields, ("call_id", "id", "tool_use_id", "tool_call_id"))),
         _read_answer(fields.get(key)),
         text(fields.get("name")),
         fields.get("is_error") is True,

@@ -33,6 +33,8 @@ TOOL_NAME = "gen_ai.tool.name"
 TOOL_CALL_ID = "gen_ai.tool.call.id"
 TOOL_DESCRIPTION = "gen_ai.tool.description"
 TOOL_TYPE = "gen_ai.tool.type"
+TOOL_OUTCOME = "gen_ai.tool.call.outcome"
+"""`success` or `error`, as Rust's rig says it beside a status that is unset; read only."""
 TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
 TOOL_RESULT = "gen_ai.tool.call.result"
 MCP_METHOD = "mcp.method.name"
@@ -271,6 +273,53 @@ TL_PROMPT = "gen_ai.prompt"
 TL_COMPLETION = "gen_ai.completion"
 TL_FUNCTIONS = "llm.request.functions"
 
+# Vercel's AI SDK, up to the version that writes GenAI's attributes (or with `LegacyOpenTelemetry`); read only.
+AI_OPERATION = "ai.operationId"
+AI_FUNCTION = "ai.telemetry.functionId"
+"""What the program calls a call of the SDK: an agent, as a rule."""
+AI_ABOUT = ("ai.settings.context.", "ai.telemetry.metadata.")
+"""Before what the program says of itself, in newer versions and in older ones."""
+AI_PROVIDER = "ai.model.provider"
+AI_MODEL = "ai.model.id"
+AI_PROMPT = "ai.prompt"
+AI_MESSAGES = "ai.prompt.messages"
+AI_TOOLS = "ai.prompt.tools"
+AI_TOOL_CHOICE = "ai.prompt.toolChoice"
+AI_TEXT = ("ai.response.text", "ai.result.text")
+AI_OBJECT = ("ai.response.object", "ai.result.object")
+AI_REASONING = "ai.response.reasoning"
+AI_CALLS = ("ai.response.toolCalls", "ai.result.toolCalls")
+AI_FINISH_REASON = ("ai.response.finishReason", "ai.finishReason")
+AI_RESPONSE_ID = "ai.response.id"
+AI_RESPONSE_MODEL = "ai.response.model"
+AI_FIRST_CHUNK = ("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk")
+"""In milliseconds."""
+AI_TOOL_NAME = "ai.toolCall.name"
+AI_TOOL_ID = "ai.toolCall.id"
+AI_TOOL_ARGUMENTS = ("ai.toolCall.args", "ai.toolCall.input")
+AI_TOOL_RESULT = ("ai.toolCall.result", "ai.toolCall.output")
+AI_VALUE = ("ai.value", "ai.values")
+"""What is to be embedded; one text, or the JSON of each."""
+AI_USAGE_NAMES: UsageNames = (
+    ("input_tokens", ("ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens")),
+    ("output_tokens", ("ai.usage.outputTokens", "ai.usage.completionTokens")),
+    ("total_tokens", ("ai.usage.totalTokens",)),
+    ("cache_read_tokens", ("ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens")),
+    ("cache_write_tokens", ("ai.usage.inputTokenDetails.cacheWriteTokens",)),
+    ("reasoning_tokens", ("ai.usage.reasoningTokens", "ai.usage.outputTokenDetails.reasoningTokens")),
+)
+AI_PARAMETERS: dict[str, str] = {
+    "ai.settings.temperature": "temperature",
+    "ai.settings.topP": "top_p",
+    "ai.settings.topK": "top_k",
+    "ai.settings.maxOutputTokens": "max_tokens",
+    "ai.settings.maxTokens": "max_tokens",
+    "ai.settings.frequencyPenalty": "frequency_penalty",
+    "ai.settings.presencePenalty": "presence_penalty",
+    "ai.settings.seed": "seed",
+    "ai.settings.stopSequences": "stop_sequences",
+}
+
 # Kinds and operations. An operation without a kind here is no step of an agent (memory, files, …).
 OPERATION_OF_KIND: dict[Kind | None, str] = {
     "agent": "invoke_agent",
@@ -345,6 +394,7 @@ FINISH_REASON_NAMES: dict[str, str] = {
     "function_call": "tool_call",
     "tool_use": "tool_call",
     "TOOL_CALL": "tool_call",
+    "tool-calls": "tool_call",
     "end_turn": "stop",
     "stop_sequence": "stop",
     "COMPLETE": "stop",
@@ -354,6 +404,7 @@ FINISH_REASON_NAMES: dict[str, str] = {
     "MAX_TOKENS": "length",
     "refusal": "content_filter",
     "guardrail_intervened": "content_filter",
+    "content-filter": "content_filter",
     "content_filtered": "content_filter",
     "ERROR": "error",
 }
@@ -386,12 +437,17 @@ PROVIDER_NAMES: dict[str, str] = {
     "az.ai.openai": "azure.ai.openai",
     "az.ai.inference": "azure.ai.inference",
     "azure_openai": "azure.ai.openai",
+    "azure-openai": "azure.ai.openai",
     "aws": "aws.bedrock",
     "bedrock": "aws.bedrock",
     "amazon_bedrock": "aws.bedrock",
+    "amazon-bedrock": "aws.bedrock",
     "aws_bedrock": "aws.bedrock",
     "google": "gcp.gen_ai",
     "google_genai": "gcp.gemini",
+    "google.generative-ai": "gcp.gemini",
+    "google.vertex": "gcp.vertex_ai",
+    "vertex.anthropic": "gcp.vertex_ai",
     "google-gla": "gcp.gemini",
     "gemini": "gcp.gemini",
     "google-cloud": "gcp.vertex_ai",
@@ -521,8 +577,8 @@ SESSION_KEYS = (
     CONVERSATION_ID,
     *(f"{TL_ASSOCIATION}{name}" for name in ("session_id", "conversation_id", "chat_id", "thread_id")),
     *(
-        f"ai.{place}.{name}"  # Vercel's AI SDK has what the program says of itself there
-        for place in ("settings.context", "telemetry.metadata")
+        f"{place}{name}"
+        for place in AI_ABOUT
         for name in ("sessionId", "session_id", "conversationId", "threadId")
     ),
     "spring.ai.chat.client.conversation.id",
