@@ -176,10 +176,14 @@ def canonical(value: JSON) -> str:
 
 
 def result_key(content: object) -> str:
-    """Return the comparison key of a tool's answer: its text without white space at the ends, or its JSON."""
+    """Return the comparison key of a tool's answer: its text without white space and quotes around it, or its JSON."""
     if isinstance(content, list) and content and all(isinstance(part, Text) for part in content):
-        return "".join(part.text for part in content if isinstance(part, Text)).strip()
-    return content.strip() if isinstance(content, str) else canonical(content)
+        content = "".join(part.text for part in content if isinstance(part, Text))
+    if not isinstance(content, str):
+        return canonical(content)
+    told = content.strip()
+    quoted = _json.loads_or_text(told) if told[:1] == told[-1:] == '"' else None
+    return quoted.strip() if isinstance(quoted, str) else told
 
 
 def print_of(message: Message) -> int:

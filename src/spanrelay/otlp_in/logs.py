@@ -7,7 +7,7 @@ tells nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from spanrelay.otlp_in.telemetry import LogRecord, Span
 from spanrelay.semconv import names
@@ -84,4 +84,4 @@ def _answer(choice: dict[str, Any]) -> dict[str, Any]:
 
 def _index(choice: dict[str, Any]) -> int:
     index = choice.get("index")
-    return cast("int", index) if isinstance(index, int) else 0
+    return index if isinstance(index, int) else 0

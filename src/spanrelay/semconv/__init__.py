@@ -13,7 +13,7 @@ from spanrelay.conversation import Conversation, Telling
 from spanrelay.errors import ConfigurationError
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv import genai, names, openinference, traceloop, vercel_ai
-from spanrelay.semconv.fields import counts_of
+from spanrelay.semconv.fields import counts_of, read_raised
 from spanrelay.semconv.messages import write_messages
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.omissions import omission_of
@@ -180,3 +180,5 @@ def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         if dialect.recognises(attributes):
             record.dialect = record.dialect or name
             dialect.from_attributes(attributes, record)
+    if record.kind == "tool" and record.marks:
+        read_raised(record)

@@ -291,6 +291,17 @@ def read_error(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord
         error.status_code = error.status_code or count(attributes.get(names.HTTP_STATUS_CODE))
 
 
+def read_raised(record: SpanRecord) -> None:
+    """Read the failure of a tool that gave nothing from the exception that its span tells, whatever its status."""
+    if record.error is not None or record.result is not None:
+        return
+    for mark in reversed(record.marks):
+        if mark.name == names.EXCEPTION_EVENT:
+            kind = str(mark.attributes.get(names.EXCEPTION_TYPE) or "error")
+            record.error = ErrorInfo(kind, str(mark.attributes.get(names.EXCEPTION_MESSAGE) or ""))
+            return
+
+
 _FAILED = frozenset(("error", "failure", "failed"))
 
 _UNTYPED = frozenset(("", "error", "_OTHER"))

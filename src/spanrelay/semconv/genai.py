@@ -248,7 +248,7 @@ def _write_result(value: JSON, attributes: dict[str, AttributeValue]) -> None:
     """Write a text as it is and other JSON as JSON, and say which where the reader would guess wrong."""
     if type(value) is str:
         attributes[names.TOOL_RESULT] = clean_text(value)
-        if value.lstrip()[:1] in ("{", "["):
+        if value.lstrip()[:1] in ("{", "[", '"'):
             attributes[names.TOOL_RESULT_TYPE] = "text"
         return
     attributes[names.TOOL_RESULT] = dumps_text(value)
@@ -316,9 +316,10 @@ def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
 
 def _read_result(value: object, kind: str | None) -> JSON:
-    if kind == "text":
-        return value
-    return loads_or_text(value) if kind == "json" and isinstance(value, str) else decode(value)
+    """Return a result; some write a text as JSON, in quotes."""
+    if kind == "text" or not isinstance(value, str):
+        return value if kind == "text" else decode(value)
+    return loads_or_text(value) if kind == "json" or value[:1] == '"' else decode(value)
 
 
 def _read_found_and_scored(attributes: Mapping[str, Any], record: SpanRecord) -> None:

@@ -48,8 +48,9 @@ from spanrelay.semconv.fields import (
 )
 from spanrelay.semconv.layout import Layout, layout_of
 from spanrelay.semconv.messages import media_of_url, read_definition, read_flat_history, read_messages
+from spanrelay.semconv.openinference import raw, streams
 from spanrelay.semconv.openinference.writing import PROMPT_OF_PARAMETER, VECTOR_FACTS, schema_of
-from spanrelay.semconv.values import decode, indexed, read_value, structure, text
+from spanrelay.semconv.values import as_object, decode, indexed, read_value, structure, text
 
 
 def recognises(attributes: Mapping[str, Any]) -> bool:
@@ -189,7 +190,7 @@ def _read_model_call(attributes: Mapping[str, Any], layout: Layout, record: Span
         request.tools = _read_tools(attributes)
     request.prompt = request.prompt or _read_prompt(attributes)
     if not response.messages:
-        response.messages = _read_output(attributes, record)
+        response.messages = streams.parted(_read_output(attributes, record), request.tools)
         drop_empty_answer(response, record)
     if record.kind == "embedder":
         _read_vectors(attributes, response)
@@ -287,6 +288,8 @@ def _read_input(attributes: Mapping[str, Any], record: SpanRecord) -> list[Messa
     messages = _read_messages(attributes, names.OI_INPUT_MESSAGES, record)
     if record.omitted is not None and record.omitted.count:
         return messages  # the rest was carried by other spans, if there is one
+    if raw.lack(messages):
+        messages = raw.completed(messages, raw.asked(decode(attributes.get(names.OI_INPUT))), record)
     if not messages:
         prompts = indexed(attributes, names.OI_PROMPTS).values()
         messages = [Message("user", [Text(_plain(fields.get(names.OI_PROMPT_TEXT)))]) for fields in prompts]
@@ -295,6 +298,9 @@ def _read_input(attributes: Mapping[str, Any], record: SpanRecord) -> list[Messa
 
 def _read_output(attributes: Mapping[str, Any], record: SpanRecord) -> list[Message]:
     messages = _read_messages(attributes, names.OI_OUTPUT_MESSAGES, record)
+    if raw.lack(messages) and record.error is None:
+        answer = raw.answer_of(decode(attributes.get(names.OI_OUTPUT)))
+        messages = raw.completed(messages, [answer["message"]] if "message" in answer else [], record)
     if record.request is None or record.request.parameters.get("choice_count", 1) == 1:
         messages = _fold(messages)
     if not messages:
@@ -340,22 +346,22 @@ def _fold(messages: list[Message]) -> list[Message]:
 
 
 def _read_answer_facts(attributes: Mapping[str, Any], response: ModelResponse) -> None:
-    """Read the finish reason, and the response's id, which theirs is only in the raw answer."""
+    """Read the finish reason, and the response's id and model, where they are only in the raw answer."""
     reason = text(attributes.get(names.OI_FINISH_REASON))
     if not response.finish_reasons and reason is not None:
         response.finish_reasons = [reason]
     response.id = response.id or text(attributes.get(names.RESPONSE_ID))
-    if response.id is None and attributes.get(names.OI_OUTPUT_MIME) == names.JSON_MIME:
-        response.id = _raw_id(decode(attributes.get(names.OI_OUTPUT)))
+    named = names.OI_RESPONSE_MODEL in attributes or names.RESPONSE_MODEL in attributes
+    if (response.id is None or not named) and attributes.get(names.OI_OUTPUT_MIME) == names.JSON_MIME:
+        _read_raw_facts(as_object(decode(attributes.get(names.OI_OUTPUT))), response, named=named)
 
 
-def _raw_id(answer: JSON) -> str | None:
-    """Return a response's id, from a provider's answer or from LangChain's `LLMResult` around it."""
-    if not isinstance(answer, dict):
-        return None
-    output = answer.get("llm_output")
-    inner = cast("dict[str, JSON]", output) if isinstance(output, dict) else cast("dict[str, JSON]", answer)
-    return text(inner.get("id"))
+def _read_raw_facts(answer: dict[str, JSON], response: ModelResponse, *, named: bool) -> None:
+    """Read a response's id and model from a provider's answer, or from LangChain's result around it."""
+    told, outer = raw.answer_of(answer), as_object(answer.get("llm_output")) or answer
+    response.id = response.id or text(outer.get("id")) or raw.id_of(told)
+    if not named:
+        response.model = raw.model_of(told) or response.model
 
 
 def _read_messages(attributes: Mapping[str, Any], prefix: str, record: SpanRecord) -> list[Message]:
@@ -398,7 +404,7 @@ def _read_contents(fields: Mapping[str, Any], record: SpanRecord) -> list[Part]:
 def _read_part(fields: dict[str, Any], record: SpanRecord) -> Part:
     kind = text(fields.get("message_content.type")) or "text"
     said = unless_redacted(fields.get("message_content.text"), record)
-    if kind == "text":
+    if kind in ("text", "output_text", "input_text"):
         return Text(_plain(said))
     if kind == "reasoning":
         return _read_reasoning(fields, _plain(said))
