@@ -24,7 +24,7 @@ from spanrelay.observation.masking import mask_bytes
 from spanrelay.otlp_in import files
 
 _MOST_SHOWN = 20
-"""Findings that are printed one by one."""
+"""Findings that are printed one by one, and scopes that are named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,4 +119,5 @@ def _print(summary: Summary, made: str, folder: Path, skipped: int) -> None:
     if skipped:
         say(f"{skipped} files in the folders are not telemetry, and were passed over")
     if summary.silent:
-        say(f"{summary.silent} spans and log records tell of no model and no tool that we know: no trajectory of them")
+        scopes = ", ".join(f"{count} of {scope!r}" for scope, count in summary.unknown.most_common(_MOST_SHOWN))
+        say(f"spans and log records that tell of no model and no tool that we know, so no trajectory: {scopes}")

@@ -6,6 +6,7 @@ Kept in memory are ids, times and places; what is at the places is in the store.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,7 +22,8 @@ _NEVER = 1 << 63
 class Gathered:
     """A trace, or log records without one: where its items are, when it was, and whose it is.
 
-    `sessions` are those that its items name, `agent` the coding agent that recorded it, if one did.
+    `sessions` are those that its items name, `agent` the coding agent that recorded it, if one did. `scopes` counts its
+    items by who recorded each.
     """
 
     key: str
@@ -32,6 +34,7 @@ class Gathered:
     end: int = 0
     sessions: set[str] = field(default_factory=set[str])
     agent: str | None = None
+    scopes: Counter[str] = field(default_factory=Counter[str])
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Gathering:
             trace.sessions.add(session)
         if trace.agent is None:
             trace.agent = agents.agent_of(item.origin)
+        trace.scopes[item.origin.scope or "no scope"] += 1
         trace.places.append(self._store.add(item))
 
     def _trace_of(self, item: Telemetry, session: str | None) -> Gathered:
@@ -100,6 +104,7 @@ class Groups:
                 known.places.extend(trace.places)
                 known.start, known.end = min(known.start, trace.start), max(known.end, trace.end)
                 known.sessions |= trace.sessions
+                known.scopes += trace.scopes
                 known.agent = known.agent or trace.agent
                 known.service = min(known.service, trace.service)
 

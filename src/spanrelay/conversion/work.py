@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,8 @@ class Summary:
     documents: int = 0
     unchanged: int = 0
     steps: int = 0
-    silent: int = 0
-    """Spans and log records of groups that no document came of."""
+    unknown: Counter[str] = field(default_factory=Counter[str])
+    """Spans and log records of groups that no document came of, by the scope that recorded them."""
     findings: list[Finding] = field(default_factory=list[Finding])
 
     def count_read(self, read: Read) -> None:
@@ -55,7 +56,13 @@ class Summary:
         self.steps += written.steps
         self.findings += [Finding(group.session or group.key, fault) for fault in written.faults]
         if not made and not written.faults:
-            self.silent += sum(len(trace.places) for trace in group.traces)
+            for trace in group.traces:
+                self.unknown.update(trace.scopes)
+
+    @property
+    def silent(self) -> int:
+        """How many spans and log records no document came of."""
+        return self.unknown.total()
 
 
 def _heard(_phase: str, _done: int, _total: int) -> None:
