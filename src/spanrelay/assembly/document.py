@@ -359,13 +359,15 @@ def system_turns(request: ModelRequest, head: list[Message]) -> list[Turn]:
     Some instrumentors write the instructions apart and, as they were sent, among the messages.
     """
     told = turns_of(head)
-    if not request.system:
+    if request.system:
+        apart, whole = Turn("system", request.system), Turn("system", [part for turn in told for part in turn.parts])
+        told = [apart, *told] if not told or key_of(whole) != key_of(apart) else [apart]
+    if len(told) < 2:
         return told
-    apart = Turn("system", request.system)
-    if not told:
-        return [apart]
-    key, joined = key_of(apart), Turn("system", [part for turn in told for part in turn.parts])
-    return [apart, *(turn for turn in told if key_of(turn) != key)] if key_of(joined) != key else [apart]
+    found: dict[int, Turn] = {}
+    for turn in told:
+        found.setdefault(key_of(turn), turn)
+    return list(found.values())
 
 
 def system_key(request: ModelRequest, head: list[Message]) -> tuple[int, ...]:

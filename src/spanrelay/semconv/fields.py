@@ -293,12 +293,14 @@ def read_error(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord
 
 def read_raised(record: SpanRecord) -> None:
     """Read the failure of a tool that gave nothing from the exception that its span tells, whatever its status."""
-    if record.error is not None or record.result is not None:
+    error = record.error
+    if record.result is not None or (error is not None and error.message):
         return
     for mark in reversed(record.marks):
         if mark.name == names.EXCEPTION_EVENT:
             kind = str(mark.attributes.get(names.EXCEPTION_TYPE) or "error")
-            record.error = ErrorInfo(kind, str(mark.attributes.get(names.EXCEPTION_MESSAGE) or ""))
+            record.error = error or ErrorInfo(kind)
+            record.error.message = str(mark.attributes.get(names.EXCEPTION_MESSAGE) or "")
             return
 
 
