@@ -124,7 +124,7 @@ def test_a_decorated_tools_arguments_and_result_are_read() -> None:
         }
     )
     assert record.tool == ToolRequest("search", {"q": "x"})
-    assert record.result == ToolResult('"found"')
+    assert record.result == ToolResult("found")
 
 
 def test_a_workflow_is_an_agent_with_input_and_output() -> None:

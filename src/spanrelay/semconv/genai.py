@@ -71,6 +71,7 @@ from spanrelay.semconv.values import (
     question_of,
     structure,
     text,
+    unquoted,
     write_json,
 )
 
@@ -316,10 +317,9 @@ def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
 
 
 def _read_result(value: object, kind: str | None) -> JSON:
-    """Return a result; some write a text as JSON, in quotes."""
-    if kind == "text" or not isinstance(value, str):
-        return value if kind == "text" else decode(value)
-    return loads_or_text(value) if kind == "json" or value[:1] == '"' else decode(value)
+    if kind == "text":
+        return value
+    return loads_or_text(value) if kind == "json" and isinstance(value, str) else unquoted(value)
 
 
 def _read_found_and_scored(attributes: Mapping[str, Any], record: SpanRecord) -> None:

@@ -576,11 +576,7 @@ SESSION_KEYS = (
     OI_SESSION,
     CONVERSATION_ID,
     *(f"{TL_ASSOCIATION}{name}" for name in ("session_id", "conversation_id", "chat_id", "thread_id")),
-    *(
-        f"{place}{name}"
-        for place in AI_ABOUT
-        for name in ("sessionId", "session_id", "conversationId", "threadId")
-    ),
+    *(f"{place}{name}" for place in AI_ABOUT for name in ("sessionId", "session_id", "conversationId", "threadId")),
     "spring.ai.chat.client.conversation.id",
     "mastra.metadata.sessionId",
     "mastra.metadata.threadId",

@@ -37,7 +37,7 @@ from spanrelay.semconv.fields import (
 )
 from spanrelay.semconv.layout import Layout, layout_of
 from spanrelay.semconv.messages import read_flat_history, read_message
-from spanrelay.semconv.values import decode, first, indexed, structure, text
+from spanrelay.semconv.values import decode, first, indexed, structure, text, unquoted
 
 
 def recognises(attributes: Mapping[str, Any]) -> bool:
@@ -104,7 +104,7 @@ def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     if tool.arguments is None:
         set_arguments(_unwrap_call(decode(attributes.get(names.TL_ENTITY_INPUT))), tool)
     if names.TL_ENTITY_OUTPUT in attributes and (record.result is None or record.result.content is None):
-        set_result(decode(attributes[names.TL_ENTITY_OUTPUT]), record)
+        set_result(unquoted(attributes[names.TL_ENTITY_OUTPUT]), record)
     record.content = tool.arguments is not None or record.result is not None
 
 

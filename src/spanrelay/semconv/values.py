@@ -206,6 +206,11 @@ def decode(value: object) -> JSON:
         return value
 
 
+def unquoted(value: object) -> JSON:
+    """Return `decode(value)`, and the text in one that is JSON in quotes: so some write what a tool gave."""
+    return loads_or_text(value) if isinstance(value, str) and value[:1] == '"' else decode(value)
+
+
 def decode_loosely(value: object) -> JSON:
     """Return `decode(value)`, and the dict in a text that is the `repr` of a Python dict."""
     decoded = decode(value)
