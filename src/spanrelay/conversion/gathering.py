@@ -22,8 +22,8 @@ _NEVER = 1 << 63
 class Gathered:
     """A trace, or log records without one: where its items are, when it was, and whose it is.
 
-    `sessions` are those that its items name, `agent` the coding agent that recorded it, if one did. `scopes` counts its
-    items by who recorded each.
+    `sessions` are those that its items name, `agent` the coding agent that recorded it, if one did. `nested` says
+    whether any span has a parent, and `scopes` counts its items by who recorded each.
     """
 
     key: str
@@ -34,6 +34,7 @@ class Gathered:
     end: int = 0
     sessions: set[str] = field(default_factory=set[str])
     agent: str | None = None
+    nested: bool = False
     scopes: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -41,7 +42,7 @@ class Gathered:
 class Group:
     """Traces that are assembled together: those of one session, or those of a service that name none.
 
-    `session` is the one session that all of them are of, if there is one.
+    `session` is the one session that any of them names, if there is one.
     """
 
     traces: list[Gathered]
@@ -72,6 +73,8 @@ class Gathering:
             trace.sessions.add(session)
         if trace.agent is None:
             trace.agent = agents.agent_of(item.origin)
+        if isinstance(item, Span) and item.parent_id is not None:
+            trace.nested = True
         trace.scopes[item.origin.scope or "no scope"] += 1
         trace.places.append(self._store.add(item))
 
@@ -104,20 +107,41 @@ class Groups:
                 known.places.extend(trace.places)
                 known.start, known.end = min(known.start, trace.start), max(known.end, trace.end)
                 known.sessions |= trace.sessions
+                known.nested = known.nested or trace.nested
                 known.scopes += trace.scopes
                 known.agent = known.agent or trace.agent
                 known.service = min(known.service, trace.service)
 
     def groups(self) -> list[Group]:
         """Return what belongs together, that which began first before the rest."""
-        together = _Together(self._traces)
+        together, aside = _Together(self._traces), _within(self._traces.values())
         for trace in self._traces.values():
             for session in sorted(trace.sessions):
                 together.join(trace.key, f"session {session}")
             if not trace.sessions:
-                together.join(trace.key, f"service {trace.service}")
+                around = aside.get(trace.key)
+                together.join(trace.key, around if around is not None else f"service {trace.service}")
         groups = [_group(traces) for traces in together.sets()]
         return sorted(groups, key=lambda group: (group.traces[0].start, group.key))
+
+
+def _within(traces: Iterable[Gathered]) -> dict[str, str]:
+    """Return which traces lie within one of a session: another instrumentor's spans of what happens there.
+
+    Only spans without any parent, and only where they lie within no other session's too.
+    """
+    found: dict[str, str] = {}
+    begun: dict[str, list[Gathered]] = {}
+    for trace in sorted(traces, key=lambda trace: (trace.start, -trace.end, trace.key)):
+        around = begun.setdefault(trace.service, [])
+        around[:] = [each for each in around if each.end >= trace.start]
+        if trace.sessions:
+            around.append(trace)
+        elif not trace.nested and trace.agent is None:
+            holding = [each for each in around if each.end >= trace.end]
+            if len({frozenset(each.sessions) for each in holding}) == 1:
+                found[trace.key] = holding[0].key
+    return found
 
 
 def _group(traces: Iterable[Gathered]) -> Group:
