@@ -151,6 +151,12 @@ def test_requests_may_come_in_any_order(name: str, tmp_path: Path) -> None:
     assert converted([tmp_path / "shuffled.jsonl"], tmp_path / "shuffled")[0] == whole
 
 
+@pytest.mark.parametrize("name", READ)
+def test_what_came_twice_counts_once(name: str, tmp_path: Path) -> None:
+    whole, _ = converted([capture(name)], tmp_path / "whole")
+    assert converted([capture(name), capture(name)], tmp_path / "twice")[0] == whole
+
+
 @pytest.mark.xfail(strict=True, reason="no dialect reads it yet")
 @pytest.mark.parametrize("name", [name for name in CAPTURES if name not in READ])
 def test_a_capture_that_is_not_read_yet_is_not_the_conversation(name: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from spanrelay.errors import ConfigurationError
 from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
+    Mark,
     Message,
     ModelRequest,
     ModelResponse,
@@ -318,3 +319,41 @@ def test_a_name_or_an_id_that_is_empty_is_not_written(dialect: Any, kind: Any) -
         record.tool, record.result = ToolRequest("t", {}, "", "", ""), ToolResult("sun")
     attributes = {**dialect.start_attributes(record), **dialect.to_attributes(record, content=True)}
     assert [name for name, value in attributes.items() if value in ("", [""])] == []
+
+
+TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"}
+
+
+@pytest.mark.parametrize(
+    ("said", "failed"),
+    [
+        ({"gen_ai.tool.call.outcome": "error"}, True),
+        ({"gen_ai.tool.call.outcome": "success"}, False),
+        ({"error.type": "tool_error"}, True),
+        ({}, False),
+    ],
+)
+def test_a_tools_outcome_says_whether_it_failed_beside_its_result(said: dict[str, str], failed: bool) -> None:
+    record = SpanRecord(1, 2)
+    semconv.read({**TOOL, "gen_ai.tool.call.result": "nothing", **said}, record)
+    assert record.result is not None
+    assert (record.result.content, record.result.is_error) == ("nothing", failed)
+
+
+@pytest.mark.parametrize(("result", "failed"), [({}, True), ({"gen_ai.tool.call.result": "found after all"}, False)])
+def test_a_tool_that_raised_and_gave_nothing_has_failed_whatever_its_status(
+    result: dict[str, str], failed: bool
+) -> None:
+    record = SpanRecord(1, 2, marks=[Mark("exception", 1, {"exception.type": "E", "exception.message": "no"})])
+    semconv.read({**TOOL, **result}, record)
+    assert record.error == (ErrorInfo("E", "no") if failed else None)
+
+
+def test_a_tools_result_in_quotes_is_the_text_in_them() -> None:
+    record = SpanRecord(1, 2)
+    semconv.read({**TOOL, "gen_ai.tool.call.result": '"found"'}, record)
+    assert record.result == ToolResult("found")
+    ours = SpanRecord(1, 2, kind="tool", tool=ToolRequest("search"), result=ToolResult('"found"'))
+    back = SpanRecord(1, 2)
+    semconv.read({**semconv.write_start(ours), **semconv.write(ours, content=True)}, back)
+    assert back.result == ours.result

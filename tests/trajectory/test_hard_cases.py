@@ -1166,3 +1166,65 @@ def test_a_file_that_is_text_is_masked_and_an_image_is_kept_as_it_is(tmp_path: P
     [kept] = tmp_path.glob("images/*")
     assert text.read_text() == "key [masked key]"
     assert kept.read_bytes() == image
+
+
+def test_a_trace_without_a_session_goes_on_in_the_document_of_the_conversation_that_it_extends(
+    program: Program,
+) -> None:
+    first = program.agent()
+    program.ask(first, ASK, CALL)
+    program.use(first, "weather", {"city": "SF"}, "sunny", "c1")
+    told = [*ASK, CALL, answers("c1", "sunny")]
+    program.ask(first, told, says("sunny"))
+    program.end(first)
+    second = program.agent()
+    more = [*told, says("sunny"), user("and NY?")]
+    again = calls(("c2", "weather", {"city": "NY"}))
+    program.ask(second, more, again)
+    program.use(second, "weather", {"city": "NY"}, "rain", "c2")
+    program.ask(second, [*more, again, answers("c2", "rain")], says("rain"))
+    program.end(second)
+    document = program.document()
+    assert [step["source"] for step in document["steps"]] == [
+        "system",
+        "user",
+        "agent",
+        "agent",
+        "user",
+        "agent",
+        "agent",
+    ]
+    assert results(document["steps"][5]) == [("c2", "rain")]
+
+
+def test_a_trace_without_a_session_that_repeats_no_answer_is_a_document_of_its_own(program: Program) -> None:
+    for _ in range(2):
+        root = program.agent()
+        program.ask(root, ASK, says("sunny"))
+        program.end(root)
+    assert len(program.documents()) == 2
+
+
+def test_a_trace_of_another_service_does_not_go_on_in_this_ones_document(program: Program) -> None:
+    for service, asked in (("a", ASK), ("b", [*ASK, says("sunny"), user("and NY?")])):
+        root = program.agent(service_name=service)
+        program.ask(root, asked, says("sunny"), known={"service_name": service})
+        program.end(root)
+    assert len(program.documents()) == 2
+
+
+def test_a_trace_whose_session_is_known_goes_on_in_no_other_document(program: Program) -> None:
+    for session, asked in ((None, ASK), ("s", [*ASK, says("sunny"), user("and NY?")])):
+        root = program.agent(session_id=session)
+        program.ask(root, asked, says("sunny"))
+        program.end(root)
+    assert len(program.documents()) == 2
+
+
+def test_instructions_that_are_told_apart_and_among_the_messages_are_told_once(program: Program) -> None:
+    root = program.agent(session_id="s")
+    program.ask(root, ASK, says("sunny"), system=[Text("be kind")])
+    program.ask(root, [system("be"), system("kind"), user("x")], says("y"), system=[Text("be kind")])
+    program.end(root)
+    document = program.document()
+    assert [step["message"] for step in document["steps"] if step["source"] == "system"] == ["be kind"]

@@ -97,3 +97,60 @@ def test_the_longest_surviving_tail_counts_as_kept() -> None:
     found = transcript.align([user("summary"), user("same"), says("same"), user("more")])
     assert (found.kind, len(found.changed), found.kept) == ("compaction", 1, 2)
     assert [turn.role for turn in found.new] == ["user"]
+
+
+def test_an_answer_that_comes_as_several_messages_is_one_turn() -> None:
+    history = [user("a"), calls(("1", "f", {})), calls(("2", "g", {})), answers("1", "x"), answers("2", "y"), user("b")]
+    found = Transcript().align(history)
+    assert [turn.role for turn in found.new] == ["user", "assistant", "tool", "tool", "user"]
+    assert [call.id for call in found.new[1].calls] == ["1", "2"]
+    found = Transcript().align([user("a"), says("one"), says("two"), user("b")])
+    assert [turn.role for turn in found.new] == ["user", "assistant", "assistant", "user"]
+
+
+def test_answers_that_are_known_apart_stay_apart() -> None:
+    transcript = Transcript()
+    told(transcript, [user("a")], says("wait"))
+    told(transcript, [user("a"), says("wait")], calls(("1", "f", {})))
+    found = transcript.align([user("a"), says("wait"), calls(("1", "f", {})), answers("1", "x")])
+    assert (found.kind, [turn.role for turn in found.new]) == ("extension", ["tool"])
+
+
+def test_an_answer_without_content_is_known_by_its_place() -> None:
+    transcript, blank = Transcript(), Message("assistant", [])
+    told(transcript, [user("a")], says("b"))
+    told(transcript, [user("a"), blank, user("c")], says("d"))
+    found = transcript.align([user("a"), blank, user("c"), blank, user("e")])
+    assert (found.kind, [turn.text for turn in found.new]) == ("extension", ["e"])
+    fresh = Transcript()
+    told(fresh, [user("a")], says("b"))
+    assert fresh.extends([user("a"), blank, user("c")])
+
+
+def test_an_answer_without_content_hides_no_change_of_what_was_asked() -> None:
+    transcript, blank = Transcript(), Message("assistant", [])
+    told(transcript, [user("a")], says("b"))
+    told(transcript, [user("a"), says("b"), user("c")], says("d"))
+    found = transcript.align([user("a"), blank, user("other"), blank, user("e")])
+    assert (found.kind, found.kept) == ("truncation", 1)
+
+
+def test_an_answer_that_was_never_given_has_no_place() -> None:
+    transcript, blank = Transcript(), Message("assistant", [])
+    told(transcript, [user("a")], None)
+    told(transcript, [user("a"), blank, user("b")], says("c"))
+    found = transcript.align([user("a"), blank, user("b"), says("c"), user("d")])
+    assert (found.kind, [turn.text for turn in found.new]) == ("extension", ["d"])
+
+
+def test_the_last_answer_is_known_by_the_tools_that_it_calls() -> None:
+    transcript = Transcript()
+    told(transcript, [user("a")], calls(("12", "fg", "{}{}")))
+    found = transcript.align([user("a"), calls(("1", "f", {}), ("2", "g", {})), answers("1", "x"), answers("2", "y")])
+    assert (found.kind, len(found.new)) == ("extension", 2)
+    assert transcript.align([user("a"), calls(("1", "f", {}), ("2", "h", {}))]).kind == "truncation"
+
+
+def test_a_result_in_quotes_is_the_same_as_without() -> None:
+    assert key_of(turns_of([answers("1", '"x"')])[0]) == key_of(turns_of([answers("1", "x")])[0])
+    assert key_of(turns_of([answers("1", '"x')])[0]) != key_of(turns_of([answers("1", "x")])[0])

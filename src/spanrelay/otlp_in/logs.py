@@ -6,9 +6,12 @@ tells nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from math import gcd
 from typing import Any
 
+from spanrelay._json import dumps_sorted
 from spanrelay.otlp_in.telemetry import LogRecord, Span
 from spanrelay.semconv import names
 from spanrelay.semconv.values import as_list, as_object, decode
@@ -25,7 +28,7 @@ def join(spans: list[Span], logs: list[LogRecord]) -> None:
         if record.trace_id and record.span_id and tells(record):
             told.setdefault((record.trace_id, record.span_id), []).append(record)
     for span in spans if told else ():
-        for name, value in _attributes_of(told.get((span.trace_id, span.span_id), [])).items():
+        for name, value in _attributes_of(_once(told.get((span.trace_id, span.span_id), []))).items():
             span.attributes.setdefault(name, value)
 
 
@@ -39,6 +42,21 @@ def name_of(record: LogRecord) -> str | None:
     """Return the name of a record's event: before the format had a field for it, it was an attribute."""
     name = record.name or record.attributes.get("event.name")
     return name if isinstance(name, str) else None
+
+
+def _once(records: list[LogRecord]) -> list[LogRecord]:
+    """Return records that came several times, all of them, once; one message may be there twice by itself."""
+    keys = [dumps_sorted((record.time, name_of(record), record.body, record.attributes)) for record in records]
+    times = gcd(*Counter(keys).values())
+    if times < 2:
+        return records
+    left = {key: count // times for key, count in Counter(keys).items()}
+    kept: list[LogRecord] = []
+    for key, record in zip(keys, records, strict=True):
+        if left[key]:
+            left[key] -= 1
+            kept.append(record)
+    return kept
 
 
 def _attributes_of(records: list[LogRecord]) -> dict[str, Any]:
