@@ -23,7 +23,7 @@ from spanrelay.records import (
     ToolCallResponse,
     ToolDefinition,
 )
-from spanrelay.semconv import genai, messages, names, openinference, traceloop
+from spanrelay.semconv import genai, messages, names, openinference, traceloop, vercel_ai
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -231,6 +231,26 @@ envelopes = shape(lc=st.just(1), type=st.just("tool"), data=wire_json, output=wi
 tool_values = envelopes | shape(input_str=odd_texts, inputs=wire_json, kwargs=wire_json) | odd_values
 MESSAGES = [names.INPUT_MESSAGES, names.OUTPUT_MESSAGES, names.ALL_MESSAGES, names.SYSTEM_INSTRUCTIONS]
 CONTENTS = [names.TOOL_ARGUMENTS, names.TOOL_RESULT, names.OI_INPUT, names.OI_OUTPUT, names.TL_ENTITY_INPUT]
+constructor = shape(
+    lc=st.just(1),
+    id=st.just(["AIMessage"]),
+    kwargs=shape(content=wire_json, tool_calls=st.lists(calls, max_size=2), tool_call_id=given_records.words),
+)
+raw = shape(
+    messages=st.lists(st.lists(constructor, max_size=2), max_size=1), generations=st.lists(shape(message=constructor))
+)
+vercel = shape(
+    role=st.sampled_from(["user", "assistant", "tool"]),
+    content=st.lists(
+        shape(
+            type=st.sampled_from([*vercel_ai._PART_READERS, "text", "reasoning"]),
+            output=shape(type=st.sampled_from(["text", "content", "error-text"]), value=wire_json),
+            **dict.fromkeys(("toolCallId", "toolName", "input", "data", "mediaType"), wire_json),
+        ),
+        max_size=2,
+    ),
+)
+VERCEL = [names.AI_MESSAGES, names.AI_PROMPT, names.AI_TOOLS, *names.AI_CALLS, *names.AI_TEXT, *names.AI_VALUE]
 LISTS = ["llm.input_messages", "llm.output_messages", "gen_ai.prompt", "gen_ai.completion", "llm.tools"]
 LEAVES = [
     *("message.role", "message.content", "message.tool_call_id", "message.tool_calls.0.tool_call.id", "role"),
@@ -257,7 +277,8 @@ leaves = st.builds("{}.{}.{}".format, st.sampled_from(LISTS), st.sampled_from([0
 anything = st.builds(
     lambda *some: {key: value for attributes in some for key, value in attributes.items()},
     attributes_of(MESSAGES, written(st.lists(said | parts, max_size=3)), 2),
-    attributes_of(CONTENTS, written(tool_values), 2),
+    attributes_of(CONTENTS, written(tool_values | raw), 2),
+    attributes_of(VERCEL, written(st.lists(vercel, max_size=2) | shape(messages=st.lists(vercel, max_size=2))), 2),
     st.dictionaries(leaves, odd_values, max_size=4),
     attributes_of(SCALARS, odd_values, 4),
 )
@@ -271,13 +292,14 @@ kinds = st.sampled_from(["LLM", "TOOL", "AGENT", "CHAIN", "EMBEDDING", "odd"])
     st.none() | operations,
     st.none() | kinds,
     st.none() | st.sampled_from(["tool", "task", "workflow"]),
+    st.none()
+    | st.sampled_from(["ai.toolCall", "ai.generateText", "ai.streamText.doStream", "ai.embed.doEmbed", "odd"]),
 )
 def test_reading_never_raises(
-    attributes: dict[str, Any], operation: str | None, kind: str | None, entity: str | None
+    attributes: dict[str, Any], operation: str | None, kind: str | None, entity: str | None, step: str | None
 ) -> None:
-    for key, value in ((names.OPERATION, operation), (names.OI_KIND, kind), (names.TL_KIND, entity)):
-        if value is not None:
-            attributes[key] = value
+    given = {names.OPERATION: operation, names.OI_KIND: kind, names.TL_KIND: entity, names.AI_OPERATION: step}
+    attributes |= {key: value for key, value in given.items() if value is not None}
     semconv.read(attributes, SpanRecord(1, 2))
-    for dialect in (genai, traceloop, openinference):
+    for dialect in (genai, traceloop, openinference, vercel_ai):
         dialect.from_attributes(attributes, SpanRecord(1, 2))

@@ -278,7 +278,7 @@ def read_error(attributes: Mapping[str, Any], layout: Layout, record: SpanRecord
         return
     kind = text(attributes.get(names.ERROR_TYPE))
     answered = kind == names.TOOL_ERROR and record.kind == "tool"
-    if answered or attributes.get(names.TOOL_IS_ERROR) is True or attributes.get(names.TOOL_OUTCOME) in _FAILED:
+    if answered or attributes.get(names.TOOL_IS_ERROR) is True or text(attributes.get(names.TOOL_OUTCOME)) in _FAILED:
         record.result = record.result or ToolResult()
         record.result.is_error = True
     if kind is not None and not answered:
