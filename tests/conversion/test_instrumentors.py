@@ -9,7 +9,7 @@ import pytest
 from tests.conversion.captures import converted, told
 from tests.shared_data import SHARED, needs_shared
 
-pytestmark = needs_shared
+from spanrelay.conversion.gathering import Gathered, Groups
 
 LANGCHAIN = (
     "openinference_langchain",
@@ -42,6 +42,7 @@ def everything(document: dict[str, Any]) -> list[Any]:
     return [steps, *(everything(child) for child in document.get("subagent_trajectories", []))]
 
 
+@needs_shared
 @pytest.mark.parametrize("name", LANGCHAIN[1:])
 def test_an_agent_of_langchain_is_the_same_whoever_recorded_it(name: str, tmp_path: Path) -> None:
     known, found = documents_of(LANGCHAIN[0], tmp_path), documents_of(name, tmp_path)
@@ -49,11 +50,13 @@ def test_an_agent_of_langchain_is_the_same_whoever_recorded_it(name: str, tmp_pa
     assert list(map(told, found)) == list(map(told, known))  # calls are known by their own ids here
 
 
+@needs_shared
 def test_a_client_is_the_same_whoever_recorded_it(tmp_path: Path) -> None:
     one, other, _ = (documents_of(name, tmp_path) for name in OPENAI)
     assert list(map(everything, one)) == list(map(everything, other))
 
 
+@needs_shared
 def test_what_an_instrumentor_does_not_record_of_one_call_changes_no_other(tmp_path: Path) -> None:
     (known,), _, (found,) = (documents_of(name, tmp_path) for name in OPENAI)
     asked_with_image = 4  # Traceloop leaves such a request out
@@ -62,7 +65,44 @@ def test_what_an_instrumentor_does_not_record_of_one_call_changes_no_other(tmp_p
     assert everything(found) == everything(known)
 
 
+@needs_shared
 def test_sub_agents_stand_beneath_the_agent_that_called_them(tmp_path: Path) -> None:
     chat, boss = documents_of("pydantic_ai_subagents", tmp_path)
     assert [step["source"] for step in told(chat)] == ["system", "user", "agent", "agent", "user", "agent"]
     assert len(boss["subagent_trajectories"]) == 2
+
+
+def trace(number: int, start: int, end: int, *sessions: str, nested: bool = True, service: str = "a") -> Gathered:
+    found = Gathered(f"{number:032x}", number, service, start=start, end=end, nested=nested)
+    found.sessions.update(sessions)
+    return found
+
+
+def grouped(*traces: Gathered) -> list[set[int | None]]:
+    """Return which traces are assembled together."""
+    groups = Groups()
+    groups.add(traces)
+    return [{each.trace_id for each in group.traces} for group in groups.groups()]
+
+
+def test_a_span_by_itself_is_assembled_with_the_session_that_it_lies_within() -> None:
+    around, within = trace(1, 0, 9, "s"), trace(2, 3, 4, nested=False)
+    assert grouped(around, within) == [{1, 2}]
+    assert grouped(around, trace(3, 1, 8, "s"), within) == [{1, 2, 3}]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        trace(2, 3, 10, nested=False),
+        trace(2, 3, 4, nested=True),
+        trace(2, 3, 4, nested=False, service="b"),
+        trace(2, 10, 11, nested=False),
+    ],
+)
+def test_what_lies_not_within_a_session_stays_apart(other: Gathered) -> None:
+    assert grouped(trace(1, 0, 9, "s"), other) == [{1}, {2}]
+
+
+def test_a_span_within_two_sessions_at_once_is_of_neither() -> None:
+    assert grouped(trace(1, 0, 9, "s"), trace(3, 1, 8, "t"), trace(2, 3, 4, nested=False)) == [{1}, {3}, {2}]

@@ -137,7 +137,7 @@ def _within(traces: Iterable[Gathered]) -> dict[str, str]:
         around[:] = [each for each in around if each.end >= trace.start]
         if trace.sessions:
             around.append(trace)
-        elif not trace.nested and trace.agent is None:
+        elif trace.trace_id is not None and not trace.nested and trace.agent is None:
             holding = [each for each in around if each.end >= trace.end]
             if len({frozenset(each.sessions) for each in holding}) == 1:
                 found[trace.key] = holding[0].key
