@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conversion import program
@@ -140,3 +142,31 @@ def test_the_command_names_a_wrong_number_of_jobs(capsys: pytest.CaptureFixture[
             main(["convert", "x", "-o", "y", "--jobs", wrong])
         assert ended.value.code == 2
     assert "number of processes" in capsys.readouterr().err
+
+
+POLYGLOT = [path for path in CAPTURES if path.parent.name == "spans-polyglot"]
+
+
+@pytest.mark.parametrize("path", POLYGLOT, ids=lambda path: path.stem)
+def test_whichever_span_or_log_record_is_lost_the_document_is_valid_and_repeats_nothing(
+    path: Path, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    items = [items for line in lines for items in _lists_of(line)]
+    for number, each in enumerate(items):
+        for at in range(len(each)):
+            lost = each.pop(at)
+            less = program.write(tmp_path, b"\n".join(json.dumps(line).encode() for line in lines), "less")
+            documents, summary = converted([less], tmp_path / f"{number}-{at}")
+            each.insert(at, lost)
+            assert summary.findings == []
+            for document in documents:
+                words = [step["message"] for step in told(document) if step["message"]]
+                assert len(words) == len(set(words)), (lost.get("name"), words)
+
+
+def _lists_of(request: dict[str, Any]) -> Iterator[list[Any]]:
+    for kind, scopes, items in (("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords")):
+        for resource in request.get(kind, []):
+            for scope in resource.get(scopes, []):
+                yield scope.get(items, [])

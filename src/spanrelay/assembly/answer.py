@@ -73,7 +73,7 @@ def _remember(document: Document, record: SpanRecord, place: Place, answer: Turn
     line, request, response = document.line, record.request, record.response
     response_id = response.id if response else None
     line.told = None
-    if record.content and request is not None and request.messages:
+    if record.content and (answer is not None or (request is not None and request.messages)):
         line.told = line.transcript.accept(place.alignment, answer, response_id, place.sent_id)
     _remember_answer(document, record)
     sent_to = request.parameters.get("conversation_id") if request else None

@@ -29,7 +29,8 @@ def find(document: Document, record: SpanRecord) -> Place | None:
     """Return how a model call goes on here, or None where it continues nothing that is known."""
     request = record.request or ModelRequest()
     if not request.messages or not record.content:
-        return Place(Alignment("extension")) if document.line.count or not document.count else None
+        going_on = document.line.count or not document.count
+        return Place(document.line.transcript.delta([])) if going_on else None
     if document.fan is not None and not document.line.count and shape_of(record) == document.fan.shape:
         return None
     head, start = split_system(request.messages)

@@ -374,6 +374,10 @@ class Transcript:
         if at == len(turns):
             kind: Kind = "unrelated" if not place else "retry" if place == self._printed else "fork"
             return Alignment(kind, kept=place, dropped=len(known) - place, _keys=known[:place])
+        if self._answer and place == len(known) - 1:
+            found = self._answered_late(turns, at)
+            if found is not None:
+                return found
         before, rest = _told(turns[:at]), _told(turns[at:])
         return self._truncated(rest, place) if position else self._diverged(before + rest, len(before), place)
 
@@ -383,6 +387,20 @@ class Transcript:
         if following == len(self._keys):
             return self._answer
         return at + 1 < len(turns) and self._matches(turns, at + 1, following) > 0
+
+    def _answered_late(self, turns: list[Turn], at: int) -> Alignment | None:
+        """Return how a request goes on that has tools' answers before the last answer which nobody has told of.
+
+        So it is where what the last call was sent was lost, in whole or in part: nothing has been rewritten.
+        """
+        stands = next((index for index in range(at, len(turns)) if turns[index].role != "tool"), len(turns))
+        count = self._matches(turns, stands, len(self._keys) - 1) if at < stands < len(turns) else 0
+        if not count:
+            return None
+        between, behind = turns[at:stands], joined(_told(turns[stands + count :]))
+        keys = self._keys[:-1] + array("q", map(key_of, between)) + self._keys[-1:] + array("q", map(key_of, behind))
+        echo = turns[stands : stands + count]
+        return Alignment("extension", between + behind, kept=len(self._keys), echo=echo, _keys=keys)
 
     def _extended(self, turns: list[Turn], at: int, echo_at: int) -> Alignment:
         new, known = joined(_told(turns[at:])), self._keys
