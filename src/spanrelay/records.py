@@ -255,12 +255,14 @@ class ToolRequest:
 class ToolResult:
     """One execution of a tool: what it gave. `content` is text or other JSON.
 
-    `annotation` is about the result, for readers of the record and not for the model.
+    `annotation` is about the result, for readers of the record and not for the model. `exit_code` is that of a command
+    which the tool ran.
     """
 
     content: JSON = None
     is_error: bool = False
     annotation: JSON = None
+    exit_code: int | None = None
 
 
 @dataclass(slots=True)

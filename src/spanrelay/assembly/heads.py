@@ -34,6 +34,9 @@ def child_head(name: str, node: Node) -> dict[str, Any]:
         "trajectory_id": identity(record, name),
         "agent": {"name": name, "version": str(version)},
     }
+    agent_id = next((agent.id for agent in acting if agent.id and agent.name in (name, None)), None)
+    if agent_id is not None:
+        head["agent"]["extra"] = {"id": agent_id}
     place = steps.place_of(record)
     return {**head, "extra": place} if place != steps.place_of(tree.top(node).record) else head
 

@@ -465,8 +465,9 @@ def tool_error(record: SpanRecord) -> dict[str, JSON]:
 
 def annotation_of(record: SpanRecord) -> dict[str, JSON]:
     """Return what is said about a tool's result, for the `extra` of its observation."""
-    said = record.result.annotation if record.result is not None else None
-    return {} if said is None else {"annotation": said}
+    result = record.result
+    said = {} if result is None else {"annotation": result.annotation, "exit_code": result.exit_code}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def executed_content(record: SpanRecord, media: MediaStore | None) -> str | list[atif.ContentPart] | None:
