@@ -14,6 +14,7 @@ from spanrelay.conversion.work import Summary
 
 def converted(sources: list[Path], folder: Path) -> tuple[list[dict[str, Any]], Summary]:
     """Convert files; return the documents, each strict-valid, in the order of their first steps, and the summary."""
+    folder.mkdir(parents=True, exist_ok=True)
     summary = work.convert(sources, Folder(folder))
     documents = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
     for document in documents:

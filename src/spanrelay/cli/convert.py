@@ -111,7 +111,8 @@ def _print(summary: Summary, made: str, folder: Path, skipped: int) -> None:
         say(str(finding))
     if len(summary.findings) > _MOST_SHOWN:
         say(f"and {len(summary.findings) - _MOST_SHOWN} more findings")
-    read = f"{summary.spans} spans" + (f" and {summary.logs} log records" if summary.logs else "")
+    counts = {"spans": summary.spans, "log records": summary.logs, "lines of transcripts": summary.lines}
+    read = " and ".join(f"{count} {what}" for what, count in counts.items() if count) or "0 spans"
     same = f" ({summary.unchanged} were there already)" if summary.unchanged else ""
     total = summary.documents + summary.unchanged
     steps = f", {summary.steps} steps" if summary.steps else ""

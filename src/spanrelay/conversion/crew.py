@@ -25,7 +25,7 @@ from spanrelay.conversion.traces import events_of, traces_of
 from spanrelay.errors import SpanRelayError
 from spanrelay.otlp_in import files
 from spanrelay.otlp_in.files import Finding, Piece
-from spanrelay.otlp_in.telemetry import Span
+from spanrelay.otlp_in.telemetry import LogRecord, Span, TranscriptLine
 from spanrelay.otlp_in.writing import request_of
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class Read(NamedTuple):
     gathered: list[Gathered]
     spans: int
     logs: int
+    lines: int
     size: int
     findings: list[Finding]
 
@@ -62,14 +63,15 @@ class Worker:
 
     def read(self, pieces: list[Piece]) -> Read:
         """Read pieces into the store."""
-        spans = logs = 0
+        counts = {Span: 0, LogRecord: 0, TranscriptLine: 0}
         findings: list[Finding] = []
         for piece in pieces:
             for item in files.read(piece, findings.append):
                 self._gathering.add(item)
-                is_span = isinstance(item, Span)
-                spans, logs = spans + is_span, logs + (not is_span)
-        return Read(self._gathering.hand_over(), spans, logs, sum(len(piece.data) for piece in pieces), findings)
+                counts[type(item)] += 1
+        size = sum(len(piece.data) for piece in pieces)
+        read = counts[Span], counts[LogRecord], counts[TranscriptLine]
+        return Read(self._gathering.hand_over(), *read, size, findings)
 
     def write(self, group: Group) -> Written:
         """Assemble a group and write its documents."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from spanrelay.conversion.store import Writer
 from spanrelay.otlp_in import agents
-from spanrelay.otlp_in.telemetry import Span, Telemetry
+from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry, TranscriptLine
 from spanrelay.semconv.fields import session_of
 
 _NEVER = 1 << 63
@@ -63,7 +63,10 @@ class Gathering:
         self._traces: dict[str, Gathered] = {}
 
     def add(self, item: Telemetry) -> None:
-        """Take in a span or a log record."""
+        """Take in a span, a log record or a line of a transcript."""
+        if isinstance(item, TranscriptLine):
+            self._add_line(item)
+            return
         session = session_of(item.attributes)
         trace = self._trace_of(item, session)
         time = item.start if isinstance(item, Span) else item.time
@@ -78,7 +81,19 @@ class Gathering:
         trace.scopes[item.origin.scope or "no scope"] += 1
         trace.places.append(self._store.add(item))
 
-    def _trace_of(self, item: Telemetry, session: str | None) -> Gathered:
+    def _add_line(self, line: TranscriptLine) -> None:
+        """Take in a line of a transcript: those of one file belong together, and with the sessions that they name."""
+        key = f"transcript {line.file}"
+        trace = self._traces.get(key)
+        if trace is None:
+            trace = self._traces[key] = Gathered(key, None, key, agent=line.agent)
+        if line.time:
+            trace.start, trace.end = min(trace.start, line.time), max(trace.end, line.time)
+        trace.sessions.update(line.sessions)
+        trace.scopes[f"transcripts of {line.agent}"] += 1
+        trace.places.append(self._store.add(line))
+
+    def _trace_of(self, item: Span | LogRecord, session: str | None) -> Gathered:
         service = str(item.origin.resource.get("service.name") or "")
         key = f"{item.trace_id:032x}" if item.trace_id else f"logs of {session or service}"
         trace = self._traces.get(key)

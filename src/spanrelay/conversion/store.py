@@ -1,6 +1,7 @@
 """Where telemetry waits between being read and being assembled: on disk, so that its size is no matter.
 
-A folder of files, one for each process that reads. Spans and log records are appended, and read again by their places.
+A folder of files, one for each process that reads. Spans, log records and lines of transcripts are appended, and read
+again by their places.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry
+from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry, TranscriptLine
 
 _FORMAT = 4
 _LENGTH = 4
@@ -30,6 +31,8 @@ class Writer:
 
     def add(self, item: Telemetry) -> int:
         """Append an item and return its place."""
+        if isinstance(item, TranscriptLine):
+            return self._append((None, (item.agent, item.file, item.sessions, item.time, item.line)))
         plain = _plain_span(item) if isinstance(item, Span) else _plain_log(item)
         return self._append((self._origin(item.origin), plain))
 
@@ -73,6 +76,9 @@ class Reader:
         """Yield the items at places."""
         for place in places:
             at, plain = self._value(place)
+            if at is None:
+                yield TranscriptLine(*plain)
+                continue
             origin = self._origins.get(at)
             if origin is None:
                 if len(self._origins) > _MAX_ORIGINS:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 from spanrelay.assembly import replay
-from spanrelay.conversion.gathering import Gathered, Group
+from spanrelay.conversion.gathering import Group
 from spanrelay.conversion.store import Reader
 from spanrelay.otlp_in import agents, logs, repairs
 from spanrelay.otlp_in.records import record_of
-from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry
+from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry, TranscriptLine
 from spanrelay.records import SpanRecord
 
 Pair: TypeAlias = tuple[Span | None, SpanRecord]
@@ -41,11 +41,10 @@ def traces_of(group: Group, store: Reader) -> Iterator[list[Pair]]:
     What a coding agent recorded is one, and its records may have no spans.
     """
     if group.agent is not None:
-        spans, told = parted(item for trace in group.traces for item in store.read(trace.places))
-        yield [(None, record) for record in agents.records_of(group.agent, spans, told)]
+        yield from _of_agents(group, store)
         return
     for trace in group.traces:
-        yield _whole(trace, store)
+        yield _whole(store.read(trace.places), trace.sessions)
 
 
 def _push(
@@ -62,11 +61,27 @@ def _next(waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]]) -> 
     return moment.is_end, moment.record
 
 
-def _whole(trace: Gathered, store: Reader) -> list[Pair]:
-    spans, told = parted(store.read(trace.places))
+def _of_agents(group: Group, store: Reader) -> list[list[Pair]]:
+    """Return what coding agents left, and the traces of others around it, that which began first before the rest."""
+    left: dict[str, list[Telemetry]] = {}
+    found: list[list[Pair]] = []
+    for trace in group.traces:
+        around: list[Telemetry] = []
+        for item in store.read(trace.places):
+            maker = item.agent if isinstance(item, TranscriptLine) else agents.agent_of(item.origin)
+            (left.setdefault(maker, []) if maker is not None else around).append(item)
+        found.append(_whole(around, trace.sessions))
+    for maker, items in left.items():
+        lines = [item for item in items if isinstance(item, TranscriptLine)]
+        found.append([(None, record) for record in agents.records_of(maker, *parted(items), lines)])
+    return sorted(filter(None, found), key=lambda pairs: min((r.start, r.trace_id, r.span_id) for _, r in pairs))
+
+
+def _whole(items: Iterable[Telemetry], sessions: set[str]) -> list[Pair]:
+    spans, told = parted(items)
     logs.join(spans, told)
     records = [record_of(span) for span in spans]
-    names = {str(record.session_id) for record in records if record.session_id} | trace.sessions
+    names = {str(record.session_id) for record in records if record.session_id} | sessions
     if len(names) == 1:  # a span far below, or beside, may be the only one that names it
         for record in records:
             record.session_id = record.session_id or next(iter(names))
@@ -81,6 +96,8 @@ def parted(items: Iterable[Telemetry]) -> tuple[list[Span], list[LogRecord]]:
     for item in items:
         if isinstance(item, LogRecord):
             told.append(item)
+            continue
+        if isinstance(item, TranscriptLine):
             continue
         key = (item.trace_id, item.span_id)
         known = spans.get(key)

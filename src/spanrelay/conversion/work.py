@@ -33,6 +33,8 @@ class Summary:
 
     spans: int = 0
     logs: int = 0
+    lines: int = 0
+    """Lines of coding agents' transcripts."""
     sessions: int = 0
     documents: int = 0
     unchanged: int = 0
@@ -45,6 +47,7 @@ class Summary:
         """Add what was read."""
         self.spans += read.spans
         self.logs += read.logs
+        self.lines += read.lines
         self.findings += read.findings
 
     def count_written(self, group: Group, written: Written) -> None:

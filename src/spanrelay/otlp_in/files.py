@@ -18,7 +18,7 @@ import orjson
 
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
-from spanrelay.otlp_in import otlp_json, protobuf, sdk_json
+from spanrelay.otlp_in import otlp_json, protobuf, sdk_json, transcripts
 from spanrelay.otlp_in.telemetry import Telemetry, Unreadable
 from spanrelay.records import JSON
 
@@ -52,7 +52,7 @@ class Piece(NamedTuple):
 
 
 _TELLING = (b"resourceSpans", b"resource_spans", b"scopeSpans", b"resourceLogs", b"resource_logs", b"scopeLogs",
-            b"resourceMetrics", b"resource_metrics", b'"span_id"')  # fmt: skip
+            b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS)  # fmt: skip
 _GLIMPSE = 1 << 16
 
 
@@ -110,7 +110,7 @@ def read(piece: Piece, found: Found) -> Iterator[Telemetry]:
 
     try:
         if piece.is_json:
-            yield from _of_value(_loads(piece.data), fault)
+            yield from _of_value(_loads(piece.data), piece.place, fault)
         else:
             yield from protobuf.read(piece.data, fault)
     except ValueError as error:
@@ -346,10 +346,10 @@ class _Depth:
         self.value += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
 
 
-def _of_value(value: JSON, fault: Callable[[str], None]) -> Iterator[Telemetry]:
+def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator[Telemetry]:
     if isinstance(value, list):
         for item in cast("list[JSON]", value):
-            yield from _of_value(item, fault) if not isinstance(item, list) else ()
+            yield from _of_value(item, place, fault) if not isinstance(item, list) else ()
     elif otlp_json.is_request(value):
         yield from otlp_json.read(value, fault)
     elif sdk_json.is_span(value):
@@ -357,8 +357,13 @@ def _of_value(value: JSON, fault: Callable[[str], None]) -> Iterator[Telemetry]:
             yield sdk_json.span_of(value)
         except Unreadable as error:
             fault(str(error))
+    elif (line := transcripts.line_of(value, place)) is not None:
+        yield line
     elif not _is_aside(value):
-        fault(f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', or a span of the SDK")
+        fault(
+            f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', a span of the SDK, or a "
+            "line of a coding agent's transcript"
+        )
 
 
 def _is_aside(value: JSON) -> bool:

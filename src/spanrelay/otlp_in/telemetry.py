@@ -1,4 +1,4 @@
-"""What was recorded, whatever form it came in: spans and log records, with who recorded them.
+"""What was recorded, whatever form it came in: spans and log records with who recorded them, and transcripts.
 
 Plain data: attribute values are text, booleans, numbers, bytes, and lists and dicts of these. Times are nanoseconds
 since the epoch.
@@ -57,7 +57,22 @@ class LogRecord:
     origin: Origin = field(default=Origin({}))
 
 
-Telemetry: TypeAlias = Span | LogRecord
+@dataclass(slots=True)
+class TranscriptLine:
+    """A line of the transcript that a coding agent keeps of a session itself.
+
+    `file` is what all lines of one file have in common, and those of a file of its own that says what it is;
+    `sessions` are those that the line names.
+    """
+
+    agent: str
+    file: str
+    sessions: tuple[str, ...]
+    time: int
+    line: dict[str, Any]
+
+
+Telemetry: TypeAlias = Span | LogRecord | TranscriptLine
 
 
 class Unreadable(ValueError):

@@ -1,16 +1,21 @@
 """Coding agents, whose telemetry is their own: a file each, which makes records of all that one session left.
 
-A module has `is_from(origin)`, whether an item is that agent's, and `records_of(spans, logs)`.
+A module has `is_from(origin)`, whether an item is that agent's, and `records_of(spans, logs)`; where the agent's own
+transcripts are read too, that takes their lines as well.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
 
-from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span
+from spanrelay.otlp_in.agents import claude_code, codex
+from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.records import SpanRecord
 
-_AGENTS: dict[str, ModuleType] = {}
+_AGENTS: dict[str, ModuleType] = {
+    "claude_code": claude_code,
+    "codex": codex,
+}
 
 
 def agent_of(origin: Origin) -> str | None:
@@ -21,6 +26,9 @@ def agent_of(origin: Origin) -> str | None:
     return None
 
 
-def records_of(name: str, spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
+def records_of(
+    name: str, spans: list[Span], logs: list[LogRecord], lines: list[TranscriptLine] | None = None
+) -> list[SpanRecord]:
     """Return the records of a session of the coding agent `name`."""
-    return _AGENTS[name].records_of(spans, logs)
+    agent = _AGENTS[name]
+    return agent.records_of(spans, logs, lines) if lines else agent.records_of(spans, logs)

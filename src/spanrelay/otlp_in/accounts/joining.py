@@ -1,0 +1,99 @@
+"""Two accounts of one session become one: neither tells anything twice.
+
+The first has the word on what was said; the second adds what it alone knows: spans and their times, costs, requests
+that came to nothing, and what the first does not reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from spanrelay.otlp_in.accounts import Account, Call, Prompt, Run, Thread
+from spanrelay.records import Usage
+
+T = TypeVar("T", Prompt, Call, Run)
+R = TypeVar("R", Usage, Thread)
+
+
+def joined(first: Account, second: Account) -> Account:
+    """Return what both accounts tell."""
+    found = replace(first, version=first.version or second.version, resource=first.resource or second.resource)
+    found.session = first.session or second.session
+    found.threads = {key: _of_both(first.threads.get(key), second.threads.get(key)) for key in _keys(first, second)}
+    return found
+
+
+def _keys(first: Account, second: Account) -> list[str]:
+    return [*first.threads, *(key for key in second.threads if key not in first.threads)]
+
+
+def _of_both(first: Thread | None, second: Thread | None) -> Thread:
+    if first is None or second is None:
+        found = first or second
+        assert found is not None
+        return found
+    whole = _filled(first, second)
+    names = _same_calls(first, second)
+    calls = {names.get(key, key): replace(call, key=names.get(key, key)) for key, call in second.calls.items()}
+    runs = {key: replace(run, call=names.get(run.call or "", run.call)) for key, run in second.runs.items()}
+    whole.calls = _merged(first.calls, calls)
+    whole.runs = _merged(first.runs, runs)
+    # A prompt has its id in both; where one has lost it, the first has the prompt all the same.
+    known = {key: prompt for key, prompt in second.prompts.items() if key in first.prompts}
+    whole.prompts = _merged(first.prompts, known if first.prompts else second.prompts)
+    return whole
+
+
+def _same_calls(first: Thread, second: Thread) -> dict[str, str]:
+    """Return by which keys `first` has the calls of `second` that have others there.
+
+    They agree in another id or in a tool that they ask for, or else, in order, in what was counted.
+    """
+    found: dict[str, str] = {}
+    left = [call for call in first.in_order() if call.key not in second.calls]
+    for call in second.in_order():
+        if call.key in first.calls:
+            continue
+        ids = call.names | {run.key for run in second.runs.values() if second.caller_of(run) is call}
+        same = next((each for each in left if ids & (each.names | {tool.id or "" for tool in each.tools})), None)
+        same = same or next((each for each in left if _counts(each) == _counts(call) is not None), None)
+        if same is not None:
+            found[call.key] = same.key
+            del left[: left.index(same) + 1]
+    return found
+
+
+def _counts(call: Call) -> tuple[int | None, int | None, int | None] | None:
+    usage = call.usage
+    return None if usage is None else (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
+
+
+def _merged(first: dict[str, T], second: dict[str, T]) -> dict[str, T]:
+    """Return everything of both, what both tell once."""
+    found: dict[str, T] = {key: _with(each, second[key]) if key in second else each for key, each in first.items()}
+    return found | {key: each for key, each in second.items() if key not in first}
+
+
+def _with(first: T, second: T) -> T:
+    """Return what the first tells, and what only the second does; when it was, a span knows best."""
+    found = _filled(first, second)
+    if isinstance(found, Prompt) or isinstance(second, Prompt) or isinstance(first, Prompt):
+        return found
+    if second.place is not None:
+        found.start, found.end = second.start, second.end
+    if isinstance(found, Call) and isinstance(first, Call) and isinstance(second, Call):
+        found.names = first.names | second.names
+        if first.usage is not None and second.usage is not None:
+            found.usage = _filled(first.usage, second.usage)
+    return found
+
+
+def _filled(first: T | R, second: T | R) -> T | R:
+    """Return a copy of `first` whose gaps are filled from `second`."""
+    gaps = {
+        each.name: getattr(second, each.name)
+        for each in fields(first)
+        if getattr(first, each.name) is None or getattr(first, each.name) == []
+    }
+    return replace(first, **gaps)
