@@ -6,6 +6,7 @@ makes records of it. Everything has the id by which both tell of it, and times a
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -103,12 +104,20 @@ class Thread:
         """Return the model calls in the order of their starts."""
         return sorted(self.calls.values(), key=lambda call: (call.start, call.end, call.key))
 
-    def caller_of(self, run: Run) -> Call | None:
-        """Return the model call that asked for a tool: the one it names, else the last that began before it ran."""
-        if run.call in self.calls:
-            return self.calls[run.call]
-        before = [call for call in self.in_order() if call.start <= run.start]
-        return before[-1] if before else None
+    def callers(self) -> dict[str, Call]:
+        """Return the model calls that asked for tools, by the keys of these.
+
+        It is the call that a run names, or else the last that began before it.
+        """
+        calls = self.in_order()
+        starts = [call.start for call in calls]
+        found: dict[str, Call] = {}
+        for run in self.runs.values():
+            before = bisect_right(starts, run.start)
+            caller = self.calls.get(run.call or "") or (calls[before - 1] if before else None)
+            if caller is not None:
+                found[run.key] = caller
+        return found
 
 
 @dataclass(slots=True)

@@ -52,10 +52,13 @@ def _same_calls(first: Thread, second: Thread) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     left = [call for call in first.in_order() if call.key not in second.calls]
+    asked: dict[str, set[str]] = {}
+    for key, caller in second.callers().items():
+        asked.setdefault(caller.key, set()).add(key)
     for call in second.in_order():
         if call.key in first.calls:
             continue
-        ids = call.names | {run.key for run in second.runs.values() if second.caller_of(run) is call}
+        ids = call.names | asked.get(call.key, set())
         same = next((each for each in left if ids & (each.names | {tool.id or "" for tool in each.tools})), None)
         same = same or next((each for each in left if _counts(each) == _counts(call) is not None), None)
         if same is not None:

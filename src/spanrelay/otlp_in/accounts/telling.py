@@ -6,7 +6,8 @@ Ids that no span gave are made of what they stand for, so that the same account 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
 
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Place, Prompt, Run, Thread
 from spanrelay.records import (
@@ -105,8 +106,7 @@ class _Telling:
         """Tell the calls and tools of a turn, which goes on from the answer `last`; return the last answer of it."""
         asked: dict[str, list[Run]] = {}
         for run in turn.runs:
-            caller = thread.caller_of(run)
-            asked.setdefault(caller.key if caller is not None else "", []).append(run)
+            asked.setdefault(run.call or "", []).append(run)
         for number, call in enumerate(turn.calls):
             prompts = turn.prompts if number == 0 else []
             self._tell_call(call, prompts, asked.get(call.key, []), above, last)
@@ -183,17 +183,27 @@ class _Telling:
 def _turns(thread: Thread) -> list[_Turn]:
     """Return the turns of a thread: each begins with a prompt, and the first with whatever was first."""
     prompts = sorted(thread.prompts.values(), key=_when)
-    turns = [_Turn([]), *(_Turn([prompt]) for prompt in prompts)]
+    turns = _Turns([_Turn([]), *(_Turn([prompt]) for prompt in prompts)])
     for call in thread.in_order():
-        _turn_of(turns, call.start).calls.append(call)
+        turns.at(call.start).calls.append(call)
+    callers = thread.callers()
     for run in sorted(thread.runs.values(), key=_order):
-        caller = thread.caller_of(run)
-        _turn_of(turns, caller.start if caller is not None else run.start).runs.append(run)
-    return _without_idle([turn for turn in turns if turn.times()])
+        caller = callers.get(run.key)
+        turn = turns.at(caller.start if caller is not None else run.start)
+        turn.runs.append(replace(run, call=caller.key if caller is not None else None))
+    return _without_idle([turn for turn in turns.all if turn.times()])
 
 
-def _turn_of(turns: list[_Turn], time: int) -> _Turn:
-    return [turn for turn in turns if not turn.prompts or turn.prompts[0].time <= time][-1]
+class _Turns:
+    """Turns in order, the first of which has no prompt."""
+
+    def __init__(self, turns: list[_Turn]) -> None:
+        self.all = turns
+        self._begun = [turn.prompts[0].time for turn in turns[1:]]
+
+    def at(self, time: int) -> _Turn:
+        """Return the turn that was going on at a time."""
+        return self.all[bisect_right(self._begun, time)]
 
 
 def _without_idle(turns: list[_Turn]) -> list[_Turn]:

@@ -56,6 +56,9 @@ class _Reading:
         self._shown: dict[str, str] = {}
         """Results as a model was shown them, which detailed tracing alone tells."""
         self._spans = {(span.trace_id, span.span_id): span for span in spans}
+        self._beneath: dict[tuple[int, int], list[Span]] = {}
+        for span in spans:
+            self._beneath.setdefault((span.trace_id, span.parent_id or 0), []).append(span)
 
     def whole(self) -> Account:
         """Return what has been taken in, with what can be told only of all of it."""
@@ -142,9 +145,8 @@ class _Reading:
         output = next((event.attributes for event in span.events if event.name == "tool.output"), None)
         if output is not None:
             run.result = ToolResult(next((output[name] for name in _OUTPUTS if name in output), None))
-        for beneath in self._spans.values():
-            if (beneath.trace_id, beneath.parent_id) == (span.trace_id, span.span_id):
-                self._add_beneath(run, beneath)
+        for beneath in self._beneath.get((span.trace_id, span.span_id), ()):
+            self._add_beneath(run, beneath)
 
     def _add_beneath(self, run: Run, span: Span) -> None:
         """Take in what a span beneath a tool's says: whether it might run, and whether it succeeded."""
@@ -183,7 +185,7 @@ class _Reading:
         thread.prompts[key] = prompt
 
     def _call(self, thread: Thread, log: LogRecord) -> Call:
-        key = text(log.attributes.get("request_id")) or f"{log.time}"
+        key = text(log.attributes.get("request_id")) or _failed_at(thread, log.time) or f"{log.time}"
         return thread.calls.setdefault(key, Call(key, log.time - took(log.attributes), log.time))
 
     def _add_request(self, thread: Thread, log: LogRecord) -> None:
@@ -227,6 +229,15 @@ class _Reading:
         known = run.arguments if isinstance(run.arguments, dict) else {}
         run.arguments = {**(whole or part or {}), **known} or None
 
+
+def _failed_at(thread: Thread, time: int) -> str | None:
+    """Return the call that failed at a time: a request that nobody answered has no id."""
+    failed = (call for call in thread.calls.values() if call.error is not None and call.place is not None)
+    return next((call.key for call in failed if call.start <= time <= call.end + _LATE), None)
+
+
+_LATE = 100_000_000
+"""Nanoseconds after the end of a span within which its failure is logged."""
 
 _OUTPUTS = ("output", "content")
 """In which attribute of its event a tool's result stands: of a command, of a file that was read."""

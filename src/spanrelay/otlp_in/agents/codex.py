@@ -7,6 +7,7 @@ are told.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,6 +121,7 @@ class _Conversation:
 
     def _tell_calls(self, thread: Thread) -> None:
         """Tell the model calls: each begins with a request, perhaps sent again, and ends with what was counted."""
+        self._samplings.sort(key=lambda span: (span.start, span.span_id))
         for span in self._samplings:
             key = f"{span.span_id:016x}"
             thread.calls[key] = Call(key, span.start, span.end, place=_place(span))
@@ -130,7 +132,7 @@ class _Conversation:
             sampled = self._sampled(thread, time)
             if sampled is not None:
                 call = sampled
-            elif call is None or call.place is not None or call.usage is not None or _is_new(call, ended, said):
+            elif call is None or self._is_other(call, time, ended, said):
                 call = Call(f"{time}", time - took(said), time)
                 thread.calls[call.key] = call
             call.model = call.model or text(said.get("model"))
@@ -139,24 +141,34 @@ class _Conversation:
                 call.usage = _usage_of(said)
             elif (status := count(said.get("http.response.status_code"))) is not None and status >= 400:
                 call.failures.append(Failure(time, _error_of(status, said)))
+        for call in thread.calls.values():
+            if call.failures and call.usage is None and call.parts is None:
+                call.error = call.failures.pop().error
+
+    def _is_other(self, call: Call, time: int, ended: int, said: Mapping[str, Any]) -> bool:
+        """Whether what is told is of another call than the last: that has ended, or this is none that is sent again."""
+        if call.place is not None or call.usage is not None:
+            return True
+        if ended:
+            return False
+        again = bool(count(said.get("attempt")) or call.failures)
+        return not again or any(call.end < prompted <= time for prompted, _ in self._told("user_prompt"))
 
     def _sampled(self, thread: Thread, time: int) -> Call | None:
         """Return the call within whose span a time is."""
-        found = next((span for span in self._samplings if span.start <= time <= span.end), None)
-        return thread.calls[f"{found.span_id:016x}"] if found is not None else None
+        before = bisect_right(self._samplings, time, key=lambda span: span.start)
+        found = self._samplings[before - 1] if before else None
+        return thread.calls[f"{found.span_id:016x}"] if found is not None and time <= found.end else None
 
     def _tell_words(self, thread: Thread) -> None:
+        calls = thread.in_order()
         for time, said in self._told("agent_response"):
-            before = [call for call in thread.in_order() if call.start <= time]
+            before = bisect_right(calls, time, key=lambda call: call.start)
             words = text(said.get("response"))
             if before and words is not None:
-                before[-1].parts = [Text(words)]
-                before[-1].names.add(text(said.get("item.id")) or before[-1].key)
-
-
-def _is_new(call: Call, ended: int, said: Mapping[str, Any]) -> bool:
-    """Whether a request is another than the one before, of which nothing was counted: it is none that is sent again."""
-    return not ended and not count(said.get("attempt")) and not (call.failures and call.usage is None)
+                call = calls[before - 1]
+                call.parts = [Text(words)]
+                call.names.add(text(said.get("item.id")) or call.key)
 
 
 def _tell_run(thread: Thread, time: int, said: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ NAME = "claude_code"
 AGENT = "claude-code"
 """How the program is called in documents."""
 
-MARKS = (b'"sessionId"', b'"toolUseId"', b'"leafUuid"')
+MARKS = (b'"isSidechain"', b'"toolUseId"', b'"leafUuid"')
 
 _WITHOUT_SESSION = ("summary", "file-history-snapshot", "custom-title", "ai-title", "pr-link", "tag")
 """Types of lines that, in some versions, name no session."""
@@ -33,6 +33,8 @@ def line_of(value: dict[str, Any], file: str) -> TranscriptLine | None:
     session, kind = as_str(value.get("sessionId")), as_str(value.get("type"))
     if kind is None:
         return _description(value, file) if "agentType" in value and "type" not in value else None
+    if "parentUuid" in value and "isSidechain" not in value:
+        return None  # Qwen Code's, which look like these
     if session is None and not (kind in _WITHOUT_SESSION and ("leafUuid" in value or "messageId" in value)):
         return None
     return TranscriptLine(NAME, file, (session,) if session else (), time_of(value.get("timestamp")), value)

@@ -21,7 +21,7 @@ NAME = "codex"
 AGENT = "codex"
 """How the program is called in documents."""
 
-MARKS = (b'"session_meta"', b'"turn_context"', b'"response_item"')
+MARKS = (b'"session_meta"', b'"response_item"')
 
 
 def line_of(value: dict[str, Any], file: str) -> TranscriptLine | None:
@@ -152,8 +152,9 @@ class _Rollout:
         if response_id is not None:
             call.end = time
             del thread.calls[call.key]
-            for run in thread.runs.values():
-                run.call = response_id if run.call == call.key else run.call
+            for tool in call.tools:
+                if (run := thread.runs.get(tool.id or "")) is not None:
+                    run.call = response_id
             call.key = response_id
             thread.calls[call.key] = call
         self._call = None
