@@ -91,9 +91,13 @@ class Run:
 
 @dataclass(slots=True)
 class Thread:
-    """A conversation of one agent: the user's, or a sub-agent's, which a tool's run began: `begun_by` is its key."""
+    """A conversation of one agent: the user's, or a sub-agent's, which a tool's run began: `begun_by` is its key.
+
+    `id` is that of the agent, if anybody gave it one.
+    """
 
     key: str
+    id: str | None = None
     name: str | None = None
     begun_by: str | None = None
     prompts: dict[str, Prompt] = field(default_factory=dict[str, Prompt])
@@ -132,7 +136,7 @@ class Account:
 
     def thread(self, key: str) -> Thread:
         """Return a thread, which begins where it is not known."""
-        return self.threads.setdefault(key, Thread(key))
+        return self.threads.setdefault(key, Thread(key, key or None))
 
     def runs(self) -> Iterator[Run]:
         """Yield the runs of tools of all threads."""

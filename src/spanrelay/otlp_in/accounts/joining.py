@@ -6,11 +6,12 @@ that came to nothing, and what the first does not reach.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import fields, replace
 from typing import TypeVar
 
 from spanrelay.otlp_in.accounts import Account, Call, Prompt, Run, Thread
-from spanrelay.records import Usage
+from spanrelay.records import Message, Usage
 
 T = TypeVar("T", Prompt, Call, Run)
 R = TypeVar("R", Usage, Thread)
@@ -39,16 +40,38 @@ def _of_both(first: Thread | None, second: Thread | None) -> Thread:
     runs = {key: replace(run, call=names.get(run.call or "", run.call)) for key, run in second.runs.items()}
     whole.calls = _merged(first.calls, calls)
     whole.runs = _merged(first.runs, runs)
-    # A prompt has its id in both; where one has lost it, the first has the prompt all the same.
-    known = {key: prompt for key, prompt in second.prompts.items() if key in first.prompts}
-    whole.prompts = _merged(first.prompts, known if first.prompts else second.prompts)
+    whole.prompts = _merged(first.prompts, {each.key: each for each in _other_prompts(first, second)})
     return whole
+
+
+def _other_prompts(first: Thread, second: Thread) -> list[Prompt]:
+    """Return the prompts of `second` that `first` has too, by the same ids, and those of times that it does not reach.
+
+    One without its id is known by its words.
+    """
+    times = [prompt.time for prompt in first.prompts.values()] + [call.end for call in first.calls.values()]
+    reach = range(min(times, default=0), max(times, default=0) + 1) if first.prompts else range(0)
+    said = Counter(_words(each) for each in first.prompts.values() if each.key not in second.prompts)
+    found: list[Prompt] = []
+    for each in sorted(second.prompts.values(), key=lambda prompt: (prompt.time, prompt.key)):
+        if each.key in first.prompts:
+            found.append(each)
+        elif said[_words(each)]:
+            said[_words(each)] -= 1
+        elif each.time not in reach:
+            found.append(each)
+    return found
+
+
+def _words(prompt: Prompt) -> str:
+    return Message(prompt.role, prompt.parts).text
 
 
 def _same_calls(first: Thread, second: Thread) -> dict[str, str]:
     """Return by which keys `first` has the calls of `second` that have others there.
 
-    They agree in another id or in a tool that they ask for, or else, in order, in what was counted.
+    They agree in another id or in a tool that they ask for, or else, in order, in what was counted, or, before anything
+    was, in when they were.
     """
     found: dict[str, str] = {}
     left = [call for call in first.in_order() if call.key not in second.calls]
@@ -61,6 +84,7 @@ def _same_calls(first: Thread, second: Thread) -> dict[str, str]:
         ids = call.names | asked.get(call.key, set())
         same = next((each for each in left if ids & (each.names | {tool.id or "" for tool in each.tools})), None)
         same = same or next((each for each in left if _counts(each) == _counts(call) is not None), None)
+        same = same or next((each for each in left if not each.usage and call.start <= each.start <= call.end), None)
         if same is not None:
             found[call.key] = same.key
             del left[: left.index(same) + 1]

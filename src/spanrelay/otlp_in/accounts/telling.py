@@ -92,7 +92,7 @@ class _Telling:
         told = (turn.trace() for turn in turns)
         trace = above.trace_id if above is not None else next(filter(None, told), None) or self._id(16, "trace")
         record = self._record("agent", None, trace, f"thread {thread.key}", times, above)
-        record.agent = AgentInfo(thread.name or "sub-agent", thread.key, self._account.version)
+        record.agent = AgentInfo(thread.name or "sub-agent", thread.id, self._account.version)
         last: str | None = None
         for turn in turns:
             last = self._tell_turn(thread, turn, record, last)

@@ -102,6 +102,7 @@ class _Reading:
         if key != MAIN:
             self._files[line.file] = key
         thread = self._account.thread(key)
+        thread.id = as_str(value.get("agentId"))
         message = as_mapping(value.get("message"))
         match value.get("type"):
             case "assistant":
