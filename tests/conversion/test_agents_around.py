@@ -100,3 +100,19 @@ def test_a_request_that_nobody_answered_is_told_once_by_its_span_and_its_log_rec
     assert [step["source"] for step in document["steps"]] == ["user", "agent"]
     error = document["steps"][1]["extra"]["error"]
     assert (error["message"], error["status_code"]) == ("503 down", 503)
+
+
+def test_two_sessions_that_one_program_began_are_two_documents(tmp_path: Path) -> None:
+    def session(name: str, number: int) -> list[str]:
+        own = {"session.id": name}
+        done = {**REQUEST, **own, "request_id": f"r{number}", "response.model_output": f"Fixed {name}."}
+        return [
+            span(CLAUDE, "claude_code.interaction", number, 9, number, number + 5, {**TURN, **own}),
+            span(CLAUDE, "claude_code.llm_request", number + 1, number, number + 1, number + 2, done),
+        ]
+
+    documents = converted_lines([*session("s1", 10), *session("s2", 12)], tmp_path)
+    assert [(each["session_id"], each["steps"][-1]["message"]) for each in documents] == [
+        ("s1", "Fixed s1."),
+        ("s2", "Fixed s2."),
+    ]

@@ -12,6 +12,8 @@ from tests.conversion.captures import converted, told
 from tests.conversion.leavings import Left, repeated
 from tests.shared_data import needs_shared
 
+from spanrelay.conversion import work
+from spanrelay.conversion.documents import Folder
 from spanrelay.otlp_in import files
 
 SESSION = "5e551011"
@@ -138,6 +140,16 @@ def test_a_line_of_an_agent_that_is_not_known_is_named_with_its_place(tmp_path: 
     place = write(tmp_path / "session.jsonl", [{**other, "parentUuid": None}])
     _, summary = converted([place], tmp_path / "out")
     assert [finding.place for finding in summary.findings] == [f"{place}:1"]
+
+
+def test_a_session_that_is_written_as_spans_tells_the_same_when_these_are_read(tmp_path: Path) -> None:
+    sources = [write(tmp_path / f"{SESSION}.jsonl", PARENT), write(tmp_path / "subagents" / "agent-a1.jsonl", CHILD)]
+    (once,), _ = converted(sources, tmp_path / "once")
+    (tmp_path / "spans").mkdir()
+    work.convert(sources, Folder(tmp_path / "spans"), form="genai")
+    (again,), _ = converted(sorted((tmp_path / "spans").glob("*.jsonl")), tmp_path / "again")
+    assert told(again) == told(once)
+    assert told(again["subagent_trajectories"][0]) == told(once["subagent_trajectories"][0])
 
 
 def rollout(*items: tuple[str, Line]) -> list[Line]:

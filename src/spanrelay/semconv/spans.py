@@ -58,13 +58,15 @@ def describe_resource(attributes: Mapping[str, Any], record: SpanRecord) -> None
 
 _MAX_PLACES = 64
 
-_places: dict[int, tuple[Mapping[str, Any], tuple[Any, Any, str | None]]] = {}
+_places: dict[int, tuple[Mapping[str, Any], tuple[str | None, str | None, str | None]]] = {}
 """What the last resources say; nobody changes one, and all spans of a process have the same."""
 
 
-def _place_of(attributes: Mapping[str, Any]) -> tuple[Any, Any, str | None]:
+def _place_of(attributes: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
     environment = attributes.get("deployment.environment.name") or attributes.get("deployment.environment")
-    return attributes.get("service.name"), attributes.get("service.version"), str(environment) if environment else None
+    told = attributes.get("service.name"), attributes.get("service.version"), environment
+    name, version, environment = (str(each) if each else None for each in told)
+    return name, version, environment
 
 
 def _is_plain(span: Any) -> bool:

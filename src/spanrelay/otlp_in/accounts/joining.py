@@ -7,6 +7,7 @@ that came to nothing, and what the first does not reach.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -15,6 +16,13 @@ from spanrelay.records import Message, Usage
 
 T = TypeVar("T", Prompt, Call, Run)
 R = TypeVar("R", Usage, Thread)
+
+
+def all_joined(first: Iterable[Account], second: Iterable[Account]) -> list[Account]:
+    """Return the accounts of all sessions, those of the same session joined."""
+    others = {account.session: account for account in second}
+    found = [joined(each, others.pop(each.session)) if each.session in others else each for each in first]
+    return found + list(others.values())
 
 
 def joined(first: Account, second: Account) -> Account:

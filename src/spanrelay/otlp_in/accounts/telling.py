@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Place, Prompt, Run, Thread
@@ -26,9 +27,10 @@ from spanrelay.semconv.names import REFUSED_TOOL_CALL
 from spanrelay.semconv.spans import describe_resource
 
 
-def records_of(account: Account) -> list[SpanRecord]:
-    """Return the records of a session."""
-    return _Telling(account).records
+def records_of(accounts: Iterable[Account]) -> list[SpanRecord]:
+    """Return the records of sessions; a trace that goes through several is the first's, and the others have their own."""
+    traces: dict[int, str | None] = {}
+    return [record for account in accounts for record in _Telling(account, traces).records]
 
 
 @dataclass(slots=True)
@@ -55,8 +57,8 @@ class _Turn:
 
 
 class _Telling:
-    def __init__(self, account: Account) -> None:
-        self._account = account
+    def __init__(self, account: Account, traces: dict[int, str | None]) -> None:
+        self._account, self._traces = account, traces
         self.records: list[SpanRecord] = []
         self._runs: dict[str, SpanRecord] = {}
         self._turns: list[SpanRecord] = []
@@ -77,7 +79,7 @@ class _Telling:
     def _tell_main(self, thread: Thread) -> None:
         last: str | None = None
         for number, turn in enumerate(_turns(thread)):
-            trace = turn.trace() or self._id(16, "trace")
+            trace = self._own(turn.trace())
             record = self._record("agent", turn.place(), trace, f"turn {number}", turn.times(), None)
             record.agent = AgentInfo(self._account.agent, version=self._account.version)
             self._turns.append(record)
@@ -90,7 +92,7 @@ class _Telling:
         times = [time for turn in turns for time in turn.times()]
         above = self._runs.get(thread.begun_by or "") or self._turn_at(min(times))
         told = (turn.trace() for turn in turns)
-        trace = above.trace_id if above is not None else next(filter(None, told), None) or self._id(16, "trace")
+        trace = above.trace_id if above is not None else self._own(next(filter(None, told), None))
         record = self._record("agent", None, trace, f"thread {thread.key}", times, above)
         record.agent = AgentInfo(thread.name or "sub-agent", thread.id, self._account.version)
         last: str | None = None
@@ -149,7 +151,9 @@ class _Telling:
             above.request = ModelRequest(messages=asked[-1:])
 
     def _tell_run(self, run: Run, above: SpanRecord) -> None:
-        record = self._record("tool", run.place, above.trace_id, f"run {run.key}", [run.start, run.end], above)
+        record = self._record(
+            "tool", run.place, above.trace_id, f"run {run.key}", [run.start, max(run.start, run.end)], above
+        )
         record.operation = "execute_tool"
         record.tool = ToolRequest(run.name, run.arguments, run.key)
         record.result, record.error = run.result, run.error
@@ -174,6 +178,12 @@ class _Telling:
         describe_resource(self._account.resource, record)
         self.records.append(record)
         return record
+
+    def _own(self, trace: int | None) -> int:
+        """Return a trace, or, where it is another session's or there is none, one that is this session's alone."""
+        if trace is None or self._traces.setdefault(trace, self._account.session) != self._account.session:
+            return self._id(16, "trace")
+        return trace
 
     def _id(self, size: int, what: str) -> int:
         digest = hashlib.sha256(f"{self._account.agent}\0{self._account.session}\0{what}".encode()).digest()

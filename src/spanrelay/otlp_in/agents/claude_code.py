@@ -13,8 +13,8 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Place, Prompt, Run, Thread
-from spanrelay.otlp_in.accounts.joining import joined
-from spanrelay.otlp_in.accounts.telling import records_of as records_of_account
+from spanrelay.otlp_in.accounts.joining import all_joined
+from spanrelay.otlp_in.accounts.telling import records_of as records_of_accounts
 from spanrelay.otlp_in.agents.durations import milliseconds, took
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.otlp_in.transcripts import claude_code as transcript
@@ -34,25 +34,25 @@ def is_from(origin: Origin) -> bool:
 
 def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
     """Return the records of a session, of which its telemetry tells, its transcript, or both."""
-    account = account_of([s for s in spans if is_from(s.origin)], [log for log in logs if is_from(log.origin)])
-    return records_of_account(joined(transcript.account_of(lines), account) if lines else account)
+    return records_of_accounts(all_joined(transcript.accounts_of(lines), accounts_of(spans, logs)))
 
 
-def account_of(spans: list[Span], logs: list[LogRecord]) -> Account:
-    """Return what telemetry tells of a session."""
-    reading = _Reading(spans)
-    for span in spans:
-        reading.add_span(span)
-    for log in logs:
-        reading.add_log(log)
-    return reading.whole()
+def accounts_of(spans: list[Span], logs: list[LogRecord]) -> list[Account]:
+    """Return what telemetry tells of each session: every span and log record names its own."""
+    readings: dict[str, _Reading] = {}
+    for item in (*spans, *logs):
+        session = text(item.attributes.get("session.id"))
+        if session is not None:
+            reading = readings.get(session) or readings.setdefault(session, _Reading(session, spans))
+            reading.add_span(item) if isinstance(item, Span) else reading.add_log(item)
+    return [reading.whole() for reading in readings.values()]
 
 
 class _Reading:
     """Takes in the spans of a session, then its log records."""
 
-    def __init__(self, spans: list[Span]) -> None:
-        self.account = Account(None, transcript.AGENT)
+    def __init__(self, session: str, spans: list[Span]) -> None:
+        self.account = Account(session, transcript.AGENT)
         self._shown: dict[str, str] = {}
         """Results as a model was shown them, which detailed tracing alone tells."""
         self._spans = {(span.trace_id, span.span_id): span for span in spans}
@@ -77,7 +77,6 @@ class _Reading:
 
     def _whose(self, attributes: Mapping[str, Any], origin: Origin) -> Thread:
         account = self.account
-        account.session = account.session or text(attributes.get("session.id"))
         account.resource = account.resource or origin.resource
         account.version = account.version or text(origin.resource.get("service.version"))
         thread = account.thread(text(attributes.get("agent_id")) or MAIN)

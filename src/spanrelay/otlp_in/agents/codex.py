@@ -13,8 +13,8 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Place, Prompt, Run, Thread
-from spanrelay.otlp_in.accounts.joining import joined
-from spanrelay.otlp_in.accounts.telling import records_of as records_of_account
+from spanrelay.otlp_in.accounts.joining import all_joined
+from spanrelay.otlp_in.accounts.telling import records_of as records_of_accounts
 from spanrelay.otlp_in.agents.durations import took
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.otlp_in.transcripts import codex as transcript
@@ -35,43 +35,34 @@ def is_from(origin: Origin) -> bool:
 
 def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
     """Return the records of a session, of which its telemetry tells, its rollouts, or both."""
-    account = account_of([s for s in spans if is_from(s.origin)], [log for log in logs if is_from(log.origin)])
-    return records_of_account(joined(transcript.account_of(lines), account) if lines else account)
+    return records_of_accounts(all_joined(transcript.accounts_of(lines), accounts_of(spans, logs)))
 
 
-def account_of(spans: list[Span], logs: list[LogRecord]) -> Account:
-    """Return what telemetry tells of a session: of the user's conversation, and of those of sub-agents."""
-    account = Account(None, transcript.AGENT)
+def accounts_of(spans: list[Span], logs: list[LogRecord]) -> list[Account]:
+    """Return what telemetry tells of each session: of the user's conversation, and of those of sub-agents."""
     told: dict[str, _Conversation] = {}
     for item in (*spans, *logs):
         key = text(item.attributes.get(CONVERSATION))
         if key is not None:
-            told.setdefault(key, _Conversation(key)).add(item)
-    account.session = _root_of(told)
+            told.setdefault(key, _Conversation()).add(item)
+    parents = {child: key for key, each in told.items() for child in each.children()}
+    parents |= {key: each.parent for key, each in told.items() if each.parent is not None}
+    accounts: dict[str | None, Account] = {}
     for key, conversation in sorted(told.items()):
-        thread = account.thread(MAIN if key == account.session else key)
-        conversation.tell(thread)
+        root = transcript.root_of(key, parents)
+        account = accounts.setdefault(root, Account(root, transcript.AGENT))
+        conversation.tell(account.thread(MAIN if key == root else key))
         account.resource = account.resource or conversation.resource
-    account.version = text(account.resource.get("service.version"))
-    transcript.link(account)
-    return account
-
-
-def _root_of(told: dict[str, _Conversation]) -> str | None:
-    """Return the conversation that no other began; of several the first."""
-    children = {key for each in told.values() for key in each.children()} | {
-        key for key, each in told.items() if each.parent is not None
-    }
-    roots = [key for key in told if key not in children] or list(told)
-    return min(roots, key=lambda key: (told[key].begun, key), default=None)
+        account.version = text(account.resource.get("service.version"))
+    for account in accounts.values():
+        transcript.link(account)
+    return list(accounts.values())
 
 
 class _Conversation:
     """What is told of one conversation."""
 
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.begun = 1 << 63
+    def __init__(self) -> None:
         self.parent: str | None = None
         self.resource: dict[str, Any] = {}
         self._samplings: list[Span] = []
@@ -83,14 +74,12 @@ class _Conversation:
         self.resource = self.resource or item.origin.resource
         said = item.attributes
         if isinstance(item, Span):
-            self.begun = min(self.begun, item.start)
             if item.name == "codex.sampling":
                 self._samplings.append(item)
             elif said.get("codex.tool.phase") == "dispatch":
                 self._dispatches.append(item)
             return
         time = item.time or time_of(said.get("event.timestamp"))
-        self.begun = min(self.begun, time)
         self.parent = self.parent or text(said.get("parent.conversation.id"))
         self._logs.setdefault(str(said.get("event.name")), []).append((time, said))
 

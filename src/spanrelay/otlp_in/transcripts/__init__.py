@@ -1,6 +1,7 @@
 """Transcripts that coding agents keep of their sessions: a file each, which knows a line of its agent's and reads them.
 
-A module has `line_of(value, file)`, which is None for what is no line of its, and `account_of(lines)`, of one session.
+A module has `line_of(value, file)`, which is None for what is no line of its, and `accounts_of(lines)`, one for each
+session.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from spanrelay.codecs.anthropic_messages import decode_response
 from spanrelay.codecs.anthropic_messages.messages import read_content
@@ -16,7 +16,7 @@ from spanrelay.codecs.narrowing import as_int, as_mapping, as_str
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Prompt, Run, Thread
 from spanrelay.otlp_in.telemetry import TranscriptLine
 from spanrelay.otlp_in.transcripts.lines import in_order, time_of
-from spanrelay.records import JSON, ErrorInfo, Part, ToolCall, ToolCallResponse, ToolResult, Usage
+from spanrelay.records import JSON, ErrorInfo, Part, Text, ToolCall, ToolCallResponse, ToolResult, Usage
 
 NAME = "claude_code"
 AGENT = "claude-code"
@@ -45,12 +45,16 @@ def _description(value: dict[str, Any], file: str) -> TranscriptLine:
     return TranscriptLine(NAME, file, (), 0, value)
 
 
-def account_of(lines: Iterable[TranscriptLine]) -> Account:
-    """Return what the lines of one session tell."""
-    reading = _Reading()
-    for line in in_order(lines, _order):
-        reading.add(line)
-    return reading.account()
+def accounts_of(lines: Iterable[TranscriptLine]) -> list[Account]:
+    """Return what lines tell of each session; one that names none is of that which its file is of."""
+    lines = in_order(lines, _order)
+    of_file = {line.file: line.sessions[0] for line in reversed(lines) if line.sessions}
+    readings: dict[str, _Reading] = {}
+    for line in lines:
+        session = line.sessions[0] if line.sessions else of_file.get(line.file)
+        if session is not None:
+            readings.setdefault(session, _Reading(session)).add(line)
+    return [reading.account() for reading in readings.values()]
 
 
 def _order(line: TranscriptLine) -> tuple[Any, ...]:
@@ -60,8 +64,8 @@ def _order(line: TranscriptLine) -> tuple[Any, ...]:
 class _Reading:
     """Takes in lines in order."""
 
-    def __init__(self) -> None:
-        self._account = Account(None, AGENT)
+    def __init__(self, session: str) -> None:
+        self._account = Account(session, AGENT)
         self._sent: dict[str, int] = {}
         self._failures: dict[str, list[Failure]] = {}
         self._descriptions: dict[str, Mapping[str, Any]] = {}
@@ -95,8 +99,6 @@ class _Reading:
         if "agentType" in value and "type" not in value:
             self._descriptions[line.file] = value
             return
-        if line.sessions:
-            self._account.session = self._account.session or line.sessions[0]
         self._account.version = as_str(value.get("version")) or self._account.version
         key = self._thread_of(value)
         if key != MAIN:
@@ -167,7 +169,7 @@ class _Reading:
         told = as_mapping(line.line.get("toolUseResult"))
         run.end = line.time
         run.result = ToolResult(
-            part.content, part.is_error, exit_code=exit_code_in(part.content) if part.is_error else None
+            _plain(part.content), part.is_error, exit_code=exit_code_in(part.content) if part.is_error else None
         )
         decision = as_mapping(line.line.get("permissionDecision"))
         if decision.get("decision") == "reject" or line.line.get("toolDenialKind"):
@@ -185,6 +187,13 @@ _NOTICES = ("task-notification",)
 """What is not a user's, though it stands where a user's words do."""
 
 _EXIT = re.compile(r"\AExit code (\d+)(?:\n|\Z)")
+
+
+def _plain(content: JSON) -> JSON:
+    """Return a result as text where it is told as pieces of text."""
+    parts = cast("list[object]", content) if isinstance(content, list) else []
+    texts = [part.text for part in parts if isinstance(part, Text)]
+    return "".join(texts) if texts and len(texts) == len(parts) else content
 
 
 def exit_code_in(content: JSON) -> int | None:

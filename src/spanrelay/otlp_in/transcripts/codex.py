@@ -47,21 +47,31 @@ def _parent_of(meta: Mapping[str, Any]) -> str | None:
     )
 
 
-def account_of(lines: Iterable[TranscriptLine]) -> Account:
-    """Return what the rollouts of one session tell: that of the user's thread, and those of sub-agents."""
-    account = Account(None, AGENT)
+def accounts_of(lines: Iterable[TranscriptLine]) -> list[Account]:
+    """Return what rollouts tell of each session: of the user's thread, and of those that it began."""
     files: dict[str, list[TranscriptLine]] = {}
     for line in lines:
         files.setdefault(line.file, []).append(line)
     rollouts = [_Rollout(in_order(own, _order)) for _, own in sorted(files.items())]
-    root = next((each for each in rollouts if each.parent is None), None)
-    account.session = root.id if root is not None else min((r.parent for r in rollouts if r.parent), default=None)
+    parents = {rollout.id: rollout.parent for rollout in rollouts if rollout.id and rollout.parent}
+    accounts: dict[str | None, Account] = {}
     for rollout in rollouts:
+        root = root_of(rollout.id, parents)
+        account = accounts.setdefault(root, Account(root, AGENT))
         account.version = account.version or rollout.version
-        key = MAIN if rollout.id == account.session else rollout.id or MAIN
-        rollout.tell(account.thread(key))
-    link(account)
-    return account
+        rollout.tell(account.thread(MAIN if rollout.id == root else rollout.id or MAIN))
+    for account in accounts.values():
+        link(account)
+    return list(accounts.values())
+
+
+def root_of(thread: str | None, parents: Mapping[str, str]) -> str | None:
+    """Return the thread that stands above all others of a thread."""
+    seen: set[str] = set()
+    while thread is not None and thread in parents and thread not in seen:
+        seen.add(thread)
+        thread = parents[thread]
+    return thread
 
 
 def link(account: Account) -> None:
