@@ -28,7 +28,7 @@ from spanrelay.semconv.spans import describe_resource
 
 
 def records_of(accounts: Iterable[Account]) -> list[SpanRecord]:
-    """Return the records of sessions; a trace that goes through several is the first's, and the others have their own."""
+    """Return the records of sessions; a trace that goes through several is the first's, and others have their own."""
     traces: dict[int, str | None] = {}
     return [record for account in accounts for record in _Telling(account, traces).records]
 
