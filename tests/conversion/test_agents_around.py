@@ -1,4 +1,4 @@
-"""A coding agent that another program ran stands within what that recorded; what fails is told once."""
+"""A coding agent that another program ran stands within what that recorded; what several of its records tell is one."""
 
 from __future__ import annotations
 
@@ -116,3 +116,19 @@ def test_two_sessions_that_one_program_began_are_two_documents(tmp_path: Path) -
         ("s1", "Fixed s1."),
         ("s2", "Fixed s2."),
     ]
+
+
+def test_the_body_of_an_answer_has_what_the_model_thought_and_asked_for(tmp_path: Path) -> None:
+    content = [
+        {"type": "thinking", "thinking": "A command will do.", "signature": "c2ln"},
+        {"type": "text", "text": "I run it."},
+        {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}},
+    ]
+    known = {**SESSION, "request_id": "r1"}
+    answered = {**known, "event.name": "api_response_body", "body": json.dumps({"content": content})}
+    words = {**known, "event.name": "assistant_response", "response": "I run it."}
+    ran = {**known, "event.name": "tool_result", "tool_name": "Bash", "tool_use_id": "t1", "success": "true"}
+    (document,) = converted_lines([log(7, words), log(7, answered), log(8, ran)], tmp_path)
+    (step,) = document["steps"]
+    assert (step["reasoning_content"], step["message"]) == ("A command will do.", "I run it.")
+    assert [(call["tool_call_id"], call["arguments"]) for call in step["tool_calls"]] == [("t1", {"command": "ls"})]

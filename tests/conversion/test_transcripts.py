@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conversion.captures import converted, told
-from tests.conversion.leavings import Left, repeated
+from tests.conversion.leavings import Left, items, repeated
 from tests.shared_data import needs_shared
 
 from spanrelay.conversion import work
@@ -189,6 +190,42 @@ def test_a_rollout_of_an_earlier_version_has_no_ids_of_answers_and_no_word_on_wh
         },
         {"source": "agent", "message": "One file.", "tokens": (20, 5, 0)},
     ]
+
+
+NONSENSE: list[Any] = [None, -5, 1.5, 10**30, True, "", "x", "2026-13-99T00:00:00Z", [], ["a"], {}, {"a": 1}]
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where something stands within a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*above, key)
+        yield from places(each, (*above, key))
+
+
+def with_nonsense(lines: list[str], chance: random.Random) -> list[Any]:
+    """Return lines in which some values are others."""
+    values = [json.loads(line) for line in lines]
+    for _ in range(chance.choice((1, 3, 10))):
+        value = chance.choice(values)
+        *path, last = chance.choice(list(places(value)) or [(None,)])
+        for key in path:
+            value = value[key]
+        if last is not None:
+            value[last] = json.loads(json.dumps(chance.choice(NONSENSE)))
+    return values
+
+
+@needs_shared
+@pytest.mark.parametrize("scenario", ["basic", "subagent"])
+@pytest.mark.parametrize("agent", ["claude", "codex"])
+def test_nonsense_in_what_an_agent_left_spoils_nothing_else(agent: str, scenario: str, tmp_path: Path) -> None:
+    chance = random.Random(f"{agent} {scenario}")
+    whole = {path.name: items(path) for path in Left(agent, scenario, "both").files}
+    for number in range(25):
+        sources = [write(tmp_path / name, with_nonsense(lines, chance)) for name, lines in whole.items()]
+        documents, _ = converted(sources, tmp_path / f"{number}")
+        assert documents
 
 
 @needs_shared

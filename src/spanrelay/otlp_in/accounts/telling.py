@@ -26,6 +26,9 @@ from spanrelay.records import (
 from spanrelay.semconv.names import REFUSED_TOOL_CALL
 from spanrelay.semconv.spans import describe_resource
 
+_LATEST = (1 << 63) - 1
+"""The last moment that a time can be, in nanoseconds; one reckoned from nonsense is none."""
+
 
 def records_of(accounts: Iterable[Account]) -> list[SpanRecord]:
     """Return the records of sessions; a trace that goes through several is the first's, and others have their own."""
@@ -169,6 +172,7 @@ class _Telling:
         record.start, record.end = min(times, default=0), max(times, default=0)
         if place is not None:
             record.start, record.end = min(record.start, place.start), max(record.end, place.end)
+        record.start, record.end = (min(max(time, 0), _LATEST) for time in (record.start, record.end))
         if above is not None:
             record.parent_id = above.span_id
         elif place is not None and place.remote:

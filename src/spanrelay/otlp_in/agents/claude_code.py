@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from spanrelay import _json
+from spanrelay.codecs.anthropic_messages.messages import read_content
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Place, Prompt, Run, Thread
 from spanrelay.otlp_in.accounts.joining import all_joined
 from spanrelay.otlp_in.accounts.telling import records_of as records_of_accounts
 from spanrelay.otlp_in.agents.durations import milliseconds, took
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.otlp_in.transcripts import claude_code as transcript
-from spanrelay.records import JSON, ErrorInfo, SpanRecord, Text, ToolResult, Usage
+from spanrelay.records import JSON, ErrorInfo, Part, SpanRecord, Text, ToolResult, Usage
 from spanrelay.semconv.values import as_object, count, number, text
 
 SCOPES = ("com.anthropic.claude_code.tracing", "com.anthropic.claude_code.events")
@@ -53,6 +54,7 @@ class _Reading:
 
     def __init__(self, session: str, spans: list[Span]) -> None:
         self.account = Account(session, transcript.AGENT)
+        self._bodies: dict[str, list[Part]] = {}
         self._shown: dict[str, str] = {}
         """Results as a model was shown them, which detailed tracing alone tells."""
         self._spans = {(span.trace_id, span.span_id): span for span in spans}
@@ -69,6 +71,8 @@ class _Reading:
                     run.result or ToolResult(), content=shown, exit_code=transcript.exit_code_in(shown)
                 )
         for thread in self.account.threads.values():
+            for key in thread.calls.keys() & self._bodies.keys():
+                thread.calls[key].parts = self._bodies[key]
             begun = runs.get(thread.begun_by or "")
             asked = text(as_object(begun.arguments).get("prompt")) if begun is not None else None
             if begun is not None and asked is not None and not thread.prompts:
@@ -167,6 +171,8 @@ class _Reading:
                 self._add_request(self._whose(said, log.origin), log)
             case "assistant_response":
                 self._add_words(self._whose(said, log.origin), log)
+            case "api_response_body":
+                self._add_body(self._whose(said, log.origin), log)
             case "tool_decision" | "tool_result":
                 self._add_run(self._whose(said, log.origin), log)
             case "subagent_completed":
@@ -204,6 +210,12 @@ class _Reading:
         words = text(said.get("response"))
         if words is not None and words != _REDACTED:
             call.parts = [Text(words)]
+
+    def _add_body(self, thread: Thread, log: LogRecord) -> None:
+        """Take in an answer as it came, which is logged only where that was asked for; a cut one is no JSON."""
+        body = as_object(_json.loads_or_text(text(log.attributes.get("body")) or ""))
+        if body:
+            self._bodies[self._call(thread, log).key] = read_content(body.get("content"))
 
     def _add_run(self, thread: Thread, log: LogRecord) -> None:
         said = log.attributes
