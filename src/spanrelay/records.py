@@ -330,7 +330,8 @@ class SpanRecord:
     messages, arguments and results were not recorded. `answered_by` names the middleware that answered a call
     instead of the provider. `would_refuse` and `would_change` say what policy on trial would have done, and why.
     `omitted` is set where `request.messages` are only what an exporter had not sent before, and `missing` counts the
-    messages that were left out so and are nowhere else.
+    messages that were left out so and are nowhere else. `parent_trace_id` is set where the parent is of another trace,
+    and `attempts` are failed requests of the same call, which were sent before the one that this span tells of.
     """
 
     trace_id: int
@@ -372,6 +373,13 @@ class SpanRecord:
     would_change: tuple[str, ...] = ()
     omitted: Omission | None = None
     missing: int = 0
+    parent_trace_id: int | None = None
+    attempts: tuple[SpanRecord, ...] = ()
+
+    @property
+    def parent_key(self) -> tuple[int, int] | None:
+        """The ids of the parent's trace and of the parent."""
+        return (self.parent_trace_id or self.trace_id, self.parent_id) if self.parent_id else None
 
     @property
     def kept_conversation(self) -> str | None:

@@ -51,7 +51,7 @@ class Program:
         self._ids += 1
         self.now += SECOND
         trace_id = above.trace_id if above else 0xABC0 + self._ids
-        parent_id = above.span_id if above else None
+        parent_id = known.pop("parent_id", above.span_id if above else None)
         name = known.pop("name", f"{kind} {self._ids}")
         record = SpanRecord(
             trace_id, self._ids, parent_id, name=name, kind=kind, start=self.now, scope_name="test", **known

@@ -34,6 +34,7 @@ from spanrelay.records import (
     ModelResponse,
     Opaque,
     Reasoning,
+    SpanRecord,
     Text,
     ToolCall,
     ToolCallResponse,
@@ -250,6 +251,35 @@ def test_failed_attempts_within_a_framework_call_are_told_on_its_step(program: P
     assert outline(document) == ["system: be kind", "user: weather?", "agent: hi"]
     (attempt,) = document["steps"][2]["extra"]["otel"]["attempts"]
     assert attempt["error"] == {"type": "RateLimit", "message": "slow down"}
+
+
+def test_attempts_that_a_record_tells_of_are_on_its_step(program: Program) -> None:
+    root = program.agent()
+    failed = SpanRecord(root.trace_id, 99, start=root.start, error=ErrorInfo("Overloaded", "later", status_code=503))
+    elsewhere = SpanRecord(0xBEEF, 98, start=root.start)
+    program.ask(root, ASK, says("hi"), known={"attempts": (failed, elsewhere)})
+    program.end(root)
+    one, two = program.document()["steps"][-1]["extra"]["otel"]["attempts"]
+    assert one["error"] == {"type": "Overloaded", "message": "later", "status_code": 503}
+    assert "trace_id" not in one
+    assert two["trace_id"] == f"{0xBEEF:032x}"
+
+
+def test_an_agent_whose_parent_is_of_another_trace_stands_beneath_it(program: Program) -> None:
+    root = program.agent(session_id="s")
+    program.ask(root, ASK, calls(("c1", "delegate", {})))
+    used = program.begin("tool", root)
+    child = program.agent("helper", session_id="s", parent_trace_id=used.trace_id, parent_id=used.span_id)
+    program.ask(child, [user("read it")], says("it says so"))
+    program.end(child)
+    program.end(used, **run("delegate", {}, "done", "c1", None))
+    program.end(root)
+    document = program.document()
+    (below,) = document["subagent_trajectories"]
+    assert below["agent"]["name"] == "helper"
+    (result,) = document["steps"][2]["observation"]["results"]
+    assert result["subagent_trajectory_ref"] == [{"trajectory_id": below["trajectory_id"]}]
+    assert below["steps"][-1]["extra"]["otel"]["trace_id"] == f"{child.trace_id:032x}"
 
 
 def test_a_fallback_to_another_answer_beneath_a_call_is_a_step_of_its_own(program: Program) -> None:

@@ -67,7 +67,8 @@ class Assembler:
         key = (record.trace_id, record.span_id)
         if key in self._nodes:
             return
-        parent = self._nodes.get((record.trace_id, record.parent_id)) if record.parent_id else None
+        above = record.parent_key
+        parent = self._nodes.get(above) if above is not None else None
         session = self._sessions.of(record, parent)
         node = self._nodes[key] = Node(record, record.kind, parent, session)
         node.orphaned = parent is None and record.parent_id is not None and not record.remote_parent
@@ -243,10 +244,11 @@ class Assembler:
 
     def _unite(self, node: Node) -> tuple[SpanRecord, dict[str, JSON], Sighting]:
         """Return the call's record with what other spans of the same call know, which they are, and what tells it."""
-        record, duplicates, attempts = node.record, list[str](), list[JSON]()
+        record, duplicates = node.record, list[str]()
         sighting = Sighting(record)
-        if not self._order.held:
+        if not (self._order.held or record.attempts):
             return record, {}, sighting
+        attempts = [_attempt(each, record.trace_id) for each in record.attempts]
         for other in [held for held in self._order.held if contains(node.record, held.record)]:
             nested = tree.beneath(other, node)
             if not nested and not (other.loose or tree.siblings(other, node)):
@@ -260,7 +262,7 @@ class Assembler:
                 record = merged(record, other.record)
                 duplicates.append(f"{other.record.span_id:016x}")
             else:
-                attempts.append(_attempt(other.record))
+                attempts.append(_attempt(other.record, record.trace_id))
             other.record = _without_content(other.record)
         origin: dict[str, JSON] = {}
         if duplicates:
@@ -306,8 +308,8 @@ def _without_content(record: SpanRecord) -> SpanRecord:
     )
 
 
-def _attempt(record: SpanRecord) -> JSON:
-    found: dict[str, JSON] = {"span_id": f"{record.span_id:016x}", "start": steps.timestamp(record.start)}
+def _attempt(record: SpanRecord, trace_id: int) -> JSON:
+    found: dict[str, JSON] = {**steps.reference_of(record, trace_id), "start": steps.timestamp(record.start)}
     if record.error is not None:
         found["error"] = steps.error_of(record.error)
     return found

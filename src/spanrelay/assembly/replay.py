@@ -11,6 +11,7 @@ from typing import NamedTuple
 from spanrelay.records import SpanRecord
 
 _EARLIER_END, _START, _END = range(3)
+_NOBODY = (0, 0)
 
 
 class Moment(NamedTuple):
@@ -50,10 +51,10 @@ def _place(moment: Moment) -> tuple[int, int, int, int, int]:
 def _moments(records: Sequence[SpanRecord]) -> Iterator[Moment]:
     known = {(r.trace_id, r.span_id): r for r in records}
     for record in records:
-        start, depth, above = record.start, 0, known.get((record.trace_id, record.parent_id or 0))
+        start, depth, above = record.start, 0, known.get(record.parent_key or _NOBODY)
         while above is not None and depth < len(known):
             start, depth = max(start, above.start), depth + 1
-            above = known.get((above.trace_id, above.parent_id or 0))
+            above = known.get(above.parent_key or _NOBODY)
         end = max(record.end or start, start)
         yield Moment(start, _START, depth, record.trace_id, record.span_id, record)
         yield Moment(end, _EARLIER_END if end > start else _END, -depth, record.trace_id, record.span_id, record)

@@ -308,6 +308,8 @@ def origin_of(record: SpanRecord, trace_id: int) -> dict[str, JSON]:
     found = reference_of(record, trace_id)
     if record.parent_id is not None:
         found["parent_span_id"] = f"{record.parent_id:016x}"
+    if record.parent_trace_id is not None:
+        found["parent_trace_id"] = f"{record.parent_trace_id:032x}"
     if record.scope_name:
         found["scope"] = record.scope_name
     if record.dialect:
