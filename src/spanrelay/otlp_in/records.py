@@ -11,6 +11,13 @@ from spanrelay.semconv.spans import describe_resource
 
 def record_of(span: Span) -> SpanRecord:
     """Return the record of a span."""
+    record = bare_record_of(span)
+    semconv.read(span.attributes, record)
+    return record
+
+
+def bare_record_of(span: Span) -> SpanRecord:
+    """Return what a span says of itself apart from its attributes: ids, times, who recorded it, events and failure."""
     record = SpanRecord(span.trace_id, span.span_id)
     record.parent_id, record.remote_parent = span.parent_id, span.remote_parent
     record.name, record.start, record.end = span.name, span.start, span.end
@@ -22,7 +29,6 @@ def record_of(span: Span) -> SpanRecord:
         record.marks = [Mark(event.name, event.time, event.attributes) for event in span.events]
     if span.error is not None:
         record.error = _error_of(span)
-    semconv.read(span.attributes, record)
     return record
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from spanrelay.otlp_in.agents import claude_code, codex
+from spanrelay.otlp_in.agents import claude_code, codex, gemini_cli
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.records import SpanRecord
 
 _AGENTS: dict[str, ModuleType] = {
     "claude_code": claude_code,
     "codex": codex,
+    "gemini_cli": gemini_cli,
 }
 
 

@@ -1,0 +1,74 @@
+"""What Gemini CLI, and what was made of it, writes of a conversation: contents of Gemini's API, as JSON.
+
+A call of a tool has one id in the answer, `name__id`, and another in what the model is sent later, `id`: here it has
+the latter everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from spanrelay.codecs import gemini_generate_content
+from spanrelay.codecs.gemini_generate_content.messages import read_content, read_part
+from spanrelay.codecs.narrowing import as_list
+from spanrelay.records import Message, ModelResponse, Part, Text, ToolCall, ToolCallResponse
+from spanrelay.semconv.values import decode
+
+
+def messages_of(contents: object) -> list[Message]:
+    """Return the messages of a request's contents, given as JSON or its text."""
+    return [_with_own_ids(read_content(content)) for content in as_list(decode(contents))]
+
+
+def answer_of(chunks: Iterable[Mapping[str, Any]], prompt: str = "") -> ModelResponse:
+    """Return the answer whose pieces are `chunks`, the bodies of a stream.
+
+    A call without an id is run under that of the `prompt`, with its number behind.
+    """
+    whole = gemini_generate_content.accumulator()
+    for chunk in chunks:
+        whole.add(chunk)
+    response = gemini_generate_content.decode_response(whole.result())
+    for message in map(_with_own_ids, response.messages):
+        for number, call in enumerate(message.tool_calls):
+            call.id = call.id or (f"{prompt}-{number}" if prompt else None)
+    return response
+
+
+def pieces_of(contents: object) -> list[dict[str, Any]]:
+    """Return the contents of an answer, given as JSON or its text, as the bodies of the stream that they came in."""
+    return [{"candidates": [{"content": content}]} for content in as_list(decode(contents))]
+
+
+def results_of(parts: object) -> list[ToolCallResponse]:
+    """Return the results of tools among the parts of a content."""
+    message = _with_own_ids(Message("tool", [read_part(part) for part in as_list(parts)]))
+    return [part for part in message.parts if isinstance(part, ToolCallResponse)]
+
+
+def own_id(given: str | None, name: str | None) -> str | None:
+    """Return the id that a call has in what the model is sent later."""
+    return given.removeprefix(f"{name}__") if given and name else given
+
+
+def set_context_apart(messages: list[Message], count: int = 1) -> list[Message]:
+    """Return messages with what the program has put before the first question as the program's, not the user's.
+
+    It is the first `count` texts of the content that the question stands in.
+    """
+    if not messages or messages[0].role != "user":
+        return messages
+    parts = messages[0].parts
+    if len(parts) <= count or not all(isinstance(part, Text) for part in parts[:count]):
+        return messages
+    context = [Message("system", parts[:count])] if count else []
+    return [*context, Message("user", parts[count:]), *messages[1:]]
+
+
+def _with_own_ids(message: Message) -> Message:
+    part: Part
+    for part in message.parts:
+        if isinstance(part, (ToolCall, ToolCallResponse)):
+            part.id = own_id(part.id, part.name)
+    return message
