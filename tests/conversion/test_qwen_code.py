@@ -1,0 +1,44 @@
+"""What Qwen Code leaves behind becomes the trajectory of its run, but for what the source lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.conversion.agent_runs import (
+    Run,
+    assert_any_order_gives_the_same,
+    assert_lacks_what_the_table_says,
+    document_of,
+    runs,
+)
+from tests.shared_data import needs_shared
+
+pytestmark = needs_shared
+RUNS = runs("qwen", "full", "default", "otlp")
+
+
+@pytest.mark.parametrize("run", RUNS, ids="-".join)
+def test_a_run_becomes_what_the_wire_says(run: Run, tmp_path: Path) -> None:
+    assert_lacks_what_the_table_says(run, tmp_path)
+
+
+@pytest.mark.parametrize("run", RUNS, ids="-".join)
+def test_any_order_of_what_was_recorded_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    assert_any_order_gives_the_same(run, tmp_path)
+
+
+def test_a_call_that_a_hook_refused_says_so(tmp_path: Path) -> None:
+    refused = document_of(("qwen", "policy", "otlp"), tmp_path)["steps"]
+    errors = [
+        result["extra"].get("error", {}).get("type")
+        for step in refused
+        for result in (step.get("observation") or {}).get("results") or []
+    ]
+    assert errors == ["pre_hook_blocked", "pre_hook_blocked", None]
+
+
+def test_what_the_program_tells_the_model_is_not_the_users(tmp_path: Path) -> None:
+    steps = document_of(("qwen", "subagent", "otlp"), tmp_path)["steps"]
+    assert [step["source"] for step in steps] == ["system", "system", "user", "agent", "agent", "system", "agent"]
+    assert steps[5]["message"].startswith("<task-notification>")
