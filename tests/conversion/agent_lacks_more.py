@@ -27,4 +27,21 @@ LACKS: dict[tuple[str, str, str], dict[str, str]] = {
         "arguments": "those of calls that have no ids on the wire",
     },
     ("qwen", "subagent", "otlp"): {"results": "a long text of the program is a placeholder in the capture"},
+    ("copilot", "basic", "full"): {
+        "results": "of a failed call only a short form of its error is recorded, also in the next request",
+    },
+    ("copilot", "basic", "default"): {
+        "order": "without content nobody can tell that a user asked",
+        "questions": "content is recorded only where that was asked for",
+        "words": "content is recorded only where that was asked for",
+        "reasoning": "content is recorded only where that was asked for",
+        "arguments": "content is recorded only where that was asked for",
+        "results": "content is recorded only where that was asked for",
+    },
+    ("copilot", "overload", "otlp"): {"attempts": "a failed request is there, but not its status"},
+    ("copilot", "policy", "otlp"): {
+        "arguments": "a hook changed them after the answer, which is told as the model gave it",
+        "exit_codes": "the one of a hook that refused is in words only; no command ran",
+    },
+    ("copilot", "subagent", "otlp"): {"subagents": "the id of a sub-agent is nowhere"},
 }

@@ -53,6 +53,13 @@ def read(attributes: dict[str, Any], error: ErrorInfo | None = None) -> SpanReco
     return record
 
 
+def test_the_exit_code_of_a_command_that_a_tool_ran_is_read() -> None:
+    told = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "bash", "process.exit.code": 3}
+    result = read({**told, "gen_ai.tool.call.result": "oops"}).result
+    assert result == ToolResult("oops", exit_code=3)
+    assert read(told).result == ToolResult(None, exit_code=3)
+
+
 def test_the_start_has_what_samplers_need() -> None:
     assert semconv.write_start(CHAT, "genai") == {
         "gen_ai.operation.name": "chat",

@@ -24,6 +24,7 @@ from spanrelay.records import (
     Opaque,
     SpanRecord,
     ToolRequest,
+    ToolResult,
 )
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import (
@@ -65,6 +66,7 @@ from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import (
     as_list,
     as_object,
+    count,
     decode,
     first,
     number,
@@ -312,6 +314,10 @@ def _read_tool(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     if answer is not None and record.result is None:
         set_result(_read_result(answer, text(get(names.TOOL_RESULT_TYPE))), record)
     read_annotation(attributes, record)
+    code = count(get(names.EXIT_CODE))
+    if code is not None:
+        record.result = record.result or ToolResult()
+        record.result.exit_code = code
     if given is None and answer is None:
         record.content = False
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from spanrelay.otlp_in.repairs import copilot
 from spanrelay.otlp_in.telemetry import Span
 from spanrelay.records import SpanRecord
 
-_REPAIRS: tuple[ModuleType, ...] = ()
+_REPAIRS: tuple[ModuleType, ...] = (copilot,)
 
 
 def repair(spans: list[Span], records: list[SpanRecord]) -> None:

@@ -1,0 +1,78 @@
+"""GitHub Copilot CLI: its model calls tell only what is new since the call before, and sub-agents not their tasks.
+
+Without content, what an answer calls is to be seen in the runs of tools that follow it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.otlp_in import attempts
+from spanrelay.otlp_in.telemetry import Span
+from spanrelay.records import AgentInfo, Message, ModelResponse, SpanRecord, Text, ToolCall
+
+_SCOPE = "github.copilot"
+_NAME = "copilot"
+_TIME = re.compile(r"<current_datetime>[^<]*</current_datetime>\s*")
+"""What the program puts before a question."""
+
+
+def repair(_spans: list[Span], records: list[SpanRecord]) -> None:
+    """Give model calls what was said before them, and agents their names and tasks."""
+    own = [record for record in records if record.scope_name == _SCOPE]
+    by_id = {record.span_id: record for record in own}
+    lines: defaultdict[int | None, list[SpanRecord]] = defaultdict(list)
+    for record in sorted(own, key=lambda record: (record.start, record.span_id)):
+        lines[record.parent_id].append(record)
+        for message in record.request.messages if record.request is not None else ():
+            _drop_time(message)
+        if record.kind == "agent":
+            _repair_agent(record, by_id.get(record.parent_id or 0))
+    for agent, line in lines.items():
+        _repair_line(line, by_id.get(agent or 0))
+
+
+def _drop_time(message: Message) -> None:
+    first = message.parts[0] if message.role == "user" and message.parts else None
+    if isinstance(first, Text):
+        first.text = first.text[found.end() :] if (found := _TIME.match(first.text)) else first.text
+
+
+def _repair_agent(record: SpanRecord, above: SpanRecord | None) -> None:
+    if record.agent is None and above is None:
+        record.agent = AgentInfo(_NAME)
+    if above is not None and above.tool is not None:
+        record.input = record.input or as_str(as_mapping(above.tool.arguments).get("prompt"))
+
+
+def _repair_line(line: list[SpanRecord], agent: SpanRecord | None) -> None:
+    """Repair what one agent did, in order."""
+    asked = agent.input if agent is not None else None
+    told = [Message("user", [Text(asked)])] if isinstance(asked, str) else []
+    calls = [record for record in line if record.kind == "llm"]
+    kept = attempts.united(calls)
+    for call in calls:
+        if not any(call is each for each in kept):
+            call.kind = "custom"
+    for call in kept:
+        if call.request is not None and call.content:
+            call.request.messages = told = [*told, *call.request.messages]
+            told = [*told, *(call.response.messages[:1] if call.response is not None else ())]
+    for number, record in enumerate(line):
+        if record.kind == "llm" and not record.content:
+            _read_runs(record, line[number + 1 :])
+
+
+def _read_runs(call: SpanRecord, later: list[SpanRecord]) -> None:
+    """Give an answer that was not recorded the calls of tools that were run before the next one."""
+    runs: list[ToolCall] = []
+    for record in later:
+        if record.kind == "llm":
+            break
+        if record.tool is not None:
+            runs.append(ToolCall(record.tool.call_id, record.tool.name))
+    if runs and call.error is None:
+        call.response = call.response or ModelResponse()
+        call.response.messages = [Message("assistant", [*runs])]

@@ -1,0 +1,45 @@
+"""What GitHub Copilot CLI leaves behind becomes the trajectory of its run, but for what the source lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.conversion.agent_runs import (
+    Run,
+    assert_any_order_gives_the_same,
+    assert_lacks_what_the_table_says,
+    document_of,
+    runs,
+)
+from tests.shared_data import needs_shared
+
+pytestmark = needs_shared
+RUNS = runs("copilot", "full", "default", "otlp")
+
+
+@pytest.mark.parametrize("run", RUNS, ids="-".join)
+def test_a_run_becomes_what_the_wire_says(run: Run, tmp_path: Path) -> None:
+    assert_lacks_what_the_table_says(run, tmp_path)
+
+
+@pytest.mark.parametrize("run", RUNS, ids="-".join)
+def test_any_order_of_what_was_recorded_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    assert_any_order_gives_the_same(run, tmp_path)
+
+
+def test_a_call_that_a_hook_refused_says_so(tmp_path: Path) -> None:
+    steps = document_of(("copilot", "policy", "otlp"), tmp_path)["steps"]
+    errors = [
+        result["extra"].get("error", {}).get("message")
+        for step in steps
+        for result in (step.get("observation") or {}).get("results") or []
+    ]
+    refused = "Denied by preToolUse hook: "
+    assert errors == [f"{refused}policy: deny-json is refused", f"{refused}hook exited with code 2", None]
+
+
+def test_a_sub_agent_was_asked_what_the_call_that_began_it_says(tmp_path: Path) -> None:
+    (child,) = document_of(("copilot", "subagent", "otlp"), tmp_path)["subagent_trajectories"]
+    assert (child["agent"]["name"], child["steps"][0]["source"]) == ("general-purpose", "user")
+    assert child["steps"][0]["message"] == "TASK-CHILD: read notes.txt and report the launch code."
