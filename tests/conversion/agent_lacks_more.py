@@ -15,6 +15,16 @@ _GEMINI_SPANS = {
     "tokens": "spans leave out tokens of thoughts and those from the cache; only log records have them",
     "token_details": "spans leave out tokens of thoughts",
 }
+_NO_CONTENT = "content is recorded only where that was asked for"
+_LOST = "the spans of the last calls were lost at exit"
+_OPENCODE_LOST = {
+    "order": _LOST,
+    "words": _LOST,
+    "calls": _LOST,
+    "arguments": _LOST,
+    "results": _LOST,
+    "tokens": _LOST,
+}
 
 LACKS: dict[tuple[str, str, str], dict[str, str]] = {
     ("gemini", "basic", "full"): _GEMINI_LOGS,
@@ -32,11 +42,11 @@ LACKS: dict[tuple[str, str, str], dict[str, str]] = {
     },
     ("copilot", "basic", "default"): {
         "order": "without content nobody can tell that a user asked",
-        "questions": "content is recorded only where that was asked for",
-        "words": "content is recorded only where that was asked for",
-        "reasoning": "content is recorded only where that was asked for",
-        "arguments": "content is recorded only where that was asked for",
-        "results": "content is recorded only where that was asked for",
+        "questions": _NO_CONTENT,
+        "words": _NO_CONTENT,
+        "reasoning": _NO_CONTENT,
+        "arguments": _NO_CONTENT,
+        "results": _NO_CONTENT,
     },
     ("copilot", "overload", "otlp"): {"attempts": "a failed request is there, but not its status"},
     ("copilot", "policy", "otlp"): {
@@ -44,4 +54,28 @@ LACKS: dict[tuple[str, str, str], dict[str, str]] = {
         "exit_codes": "the one of a hook that refused is in words only; no command ran",
     },
     ("copilot", "subagent", "otlp"): {"subagents": "the id of a sub-agent is nowhere"},
+    ("opencode", "basic", "default"): {
+        "agent": "no model call has a span, where that was not asked for",
+        "order": "no model call has a span, so that each run of a tool stands by itself",
+        "questions": _NO_CONTENT,
+        "words": _NO_CONTENT,
+        "reasoning": _NO_CONTENT,
+        "calls": "no model call has a span, so that each run of a tool stands by itself",
+        "arguments": _NO_CONTENT,
+        "results": _NO_CONTENT,
+        "tokens": "no model call has a span, where that was not asked for",
+        "token_details": "no model call has a span, where that was not asked for",
+    },
+    ("opencode", "overload", "otlp"): _OPENCODE_LOST
+    | {
+        "attempts": "all after the failed request was lost at exit, which stands by itself so",
+        "token_details": _LOST,
+    },
+    ("opencode", "policy", "otlp"): _OPENCODE_LOST,
+    ("opencode", "subagent", "otlp"): _OPENCODE_LOST
+    | {
+        "session": "of the session around the sub-agent's all but a title was lost at exit",
+        "questions": _LOST,
+        "subagents": _LOST,
+    },
 }

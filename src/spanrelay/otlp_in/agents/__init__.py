@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from spanrelay.otlp_in.agents import claude_code, codex, gemini_cli, qwen_code
+from spanrelay.otlp_in.agents import claude_code, codex, gemini_cli, opencode, qwen_code
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.records import SpanRecord
 
@@ -16,6 +16,7 @@ _AGENTS: dict[str, ModuleType] = {
     "claude_code": claude_code,
     "codex": codex,
     "gemini_cli": gemini_cli,
+    "opencode": opencode,
     "qwen_code": qwen_code,
 }
 
