@@ -40,11 +40,12 @@ class Spans:
 
     def add(self, name: str, above: str | None = None, **told: Any) -> str:
         number = len(self._spans) + 1
-        span = {"traceId": "a" * 32, "spanId": f"{number:016x}", "name": name, "startTimeUnixNano": number * SECOND}
+        own = f"{number:016x}"
+        span = {"traceId": "a" * 32, "spanId": own, "name": name, "startTimeUnixNano": number * SECOND}
         attributes = [{"key": key.replace("__", "."), "value": {"stringValue": str(v)}} for key, v in told.items()]
         end = 100 * SECOND if not name.endswith("doStream") else number * SECOND + 1
         self._spans.append({**span, "parentSpanId": above, "endTimeUnixNano": end, "attributes": attributes})
-        return span["spanId"]
+        return own
 
     def ask(self, above: str, session: str, prompt: str, parent: str | None = None, **answer: Any) -> str:
         """Call a model, and return the SDK's span around that."""

@@ -29,13 +29,9 @@ def test_any_order_of_what_was_recorded_gives_the_same_bytes(run: Run, tmp_path:
 
 
 def test_a_call_that_a_hook_refused_says_so(tmp_path: Path) -> None:
-    refused = document_of(("qwen", "policy", "otlp"), tmp_path)["steps"]
-    errors = [
-        result["extra"].get("error", {}).get("type")
-        for step in refused
-        for result in (step.get("observation") or {}).get("results") or []
-    ]
-    assert errors == ["pre_hook_blocked", "pre_hook_blocked", None]
+    steps = document_of(("qwen", "policy", "otlp"), tmp_path)["steps"]
+    refused = [call.get("extra", {}).get("refused") for step in steps for call in step.get("tool_calls") or []]
+    assert refused == ["pre_hook_blocked", "pre_hook_blocked", None]
 
 
 def test_what_the_program_tells_the_model_is_not_the_users(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from spanrelay._json import loads_or_text
 from spanrelay.codecs.gemini_generate_content import decode_request
 from spanrelay.codecs.gemini_shapes import decode_usage
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
-from spanrelay.otlp_in import attempts
+from spanrelay.otlp_in import attempts, refusals
 from spanrelay.otlp_in.agents.contents import (
     answer_of,
     messages_of,
@@ -41,6 +41,8 @@ from spanrelay.semconv.values import decode
 
 _ASKED, _ANSWERED, _FAILED = "gemini_cli.api_request", "gemini_cli.api_response", "gemini_cli.api_error"
 _RUN = "gemini_cli.tool_call"
+_BATCH = "schedule_tool_calls"
+_REFUSED = ("policy_violation",)
 _PROMPT = "gen_ai.prompt.name"
 
 
@@ -60,9 +62,10 @@ def records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
         for record in records
     }
     records = [_record_of(span, agent_ids) for span in spans if span.name != "llm_call"]
-    _note_refusals(spans, records)
     _join_runs(records, [record for record in logs if _name_of(record) == _RUN])
-    return [*records, *(record for calls in by_prompt.values() for record in attempts.united(calls))]
+    asked = [record for calls in by_prompt.values() for record in attempts.united(calls)]
+    refusals.note(asked, _refused(spans))
+    return [*records, *asked]
 
 
 # --- model calls
@@ -225,24 +228,17 @@ _READERS: dict[str, Callable[[dict[str, Any], SpanRecord], None]] = {
 }
 
 
-def _note_refusals(spans: list[Span], records: list[SpanRecord]) -> None:
-    """Let a batch of one call that was never run, and has no span therefore, tell of it."""
-    run = {record.tool.call_id for record in records if record.tool is not None}
-    by_key = {(record.trace_id, record.span_id): record for record in records}
+def _refused(spans: list[Span]) -> dict[str, str]:
+    """Return which calls of tools were refused, and why: they have no span, and the batch they were of tells of them."""
+    found: dict[str, str] = {}
     for span in spans:
-        batch = as_list(decode(span.attributes.get(names.OUTPUT_MESSAGES))) if span.name == _BATCH else []
-        if len(batch) != 1:
-            continue
-        asked = as_mapping(as_mapping(batch[0]).get("request"))
-        name = as_str(asked.get("name")) or ""
-        call_id = own_id(as_str(asked.get("callId")), name)
-        if call_id is not None and call_id not in run:
-            record = by_key[span.trace_id, span.span_id]
-            record.kind, record.tool = "tool", ToolRequest(name, asked.get("args"), call_id)
-            _read_run(as_mapping(batch[0]), record)
-
-
-_BATCH = "schedule_tool_calls"
+        for run in as_list(decode(span.attributes.get(names.OUTPUT_MESSAGES))) if span.name == _BATCH else ():
+            asked = as_mapping(as_mapping(run).get("request"))
+            why = as_str(as_mapping(as_mapping(run).get("response")).get("errorType"))
+            call_id = own_id(as_str(asked.get("callId")), as_str(asked.get("name")))
+            if call_id is not None and why in _REFUSED:
+                found[call_id] = why
+    return found
 
 
 def _join_runs(records: list[SpanRecord], logs: list[LogRecord]) -> None:

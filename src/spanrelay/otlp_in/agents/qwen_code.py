@@ -12,6 +12,7 @@ from itertools import takewhile
 from typing import Any
 
 from spanrelay.codecs.narrowing import as_int, as_mapping, as_str
+from spanrelay.otlp_in import refusals
 from spanrelay.otlp_in.agents.contents import messages_of
 from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span
@@ -34,6 +35,7 @@ from spanrelay.semconv.values import decode
 _ASKED, _ANSWERED, _RUN = "qwen-code.api_request", "qwen-code.api_response", "qwen-code.tool_call"
 _CALL, _TOOL, _AGENT = "qwen-code.llm_request", "qwen-code.tool", "qwen-code.subagent"
 _PROMPT = "qwen-code.user_prompt"
+_REFUSED = frozenset(("pre_hook_blocked",))
 
 
 def is_from(origin: Origin) -> bool:
@@ -56,6 +58,7 @@ def records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
     for record, span in zip(records, spans, strict=True):
         if span.name == _AGENT:
             _place_agent(record, span, tools)
+    refusals.note(records, refusals.of_runs(records, _REFUSED))
     return records
 
 

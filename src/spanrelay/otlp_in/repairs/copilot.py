@@ -9,12 +9,13 @@ import re
 from collections import defaultdict
 
 from spanrelay.codecs.narrowing import as_mapping, as_str
-from spanrelay.otlp_in import attempts
+from spanrelay.otlp_in import attempts, refusals
 from spanrelay.otlp_in.telemetry import Span
 from spanrelay.records import AgentInfo, Message, ModelResponse, SpanRecord, Text, ToolCall
 
 _SCOPE = "github.copilot"
 _NAME = "copilot"
+_REFUSED = frozenset(("denied",))
 _TIME = re.compile(r"<current_datetime>[^<]*</current_datetime>\s*")
 """What the program puts before a question."""
 
@@ -32,6 +33,7 @@ def repair(_spans: list[Span], records: list[SpanRecord]) -> None:
             _repair_agent(record, by_id.get(record.parent_id or 0))
     for agent, line in lines.items():
         _repair_line(line, by_id.get(agent or 0))
+    refusals.note(own, refusals.of_runs(own, _REFUSED))
 
 
 def _drop_time(message: Message) -> None:
