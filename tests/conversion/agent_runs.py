@@ -89,6 +89,41 @@ def assert_any_order_gives_the_same(run: Run, folder: Path) -> None:
         assert _written([shuffled], folder / f"documents-{seed}") == written
 
 
+def assert_garbled_telemetry_is_read(run: Run, folder: Path) -> None:
+    """Assert that documents come of a run's source, each strict-valid, whatever stands in some of its attributes."""
+    for seed in range(8):
+        chance = random.Random(seed)
+        garbled = folder / f"lines-{seed}.jsonl"
+        garbled.write_text("".join(json.dumps(_garbled(json.loads(line), chance)) + "\n" for line in _shuffled(run, 0)))
+        assert _written([garbled], folder / f"documents-{seed}")
+
+
+_GARBAGE: list[Any] = [
+    {"stringValue": "{"},
+    {"stringValue": "[1]"},
+    {"stringValue": '[{"role":1,"parts":{}}]'},
+    {"stringValue": '{"response":[],"request":3}'},
+    {"intValue": 7},
+    {"boolValue": True},
+    {"arrayValue": {"values": []}},
+    None,
+]
+
+
+def _garbled(value: Any, chance: random.Random) -> Any:
+    if isinstance(value, list):
+        return [_garbled(item, chance) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "key" in value and "value" in value and value["key"] not in _KEPT and chance.random() < 0.25:
+        return {**value, "value": chance.choice(_GARBAGE)}
+    return {key: _garbled(item, chance) for key, item in value.items()}
+
+
+_KEPT = ("service.name", "gen_ai.operation.name", "ai.operationId", "session.id", "gen_ai.conversation.id")
+"""Without these nobody would know what the rest is."""
+
+
 def _written(files: list[Path], folder: Path) -> dict[str, bytes]:
     folder.mkdir()
     converted(files, folder)

@@ -382,7 +382,7 @@ def agent_step(record: SpanRecord, answer: Turn | None, media: MediaStore | None
     if thoughts:
         step.reasoning_content = cut("\n\n".join(thoughts))
     effort = request.parameters.get("reasoning_effort") if request else None
-    if isinstance(effort, (str, float, int)):
+    if isinstance(effort, (str, float, int)) and not isinstance(effort, bool):
         step.reasoning_effort = effort
     step.metrics = metrics_of(record)
     step.extra = _step_extra(record, media, trace_id)

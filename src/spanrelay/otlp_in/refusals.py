@@ -9,7 +9,7 @@ from spanrelay.semconv.names import REFUSED_TOOL_CALL
 
 
 def note(records: Iterable[SpanRecord], refused: Mapping[str, str]) -> None:
-    """Let model calls say which of the calls that they ask for were refused: `refused` has reasons, by the calls' ids."""
+    """Let model calls say which tools that they ask for were `refused`: there are the reasons, by the ids of calls."""
     for record in records:
         calls = record.response.tool_calls if refused and record.kind == "llm" and record.response is not None else ()
         for call in calls:

@@ -6,12 +6,12 @@ the latter everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from spanrelay.codecs import gemini_generate_content
 from spanrelay.codecs.gemini_generate_content.messages import read_content, read_part
-from spanrelay.codecs.narrowing import as_list
+from spanrelay.codecs.narrowing import as_list, as_mapping
 from spanrelay.records import Message, ModelResponse, Part, Text, ToolCall, ToolCallResponse
 from spanrelay.semconv.values import decode
 
@@ -21,13 +21,13 @@ def messages_of(contents: object) -> list[Message]:
     return [_with_own_ids(read_content(content)) for content in as_list(decode(contents))]
 
 
-def answer_of(chunks: Iterable[Mapping[str, Any]], prompt: str = "") -> ModelResponse:
+def answer_of(chunks: Iterable[Any], prompt: str = "") -> ModelResponse:
     """Return the answer whose pieces are `chunks`, the bodies of a stream.
 
     A call without an id is run under that of the `prompt`, with its number behind.
     """
     whole = gemini_generate_content.accumulator()
-    for chunk in chunks:
+    for chunk in map(as_mapping, chunks):
         whole.add(chunk)
     response = gemini_generate_content.decode_response(whole.result())
     for message in map(_with_own_ids, response.messages):

@@ -229,7 +229,7 @@ _READERS: dict[str, Callable[[dict[str, Any], SpanRecord], None]] = {
 
 
 def _refused(spans: list[Span]) -> dict[str, str]:
-    """Return which calls of tools were refused, and why: they have no span, and the batch they were of tells of them."""
+    """Return which calls of tools were refused, and why: they have no span, and their batch tells of them."""
     found: dict[str, str] = {}
     for span in spans:
         for run in as_list(decode(span.attributes.get(names.OUTPUT_MESSAGES))) if span.name == _BATCH else ():
@@ -249,7 +249,7 @@ def _join_runs(records: list[SpanRecord], logs: list[LogRecord]) -> None:
         if record.tool is not None and record.result is None:
             runs.setdefault((record.trace_id, record.parent_id, record.tool.name), []).append(record)
     for log in logs:
-        told.setdefault((log.trace_id, log.span_id, log.attributes.get("function_name")), []).append(log)
+        told.setdefault((log.trace_id, log.span_id, as_str(log.attributes.get("function_name"))), []).append(log)
     for key, alike in runs.items():
         if len(alike) == len(told.get(key, ())) == 1:
             _read_outcome(told[key][0].attributes, alike[0])
