@@ -15,6 +15,12 @@ _GEMINI_SPANS = {
     "tokens": "spans leave out tokens of thoughts and those from the cache; only log records have them",
     "token_details": "spans leave out tokens of thoughts",
 }
+_GEMINI_FILES = {"agent": "the version is nowhere"}
+_GEMINI_REWRITTEN = {"arguments": "a hook changed them after the answer, and the chat file has what it made of them"}
+_GEMINI_SUB_AGENTS = {
+    "calls": "a sub-agent's calls have no ids on the wire; the program gives them ids of its own, which are here",
+    "arguments": "those of calls that have no ids on the wire",
+}
 _NO_CONTENT = "content is recorded only where that was asked for"
 _LOST = "the spans of the last calls were lost at exit"
 _OPENCODE_LOST = {
@@ -29,14 +35,19 @@ _OPENCODE_LOST = {
 LACKS: dict[tuple[str, str, str], dict[str, str]] = {
     ("gemini", "basic", "full"): _GEMINI_LOGS,
     ("gemini", "basic", "default"): _GEMINI_LOGS,
+    ("gemini", "basic", "session"): _GEMINI_LOGS,
+    ("gemini", "basic", "both"): _GEMINI_LOGS,
     ("gemini", "overload", "otlp"): _GEMINI_SPANS,
+    ("gemini", "overload", "session"): _GEMINI_FILES
+    | {"attempts": "the chat file has no requests that came to nothing"},
+    ("gemini", "overload", "both"): _GEMINI_FILES,
     ("gemini", "policy", "otlp"): _GEMINI_SPANS,
-    ("gemini", "subagent", "otlp"): _GEMINI_SPANS
-    | {
-        "calls": "a sub-agent's calls have no ids on the wire; the program gives them ids of its own, which are here",
-        "arguments": "those of calls that have no ids on the wire",
-    },
-    ("qwen", "subagent", "otlp"): {"results": "a long text of the program is a placeholder in the capture"},
+    ("gemini", "policy", "session"): _GEMINI_FILES | _GEMINI_REWRITTEN,
+    ("gemini", "policy", "both"): _GEMINI_FILES | _GEMINI_REWRITTEN,
+    ("gemini", "subagent", "otlp"): _GEMINI_SPANS | _GEMINI_SUB_AGENTS,
+    ("gemini", "subagent", "session"): _GEMINI_FILES | _GEMINI_SUB_AGENTS,
+    ("gemini", "subagent", "both"): _GEMINI_FILES | _GEMINI_SUB_AGENTS,
+    ("qwen", "overload", "session"): {"attempts": "the chat file has no requests that came to nothing"},
     ("copilot", "basic", "full"): {
         "results": "of a failed call only a short form of its error is recorded, also in the next request",
     },
@@ -74,7 +85,6 @@ LACKS: dict[tuple[str, str, str], dict[str, str]] = {
     ("opencode", "policy", "otlp"): _OPENCODE_LOST,
     ("opencode", "subagent", "otlp"): _OPENCODE_LOST
     | {
-        "session": "of the session around the sub-agent's all but a title was lost at exit",
         "questions": _LOST,
         "subagents": _LOST,
     },

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
+from itertools import dropwhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,19 @@ def _with_ids_of(document: dict[str, Any], truth: dict[str, Any]) -> dict[str, A
 
 
 def _without_chance(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a document without what Codex draws, or measures, anew in each run and shows its model."""
+    """Return a document without what programs draw, or measure, anew in each run and show their models."""
     return json.loads(_DRAWN.sub("", json.dumps(document)))
 
 
-_DRAWN = re.compile(r"Chunk ID: \w+|Wall time: [0-9.]+ seconds")
+_DRAWN = re.compile(r"Chunk ID: \w+|Wall time: [0-9.]+ seconds|(?<=Process Group PGID: )\d+")
 _LEFT_OUT = re.compile(r"<vendor text, [^<>]*>")
 """What captures have in place of long texts that are not ours."""
+
+
+def _after_preamble(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return steps without what the program says before the first question: the truth has no system prompts."""
+    return list(dropwhile(lambda step: step["source"] == "system", steps))
+
 
 Compared = Iterator[tuple[str, str, Any, Any]]
 """An aspect, where it is looked at, what is there, and what should be."""
@@ -82,7 +88,7 @@ def _compared(document: dict[str, Any], truth: dict[str, Any]) -> Compared:
 
 
 def _compared_steps(document: dict[str, Any], truth: dict[str, Any], place: str) -> Compared:
-    have, want = document["steps"], truth["steps"]
+    have, want = _after_preamble(document["steps"]), truth["steps"]
     yield "order", f"{place}sources", [step["source"] for step in have], [step["source"] for step in want]
     for number, (mine, its) in enumerate(zip_longest(_others(have), _others(want)), 1):
         yield "questions", f"{place}question {number}", *_both(_said, mine, its)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.conversion.agent_lacks import LACKS
+from tests.conversion import agent_lacks, agent_lacks_more
 from tests.conversion.captures import converted
 from tests.conversion.expected import differences, expected
 from tests.shared_data import SHARED
@@ -17,6 +17,9 @@ _TELEMETRY = {"full": "otlp-full.jsonl", "default": "otlp-default.jsonl", "otlp"
 """`default` is of another run of the same script."""
 
 _TRANSCRIPTS = ("session.jsonl", "session-2.jsonl", "session-subagent.jsonl", "session-subagent.meta.jsonl")
+
+
+_LACKS = {**agent_lacks.LACKS, **agent_lacks_more.LACKS}
 
 
 class Left(NamedTuple):
@@ -71,7 +74,7 @@ def lacking(of: Left, folder: Path) -> dict[str, list[str]]:
     What the table says, and is so no more, is among them too.
     """
     found = differences(of.document(folder), of.truth)
-    known = LACKS.get(of, {})
+    known = _LACKS.get(of, {})
     news = {aspect: told for aspect, told in found.items() if aspect not in known}
     return news | {aspect: ["no longer lacking"] for aspect in known if aspect not in found}
 

@@ -165,9 +165,9 @@ class _Telling:
     def _record(
         self, kind: Kind, place: Place | None, trace: int, what: str, times: list[int], above: SpanRecord | None
     ) -> SpanRecord:
-        own = place.span_id if place is not None else None
-        record = SpanRecord(trace, own if own and (trace, own) not in self._taken else self._id(8, what))
-        self._taken.add((trace, record.span_id))
+        own = (place.trace_id, place.span_id) if place is not None else None
+        record = SpanRecord(*(own if own is not None and own not in self._taken else (trace, self._id(8, what))))
+        self._taken.add((record.trace_id, record.span_id))
         record.kind, record.name = kind, what
         record.start, record.end = min(times, default=0), max(times, default=0)
         if place is not None:
@@ -175,6 +175,7 @@ class _Telling:
         record.start, record.end = (min(max(time, 0), _LATEST) for time in (record.start, record.end))
         if above is not None:
             record.parent_id = above.span_id
+            record.parent_trace_id = above.trace_id if above.trace_id != record.trace_id else None
         elif place is not None and place.remote:
             record.parent_id, record.remote_parent = place.parent_id, True
         record.session_id = self._account.session

@@ -7,7 +7,7 @@ names no span: it is of the call of the same prompt that was under way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ from spanrelay.codecs.gemini_generate_content import decode_request
 from spanrelay.codecs.gemini_shapes import decode_usage
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
 from spanrelay.otlp_in import attempts, refusals
-from spanrelay.otlp_in.agents.contents import (
+from spanrelay.otlp_in.accounts import recorded, telling
+from spanrelay.otlp_in.accounts.joining import joined
+from spanrelay.otlp_in.contents import (
     answer_of,
     messages_of,
     own_id,
@@ -25,7 +27,8 @@ from spanrelay.otlp_in.agents.contents import (
     set_context_apart,
 )
 from spanrelay.otlp_in.records import bare_record_of
-from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span
+from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
+from spanrelay.otlp_in.transcripts import gemini_cli as transcript
 from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
@@ -51,8 +54,17 @@ def is_from(origin: Origin) -> bool:
     return origin.resource.get("service.name") == "gemini-cli"
 
 
-def records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
-    """Return the records of a session."""
+def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
+    """Return the records of a session, of which its telemetry tells, its transcript, or both."""
+    records = _records_of(spans, logs)
+    if not lines:
+        return records
+    written, account = transcript.account_of(lines), recorded.account_of(records, transcript.AGENT)
+    recorded.take_keys(account, written)
+    return telling.records_of(joined(written, account))
+
+
+def _records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
     by_prompt: dict[str, list[SpanRecord]] = {}
     for call in _calls_of(spans, logs):
         by_prompt.setdefault(call.prompt, []).append(call.record())

@@ -6,16 +6,18 @@ seen only in the spans of HTTP beneath the model call. Before a question stands 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Any
 
 from spanrelay.codecs.narrowing import as_int, as_mapping, as_str
 from spanrelay.otlp_in import refusals
-from spanrelay.otlp_in.agents.contents import messages_of
+from spanrelay.otlp_in.accounts import recorded, telling
+from spanrelay.otlp_in.accounts.joining import joined
+from spanrelay.otlp_in.contents import exit_code_in, messages_of
 from spanrelay.otlp_in.records import record_of
-from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span
+from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
+from spanrelay.otlp_in.transcripts import qwen_code as transcript
 from spanrelay.records import (
     ErrorInfo,
     Message,
@@ -43,8 +45,15 @@ def is_from(origin: Origin) -> bool:
     return origin.resource.get("service.name") == "qwen-code"
 
 
-def records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
-    """Return the records of a session."""
+def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
+    """Return the records of a session, of which its telemetry tells, its transcript, or both."""
+    records = _records_of(spans, logs)
+    if not lines:
+        return records
+    return telling.records_of(joined(transcript.account_of(lines), recorded.account_of(records, transcript.AGENT)))
+
+
+def _records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
     records = [_record_of(span) for span in spans]
     calls = [(record, span) for record, span in zip(records, spans, strict=True) if record.kind == "llm"]
     tools = {str(record.tool.call_id): record for record in records if record.tool is not None and record.tool.call_id}
@@ -167,9 +176,6 @@ def _parted(message: Message, asked: set[str]) -> list[Message]:
 
 # --- tools, attempts and sub-agents
 
-_SHELL = "run_shell_command"
-_EXIT_CODE = re.compile(r"^Exit Code: (\d+)$", re.MULTILINE)
-
 
 def _read_shown(tools: dict[str, SpanRecord], calls: Iterable[SpanRecord]) -> None:
     """Give runs of tools that tell no result what the model was shown of it, and those of commands their exit codes."""
@@ -179,9 +185,8 @@ def _read_shown(tools: dict[str, SpanRecord], calls: Iterable[SpanRecord]) -> No
                 if isinstance(part, ToolCallResponse) and part.id in tools:
                     _show(part, tools[part.id])
     for run in tools.values():
-        if run.result is not None and run.tool is not None and run.tool.name == _SHELL:
-            code = _EXIT_CODE.search(str(run.result.content))
-            run.result.exit_code = int(code[1]) if code else None
+        if run.result is not None and run.tool is not None:
+            run.result.exit_code = exit_code_in(run.tool.name, run.result.content)
 
 
 def _show(part: ToolCallResponse, run: SpanRecord) -> None:

@@ -7,12 +7,12 @@ session.
 from __future__ import annotations
 
 from spanrelay.otlp_in.telemetry import TranscriptLine
-from spanrelay.otlp_in.transcripts import claude_code, codex
+from spanrelay.otlp_in.transcripts import claude_code, codex, gemini_cli, qwen_code
 from spanrelay.records import JSON
 
-_READERS = (claude_code.line_of, codex.line_of)
+_READERS = (gemini_cli.line_of, qwen_code.line_of, claude_code.line_of, codex.line_of)
 
-MARKS = (*claude_code.MARKS, *codex.MARKS)
+MARKS = (*claude_code.MARKS, *codex.MARKS, *gemini_cli.MARKS, *qwen_code.MARKS)
 """What stands in the first lines of transcripts, and hardly in other files."""
 
 _ENDINGS = (".jsonl", ".json", ".meta")

@@ -6,6 +6,7 @@ the latter everywhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,6 +51,16 @@ def results_of(parts: object) -> list[ToolCallResponse]:
 def own_id(given: str | None, name: str | None) -> str | None:
     """Return the id that a call has in what the model is sent later."""
     return given.removeprefix(f"{name}__") if given and name else given
+
+
+_SHELL = "run_shell_command"
+_EXIT_CODE = re.compile(r"^Exit Code: (\d+)$", re.MULTILINE)
+
+
+def exit_code_in(tool: str, result: object) -> int | None:
+    """Return the exit code that a command's result tells among its text."""
+    found = _EXIT_CODE.search(result) if tool == _SHELL and isinstance(result, str) else None
+    return int(found[1]) if found else None
 
 
 def set_context_apart(messages: list[Message], count: int = 1) -> list[Message]:
