@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from tests.conversion.captures import converted
+from tests.conversion.captures import converted, told
 from tests.conversion.garbage import garbled
 from tests.conversion.leavings import Left, lacking, left, shuffled, written
 from tests.shared_data import needs_shared
@@ -38,3 +39,14 @@ def test_a_call_that_a_hook_refused_says_so(tmp_path: Path) -> None:
     steps = Left("gemini", "policy", "otlp").document(tmp_path)["steps"]
     refused = [call.get("extra", {}).get("refused") for step in steps for call in step.get("tool_calls") or []]
     assert refused == ["policy_violation", "policy_violation", None]
+
+
+def test_a_chat_file_of_an_older_version_which_is_one_object_is_read(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in Left("gemini", "basic", "session").files[0].read_text().splitlines()]
+    last = {line["id"]: line for line in lines if "id" in line}  # each is whole the last time that it stands there
+    old = tmp_path / "session-2025.json"
+    old.write_text(json.dumps({**lines[0], "messages": list(last.values())}, indent=2))
+    ((document,), summary) = converted([old], tmp_path / "old")
+    ((newer,), _) = converted(Left("gemini", "basic", "session").files, tmp_path / "new")
+    assert summary.findings == []
+    assert told(document) == [step for step in told(newer) if step["source"] != "system"]

@@ -7,7 +7,8 @@ the latter everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice, zip_longest
 from typing import Any
 
 from spanrelay.codecs import gemini_generate_content
@@ -17,9 +18,27 @@ from spanrelay.records import Message, ModelResponse, Part, Text, ToolCall, Tool
 from spanrelay.semconv.values import decode
 
 
-def messages_of(contents: object) -> list[Message]:
-    """Return the messages of a request's contents, given as JSON or its text."""
-    return [_with_own_ids(read_content(content)) for content in as_list(decode(contents))]
+def message_of(content: object) -> Message:
+    """Return the message that a content is."""
+    return _with_own_ids(read_content(content))
+
+
+class Histories:
+    """The contents of requests, of which each repeats those before: what is repeated is read and held once."""
+
+    def __init__(self, read: Callable[[object], Message] = message_of) -> None:
+        self._read = read
+        self._last: dict[str, tuple[list[Any], list[Message]]] = {}
+
+    def messages_of(self, line: str, contents: object) -> list[Message]:
+        """Return the messages of the next request of a conversation, whose key is `line`, given as JSON or its text."""
+        items = as_list(decode(contents))
+        before = zip(*self._last.get(line, ([], [])), strict=True)
+        found: list[Message] = []
+        for item, known in zip_longest(items, islice(before, len(items))):
+            found.append(known[1] if known is not None and known[0] == item else self._read(item))
+        self._last[line] = items, found
+        return found
 
 
 def answer_of(chunks: Iterable[Any], prompt: str = "") -> ModelResponse:

@@ -19,8 +19,8 @@ from spanrelay.otlp_in import attempts, refusals
 from spanrelay.otlp_in.accounts import recorded, telling
 from spanrelay.otlp_in.accounts.joining import joined
 from spanrelay.otlp_in.contents import (
+    Histories,
     answer_of,
-    messages_of,
     own_id,
     pieces_of,
     results_of,
@@ -51,7 +51,7 @@ _PROMPT = "gen_ai.prompt.name"
 
 def is_from(origin: Origin) -> bool:
     """Whether Gemini CLI recorded something."""
-    return origin.resource.get("service.name") == "gemini-cli"
+    return "gemini-cli" in (origin.scope, origin.resource.get("service.name"))
 
 
 def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
@@ -66,8 +66,9 @@ def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[Transcr
 
 def _records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
     by_prompt: dict[str, list[SpanRecord]] = {}
+    histories = Histories()
     for call in _calls_of(spans, logs):
-        by_prompt.setdefault(call.prompt, []).append(call.record())
+        by_prompt.setdefault(call.prompt, []).append(call.record(histories))
     agent_ids = {
         (record.trace_id, record.parent_id): prompt.rpartition("#")[0]
         for prompt, records in by_prompt.items()
@@ -92,18 +93,18 @@ class _Call:
     asked: dict[str, Any]
     answered: dict[str, Any] | None = None
 
-    def record(self) -> SpanRecord:
+    def record(self, histories: Histories) -> SpanRecord:
         """Return the record of the call."""
         record = _bare_record_of(self.span)
         record.kind, record.operation = "llm", "generate_content"
-        record.request, record.response = self._request(), self._response()
+        record.request, record.response = self._request(histories), self._response()
         if record.error is not None:
             _read_status(record.error, self.answered or {})
         elif not record.response.messages:
             record.content = bool(record.request.messages)
         return record
 
-    def _request(self) -> ModelRequest:
+    def _request(self, histories: Histories) -> ModelRequest:
         told = self.span.attributes
         request = decode_request(
             {
@@ -112,9 +113,9 @@ class _Call:
                 "tools": decode(told.get(names.TOOL_DEFINITIONS)),
             }
         )
-        request.messages = set_context_apart(
-            messages_of(told.get(names.INPUT_MESSAGES) or self.asked.get("request_text"))
-        )
+        agent = self.prompt.rpartition("#")[0] if self.span.parent_id is not None else ""
+        contents = told.get(names.INPUT_MESSAGES) or self.asked.get("request_text")
+        request.messages = set_context_apart(histories.messages_of(agent, contents))
         return request
 
     def _response(self) -> ModelResponse:

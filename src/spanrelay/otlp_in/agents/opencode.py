@@ -23,7 +23,7 @@ _Records = dict[tuple[int, int], SpanRecord]
 
 def is_from(origin: Origin) -> bool:
     """Whether opencode recorded something."""
-    return origin.resource.get("service.name") == "opencode"
+    return "opencode" in (origin.scope, origin.resource.get("service.name"))
 
 
 def records_of(spans: list[Span], _logs: list[LogRecord]) -> list[SpanRecord]:

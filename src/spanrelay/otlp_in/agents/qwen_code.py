@@ -7,14 +7,14 @@ seen only in the spans of HTTP beneath the model call. Before a question stands 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 from spanrelay.codecs.narrowing import as_int, as_mapping, as_str
 from spanrelay.otlp_in import refusals
 from spanrelay.otlp_in.accounts import recorded, telling
 from spanrelay.otlp_in.accounts.joining import joined
-from spanrelay.otlp_in.contents import exit_code_in, messages_of
+from spanrelay.otlp_in.contents import Histories, exit_code_in, message_of
 from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.otlp_in.transcripts import qwen_code as transcript
@@ -42,7 +42,7 @@ _REFUSED = frozenset(("pre_hook_blocked",))
 
 def is_from(origin: Origin) -> bool:
     """Whether Qwen Code recorded something."""
-    return origin.resource.get("service.name") == "qwen-code"
+    return "qwen-code" in (origin.scope, origin.resource.get("service.name"))
 
 
 def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
@@ -96,15 +96,16 @@ def _read_logs(calls: list[SpanRecord], logs: list[LogRecord]) -> None:
         if _name_of(log) == _RUN:
             runs.setdefault(str(log.attributes.get("response_id")), []).append(_call_of(log.attributes))
     bare = [call for call in calls if not call.content]
+    histories = Histories(_message_of)
     for call in bare:
         asked = told.get((call.trace_id, call.span_id, _ASKED), {})
         call.request = call.request or ModelRequest()
-        call.request.messages = [_with_thoughts(message) for message in messages_of(asked.get("request_text"))]
+        call.request.messages = histories.messages_of(str(asked.get("subagent_name")), asked.get("request_text"))
         call.content = bool(call.request.messages)
     for number, call in enumerate(bare):
         if call.content and call.error is None:
             call.response = call.response or ModelResponse()
-            answer = _repeated(call, bare[number + 1 :])
+            answer = _repeated(call, islice(bare, number + 1, None))
             if answer is None:
                 answered = told.get((call.trace_id, call.span_id, _ANSWERED), {})
                 text = as_str(answered.get("response_text"))
@@ -116,10 +117,12 @@ def _read_logs(calls: list[SpanRecord], logs: list[LogRecord]) -> None:
 def _repeated(call: SpanRecord, later: Iterable[SpanRecord]) -> Message | None:
     """Return the answer of a call as the next request repeats it."""
     asked = call.request.messages if call.request is not None else []
+    at = len(asked)
     for other in later:
         messages = other.request.messages if other.request is not None else []
-        if len(messages) > len(asked) and messages[: len(asked)] == asked:
-            return messages[len(asked)] if messages[len(asked)].role == "assistant" else None
+        # What stands between the first and the last is the same then, and long.
+        if len(messages) > at and (messages[0], messages[at - 1]) == (asked[0], asked[-1]):
+            return messages[at] if messages[at].role == "assistant" else None
     return None
 
 
@@ -131,8 +134,9 @@ def _call_of(told: dict[str, Any]) -> ToolCall:
 _THOUGHT = "\n[Thought: true]"
 
 
-def _with_thoughts(message: Message) -> Message:
+def _message_of(content: object) -> Message:
     """Return a message with its thoughts as such: log records have them as texts with a mark."""
+    message = message_of(content)
     message.parts = [
         Reasoning(part.text.removesuffix(_THOUGHT)) if isinstance(part, Text) and part.text.endswith(_THOUGHT) else part
         for part in message.parts

@@ -12,7 +12,7 @@ from typing import Any
 from spanrelay.codecs.gemini_shapes import decode_usage
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Prompt, Run, Thread
-from spanrelay.otlp_in.contents import exit_code_in, messages_of
+from spanrelay.otlp_in.contents import exit_code_in, message_of
 from spanrelay.otlp_in.telemetry import TranscriptLine
 from spanrelay.otlp_in.transcripts.lines import in_order, time_of
 from spanrelay.records import Part, ToolCallResponse, ToolResult
@@ -119,7 +119,7 @@ class _Reading:
 
 def _parts_of(value: Mapping[str, Any]) -> list[Part]:
     content = {"role": "user", "parts": as_list(as_mapping(value.get("message")).get("parts"))}
-    return messages_of([content])[0].parts
+    return message_of(content).parts
 
 
 def _usage_of(value: object) -> Any:
