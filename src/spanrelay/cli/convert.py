@@ -1,7 +1,7 @@
 """Make trajectories of recorded telemetry, whoever recorded it.
 
 Files of OTLP (JSON or protobuf, also gzip or zstd), of spans that Python's SDK printed, the transcripts that Claude
-Code and Codex keep of their sessions, and folders of such.
+Code, Codex, Gemini CLI and Qwen Code keep of their sessions, and folders of such.
 """
 
 from __future__ import annotations

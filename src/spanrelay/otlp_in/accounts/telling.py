@@ -165,7 +165,7 @@ class _Telling:
     def _record(
         self, kind: Kind, place: Place | None, trace: int, what: str, times: list[int], above: SpanRecord | None
     ) -> SpanRecord:
-        own = (place.trace_id, place.span_id) if place is not None else None
+        own = (self._own(place.trace_id), place.span_id) if place is not None else None
         record = SpanRecord(*(own if own is not None and own not in self._taken else (trace, self._id(8, what))))
         self._taken.add((record.trace_id, record.span_id))
         record.kind, record.name = kind, what

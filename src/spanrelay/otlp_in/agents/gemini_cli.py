@@ -26,7 +26,7 @@ from spanrelay.otlp_in.contents import (
     results_of,
     set_context_apart,
 )
-from spanrelay.otlp_in.records import bare_record_of
+from spanrelay.otlp_in.records import bare_record_of, record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.otlp_in.transcripts import gemini_cli as transcript
 from spanrelay.records import (
@@ -61,7 +61,7 @@ def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[Transcr
         return records
     written, account = transcript.account_of(lines), recorded.account_of(records, transcript.AGENT)
     recorded.take_keys(account, written)
-    return telling.records_of(joined(written, account))
+    return telling.records_of([joined(written, account)])
 
 
 def _records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
@@ -74,11 +74,12 @@ def _records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
         for prompt, records in by_prompt.items()
         for record in records
     }
-    records = [_record_of(span, agent_ids) for span in spans if span.name != "llm_call"]
+    own = [span for span in spans if is_from(span.origin)]
+    records = [_record_of(span, agent_ids) for span in own if span.name != "llm_call"]
     _join_runs(records, [record for record in logs if _name_of(record) == _RUN])
     asked = [record for calls in by_prompt.values() for record in attempts.united(calls)]
-    refusals.note(asked, _refused(spans))
-    return [*records, *asked]
+    refusals.note(asked, _refused(own))
+    return [*records, *asked, *(record_of(span) for span in spans if not is_from(span.origin))]
 
 
 # --- model calls
@@ -151,9 +152,8 @@ def _calls_of(spans: list[Span], logs: list[LogRecord]) -> list[_Call]:
         for record in logs
         if _name_of(record) == _ASKED and record.trace_id and record.span_id
     }
-    calls = [
-        _call_of(span, asked.pop((span.trace_id, span.span_id), None)) for span in spans if span.name == "llm_call"
-    ]
+    own = [span for span in spans if span.name == "llm_call" and is_from(span.origin)]
+    calls = [_call_of(span, asked.pop((span.trace_id, span.span_id), None)) for span in own]
     calls += [_call_of(_span_of(record), record) for record in asked.values()]
     calls.sort(key=lambda call: (call.span.start, call.span.span_id))
     _join_answers(calls, [record for record in logs if _name_of(record) in (_ANSWERED, _FAILED)])

@@ -50,7 +50,7 @@ def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[Transcr
     records = _records_of(spans, logs)
     if not lines:
         return records
-    return telling.records_of(joined(transcript.account_of(lines), recorded.account_of(records, transcript.AGENT)))
+    return telling.records_of([joined(transcript.account_of(lines), recorded.account_of(records, transcript.AGENT))])
 
 
 def _records_of(spans: list[Span], logs: list[LogRecord]) -> list[SpanRecord]:
