@@ -51,20 +51,30 @@ def _repair_agent(record: SpanRecord, above: SpanRecord | None) -> None:
 
 def _repair_line(line: list[SpanRecord], agent: SpanRecord | None) -> None:
     """Repair what one agent did, in order."""
-    asked = agent.input if agent is not None else None
-    told = [Message("user", [Text(asked)])] if isinstance(asked, str) else []
     calls = [record for record in line if record.kind == "llm"]
     kept = attempts.united(calls)
-    for call in calls:
-        if not any(call is each for each in kept):
-            call.kind = "custom"
-    for call in kept:
-        if call.request is not None and call.content:
-            call.request.messages = told = [*told, *call.request.messages]
-            told = [*told, *(call.response.messages[:1] if call.response is not None else ())]
+    _chain(kept, agent.input if agent is not None else None)
     for number, record in enumerate(line):
         if record.kind == "llm" and not record.content:
             _read_runs(record, line[number + 1 :])
+    left = {id(call) for call in calls} - {id(call) for call in kept}
+    for call in calls:
+        if id(call) in left:
+            call.kind = "custom"
+
+
+def _chain(calls: list[SpanRecord], task: object) -> None:
+    """Let each request say which answer it goes on from, and the first what the agent was asked to do."""
+    answered: SpanRecord | None = None
+    for call in calls:
+        if call.request is None or not call.content:
+            continue
+        if answered is not None and answered.response is not None:
+            answered.response.id = answered.response.id or f"{answered.span_id:016x}"
+            call.request.parameters["previous_response_id"] = answered.response.id
+        elif isinstance(task, str):
+            call.request.messages = [Message("user", [Text(task)]), *call.request.messages]
+        answered = call if call.response is not None else answered
 
 
 def _read_runs(call: SpanRecord, later: list[SpanRecord]) -> None:
