@@ -96,6 +96,26 @@ def set_context_apart(messages: list[Message], count: int = 1) -> list[Message]:
     return [*context, Message("user", parts[count:]), *messages[1:]]
 
 
+def without_repeats(messages: list[Message]) -> list[Message]:
+    """Return messages with each result of a tool once: Gemini CLI sends those of a session that it resumes twice."""
+    seen: set[str] = set()
+    found: list[Message] = []
+    for message in messages:
+        parts = [part for part in message.parts if not _is_again(part, seen)]
+        if parts or not message.parts:
+            found.append(message if len(parts) == len(message.parts) else Message(message.role, parts))
+    return found
+
+
+def _is_again(part: Part, seen: set[str]) -> bool:
+    """Whether a part is the result of a call that has one already; note that it has."""
+    if not isinstance(part, ToolCallResponse) or part.id is None:
+        return False
+    again = part.id in seen
+    seen.add(part.id)
+    return again
+
+
 def _with_own_ids(message: Message) -> Message:
     part: Part
     for part in message.parts:

@@ -25,6 +25,7 @@ from spanrelay.otlp_in.contents import (
     pieces_of,
     results_of,
     set_context_apart,
+    without_repeats,
 )
 from spanrelay.otlp_in.records import bare_record_of, record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
@@ -116,7 +117,7 @@ class _Call:
         )
         agent = self.prompt.rpartition("#")[0] if self.span.parent_id is not None else ""
         contents = told.get(names.INPUT_MESSAGES) or self.asked.get("request_text")
-        request.messages = set_context_apart(histories.messages_of(agent, contents))
+        request.messages = set_context_apart(without_repeats(histories.messages_of(agent, contents)))
         return request
 
     def _response(self) -> ModelResponse:
