@@ -129,6 +129,15 @@ def test_a_wrong_line_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
     assert "expected 32 hex digits" in findings[1].fault
 
 
+@pytest.mark.parametrize("time", ["9" * 24, -1, "yesterday", 1e30, [5]])
+def test_a_time_that_is_none_is_named(time: object, tmp_path: Path) -> None:
+    request = program.otlp_json(SPANS)
+    request["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["startTimeUnixNano"] = time
+    found, (finding,) = items(program.write(tmp_path, json.dumps(request).encode()))
+    assert len(found) == len(SPANS) - 1
+    assert "'startTimeUnixNano'" in finding.fault
+
+
 def test_a_file_that_was_cut_gives_what_is_whole(tmp_path: Path) -> None:
     whole = b"".join(json.dumps(program.otlp_json([span])).encode() + b"\n" for span in SPANS)
     found, findings = items(program.write(tmp_path, gzip.compress(whole)[:-20]))

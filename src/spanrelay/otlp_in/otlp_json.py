@@ -152,14 +152,20 @@ def _text(value: JSON) -> str | None:
 
 
 def _integer(value: JSON, name: str) -> int:
-    if isinstance(value, int):
-        return value
+    """Return an integer of 64 bits without a sign, as the protobuf has it; 0 for none.
+
+    Raises:
+        Unreadable: it is none.
+    """
     if not value:
         return 0
     try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Unreadable(f"{name!r} is {str(value)[:40]!r}: expected an integer") from error
+        number = int(value)
+        if 0 <= number < 1 << 64:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise Unreadable(f"{name!r} is {str(value)[:40]!r}: expected an integer of 64 bits")
 
 
 def _known(value: JSON, size: int, what: str) -> int | None:
