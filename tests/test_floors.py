@@ -24,7 +24,7 @@ FLOORS: list[list[str]] = [
     ["codecs", "semconv"],
     ["registry", "stacktraces", "tracing", "scopes", "propagation"],
     ["pipeline"],
-    ["observation", "telemetry", "assembly", "otlp_in", "conversion"],
+    ["observation", "telemetry", "assembly", "otlp_in", "conversion", "trajectories"],
     [
         "config",
         "installed",

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from spanrelay._voice import say
-from spanrelay.cli import convert, listing, plugins, recover, show, validate
+from spanrelay.cli import convert, diff, listing, plugins, recover, show, validate
 from spanrelay.errors import SpanRelayError
 
 COMMANDS = {
     "list": listing,
     "show": show,
     "recover": recover,
+    "diff": diff,
     "validate": validate,
     "convert": convert,
     "plugins": plugins,

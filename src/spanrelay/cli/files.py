@@ -6,13 +6,14 @@ Only reads; what a file holds is the `assembly` package's business.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from spanrelay import config
-from spanrelay.assembly.atif import moment_of
+from spanrelay.assembly.atif import AtifError, Trajectory, moment_of
 from spanrelay.errors import SpanRelayError
 
 
@@ -41,6 +42,45 @@ def find(place: str) -> Path:
     if path.is_dir() or place == "latest":
         return newest_first(path)[0]
     return _named(place, _found_in(default_directory()))
+
+
+def each(places: Iterable[str]) -> Iterator[Path]:
+    """Yield every trajectory meant, once: all of a folder and of those in it, oldest first, else as `find` says.
+
+    JSON in a folder that has nothing of a trajectory is no business of ours. What cannot be read is yielded, so that
+    its reader says so.
+
+    Raises:
+        NoTrajectory: nothing is there; the message says what to do.
+    """
+    seen: set[Path] = set()
+    for place in places:
+        path = Path(place)
+        for found in oldest_first(path) if path.is_dir() else [find(place)]:
+            if (resolved := found.resolve()) not in seen:
+                seen.add(resolved)
+                yield found
+
+
+def oldest_first(folder: Path) -> list[Path]:
+    """Return what looks like trajectories in a folder. Raises `NoTrajectory` where there are none."""
+    found = [path for path in reversed(newest_first(folder)) if _looks_like_one(path)]
+    if not found:
+        raise NoTrajectory(f"no trajectory in {str(folder)!r}; {_what_to_do(folder)}")
+    return found
+
+
+def _looks_like_one(path: Path) -> bool:
+    """Whether a file has what documents of any producer have, or cannot be read at all."""
+    try:
+        with path.open("rb") as file:
+            if _HEAD.match(file.read(4096)):
+                return True
+        content = read(path)
+    except (OSError, NoTrajectory):
+        return True
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    return isinstance(content, dict) and ("steps" in content or str(version).startswith("ATIF"))
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -153,3 +193,11 @@ def read(path: Path) -> Any:
         raise NoTrajectory(f"cannot read {str(path)!r}: {error.strerror}") from error
     except orjson.JSONDecodeError as error:
         raise NoTrajectory(f"{str(path)!r} is not JSON: {error}") from error
+
+
+def trajectory(path: Path) -> Trajectory:
+    """Return what a file holds. Raises `SpanRelayError` where that is not a trajectory."""
+    try:
+        return Trajectory.from_json(read(path))
+    except AtifError as error:
+        raise SpanRelayError(f"{str(path)!r} is not an ATIF trajectory: {error}; see `spanrelay validate`") from error

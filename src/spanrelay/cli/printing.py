@@ -24,6 +24,8 @@ STYLES = {
     "tool": "yellow",
     "result": "",
     "error": "red",
+    "left": "red",
+    "right": "green",
     "quiet": "dim",
     "": "",
 }

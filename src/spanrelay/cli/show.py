@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
 from spanrelay._voice import say
-from spanrelay.assembly.atif import AtifError, Trajectory
 from spanrelay.cli import files
 from spanrelay.cli.outline import Limits, outline, outline_of_session
 from spanrelay.cli.printing import print_outline
-from spanrelay.errors import SpanRelayError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     session = files.session_of(path)
     runs = files.runs_of(session, path.parent) or [path]
     shown = runs[::-1] if options.session else [path]
-    trajectories = [trajectory(each) for each in shown]
+    trajectories = [files.trajectory(each) for each in shown]
     limits = Limits(lines=sys.maxsize, characters=sys.maxsize) if options.full else Limits()
     joined = len(shown) > 1
     tree = outline_of_session(session, trajectories, limits) if joined else outline(trajectories[0], limits)
@@ -52,11 +49,3 @@ def run(options: argparse.Namespace) -> int:
     if more and options.path == "latest":
         say(f"{more} more in this folder: `spanrelay list`")
     return 0
-
-
-def trajectory(path: Path) -> Trajectory:
-    """Return what a file holds. Raises `SpanRelayError` where that is not a trajectory."""
-    try:
-        return Trajectory.from_json(files.read(path))
-    except AtifError as error:
-        raise SpanRelayError(f"{str(path)!r} is not an ATIF trajectory: {error}; see `spanrelay validate`") from error
