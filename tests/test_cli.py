@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.trajectory.harbor import interpreter, needs_harbor
 
 from spanrelay.assembly.atif import Trajectory
 from spanrelay.assembly.spool import SUFFIX, Spool, line_of
@@ -446,6 +447,105 @@ def test_validate_judges_every_file_whatever_the_others_are(file: Path, capsys: 
     told = capsys.readouterr()
     assert told.out == f"{file}: valid\n"
     assert [name in line for name, line in zip(("missing", "broken"), told.err.splitlines(), strict=True)] == [True] * 2
+
+
+def test_validate_judges_every_trajectory_of_a_folder_by_path_and_rule(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "deeper").mkdir()
+    for number in (1, 2):
+        (tmp_path / f"good-{number}.json").write_text(json.dumps(document()))
+    (tmp_path / "result.json").write_text(json.dumps({"reward": 1}))
+    broken = document()
+    broken["steps"][1]["observation"]["results"][1]["subagent_trajectory_ref"][0]["trajectory_path"] = None
+    broken["steps"][1]["metrics"]["extra"] = None
+    (tmp_path / "deeper" / "bad.json").write_text(json.dumps(broken))
+    status, lines = shown(capsys, "validate", tmp_path, tmp_path / "good-1.json")
+    assert status == 1
+    assert sorted(lines[:-1]) == [
+        "  $.steps[1].metrics.extra: is null; leave it out",
+        "  $.steps[1].observation.results[1].subagent_trajectory_ref[0].trajectory_path: is null; leave it out",
+        f"{tmp_path / 'deeper' / 'bad.json'}: 2 violations",
+        f"{tmp_path / 'good-1.json'}: valid",
+        f"{tmp_path / 'good-2.json'}: valid",
+    ]
+    assert lines[-1] == "2 of 3 files valid"
+
+
+def test_a_folder_without_a_trajectory_is_told(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    assert main(["validate", str(tmp_path)]) == 1
+    assert f"no trajectory in {str(tmp_path)!r}" in capsys.readouterr().err
+
+
+def test_validate_says_how_harbor_is_installed_where_it_is_not(
+    file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    for options in (["--harbor"], ["--harbor-python", sys.executable], ["--harbor-python", str(file)]):
+        assert main(["validate", str(file), *options]) == 1
+        told = capsys.readouterr()
+        assert told.out == f"{file}: valid\n"
+        assert "pip install harbor" in told.err
+
+
+def stand_in(folder: Path, program: str) -> Path:
+    """A command `harbor` with a Python beside it that answers as the program says."""
+    for name in ("harbor", "python"):
+        (folder / name).write_text(f"#!{sys.executable}\n{program}")
+        (folder / name).chmod(0o755)
+    return folder / "python"
+
+
+def test_harbor_is_asked_in_the_environment_of_its_command(
+    file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = 'import sys\nprint("0.26.0")\nfor line in sys.stdin: print(["[]", "[\\"agent: bad\\"]"]["two" in line])\n'
+    (folder := file.parent / "bin").mkdir()
+    stand_in(folder, answers)
+    monkeypatch.setenv("PATH", str(folder))
+    assert shown(capsys, "validate", "--harbor", file)[0] == 0
+    (two := file.with_name("two.json")).write_text(file.read_text())
+    status, lines = shown(capsys, "validate", "--harbor", file, two)
+    assert status == 1
+    assert lines[2:] == [
+        f"{two}: 1 violation to Harbor",
+        "  agent: bad",
+        "Harbor 0.26.0 accepts 1 of 2 files",
+    ]
+
+
+@needs_harbor
+def test_harbor_itself_says_what_it_has_against_a_file(file: Path, capsys: Any) -> None:
+    broken = document() | {"colour": "red"}
+    (bad := file.with_name("bad.json")).write_text(json.dumps(broken))
+    status, lines = shown(capsys, "validate", file, bad, "--harbor-python", interpreter())
+    assert status == 1
+    assert any("colour" in line for line in lines[lines.index(f"{bad}: 1 violation to Harbor") :])
+    assert lines[-1].endswith("accepts 1 of 2 files")
+
+
+@pytest.mark.parametrize(
+    ("steps", "numbers"),
+    [("2", [2]), ("1-2", [1, 2]), ("2-", [2, 3]), ("-2", [2, 3]), ("3-9", [3]), ("-7", [1, 2, 3])],
+)
+def test_only_some_steps_are_shown(file: Path, capsys: Any, steps: str, numbers: list[int]) -> None:
+    status, lines = shown(capsys, "show", file, "--steps", steps)
+    assert status == 0
+    assert [int(line[4]) for line in lines if line[:4] == "├── "] == numbers
+    many = f"step {numbers[0]} of 3" if len(numbers) == 1 else f"steps {numbers[0]}-{numbers[-1]} of 3"
+    assert (many in " ".join(lines)) is (numbers != [1, 2, 3])
+
+
+@pytest.mark.parametrize("steps", ["0", "-0", "3-2", "x", "1-0", "", "1,2", "٣"])
+def test_what_is_no_range_of_steps_is_wrong_usage(file: Path, capsys: Any, steps: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["show", str(file), "--steps", steps])
+    assert left.value.code == 2
+    assert "no range of steps" in capsys.readouterr().err
+
+
+def test_steps_that_a_trajectory_has_not_are_told(file: Path, capsys: Any) -> None:
+    assert main(["show", str(file), "--steps", "4-9"]) == 1
+    assert "there are no such steps" in capsys.readouterr().err
 
 
 def test_recover_says_that_there_is_no_such_folder(tmp_path: Path, capsys: Any) -> None:

@@ -562,10 +562,11 @@ def _check_nulls(cls: type[_Object], value: Mapping[str, Any], place: str, repor
             report(here, "is null; leave it out")
     for name, item_cls in _NESTED.get(cls, {}).items():
         item = value.get(name)
-        items = cast("list[Any]", item if isinstance(item, list) else [item])
-        for index, entry in enumerate(items):
+        here = f"{place}.{name}"
+        items = {f"{here}[{at}]": each for at, each in enumerate(item)} if isinstance(item, list) else {here: item}
+        for where, entry in items.items():
             if isinstance(entry, Mapping):
-                _check_nulls(item_cls, cast("Any", entry), f"{place}.{name}[{index}]", report)
+                _check_nulls(item_cls, cast("Any", entry), where, report)
 
 
 _NESTED: dict[type[_Object], dict[str, type[_Object]]] = {

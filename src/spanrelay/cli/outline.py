@@ -55,16 +55,37 @@ class Limits:
         return f"{shown} … (+{missing} characters)" if missing > 0 else shown
 
 
-def outline(trajectory: Trajectory, limits: Limits) -> Branch:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which steps of a document are shown, by their numbers; one below 0 counts from the last, which is -1."""
+
+    first: int = 1
+    last: int = -1
+
+    def of(self, count: int) -> range:
+        """The numbers of the steps meant, those that there are, of `count` steps."""
+        first, last = (number if number > 0 else count + 1 + number for number in (self.first, self.last))
+        return range(max(first, 1), min(last, count) + 1)
+
+
+ALL = Span()
+
+
+def outline(trajectory: Trajectory, limits: Limits, span: Span = ALL) -> Branch:
     """Return the tree of a document; sub-agents stand below the result that refers to them."""
+    count, shown = len(trajectory.steps), span.of(len(trajectory.steps))
     lines = [title(trajectory), *remarks(trajectory, limits)]
-    return Branch(lines, [*steps_of(trajectory, limits), totals([trajectory])])
+    if len(shown) < count:
+        numbers = f"step {shown[0]}" if len(shown) == 1 else f"steps {shown[0]}-{shown[-1]}" if shown else "no step"
+        lines[0] += quietly([f"{numbers} of {count}"])
+    steps = [branch for number, branch in enumerate(steps_of(trajectory, limits), 1) if number in shown]
+    return Branch(lines, [*steps, totals([trajectory])])
 
 
-def outline_of_session(session: str, runs: list[Trajectory], limits: Limits) -> Branch:
-    """Return one tree of several documents of a session, in the order given."""
+def outline_of_session(session: str, runs: list[Trajectory], limits: Limits, span: Span = ALL) -> Branch:
+    """Return one tree of several documents of a session, in the order given, with the steps meant of each."""
     title: list[Piece] = [(f"session {visible(session)}", "title"), *quietly([plural(len(runs), "run")])]
-    return Branch([title], [*(outline(run, limits) for run in runs), totals(runs)])
+    return Branch([title], [*(outline(run, limits, span) for run in runs), totals(runs)])
 
 
 def title(trajectory: Trajectory) -> list[Piece]:

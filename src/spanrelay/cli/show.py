@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 
 from spanrelay._voice import say
 from spanrelay.cli import files
-from spanrelay.cli.outline import Limits, outline, outline_of_session
+from spanrelay.cli.outline import ALL, Limits, Span, outline, outline_of_session, plural
 from spanrelay.cli.printing import print_outline
+from spanrelay.errors import SpanRelayError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--session", action="store_true", help="show every run of the same session, the oldest first, as one tree"
     )
     parser.add_argument("--full", action="store_true", help="show whole texts, however long")
+    parser.add_argument(
+        "--steps", type=_span, default=ALL, metavar="WHICH", help="only some steps: 12, 3-7, 3- or -5, the last five"
+    )
+
+
+_NUMBERS = re.compile(r"(?P<last>-[0-9]+)|(?P<from>[0-9]+)(?P<dash>-)?(?P<to>(?<=-)[0-9]+)?")
+
+
+def _span(text: str) -> Span:
+    """Read which steps are meant. Raises `ArgumentTypeError`."""
+    found = _NUMBERS.fullmatch(text.strip())
+    if found and found["last"]:
+        first, last = int(found["last"]), -1
+    elif found:
+        first = int(found["from"])
+        last = int(found["to"]) if found["to"] else -1 if found["dash"] else first
+    else:
+        first, last = 0, 0
+    if first == 0 or last == 0 or 0 < last < first:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of steps, which count from 1: 12, 3-7, 3- or -5")
+    return Span(first, last)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,7 +60,11 @@ def run(options: argparse.Namespace) -> int:
     trajectories = [files.trajectory(each) for each in shown]
     limits = Limits(lines=sys.maxsize, characters=sys.maxsize) if options.full else Limits()
     joined = len(shown) > 1
-    tree = outline_of_session(session, trajectories, limits) if joined else outline(trajectories[0], limits)
+    if not any(options.steps.of(len(each.steps)) for each in trajectories):
+        count = max(len(each.steps) for each in trajectories)
+        raise SpanRelayError(f"there are no such steps: {str(path)!r} has {plural(count, 'step')}")
+    span = options.steps
+    tree = outline_of_session(session, trajectories, limits, span) if joined else outline(trajectories[0], limits, span)
     print_outline(tree, sys.stdout)
     print(*shown, sep="\n")
     sys.stdout.flush()
