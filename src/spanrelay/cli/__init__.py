@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from spanrelay._voice import say
-from spanrelay.cli import convert, diff, listing, plugins, recover, show, validate
+from spanrelay.cli import convert, diff, listing, plugins, recover, show, stats, validate
 from spanrelay.errors import SpanRelayError
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "show": show,
     "recover": recover,
     "diff": diff,
+    "stats": stats,
     "validate": validate,
     "convert": convert,
     "plugins": plugins,

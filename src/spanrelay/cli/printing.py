@@ -33,7 +33,7 @@ NARROWEST = 12
 """Columns that a line keeps however deep it stands."""
 NARROWEST_COLUMN = 6
 """How far a column of a table is wrapped so that lines fit a terminal."""
-ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "→": ">", "✗": "x", "·": "-", "…": "..."})
+ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "→": ">", "✗": "x", "·": "-", "…": "...", "█": "#"})
 """What stands for our own characters where the terminal's encoding has them not."""
 
 
@@ -146,7 +146,7 @@ def plain_lines(branch: Branch, width: int, first: str = "", rest: str = "") -> 
 
 def _has_our_characters(stream: TextIO) -> bool:
     try:
-        "├└│─→✗·…".encode(stream.encoding or "utf-8")
+        "├└│─→✗·…█".encode(stream.encoding or "utf-8")
     except UnicodeEncodeError:
         return False
     return True

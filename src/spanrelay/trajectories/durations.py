@@ -1,0 +1,53 @@
+"""Any number of durations in little memory, and below which of them a share of them lies.
+
+As many as a program of an afternoon makes are kept as they are; beyond, each counts in a bucket half a percent wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+KEPT = 4096
+"""Durations that are kept as they are."""
+
+_WIDTH = math.log(1.005)
+
+
+class Durations:
+    """Durations in seconds; none is negative."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+        self._buckets = Counter[float]()
+        self.count = 0
+
+    def add(self, seconds: float) -> None:
+        """Take in one; what is no duration is left out."""
+        if not (math.isfinite(seconds) and seconds >= 0):
+            return
+        self.count += 1
+        if not self._buckets:
+            self._values.append(seconds)
+            if len(self._values) <= KEPT:
+                return
+            self._buckets.update(map(_bucket, self._values))
+            self._values.clear()
+        else:
+            self._buckets[_bucket(seconds)] += 1
+
+    def at(self, share: float) -> float | None:
+        """Return the shortest duration that at least `share` of them do not exceed; None where there are none."""
+        rank = max(math.ceil(share * self.count), 1)
+        if not self._buckets:
+            return sorted(self._values)[rank - 1] if self._values else None
+        for value in sorted(self._buckets):
+            rank -= self._buckets[value]
+            if rank <= 0:
+                return value
+        return None
+
+
+def _bucket(seconds: float) -> float:
+    """What stands for a duration, and for all that are nearly as long."""
+    return math.exp(round(math.log(seconds) / _WIDTH) * _WIDTH) if seconds else 0.0
