@@ -42,6 +42,7 @@ test-all: export SPANRELAY_TEST_NEMO = 1
 test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
 test-all: export SPANRELAY_TEST_PROVIDERS = 1
 test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1
+test-all: export SPANRELAY_TEST_TRAINING = 1
 test-all: export SPANRELAY_TEST_UNGUARDED = 1
 test-all: export SPANRELAY_TEST_WEB_SERVERS = 1
 test-all: test  ## Run all tests, also the slow ones and those that need environments of their own

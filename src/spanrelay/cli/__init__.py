@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from spanrelay._voice import say
-from spanrelay.cli import convert, diff, listing, plugins, recover, show, stats, validate
+from spanrelay.cli import convert, diff, export, listing, plugins, recover, show, stats, validate
 from spanrelay.errors import SpanRelayError
 
 COMMANDS = {
@@ -22,6 +22,7 @@ COMMANDS = {
     "recover": recover,
     "diff": diff,
     "stats": stats,
+    "export": export,
     "validate": validate,
     "convert": convert,
     "plugins": plugins,
