@@ -33,6 +33,7 @@ test: $(INSTALLED)  ## Run the tests but for the slow ones, in minutes (TESTS=pa
 test-all: MARKED = not e2e
 test-all: export SPANRELAY_TEST_CLAUDE_AGENT_SDK = 1
 test-all: export SPANRELAY_TEST_DEEPAGENTS = 1
+test-all: export SPANRELAY_TEST_EVALUATION = 1
 test-all: export SPANRELAY_TEST_EXTRAS = 1
 test-all: export SPANRELAY_TEST_FOREIGN = 1
 test-all: export SPANRELAY_TEST_FOREIGN_FRAMEWORKS = 1

@@ -546,7 +546,8 @@ HARBORS = """
 import json, sys
 from pathlib import Path
 from harbor.utils.traces_utils import extract_conversations_from_trajectory
-about = {"agent_name": "a", "model_name": "unknown-model", "model_provider": "unknown-provider", "start_time": "", "run_id": "r"}
+unknown = {"model_name": "unknown-model", "model_provider": "unknown-provider"}
+about = {**unknown, "agent_name": "a", "start_time": "", "run_id": "r"}
 print(json.dumps([extract_conversations_from_trajectory(Path(path), about) for path in sys.argv[1:]]))
 """
 

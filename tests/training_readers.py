@@ -56,7 +56,7 @@ def unsloth(rows):
     names = {"standardize_data_formats", "_normalize_role_alias", "_ROLE_KEY_NAMES"}
     kinds = {"Dataset": datasets.Dataset, "IterableDataset": datasets.IterableDataset}
     module = pieces(source("unsloth_zoo", "dataset_utils.py"), names, **kinds)
-    return module.standardize_data_formats(rows)["conversations"]
+    return list(module.standardize_data_formats(rows)["conversations"])
 
 def llama_factory(rows):
     """The rows that its converter takes, with the settings that it has for ShareGPT unless told otherwise."""
