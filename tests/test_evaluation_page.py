@@ -70,8 +70,9 @@ def test_an_evaluator_of_the_nemo_agent_toolkit_judges_trajectories(tmp_path: Pa
 
 
 class Phoenix(BaseHTTPRequestHandler):
-    """Keeps spans and annotations, and gives the spans back, as Phoenix 20 does."""
+    """Keeps spans and annotations, and gives the spans back as Phoenix 20 does: at first there is no such project."""
 
+    asked: list[str]
     spans: list[dict[str, Any]]
     annotations: list[dict[str, Any]]
 
@@ -82,11 +83,12 @@ class Phoenix(BaseHTTPRequestHandler):
         self._answer({"total_received": len(sent), "total_queued": len(sent), "data": []})
 
     def do_GET(self) -> None:
-        self._answer({"data": self.spans, "next_cursor": None})
+        self.asked.append(self.path)
+        self._answer({"data": self.spans, "next_cursor": None}, 200 if len(self.asked) > 1 else 404)
 
-    def _answer(self, told: dict[str, Any]) -> None:
+    def _answer(self, told: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(told).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -98,7 +100,7 @@ class Phoenix(BaseHTTPRequestHandler):
 
 @contextmanager
 def phoenix() -> Iterator[tuple[str, type[Phoenix]]]:
-    kept = type("Kept", (Phoenix,), {"spans": [], "annotations": []})
+    kept = type("Kept", (Phoenix,), {"spans": [], "annotations": [], "asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), kept) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", kept
