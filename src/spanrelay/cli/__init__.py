@@ -1,4 +1,4 @@
-"""The `spanrelay` command: lists, shows, recovers and checks trajectories, and looks at plugins.
+"""The `spanrelay` command: lists, shows, compares, adds up, checks and exports trajectories, and looks at plugins.
 
 Each command has its own file with `add_arguments` and `run`; none knows another.
 """
