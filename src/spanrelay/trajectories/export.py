@@ -76,17 +76,23 @@ class Export:
             return
         form: Any = FORMATS[self.wish.format]
         try:
-            found: list[Row] = list(form.rows(conversation, origin, reasoning=self.wish.reasoning))
-        except OSError as error:
+            for row in form.rows(conversation, origin, reasoning=self.wish.reasoning):
+                yield from self._line(row)
+        except OSError as error:  # of a picture beside the document
             self.left_out[f"a picture cannot be read: {error.strerror}"] += 1
-            return
-        for row in found:
-            line = _json.dumps(row.content)
-            if self._is_too_long(row, line):
-                self.left_out[f"it is longer than {self.wish.max_tokens} tokens"] += 1
-            else:
-                self.rows += 1
-                yield line + b"\n"
+
+    def _line(self, row: Row) -> Iterator[bytes]:
+        """Yield a row as a line, unless it is too long."""
+        most, tokens = self.wish.max_tokens, row.tokens
+        line = b"" if most is not None and tokens is not None and tokens > most else _json.dumps(row.content)
+        if most is not None and tokens is None:
+            self.estimated += 1
+            tokens = len(line) // CHARACTERS_OF_A_TOKEN
+        if most is not None and tokens is not None and tokens > most:
+            self.left_out[f"it is longer than {most} tokens"] += 1
+        else:
+            self.rows += 1
+            yield line + b"\n"
 
     def _why_not(self, conversation: Conversation, origin: Origin) -> str | None:
         """Why a conversation is left out."""
@@ -97,10 +103,3 @@ class Export:
         if fault is None and wish.only_successful:
             return conversation.failure or (origin.trial.failure if origin.trial else None)
         return fault
-
-    def _is_too_long(self, row: Row, line: bytes) -> bool:
-        if self.wish.max_tokens is None:
-            return False
-        self.estimated += row.tokens is None
-        tokens = len(line) // CHARACTERS_OF_A_TOKEN if row.tokens is None else row.tokens
-        return tokens > self.wish.max_tokens

@@ -22,11 +22,13 @@ def refusal(conversation: Conversation) -> str | None:
 def rows(conversation: Conversation, origin: Origin, *, reasoning: bool) -> Iterator[Row]:
     """Yield a row for each answer, or one for all of a sub-agent's, as Harbor does."""
     told = _told(conversation, reasoning)
+    places = {id(turn): place for place, (turn, _) in enumerate(told)}
+    answers = [step for step in conversation.document.steps if step.source == "agent" and not step.is_copied_context]
+    numbers = {step.step_id: number for number, step in enumerate(answers)}
     own = [turn for turn in conversation.turns if turn.role == "assistant" and not turn.step.is_copied_context]
-    for number, turn in enumerate(own if conversation.parent is None else own[-1:]):
-        last = next(at for at, (source, _) in enumerate(told) if source is turn)
-        row = _head(conversation, origin, number)
-        row["conversations"] = [message for _, message in told[: last + 1]]
+    for turn in own if conversation.parent is None else own[-1:]:
+        row = _head(conversation, origin, numbers[turn.step.step_id] if conversation.parent is None else 0)
+        row["conversations"] = [message for _, message in told[: places[id(turn)] + 1]]
         metrics = turn.step.metrics
         counted = metrics is not None and metrics.prompt_tokens is not None
         tokens = (metrics.prompt_tokens or 0) + (metrics.completion_tokens or 0) if metrics and counted else None
