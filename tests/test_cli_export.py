@@ -206,7 +206,7 @@ def test_a_rewritten_context_begins_another_conversation() -> None:
     assert (heard(second), second.name) == (["Be brief.", "They greeted.", "more", "bye"], "t#2")
     del compaction["observation"]
     lost = run_of(says("hi"), answer("hello"), compaction, answer("bye"))
-    assert exported(lost, "trl").left_out == {"what the first answer answers is not in it": 1}
+    assert exported(lost, "trl").left_out == {"what its first answer answers is not in it": 1}
 
 
 def test_what_stands_before_a_fork_is_a_row_and_the_rest_is_left_out() -> None:
@@ -214,6 +214,12 @@ def test_what_stands_before_a_fork_is_a_row_and_the_rest_is_left_out() -> None:
     export = exported(run_of(says("hi"), answer("hello"), says("again"), fork, says("x"), answer("y")), "trl")
     assert [[message["content"] for message in row["messages"]] for row in export.found] == [["hi", "hello"]]
     assert export.left_out == {"it goes on from an earlier turn of another": 1}
+
+
+def test_an_answer_to_what_nobody_recorded_begins_another_conversation_that_is_left_out() -> None:
+    export = exported(run_of(says("hi"), answer("hello"), answer("unasked"), says("x"), answer("y")), "harbor")
+    assert [row["conversations"][-1]["content"] for row in export.found] == ["hello"]
+    assert export.left_out == {"what its first answer answers is not in it": 1}
 
 
 def test_a_system_prompt_is_whole_where_only_its_change_was_written() -> None:
@@ -272,7 +278,7 @@ def test_arguments_that_were_no_object_are_what_the_model_wrote() -> None:
     [
         (run_of(says("hi")), "no model answers in it"),
         (run_of(says("hi"), answer("old", is_copied_context=True)), "no model answers in it"),
-        (run_of(answer("hello")), "what the first answer answers is not in it"),
+        (run_of(answer("hello")), "what its first answer answers is not in it"),
         (run_of(says("hi"), answer("", extra={"content_captured": False})), "content was not captured"),
         (run_of(says("hi"), answer("x", extra={"truncated": True})), "texts were cut"),
         (run_of(says("hi"), answer("x", extra={"missing_messages": 3})), "messages are missing"),
@@ -303,6 +309,19 @@ def test_only_what_succeeded_is_written_where_that_is_asked_for(change: dict[str
     assert len(exported(told, "trl").found) == 1
     export = exported(told, "trl", only_successful=True)
     assert (export.found, export.left_out) == ([], {why: 1})
+
+
+def test_answers_that_do_not_alternate_have_no_form_in_sharegpt_and_are_text_in_harbors_rows() -> None:
+    told = run_of(says("hi"), answer("", ("f", {}, None)), answer("x"))
+    assert exported(told, "sharegpt").left_out == {"two answers have nothing between them": 1}
+    assert len(exported(told, "harbor").found) == 2
+
+
+def test_a_run_that_ends_with_a_tool_that_failed_did_not_succeed() -> None:
+    told = weather()
+    del told["steps"][3]
+    told["steps"][2]["observation"]["results"][0]["extra"] = {"is_error": True}
+    assert exported(told, "trl", only_successful=True).left_out == {"it ends with a tool that failed": 1}
 
 
 def test_a_run_that_recovered_from_a_tools_failure_succeeded() -> None:

@@ -23,6 +23,7 @@ FAULTS = {
 """What a member of a step's `extra` says is missing of a conversation."""
 
 FORKED = "it goes on from an earlier turn of another"
+UNASKED = "what its first answer answers is not in it"
 
 
 @dataclass(slots=True)
@@ -109,9 +110,10 @@ class _Reader:
                 yield from self._ended()
                 self._begin_anew(step)
             elif step.source == "agent":
-                if "forked_after_turns" in (step.extra or {}):
+                fault = self._fault_before(step)
+                if fault is not None:
                     yield from self._ended()
-                    self._part = Conversation(*self._identity, faults={FORKED: None})
+                    self._part = Conversation(*self._identity, faults={fault: None})
                 self._add_answer(step)
             else:
                 content = self._system_of(step) if step.source == "system" else step.message
@@ -135,6 +137,16 @@ class _Reader:
                 self._system = content
             self._systems[step.step_id] = content
         return content
+
+    def _fault_before(self, step: Step) -> str | None:
+        """Why an answer cannot belong to what has been told so far; None where it does."""
+        extra = step.extra or {}
+        if "forked_after_turns" in extra:
+            return FORKED
+        last = self._part.turns[-1] if self._part.turns else None
+        follows = last is not None and last.role == "assistant" and not last.calls
+        said = step.message and step.llm_call_count != 0 and not step.is_copied_context
+        return UNASKED if follows and said and "retry_of_step" not in extra else None
 
     def _add_answer(self, step: Step) -> None:
         """Add a model's answer, and the results of its calls. What no model said, or nobody got, is left out."""
@@ -182,7 +194,7 @@ class _Reader:
         if not part.answers:
             part.faults["no model answers in it"] = None
         elif next(turn.role for turn in part.turns if turn.role != "system") == "assistant":
-            part.faults["what the first answer answers is not in it"] = None
+            part.faults[UNASKED] = None
         if part.turns or part.faults:
             yield part
 
@@ -220,6 +232,7 @@ def _failure(part: Conversation, document: Trajectory) -> str | None:
     """Why a run did not succeed, as far as its document says; None where it did."""
     asked = [step for step in document.steps if step.source == "agent" and step.llm_call_count != 0]
     last = (asked[-1].extra or {}) if asked else {}
+    results = document.steps[-1].observation.results if document.steps[-1].observation else []
     if (document.extra or {}).get("status") == "partial":
         return "it is not whole"
     if "error" in last or "incomplete" in last:
@@ -228,6 +241,8 @@ def _failure(part: Conversation, document: Trajectory) -> str | None:
         return "its last answer was cut or refused"
     if any("refused" in (call.extra or {}) for turn in part.turns for call in turn.calls):
         return "policy refused a call"
+    if any((result.extra or {}).get("is_error") for result in results):
+        return "it ends with a tool that failed"
     reward = _reward(document)
     return f"its reward is {reward:g}" if reward is not None and reward <= 0 else None
 

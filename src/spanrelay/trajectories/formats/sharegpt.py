@@ -28,10 +28,8 @@ def refusal(conversation: Conversation) -> str | None:
     """Return why the format has no form for a conversation; None where it has one."""
     if has_media(conversation.turns):
         return NO_MEDIA
-    turns = [turn.role == "assistant" for turn in conversation.turns]
-    if any(turn and follower for turn, follower in pairwise(turns)):
-        return "two answers have nothing between them"
-    return None
+    told = pairwise(turn.role == "assistant" for turn in conversation.turns)
+    return "two answers have nothing between them" if any(first and second for first, second in told) else None
 
 
 def rows(conversation: Conversation, origin: Origin, *, reasoning: bool) -> Iterator[Row]:
