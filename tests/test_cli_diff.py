@@ -116,6 +116,15 @@ def test_a_sub_agent_that_only_one_has_is_told(told: Any) -> None:
     assert told(other)[1][-1].strip() == "└── expert  sub-agent only in A"
 
 
+def test_a_sub_agent_that_no_step_refers_to_is_compared_too(told: Any) -> None:
+    left, right = document(), document()
+    for each in (left, right):
+        del each["steps"][1]["observation"]["results"][1]["subagent_trajectory_ref"]
+    right["subagent_trajectories"][0]["steps"][0]["message"] = "It will snow."
+    status, lines = told(right, left=left)
+    assert (status, lines[:2]) == (1, ["1 sub-agent differs", "└── expert"])
+
+
 def test_extra_counts_only_where_it_is_asked_for(told: Any) -> None:
     other = another_run()
     other["steps"][2]["extra"]["error"]["message"] = "slower"

@@ -215,6 +215,16 @@ def test_no_trajectory_is_told(tmp_path: Path, capsys: Any) -> None:
     assert "no trajectory in" in capsys.readouterr().err
 
 
+def test_without_a_place_the_folder_of_the_settings_is_meant(
+    folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPANRELAY_TRAJECTORY_DIR", str(folder))
+    assert shown(capsys, "stats") == (0, TABLES.splitlines())
+    monkeypatch.setenv("SPANRELAY_TRAJECTORY_DIR", str(folder / "nope"))
+    assert main(["stats"]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_a_name_cannot_move_the_cursor(tmp_path: Path, capsys: Any) -> None:
     told = document()
     told["agent"]["name"] = "x\x1b[2J"

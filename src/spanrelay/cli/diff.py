@@ -119,10 +119,10 @@ def _print(names: list[str], left: Path, right: Path, options: argparse.Namespac
 
 
 def _summary(found: Comparison) -> list[list[Piece]]:
-    steps = plural(len(found.steps), "step") if found.steps else ""
-    parts = [part for part in (steps, "the head" if found.head else "") if part]
-    verb = "differs" if parts == ["the head"] or (len(parts) == 1 and len(found.steps) == 1) else "differ"
-    return [[(f"{' and '.join(parts)} {verb}", "title")]] if parts else []
+    counts = [(len(found.steps), "step"), (len(found.unplaced), "sub-agent")]
+    parts = [*(plural(count, noun) for count, noun in counts if count), *(["the head"] if found.head else [])]
+    verb = "differs" if len(parts) == 1 and (found.head or len(found.steps) + len(found.unplaced) == 1) else "differ"
+    return [[(f"{' and '.join(parts)} {verb}", "title")]]
 
 
 def _branches(found: Comparison, width: int) -> Iterator[Branch]:
@@ -130,6 +130,8 @@ def _branches(found: Comparison, width: int) -> Iterator[Branch]:
         yield Branch([[("head", "title")]], [_field(each, width) for each in found.head])
     for step in found.steps:
         yield _step(step, width)
+    for child in found.unplaced:
+        yield _child(child, width)
 
 
 def _step(found: StepDifference, width: int) -> Branch:

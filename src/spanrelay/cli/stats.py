@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what the documents add up to; returns 1 where one cannot be read."""
     tally, unreadable = Tally(), 0
-    for path in files.each(options.paths or [str(files.default_directory())]):
+    paths = files.each(options.paths) if options.paths else files.oldest_first(files.default_directory())
+    for path in paths:
         try:
             tally.add(files.trajectory(path))
         except SpanRelayError as error:
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(tally.to_json(), indent=2, ensure_ascii=False))
     elif options.csv:
         _print_csv(tally)
-    else:
+    elif tally.documents:
         _print_tables(tally)
     return 1 if unreadable else 0
 

@@ -28,9 +28,9 @@ def run(options: argparse.Namespace) -> int:
     """Print what is wrong with each file; returns 1 when anything is, or a file cannot be read."""
     judged = [(path, path is not None and check(path)) for path in _found(options.files)]
     good = sum(valid for _, valid in judged)
-    if any(Path(place).is_dir() for place in options.files):
-        print(f"{good} of {plural(len(judged), 'file')} valid")
     paths = [path for path, _ in judged if path is not None]
+    if paths and any(Path(place).is_dir() for place in options.files):
+        print(f"{good} of {plural(len(paths), 'file')} valid")
     asked = options.harbor or options.harbor_python is not None
     accepted = not asked or not paths or _harbor(paths, options.harbor_python)
     return 0 if accepted and good == len(judged) else 1

@@ -59,16 +59,20 @@ class StepDifference:
 
 @dataclass(slots=True)
 class Comparison:
-    """Two documents, or one that only one side has: what differs in their heads, and in which steps."""
+    """Two documents, or one that only one side has: what differs in their heads, and in which steps.
+
+    `unplaced` are sub-agents that no step refers to.
+    """
 
     left: Trajectory | None
     right: Trajectory | None
     head: list[Difference] = field(default_factory=list[Difference])
     steps: list[StepDifference] = field(default_factory=list[StepDifference])
+    unplaced: list[Comparison] = field(default_factory=list["Comparison"])
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
-        return self.left is None or self.right is None or bool(self.head) or bool(self.steps)
+        return self.left is None or self.right is None or bool(self.head or self.steps or self.unplaced)
 
 
 def compare(left: Trajectory, right: Trajectory, *, everything: bool = False) -> Comparison:
@@ -83,9 +87,7 @@ def compare(left: Trajectory, right: Trajectory, *, everything: bool = False) ->
         told.children += _compared(ours.of(mine), yours.of(other), everything)
         if told:
             found.steps.append(told)
-    rest = _compared(ours.rest(), yours.rest(), everything)
-    if rest:
-        found.steps.append(StepDifference(left.steps[-1], right.steps[-1], children=rest))
+    found.unplaced += _compared(ours.rest(), yours.rest(), everything)
     return found
 
 
