@@ -540,7 +540,7 @@ def test_what_is_no_range_of_steps_is_wrong_usage(file: Path, capsys: Any, steps
     with pytest.raises(SystemExit) as left:
         main(["show", str(file), "--steps", steps])
     assert left.value.code == 2
-    assert "no range of steps" in capsys.readouterr().err
+    assert "not a range of steps" in capsys.readouterr().err
 
 
 def test_steps_that_a_trajectory_has_not_are_told(file: Path, capsys: Any) -> None:

@@ -12,9 +12,9 @@ from tests.test_cli import agent_step, document, shown
 
 from spanrelay.assembly.atif import Trajectory
 from spanrelay.cli import main
-from spanrelay.trajectories import alignment
-from spanrelay.trajectories.alignment import aligned
-from spanrelay.trajectories.comparison import compare
+from spanrelay.evaluation import alignment
+from spanrelay.evaluation.alignment import aligned
+from spanrelay.evaluation.comparison import compare
 
 
 def written(folder: Path, name: str, told: dict[str, Any]) -> Path:

@@ -17,8 +17,8 @@ from tests.trajectory.harbor import needs_harbor
 
 from spanrelay.assembly.atif import Trajectory
 from spanrelay.cli import main
-from spanrelay.trajectories.conversations import Conversation, conversations
-from spanrelay.trajectories.export import FORMATS, Export, Wish
+from spanrelay.evaluation.conversations import Conversation, conversations
+from spanrelay.evaluation.export import FORMATS, Export, Wish
 
 TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Weather.", "parameters": {}}}
 

@@ -13,9 +13,9 @@ from tests.test_cli import Terminal, agent_step, document, shown
 
 from spanrelay.assembly.atif import Trajectory
 from spanrelay.cli import main, stats
-from spanrelay.trajectories import durations
-from spanrelay.trajectories.durations import Durations
-from spanrelay.trajectories.figures import Tally
+from spanrelay.evaluation import durations
+from spanrelay.evaluation.durations import Durations
+from spanrelay.evaluation.figures import Tally
 
 
 def tally_of(*told: dict[str, Any]) -> Tally:

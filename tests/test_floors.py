@@ -24,7 +24,7 @@ FLOORS: list[list[str]] = [
     ["codecs", "semconv"],
     ["registry", "stacktraces", "tracing", "scopes", "propagation"],
     ["pipeline"],
-    ["observation", "telemetry", "assembly", "otlp_in", "conversion", "trajectories"],
+    ["observation", "telemetry", "assembly", "otlp_in", "conversion", "evaluation"],
     [
         "config",
         "installed",

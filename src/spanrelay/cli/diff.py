@@ -16,9 +16,9 @@ from spanrelay.cli import files
 from spanrelay.cli.outline import Branch, Piece, begun_by, plural, visible
 from spanrelay.cli.printing import print_outline
 from spanrelay.errors import SpanRelayError
+from spanrelay.evaluation.comparison import Absent, Comparison, Difference, StepDifference, compare
 from spanrelay.records import JSON
 from spanrelay.semconv.histories import agreement
-from spanrelay.trajectories.comparison import Absent, Comparison, Difference, StepDifference, compare
 
 _MARGIN = 24
 """Columns of a terminal that are left to the tree around a value."""
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "a trajectory, as `spanrelay show` takes it, or a folder of them, compared by session"
     parser.add_argument("left", metavar="A", help=what)
     parser.add_argument("right", metavar="B", help="what to compare it with")
-    parser.add_argument("--all", action="store_true", help="compare what stands in `extra` too")
+    parser.add_argument("--all", action="store_true", help="compare what is in `extra` too")
     parser.add_argument("--full", action="store_true", help="show whole values, however long")
     parser.epilog = (
         "Ids and times do not count, and calls are known by their places. Exit status: 0 where nothing "

@@ -16,8 +16,8 @@ from spanrelay.assembly.atif import AtifError
 from spanrelay.cli import files
 from spanrelay.cli.outline import plural
 from spanrelay.errors import SpanRelayError
+from spanrelay.evaluation.export import CHARACTERS_OF_A_TOKEN, FORMATS, Export, Wish
 from spanrelay.observation.masking import mask_value
-from spanrelay.trajectories.export import CHARACTERS_OF_A_TOKEN, FORMATS, Export, Wish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens, which is a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens: expected a whole number from 1")
     return int(text)
 
 

@@ -47,7 +47,7 @@ def _span(text: str) -> Span:
     else:
         first, last = 0, 0
     if first == 0 or last == 0 or 0 < last < first:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of steps, which count from 1: 12, 3-7, 3- or -5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of steps; they count from 1: 12, 3-7, 3- or -5")
     return Span(first, last)
 
 

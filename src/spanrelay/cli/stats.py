@@ -15,7 +15,7 @@ from spanrelay.cli import files
 from spanrelay.cli.outline import dollars, plural, visible
 from spanrelay.cli.printing import NARROWEST_COLUMN, columns, print_table
 from spanrelay.errors import SpanRelayError
-from spanrelay.trajectories.figures import Figures, Tally, ranked
+from spanrelay.evaluation.figures import Figures, Tally, ranked
 
 _BAR = 12
 """Columns of the longest bar."""

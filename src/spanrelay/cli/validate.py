@@ -10,7 +10,7 @@ from spanrelay._voice import say
 from spanrelay.assembly.atif import violations
 from spanrelay.cli import files
 from spanrelay.cli.outline import plural, visible
-from spanrelay.trajectories import harbor_validator
+from spanrelay.evaluation import harbor_validator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spanrelay.assembly.atif import ContentPart, ToolCall
+from spanrelay.evaluation.conversations import Content, Turn
+from spanrelay.evaluation.trials import Trial
 from spanrelay.records import JSON
-from spanrelay.trajectories.conversations import Content, Turn
-from spanrelay.trajectories.trials import Trial
 
 
 @dataclass(slots=True)

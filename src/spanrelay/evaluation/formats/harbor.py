@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from spanrelay.trajectories.conversations import Conversation, Turn
-from spanrelay.trajectories.formats.row import NO_MEDIA, Origin, Row, has_media, spelled, spelled_tools, text_of
-from spanrelay.trajectories.trials import Trial
+from spanrelay.evaluation.conversations import Conversation, Turn
+from spanrelay.evaluation.formats.row import NO_MEDIA, Origin, Row, has_media, spelled, spelled_tools, text_of
+from spanrelay.evaluation.trials import Trial
 
 
 def refusal(conversation: Conversation) -> str | None:

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from spanrelay import _json
-from spanrelay.trajectories.conversations import Conversation, Turn
-from spanrelay.trajectories.formats.row import (
+from spanrelay.evaluation.conversations import Conversation, Turn
+from spanrelay.evaluation.formats.row import (
     NO_MEDIA,
     Origin,
     Row,

@@ -12,9 +12,9 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.assembly.atif import ContentPart, ToolCall
+from spanrelay.evaluation.conversations import Conversation, Turn
+from spanrelay.evaluation.formats.row import Origin, Row, has_media, text_of
 from spanrelay.records import JSON
-from spanrelay.trajectories.conversations import Conversation, Turn
-from spanrelay.trajectories.formats.row import Origin, Row, has_media, text_of
 
 _MOST_BYTES = 20 * 1024 * 1024
 """Of a picture, as far as the API takes them."""

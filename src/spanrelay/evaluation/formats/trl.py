@@ -11,9 +11,9 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.assembly.atif import ToolCall
+from spanrelay.evaluation.conversations import Conversation, Turn
+from spanrelay.evaluation.formats.row import NO_MEDIA, Origin, Row, has_media, split_prompts, text_of
 from spanrelay.records import JSON
-from spanrelay.trajectories.conversations import Conversation, Turn
-from spanrelay.trajectories.formats.row import NO_MEDIA, Origin, Row, has_media, split_prompts, text_of
 
 
 def refusal(conversation: Conversation) -> str | None:

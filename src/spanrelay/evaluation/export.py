@@ -14,11 +14,11 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.assembly.atif import Trajectory
+from spanrelay.evaluation.conversations import Conversation, conversations
+from spanrelay.evaluation.formats import harbor, openai_messages, sharegpt, trl
+from spanrelay.evaluation.formats.row import Origin, Row
+from spanrelay.evaluation.trials import trial_of
 from spanrelay.records import JSON
-from spanrelay.trajectories.conversations import Conversation, conversations
-from spanrelay.trajectories.formats import harbor, openai_messages, sharegpt, trl
-from spanrelay.trajectories.formats.row import Origin, Row
-from spanrelay.trajectories.trials import trial_of
 
 FORMATS: dict[str, ModuleType] = {
     "openai-messages": openai_messages,

@@ -15,8 +15,8 @@ from typing import Any, Final, cast
 
 from spanrelay import _json
 from spanrelay.assembly.atif import Step, Trajectory
+from spanrelay.evaluation.alignment import aligned
 from spanrelay.records import JSON
-from spanrelay.trajectories.alignment import aligned
 
 
 class Absent:

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from spanrelay.assembly.atif import Metrics, ObservationResult, Step, ToolCall, Trajectory, family, moment_of
+from spanrelay.evaluation.durations import Durations
 from spanrelay.records import JSON
-from spanrelay.trajectories.durations import Durations
 
 UNKNOWN = "unknown"
 """The name of a model that no document names."""
