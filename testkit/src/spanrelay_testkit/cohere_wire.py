@@ -1,4 +1,4 @@
-"""Cohere's wire shape, version 2: a reply as one body or as typed events, and embeddings.
+"""Cohere's wire shape, version 2: a reply as one body or as typed events, embeddings, and rankings.
 
 Written from the wire alone: no SDK is imported here.
 """
@@ -27,12 +27,22 @@ def body(reply: Reply, request: Request, number: int) -> dict[str, Any]:
             "meta": meta,
             "response_type": "embeddings_by_type",
         }
+    if request.api == "rerank":
+        return _ranking(request, number)
     content = [] if reply.reasoning is None else [{"type": "thinking", "thinking": reply.reasoning}]
     content += [] if reply.text is None else [{"type": "text", "text": reply.text}]
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if reply.tool_calls:
         message["tool_calls"] = [_call(call, number, at) for at, call in enumerate(reply.tool_calls)]
     return {"id": f"cohere-{number}", "message": message, **_end(reply, request)}
+
+
+def _ranking(request: Request, number: int) -> dict[str, Any]:
+    """The documents in the order in which they were given, each half as good as the one before."""
+    count = min(int(request.get("top_n") or 1000), len(request.get("documents", [])))
+    results = [{"index": at, "relevance_score": 0.5**at} for at in range(count)]
+    meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+    return {"id": f"rerank-{number}", "results": results, "meta": meta}
 
 
 def _call(call: ToolCall, number: int, at: int, arguments: str | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from threading import Event
 from typing import Any, Literal
 
 ROUTE = re.compile(
-    r"/((?<=/v2/)(?:chat|embed)(?=$)|(?:chat|agents)/completions|responses|embeddings|completions|messages|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
+    r"/((?<=/v2/)(?:chat|embed|rerank)(?=$)|(?:chat|agents)/completions|responses|embeddings|completions|messages|models|api/(?:chat|generate|embed))(?:/([^/]+))?$"
 )
 BEDROCK = re.compile(r"/model/(.+)/(converse|invoke)(-stream|-with-response-stream)?$")
 GEMINI = re.compile(r"/(?:models|tunedModels)/([^/:]+):(\w+)$")

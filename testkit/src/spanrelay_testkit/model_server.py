@@ -72,7 +72,7 @@ WIRES: dict[str, Any] = {
     "chat/completions": chat_wire,
     "responses": responses_wire,
     "completions": completions_wire,
-    **dict.fromkeys(("chat", "embed"), cohere_wire),
+    **dict.fromkeys(("chat", "embed", "rerank"), cohere_wire),
     **dict.fromkeys(("api/chat", "api/embed", "api/generate"), ollama_wire),
     "messages": messages_wire,
     "converse": converse_wire,

@@ -1,6 +1,7 @@
-"""SpanRelay instrumentor for LiteLLM: each chat completion, by the SDK's functions and its Router.
+"""SpanRelay instrumentor for LiteLLM: completions, responses, embeddings and rankings, by its functions and its Router.
 
-A patch table; how a call is made of the arguments of a function stands in `completions`.
+A patch table. What each function asks for stands in `functions`, how a request is made of its arguments and put back
+into them in `arguments`, and the way of one call in `boundary`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ class LiteLLMInstrumentor(Instrumentor):
 
     package = "litellm"
     requires = ("litellm >= 1.110",)
-    modules = ("litellm.main", "litellm")
+    modules = ("litellm.main", "litellm.responses.main", "litellm.rerank_api.main", "litellm")
     name = "spanrelay_litellm"
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
-        """Both colours of a completion, by both names that each has."""
-        from spanrelay_litellm import completions
+        """Both colours of each function that asks a model, by both names that each has."""
+        from spanrelay_litellm import functions
 
-        return completions.patches(tracing)
+        return functions.patches(tracing)

@@ -1,0 +1,132 @@
+"""The arguments of LiteLLM's functions, which are OpenAI's or Cohere's request in LiteLLM's own spelling.
+
+What is no part of a request stays out of the record: keys, addresses, clients, and what LiteLLM keeps to itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.codecs import Codec
+from spanrelay.codecs.narrowing import as_mapping
+
+_APART = frozenset(
+    (
+        "acompletion",
+        "aembedding",
+        "api_base",
+        "api_key",
+        "api_type",
+        "api_version",
+        "arerank",
+        "aresponses",
+        "base_url",
+        "caching",
+        "client",
+        "default_headers",
+        "deployment_id",
+        "drop_params",
+        "enable_json_schema_validation",
+        "extra_body",
+        "extra_headers",
+        "extra_query",
+        "headers",
+        "max_retries",
+        "model_list",
+        "organization",
+        "request_timeout",
+        "shared_session",
+        "timeout",
+    )
+)
+"""Arguments that are no part of a request: `extra_body` is one, and read by itself."""
+_NAMING = frozenset(("fallbacks", "context_window_fallbacks", "models"))
+"""Arguments of LiteLLM's own that name models."""
+
+
+def wire_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request that the arguments stand for, as plain JSON."""
+    owned = sys.modules["litellm.types.utils"].all_litellm_params
+    found = {
+        name: value
+        for name, value in asked.items()
+        if value is not None and name not in _APART and (name not in owned or name in _NAMING)
+    }
+    found.update({name: _without_keys(found[name]) for name in _NAMING if name in found})
+    body = asked.get("extra_body")
+    return cast("dict[str, Any]", _json.plain({**found, **(body if isinstance(body, dict) else {})}))
+
+
+def changed(asked: Mapping[str, Any], before: Mapping[str, Any], outgoing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with what policy changed; what it left alone stays the application's own object."""
+    body = asked.get("extra_body")
+    apart = set(cast("dict[str, Any]", body)) if isinstance(body, dict) else set[str]()
+    kept = {name: value for name, value in asked.items() if name not in before or name in outgoing}
+    other = {name: value for name, value in outgoing.items() if name not in before or before[name] != value}
+    if isinstance(other.get("model"), str) and "model" not in apart:
+        key = "model" if asked.get("deployment_id") is None else "deployment_id"
+        other[key] = _as_litellm_has_it(other.pop("model"), before["model"], running(asked))
+    for name in _NAMING & other.keys():
+        other[name] = _with_keys(other[name], asked.get(name))
+    kept.update({name: value for name, value in other.items() if name not in apart})
+    if apart:
+        kept["extra_body"] = {name: outgoing[name] for name in apart if name in outgoing}
+    return kept
+
+
+def doubt_about(codec: Codec, asked: Mapping[str, Any]) -> str | None:
+    """Return why nobody can say which tools a request offers, or None: providers differ in whose they take."""
+    body = as_mapping(asked.get("extra_body"))
+    for key in getattr(codec, "OFFERS", ()):
+        if key in body and asked.get(key) not in (None, body[key]):
+            return f"it says {key!r} in an argument and in 'extra_body'; say it once"
+    return None
+
+
+def resolved(asked: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return the model as its provider knows it, and LiteLLM's name of the provider."""
+    model, litellm = running(asked), sys.modules["litellm"]
+    base = asked.get("api_base") or asked.get("base_url")
+    of = "azure" if asked.get("deployment_id") is not None else asked.get("custom_llm_provider")
+    with guarded("asking LiteLLM for the provider of a model"):
+        try:
+            found, provider, *_ = litellm.get_llm_provider(model, of, base)
+            return found, provider
+        except litellm.exceptions.BadRequestError:
+            pass  # the call fails by the same, in LiteLLM's words
+    return model, "litellm"
+
+
+def running(asked: Mapping[str, Any]) -> Any:
+    """Return the model that LiteLLM asks: a deployment for any other, and what an alias stands for."""
+    model, deployment = asked.get("model"), asked.get("deployment_id")
+    if deployment is not None:
+        return deployment
+    aliases = as_mapping(sys.modules["litellm"].model_alias_map)
+    return aliases.get(model, model) if isinstance(model, str) else model
+
+
+def _as_litellm_has_it(model: str, original: Any, asked: Any) -> str:
+    """Return another model for the one that was asked for: by the same provider, unless it names one itself."""
+    prefix = asked.removesuffix(original) if isinstance(asked, str) and isinstance(original, str) else ""
+    names_another = "/" not in original and model.partition("/")[0] in sys.modules["litellm"].provider_list
+    return model if not prefix or model.startswith(prefix) or names_another else prefix + model
+
+
+def _without_keys(named: Any) -> Any:
+    """Return what names models without what else a deployment says of itself, such as its key."""
+    if isinstance(named, dict):
+        of = cast("dict[str, Any]", named)
+        return {"model": of["model"]} if "model" in of else {name: _without_keys(each) for name, each in of.items()}
+    return [_without_keys(each) for each in named] if isinstance(named, list) else named
+
+
+def _with_keys(changed: Any, given: Any) -> Any:
+    """Return what policy left of a list of deployments, each as the application gave it."""
+    if not isinstance(changed, list) or not isinstance(given, list):
+        return changed
+    return [next((whole for whole in given if _without_keys(whole) == each), each) for each in changed]
