@@ -110,12 +110,14 @@ def http_client(url: str) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def over_http(server: Any, **options: Any) -> AsyncIterator[Any]:
-    """Connect over streamable HTTP, server and client each on a loop of its own."""
+async def over_http(server: Any, tap: Callable[[Any], None] | None = None, **options: Any) -> AsyncIterator[Any]:
+    """Connect over streamable HTTP, server and client each on a loop of its own; `tap` as for `in_memory`."""
     with served(server.streamable_http_app()) as url:
-        async with http_client(f"{url}/mcp") as (read, write, *_), ClientSession(read, write, **options) as session:
-            await session.initialize()
-            yield session
+        async with http_client(f"{url}/mcp") as (read, write, *_):
+            sending: Any = write if tap is None else _Tapped(write, tap)
+            async with ClientSession(read, sending, **options) as session:
+                await session.initialize()
+                yield session
 
 
 @contextlib.asynccontextmanager

@@ -15,15 +15,39 @@ from typing import Any
 import pytest
 
 from spanrelay_testkit.capture import Capture, asked, said
-from spanrelay_testkit.contract.subject import ANSWER, Subject
+from spanrelay_testkit.contract.subject import ANSWER, CallSubject, Subject
 from spanrelay_testkit.half import Half
 
 MANY = 500
 THREADS = 64
 
 
-class ConcurrencyContract(Subject):
+class CallConcurrencyContract(CallSubject):
     """No call is taken for another."""
+
+    async def test_many_calls_under_way_each_have_their_own_parent(self, capture: Capture) -> None:
+        half = self.halves["async"]
+
+        async def ask(client: Any, number: int) -> None:
+            with capture.tracer().start_as_current_span(f"ask {number}"):
+                await half.settle(self.call(client, self.question(str(number))))
+
+        async with self.talking(half, timeout=60) as (_, client):
+            with self.instrumenting(capture):
+                await asyncio.gather(*(ask(client, number) for number in range(THREADS)))
+        self.check_parents(capture, THREADS)
+
+    def check_parents(self, capture: Capture, count: int) -> None:
+        """Each call is the child of the span that asked its number."""
+        askers = {span.context.span_id: span.name for span in capture.spans if span.context and span.parent is None}
+        calls = self.calls_of(capture)
+        assert len(askers) == len(calls) == count
+        assert all(self.said(call) == ANSWER for call in calls)
+        assert all(call.parent and askers[call.parent.span_id] == f"ask {self.asked(call)}" for call in calls)
+
+
+class ConcurrencyContract(Subject, CallConcurrencyContract):
+    """No call of a model is taken for another, on threads, in streams and across a fork either."""
 
     async def test_hundreds_of_concurrent_calls_each_have_their_own_parent(self, capture: Capture) -> None:
         half = Half(asynchronous=True)
@@ -41,7 +65,7 @@ class ConcurrencyContract(Subject):
         async with self.talking(half, timeout=60) as (_, client):
             with self.instrumenting(capture):
                 await asyncio.gather(*(ask(client, number) for number in range(MANY)))
-        check_parents(capture, MANY)
+        self.check_parents(capture, MANY)
 
     async def test_many_threads_each_have_their_own_parent(self, capture: Capture) -> None:
         half = Half(asynchronous=False)
@@ -59,7 +83,7 @@ class ConcurrencyContract(Subject):
                     thread.start()
                 for thread in threads:
                     thread.join()
-        check_parents(capture, THREADS)
+        self.check_parents(capture, THREADS)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
     async def test_a_fork_in_the_middle_of_a_stream_records_on_both_sides(self, instrumented: Capture) -> None:
@@ -77,15 +101,6 @@ class ConcurrencyContract(Subject):
             assert forked(in_child) == [["child", ANSWER]]
             chunks += [chunk async for chunk in half.each(stream)]
         assert "".join(map(streaming.text_of, chunks)) == said(instrumented.span) == ANSWER
-
-
-def check_parents(capture: Capture, count: int) -> None:
-    """Each model call is the child of the span that asked its number."""
-    askers = {span.context.span_id: span.name for span in capture.spans if span.context and span.parent is None}
-    calls = capture.of("LLM")
-    assert len(askers) == len(calls) == count
-    assert all(said(call) == ANSWER for call in calls)
-    assert all(call.parent and askers[call.parent.span_id] == f"ask {asked(call)}" for call in calls)
 
 
 def forked(work: Callable[[], Any]) -> Any:

@@ -9,19 +9,19 @@ from functools import partial
 from typing import Any
 
 from spanrelay.instrumentation.instrumentor import Instrumentor
-from spanrelay_testkit.capture import Capture, said
-from spanrelay_testkit.contract.subject import ANSWER, Subject
+from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.contract.subject import ANSWER, CallSubject
 from spanrelay_testkit.half import Half
 
 
-class ForceContract(Subject):
+class ForceContract(CallSubject):
     """Instrumenting is undone whole, and done twice is done once."""
 
     async def test_instrumenting_twice_records_each_call_once(self, half: Half, instrumented: Capture) -> None:
         self.instrumentor().instrument(tracer_provider=instrumented.provider)
         async with self.talking(half) as (_, client):
             await half.settle(self.call(client, self.question("hi")))
-        assert said(instrumented.span) == ANSWER
+        assert self.said(self.call_of(instrumented)) == ANSWER
 
     def test_uninstrumenting_puts_every_patch_point_back(self, capture: Capture) -> None:
         with self.instrumenting(capture):
@@ -40,9 +40,9 @@ class ForceContract(Subject):
             with self.instrumenting(capture):
                 ask = self.bound_call(client)
                 await half.settle(ask(self.question("hi")))
-            assert len(capture.spans) == 1
+            assert len(self.calls_of(capture)) == 1
             await half.settle(ask(self.question("hi")))
-        assert len(capture.spans) == 1
+        assert len(self.calls_of(capture)) == 1
 
     async def test_instrumenting_again_records_again_and_once(self, half: Half, capture: Capture) -> None:
         async with self.talking(half) as (_, client):
@@ -50,9 +50,9 @@ class ForceContract(Subject):
                 ask = self.bound_call(client)
             with self.instrumenting(capture):
                 await half.settle(ask(self.question("hi")))
-                assert len(capture.spans) == 1
+                assert len(self.calls_of(capture)) == 1
                 await half.settle(self.call(client, self.question("hi")))
-        assert len(capture.spans) == 2
+        assert len(self.calls_of(capture)) == 2
 
     async def test_a_wrapper_of_somebody_else_on_top_does_not_make_two_spans_of_one_call(
         self, half: Half, capture: Capture
@@ -65,13 +65,13 @@ class ForceContract(Subject):
                     await half.settle(self.call(client, self.question("hi")))
         finally:
             undo()
-        assert len(capture.spans) == 1
+        assert len(self.calls_of(capture)) == 1
 
     async def test_a_client_from_before_is_recorded(self, half: Half, capture: Capture) -> None:
         async with self.talking(half) as (_, client):
             with self.instrumenting(capture):
                 await half.settle(self.call(client, self.question("hi")))
-        assert len(capture.spans) == 1
+        assert len(self.calls_of(capture)) == 1
 
 
 def owner_of(patch: Any) -> Any:

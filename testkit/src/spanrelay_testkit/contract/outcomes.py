@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -17,13 +16,13 @@ from opentelemetry.trace import StatusCode
 from spanrelay.semconv import names
 from spanrelay_testkit.capture import Capture, asked
 from spanrelay_testkit.contract.checks import check_same_error
-from spanrelay_testkit.contract.subject import ANSWER, Subject
+from spanrelay_testkit.contract.subject import ANSWER, CallSubject, Subject
 from spanrelay_testkit.exchange import Answer, error, reply
 from spanrelay_testkit.half import Form, Half, StreamForm, context_untouched
 
 
-class OutcomeContract(Subject):
-    """Nothing of ours changes what the caller gets or sends."""
+class CallOutcomeContract(CallSubject):
+    """Nothing of ours changes what the caller gets, nor where it belongs."""
 
     async def test_the_outcome_is_that_of_the_bare_sdk(self, half: Half, form: Form, capture: Capture) -> None:
         async with self.talking(half) as (_, client):
@@ -32,7 +31,27 @@ class OutcomeContract(Subject):
                 ours = await form(half, client, self.question("hi"))
         assert ours == bare
         assert ours.text == ANSWER
-        assert len(capture.spans) == 1
+        assert len(self.calls_of(capture)) == 1
+
+    async def test_the_span_is_a_child_of_the_callers_span(self, half: Half, instrumented: Capture) -> None:
+        async with self.talking(half) as (_, client):
+            with instrumented.tracer().start_as_current_span("work") as work:
+                await half.settle(self.call(client, self.question("hi")))
+        parent = self.call_of(instrumented).parent
+        assert parent is not None
+        assert parent.span_id == work.get_span_context().span_id
+
+    async def test_the_real_call_runs_under_its_span(self, half: Half, instrumented: Capture) -> None:
+        async with self.talking(half) as (_, client), self.under_transport(client, instrumented):
+            await half.settle(self.call(client, self.question("hi")))
+        [inner] = [span for span in instrumented.spans if span.name == "http"]
+        outer = self.call_of(instrumented)
+        assert inner.parent is not None and outer.context is not None
+        assert inner.parent.span_id == outer.context.span_id
+
+
+class OutcomeContract(Subject, CallOutcomeContract):
+    """Nothing of ours changes what the caller of a model gets or sends."""
 
     async def test_what_is_sent_is_that_of_the_bare_sdk(self, half: Half, form: Form, capture: Capture) -> None:
         async with self.talking(half) as (server, client):
@@ -99,21 +118,6 @@ class OutcomeContract(Subject):
         assert request.last_user_text == "one"
         assert asked(instrumented.span) == "one"
 
-    async def test_the_span_is_a_child_of_the_callers_span(self, half: Half, instrumented: Capture) -> None:
-        async with self.talking(half) as (_, client):
-            with instrumented.tracer().start_as_current_span("work") as work:
-                await half.settle(self.call(client, self.question("hi")))
-        parent = instrumented.spans[0].parent
-        assert parent is not None
-        assert parent.span_id == work.get_span_context().span_id
-
-    async def test_the_real_call_runs_under_its_span(self, half: Half, instrumented: Capture) -> None:
-        async with self.talking(half) as (_, client), under_transport(client, instrumented):
-            await half.settle(self.call(client, self.question("hi")))
-        inner, outer = instrumented.spans
-        assert inner.parent is not None and outer.context is not None
-        assert inner.parent.span_id == outer.context.span_id
-
 
 @contextlib.contextmanager
 def deaf_address() -> Generator[str]:
@@ -121,22 +125,6 @@ def deaf_address() -> Generator[str]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
-
-
-@contextlib.asynccontextmanager
-async def under_transport(client: Any, capture: Capture) -> AsyncGenerator[None]:
-    """Open a span of the application's in the HTTP client's own hook, where the real call is being made."""
-    hooks = client._client.event_hooks
-    asynchronous = asyncio.iscoroutinefunction(client._client.send)
-
-    def note(request: Any) -> None:
-        capture.tracer().start_span("http").end()
-
-    async def anote(request: Any) -> None:
-        note(request)
-
-    client._client.event_hooks = {**hooks, "request": [anote if asynchronous else note]}
-    yield
 
 
 async def failure_of(half: Half, ask: Callable[[], Any]) -> BaseException:
