@@ -29,7 +29,7 @@ test: $(INSTALLED)  ## Run the tests but for the slow ones, in minutes (TESTS=pa
 
 # The slow tests, marked `slow`, are whole pages of commands, which install, and the benchmarks.
 # What asks for packages that do not go beside others is tested in environments of its own, since they are large:
-# frameworks, instrumentation of others beside ours, and frameworks that only others record.
+# frameworks, instrumentation of others beside ours, frameworks that only others record, and the oldest SDKs.
 test-all: MARKED = not e2e
 test-all: export SPANRELAY_TEST_CLAUDE_AGENT_SDK = 1
 test-all: export SPANRELAY_TEST_DEEPAGENTS = 1
@@ -40,6 +40,7 @@ test-all: export SPANRELAY_TEST_FOREIGN_FRAMEWORKS = 1
 test-all: export SPANRELAY_TEST_MCP = 1
 test-all: export SPANRELAY_TEST_NAT = 1
 test-all: export SPANRELAY_TEST_NEMO = 1
+test-all: export SPANRELAY_TEST_OLDEST = 1
 test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
 test-all: export SPANRELAY_TEST_PROVIDERS = 1
 test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1

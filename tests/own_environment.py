@@ -91,9 +91,9 @@ def apart(
     return pytest.mark.skipif(find_spec(package) is not None or not wanted, reason=reason)
 
 
-def run_tests_of(programs: Path, folder: Path) -> None:
-    """Run the tests in `folder` with the Python of an environment, and fail where one of them does."""
-    command = [programs / "python", "-m", "pytest", "-q", "-rs", folder]
+def run_tests_of(programs: Path, *tests: str | Path) -> None:
+    """Run `tests`, with pytest's options, by the Python of an environment, and fail where one of them does."""
+    command = [programs / "python", "-m", "pytest", "-q", "-rs", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
     assert " passed" in done.stdout.splitlines()[-1]

@@ -140,7 +140,8 @@ class Usage:
     """Tokens of one model call. `input_tokens` includes cached ones, `output_tokens` reasoning ones.
 
     None means not reported, which is not zero. `cost_usd` is in US dollars, and so are the parts of it that the
-    input and the output cost, where they are known apart.
+    input and the output cost, where they are known apart. `cache_write_1h_tokens` are those of `cache_write_tokens`
+    that stay for an hour, which costs more than the usual minutes; None where there are none.
     """
 
     input_tokens: int | None = None
@@ -154,6 +155,7 @@ class Usage:
     cost_usd: float | None = None
     input_cost_usd: float | None = None
     output_cost_usd: float | None = None
+    cache_write_1h_tokens: int | None = None
 
 
 @dataclass(slots=True)

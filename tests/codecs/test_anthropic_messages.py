@@ -218,8 +218,28 @@ def test_counts_of_input_include_what_was_cached() -> None:
         None, 1
     )
     assert anthropic_messages.decode_response({"usage": None}).usage is None
+    kept = {**usage, "cache_creation": {"ephemeral_5m_input_tokens": 8, "ephemeral_1h_input_tokens": 12}}
+    told = anthropic_messages.decode_response({"usage": kept})
+    assert told.usage == replace(read.usage, cache_write_1h_tokens=12)
+    less = anthropic_messages.encode_response(
+        replace(told, usage=replace(told.usage, cache_write_1h_tokens=3)), {"usage": kept}
+    )
+    assert less["usage"] == {
+        **kept,
+        "cache_creation": {"ephemeral_5m_input_tokens": 8, "ephemeral_1h_input_tokens": 3},
+    }
     written = anthropic_messages.encode_response(replace(read, usage=Usage(50, 7, None, 30, 20, 5)), {"usage": usage})
     assert written["usage"] == {**usage, "input_tokens": 0, "cache_read_input_tokens": 30}
+
+
+def test_a_stream_tells_what_the_cache_keeps_for_an_hour_at_its_beginning() -> None:
+    usage = {"input_tokens": 9, "cache_creation_input_tokens": 5, "cache_creation": {"ephemeral_1h_input_tokens": 4}}
+    whole = body(
+        {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "usage": usage}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
+    )
+    read = anthropic_messages.decode_response(whole)
+    assert read.usage == Usage(14, 3, cache_write_tokens=5, cache_write_1h_tokens=4)
 
 
 def test_a_refusal_keeps_its_word_and_its_details() -> None:

@@ -200,6 +200,9 @@ def test_cached_tokens_count_as_input() -> None:
     body = {"output": {"message": {"role": "assistant", "content": []}}, "usage": counted}
     read = bedrock_converse.decode_response(body)
     assert read.usage == Usage(24, 5, 29, None, 22)
+    kept = [{"ttl": "5m", "inputTokens": 2}, {"ttl": "1h", "inputTokens": 20}]
+    told = bedrock_converse.decode_response({**body, "usage": {**counted, "cacheDetails": kept}})
+    assert told.usage == Usage(24, 5, 29, None, 22, cache_write_1h_tokens=20)
     changed = replace(read, usage=Usage(25, 5, 30, None, 22))
     assert bedrock_converse.encode_response(changed, body)["usage"] == {**counted, "inputTokens": 3, "totalTokens": 30}
 

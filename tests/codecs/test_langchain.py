@@ -355,3 +355,10 @@ def test_reasoning_that_langchain_passes_on_beside_the_output_is_output_too() ->
 def test_a_tool_without_a_type_that_is_null_may_be_taken_away() -> None:
     wire = {"tools": [{"google_search": None}]}
     assert codec.sift_tools(wire, lambda offer: False) == {}
+
+
+def test_what_a_cache_of_anthropics_keeps_is_told_apart_by_how_long() -> None:
+    details = {"cache_read": 1, "cache_creation": 0, "ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
+    usage = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12, "input_token_details": details}
+    read = codec.decode_response({"generations": [{"message": {"content": "Rain.", "usage_metadata": usage}}]})
+    assert read.usage == Usage(10, 2, 12, 1, 7, cache_write_1h_tokens=4)

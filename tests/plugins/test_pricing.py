@@ -66,6 +66,13 @@ def test_tokens_written_to_the_cache_are_not_charged_twice() -> None:
     assert (cost.input, cost.cache_read, cost.cache_write, cost.total) == (0.001, 0.0003, 0.0008, 0.0021)
 
 
+def test_tokens_that_the_cache_keeps_for_an_hour_are_charged_at_their_own_rate() -> None:
+    rates = Rates(4.0, 10.0, 1.0, 5.0, cache_write_1h_per_million=8.0)
+    cost = cost_of(Usage(1000, 0, cache_write_tokens=500, cache_write_1h_tokens=200), entry(rates=rates))
+    assert cost is not None
+    assert (cost.input, cost.cache_write, cost.total) == (0.002, 0.0031, 0.0051)
+
+
 @pytest.mark.parametrize(
     "usage",
     [
@@ -114,11 +121,18 @@ counts = st.integers(0, 10**7)
 rates = st.floats(0, 1000)
 
 
-@given(counts, counts, counts, st.builds(Rates, rates, rates, rates, rates), counts)
+def test_there_is_no_total_where_the_price_of_an_hour_in_the_cache_is_not_known() -> None:
+    cost = cost_of(Usage(10, 1, cache_write_tokens=5, cache_write_1h_tokens=1), entry(rates=Rates(2.0, 10.0, 1.0, 4.0)))
+    assert cost is not None
+    assert (cost.total, cost.prompt) == (None, None)
+
+
+@given(counts, counts, counts, counts, st.builds(Rates, *[rates] * 7), counts)
 def test_a_cost_is_never_negative_and_the_sum_of_its_parts(
-    fresh: int, read: int, written: int, priced: Rates, output: int
+    fresh: int, read: int, written: int, hour: int, priced: Rates, output: int
 ) -> None:
     usage = Usage(fresh + read + written, output, cache_read_tokens=read, cache_write_tokens=written)
+    usage.cache_write_1h_tokens = hour
     cost = cost_of(usage, entry(rates=priced))
     if cost is not None:
         parts = (cost.input, cost.output, cost.cache_read, cost.cache_write)

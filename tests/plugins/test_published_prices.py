@@ -99,6 +99,18 @@ def test_tokens_written_to_the_cache_have_their_own_price() -> None:
     assert total("claude-sonnet-4-5-20250929", "anthropic", usage) == pytest.approx(expected)
 
 
+def test_tokens_that_the_cache_keeps_for_an_hour_cost_twice_the_input() -> None:
+    usage = Usage(1000, 500, cache_read_tokens=400, cache_write_tokens=200, cache_write_1h_tokens=150)
+    expected = (400 * 3 + 400 * 0.3 + 50 * 3 * 1.25 + 150 * 3 * 2 + 500 * 15) / MILLION
+    assert total("claude-sonnet-4-5-20250929", "anthropic", usage) == pytest.approx(expected)
+
+
+def test_an_hour_in_the_cache_is_not_charged_as_minutes_where_the_package_has_no_price_of_it() -> None:
+    model = "global.anthropic.claude-sonnet-4-20250514-v1:0"
+    assert total(model, "aws.bedrock", Usage(1000, 500, cache_write_tokens=200)) is not None
+    assert total(model, "aws.bedrock", Usage(1000, 500, cache_write_tokens=200, cache_write_1h_tokens=1)) is None
+
+
 def test_audio_has_its_own_price() -> None:
     usage = Usage(1000, 500, input_audio_tokens=300)
     assert total("gemini-2.5-flash", "gcp.gemini", usage) == pytest.approx((700 * 0.3 + 300 * 1 + 500 * 2.5) / MILLION)

@@ -160,6 +160,25 @@ class Cohere(Speaker):
     give = OpenAI.give
 
 
+class Closing:
+    """A client of Ollama's before it was a context manager."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def __enter__(self) -> Any:
+        return self.client
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.client._client.close()
+
+    async def __aenter__(self) -> Any:
+        return self.client
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.client._client.aclose()
+
+
 class Ollama(Speaker):
     module = "ollama"
     instrumentor = "spanrelay_ollama:OllamaInstrumentor"
@@ -167,7 +186,8 @@ class Ollama(Speaker):
 
     def connect(self, address: str) -> Any:
         ollama = import_module(self.module)
-        return (ollama.AsyncClient if self.half.asynchronous else ollama.Client)(host=address)
+        client = (ollama.AsyncClient if self.half.asynchronous else ollama.Client)(host=address)
+        return client if hasattr(client, "__exit__") or hasattr(client, "__aexit__") else Closing(client)
 
     @property
     def request(self) -> dict[str, Any]:

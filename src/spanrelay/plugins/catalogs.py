@@ -23,6 +23,7 @@ class Rates:
     cache_write_per_million: float | None = None
     input_audio_per_million: float | None = None
     output_audio_per_million: float | None = None
+    cache_write_1h_per_million: float | None = None
 
 
 @dataclass(slots=True)
@@ -189,6 +190,7 @@ def cost_of(usage: Usage, entry: ModelPricing) -> Cost | None:
     """Return what `usage` costs; None where no token is reported, or no tier takes the prompt."""
     prompt, completion = usage.input_tokens or 0, usage.output_tokens or 0
     read, written = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+    hour = min(usage.cache_write_1h_tokens or 0, written)
     heard, spoken = usage.input_audio_tokens or 0, usage.output_audio_tokens or 0
     rates = entry.rates_for(prompt)
     if rates is None or not (prompt or completion or read or written):
@@ -198,7 +200,8 @@ def cost_of(usage: Usage, entry: ModelPricing) -> Cost | None:
         rate is not None or not tokens
         for tokens, rate in (
             (read, rates.cache_read_per_million),
-            (written, rates.cache_write_per_million),
+            (written - hour, rates.cache_write_per_million),
+            (hour, rates.cache_write_1h_per_million),
             (heard, rates.input_audio_per_million),
             (spoken, rates.output_audio_per_million),
         )
@@ -209,7 +212,7 @@ def cost_of(usage: Usage, entry: ModelPricing) -> Cost | None:
         ),
         _amount((max(completion - spoken, 0), rates.output_per_million), (spoken, rates.output_audio_per_million)),
         _amount((read, rates.cache_read_per_million)),
-        _amount((written, rates.cache_write_per_million)),
+        _amount((written - hour, rates.cache_write_per_million), (hour, rates.cache_write_1h_per_million)),
     )
     return Cost(entry.currency, *parts, _rounded(sum(parts)) if known else None)
 

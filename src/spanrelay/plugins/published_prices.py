@@ -32,6 +32,7 @@ _COUNTS = {
     "output_tokens": "output_tokens",
     "cache_read_tokens": "cache_read_tokens",
     "cache_write_tokens": "cache_write_tokens",
+    "cache_write_1h_tokens": "cache_write_1h_tokens",
     "reasoning_tokens": "output_reasoning_tokens",
     "input_audio_tokens": "input_audio_tokens",
     "output_audio_tokens": "output_audio_tokens",
@@ -71,7 +72,7 @@ class PublishedPrices:
         begun = datetime.fromtimestamp(record.start / 1e9, timezone.utc) if record.start else datetime.now(timezone.utc)
         tier = response.parameters.get("service_tier")
         told = {"service_tier": tier} if isinstance(tier, str) else None
-        if not _has_price_for_audio(model.get_prices(begun, told), response.usage):
+        if not _has_own_prices(model.get_prices(begun, told), response.usage):
             return _UNKNOWN
         try:
             counts = self._counts(response.usage)
@@ -116,9 +117,13 @@ class PublishedPrices:
 _UNKNOWN = Cost("USD", 0.0, 0.0, 0.0, 0.0, None)
 
 
-def _has_price_for_audio(rates: Any, usage: Usage) -> bool:
-    # The package charges as text what it has no price of its own for, and audio costs a multiple.
-    sides = (("input_audio_mtok", usage.input_audio_tokens), ("output_audio_mtok", usage.output_audio_tokens))
+def _has_own_prices(rates: Any, usage: Usage) -> bool:
+    # What it has no price of its own for the package charges as text, or as what is kept for minutes: both cost less.
+    sides = (
+        ("input_audio_mtok", usage.input_audio_tokens),
+        ("output_audio_mtok", usage.output_audio_tokens),
+        ("cache_write_1h_mtok", usage.cache_write_1h_tokens),
+    )
     return all(not tokens or getattr(rates, rate) is not None for rate, tokens in sides)
 
 

@@ -89,6 +89,8 @@ CACHE_WRITE_TOKENS = (
     "gen_ai.usage.cache_creation_input_tokens",
     "gen_ai.usage.details.cache_write_tokens",
 )
+CACHE_WRITE_1H = "spanrelay.usage.cache_write_1h.input_tokens"
+"""Those of the tokens written to a cache that stay there for an hour; no convention tells them apart."""
 REASONING_TOKENS = (
     "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.usage.reasoning_tokens",
@@ -105,6 +107,7 @@ USAGE_NAMES: UsageNames = (
     ("total_tokens", TOTAL_TOKENS),
     ("cache_read_tokens", CACHE_READ_TOKENS),
     ("cache_write_tokens", CACHE_WRITE_TOKENS),
+    ("cache_write_1h_tokens", (CACHE_WRITE_1H,)),
     ("reasoning_tokens", REASONING_TOKENS),
     ("input_audio_tokens", INPUT_AUDIO_TOKENS),
     ("output_audio_tokens", OUTPUT_AUDIO_TOKENS),
@@ -254,6 +257,7 @@ OI_USAGE_NAMES: UsageNames = (
         ("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_input"),
     ),
     ("cache_write_tokens", ("llm.token_count.prompt_details.cache_write",)),
+    ("cache_write_1h_tokens", (CACHE_WRITE_1H,)),
     ("reasoning_tokens", ("llm.token_count.completion_details.reasoning",)),
     ("input_audio_tokens", ("llm.token_count.prompt_details.audio",)),
     ("output_audio_tokens", ("llm.token_count.completion_details.audio",)),

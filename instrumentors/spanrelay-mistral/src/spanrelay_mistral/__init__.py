@@ -24,7 +24,7 @@ class MistralInstrumentor(Instrumentor):
     """Instruments `mistralai`: `MistralInstrumentor().instrument(tracer_provider=None)`, and `uninstrument()`."""
 
     package = "mistralai"
-    requires = ("mistralai >= 2.0",)
+    requires = ("mistralai >= 2.9.2",)
     modules = tuple(f"{client}.{part}" for client in _CLIENTS for part in ("basesdk", *_RESOURCES))
     name = "spanrelay_mistral"
     version = __version__

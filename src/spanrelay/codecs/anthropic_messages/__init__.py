@@ -163,7 +163,8 @@ def _read_usage(usage: Mapping[str, Any]) -> Usage | None:
     fresh, made, read, written = (as_int(usage.get(key)) for key in _COUNTS)
     thought = as_int(as_mapping(usage.get("output_tokens_details")).get("thinking_tokens"))
     given = None if fresh is None else fresh + (read or 0) + (written or 0)
-    return Usage(given, made, None, read, written, thought)
+    hour = as_int(as_mapping(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")) or None
+    return Usage(given, made, None, read, written, thought, cache_write_1h_tokens=hour)
 
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -338,10 +339,15 @@ def _patch_usage(old: Usage | None, new: Usage | None, wire: Any) -> dict[str, A
             put(out, key, now)
     if new.input_tokens is not None:
         out["input_tokens"] = max(new.input_tokens - cached, 0)
-    if before.reasoning_tokens != new.reasoning_tokens:
-        details = dict(as_mapping(out.get("output_tokens_details")))
-        put(details, "thinking_tokens", new.reasoning_tokens)
-        put(out, "output_tokens_details", details or None)
+    inner = (
+        ("output_tokens_details", "thinking_tokens", before.reasoning_tokens, new.reasoning_tokens),
+        ("cache_creation", "ephemeral_1h_input_tokens", before.cache_write_1h_tokens, new.cache_write_1h_tokens),
+    )
+    for key, name, was, now in inner:
+        if was != now:
+            details = dict(as_mapping(out.get(key)))
+            put(details, name, now)
+            put(out, key, details or None)
     return out
 
 

@@ -223,7 +223,10 @@ def _read_usage(wire: object) -> Usage | None:
     given = as_int(get("inputTokens"))
     # What is read from the cache, or written to it, is counted apart.
     whole = None if given is None else given + (read or 0) + (written or 0)
-    return Usage(whole, as_int(get("outputTokens")), as_int(get("totalTokens")), read, written)
+    kept = [as_mapping(each) for each in as_list(get("cacheDetails"))]
+    hour = sum(as_int(each.get("inputTokens")) or 0 for each in kept if each.get("ttl") == "1h")
+    made, total = as_int(get("outputTokens")), as_int(get("totalTokens"))
+    return Usage(whole, made, total, read, written, cache_write_1h_tokens=hour or None)
 
 
 def _read_error(wire: Mapping[str, Any]) -> ErrorInfo | None:

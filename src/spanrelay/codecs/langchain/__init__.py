@@ -16,7 +16,7 @@ from spanrelay.codecs import openai_chat
 from spanrelay.codecs.bodies import patch_messages, patch_request, patch_tools
 from spanrelay.codecs.langchain.messages import patch_message, read_answer, read_message, write_message
 from spanrelay.codecs.langchain.stream import ChunkAccumulator, stream_events, stream_texts
-from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
 from spanrelay.codecs.offers import GONE, Keeps, Offer, Reader, Sieve, each
 from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_shapes import (
@@ -198,7 +198,11 @@ def _read_usage(message: Mapping[str, Any]) -> Usage | None:
     for name, (place, *_) in _COUNTS.items():
         value: Any = wire.get(place[0]) if len(place) == 1 else as_mapping(wire.get(place[0])).get(place[1])
         counts[name] = value if isinstance(value, int) and not isinstance(value, bool) else None
-    return with_reasoning(Usage(**counts))
+    details = as_mapping(wire.get("input_token_details"))
+    minutes, hour = (as_int(details.get(f"ephemeral_{time}_input_tokens")) or 0 for time in ("5m", "1h"))
+    # Where they are told apart, LangChain's models of Anthropic say that their sum is zero.
+    counts["cache_write_tokens"] = counts["cache_write_tokens"] or (minutes + hour) or counts["cache_write_tokens"]
+    return with_reasoning(Usage(**counts, cache_write_1h_tokens=hour or None))
 
 
 # --- writing requests and responses ------------------------------------------------------------------------
