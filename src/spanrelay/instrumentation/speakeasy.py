@@ -6,6 +6,7 @@ What becomes of the response, an answer or an error, is decided in the method th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from spanrelay import _json
@@ -13,14 +14,23 @@ from spanrelay.codecs import sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.operations import OperationCall, Refused
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import Place, normal, object_in
+from spanrelay.instrumentation.requests import normal, object_in
 from spanrelay.instrumentation.responses import EVENTS, http_module, received
-from spanrelay.instrumentation.stainless import PLAIN, Route, Target, asks_within
-from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
-from spanrelay.pipeline.model import ModelCall, open_for, text_of
-from spanrelay.propagation import trace_headers
+from spanrelay.instrumentation.targets import (
+    PLAIN,
+    Route,
+    Target,
+    Targets,
+    aask,
+    ask,
+    asks_within,
+    carried_by,
+    outgoing_of,
+)
+from spanrelay.pipeline.driver import arun_looked_at, run_looked_at
+from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.providers import provider_of_host
-from spanrelay.tracing import Tracing, recording
+from spanrelay.tracing import Tracing
 
 
 class SpeakeasyRequests:
@@ -46,7 +56,7 @@ class SpeakeasyRequests:
     ) -> None:
         self._tracing, self._sdk, self._provider = tracing, sdk, provider
         self._route_of, self._keeps_model, self._blank = route_of, keeps_model, blank or {}
-        self._targets: dict[tuple[str, int | None, str, str | None, bool, str], Target] = {}
+        self._targets = Targets()
 
     def patches(self, module: str, asynchronous: str = "BaseSDK", *, newer: bool = False) -> tuple[Patch, ...]:
         """Return the patch table for the base class in `module`, whose async half is a class of its own or the same."""
@@ -60,11 +70,10 @@ class SpeakeasyRequests:
         if asked is None:
             return run_looked_at(wrapped, args, kwargs)
         target, wire, unreadable = asked
-        opened = open_for(self._tracing, target.start, target.stands_for)
-        if is_unseen(opened) and not recording.propagate:
-            return run_unseen(opened, wrapped, args, kwargs)
+        opened = target.open(self._tracing)
+        boundary = Boundary(self._sdk, self._blank, wrapped, args, kwargs)
         try:
-            return run(self._call(target, wire, unreadable, opened, wrapped, args, kwargs))
+            return ask(opened, partial(self._call, target, wire, unreadable, opened, boundary), wrapped, args, kwargs)
         except Refused as refused:
             return refused.response
 
@@ -73,11 +82,11 @@ class SpeakeasyRequests:
         if asked is None:
             return await arun_looked_at(wrapped, args, kwargs)
         target, wire, unreadable = asked
-        opened = open_for(self._tracing, target.start, target.stands_for)
-        if is_unseen(opened) and not recording.propagate:
-            return await arun_unseen(opened, wrapped, args, kwargs)
+        opened = target.open(self._tracing)
+        boundary = AsyncBoundary(self._sdk, self._blank, wrapped, args, kwargs)
         try:
-            return await arun(self._call(target, wire, unreadable, opened, wrapped, args, kwargs, AsyncBoundary))
+            made = partial(self._call, target, wire, unreadable, opened, boundary)
+            return await aask(opened, made, wrapped, args, kwargs)
         except Refused as refused:
             return refused.response
 
@@ -88,15 +97,12 @@ class SpeakeasyRequests:
             return None
         wire, unreadable = _body_of(request)
         url, model, stream = request.url, text_of(wire.get("model")), bool(wire.get("stream"))
-        key = (url.host, url.port, url.path, model, stream, recording.dialect)
-        target = self._targets.get(key)
-        if target is None:
-            path = normal(url.path).casefold()
+
+        def make() -> Target:
             provider = provider_of_host(url.host) or self._provider
-            target = Target(url, self._route_of(path), Place(path, None, ()), provider, model, stream=stream)
-            if len(self._targets) > 1000:
-                self._targets.clear()
-            self._targets[key] = target
+            return Target(url, self._route_of(normal(url.path).casefold()), provider, model, stream=stream)
+
+        target = self._targets.known((url.host, url.port, url.path, model, stream), make)
         if target.route is PLAIN and (unreadable or not (model or asks_within(wire))):
             return None
         return target, wire, unreadable
@@ -107,21 +113,9 @@ class SpeakeasyRequests:
         wire: Mapping[str, Any],
         unreadable: str | None,
         opened: Any,
-        wrapped: Any,
-        args: Any,
-        kwargs: Any,
-        boundary: type[Boundary] | None = None,
+        boundary: Boundary,
     ) -> ModelCall:
-        call = OperationCall(
-            target.route.codec,
-            wire,
-            (boundary or Boundary)(self._sdk, self._blank, wrapped, args, kwargs),
-            self._tracing,
-            provider=target.provider,
-            kind=target.route.kind,
-            opened=opened,
-        )
-        call.record.server_address, call.record.server_port = target.address, target.port
+        call = target.call(wire, boundary, self._tracing, opened, OperationCall)
         call.model_kept = self._keeps_model(target.route, wire)
         if unreadable:
             call.unreadable = unreadable
@@ -185,15 +179,13 @@ class Boundary:
         return response(200, headers={"content-type": kind}, content=content, request=self._request)
 
     def _outgoing(self, call: ModelCall) -> tuple[Any, Any]:
-        request, wire = self._request, call.outgoing()
+        request, wire = self._request, outgoing_of(call)
         content = _content_of(request)
         if wire is not call.original:
             if content is None:
                 raise MiddlewareError("policy may refuse a request that is a form, and not change it: it is refused")
-            if bool(wire.get("stream")) != bool(call.original.get("stream")):
-                raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
             content = _json.dumps(wire)
-        carried = trace_headers(call.context).get("traceparent") if recording.propagate else None
+        carried = carried_by(call)
         if wire is call.original and carried is None:
             return self._args, self._kwargs
         headers = [] if carried is None else [("traceparent", carried)]

@@ -7,14 +7,11 @@ Raw responses, stream helpers, `parse` and platform subclasses all run through h
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from spanrelay import _json
 from spanrelay._guard import swallow
-from spanrelay.codecs import Codec, aws_events, plain, sse
-from spanrelay.codecs.naming import models_within
-from spanrelay.codecs.offers import offers_of
+from spanrelay.codecs import aws_events, plain, sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import (
@@ -28,57 +25,13 @@ from spanrelay.instrumentation.requests import (
     place_of,
 )
 from spanrelay.instrumentation.responses import EVENTS, http_module, is_of_http, is_readable, received
+from spanrelay.instrumentation.targets import PLAIN, Route, Target, asks_within, outgoing_of
 from spanrelay.pipeline.call import CALL_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
 from spanrelay.propagation import trace_headers
-from spanrelay.records import Kind, ModelRequest, SpanRecord
-from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, current_context, recording
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One inference route: the wire API it speaks. `ends_with_done` says that its streams end with `[DONE]`.
-
-    `answers` says that a call there may be the one that a framework's call of a model stands for. `filling` are fields
-    that the SDK cannot do without in an answer, and that a record has none for: policy's answers are given them.
-    """
-
-    codec: Codec
-    kind: Kind = "llm"
-    ends_with_done: bool = True
-    answers: bool = True
-    filling: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-
-PLAIN = Route(plain, answers=False)
-"""Any other route, where the request names a model or offers one tools."""
-
-
-class Target:
-    """Where a request goes, and what its span starts with: made once for each model of a client's server.
-
-    `provider` is the `gen_ai.provider.name`; `url` is the client's base URL.
-    """
-
-    __slots__ = ("address", "place", "port", "provider", "route", "stands_for", "start", "url")
-
-    def __init__(self, url: Any, route: Route, place: Place, provider: str, model: str | None, *, stream: bool) -> None:
-        self.url = url
-        self.place = place
-        self.route = route
-        self.stands_for: Kind | None = route.kind if route.answers else None
-        """The kind of call of a framework that it may be the one for."""
-        self.provider = provider
-        self.address, self.port = url.host or None, url.port
-        operation = route.codec.operation
-        record = SpanRecord(0, 0, name=span_name(route.kind, operation, model), kind=route.kind, operation=operation)
-        record.provider, record.request = provider, ModelRequest(model, stream=stream)
-        record.server_address, record.server_port = self.address, self.port
-        self.start = Start(record)
-
+from spanrelay.tracing import Tracing, current_context, recording
 
 _PLAINLY = Body({})
 """What a body that is a dict says beside its JSON: nothing."""
@@ -217,7 +170,8 @@ class StainlessAPI:
         if find is not None and find(client, url, {"model": "any"}) is not None:
             place = place._replace(follows=True)
         found = (route for suffix, route in self._routes.items() if place.path.endswith(suffix))
-        return Target(base, next(found, PLAIN), place, self._provider(client, base.host), model, stream=stream)
+        provider = self._provider(client, base.host)
+        return Target(base, next(found, PLAIN), provider, model, stream=stream, place=place)
 
     def _call(
         self,
@@ -235,16 +189,7 @@ class StainlessAPI:
         route = target.route
         boundary = StainlessBoundary(wrapped, client, args, kwargs, route, body.parts, tells=tells)
         boundary.reads_aws = self._reads_aws is not None and self._reads_aws(client)
-        call = ModelCall(
-            route.codec,
-            wire,
-            boundary,
-            self._tracing,
-            provider=target.provider,
-            kind=route.kind,
-            opened=opened,
-        )
-        call.record.server_address, call.record.server_port = target.address, target.port
+        call = target.call(wire, boundary, self._tracing, opened)
         call.model_kept = route is PLAIN
         if named or body.unreadable or target.place.deployment or target.place.follows:
             call.named_beside, call.unreadable = named, body.unreadable
@@ -307,14 +252,6 @@ def _is_asking(options: Any) -> bool:
         return True
     parts = ("json_data", "extra_json", "content", "files")
     return any(getattr(options, part, None) is not None for part in parts)
-
-
-def asks_within(wire: Mapping[str, Any]) -> bool:
-    """Whether a request that names no model on its first level names one deeper, or offers tools to one."""
-    try:
-        return any(True for _ in models_within(wire)) or bool(offers_of(plain, wire))
-    except Exception:  # objects of the application's, read by code of their own: policy has the last word
-        return True
 
 
 def _own_json(call: ModelCall, options: Any) -> Any:
@@ -381,10 +318,8 @@ class StainlessBoundary:
         options = self._options
         if call.edited and not is_writable(call.original):
             self.check_sendable()  # a copy may have a form for what the SDK has none for
-        wire = call.outgoing()
+        wire = outgoing_of(call)
         if wire is not call.original:
-            if bool(wire.get("stream")) != bool(call.original.get("stream")):
-                raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
             given: dict[str, Any] = (
                 {} if getattr(options, "content", None) is None else {"content": None}
             )  # older SDKs have none

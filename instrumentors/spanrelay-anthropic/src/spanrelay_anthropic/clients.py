@@ -12,7 +12,8 @@ from typing import Any
 from spanrelay.codecs import anthropic_messages
 from spanrelay.instrumentation.foreign import stands_aside
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.stainless import Route, StainlessAPI
+from spanrelay.instrumentation.stainless import StainlessAPI
+from spanrelay.instrumentation.targets import Route
 from spanrelay.providers import provider_of_host
 from spanrelay.tracing import Tracing
 

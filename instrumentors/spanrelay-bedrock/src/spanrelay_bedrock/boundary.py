@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -18,14 +19,11 @@ from spanrelay._guard import guarded
 from spanrelay.codecs import Codec, aws_events
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.requests import Body
+from spanrelay.instrumentation.targets import Address, Route, Target, Targets, aask, ask, carried_by, outgoing_of
 from spanrelay.pipeline.call import CALL_KEY, Opened
-from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.middleware import is_covered
-from spanrelay.pipeline.model import ModelCall, open_for, text_of
-from spanrelay.propagation import trace_headers
-from spanrelay.records import ModelRequest, SpanRecord
-from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, current_context, describe_error, recording
+from spanrelay.pipeline.model import ModelCall, text_of
+from spanrelay.tracing import Tracing, current_context, describe_error
 from spanrelay_bedrock.answers import async_made, made
 from spanrelay_bedrock.counts import KEY, with_counts
 from spanrelay_bedrock.operations import (
@@ -58,7 +56,7 @@ class Asked:
         self.codec: Codec = operation.codec or codec_of(body.wire, text_of(self.named))
         self.body = body.wire
         url = urlsplit(client.meta.endpoint_url)
-        self.address, self.port = url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
+        self.address = Address(url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme))
 
     @property
     def head(self) -> dict[str, Any]:
@@ -146,18 +144,14 @@ class Boundary:
                 )
                 call.sent = with_head(head, bytes(request.body))
             # Behind the signature, which does not cover it: what stands between may change it.
-            carried = trace_headers(call.context).get("traceparent") if recording.propagate else None
+            carried = carried_by(call)
             if carried:
                 request.headers["traceparent"] = carried
         return None
 
     def _params(self, call: ModelCall) -> Any:
-        wire = call.outgoing()
-        if wire is call.original:
-            return self.asked.params
-        if bool(wire.get("stream")) != bool(call.original.get("stream")):
-            raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
-        return self.asked.sent(wire)
+        wire = outgoing_of(call)
+        return self.asked.params if wire is call.original else self.asked.sent(wire)
 
     def _note(self, call: ModelCall, answer: dict[str, Any]) -> None:
         call.http_status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -224,7 +218,7 @@ class BedrockAPI:
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._starts: dict[tuple[Any, ...], Start] = {}
+        self._targets = Targets()
 
     def call(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         """Make a call of any service."""
@@ -232,10 +226,9 @@ class BedrockAPI:
         asked = None if operations is None else _asked(operations, client, args, kwargs)
         if asked is None:
             return wrapped(*args, **kwargs)
-        opened = self._open(asked)
-        if is_unseen(opened) and not recording.propagate:
-            return run_unseen(opened, wrapped, args, kwargs)
-        return run(self._made(asked, opened, wrapped, Boundary))
+        target = self._target(asked)
+        opened = target.open(self._tracing)
+        return ask(opened, partial(self._made, asked, target, opened, wrapped, Boundary), wrapped, args, kwargs)
 
     async def acall(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         """Make a call of any service with aiobotocore."""
@@ -243,32 +236,25 @@ class BedrockAPI:
         asked = None if operations is None else _asked(operations, client, args, kwargs)
         if asked is None:
             return await wrapped(*args, **kwargs)
-        opened = self._open(asked)
-        if is_unseen(opened) and not recording.propagate:
-            return await arun_unseen(opened, wrapped, args, kwargs)
-        return await arun(self._made(asked, opened, wrapped, AsyncBoundary))
+        target = self._target(asked)
+        opened = target.open(self._tracing)
+        made = partial(self._made, asked, target, opened, wrapped, AsyncBoundary)
+        return await aask(opened, made, wrapped, args, kwargs)
 
-    def _open(self, asked: Asked) -> Opened:
-        model, stream = text_of(asked.named), bool(asked.operation.stream)
-        key = (asked.address, asked.port, asked.codec.operation, model, stream, recording.dialect)
-        start = self._starts.get(key)
-        if start is None:
-            if len(self._starts) > 1000:
-                self._starts.clear()
-            operation = asked.codec.operation
-            record = SpanRecord(0, 0, name=span_name("llm", operation, model), kind="llm", operation=operation)
-            record.provider, record.request = PROVIDER, ModelRequest(model, stream=stream)
-            record.server_address, record.server_port = asked.address, asked.port
-            start = self._starts[key] = Start(record)
-        return open_for(self._tracing, start, "llm" if asked.operation.answers else None)
+    def _target(self, asked: Asked) -> Target:
+        model, stream, answers = text_of(asked.named), bool(asked.operation.stream), asked.operation.answers
 
-    def _made(self, asked: Asked, opened: Opened, wrapped: Any, kind: type[Boundary]) -> ModelCall:
+        def make() -> Target:
+            return Target(asked.address, Route(asked.codec, answers=answers), PROVIDER, model, stream=stream)
+
+        return self._targets.known((asked.address, id(asked.codec), answers, model, stream), make)
+
+    def _made(self, asked: Asked, target: Target, opened: Opened, wrapped: Any, kind: type[Boundary]) -> ModelCall:
         _listen(asked.client)
         covered = is_covered(opened.scope)
         boundary: Any = kind(wrapped, asked, covered)
         wire = asked.wire() if covered or asked.operation.body else {**asked.head, **asked.given}
-        call = ModelCall(asked.codec, wire, boundary, self._tracing, provider=PROVIDER, opened=opened)
-        call.record.server_address, call.record.server_port = asked.address, asked.port
+        call: ModelCall = target.call(wire, boundary, self._tracing, opened)
         call.model_kept = not asked.operation.answers
         call.named_beside, call.unreadable = asked.beside, asked.unreadable
         if asked.beside or asked.unreadable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -16,17 +17,24 @@ from opentelemetry.context import attach, detach, set_value
 
 from spanrelay import _json
 from spanrelay.codecs import cohere_embed, cohere_rerank, cohere_v1, cohere_v2, plain, sse
-from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.operations import OPERATION_KEY, Operation, OperationCall, Refused, aoperate, operate
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import Place, normal
+from spanrelay.instrumentation.requests import normal
 from spanrelay.instrumentation.responses import EVENTS, received
-from spanrelay.instrumentation.stainless import PLAIN, Route, Target, asks_within
+from spanrelay.instrumentation.targets import (
+    PLAIN,
+    Address,
+    Route,
+    Target,
+    Targets,
+    asks_within,
+    carried_by,
+    outgoing_of,
+)
 from spanrelay.pipeline.driver import arun, arun_looked_at, is_unseen, run, run_looked_at
-from spanrelay.pipeline.model import ModelCall, open_for, text_of
-from spanrelay.propagation import trace_headers
+from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.providers import provider_of_host
-from spanrelay.tracing import Tracing, recording
+from spanrelay.tracing import Tracing
 from spanrelay_cohere.lines import by_lines
 
 _RANK = Route(cohere_rerank, "reranker", answers=False)
@@ -53,7 +61,7 @@ class Requests:
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._targets: dict[tuple[str, str, str | None, bool, str], Target] = {}
+        self._targets = Targets()
 
     def patches(self) -> tuple[Patch, ...]:
         """Return the patch table."""
@@ -121,44 +129,22 @@ class Requests:
         path: str = args[0] if args else kwargs["path"]
         base = _base_of(client, kwargs)
         model, stream = text_of(wire.get("model")), bool(wire.get("stream"))
-        key = (base, path, model, stream, recording.dialect)
-        target = self._targets.get(key)
-        if target is None:
-            target = _target(base, path, model, stream=stream)
-            if len(self._targets) > 1000:
-                self._targets.clear()
-            self._targets[key] = target
+        target = self._targets.known((base, path, model, stream), partial(_target, base, path, model, stream=stream))
         if target.route is PLAIN and not (model or asks_within(wire)):
             return None
-        opened = open_for(self._tracing, target.start, target.stands_for)
-        boundary: Any = None
-        call = OperationCall(
-            target.route.codec,
-            wire,
-            boundary,
-            self._tracing,
-            provider=target.provider,
-            kind=target.route.kind,
-            opened=opened,
-        )
+        opened = target.open(self._tracing)
+        call = target.call(wire, None, self._tracing, opened, OperationCall)
         call.observed = not is_unseen(opened)
-        call.record.server_address, call.record.server_port = target.address, target.port
         call.model_kept = target.route is PLAIN
         return call
 
 
 def _target(base: str, path: str, model: str | None, *, stream: bool) -> Target:
     parts = urlsplit(base)
-    place = Place(normal(f"{parts.path}/{path}").casefold(), None, ())
-    route = next((route for suffix, route in ROUTES.items() if place.path.endswith(suffix)), PLAIN)
-    return Target(_URL(parts), route, place, provider_of_host(parts.hostname or "") or "cohere", model, stream=stream)
-
-
-class _URL:
-    """What a target asks of a URL."""
-
-    def __init__(self, parts: Any) -> None:
-        self.host, self.port = parts.hostname, parts.port
+    whole = normal(f"{parts.path}/{path}").casefold()
+    route = next((route for suffix, route in ROUTES.items() if whole.endswith(suffix)), PLAIN)
+    provider = provider_of_host(parts.hostname or "") or "cohere"
+    return Target(Address(parts.hostname, parts.port), route, provider, model, stream=stream)
 
 
 def _base_of(client: Any, kwargs: Any) -> str:
@@ -215,12 +201,10 @@ class Boundary:
         return httpx.Response(200, headers={"content-type": kind}, content=content, request=request)
 
     def _outgoing(self, call: ModelCall) -> dict[str, Any]:
-        kwargs, wire = dict(self._kwargs), call.outgoing()
+        kwargs, wire = dict(self._kwargs), outgoing_of(call)
         if wire is not call.original:
-            if bool(wire.get("stream")) != bool(call.original.get("stream")):
-                raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
             kwargs["json"] = wire
-        carried = trace_headers(call.context).get("traceparent") if recording.propagate else None
+        carried = carried_by(call)
         if carried is not None:
             kwargs["headers"] = {**(kwargs.get("headers") or {}), "traceparent": carried}
         return kwargs

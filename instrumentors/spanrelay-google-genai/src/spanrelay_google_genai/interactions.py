@@ -9,7 +9,7 @@ from spanrelay.codecs import gemini_interactions, plain
 from spanrelay.instrumentation.operations import aoperate, operate
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.speakeasy import SpeakeasyRequests
-from spanrelay.instrumentation.stainless import PLAIN, Route
+from spanrelay.instrumentation.targets import PLAIN, Route
 from spanrelay.tracing import Tracing
 
 _PACKAGE = "google.genai._gaos"

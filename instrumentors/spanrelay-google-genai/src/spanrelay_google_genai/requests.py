@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -17,12 +17,10 @@ from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
-from spanrelay.pipeline.model import ModelCall, open_for
-from spanrelay.propagation import trace_headers
-from spanrelay.records import ModelRequest, SpanRecord
-from spanrelay.semconv.names import span_name
-from spanrelay.tracing import Start, Tracing, recording
+from spanrelay.instrumentation.targets import Address, Route, Target, Targets, aask, ask, carried_by, outgoing_of
+from spanrelay.pipeline.driver import arun, arun_looked_at, run, run_looked_at
+from spanrelay.pipeline.model import ModelCall, text_of
+from spanrelay.tracing import Tracing
 from spanrelay_google_genai.routes import PLAIN, Place, place_of
 from spanrelay_google_genai.streams import MODULE, Passing, amade, aread, atapped, made, read, tapped
 
@@ -58,9 +56,7 @@ class Asked(NamedTuple):
     given: Given
     place: Place
     wire: Mapping[str, Any]
-    start: Start
-    provider: str
-    address: tuple[str | None, int | None]
+    target: Target
     own_model: Any
     """What the body calls `model` though the path names one."""
 
@@ -70,34 +66,30 @@ class GeminiAPI:
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._starts: dict[tuple[Any, ...], Start] = {}
+        self._targets = Targets()
 
     def request(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         """Make a request."""
         asked = self._asked(client, args, kwargs, streamed=False)
         if asked is None:
             return run_looked_at(wrapped, args, kwargs)
-        opened = open_for(self._tracing, asked.start, asked.place.route.kind if asked.place.route.answers else None)
-        if is_unseen(opened) and not recording.propagate:
-            return run_unseen(opened, wrapped, args, kwargs)
-        return run(self._call(asked, opened, Boundary(wrapped, client, asked)))
+        opened, boundary = asked.target.open(self._tracing), Boundary(wrapped, client, asked)
+        return ask(opened, partial(self._call, asked, opened, boundary), wrapped, args, kwargs)
 
     async def arequest(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         """Make a request as `request` does."""
         asked = self._asked(client, args, kwargs, streamed=False)
         if asked is None:
             return await arun_looked_at(wrapped, args, kwargs)
-        opened = open_for(self._tracing, asked.start, asked.place.route.kind if asked.place.route.answers else None)
-        if is_unseen(opened) and not recording.propagate:
-            return await arun_unseen(opened, wrapped, args, kwargs)
-        return await arun(self._call(asked, opened, AsyncBoundary(wrapped, client, asked)))
+        opened, boundary = asked.target.open(self._tracing), AsyncBoundary(wrapped, client, asked)
+        return await aask(opened, partial(self._call, asked, opened, boundary), wrapped, args, kwargs)
 
     def stream(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         """Make a request whose answer is streamed; the SDK's generator sends it with its first step."""
         asked = self._asked(client, args, kwargs, streamed=True)
         if asked is None:
             return wrapped(*args, **kwargs)
-        opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
+        opened = asked.target.open(self._tracing)
         chunks = run(self._call(asked, opened, StreamBoundary(wrapped, client, asked)))
         return read(chunks) if type(chunks) is Passing else chunks
 
@@ -106,7 +98,7 @@ class GeminiAPI:
         asked = self._asked(client, args, kwargs, streamed=True)
         if asked is None:
             return await wrapped(*args, **kwargs)
-        opened = open_for(self._tracing, asked.start, "llm" if asked.place.route.answers else None)
+        opened = asked.target.open(self._tracing)
         chunks = await arun(self._call(asked, opened, AsyncStreamBoundary(wrapped, client, asked)))
         return aread(chunks) if type(chunks) is Passing else chunks
 
@@ -126,36 +118,19 @@ class GeminiAPI:
             wire["stream"] = True
         if place.route is PLAIN and wire.get("model") is None and not offers_of(PLAIN.codec, body):
             return None
-        provider = "gcp.vertex_ai" if client.vertexai else "gcp.gemini"
-        address = _address(_option(client, given.options, "base_url") or "")
         own = None if place.model is None else body.get("model")
-        return Asked(given, place, wire, self._start(place, wire, provider, address), provider, address, own)
+        address = _address(_option(client, given.options, "base_url") or "")
+        return Asked(given, place, wire, self._target(client, place.route, wire, address), own)
 
-    def _start(self, place: Place, wire: Mapping[str, Any], provider: str, address: Any) -> Start:
-        """Return what the span starts with, made once for each model of a server."""
-        model = wire.get("model")
-        model = model if isinstance(model, str) else None
-        codec, kind, _ = place.route
-        key = (codec.operation, kind, model, bool(wire.get("stream")), provider, address, recording.dialect)
-        start = self._starts.get(key)
-        if start is None:
-            name = span_name(kind, codec.operation, model)
-            record = SpanRecord(0, 0, name=name, kind=kind, operation=codec.operation, provider=provider)
-            record.request = ModelRequest(model, stream=bool(wire.get("stream")))
-            record.server_address, record.server_port = address
-            start = Start(record)
-            if len(self._starts) > 1000:
-                self._starts.clear()
-            self._starts[key] = start
-        return start
+    def _target(self, client: Any, route: Route, wire: Mapping[str, Any], address: Address) -> Target:
+        provider = "gcp.vertex_ai" if client.vertexai else "gcp.gemini"
+        model, stream = text_of(wire.get("model")), bool(wire.get("stream"))
+        key = (id(route), model, stream, provider, address)
+        return self._targets.known(key, lambda: Target(address, route, provider, model, stream=stream))
 
     def _call(self, asked: Asked, opened: Any, boundary: Any) -> ModelCall:
-        route = asked.place.route
-        call = ModelCall(
-            route.codec, asked.wire, boundary, self._tracing, provider=asked.provider, kind=route.kind, opened=opened
-        )
-        call.record.server_address, call.record.server_port = asked.address
-        call.model_kept = route is PLAIN
+        call: ModelCall = asked.target.call(asked.wire, boundary, self._tracing, opened)
+        call.model_kept = asked.place.route is PLAIN
         own = asked.own_model
         if own is not None:
             call.named_beside = (model_name(own) if isinstance(own, str) else own,)
@@ -184,12 +159,12 @@ def _sent_body(client: Any, given: Given) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _address(url: str) -> tuple[str | None, int | None]:
+def _address(url: str) -> Address:
     try:
         parts = urlsplit(url)
-        return parts.hostname, parts.port
+        return Address(parts.hostname, parts.port)
     except ValueError:  # the SDK refuses it
-        return None, None
+        return Address(None, None)
 
 
 class Boundary:
@@ -204,19 +179,17 @@ class Boundary:
 
     def _arguments(self, call: ModelCall) -> Given:
         """Return what to give to the SDK: what the application gave, unless policy changed something."""
-        wire, given = call.outgoing(), self._asked.given
+        wire, given = outgoing_of(call), self._asked.given
         path, options = given.path, given.options
         if wire is call.original:
             # A copy: the SDK takes out of it what is not for the wire, and branches are sent at the same time.
             body = dict(given.body)
         else:
-            if bool(wire.get("stream")) != bool(call.original.get("stream")):
-                raise MiddlewareError("policy may not turn streaming on or off: the caller expects the other form")
             body = {key: value for key, value in wire.items() if key not in ("model", "stream")}
             path = self._rename(path, body, wire.get("model"), call.original.get("model"))
             if _option(self._client, options, "extra_body"):
                 options = _with(options, extra_body={})  # which is in the body by now
-        if recording.propagate and (carried := trace_headers(call.context).get("traceparent")):
+        if carried := carried_by(call):
             options = _with(options, headers={**as_mapping(_headers(options)), "traceparent": carried})
         return Given(given.method, path, body, options)
 

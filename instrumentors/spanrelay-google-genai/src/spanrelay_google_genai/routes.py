@@ -7,20 +7,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from spanrelay.codecs import Codec, gemini_embeddings, gemini_generate_content, gemini_plain
+from spanrelay.codecs import gemini_embeddings, gemini_generate_content, gemini_plain
 from spanrelay.codecs.gemini_shapes import model_name
 from spanrelay.codecs.narrowing import as_list, as_mapping
 from spanrelay.instrumentation.requests import normal
-from spanrelay.records import Kind
-
-
-class Route(NamedTuple):
-    """One action on a model. `answers` says that a call may be the one that a framework's call stands for."""
-
-    codec: Codec
-    kind: Kind = "llm"
-    answers: bool = True
-
+from spanrelay.instrumentation.targets import Route
 
 _CONTENT = Route(gemini_generate_content)
 _EMBEDDING = Route(gemini_embeddings, "embedder")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
@@ -15,14 +16,22 @@ from spanrelay import _json
 from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, plain, sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import Place, normal
-from spanrelay.instrumentation.stainless import PLAIN, Route, Target
-from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
-from spanrelay.pipeline.model import ModelCall, open_for, text_of
+from spanrelay.instrumentation.requests import normal
+from spanrelay.instrumentation.targets import (
+    PLAIN,
+    Address,
+    Route,
+    Target,
+    Targets,
+    aask,
+    ask,
+    carried_by,
+    outgoing_of,
+)
+from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
-from spanrelay.propagation import trace_headers
 from spanrelay.providers import provider_of_host
-from spanrelay.tracing import Tracing, recording
+from spanrelay.tracing import Tracing
 
 ROUTES = {
     "/chat/completions": Route(openai_chat),
@@ -30,13 +39,6 @@ ROUTES = {
     "/embeddings": Route(openai_embeddings, "embedder"),
 }
 """The routes of which more than the model is read, by how their paths end."""
-
-
-class Address(NamedTuple):
-    """Where a request goes."""
-
-    host: str
-    port: int | None
 
 
 class Asked(NamedTuple):
@@ -60,7 +62,7 @@ class Requests:
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._targets: dict[tuple[str, str | None, bool, str], Target] = {}
+        self._targets = Targets()
 
     def patches(self, module: str, async_module: str) -> tuple[Patch, ...]:
         """Return the patch table."""
@@ -74,41 +76,23 @@ class Requests:
 
     def _post(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         asked, target = self._asked(args, kwargs)
-        opened = open_for(self._tracing, target.start, target.stands_for)
-        if is_unseen(opened) and not recording.propagate:
-            return run_unseen(opened, wrapped, args, kwargs)
-        return run(self._call(asked, target, opened, Boundary(wrapped, args, kwargs, asked)))
+        opened, boundary = target.open(self._tracing), Boundary(wrapped, args, kwargs, asked)
+        return ask(opened, partial(self._call, asked, target, opened, boundary), wrapped, args, kwargs)
 
     async def _apost(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         asked, target = self._asked(args, kwargs)
-        opened = open_for(self._tracing, target.start, target.stands_for)
-        if is_unseen(opened) and not recording.propagate:
-            return await arun_unseen(opened, wrapped, args, kwargs)
-        return await arun(self._call(asked, target, opened, AsyncBoundary(wrapped, args, kwargs, asked)))
+        opened, boundary = target.open(self._tracing), AsyncBoundary(wrapped, args, kwargs, asked)
+        return await aask(opened, partial(self._call, asked, target, opened, boundary), wrapped, args, kwargs)
 
     def _asked(self, args: Any, kwargs: Any) -> tuple[Asked, Target]:
         parameters = _parameters_in(args, kwargs)
         asked = _asked_by(parameters)
         model, stream = text_of(asked.wire.get("model")), bool(asked.wire.get("stream"))
-        key = (parameters.url, model, stream, recording.dialect)
-        target = self._targets.get(key)
-        if target is None:
-            if len(self._targets) > 1000:
-                self._targets.clear()
-            self._targets[key] = target = _target(parameters.url, model, stream=stream)
-        return asked, target
+        key = (parameters.url, model, stream)
+        return asked, self._targets.known(key, partial(_target, parameters.url, model, stream=stream))
 
     def _call(self, asked: Asked, target: Target, opened: Any, boundary: Any) -> ModelCall:
-        call = ModelCall(
-            target.route.codec,
-            asked.wire,
-            boundary,
-            self._tracing,
-            provider=target.provider,
-            kind=target.route.kind,
-            opened=opened,
-        )
-        call.record.server_address, call.record.server_port = target.address, target.port
+        call = target.call(asked.wire, boundary, self._tracing, opened)
         if asked.unreadable or asked.beside:
             call.unreadable = asked.unreadable
             call.named_beside = () if asked.beside is None else (asked.beside,)
@@ -136,11 +120,11 @@ def _asked_by(parameters: Any) -> Asked:
 
 def _target(url: str, model: str | None, *, stream: bool) -> Target:
     parts = urlsplit(url)
-    place = Place(normal(parts.path).casefold(), None, ())
-    route = next((route for suffix, route in ROUTES.items() if place.path.endswith(suffix)), PLAIN)
+    path = normal(parts.path).casefold()
+    route = next((route for suffix, route in ROUTES.items() if path.endswith(suffix)), PLAIN)
     host = parts.hostname or ""
     provider = provider_of_host(host) or "hugging_face"
-    return Target(Address(host, parts.port), route, place, provider, model, stream=stream)
+    return Target(Address(host, parts.port), route, provider, model, stream=stream)
 
 
 class Boundary:
@@ -166,10 +150,10 @@ class Boundary:
         return Lines(iter((_frames(call, body),))) if call.streams else _json.dumps(body)
 
     def _outgoing(self, call: ModelCall) -> Any:
-        parameters, wire = self._parameters, call.outgoing()
+        parameters, wire = self._parameters, outgoing_of(call)
         if wire is not call.original:
             parameters = replace(parameters, json=self._changed(call, wire))
-        carried = trace_headers(call.context).get("traceparent") if recording.propagate else None
+        carried = carried_by(call)
         if carried is not None:
             parameters = replace(parameters, headers={**parameters.headers, "traceparent": carried})
         return parameters
@@ -177,8 +161,6 @@ class Boundary:
     def _changed(self, call: ModelCall, wire: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body that policy made of the application's."""
         given = self._parameters.json
-        if bool(wire.get("stream")) != call.streams:
-            raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
         if not isinstance(given, Mapping):
             raise MiddlewareError("policy may not change this request: its body is not a JSON object")
         if self._asked.in_url and wire.get("model") != call.original.get("model"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import wrapt
 
 from spanrelay import _json
-from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation.targets import outgoing_of
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap, SyncTap, Tap
 from spanrelay_litellm.arguments import changed
@@ -65,9 +65,7 @@ class Boundary:
         self._wrapped, self._asked, self.form = wrapped, asked, form
 
     def _ask(self, call: ModelCall) -> Any:
-        outgoing = call.outgoing()
-        if outgoing is not call.original and bool(outgoing.get("stream")) != call.streams:
-            raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
+        outgoing = outgoing_of(call)
         if call.observed:
             call.sent = _json.dumps(outgoing)
         return self._wrapped(

@@ -14,7 +14,7 @@ from spanrelay.codecs.chat_dialects import mistral_chat
 from spanrelay.instrumentation.operations import aoperate, operate
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.speakeasy import SpeakeasyRequests
-from spanrelay.instrumentation.stainless import PLAIN, Route
+from spanrelay.instrumentation.targets import PLAIN, Route
 from spanrelay.tracing import Tracing
 
 ROUTES = {

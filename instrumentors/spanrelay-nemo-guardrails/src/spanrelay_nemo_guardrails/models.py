@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from spanrelay import _json
 from spanrelay.codecs import openai_chat
-from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
+from spanrelay.instrumentation.targets import outgoing_of
 from spanrelay.pipeline.driver import arun
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap
@@ -49,9 +49,7 @@ class ClientBoundary:
         return response
 
     def _outgoing(self, call: ModelCall) -> Any:
-        wire = call.outgoing()
-        if wire is not call.original and bool(wire.get("stream")) != call.streams:
-            raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
+        wire = outgoing_of(call)
         if call.observed:
             call.sent = _json.dumps(wire)
         return wire

@@ -6,21 +6,18 @@ Where a stream is asked for the client sends nothing before somebody reads it; p
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping
+from functools import partial
 from typing import Any, cast
 
 from spanrelay import _json
 from spanrelay.codecs import ollama_chat, ollama_embed, ollama_generate
-from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import Place
-from spanrelay.instrumentation.stainless import PLAIN, Route, Target
-from spanrelay.pipeline.call import Opened
-from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
-from spanrelay.pipeline.model import ModelCall, open_for, text_of
+from spanrelay.instrumentation.targets import PLAIN, Route, Target, Targets, aask, ask, carried_by, outgoing_of
+from spanrelay.pipeline.driver import arun_looked_at, run_looked_at
+from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
-from spanrelay.propagation import trace_headers
 from spanrelay.providers import provider_of_host
-from spanrelay.tracing import Tracing, recording
+from spanrelay.tracing import Tracing
 
 ROUTES = {
     "/api/chat": Route(ollama_chat, ends_with_done=False),
@@ -38,7 +35,7 @@ class Requests:
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._targets: dict[tuple[int, str, str | None, bool, str], Target] = {}
+        self._targets = Targets()
 
     def patches(self, module: str) -> tuple[Patch, ...]:
         """Return the patch table."""
@@ -51,19 +48,17 @@ class Requests:
         target = self._target(client, args, kwargs)
         if target is None:
             return run_looked_at(wrapped, args, kwargs)
-        opened = open_for(self._tracing, target.start, target.stands_for)
-        if is_unseen(opened) and not recording.propagate:
-            return run_unseen(opened, wrapped, args, kwargs)
-        return run(self._call(target, opened, Boundary(wrapped, args, kwargs), kwargs))
+        opened, boundary = target.open(self._tracing), Boundary(wrapped, args, kwargs)
+        made = partial(target.call, kwargs["json"], boundary, self._tracing, opened)
+        return ask(opened, made, wrapped, args, kwargs)
 
     async def _arequest(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         target = self._target(client, args, kwargs)
         if target is None:
             return await arun_looked_at(wrapped, args, kwargs)
-        opened = open_for(self._tracing, target.start, target.stands_for)
-        if is_unseen(opened) and not recording.propagate:
-            return await arun_unseen(opened, wrapped, args, kwargs)
-        return await arun(self._call(target, opened, AsyncBoundary(wrapped, args, kwargs), kwargs))
+        opened, boundary = target.open(self._tracing), AsyncBoundary(wrapped, args, kwargs)
+        made = partial(target.call, kwargs["json"], boundary, self._tracing, opened)
+        return await aask(opened, made, wrapped, args, kwargs)
 
     def _target(self, client: Any, args: Any, kwargs: Any) -> Target | None:
         """Return where a request goes, or None if it asks no model."""
@@ -74,29 +69,12 @@ class Requests:
         if path not in ROUTES and (path in _KEEPING or not model):
             return None
         url = client._client.base_url
-        key = (id(url), path, model, stream, recording.dialect)
-        target = self._targets.get(key)
-        if target is None or target.url is not url:
-            place = Place(path, None, ())
-            route = ROUTES.get(path, PLAIN)
-            target = Target(url, route, place, provider_of_host(url.host) or "ollama", model, stream=stream)
-            if len(self._targets) > 1000:
-                self._targets.clear()
-            self._targets[key] = target
-        return target
 
-    def _call(self, target: Target, opened: Opened, boundary: Any, kwargs: Any) -> ModelCall:
-        call = ModelCall(
-            target.route.codec,
-            kwargs["json"],
-            boundary,
-            self._tracing,
-            provider=target.provider,
-            kind=target.route.kind,
-            opened=opened,
-        )
-        call.record.server_address, call.record.server_port = target.address, target.port
-        return call
+        def make() -> Target:
+            provider = provider_of_host(url.host) or "ollama"
+            return Target(url, ROUTES.get(path, PLAIN), provider, model, stream=stream)
+
+        return self._targets.known((url.host, url.port, path, model, stream), make)
 
 
 def _as_it_came(kind: Any) -> Any:
@@ -136,12 +114,10 @@ class Boundary:
         return self._class(**body)
 
     def _outgoing(self, call: ModelCall) -> dict[str, Any]:
-        kwargs, wire = self._kwargs, call.outgoing()
+        kwargs, wire = self._kwargs, outgoing_of(call)
         if wire is not call.original:
-            if bool(wire.get("stream")) != bool(call.original.get("stream")):
-                raise MiddlewareError("policy may not turn `stream` on or off: the caller expects the other form")
             kwargs = {**kwargs, "json": wire}
-        carried = trace_headers(call.context).get("traceparent") if recording.propagate else None
+        carried = carried_by(call)
         if carried is not None:
             kwargs = {**kwargs, "headers": {**(kwargs.get("headers") or {}), "traceparent": carried}}
         return kwargs

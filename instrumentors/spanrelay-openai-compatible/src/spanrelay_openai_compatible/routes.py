@@ -6,7 +6,7 @@ from typing import Any
 
 from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, openai_responses
 from spanrelay.codecs.chat_dialects import capped_chat, mistral_chat
-from spanrelay.instrumentation.stainless import Route
+from spanrelay.instrumentation.targets import Route
 from spanrelay.providers import provider_of_host
 
 _ROUTES = {

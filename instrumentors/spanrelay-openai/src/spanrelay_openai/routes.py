@@ -14,7 +14,7 @@ from spanrelay.codecs import (
     openai_responses,
     plain,
 )
-from spanrelay.instrumentation.stainless import Route
+from spanrelay.instrumentation.targets import Route
 from spanrelay.providers import provider_of_openai_host
 
 ROUTES = {

@@ -44,7 +44,7 @@ class CallSubject:
         """Return what asks `text`, as the SDK takes it."""
         raise NotImplementedError
 
-    def call(self, client: Any, question: Any) -> Any:
+    def call(self, client: Any, question: Any, /) -> Any:
         """Ask for a whole answer."""
         raise NotImplementedError
 
