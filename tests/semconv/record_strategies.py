@@ -95,7 +95,9 @@ def parameters(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
 @st.composite
 def usages(draw: st.DrawFn) -> Usage:
     counts = st.none() | st.integers(0, 1000)
-    usage = Usage(*[draw(counts) for _ in range(8)], draw(st.none() | st.floats(0, 1)))
+    usage = Usage(
+        *[draw(counts) for _ in range(8)], draw(st.none() | st.floats(0, 1)), cache_write_1h_tokens=draw(counts)
+    )
     usage.output_tokens = draw(st.integers(0, 99))
     if usage.input_tokens is not None:  # includes the cached ones, by definition
         usage.input_tokens += (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
