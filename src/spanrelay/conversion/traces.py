@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 from spanrelay.assembly import replay
 from spanrelay.conversion.gathering import Group
 from spanrelay.conversion.store import Reader
-from spanrelay.otlp_in import agents, logs, repairs
+from spanrelay.otlp_in import agents, logs
 from spanrelay.otlp_in.records import record_of
+from spanrelay.otlp_in.repairs import Repairs
 from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry, TranscriptLine
 from spanrelay.records import SpanRecord
 
@@ -43,8 +44,9 @@ def traces_of(group: Group, store: Reader) -> Iterator[list[Pair]]:
     if group.agent is not None:
         yield from _of_agents(group, store)
         return
+    repairs = Repairs()
     for trace in group.traces:
-        yield _whole(store.read(trace.places), trace.sessions)
+        yield _whole(store.read(trace.places), trace.sessions, repairs)
 
 
 def _push(
@@ -65,19 +67,20 @@ def _of_agents(group: Group, store: Reader) -> list[list[Pair]]:
     """Return what coding agents left, and the traces of others around it, that which began first before the rest."""
     left: dict[str, list[Telemetry]] = {}
     found: list[list[Pair]] = []
+    repairs = Repairs()
     for trace in group.traces:
         around: list[Telemetry] = []
         for item in store.read(trace.places):
             maker = item.agent if isinstance(item, TranscriptLine) else agents.agent_of(item.origin)
             (left.setdefault(maker, []) if maker is not None else around).append(item)
-        found.append(_whole(around, trace.sessions))
+        found.append(_whole(around, trace.sessions, repairs))
     for maker, items in left.items():
         lines = [item for item in items if isinstance(item, TranscriptLine)]
         found.append([(None, record) for record in agents.records_of(maker, *parted(items), lines)])
     return sorted(filter(None, found), key=lambda pairs: min((r.start, r.trace_id, r.span_id) for _, r in pairs))
 
 
-def _whole(items: Iterable[Telemetry], sessions: set[str]) -> list[Pair]:
+def _whole(items: Iterable[Telemetry], sessions: set[str], repairs: Repairs) -> list[Pair]:
     spans, told = parted(items)
     logs.join(spans, told)
     records = [record_of(span) for span in spans]
@@ -85,7 +88,7 @@ def _whole(items: Iterable[Telemetry], sessions: set[str]) -> list[Pair]:
     if len(names) == 1:  # a span far below, or beside, may be the only one that names it
         for record in records:
             record.session_id = record.session_id or next(iter(names))
-    repairs.repair(spans, records)
+    repairs.mend(spans, records)
     return list(zip(spans, records, strict=True))
 
 

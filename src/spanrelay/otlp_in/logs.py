@@ -12,6 +12,7 @@ from math import gcd
 from typing import Any
 
 from spanrelay._json import dumps_sorted
+from spanrelay.otlp_in.repairs import spring_ai
 from spanrelay.otlp_in.telemetry import LogRecord, Span
 from spanrelay.semconv import names
 from spanrelay.semconv.values import as_list, as_object, decode
@@ -35,7 +36,7 @@ def join(spans: list[Span], logs: list[LogRecord]) -> None:
 def tells(record: LogRecord) -> bool:
     """Whether a record carries conversation."""
     name = name_of(record)
-    return name in _ROLES or name in (_CHOICE, names.OPERATION_DETAILS)
+    return name in _ROLES or name in (_CHOICE, names.OPERATION_DETAILS) or spring_ai.tells(record)
 
 
 def name_of(record: LogRecord) -> str | None:
@@ -73,6 +74,8 @@ def _attributes_of(records: list[LogRecord]) -> dict[str, Any]:
             choices.append(body)
         elif name is not None:
             sent.append(_message(body, _ROLES[name]))
+        else:
+            found.update(spring_ai.attributes_of(record))
     if sent:
         found.setdefault(names.INPUT_MESSAGES, sent)
     if choices:

@@ -12,7 +12,7 @@ from typing import Any
 from spanrelay.conversation import Conversation, Telling
 from spanrelay.errors import ConfigurationError
 from spanrelay.records import Kind, ModelRequest, SpanRecord
-from spanrelay.semconv import genai, names, openinference, traceloop, vercel_ai
+from spanrelay.semconv import frameworks, genai, genkit, names, openinference, traceloop, vercel_ai
 from spanrelay.semconv.fields import counts_of, read_raised
 from spanrelay.semconv.messages import write_messages
 from spanrelay.semconv.names import AttributeValue
@@ -151,14 +151,26 @@ def _writer(table: dict[str, Any], dialect: str) -> Callable[..., dict[str, Attr
 
 
 def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
-    """Return what a span does, as far as its attributes say: OpenInference's word, else OpenTelemetry's."""
-    kind = openinference.kind_of(attributes)
+    """Return what a span does, as far as its attributes say: a framework's word, OpenInference's or OpenTelemetry's."""
+    kind = frameworks.kind_of(attributes) or openinference.kind_of(attributes)
     if kind is None or kind == "custom":
-        kind = vercel_ai.kind_of(attributes) or genai.kind_of(attributes) or traceloop.kind_of(attributes) or kind
+        kind = next((found for read in _KINDS if (found := read(attributes)) is not None), kind)
     return kind
 
 
-_READERS = (("vercel_ai", vercel_ai), ("genai", genai), ("traceloop", traceloop), ("openinference", openinference))
+_KINDS: tuple[Callable[[Mapping[str, Any]], Kind | None], ...] = (
+    vercel_ai.kind_of,
+    genai.kind_of,
+    traceloop.kind_of,
+    genkit.kind_of,
+)
+_READERS = (
+    ("vercel_ai", vercel_ai),
+    ("genai", genai),
+    ("traceloop", traceloop),
+    ("genkit", genkit),
+    ("openinference", openinference),
+)
 
 
 def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:
@@ -172,6 +184,7 @@ def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:
         attributes = dict(attributes)  # the SDK's own mapping takes a lock for each look
     if record.kind is None:
         record.kind = kind_of(attributes)
+    attributes = frameworks.translated(attributes, record.kind)
     if names.HISTORY_OMITTED in attributes:
         record.omitted = omission_of(attributes)
     for name, dialect in _READERS:

@@ -269,6 +269,7 @@ def recognises(attributes: Mapping[str, Any]) -> bool:
         or names.INPUT_MESSAGES in attributes
         or names.PROVIDER in attributes
         or names.SYSTEM in attributes
+        or names.REQUEST_MODEL in attributes
     )
 
 
@@ -393,6 +394,8 @@ def _read_response(attributes: Mapping[str, Any], layout: Layout, record: SpanRe
 
 
 def _read_finish_reasons(value: object, response: ModelResponse) -> list[str]:
+    if isinstance(value, str):
+        value = decode(value)  # some write the list as JSON
     if isinstance(value, str):
         return [value]
     if isinstance(value, (list, tuple)):

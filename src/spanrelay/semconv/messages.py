@@ -27,7 +27,7 @@ from spanrelay.records import (
 )
 from spanrelay.semconv import names
 from spanrelay.semconv.histories import FLAT, LEAST_CHARACTERS, Reader, histories
-from spanrelay.semconv.values import decode, first, indexed, looks_cut, structure, text
+from spanrelay.semconv.values import as_list, as_object, decode, first, indexed, looks_cut, structure, text
 
 # --- writing -----------------------------------------------------------------------------------------------
 
@@ -247,7 +247,8 @@ def _read_chat_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]
     read = read_parts(content if isinstance(content, list) else [content] if said else [], record)
     if isinstance(item.get("tool_call_id"), str):
         answer = content if content is None or isinstance(content, str) else cast("JSON", read)
-        return [ToolCallResponse(item["tool_call_id"], answer, text(item.get("name")))]
+        failed = item.get("status") == "error"
+        return [ToolCallResponse(item["tool_call_id"], answer, text(item.get("name")), failed)]
     if isinstance(calls, list):
         read.extend(_read_chat_call(call) for call in cast("list[JSON]", calls) if isinstance(call, dict))
     return read
@@ -256,7 +257,7 @@ def _read_chat_parts(item: Mapping[str, JSON], record: SpanRecord) -> list[Part]
 def _read_chat_call(call: Mapping[str, JSON]) -> ToolCall:
     function = call.get("function")
     given = cast("Mapping[str, JSON]", function) if isinstance(function, dict) else call
-    return ToolCall(text(call.get("id")), text(given.get("name")) or "", decode(given.get("arguments")))
+    return ToolCall(text(call.get("id")), text(given.get("name")) or "", decode(first(given, ("arguments", "args"))))
 
 
 def read_instructions(value: object, record: SpanRecord) -> list[Part]:
@@ -283,9 +284,60 @@ def _read_part(item: JSON) -> Part | None:
     """Return one part, None for a part whose content was left out."""
     kind = item.get("type") if type(item) is dict else None
     if type(kind) is not str:
-        return Text(item) if type(item) is str else Opaque("unknown", item)
+        return Text(item) if type(item) is str else _read_untyped(item)
     reader = _PART_READERS.get(kind)
     return Opaque(kind, item) if reader is None else reader(item)
+
+
+def _read_untyped(item: JSON) -> Part:
+    """Return a part without a type, which the key that it has shows, as those of Google's API and of Genkit do."""
+    fields = as_object(item)
+    for key, reader in _KEYED_PART_READERS.items():
+        if fields.get(key) is not None:
+            return reader(fields[key], fields)
+    return Opaque("unknown", item)
+
+
+def _read_said(said: JSON, fields: dict[str, JSON]) -> Part:
+    if not isinstance(said, str):
+        return Opaque("unknown", fields)
+    return _read_thought(said, fields) if fields.get("thought") is True else Text(said)
+
+
+def _read_thought(said: JSON, fields: dict[str, JSON]) -> Part:
+    signed = {**fields, **as_object(fields.get("metadata"))}
+    signature = text(first(signed, ("thoughtSignature", "thought_signature")))
+    return Reasoning(said, signature=signature) if isinstance(said, str) else Opaque("reasoning", fields)
+
+
+def _read_keyed_call(said: JSON, _fields: dict[str, JSON]) -> Part:
+    call = as_object(said)
+    given = first(call, ("args", "input"))
+    return ToolCall(text(first(call, ("id", "ref"))), text(call.get("name")) or "", given)
+
+
+def _read_keyed_answer(said: JSON, _fields: dict[str, JSON]) -> Part:
+    answer = as_object(said)
+    given = first(answer, ("response", "output"))
+    return ToolCallResponse(text(first(answer, ("id", "ref"))), given, text(answer.get("name")))
+
+
+def _read_keyed_media(said: JSON, _fields: dict[str, JSON]) -> Part:
+    medium = as_object(said)
+    mime = text(first(medium, ("mimeType", "mime_type", "contentType")))
+    url = text(first(medium, ("url", "fileUri", "file_uri")))
+    if url is None:
+        return Media(_modality({"type": ""}, mime), mime, data=text(medium.get("data")))
+    return media_of_url(_modality({"type": url.removeprefix("data:")}, mime), url, mime)
+
+
+_KEYED_PART_READERS: dict[str, Callable[[JSON, dict[str, JSON]], Part]] = {
+    "text": _read_said,
+    "reasoning": _read_thought,
+    **dict.fromkeys(("functionCall", "function_call", "toolRequest"), _read_keyed_call),
+    **dict.fromkeys(("functionResponse", "function_response", "toolResponse"), _read_keyed_answer),
+    **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data", "media"), _read_keyed_media),
+}
 
 
 def _read_text(fields: dict[str, JSON]) -> Part | None:
@@ -474,8 +526,16 @@ def _read_definitions_text(value: str) -> tuple[ToolDefinition, ...] | None:
 
 
 def _read_definitions(decoded: JSON) -> tuple[ToolDefinition, ...]:
-    items = cast("list[JSON]", decoded) if isinstance(decoded, list) else []
-    return tuple(read_definition(cast("dict[str, JSON]", item)) for item in items if isinstance(item, dict))
+    return tuple(tool for item in as_list(decoded) for tool in _read_tools(item))
+
+
+def _read_tools(item: JSON) -> list[ToolDefinition]:
+    """Return a tool, of which some write only the name, or those that Google's API has in one."""
+    fields = as_object(item)
+    declared = first(fields, ("function_declarations", "functionDeclarations"))
+    if isinstance(declared, list):
+        return [read_definition(as_object(each)) for each in cast("list[JSON]", declared)]
+    return [read_definition(fields)] if fields else [ToolDefinition(item)] if isinstance(item, str) else []
 
 
 def read_definition(fields: dict[str, JSON]) -> ToolDefinition:
@@ -486,7 +546,7 @@ def read_definition(fields: dict[str, JSON]) -> ToolDefinition:
     return ToolDefinition(
         text(inner.get("name")) or text(inner.get("server_label")) or kind,
         text(inner.get("description")),
-        first(inner, ("parameters", "input_schema", "inputSchema")),
+        first(inner, ("parameters", "input_schema", "inputSchema", "parameters_json_schema")),
         kind,
         fields.get("raw"),
     )

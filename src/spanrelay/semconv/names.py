@@ -277,6 +277,34 @@ TL_REQUEST_TYPE = "llm.request.type"
 TL_PROMPT = "gen_ai.prompt"
 TL_COMPLETION = "gen_ai.completion"
 TL_FUNCTIONS = "llm.request.functions"
+PROMPT, COMPLETION = TL_PROMPT, TL_COMPLETION
+"""What frameworks name as a whole in which Traceloop has a message each."""
+
+# Genkit; read only.
+GK_TYPE = "genkit:type"
+GK_SUBTYPE = "genkit:metadata:subtype"
+GK_NAME = "genkit:name"
+GK_IS_ROOT = "genkit:isRoot"
+GK_INPUT = "genkit:input"
+GK_OUTPUT = "genkit:output"
+GK_STATE = "genkit:state"
+GK_SESSION = "genkit:sessionId"
+GK_PARAMETER_NAMES: dict[str, str] = {
+    "temperature": "temperature",
+    "topP": "top_p",
+    "topK": "top_k",
+    "maxOutputTokens": "max_tokens",
+    "stopSequences": "stop_sequences",
+}
+"""What Genkit's configuration of a model has for every provider, to parameters of ours."""
+GK_USAGE_PLACES: dict[str, tuple[str, ...]] = {
+    "input_tokens": ("usage.inputTokens",),
+    "output_tokens": ("usage.outputTokens",),
+    "total_tokens": ("usage.totalTokens",),
+    "cache_read_tokens": ("usage.cachedContentTokens", "raw.usage.prompt_tokens_details.cached_tokens"),
+    "reasoning_tokens": ("usage.thoughtsTokens", "raw.usage.completion_tokens_details.reasoning_tokens"),
+}
+"""Where a model's output has the fields of `Usage`; its JavaScript library has some in the provider's answer alone."""
 
 # Vercel's AI SDK, up to the version that writes GenAI's attributes (or with `LegacyOpenTelemetry`); read only.
 AI_OPERATION = "ai.operationId"
@@ -350,6 +378,10 @@ KIND_OF_OPERATION: dict[str, Kind] = {
     "run_guardrail": "guardrail",
     "invoke_workflow": "chain",
     "execute_task": "chain",
+    "agent_step": "chain",
+    "model_generation": "chain",
+    "model_chunk": "chain",
+    "framework": "chain",
 }
 OI_KIND_OF_KIND: dict[Kind | None, str] = {
     "agent": "AGENT",
@@ -373,6 +405,20 @@ KIND_OF_TL_KIND: dict[str, Kind] = {
     "agent": "agent",
     "task": "chain",
     "tool": "tool",
+}
+KIND_OF_GK_SUBTYPE: dict[str, Kind] = {
+    "flow": "chain",
+    "agent": "agent",
+    "prompt": "chain",
+    "executable-prompt": "chain",
+    "util": "chain",
+    "model": "llm",
+    "tool": "tool",
+    "tool.v2": "tool",
+    "embedder": "embedder",
+    "retriever": "retriever",
+    "reranker": "reranker",
+    "evaluator": "evaluator",
 }
 KIND_OF_TL_REQUEST: dict[str, Kind] = {
     "chat": "llm",
@@ -453,6 +499,7 @@ PROVIDER_NAMES: dict[str, str] = {
     "google.generative-ai": "gcp.gemini",
     "google.vertex": "gcp.vertex_ai",
     "vertex.anthropic": "gcp.vertex_ai",
+    "googleai": "gcp.gemini",
     "google-gla": "gcp.gemini",
     "gemini": "gcp.gemini",
     "google-cloud": "gcp.vertex_ai",
@@ -585,8 +632,10 @@ SESSION_KEYS = (
     "spring.ai.chat.client.conversation.id",
     "mastra.metadata.sessionId",
     "mastra.metadata.threadId",
-    "langsmith.trace.session_id",
+    GK_SESSION,
+    *(f"langsmith.metadata.{name}" for name in ("session_id", "thread_id", "conversation_id")),
     "langfuse.session.id",
+    "gcp.vertex.agent.session_id",
     "conversation.id",
 )
 """Attributes that name the session of a span or a log record; the first that a producer writes counts."""

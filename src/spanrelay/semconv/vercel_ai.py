@@ -112,7 +112,7 @@ def _read_run(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     asked = as_object(decode(attributes.get(names.AI_PROMPT)))
     if asked and record.request is None:
         messages = as_list(asked.get("messages")) or [{"role": "user", "content": asked.get("prompt")}]
-        read = [_read_message(as_object(item), record) for item in messages]
+        read = [read_message(as_object(item), record) for item in messages]
         system = text(asked.get("system"))
         record.request = ModelRequest(messages=read, system=[Text(system)] if system else [])
     words = text(first(attributes, (*names.AI_TEXT, *names.AI_OBJECT)))
@@ -207,10 +207,11 @@ def _read_messages(attributes: Mapping[str, Any], record: SpanRecord) -> list[Me
         inputs = as_list(structure(value)) if isinstance(value, (list, tuple)) else [value]
         return [Message("user", [Text(said)]) for each in inputs if isinstance(said := _json(each), str)]
     written = attributes.get(names.AI_MESSAGES)
-    return read_history(written, record, _read_message) if written is not None else []
+    return read_history(written, record, read_message) if written is not None else []
 
 
-def _read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
+def read_message(item: Mapping[str, JSON], record: SpanRecord) -> Message:
+    """Return a message as the SDK has it at hand, and as others who build on it write it."""
     role, content = item.get("role"), item.get("content")
     items = as_list(content) if isinstance(content, list) else [content] if content is not None else []
     parts: list[Part] = []

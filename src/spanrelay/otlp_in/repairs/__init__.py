@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from spanrelay.otlp_in.repairs import copilot
+from spanrelay.otlp_in.repairs import copilot, mastra, witnesses
+from spanrelay.otlp_in.repairs.roles import Roles
 from spanrelay.otlp_in.telemetry import Span
 from spanrelay.records import SpanRecord
 
-_REPAIRS: tuple[ModuleType, ...] = (copilot,)
+_REPAIRS: tuple[ModuleType, ...] = (copilot, mastra, witnesses)
 
 
-def repair(spans: list[Span], records: list[SpanRecord]) -> None:
-    """Make the records of a trace whole."""
-    for module in _REPAIRS:
-        module.repair(spans, records)
+class Repairs:
+    """Makes the records of traces whole that belong together, one trace after another in the order they began."""
+
+    def __init__(self) -> None:
+        self._roles = Roles()
+
+    def mend(self, spans: list[Span], records: list[SpanRecord]) -> None:
+        """Make the records of a trace whole."""
+        for module in _REPAIRS:
+            module.repair(spans, records)
+        self._roles.repair(spans, records)
