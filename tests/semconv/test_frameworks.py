@@ -94,7 +94,10 @@ def test_a_run_of_langchains_model_is_a_call() -> None:
         ),
         constructor("ToolMessage", content="found", tool_call_id="call_1", status="error"),
     ]
-    answer = {"generations": [[{"text": "there", "message": constructor("AIMessageChunk", content="there")}]]}
+    usage = {"input_token_details": {"cache_read": 4}, "output_token_details": {"reasoning": 1}}
+    more = {"usage_metadata": usage, "response_metadata": {"model_name": "m-2026", "id": "r-1"}}
+    said = constructor("AIMessageChunk", content="there", **more)
+    answer = {"generations": [[{"text": "there", "message": said, "generation_info": {"finish_reason": "stop"}}]]}
     record = read(
         langsmith(
             "llm", **{"gen_ai.prompt": json.dumps({"messages": [asked]}), "gen_ai.completion": json.dumps(answer)}
@@ -102,7 +105,9 @@ def test_a_run_of_langchains_model_is_a_call() -> None:
     )
     assert record.request is not None and record.response is not None
     assert record.request.messages == [*READ[:3], Message("tool", [ToolCallResponse("call_1", "found", is_error=True)])]
-    assert record.response.messages == [Message("assistant", [Text("there")])]
+    assert record.response.messages == [Message("assistant", [Text("there")], finish_reason="stop")]
+    assert record.response.usage == Usage(cache_read_tokens=4, reasoning_tokens=1)
+    assert (record.response.model, record.response.id) == ("m-2026", "r-1")
 
 
 @pytest.mark.parametrize("kind", ["retriever", "chain", "prompt", "parser"])
@@ -162,6 +167,22 @@ def test_counts_that_langfuse_has_without_their_parts_are_whole_again() -> None:
     record = read(langfuse("generation", input="look", output="there", usage_details=details))
     assert record.response is not None
     assert record.response.usage == Usage(9, 3, None, 4, None, 2)
+
+
+def test_tools_that_langfuse_puts_among_langchains_messages_are_no_messages() -> None:
+    asked = [*HISTORY, {"role": "tool", "content": TOOLS[0]}]
+    record = read(langfuse("generation", input=asked, output={"role": "assistant", "content": "there"}))
+    assert record.request is not None
+    assert record.request.messages == READ
+    assert [tool.name for tool in record.request.tools] == ["search"]
+
+
+def test_calls_that_stand_among_the_content_too_are_read_once() -> None:
+    block = {"type": "function_call", "call_id": "call_1", "name": "search", "arguments": '{"q": "x"}'}
+    call = {"name": "search", "args": {"q": "x"}, "id": "call_1", "type": "tool_call"}
+    record = read(langfuse("generation", output={"role": "assistant", "content": [block], "tool_calls": [call]}))
+    assert record.response is not None
+    assert record.response.messages == [READ[2]]
 
 
 def test_bare_texts_are_a_users_and_the_models() -> None:

@@ -152,9 +152,12 @@ def _writer(table: dict[str, Any], dialect: str) -> Callable[..., dict[str, Attr
 
 def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
     """Return what a span does, as far as its attributes say: a framework's word, OpenInference's or OpenTelemetry's."""
-    kind = frameworks.kind_of(attributes) or openinference.kind_of(attributes)
+    kind: Kind | None = frameworks.kind_of(attributes) or openinference.kind_of(attributes)
     if kind is None or kind == "custom":
-        kind = next((found for read in _KINDS if (found := read(attributes)) is not None), kind)
+        for kind_in in _KINDS:
+            found = kind_in(attributes)
+            if found is not None:
+                return found
     return kind
 
 

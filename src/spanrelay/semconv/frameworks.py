@@ -10,9 +10,9 @@ from typing import Any
 
 from spanrelay.records import JSON, Kind
 from spanrelay.semconv import names
-from spanrelay.semconv.values import as_object, count, decode, decode_loosely, structure
+from spanrelay.semconv.values import as_object, at, count, decode, decode_loosely, structure
 from spanrelay.semconv.vocabularies import VOCABULARIES, Vocabulary
-from spanrelay.semconv.wrappings import answer_in, request_in
+from spanrelay.semconv.wrappings import answer_in, request_in, tools_in
 
 _MARKS = frozenset(each.mark for each in VOCABULARIES)
 
@@ -61,6 +61,8 @@ def _said(vocabulary: Vocabulary, attributes: dict[str, Any], kind: Kind | None)
         value = next((attributes[key] for key in keys if attributes.get(key) is not None), None)
         if value is not None:
             found.setdefault(name, unwrap(value))
+            if name == names.INPUT_MESSAGES and (tools := tools_in(value)):
+                found.setdefault(names.TOOL_DEFINITIONS, tools)
     return found
 
 
@@ -76,9 +78,7 @@ def _details(details: dict[str, JSON], places: Mapping[str, str]) -> dict[str, J
     """Return what is at places of an object, by the convention's names; `Infinity` says that there is no limit."""
     found: dict[str, JSON] = {}
     for place, name in places.items():
-        value: JSON = details
-        for key in place.split("."):
-            value = as_object(value).get(key)
+        value = at(details, place)
         if value is not None and value != "Infinity" and value != []:
             found[name] = value
     return found

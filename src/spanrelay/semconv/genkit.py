@@ -30,7 +30,7 @@ from spanrelay.semconv.fields import (
     mark_hidden_content,
 )
 from spanrelay.semconv.messages import read_definition, read_message
-from spanrelay.semconv.values import as_list, as_object, count, text
+from spanrelay.semconv.values import as_list, as_object, at, count, text
 
 
 def recognises(attributes: Mapping[str, Any]) -> bool:
@@ -135,18 +135,10 @@ def _read_answer_facts(told: dict[str, JSON], response: ModelResponse) -> None:
     raw = as_object(told.get("raw")) or as_object(told.get("custom"))
     response.id = response.id or text(raw.get("id")) or text(raw.get("responseId"))
     response.model = response.model or text(raw.get("model")) or text(raw.get("modelVersion"))
-    found = {
-        field: tokens
-        for field, places in names.GK_USAGE_PLACES.items()
-        if (tokens := next((count(_at(told, place)) for place in places if _at(told, place) is not None), None))
-        is not None
-    }
-    if response.usage is None and found:
+    found = {field: _count_at(told, places) for field, places in names.GK_USAGE_PLACES.items()}
+    if response.usage is None and any(tokens is not None for tokens in found.values()):
         response.usage = Usage(**found)
 
 
-def _at(value: JSON, place: str) -> JSON:
-    """Return what is in nested objects at `a.b.c`."""
-    for key in place.split("."):
-        value = as_object(value).get(key)
-    return value
+def _count_at(told: dict[str, JSON], places: tuple[str, ...]) -> int | None:
+    return next((tokens for place in places if (tokens := count(at(told, place))) is not None), None)

@@ -152,6 +152,14 @@ def as_list(value: JSON) -> list[JSON]:
     return cast("list[JSON]", value) if isinstance(value, list) else []
 
 
+def at(value: JSON, place: str) -> JSON:
+    """Return what is in nested objects at `a.b`, or None; a number is a place in a list."""
+    for key in place.split("."):
+        items = cast("list[JSON]", value) if isinstance(value, list) else []
+        value = as_object(value).get(key) if not key.isdecimal() else items[int(key)] if int(key) < len(items) else None
+    return value
+
+
 def question_of(value: JSON) -> str | None:
     """Return what a retriever was asked: its input, or the text that is named as the question in it."""
     return text(value) or text(first(as_object(value), ("query", "input", "question")))

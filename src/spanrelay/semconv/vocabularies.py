@@ -21,7 +21,7 @@ class Vocabulary:
         of_kind: As `names`, for spans of a kind alone.
         given: Attributes that have what a span was given, whatever it does; the first that is there counts.
         gave: Attributes that have what a span gave.
-        details: Attributes that are objects; the places in them (`a.b`) to attributes of the convention.
+        details: Attributes that are objects; the places in them (`a.0.b`) to attributes of the convention.
         apart: Of `details`, attributes with counts each without its parts, as `input` is beside `input_cached`.
     """
 
@@ -93,6 +93,16 @@ LANGSMITH = Vocabulary(
             "cache_creation": names.CACHE_CREATION,
         },
         "gen_ai.usage.output_token_details": {"reasoning": names.REASONING_TOKENS[0]},
+        names.COMPLETION: {
+            f"generations.0.0.message.kwargs.{place}": name
+            for place, name in (
+                ("usage_metadata.input_token_details.cache_read", names.CACHE_READ_TOKENS[0]),
+                ("usage_metadata.input_token_details.cache_creation", names.CACHE_CREATION),
+                ("usage_metadata.output_token_details.reasoning", names.REASONING_TOKENS[0]),
+                ("response_metadata.model_name", names.RESPONSE_MODEL),
+                ("response_metadata.id", names.RESPONSE_ID),
+            )
+        },
     },
 )
 """As LangSmith's SDK exports runs over OTLP. Its `session_id` of a trace is a project, and no conversation."""

@@ -13,7 +13,21 @@ from spanrelay.semconv.values import as_list, as_object, decode
 def request_in(value: object) -> str:
     """Return the messages of a request, in whatever they were wrapped; a bare text is a user's."""
     given = _inner(decode(value), ("messages", "input", "contents"))
-    return dumps_text(_messages(given if isinstance(given, list) else [given], "user"))
+    items = as_list(given) if isinstance(given, list) else [given]
+    return dumps_text(_messages([item for item in items if not _tool_in(item)], "user"))
+
+
+def tools_in(value: object) -> list[JSON]:
+    """Return the tools that stand among the messages of a request, as Langfuse writes those of LangChain."""
+    given = decode(value)
+    return [tool for item in as_list(given) if (tool := _tool_in(item))]
+
+
+def _tool_in(item: JSON) -> dict[str, JSON]:
+    """Return the definition of a tool that is written as a message of one, if `item` is such; else nothing."""
+    fields = as_object(item)
+    defined = as_object(fields.get("content")) if fields.get("role") == "tool" and "tool_call_id" not in fields else {}
+    return defined if "name" in defined or "function" in defined else {}
 
 
 def answer_in(value: object) -> str:
@@ -43,7 +57,7 @@ def _message(item: JSON, speaker: str) -> JSON:
         return {"role": speaker, "content": item}
     content = as_object(around.get("content"))
     fields = _unwrapped(as_object(around.get("message")) or (content if "parts" in content else around))
-    reason = around.get("finish_reason")
+    reason = around.get("finish_reason") or as_object(around.get("generation_info")).get("finish_reason")
     found = {"role": speaker, **_ITEMS.get(str(fields.get("type")), _as_it_is)(fields)}
     return {**found, "finish_reason": reason} if reason else found
 
@@ -56,13 +70,13 @@ def _unwrapped(fields: dict[str, JSON]) -> dict[str, JSON]:
         fields = as_object(fields.get("kwargs"))
     elif isinstance(fields.get("data"), dict):
         fields = as_object(fields["data"])
-    if "role" in fields or kind not in _CLASSES:
-        return fields
-    calls = as_list(fields.get("tool_calls"))
     content = fields.get("content")
-    if calls and isinstance(content, list):  # some providers' content repeats the calls as blocks
-        content = [block for block in content if as_object(block).get("type") not in ("tool_use", "function_call")]
-    return {**fields, "role": kind, "content": content}
+    if fields.get("tool_calls") and isinstance(content, list):  # some providers' content repeats the calls as blocks
+        fields = {**fields, "content": [each for each in content if as_object(each).get("type") not in _CALLS]}
+    return fields if "role" in fields or kind not in _CLASSES else {**fields, "role": kind}
+
+
+_CALLS = ("tool_use", "function_call")
 
 
 _CLASSES = frozenset(("system", "human", "ai", "tool", "function", "developer"))
