@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from spanrelay.semconv.values import attribute_value, decode_loosely, unwrap_arguments, unwrap_result
+from spanrelay.semconv.values import at, attribute_value, decode_loosely, unwrap_arguments, unwrap_result
 
 MESSAGE = {"content": "sunny", "name": "w", "tool_call_id": "call_1", "status": "success"}
 
@@ -74,3 +74,17 @@ def test_a_python_dict_is_read_as_data_only(written: str, read: Any) -> None:
 )
 def test_parameters_become_values_that_otlp_can_carry(value: Any, written: Any) -> None:
     assert attribute_value(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "found"),
+    [
+        ({"a": {"b": 1}}, "a.b", 1),
+        ({"a": [{"b": 1}]}, "a.0.b", 1),
+        ({"a": [{"b": 1}]}, "a.1.b", None),
+        ({"a": 7}, "a.b", None),
+        ([], "0", None),
+    ],
+)
+def test_what_is_nested_is_found_by_its_place_or_not_at_all(value: Any, place: str, found: Any) -> None:
+    assert at(value, place) == found

@@ -39,11 +39,19 @@ class _Said(NamedTuple):
     text: str
 
 
+class _Known(NamedTuple):
+    """A conversation, and how a request would begin that goes on with all of it, or with what was said in it."""
+
+    said: list[_Said]
+    whole: str
+    spoken: str
+
+
 class Roles:
     """The conversations of traces that belong together, which are told one after another."""
 
     def __init__(self) -> None:
-        self._known: list[list[_Said]] = []
+        self._known: list[_Known] = []
 
     def repair(self, spans: list[Span], records: list[SpanRecord]) -> None:
         """Make messages of the requests of a trace that are but texts."""
@@ -56,29 +64,33 @@ class Roles:
                 self._tell(record, prompt, form, runs)
 
     def _tell(self, record: SpanRecord, prompt: str, form: _Form, runs: dict[str, _Said]) -> None:
-        known, begins = self._begun(prompt, form)
-        said = [*known, *_rest(prompt, begins, form, runs)] if known else _turns(prompt, form)
+        known, rest = self._begun(prompt, form)
+        said = [*known.said, *_rest(rest, known.said[-1].message, form, runs)] if known else _turns(prompt, form)
         request = record.request = record.request or ModelRequest()
         request.messages = [each.message for each in said]
         record.content = True
         answer = record.response.messages[0] if record.response is not None and record.response.messages else None
         if answer is not None:
             said.append(_Said(answer, answer.text or form.silent))
+        spoken = [each for each in said if not each.message.tool_calls and each.message.role != "tool"]
         self._known = [each for each in self._known if each is not known]
-        self._known.append(said)
+        self._known.append(_Known(said, _joined(said, form), _joined(spoken, form)))
         del self._known[:-_KEPT]
 
-    def _begun(self, prompt: str, form: _Form) -> tuple[list[_Said] | None, list[_Said]]:
-        """Return the conversation that a request goes on with, and what of it the request begins with.
+    def _begun(self, prompt: str, form: _Form) -> tuple[_Known | None, str]:
+        """Return the conversation that a request goes on with, and the rest of the request.
 
         A memory may keep what was said and nothing of tools, which is no other conversation.
         """
         for known in reversed(self._known):
-            for begins in (known, [each for each in known if not _is_of_tools(each.message)]):
-                joined = form.separator.join(each.text for each in begins)
-                if begins and (prompt == joined or prompt.startswith(joined + form.separator)):
-                    return known, begins
-        return None, []
+            for begins in (known.whole, known.spoken):
+                if begins and (prompt == begins or prompt.startswith(begins + form.separator)):
+                    return known, prompt[len(begins) + len(form.separator) :]
+        return None, ""
+
+
+def _joined(said: list[_Said], form: _Form) -> str:
+    return form.separator.join([each.text for each in said])
 
 
 def _told(span: Span) -> tuple[str, _Form] | None:
@@ -105,14 +117,9 @@ def _runs(spans: list[Span], records: list[SpanRecord]) -> dict[str, _Said]:
     return found
 
 
-def _is_of_tools(message: Message) -> bool:
-    return bool(message.tool_calls) or message.role == "tool"
-
-
-def _rest(prompt: str, begins: list[_Said], form: _Form, runs: dict[str, _Said]) -> list[_Said]:
-    """Return what follows in a request on the messages that it begins with."""
-    rest = prompt[len(form.separator.join(each.text for each in begins)) + len(form.separator) :]
-    calls = [runs.get(call.id or "") or _unknown(call.id) for call in begins[-1].message.tool_calls]
+def _rest(rest: str, last: Message, form: _Form, runs: dict[str, _Said]) -> list[_Said]:
+    """Return what follows in a request on the messages that it begins with, of which the last is `last`."""
+    calls = [runs.get(call.id or "") or _unknown(call.id) for call in last.tool_calls]
     found: list[_Said] = []
     if calls and not form.apart:
         text, _, rest = rest.partition(form.separator)
@@ -124,7 +131,7 @@ def _rest(prompt: str, begins: list[_Said], form: _Form, runs: dict[str, _Said])
     if not rest:
         return found
     texts = [rest] if form.apart else rest.split(form.separator)
-    return [*found, *_alternating(texts, "assistant" if begins[-1].message.role == "user" else "user")]
+    return [*found, *_alternating(texts, "assistant" if last.role == "user" else "user")]
 
 
 def _unknown(call_id: str | None) -> _Said:
