@@ -72,7 +72,7 @@ def _attributes_of(records: list[LogRecord]) -> dict[str, Any]:
             found.update({key: value for key, value in details.items() if key.startswith("gen_ai.")})
         elif name == _CHOICE:
             choices.append(body)
-        elif name is not None:
+        elif name in _ROLES:
             sent.append(_message(body, _ROLES[name]))
         else:
             found.update(spring_ai.attributes_of(record))
