@@ -241,8 +241,8 @@ def test_tools_and_agents_of_the_agents_sdk_are_known_by_their_templates() -> No
 
 def test_a_group_names_the_session_unless_logfire_has_scrubbed_it() -> None:
     trace = "OpenAI Agents trace: {name}"
-    assert read(logfire(trace, group_id="g-1")).session_id == "g-1"
-    assert read(logfire(trace, group_id="[Scrubbed due to 'session']")).session_id is None
+    assert read({"logfire.msg_template": trace, "group_id": "g-1"}).session_id == "g-1"
+    assert read({"logfire.msg_template": trace, "group_id": "[Scrubbed due to 'session']"}).session_id is None
 
 
 def test_other_spans_of_logfire_are_left_alone() -> None:
@@ -264,6 +264,24 @@ def test_a_tool_of_spring_ai_is_read_and_the_quotes_of_its_result_are_off() -> N
     )
     assert record.tool == ToolRequest("search", {"q": "x"}, "call_1", "Finds.")
     assert record.result == ToolResult("found")
+
+
+def test_a_call_of_spring_ai_whose_attributes_are_all_texts_is_read() -> None:
+    record = read(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": "gpt-4.1",
+            "gen_ai.request.temperature": "0.2",
+            "gen_ai.request.stream": "true",
+            "gen_ai.response.finish_reasons": '["STOP"]',
+            "gen_ai.usage.input_tokens": "9",
+            "spring.ai.model.request.tool.names": '["search"]',
+        }
+    )
+    assert record.request is not None and record.response is not None
+    assert (record.request.parameters, record.request.stream) == ({"temperature": 0.2}, True)
+    assert (record.response.finish_reasons, record.response.usage) == (["STOP"], Usage(9))
+    assert record.request.tools == [ToolDefinition("search")]
 
 
 def test_googles_own_parts_are_read_from_the_agent_development_kit() -> None:

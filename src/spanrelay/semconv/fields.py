@@ -10,7 +10,7 @@ from itertools import compress, repeat
 from operator import attrgetter, is_not
 from typing import Any, TypeAlias, cast
 
-from spanrelay._json import dumps_text
+from spanrelay._json import dumps_text, loads_or_text
 from spanrelay.records import (
     JSON,
     AgentInfo,
@@ -185,6 +185,8 @@ def read_parameters(attributes: Mapping[str, Any], given: Pairs, rest_key: str, 
     """Read the parameters that are `given`, by attribute, and the JSON object under `rest_key`."""
     for key, name in given:
         value = structure(attributes[key])
+        if type(value) is str and name in names.NUMBER_PARAMETERS:
+            value = loads_or_text(value)
         if name in names.LIST_PARAMETERS and not isinstance(value, list):
             value = [value]
         parameters.setdefault(name, value)

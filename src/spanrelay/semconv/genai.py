@@ -270,6 +270,7 @@ def recognises(attributes: Mapping[str, Any]) -> bool:
         or names.PROVIDER in attributes
         or names.SYSTEM in attributes
         or names.REQUEST_MODEL in attributes
+        or names.CONVERSATION_ID in attributes
     )
 
 
@@ -368,7 +369,7 @@ def _read_request(attributes: Mapping[str, Any], layout: Layout, record: SpanRec
     get = attributes.get
     request = record.request = record.request or ModelRequest()
     request.model = request.model or text(get(names.REQUEST_MODEL))
-    request.stream = request.stream or first(attributes, names.STREAM) is True
+    request.stream = request.stream or first(attributes, names.STREAM) in (True, "true")
     if not request.messages and names.INPUT_MESSAGES in attributes:
         request.messages = read_history(attributes[names.INPUT_MESSAGES], record)
     if not request.system and names.SYSTEM_INSTRUCTIONS in attributes:

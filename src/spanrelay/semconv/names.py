@@ -165,6 +165,10 @@ PARAMETER_ALIASES: dict[str, str] = {
 DEFAULT_PARAMETERS: dict[str, object] = {"choice_count": 1}
 """Values that are what a provider does anyway; the GenAI convention has the attribute only for another."""
 LIST_PARAMETERS = frozenset({"stop_sequences", "encoding_formats"})
+NUMBER_PARAMETERS = frozenset(
+    ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty", "seed", "choice_count")
+)
+"""Parameters that are numbers, also where an instrumentor writes all attributes as texts."""
 RESPONSE_PARAMETER_NAMES: dict[str, str] = {
     "service_tier": "openai.response.service_tier",
     "system_fingerprint": "openai.response.system_fingerprint",
@@ -445,6 +449,8 @@ FINISH_REASON_NAMES: dict[str, str] = {
     "function_call": "tool_call",
     "tool_use": "tool_call",
     "TOOL_CALL": "tool_call",
+    "TOOL_CALLS": "tool_call",
+    "TOOL_EXECUTION": "tool_call",
     "tool-calls": "tool_call",
     "end_turn": "stop",
     "stop_sequence": "stop",

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 from spanrelay.otlp_in.telemetry import Span
 from spanrelay.records import Message, ModelResponse, SpanRecord, ToolCall
+from spanrelay.semconv.names import FINISH_REASON_NAMES
 
 _CLOCK = 1_000_000
 """Nanoseconds by which clocks that count milliseconds put a start too early."""
-_ASKS = frozenset(("tool_calls", "tool_call", "tool_use", "tool_execution", "function_call"))
 
 
 def repair(_spans: list[Span], records: list[SpanRecord]) -> None:
@@ -52,8 +52,8 @@ def _is_silent(call: SpanRecord) -> bool:
     response = call.response or ModelResponse()
     if call.error is not None or any(message.tool_calls for message in response.messages):
         return False
-    reasons = {reason.lower().replace("-", "_") for reason in response.finish_reasons}
-    return bool(reasons & _ASKS) or not any(message.text for message in response.messages)
+    asks = any(FINISH_REASON_NAMES.get(reason, reason) == "tool_call" for reason in response.finish_reasons)
+    return asks or not any(message.text for message in response.messages)
 
 
 def _around(record: SpanRecord, known: dict[int, SpanRecord]) -> Iterator[int]:
