@@ -198,6 +198,14 @@ def test_a_conversation_goes_on_in_the_next_trace() -> None:
     assert sent(record)[-1].text == "more\nplease"
 
 
+def test_of_conversations_that_begin_alike_the_one_goes_on_that_has_most_of_a_request() -> None:
+    trace = Trace("io.quarkus.opentelemetry")
+    quarkus(trace, "be brief\nlook", "there")
+    quarkus(trace, "be brief")  # another, that has failed
+    quarkus(trace, "be brief\nlook\nthere\nmore")
+    assert [message.role for message in sent(trace.read()[2])] == ["system", "user", "assistant", "user"]
+
+
 def spring(trace: Trace, prompt: str, answer: str = "") -> None:
     said = [{"role": "assistant", "parts": [{"type": "text", "content": answer}]}]
     trace.add(call() | {SPRING_PROMPT: prompt} | ({"gen_ai.output.messages": said} if answer else {}))

@@ -77,8 +77,6 @@ def _unwrapped(fields: dict[str, JSON]) -> dict[str, JSON]:
 
 
 _CALLS = ("tool_use", "function_call")
-
-
 _CLASSES = frozenset(("system", "human", "ai", "tool", "function", "developer"))
 
 

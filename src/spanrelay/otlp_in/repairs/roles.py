@@ -82,11 +82,14 @@ class Roles:
 
         A memory may keep what was said and nothing of tools, which is no other conversation.
         """
-        for known in reversed(self._known):
+        found: tuple[_Known | None, str] = (None, "")
+        for known in self._known:
             for begins in (known.whole, known.spoken):
-                if begins and (prompt == begins or prompt.startswith(begins + form.separator)):
-                    return known, prompt[len(begins) + len(form.separator) :]
-        return None, ""
+                rest = prompt[len(begins) + len(form.separator) :]
+                goes_on = begins and (prompt == begins or prompt.startswith(begins + form.separator))
+                if goes_on and (found[0] is None or len(rest) <= len(found[1])):
+                    found = known, rest
+        return found
 
 
 def _joined(said: list[_Said], form: _Form) -> str:
