@@ -102,28 +102,29 @@ class Crew:
         self._worker, self._pool, self._jobs = worker, pool, jobs
 
     def read(self, batches: Iterable[list[Piece]]) -> Iterator[Read]:
-        """Read batches of pieces; what comes back is in no order."""
-        return self._each(batches, Worker.read)
+        """Read batches of pieces; what comes back is in their order, which decides where nothing else does."""
+        return self._each(batches, Worker.read, in_order=True)
 
     def write(self, groups: Iterable[Group]) -> Iterator[tuple[Group, Written]]:
         """Write the documents of groups; what comes back is in no order."""
-        return self._each(groups, _write)
+        return self._each(groups, _write, in_order=False)
 
-    def _each(self, given: Iterable[T], work: Callable[[Worker, T], R]) -> Iterator[R]:
+    def _each(self, given: Iterable[T], work: Callable[[Worker, T], R], *, in_order: bool) -> Iterator[R]:
         if self._worker is not None:
             for each in given:
                 yield work(self._worker, each)
             return
         assert self._pool is not None
-        waiting: set[Future[R]] = set()
+        waiting: list[Future[R]] = []
         tasks = iter(given)
         try:
             while True:
                 for each in itertools.islice(tasks, max(0, _AHEAD * self._jobs - len(waiting))):
-                    waiting.add(self._pool.submit(_do, work, each))
+                    waiting.append(self._pool.submit(_do, work, each))
                 if not waiting:
                     return
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                done = waiting[:1] if in_order else wait(waiting, return_when=FIRST_COMPLETED).done
+                waiting = [future for future in waiting if future not in done]
                 for future in done:
                     yield future.result()
         except BrokenProcessPool as error:
