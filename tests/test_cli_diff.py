@@ -151,9 +151,18 @@ def test_the_head_is_compared_too_and_tools_by_their_names(told: Any) -> None:
     right["agent"]["tool_definitions"][1]["function"]["description"] = "new"
     lines = told(right, left=left)[1]
     assert lines[0] == "the head differs"
-    assert [line.split()[-1] for line in lines if "tool_definitions" in line] == [
+    assert [line.split()[-1] for line in lines if "tool_definitions" in line] == ["agent.tool_definitions.new"]
+
+
+def test_how_a_tool_is_described_and_which_build_ran_count_where_all_is_asked_for(told: Any) -> None:
+    left, right = document(), document()
+    for given, words in ((left, "old"), (right, "new")):
+        tool = {"type": "function", "function": {"name": "get_weather", "description": words}}
+        given["agent"] |= {"tool_definitions": [tool], "version": words}
+    assert told(right, left=left)[0] == 0
+    assert [line.split()[-1] for line in told(right, "--all", left=left)[1] if "agent." in line] == [
+        "agent.version",
         "agent.tool_definitions.get_weather.function.description",
-        "agent.tool_definitions.new",
     ]
 
 

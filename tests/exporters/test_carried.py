@@ -20,7 +20,8 @@ from tests.shared_data import SHARED, needs_shared
 from tests.trajectory.spans import load
 
 from spanrelay import _json, conversation, semconv
-from spanrelay.assembly.exporter import TrajectoryKeeper, _events, _order
+from spanrelay.assembly import replay
+from spanrelay.assembly.exporter import TrajectoryKeeper
 from spanrelay.assembly.omitted import Omitted
 from spanrelay.codecs import openai_chat
 from spanrelay.conversation import read_request
@@ -122,8 +123,8 @@ def restored(spans: Iterable[ReadableSpan]) -> list[SpanRecord]:
 def documents(spans: Iterable[ReadableSpan]) -> list[dict[str, JSON]]:
     """Return the trajectories of spans, in the order in which they happened."""
     keeper = TrajectoryKeeper()
-    for _, phase, _, record in sorted(_events([record_of(span) for span in spans]), key=_order):
-        (keeper.start if phase == 1 else keeper.end)(record)
+    for is_end, record in replay.in_order([record_of(span) for span in spans]):
+        (keeper.end if is_end else keeper.start)(record)
     keeper.shutdown()
     return keeper.documents(None, None)
 

@@ -13,7 +13,8 @@ from tests.exporters.otlp_server import OtlpServer
 from tests.programs import run
 
 from spanrelay import semconv
-from spanrelay.assembly.exporter import TrajectoryKeeper, _events, _order
+from spanrelay.assembly import replay
+from spanrelay.assembly.exporter import TrajectoryKeeper
 from spanrelay.records import JSON, SpanRecord
 from spanrelay.semconv import names
 from spanrelay_testkit.model_server import ModelServer
@@ -100,8 +101,8 @@ def held(collector: OtlpServer) -> list[tuple[SpanRecord, Mapping[str, Any]]]:
 
 def documents(spans: Sequence[tuple[SpanRecord, Mapping[str, Any]]]) -> list[dict[str, JSON]]:
     keeper = TrajectoryKeeper()
-    for _, phase, _, record in sorted(_events([record for record, _ in spans]), key=_order):
-        (keeper.start if phase == 1 else keeper.end)(record)
+    for is_end, record in replay.in_order([record for record, _ in spans]):
+        (keeper.end if is_end else keeper.start)(record)
     keeper.shutdown()
     return keeper.documents(None, None)
 

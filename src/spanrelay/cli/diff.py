@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "a trajectory, as `spanrelay show` takes it, or a folder of them, compared by session"
     parser.add_argument("left", metavar="A", help=what)
     parser.add_argument("right", metavar="B", help="what to compare it with")
-    parser.add_argument("--all", action="store_true", help="compare what is in `extra` too")
+    parser.add_argument(
+        "--all", action="store_true", help="compare versions, how tools are described, and what is in `extra` too"
+    )
     parser.add_argument("--full", action="store_true", help="show whole values, however long")
     parser.epilog = (
         "Ids and times do not count, and calls are known by their places. Exit status: 0 where nothing "

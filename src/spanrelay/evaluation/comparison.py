@@ -76,7 +76,10 @@ class Comparison:
 
 
 def compare(left: Trajectory, right: Trajectory, *, everything: bool = False) -> Comparison:
-    """Return how two documents differ; with `everything` also in what stands in an `extra`."""
+    """Return how two documents differ.
+
+    With `everything` also in the agent's version, in how tools are described, and in what stands in an `extra`.
+    """
     found = Comparison(left, right, list(_differences(_head(left, everything), _head(right, everything))))
     ours, yours = _Children(left), _Children(right)
     keys = (partial(_fingerprint, everything=everything), _shape, _source)
@@ -123,7 +126,11 @@ class _Children:
 def _head(document: Trajectory, everything: bool) -> dict[str, Any]:
     agent: dict[str, Any] = document.agent.to_json()
     definitions = cast("list[dict[str, Any]]", agent.pop("tool_definitions", []))
-    agent["tool_definitions"] = {_tool_name(tool, place): tool for place, tool in enumerate(definitions)}
+    tools = {_tool_name(tool, place): tool for place, tool in enumerate(definitions)}
+    if not everything:  # how a tool is described, and which build of an agent ran, are nothing that was said
+        agent.pop("version", None)
+        tools = dict.fromkeys(tools, "offered")
+    agent["tool_definitions"] = tools
     final = document.final_metrics.to_json() if document.final_metrics else {}
     head = {"schema_version": document.schema_version, "agent": agent, "final_metrics": final}
     head.update(notes=document.notes or "", extra=document.extra or {})
