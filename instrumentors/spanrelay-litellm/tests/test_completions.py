@@ -358,6 +358,14 @@ def no_gpt(call: Any) -> str | None:
         pytest.param({"model": "fast"}, id="an alias"),
         pytest.param({"model": "azure/x", "deployment_id": "gpt-4.1", "api_version": "1"}, id="a deployment"),
         pytest.param({"model": "anthropic/gpt-4.1", "extra_body": {"model": "x"}}, id="beside a model of the body"),
+        pytest.param({"model": "bedrock/anthropic.x", "model_id": "gpt-4.1"}, id="by an argument of Bedrock's"),
+        pytest.param({"model": "bedrock/converse/us-east-1/gpt-4.1"}, id="behind a route and a region of Bedrock's"),
+        pytest.param({"model": "azure/o_series/gpt-4.1", "api_version": "1"}, id="behind a series of Azure's"),
+        pytest.param({"model": "xai/responses/gpt-4.1"}, id="behind a route"),
+        pytest.param(
+            {"model": "mistral/x", "context_window_fallback_dict": {"mistral/x": "mistral/gpt-4.1"}},
+            id="where the window is too small",
+        ),
     ],
 )
 @pytest.mark.usefixtures("alias")
@@ -368,6 +376,25 @@ def test_the_model_that_runs_is_the_one_that_is_judged(
     with pytest.raises(GuardrailRejected, match="too large"):
         ask(**options(server, **asked))
     assert server.requests == []
+
+
+def test_the_model_behind_a_route_of_litellms_is_recorded_and_another_is_asked_on_that_route(
+    instrumented: Capture, server: ModelServer, policy: Policy
+) -> None:
+    @request_intercept(kinds=["llm"])
+    def smaller(call: Any) -> Any:
+        assert call.request.model == "gpt-4.1"
+        return replace(call.request, model="gpt-4.1-mini")
+
+    policy(smaller)
+    litellm.completion(**options(server, model="xai/responses/gpt-4.1"))
+    assert [(request.api, request.body["model"]) for request in server.requests] == [("responses", "gpt-4.1-mini")]
+
+
+def test_arguments_that_the_function_refuses_are_refused_by_it(instrumented: Capture) -> None:
+    with pytest.raises(TypeError, match=r"completion\(\) got multiple values for argument 'model'"):
+        litellm.completion("openai/gpt-4.1", QUESTION, model="openai/gpt-4.1")
+    assert not instrumented.spans
 
 
 @pytest.mark.parametrize("ask", [plain, streamed])  # LiteLLM's async functions know no alias without a provider

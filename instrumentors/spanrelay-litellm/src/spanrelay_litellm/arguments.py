@@ -5,6 +5,7 @@ What is no part of a request stays out of the record: keys, addresses, clients, 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, cast
@@ -46,6 +47,17 @@ _APART = frozenset(
 """Arguments that are no part of a request: `extra_body` is one, and read by itself."""
 _NAMING = frozenset(("fallbacks", "context_window_fallbacks", "models"))
 """Arguments of LiteLLM's own that name models."""
+_NAMING_ONE = ("model_id", "oci_endpoint_id")
+"""Arguments of one provider's own that name what runs, whatever `model` says: at Bedrock, SageMaker and Oracle."""
+_ROUTES = {
+    "azure": re.compile(r".*/"),
+    "bedrock": re.compile(r".*?(?=arn:)|.*/"),
+    "snowflake": re.compile(r".*/"),
+    "vertex_ai": re.compile(r"(?:bge|gemini|gemma|openai)/"),
+}
+"""By provider, what before its name of a model tells LiteLLM how to ask: `converse/`, a region, `o_series/`."""
+_ROUTE = re.compile(r"responses/")
+"""The same for all others."""
 
 
 def wire_of(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,10 +107,28 @@ def resolved(asked: Mapping[str, Any]) -> tuple[Any, str]:
     with guarded("asking LiteLLM for the provider of a model"):
         try:
             found, provider, *_ = litellm.get_llm_provider(model, of, base)
-            return found, provider
+            return _without_route(found, provider), provider
         except litellm.exceptions.BadRequestError:
             pass  # the call fails by the same, in LiteLLM's words
     return model, "litellm"
+
+
+def _without_route(model: str, provider: str) -> str:
+    """Return the name by which a provider is asked for a model."""
+    for route in (_ROUTE, _ROUTES.get(provider)):
+        if route is not None and (found := route.match(model)):
+            model = model[found.end() :] or model
+    return model
+
+
+def named_beside(asked: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the models that LiteLLM may ask in this very call, whatever its `model` is.
+
+    What it falls back on in a window that is too small it asks by itself, past its own function.
+    """
+    instead: Any = as_mapping(asked.get("context_window_fallback_dict")).values()
+    larger = [resolved({**asked, "model": model, "deployment_id": None})[0] for model in instead]
+    return (*(asked[name] for name in _NAMING_ONE if asked.get(name) is not None), *larger)
 
 
 def running(asked: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from spanrelay.pipeline.model import ModelCall, open_for
 from spanrelay.records import Kind, ModelRequest, SpanRecord
 from spanrelay.semconv.names import provider_name, span_name
 from spanrelay.tracing import Start, Tracing
-from spanrelay_litellm.arguments import doubt_about, resolved, running, wire_of
+from spanrelay_litellm.arguments import doubt_about, named_beside, resolved, running, wire_of
 from spanrelay_litellm.boundary import (
     AsyncBoundary,
     AsyncStreamBoundary,
@@ -85,19 +85,25 @@ class Wrappers:
     def ask(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         """Ask a model, or be the half of the async function that sends."""
         asked = self._by_name(args, kwargs)
-        if asked.get(self._function.twin):
+        if asked is None or asked.get(self._function.twin):
             return wrapped(*args, **kwargs)
         call, boundary = self._call(wrapped, asked, asynchronous=False)
         return shown(boundary, run(call))
 
     async def aask(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         """Ask a model and await it."""
-        call, boundary = self._call(wrapped, self._by_name(args, kwargs), asynchronous=True)
+        asked = self._by_name(args, kwargs)
+        if asked is None:
+            return await wrapped(*args, **kwargs)
+        call, boundary = self._call(wrapped, asked, asynchronous=True)
         return shown(boundary, await arun(call))
 
-    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the arguments by name; None for those that the function refuses."""
         # The async half may take anything, and passes it on in this order.
-        return {**dict(zip(_ordered(self._function), args, strict=False)), **kwargs}
+        names = _ordered(self._function)
+        placed = dict(zip(names, args, strict=False))
+        return None if len(args) > len(names) or placed.keys() & kwargs.keys() else {**placed, **kwargs}
 
     def _call(self, wrapped: Any, asked: dict[str, Any], *, asynchronous: bool) -> tuple[ModelCall, Any]:
         codec, kind = self._function.codec, self._function.kind
@@ -115,7 +121,7 @@ class Wrappers:
         call.lends = True
         name = model if running(asked) == asked.get("model") else asked.get("model")
         beside: tuple[Any, ...] = tuple(each for each in (model, name) if each != wire.get("model"))
-        call.named_beside = beside
+        call.named_beside = beside + named_beside(asked)
         call.unreadable = doubt_about(codec, asked)
         if call.named_beside or call.unreadable:
             call.distrust()
