@@ -118,7 +118,7 @@ SDKS = (
         "aws.bedrock",
         ("botocore.client:BaseClient._make_api_call",),
         True,
-        ("bedrock-runtime", *_BEDROCK_AGENTS),
+        ("bedrock-runtime", *_BEDROCK_AGENTS, "bedrock.CreateEvaluationJob", "bedrock.CreateModelInvocationJob"),
         "bedrock|boto",
     ),
     SDK("litellm", "litellm", "spanrelay-litellm", shared=True, traced="litellm"),

@@ -331,6 +331,7 @@ RINGS = {"name": "ring", "enabled": True}
 ADVISER = {"type": "multiagent_advisor", "model": "claude-opus-5"}
 AGENTS: dict[str, dict[str, Any]] = {
     "a model": {"model": "claude-opus-5"},
+    "a model by an object": {"model": {"id": "claude-opus-5", "speed": "fast"}},
     "an adviser's model": {"multiagent": {"type": "multiagent_20261001", "advisor": ADVISER}},
     "a subordinate's model": {"multiagent": {"type": "coordinator", "agents": [{"model": {"id": "claude-opus-5"}}]}},
     **{
@@ -355,6 +356,18 @@ async def test_an_agent_of_a_denied_model_or_tool_is_not_made(
         await half.settle(client.post("/v1/agents", body=body, cast_to=object))
     await half.close(client)
     assert server.requests == []
+
+
+@HALVES
+async def test_a_model_that_an_object_names_is_known_by_its_id(half: Half, instrumented: Capture) -> None:
+    with ModelServer([raw(b"{}")]) as server, policy(models=Names(allow=["claude-haiku-*"])):
+        client = client_of(server, half)
+        body = {"model": {"id": "claude-haiku-5"}, "name": "a"}
+        await half.settle(client.post("/v1/agents", body=body, cast_to=object))
+        await half.close(client)
+        assert [request.body for request in server.requests] == [body]
+    [span] = instrumented.of("LLM")
+    assert (span.attributes or {})["gen_ai.request.model"] == "claude-haiku-5"
 
 
 def test_parameters_of_a_file_are_set_in_what_is_sent(server: ModelServer, instrumented: Capture) -> None:

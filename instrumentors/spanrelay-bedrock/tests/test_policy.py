@@ -325,6 +325,35 @@ def test_an_operation_of_agents_is_judged_by_the_model_that_it_names(
     assert server.requests == []
 
 
+PLACES: dict[str, Any] = {
+    "jobName": "j",
+    "roleArn": "arn:aws:iam::123456789012:role/r",
+    "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://bucket/out"}},
+}
+
+
+def test_a_batch_is_judged_by_its_model_and_the_keeping_of_models_is_nobodys_call(instrumented: Capture) -> None:
+    judged = Judge("model", Names(deny=["secret-*"])).model_refusal
+    with ModelServer() as server, use(guardrail(name="models")(judged)):
+        client = open_client(SYNC, server.url, "bedrock")
+        source = {"s3InputDataConfig": {"s3Uri": "s3://bucket/in"}}
+        with pytest.raises(GuardrailRejected, match="is denied"):
+            client.create_model_invocation_job(modelId="secret-1", inputDataConfig=source, **PLACES)
+        assert server.requests == []
+        with pytest.raises(client.exceptions.ClientError):  # this server keeps none
+            client.get_foundation_model(modelIdentifier="secret-1")
+    assert len(server.requests) == 1
+
+
+def test_a_model_that_a_body_names_beside_its_id_is_judged_too(instrumented: Capture) -> None:
+    judged = Judge("model", Names(deny=["secret-*"])).model_refusal
+    with ModelServer() as server, use(guardrail(name="models")(judged)):
+        client = open_client(SYNC, server.url)
+        with pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+            client.invoke_model(modelId="openai.x", body=b'{"model": "secret-1", "messages": []}')
+    assert server.requests == []
+
+
 def test_the_keeping_of_sessions_is_nobodys_call(instrumented: Capture) -> None:
     with ModelServer() as server, use(guardrail(name="no")(lambda call: "no")):
         client = open_client(SYNC, server.url, "bedrock-agent-runtime")

@@ -212,6 +212,24 @@ async def test_who_allows_some_models_gets_none_that_the_api_chooses(
 
 
 @HALVES
+async def test_the_model_in_a_form_or_a_query_is_judged_and_a_form_sent_as_it_is(
+    half: Half, instrumented: Capture, governed: None
+) -> None:
+    sound = {"language": "en", "file": ("a.wav", b"RIFF" * 9)}
+    async with talking(half, lambda request: raw(b'{"text": "hello"}')) as (server, client):
+        with pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+            await half.settle(client.audio.transcriptions.create(model="secret-1", **sound))
+        query = {"additional_query_parameters": {"model": "secret-1"}}
+        with pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+            await ask(half, client, model="m", messages=QUESTION, request_options=query)
+        assert server.requests == []
+        found = await half.settle(client.audio.transcriptions.create(model="m", **sound))
+        [request] = server.requests
+    assert (found.text, b"RIFF" * 9 in request.raw) == ("hello", True)
+    assert (instrumented.spans[-1].attributes or {})[names.REQUEST_MODEL] == "m"
+
+
+@HALVES
 async def test_an_answer_of_policys_tells_a_stream_of_the_first_version_all_that_it_says(
     half: Half, instrumented: Capture
 ) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.genai import errors
 
 from spanrelay import GuardrailRejected, request_intercept, use
 from spanrelay.config import PolicyFile
+from spanrelay.errors import MiddlewareError
 from spanrelay.plugins.activation import Activation
 from spanrelay.plugins.policy import PolicyPlugin
 from spanrelay_google_genai import GoogleGenAIInstrumentor
@@ -22,6 +24,7 @@ each_way = pytest.mark.parametrize("ask", WAYS, ids=lambda way: way.__name__)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The generate_images method is deprecated"),
+    pytest.mark.filterwarnings("ignore:The SDK's .* implementation is experimental"),
 ]
 
 
@@ -83,14 +86,22 @@ def test_no_spelling_of_a_model_passes_a_list_by(model: str, server: ModelServer
         lambda client: client.models.embed_content(model=MODEL, contents="hi"),
         lambda client: client.caches.create(model=MODEL, config={"contents": "hi"}),
         lambda client: client.batches.create(model=MODEL, src=[{"contents": "hi"}]),
+        lambda client: client.file_search_stores.create(config={"embedding_model": MODEL}),
+        lambda client: client.auth_tokens.create(config={"live_connect_constraints": {"model": MODEL}}),
+        lambda client: client.models.generate_content(model=f"tunedModels/{MODEL}", contents="hi"),
     ],
-    ids=["tokens", "embeddings", "cache", "batch"],
+    ids=["tokens", "embeddings", "cache", "batch", "store", "token of a live session", "tuned"],
 )
 def test_whatever_names_a_denied_model_is_not_sent(ask: Any, server: ModelServer, policy: Any) -> None:
     policy('models.deny = ["gemini-3-*"]')
     with client_of(server.address) as client, pytest.raises(GuardrailRejected):
         ask(client)
     assert server.requests == []
+
+
+RANKED_BY_A_MODEL = {
+    "retrieval": {"vertex_rag_store": {"rag_retrieval_config": {"ranking": {"llm_ranker": {"model_name": MODEL}}}}}
+}
 
 
 @pytest.mark.parametrize(
@@ -101,13 +112,49 @@ def test_whatever_names_a_denied_model_is_not_sent(ask: Any, server: ModelServer
         lambda client: client.models.embed_content(model=MODEL, contents="hi"),
         lambda client: client.models.generate_images(model=MODEL, prompt="hi"),
         lambda client: client.models.generate_videos(model=MODEL, source={"prompt": "hi"}),
+        lambda client: client.models.generate_content(
+            model=f"projects/p/locations/global/endpoints/{MODEL}", contents="hi"
+        ),
+        lambda client: client.models.generate_content(
+            model="gemini-2", contents="hi", config={"tools": [RANKED_BY_A_MODEL]}
+        ),
+        lambda client: client.tunings.tune(
+            base_model="gemini-2",
+            training_dataset={"gcs_uri": "gs://bucket/data"},
+            config={"method": "DISTILLATION", "base_teacher_model": MODEL},
+        ),
     ],
-    ids=["content", "with its publisher", "embeddings", "images", "videos"],
+    ids=["content", "with its publisher", "embeddings", "images", "videos", "endpoint", "ranker", "teacher"],
 )
 def test_a_denied_model_is_not_asked_at_vertex_ai_either(ask: Any, server: ModelServer, policy: Any) -> None:
     policy('models.deny = ["gemini-3-*"]')
     with vertex_client_of(server.address) as client, pytest.raises(GuardrailRejected):
         ask(client)
+    assert server.requests == []
+
+
+def test_a_model_as_a_gateway_names_it_is_judged_and_recorded(
+    server: ModelServer, capture: Capture, policy: Any
+) -> None:
+    policy('models.deny = ["acme/secret-*"]')
+    with client_of(server.address) as client, pytest.raises(GuardrailRejected):
+        client.models.generate_content(model="acme/secret-1", contents="hi")
+    with client_of(server.address) as client, pytest.raises(errors.ClientError):  # this server is none
+        client.models.generate_content(model="acme/other", contents="hi")
+    assert [request.path.rpartition("/models/")[2] for request in server.requests] == ["acme/other:generateContent"]
+    assert (capture.spans[-1].attributes or {})["gen_ai.request.model"] == "acme/other"
+
+
+@pytest.mark.parametrize("mark", ["?x=", "#"])
+@pytest.mark.parametrize("option", ["api_version", "base_url"])
+def test_a_path_that_is_hidden_behind_the_address_is_refused_where_policy_is_in_force(
+    option: str, mark: str, server: ModelServer, policy: Any
+) -> None:
+    policy('models.deny = ["gemini-3-*"]')
+    hidden = f"v1beta/models/{MODEL}:generateContent{mark}"
+    options = {option: hidden if option == "api_version" else f"{server.address}/{hidden}"}
+    with client_of(server.address) as client, pytest.raises(MiddlewareError, match=option):
+        client.models.generate_content(model="gemini-2", contents="hi", config={"http_options": options})
     assert server.requests == []
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mistralai.client import Mistral, errors
 from mistralai.client.models import AssistantMessage
@@ -150,6 +151,44 @@ async def test_the_model_in_a_form_is_judged_and_the_form_sent_as_it_is(
     assert b"RIFF" * 9 in request.raw
     attributes = instrumented.spans[-1].attributes or {}
     assert (attributes[names.REQUEST_MODEL], attributes[names.INPUT_TOKENS[0]]) == ("m", 3)
+
+
+@HALVES
+@pytest.mark.parametrize(
+    ("resource", "method", "asked"),
+    [
+        ("audio.transcriptions", "complete", {"model": "secret-1", "file_url": "https://example.com/a.wav"}),
+        ("beta.agents", "update", {"agent_id": "a", "model": "secret-1"}),
+        ("beta.agents", "update", {"agent_id": "a", "tools": [TOOL]}),
+        ("batch.jobs", "create", {"endpoint": "/v1/chat/completions", "model": "m", "body": {"model": "secret-1"}}),
+        ("batch.jobs", "create", {"endpoint": "/v1/chat/completions", "model": "m", "body": {"tools": [TOOL]}}),
+        ("chat", "complete", {"model": "m", "guardrails": [{"moderation_llm_v1": {"model_name": "secret-1"}}]}),
+    ],
+    ids=["form", "agent", "agent's tool", "batch", "tool of a batch", "guardrail"],
+)
+async def test_what_is_denied_is_not_sent_wherever_a_request_names_it(
+    resource: str, method: str, asked: dict[str, Any], half: Half, instrumented: Capture, governed: None
+) -> None:
+    async with talking(half, lambda request: reply("ok")) as (server, client):
+        if "body" in asked:
+            asked = {**asked, "requests": [{"custom_id": "1", "body": {"messages": QUESTION, **asked["body"]}}]}
+            del asked["body"]
+        options = {"messages": QUESTION, **asked} if resource == "chat" else asked
+        with pytest.raises(GuardrailRejected, match="denied by"):
+            await half.settle(given(client, half, resource, method)(**options))
+        assert server.requests == []
+
+
+@HALVES
+async def test_a_model_that_the_query_names_is_judged_too(half: Half, instrumented: Capture, governed: None) -> None:
+    with ModelServer(lambda request: reply("ok")) as server:
+        kind = httpx.AsyncClient if half.asynchronous else httpx.Client
+        async with half.entered(kind(params={"model": "secret-1"})) as http:
+            own: Any = {"async_client" if half.asynchronous else "client": http}
+            client = Mistral(api_key="none", server_url=server.address, **own)
+            with pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+                await ask(half, client, model="m")
+    assert server.requests == []
 
 
 ENTRIES = [

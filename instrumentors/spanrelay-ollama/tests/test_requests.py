@@ -150,6 +150,17 @@ def test_each_patch_point_is_there_and_takes_a_class_first(patch: Patch) -> None
 
 
 @HALVES
+@pytest.mark.parametrize("model", ["library/secret-1", "registry.ollama.ai/library/secret-1:latest"])
+async def test_a_model_of_the_library_is_known_without_that(
+    model: str, half: Half, instrumented: Capture, governed: None
+) -> None:
+    async with talking(half, lambda request: reply("ok")) as (server, client):
+        with pytest.raises(GuardrailRejected, match="is denied by 'secret-"):
+            await half.settle(client.chat(model, messages=[{"role": "user", "content": "hi"}]))
+        assert server.requests == []
+
+
+@HALVES
 async def test_a_model_is_judged_on_whatever_route_it_is_asked(
     half: Half, instrumented: Capture, governed: None
 ) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from spanrelay.codecs.bodies import one_event, patch_request, whole_body
 from spanrelay.codecs.gemini_generate_content.tools import sift_tools
-from spanrelay.codecs.gemini_shapes import both, decode_usage, field, model_name, routed
+from spanrelay.codecs.gemini_shapes import both, decode_usage, field, model_name
+from spanrelay.codecs.gemini_shapes import models_beside as named_in
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.codecs.openai_shapes import decode_error
 from spanrelay.codecs.patching import put
@@ -37,11 +38,25 @@ accumulator = whole_body
 stream_events = one_event
 
 
-_HOLDERS = both(dict.fromkeys(("generateContentRequest", "batch", "inputConfig", "requests", "request")))
+_HOLDERS = both(
+    dict.fromkeys(
+        ("generateContentRequest", "batch", "inputConfig", "requests", "request", "bidiGenerateContentSetup", "setup")
+    )
+)
+_NAMED = (
+    ("embeddingModel",),
+    ("preTunedModel", "tunedModelName"),
+    ("distillationSpec", "baseTeacherModel"),
+    ("distillationSpec", "tunedTeacherModelSource"),
+    ("evaluationConfig", "autoraterConfig", "autoraterModel"),
+)
+"""Where a store, or work on a model, names models."""
 
 
 def models_beside(wire: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the models that the requests within this one name."""
+    """Yield the models that this request names beside its own, and those that requests within it name."""
+    yield from named_in(wire)
+    yield from named_in(wire, _NAMED)
     for key in _HOLDERS:
         held = wire.get(key)
         for fields in filter(None, map(as_mapping, as_list(held) or [held])):
@@ -49,7 +64,6 @@ def models_beside(wire: Mapping[str, Any]) -> Iterator[Any]:
             if model is not None:
                 yield model_name(model) if isinstance(model, str) else model
             yield from models_beside(fields)
-            yield from routed(fields)
 
 
 def decode_request(wire: Mapping[str, Any]) -> ModelRequest:

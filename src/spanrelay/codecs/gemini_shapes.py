@@ -7,9 +7,9 @@ alone misses the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping
 from spanrelay.codecs.patching import put
@@ -69,16 +69,29 @@ def model_name(resource: str) -> str:
     return found[1] if found else resource
 
 
-def routed(wire: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the model that a router is told to take, which runs whatever the path names; it may be no text."""
-    for named in _within(wire, "generationConfig", "routingConfig", "manualMode", "modelName"):
-        yield model_name(named) if isinstance(named, str) else named
+_RANKING = ("tools", "retrieval", "vertexRagStore", "ragRetrievalConfig", "ranking")
+_NAMED = (
+    ("generationConfig", "routingConfig", "manualMode", "modelName"),
+    *((*_RANKING, ranker, "modelName") for ranker in ("llmRanker", "rankService")),
+)
+"""Where a request for content names models beside the path's: what a router is to take, and what ranks its sources."""
+
+
+def models_beside(wire: Mapping[str, Any], places: Iterable[tuple[str, ...]] = _NAMED) -> Iterator[Any]:
+    """Yield the models that stand at `places`, which are asked whatever the path names; one may be no text."""
+    for place in places:
+        for named in _within(wire, *place):
+            yield model_name(named) if isinstance(named, str) else named
 
 
 def _within(value: Any, *path: str) -> Iterator[Any]:
-    """Yield whatever stands at the end of `path`, by every spelling of each of its fields."""
+    """Yield whatever stands at the end of `path`, by every spelling of each of its fields, in each item of a list."""
     if not path:
         yield value
+        return
+    if isinstance(value, (list, tuple)):
+        for each in cast("list[Any]", value):
+            yield from _within(each, *path)
         return
     fields = as_mapping(value)
     for key in spellings(fields, path[0]):

@@ -6,6 +6,7 @@ such as metadata, names none.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -29,6 +30,7 @@ _HOLDERS = (
     "grader",
     "method",
     "moderation",
+    "guardrails",
     "agent",
     "agent_config",
     "multiagent",
@@ -40,6 +42,10 @@ _HOLDERS = (
 """Keys of requests under which models are named."""
 _LISTS = ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
 """Those of them that list names: what gateways fall back on."""
+_KEYS = ("model", "model_name")
+"""Keys whose value is a model; Mistral's guardrails and judges have the other one."""
+_BODIES = ("params", "body")
+"""Keys of a request of a batch under which its body stands: Anthropic's and Mistral's."""
 _ITEMS = ("input", "items")
 """Keys of requests that hold items of a conversation, which may bring tools."""
 _DATA = frozenset(
@@ -68,23 +74,36 @@ _DATA = frozenset(
 def names_of(model: Any) -> tuple[Any, ...]:
     """Return what a model goes by, its own name first; it may be no text.
 
-    At Bedrock that of an ARN is its end, and an inference profile names the model that it is of behind a geography.
+    At Bedrock that of an ARN is its end, and an inference profile names the model that it is of behind a geography;
+    so is an endpoint of Vertex AI's known by its end, and a model of Ollama's library without that.
     """
     return _names_of(model) if type(model) is str else (model,)
 
 
 @lru_cache(maxsize=1024)
 def _names_of(model: str) -> tuple[str, ...]:
-    name = model.rpartition("/")[2] if model.casefold().startswith("arn:") else model
-    bare = name[found.end() :] if (found := _GEOGRAPHY.match(name)) else name
+    if ".." in model:
+        model = posixpath.normpath(model)  # as a server may read it, where it stands in a path
+    name = model.rpartition("/")[2] if _ENDS_IN_NAME.search(model) else model
+    bare = name[found.end() :] if (found := _BEFORE_NAME.match(name)) else name
     return tuple(dict.fromkeys(each for each in (model, name, bare) if each))
 
 
-_GEOGRAPHY = re.compile(r"(?:us|us-gov|eu|apac|au|ca|jp|sa|global)\.(?=[a-z0-9]+\.)", re.IGNORECASE)
+_ENDS_IN_NAME = re.compile(r"^arn:|(?:^|/)(?:tunedModels|endpoints)/[^/]+$", re.IGNORECASE)
+"""What is no name but says where one stands: an ARN, and a resource of Google's."""
+_BEFORE_NAME = re.compile(
+    r"(?:us|us-gov|eu|apac|au|ca|jp|sa|global)\.(?=[a-z0-9]+\.)"
+    r"|(?:(?:https?://)?(?:registry\.)?ollama\.(?:ai|com)/)?library/(?=.)",
+    re.IGNORECASE,
+)
+"""A geography of Bedrock's, and the library of Ollama's that a name without one is taken from."""
 
 
 def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the models that `wire` names beneath its first level; one may be no text."""
+    if isinstance(wire.get("model"), Mapping):
+        yield from _models_in(wire["model"], 0)
+    yield from () if wire.get("model_name") is None else (wire["model_name"],)
     for key in wire:
         if len(key) == len("model") and key != "model" and key.casefold() == "model":
             yield wire[key]  # several servers read members in any case, and the last one counts
@@ -93,9 +112,10 @@ def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
             yield from _models_in(wire[key], 0, listed=key in _LISTS)
     yield from _models_in_messages(wire.get("messages"))
     for each in as_list(wire.get("requests")):  # of a batch, each with the body of a request
-        params = as_mapping(as_mapping(as_written(each)).get("params"))
-        yield from (params["model"],) if "model" in params else ()
-        yield from models_within(params)
+        for key in _BODIES:
+            body = as_mapping(as_mapping(as_written(each)).get(key))
+            yield from _named_as_model(body.get("model"), 0)
+            yield from models_within(body)
     for key in _ITEMS:
         items = wire.get(key)
         for each in cast("list[Any]", items) if isinstance(items, (list, tuple)) else ():
@@ -116,12 +136,16 @@ def _models_in_messages(messages: Any) -> Iterator[Any]:
 
 def _named_as_model(model: Any, depth: int) -> Iterator[Any]:
     """Yield what is named as a model: a name, or an object by its `id` with how it is to answer."""
-    if not isinstance(model, Mapping):
-        yield from () if model is None else (model,)
-        return
-    fields = cast("Mapping[str, Any]", model)
-    yield from (fields["id"],) if "id" in fields else ()
-    yield from _models_in(fields, depth + 1)
+    named = model_id(model)
+    yield from () if named is None else (named,)
+    if isinstance(model, Mapping):
+        yield from _models_in(model, depth + 1)
+
+
+def model_id(model: Any) -> Any:
+    """Return the name of a model that is named by an object, as Anthropic's agents do; of any other, what is there."""
+    fields = as_mapping(model)
+    return fields.get("id", model)
 
 
 def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]:
@@ -130,7 +154,7 @@ def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]
     value = as_written(value)
     if isinstance(value, Mapping):
         for key, each in cast("Mapping[str, Any]", value).items():
-            if key == "model":
+            if key in _KEYS:
                 yield from _named_as_model(each, depth)
             elif listed and isinstance(each, (list, tuple)) and "model" not in value:
                 yield from _models_in(each, depth + 1, listed=True)  # by the model that it stands in for

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from spanrelay.codecs import anthropic_messages, openai_chat, openai_responses
 from spanrelay.codecs.bodies import one_event, patch_request, whole_body
+from spanrelay.codecs.naming import model_id
 from spanrelay.codecs.narrowing import as_int, as_mapping, as_str, as_written
 from spanrelay.codecs.offers import Keeps, Sieve, Table, drop_without, each
 from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
@@ -40,15 +41,15 @@ def read_holder(sieve: Sieve, value: Any, place: str) -> Any:
 
 
 def _read_batch(sieve: Sieve, value: Any, place: str) -> Any:
-    """Read the requests of a batch, each with the body of one as its `params`."""
+    """Read the requests of a batch, each with the body of one as its `params`, or its `body`."""
     if not isinstance(value, (list, tuple)):
         return value
 
     def read(item: Any, here: str) -> Any:
         written = as_written(item)
-        params = as_mapping(written).get("params")
-        left = params if params is None else read_holder(sieve, params, f"{here}.params")
-        return item if left is params else {**written, "params": left}
+        held = {key: body for key in ("params", "body") if (body := as_mapping(written).get(key)) is not None}
+        left = {key: read_holder(sieve, body, f"{here}.{key}") for key, body in held.items()}
+        return item if all(left[key] is held[key] for key in held) else {**written, **left}
 
     return each(value, place, read)
 
@@ -84,7 +85,7 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
     """Read the model, and a prompt or an input that is one text."""
     place = _place_of_text(wire)
     messages = [] if place is None else [Message("user", [Text(wire[place])])]
-    return ModelRequest(as_str(wire.get("model")), messages, stream=wire.get("stream") is True)
+    return ModelRequest(as_str(model_id(wire.get("model"))), messages, stream=wire.get("stream") is True)
 
 
 def _place_of_text(wire: Mapping[str, Any]) -> str | None:

@@ -166,7 +166,7 @@ def place_of(client: Any, url: str) -> Place:
     except Exception:  # the SDK raises it again
         return Place("/", None, ())
     found = _DEPLOYMENT.search(path)
-    return Place(path.casefold(), found[1] if found else None, _models_of(asked))
+    return Place(path.casefold(), found[1] if found else None, models_of(asked))
 
 
 def normal(path: str) -> str:
@@ -182,12 +182,12 @@ def normal(path: str) -> str:
 def named_in_query(given: Any) -> tuple[str, ...]:
     """Return the models that the query of a client or `extra_query` names."""
     try:
-        return _models_of(given.items())
+        return models_of(given.items())
     except Exception:  # what is no mapping is the SDK's to refuse
         return ()
 
 
-def _models_of(query: Iterable[tuple[Any, Any]]) -> tuple[str, ...]:
+def models_of(query: Iterable[tuple[Any, Any]]) -> tuple[str, ...]:
     """Return the models in a query, of which several servers read names in any case."""
     named: list[str] = []
     for key, value in query:

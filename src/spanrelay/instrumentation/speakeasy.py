@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl
 
 from spanrelay import _json
 from spanrelay.codecs import sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.operations import OperationCall, Refused
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import normal, object_in
+from spanrelay.instrumentation.requests import models_of, normal, object_in
 from spanrelay.instrumentation.responses import EVENTS, http_module, received
 from spanrelay.instrumentation.targets import (
     PLAIN,
@@ -31,6 +32,9 @@ from spanrelay.pipeline.driver import arun_looked_at, run_looked_at
 from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.providers import provider_of_host
 from spanrelay.tracing import Tracing
+
+_ASKING_NOTHING = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_FORM = "application/x-www-form-urlencoded"
 
 
 class SpeakeasyRequests:
@@ -93,7 +97,7 @@ class SpeakeasyRequests:
     def _asked(self, args: Any, kwargs: Any) -> tuple[Target, Mapping[str, Any], str | None] | None:
         """Return where a request goes, what its body says, and why that is not known; None if it asks no model."""
         request = _request_in(args, kwargs)
-        if request is None or request.method != "POST":
+        if request is None or request.method in _ASKING_NOTHING:
             return None
         wire, unreadable = _body_of(request)
         url, model, stream = request.url, text_of(wire.get("model")), bool(wire.get("stream"))
@@ -103,7 +107,8 @@ class SpeakeasyRequests:
             return Target(url, self._route_of(normal(url.path).casefold()), provider, model, stream=stream)
 
         target = self._targets.known((url.host, url.port, url.path, model, stream), make)
-        if target.route is PLAIN and (unreadable or not (model or asks_within(wire))):
+        named = models_of(url.params.multi_items())
+        if target.route is PLAIN and (unreadable or not (model or asks_within(wire))) and not named:
             return None
         return target, wire, unreadable
 
@@ -117,21 +122,33 @@ class SpeakeasyRequests:
     ) -> ModelCall:
         call = target.call(wire, boundary, self._tracing, opened, OperationCall)
         call.model_kept = self._keeps_model(target.route, wire)
-        if unreadable:
-            call.unreadable = unreadable
+        named = models_of(boundary.request.url.params.multi_items())
+        if unreadable or named:
+            call.unreadable, call.named_beside = unreadable, named
             call.distrust()
         return call
 
 
 def _body_of(request: Any) -> tuple[Mapping[str, Any], str | None]:
     """Return what is in the body of a request, or the fields of its form, and why that is not known."""
-    content = _content_of(request)
-    if content is None:
-        fields = getattr(request.stream, "fields", ())
-        told = {field.name: _text_of(field.value) for field in fields if not hasattr(field, "file")}
+    if _is_form(request):
+        told = dict(_fields_of(request))
         return told | {"stream": told.get("stream") == "true"} if told else told, None
-    read = object_in(content) if content else {}
+    read = object_in(request.content) if request.content else {}
     return (read, None) if isinstance(read, Mapping) else ({}, read.unreadable)
+
+
+def _is_form(request: Any) -> bool:
+    """Whether the body of a request is a form, with files or without."""
+    return _content_of(request) is None or request.headers.get("content-type", "").startswith(_FORM)
+
+
+def _fields_of(request: Any) -> list[tuple[str, str]]:
+    content = _content_of(request)
+    if content is not None:
+        return parse_qsl(content.decode("utf-8", "replace"), keep_blank_values=True)
+    fields = getattr(request.stream, "fields", ())
+    return [(field.name, _text_of(field.value)) for field in fields if not hasattr(field, "file")]
 
 
 def _content_of(request: Any) -> bytes | None:
@@ -157,12 +174,12 @@ def _headers_of(request: Any, *, counted: bool) -> list[tuple[str, str]]:
 class Boundary:
     """The way of one call through `do_request`."""
 
-    __slots__ = ("_args", "_blank", "_kwargs", "_request", "_sdk", "_wrapped")
+    __slots__ = ("_args", "_blank", "_kwargs", "_sdk", "_wrapped", "request")
 
     def __init__(self, sdk: str, blank: Mapping[str, Any], wrapped: Any, args: Any, kwargs: Any) -> None:
         self._sdk, self._blank = sdk, blank
         self._wrapped, self._args, self._kwargs = wrapped, args, kwargs
-        self._request = _request_in(args, kwargs)
+        self.request = _request_in(args, kwargs)
 
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""
@@ -175,14 +192,14 @@ class Boundary:
         if call.original.get("stream"):
             content = b"".join((*map(sse.frame, call.codec.stream_events(body)), sse.DONE))
             kind = EVENTS
-        response = http_module(type(self._request)).Response
-        return response(200, headers={"content-type": kind}, content=content, request=self._request)
+        response = http_module(type(self.request)).Response
+        return response(200, headers={"content-type": kind}, content=content, request=self.request)
 
     def _outgoing(self, call: ModelCall) -> tuple[Any, Any]:
-        request, wire = self._request, outgoing_of(call)
+        request, wire = self.request, outgoing_of(call)
         content = _content_of(request)
         if wire is not call.original:
-            if content is None:
+            if _is_form(request):
                 raise MiddlewareError("policy may refuse a request that is a form, and not change it: it is refused")
             content = _json.dumps(wire)
         carried = carried_by(call)

@@ -45,9 +45,9 @@ PLAIN = Route(plain, answers=False)
 
 
 def asks_within(wire: Mapping[str, Any]) -> bool:
-    """Whether a request that names no model on its first level names one deeper, or offers tools to one."""
+    """Whether a request that names no model by a text names one by what is none, or deeper, or offers tools to one."""
     try:
-        return any(True for _ in models_within(wire)) or bool(offers_of(plain, wire))
+        return wire.get("model") is not None or any(True for _ in models_within(wire)) or bool(offers_of(plain, wire))
     except Exception:  # objects of the application's, read by code of their own: policy has the last word
         return True
 

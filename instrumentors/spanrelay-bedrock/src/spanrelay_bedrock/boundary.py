@@ -27,6 +27,7 @@ from spanrelay.tracing import Tracing, current_context, describe_error
 from spanrelay_bedrock.answers import async_made, made
 from spanrelay_bedrock.counts import KEY, with_counts
 from spanrelay_bedrock.operations import (
+    KEEPING,
     OPERATIONS,
     Operation,
     as_given,
@@ -50,8 +51,9 @@ class Asked:
         self.given: Mapping[str, Any] = cast("Mapping[str, Any]", params) if isinstance(params, Mapping) else {}
         named = list(models_in(self.given)) if operation.codec is not None and not operation.answers else []
         self.named = self.given["modelId"] if "modelId" in self.given else next(iter(named), None)
-        self.beside = tuple(text for each in named[1:] if (text := text_of(each)) is not None)
         body = read_body(self.given.get("body")) if operation.body else Body({})
+        beside = (*named[1:], *((body.wire.get("model"),) if self.named is not None else ()))
+        self.beside = tuple(text for each in beside if (text := text_of(each)) is not None)
         self.unreadable = body.unreadable or doubt_about(body.wire)
         self.codec: Codec = operation.codec or codec_of(body.wire, text_of(self.named))
         self.body = body.wire
@@ -267,7 +269,7 @@ def _asked(operations: Mapping[str, Operation], client: Any, args: Any, kwargs: 
     name, params = (*args, kwargs.get("operation_name"), kwargs.get("api_params"))[:2] if len(args) < 2 else args[:2]
     operation = operations.get(name)
     if operation is None:
-        if not any(True for _ in models_in(params)):
+        if client.meta.service_model.service_name in KEEPING or not any(True for _ in models_in(params)):
             return None
         operation = Operation()
     return Asked(client, name, operation, params)

@@ -61,13 +61,18 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         ),
         Operation(),
     ),
+    "bedrock": dict.fromkeys(("CreateEvaluationJob", "CreateModelInvocationJob"), Operation()),
 }
 """By service, and there by its name; those of agents ask models that AWS keeps, or that they name."""
 
 # --- models ------------------------------------------------------------------------------------------------
 
-_NAMING = frozenset({"modelId", "modelArn", "foundationModel", "targetModelId", "foundationModelArn"})
+_NAMING = frozenset(
+    {"modelId", "modelIdentifier", "modelArn", "foundationModel", "targetModelId", "foundationModelArn"}
+)
 """Keys of parameters whose value is a model."""
+KEEPING = frozenset({"bedrock"})
+"""Services whose other operations name models to keep them, and ask none."""
 
 
 def models_in(params: Any, depth: int = 0) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -17,9 +17,11 @@ from opentelemetry.context import attach, detach, set_value
 
 from spanrelay import _json
 from spanrelay.codecs import cohere_embed, cohere_rerank, cohere_v1, cohere_v2, plain, sse
+from spanrelay.codecs.narrowing import as_mapping
+from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.operations import OPERATION_KEY, Operation, OperationCall, Refused, aoperate, operate
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import normal
+from spanrelay.instrumentation.requests import named_in_query, normal
 from spanrelay.instrumentation.responses import EVENTS, received
 from spanrelay.instrumentation.targets import (
     PLAIN,
@@ -37,6 +39,7 @@ from spanrelay.providers import provider_of_host
 from spanrelay.tracing import Tracing
 from spanrelay_cohere.lines import by_lines
 
+_ASKING_NOTHING = frozenset({"", "GET", "HEAD", "DELETE", "OPTIONS"})
 _RANK = Route(cohere_rerank, "reranker", answers=False)
 ROUTES = {
     "/v2/chat": Route(cohere_v2),
@@ -130,12 +133,16 @@ class Requests:
         base = _base_of(client, kwargs)
         model, stream = text_of(wire.get("model")), bool(wire.get("stream"))
         target = self._targets.known((base, path, model, stream), partial(_target, base, path, model, stream=stream))
-        if target.route is PLAIN and not (model or asks_within(wire)):
+        named = named_in_query({**(kwargs.get("params") or {}), **_options(kwargs, "additional_query_parameters")})
+        if target.route is PLAIN and not (model or named or asks_within(wire)):
             return None
         opened = target.open(self._tracing)
         call = target.call(wire, None, self._tracing, opened, OperationCall)
         call.observed = not is_unseen(opened)
         call.model_kept = target.route is PLAIN
+        if named:
+            call.named_beside = named
+            call.distrust()
         return call
 
 
@@ -155,24 +162,34 @@ def _base_of(client: Any, kwargs: Any) -> str:
 
 
 def _read(args: Any, kwargs: Any) -> tuple[Mapping[str, Any] | None, Any]:
-    """Return the JSON object that is posted, and arguments that send just that; None where nothing is to be read.
+    """Return the JSON object, or the fields of the form, that is sent, and arguments that send just that.
 
-    What the application gave may be read once only, so what was read is sent.
+    What the application gave may be read once only, so what was read is sent. None where nothing is to be read.
     """
     path = args[0] if args else kwargs.get("path")
-    if not isinstance(path, str) or str(kwargs.get("method", "")).upper() != "POST" or kwargs.get("retries"):
+    if not isinstance(path, str) or str(kwargs.get("method", "")).upper() in _ASKING_NOTHING or kwargs.get("retries"):
         return None, kwargs
-    if kwargs.get("files") or kwargs.get("content") is not None or kwargs.get("data") is not None:
+    if kwargs.get("content") is not None:
         return None, kwargs
     read: Any = sys.modules["cohere.core.http_client"]
     told = {name: kwargs.get(name) for name in ("json", "data", "request_options", "omit")}
-    body, _ = read.get_request_body(**told)  # raises what the SDK raises a moment later
+    body, fields = read.get_request_body(**told)  # raises what the SDK raises a moment later
+    if _is_form(kwargs):
+        return (fields if isinstance(fields, Mapping) else None), kwargs
     if not isinstance(body, dict):
         return None, kwargs
     options = kwargs.get("request_options")
     if options is not None:
         options = {key: value for key, value in options.items() if key != "additional_body_parameters"}
     return cast("Mapping[str, Any]", body), {**kwargs, "json": body, "request_options": options}
+
+
+def _is_form(kwargs: Any) -> bool:
+    return bool(kwargs.get("files") or kwargs.get("data") is not None)
+
+
+def _options(kwargs: Any, name: str) -> Mapping[str, Any]:
+    return as_mapping(as_mapping(kwargs.get("request_options")).get(name))
 
 
 class Boundary:
@@ -203,6 +220,8 @@ class Boundary:
     def _outgoing(self, call: ModelCall) -> dict[str, Any]:
         kwargs, wire = dict(self._kwargs), outgoing_of(call)
         if wire is not call.original:
+            if _is_form(kwargs):
+                raise MiddlewareError("policy may refuse a request that is a form, and not change it: it is refused")
             kwargs["json"] = wire
         carried = carried_by(call)
         if carried is not None:
@@ -227,7 +246,8 @@ class AsyncBoundary(Boundary):
 def _observed(call: ModelCall, response: Any) -> Any:
     """Keep the bytes of a response, or tap its stream, and return what the SDK is to get of it."""
     call.http_status = response.status_code
-    call.sent = response.request.content
+    with suppress(RuntimeError):  # of a form with files, which is written as it is sent
+        call.sent = response.request.content
     if response.status_code >= 400:
         call.body = response.content if response.is_stream_consumed else None  # the SDK reads it into its error
         raise Refused(response)

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
+from spanrelay.codecs import gemini_plain
 from spanrelay.codecs.gemini_shapes import model_name
 from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.codecs.offers import offers_of
@@ -59,6 +60,8 @@ class Asked(NamedTuple):
     target: Target
     own_model: Any
     """What the body calls `model` though the path names one."""
+    unreadable: str | None
+    """Why nobody can say which model the URL names."""
 
 
 class GeminiAPI:
@@ -116,11 +119,12 @@ class GeminiAPI:
                 wire["model"] = model_name(named) if isinstance(named, str) else named
         if streamed:
             wire["stream"] = True
-        if place.route is PLAIN and wire.get("model") is None and not offers_of(PLAIN.codec, body):
+        if place.route is PLAIN and wire.get("model") is None and not _asks_within(body):
             return None
         own = None if place.model is None else body.get("model")
         address = _address(_option(client, given.options, "base_url") or "")
-        return Asked(given, place, wire, self._target(client, place.route, wire, address), own)
+        target = self._target(client, place.route, wire, address)
+        return Asked(given, place, wire, target, own, _doubt_about(client, given.options))
 
     def _target(self, client: Any, route: Route, wire: Mapping[str, Any], address: Address) -> Target:
         provider = "gcp.vertex_ai" if client.vertexai else "gcp.gemini"
@@ -134,6 +138,8 @@ class GeminiAPI:
         own = asked.own_model
         if own is not None:
             call.named_beside = (model_name(own) if isinstance(own, str) else own,)
+        if own is not None or asked.unreadable is not None:
+            call.unreadable = asked.unreadable
             call.distrust()
         return call
 
@@ -146,6 +152,19 @@ def _option(client: Any, options: Any, name: str) -> Any:
     """Return an option of a request, which is the client's where the request has none of its own."""
     own = options.get(name) if isinstance(options, Mapping) else getattr(options, name, None)
     return getattr(client._http_options, name, None) if own is None else own
+
+
+def _asks_within(body: Mapping[str, Any]) -> bool:
+    """Whether a request that names no model on its first level names one deeper, or offers tools to one."""
+    return bool(offers_of(PLAIN.codec, body)) or any(True for _ in gemini_plain.models_beside(body))
+
+
+def _doubt_about(client: Any, options: Any) -> str | None:
+    """Return why the path is not what is asked for, or None: what stands before it in the URL may hide it."""
+    for name in ("base_url", "api_version"):
+        if not {"?", "#"}.isdisjoint(str(_option(client, options, name) or "")):
+            return f"its {name!r} has a '?' or a '#', behind which the model's path is not read"
+    return None
 
 
 def _sent_body(client: Any, given: Given) -> dict[str, Any]:

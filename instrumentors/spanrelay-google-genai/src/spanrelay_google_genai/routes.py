@@ -51,7 +51,10 @@ def _named(path: str) -> Place:
     resource, _, action = normal(path.partition("?")[0]).rpartition(":")
     if not resource:
         resource, action = action, ""
-    resource = resource.lstrip("/")
+    resource = resource.strip("/")
     model = model_name(resource) if _OF_MODEL.search(resource) else None
+    if model is None and action in _ROUTES:
+        # Not as Google names models: a gateway's `models/openai/gpt-5`. What is asked for is a model all the same.
+        model = resource.partition("models/")[2] or resource
     route = _ROUTES.get(action, PLAIN) if model is not None else PLAIN
     return Place(route, model, action)

@@ -112,7 +112,7 @@ def _asked_by(parameters: Any) -> Asked:
     elif not isinstance(wire, Mapping):
         wire, unreadable = {}, "its body is not a JSON object"
     in_url = model if model and f"/{model}/" in f"{unquote(urlsplit(parameters.url).path)}/" else None
-    beside = in_url if in_url or "model" in wire else model
+    beside = in_url if in_url or "model" in wire or model is None else unquote(model)
     if in_url and "model" not in wire:
         wire = {"model": in_url, **cast("Mapping[str, Any]", wire)}
     return Asked(cast("Mapping[str, Any]", wire), in_url, beside, unreadable)

@@ -12,7 +12,17 @@ from typing import Any, cast
 from spanrelay import _json
 from spanrelay.codecs import ollama_chat, ollama_embed, ollama_generate
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.targets import PLAIN, Route, Target, Targets, aask, ask, carried_by, outgoing_of
+from spanrelay.instrumentation.targets import (
+    PLAIN,
+    Route,
+    Target,
+    Targets,
+    aask,
+    ask,
+    asks_within,
+    carried_by,
+    outgoing_of,
+)
 from spanrelay.pipeline.driver import arun_looked_at, run_looked_at
 from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
@@ -66,7 +76,7 @@ class Requests:
         if not isinstance(path, str) or not isinstance(wire, Mapping):
             return None
         model, stream = text_of(cast("Mapping[str, Any]", wire).get("model")), bool(kwargs.get("stream"))
-        if path not in ROUTES and (path in _KEEPING or not model):
+        if path not in ROUTES and (path in _KEEPING or not asks_within(cast("Mapping[str, Any]", wire))):
             return None
         url = client._client.base_url
 

@@ -28,8 +28,8 @@ from spanrelay.codecs.gemini_shapes import (
     decode_usage,
     encode_usage,
     field,
+    models_beside,
     put_field,
-    routed,
     spelled,
     spellings,
 )
@@ -141,9 +141,6 @@ def _read_instructions(instruction: Any) -> list[Part]:
     if isinstance(instruction, str):
         return [Text(instruction)]
     return read_content(instruction).parts if isinstance(instruction, Mapping) else []
-
-
-models_beside = routed
 
 
 # --- writing requests --------------------------------------------------------------------------------------

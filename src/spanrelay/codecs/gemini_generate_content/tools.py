@@ -202,6 +202,8 @@ OFFERS: Table = both(
         "inputConfig": _sift_holder,
         "requests": _sift_holder,
         "request": _sift_holder,
+        "bidiGenerateContentSetup": _sift_holder,
+        "setup": _sift_holder,
     }
 )
 """Every key of a request that names or offers a tool, or holds requests that do."""
