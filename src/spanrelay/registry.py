@@ -5,6 +5,7 @@ Reading is a lock-free look at an immutable snapshot; only registering and remov
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,22 @@ class Handle:
 _CACHED = 64
 
 
+class _Changing:
+    """Whose turn it is to register: registering is rare, and so all registries have one lock."""
+
+    def __init__(self) -> None:
+        self.free()
+
+    def free(self) -> None:
+        """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+        self.lock = threading.Lock()
+
+
+_changing = _Changing()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_changing.free)
+
+
 class _Change:
     """What a thread has added to one registry and taken out of it, and nobody sees yet."""
 
@@ -111,11 +128,10 @@ def together() -> Generator[None]:
 class Registry(Generic[E]):
     """Entries of one owner, in order: by place, ascending priority, then name."""
 
-    __slots__ = ("_cache", "_lock", "entries")
+    __slots__ = ("_cache", "entries")
 
     def __init__(self) -> None:
         self.entries: tuple[E, ...] = ()
-        self._lock = threading.Lock()
         self._cache: dict[object, tuple[object, object]] = {}
 
     def add(self, entry: E) -> Handle:
@@ -125,7 +141,7 @@ class Registry(Generic[E]):
             ConfigurationError: an entry of that name is there already.
         """
         change = _held_change(self)
-        with self._lock:
+        with _changing.lock:
             entries = self.entries if change is None else change.over(self.entries)
             if any(other.name == entry.name for other in entries):
                 raise ConfigurationError(f"{entry.name!r} is already registered; remove it first or pass another name=")
@@ -137,24 +153,24 @@ class Registry(Generic[E]):
 
     def _discard(self, entry: E) -> None:
         change = _held_change(self)
-        with self._lock:
+        with _changing.lock:
             if change is None:
                 self._set(tuple(other for other in self.entries if other is not entry))
             else:
                 change.discard(entry)
 
     def _publish(self, change: _Change) -> None:
-        with self._lock:
+        with _changing.lock:
             self._set(change.over(self.entries))
 
     def clear(self) -> None:
         """Take everything out; calls that have started keep what they saw."""
-        with self._lock:
+        with _changing.lock:
             self._set(())
 
     def restore(self, entries: tuple[E, ...]) -> None:
         """Have the entries again that there were before, and no others."""
-        with self._lock:
+        with _changing.lock:
             self._set(entries)
 
     def _set(self, entries: tuple[E, ...]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from spanrelay.pipeline.middleware import registered
 from spanrelay.plugins import configured, coverage
 from spanrelay.plugins.activation import Activation, current_activation
 from spanrelay.plugins.demand import demand
+from spanrelay.registry import _changing
 
 SOURCE = """
 from dataclasses import dataclass, field
@@ -271,6 +274,44 @@ def test_a_reload_exchanges_old_for_new_and_no_call_is_made_between_them(start: 
     assert say("boo") == "boo"
     with pytest.raises(GuardrailRejected):
         say("bah")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_is_forked_during_a_reload_reads_the_files_and_registers_itself(start: Any) -> None:
+    activation = start('[plugins.first]\nwords = ["boo"]')
+    write('[plugins.first]\nwords = ["bah"]', "0.toml")
+    plugin, parent = activation._shelf.take("first")[0], os.getpid()
+    assert plugin is not None
+    register, begun, go_on = plugin.register, threading.Event(), threading.Event()
+
+    def held_up(context: Any) -> None:
+        with _changing.lock:
+            if os.getpid() == parent:
+                begun.set()
+                go_on.wait(20)
+        register(context)
+
+    plugin.register = held_up  # type: ignore[method-assign]
+    thread = threading.Thread(target=activation.reload)
+    thread.start()
+    assert begun.wait(20)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            faulthandler.dump_traceback_later(15, exit=True)
+            with pytest.raises(GuardrailRejected):  # the old holds until the new does
+                say("boo")
+            activation.reload()
+            with pytest.raises(GuardrailRejected):
+                say("bah")
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    go_on.set()
+    thread.join(20)
+    assert say("boo") == "boo"
 
 
 def test_a_reload_takes_no_beginning_of_a_file_for_the_whole(start: Any) -> None:

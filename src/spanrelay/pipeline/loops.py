@@ -226,6 +226,16 @@ _loops: dict[int, OwnLoop] = {}
 _loops_lock = threading.Lock()
 
 
+def _free() -> None:
+    """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+    global _loops_lock
+    _loops_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free)
+
+
 def own_loop() -> OwnLoop:
     """The loop of this process; a forked child makes its own."""
     with _loops_lock:

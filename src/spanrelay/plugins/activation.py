@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeAlias, cast
@@ -170,6 +171,18 @@ def _add(plan: Plan, component: Component) -> None:
     plan.components.append(component)
 
 
+_activations: weakref.WeakSet[Activation] = weakref.WeakSet()
+
+
+def _free_all() -> None:
+    for activation in list(_activations):
+        activation.free()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_all)
+
+
 class Activation:
     """The plugins that some files have put in force.
 
@@ -187,6 +200,11 @@ class Activation:
         self.contexts: tuple[Context, ...] = ()
         """What is in force, in the order of registration."""
         self._shelf = shelf or Shelf()
+        self.free()
+        _activations.add(self)
+
+    def free(self) -> None:
+        """Take a lock that nobody holds: a forked child has none of its parent's threads."""
         self._lock = threading.Lock()
 
     def start(self) -> None:

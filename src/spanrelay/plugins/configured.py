@@ -5,6 +5,7 @@ Imports nothing unless there is such a file: every process that boots with us co
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -12,6 +13,16 @@ from spanrelay import config
 
 _lock = threading.Lock()
 _looked = False
+
+
+def _free() -> None:
+    """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free)
 
 
 def install_configured(chosen: str = "") -> None:

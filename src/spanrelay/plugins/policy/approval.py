@@ -273,6 +273,16 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 _terminal = threading.Lock()
 
 
+def _free() -> None:
+    """Take a lock that nobody holds: a forked child has none of its parent's threads."""
+    global _terminal
+    _terminal = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free)
+
+
 def _is_at_terminal() -> bool:
     """Whether somebody may answer here: in the background of a shell, reading its terminal would stop the program."""
     if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
@@ -288,9 +298,9 @@ def _prompted(request: ApprovalRequest, timeout: float) -> bool:
     import termios  # only where there is a terminal: not on Windows
 
     shown = json.dumps(request.arguments)
-    until = time.monotonic() + timeout
+    until, turn = time.monotonic() + timeout, _terminal
     # One question at a time, and none for a call that has been refused while it waited for its turn.
-    if not _terminal.acquire(timeout=timeout):
+    if not turn.acquire(timeout=timeout):
         raise _Late
     try:
         # What was typed before the question was seen answers another one.
@@ -302,4 +312,4 @@ def _prompted(request: ApprovalRequest, timeout: float) -> bool:
         # Not by the buffer of Python's: that holds what the application has not read yet.
         return os.read(sys.stdin.fileno(), MAX_ANSWER).strip().lower() in (b"y", b"yes")
     finally:
-        _terminal.release()
+        turn.release()
