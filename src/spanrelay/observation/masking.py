@@ -47,6 +47,8 @@ TOKENS = (
     r"|figd_[A-Za-z0-9_-]{20,}|sbp_[0-9a-f]{20,}|sb_secret_[A-Za-z0-9_-]{20,}|vck_[A-Za-z0-9]{20,}"
     r"|sntry[su]_[A-Za-z0-9+/=_]{20,}|sk_[0-9a-f]{40,}|GOCSPX-[A-Za-z0-9_-]{20,}|PMAK-[0-9a-f-]{20,}|NRAK-[A-Z0-9]{20,}"
     r"|re_[A-Za-z0-9]{6,12}_[A-Za-z0-9]{20,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|hv[sbr]\.[A-Za-z0-9_-]{24,}"
+    r"|ABSK[A-Za-z0-9+/]{40,}={0,2}|bedrock-api-key-[A-Za-z0-9+/]{40,}={0,2}|hf_oauth_[A-Za-z0-9._-]{20,}"
+    r"|ya29\.[A-Za-z0-9_-]{20,}|AQ\.Ab[A-Za-z0-9_-]{24,}"
     r"|dapi[0-9a-f]{32}(?:-[0-9]+)?|[0-9]{8,10}:AA[A-Za-z0-9_-]{33}"
     # the number of a bot in base64
     r"|(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}[A-Za-z0-9_-]{0,3}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"
@@ -80,12 +82,15 @@ _SHORTEST = 13
 # What credentials have in them, behind a letter without which no text has it: looking for one letter costs a tenth of
 # looking for several, and a compiled search for several half of what `in` does. No credential is without any of these.
 _SIGNS = (
-    ("A", r"A(?:Iza|[KS]IA|A(?<=:AA))"),
-    ("b", r"b(?:earer|asic )"),
+    ("A", r"A(?:Iza|[KS]IA|BSK|A(?<=:AA))"),
+    ("b", r"b(?:earer|asic |edrock-api-key-)"),
     ("B", r"B(?:earer|EARER |asic |ASIC |EGIN [A-Z ]{0,20}PRIVATE KEY)"),
     ("=", r"key="),
     ("d", r"dapi"),
-    (".", r"\.(?=[A-Za-z0-9_-]{6}(?:\.|[A-Za-z0-9_-]{10}))(?:(?<=SG\.)|(?<=hv[sbr]\.)|.{6}\.[A-Za-z0-9_-]{27})"),
+    (
+        ".",
+        r"\.(?=[A-Za-z0-9_-]{6}(?:\.|[A-Za-z0-9_-]{10}))(?:(?<=SG\.)|(?<=hv[sbr]\.)|(?<=ya29\.)|(?<=AQ\.)|.{6}\.[A-Za-z0-9_-]{27})",
+    ),
     ("\\", r"\\u(?:00(?:2[013-9a-fA-F]|[3467]|5[0-9abABd-fD-F])|201[0-3]|2212|[fF][eE]63|[fF][fF]0)"),
     # The others end their prefix with one of two signs: one search for each, with a word behind it, does for them all.
     # by two letters at first, which most words have not

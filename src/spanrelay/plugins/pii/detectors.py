@@ -323,13 +323,11 @@ def _mask_url(found: str, char: str) -> str:
 
 # --- credentials -------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(
-    rf"(?<![A-Za-z0-9])(?:{TOKENS}|pk_(?:live|test)_[A-Za-z0-9]{{10,}}|ya29\.[A-Za-z0-9_-]{{20,}})|{PRIVATE_KEY}"
-)
-_TOKEN_SIGN = re.compile(r"[-_.](?=[A-Za-z0-9_+/=-]{10})|PRIVATE KEY|dapi[0-9a-f]|:AA")
+_TOKEN = re.compile(rf"(?<![A-Za-z0-9])(?:{TOKENS}|pk_(?:live|test)_[A-Za-z0-9]{{10,}})|{PRIVATE_KEY}")
+_TOKEN_SIGN = re.compile(r"[-_.](?=[A-Za-z0-9_+/=-]{10})|PRIVATE KEY|dapi[0-9a-f]|:AA|ABSK")
 _API_KEY_PREFIX = re.compile(
-    r"sk-|pk-lf-|[spr]k_(?:live|test)_|gh[a-z]_|github_pat_|glpat-|gsk_|hf_|npm_|nvapi-|xai-|xox[a-z]-|xapp-|pypi-"
-    r"|whsec_|r8_|dop_v1_|lsv2_[a-z]{2}_|ya29\.|pplx-|tvly-(?:[a-z]{2,5}-)?|fc-|csk-|pcsk_|e2b_|wandb_v[0-9]_|pylf_v[0-9]_[a-z]{2}_"
+    r"sk-|pk-lf-|[spr]k_(?:live|test)_|gh[a-z]_|github_pat_|glpat-|gsk_|hf_(?:oauth_)?|npm_|nvapi-|xai-|xox[a-z]-|xapp-|pypi-"
+    r"|whsec_|r8_|dop_v1_|lsv2_[a-z]{2}_|ya29\.|AQ\.|ABSK|bedrock-api-key-|pplx-|tvly-(?:[a-z]{2,5}-)?|fc-|csk-|pcsk_|e2b_|wandb_v[0-9]_|pylf_v[0-9]_[a-z]{2}_"
     r"|jina_|fw_|ntn_|lin_api_|tgp_v[0-9]_|glsa_|glc_|shp[a-z]{2}_|figd_|sbp_|sb_secret_|vck_|sntry[su]_|GOCSPX-|PMAK-|NRAK-|sk_"
 )
 _VALUE = r"[A-Za-z0-9._~+/-]{7,}[A-Za-z0-9_~+/-]=*"
