@@ -212,6 +212,17 @@ async def test_who_allows_some_models_gets_none_that_the_api_chooses(
 
 
 @HALVES
+async def test_a_line_of_a_stream_that_is_no_object_reaches_the_program_as_the_sdk_has_it(
+    half: Half, instrumented: Capture
+) -> None:
+    lines = raw(b'null\n[]\n{"event_type": "text-generation", "text": "Hi"}\n', "application/stream+json")
+    async with talking(half, [lines], "Client") as (_, client):
+        nothing, several, event = await ask(half, client, stream=True, message="hi")
+    assert (nothing, several, event.text) == (None, [], "Hi")
+    assert said(instrumented.span) == "Hi"
+
+
+@HALVES
 async def test_the_model_in_a_form_or_a_query_is_judged_and_a_form_sent_as_it_is(
     half: Half, instrumented: Capture, governed: None
 ) -> None:

@@ -25,22 +25,28 @@ def by_lines(call: ModelCall, response: Any) -> Any:
 
 
 def _parsed(lines: Iterator[str]) -> Iterator[Any]:
-    yield from filter(None, map(_object_in, lines))
+    for line in lines:
+        found = _value_in(line)
+        if found is not _NONE:
+            yield found
 
 
 async def _aparsed(lines: AsyncIterator[str]) -> AsyncIterator[Any]:
     async for line in lines:
-        found = _object_in(line)
-        if found is not None:
+        found = _value_in(line)
+        if found is not _NONE:
             yield found
 
 
-def _object_in(line: str) -> Any:
-    """Return the object of a line; the SDK passes over those that have none."""
+_NONE: Any = object()
+
+
+def _value_in(line: str) -> Any:
+    """Return the JSON of a line; the SDK passes over those that have none."""
     try:
-        return _json.loads(line.encode()) if line else None
+        return _json.loads(line.encode()) if line else _NONE
     except ValueError:
-        return None
+        return _NONE
 
 
 def _written(tap: Any) -> Iterator[str]:
