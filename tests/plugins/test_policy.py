@@ -82,6 +82,14 @@ def test_parameters_are_those_of_the_first_pattern_of_the_model(
     assert {key: value for key, value in request.body.items() if key not in ("model", "messages")} == sent
 
 
+def test_a_limit_has_the_name_that_servers_of_other_models_know(client: Any, server: ModelServer, policy: Any) -> None:
+    policy('parameters."*" = { max_tokens = 100 }')
+    for model, key in (("llama3.2", "max_tokens"), ("gpt-5", "max_completion_tokens")):
+        ask(client, model)
+        assert server.requests[-1].body[key] == 100
+        assert len(server.requests[-1].body) == 3
+
+
 @pytest.mark.parametrize(
     ("told", "given", "sent"),
     [

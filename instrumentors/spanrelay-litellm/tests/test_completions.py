@@ -391,6 +391,19 @@ def test_the_model_behind_a_route_of_litellms_is_recorded_and_another_is_asked_o
     assert [(request.api, request.body["model"]) for request in server.requests] == [("responses", "gpt-4.1-mini")]
 
 
+@pytest.mark.parametrize(
+    ("model", "key"), [("openai/gpt-5", "max_completion_tokens"), ("hosted_vllm/llama", "max_tokens")]
+)
+def test_a_limit_that_policy_sets_has_the_name_that_litellm_knows_the_model_to_take(
+    instrumented: Capture, server: ModelServer, policy: Policy, model: str, key: str
+) -> None:
+    policy(
+        request_intercept(lambda call: replace(call.request, parameters={"max_tokens": 9}), kinds=["llm"], name="few")
+    )
+    litellm.completion(**options(server, model=model))
+    assert server.requests[-1].body[key] == 9
+
+
 def test_arguments_that_the_function_refuses_are_refused_by_it(instrumented: Capture) -> None:
     with pytest.raises(TypeError, match=r"completion\(\) got multiple values for argument 'model'"):
         litellm.completion("openai/gpt-4.1", QUESTION, model="openai/gpt-4.1")

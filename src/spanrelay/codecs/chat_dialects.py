@@ -5,6 +5,7 @@ All else is `openai_chat`. A key that a request has already is the one that is c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,4 +44,20 @@ class ChatDialect:
 mistral_chat: Any = ChatDialect("max_tokens", "random_seed")
 """Mistral's and Writer's."""
 capped_chat: Any = ChatDialect("max_tokens")
-"""Together's and Perplexity's."""
+"""Together's and Perplexity's, and what everybody knows but some of OpenAI's own models."""
+
+_OPENAI = frozenset({"openai", "azure.ai.openai"})
+_OF_OPENAI = re.compile(r"(?:^|[/.:])(?:gpt-(?!oss)|chatgpt-|codex-|o[1-9](?![a-z0-9]))", re.IGNORECASE)
+"""A name of a model that OpenAI has made and serves, also behind a gateway's or a geography's prefix."""
+
+
+def chat_of(provider: str | None, model: str | None) -> Any:
+    """Return the codec for what is chatted with a model at a provider, or None where nobody knows who answers.
+
+    A key that is not known is passed over in silence by many who speak this API: policy would have set nothing.
+    """
+    if provider == "mistral_ai":
+        return mistral_chat
+    if provider in _OPENAI or (model is not None and _OF_OPENAI.search(model)):
+        return openai_chat
+    return capped_chat

@@ -7,6 +7,7 @@ Raw responses, stream helpers, `parse` and platform subclasses all run through h
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from spanrelay import _json
@@ -170,8 +171,10 @@ class StainlessAPI:
         if find is not None and find(client, url, {"model": "any"}) is not None:
             place = place._replace(follows=True)
         found = (route for suffix, route in self._routes.items() if place.path.endswith(suffix))
-        provider = self._provider(client, base.host)
-        return Target(base, next(found, PLAIN), provider, model, stream=stream, place=place)
+        route, provider = next(found, PLAIN), self._provider(client, base.host)
+        if route.dialect is not None:
+            route = replace(route, codec=route.dialect(provider, base.host, place.deployment or model))
+        return Target(base, route, provider, model, stream=stream, place=place)
 
     def _call(
         self,

@@ -31,6 +31,7 @@ class Route:
 
     `answers` says that a call there may be the one that a framework's call of a model stands for. `filling` are fields
     that the SDK cannot do without in an answer, and that a record has none for: policy's answers are given them.
+    `dialect`, of who answers, of the host and the model, returns the codec as they have it there.
     """
 
     codec: Codec
@@ -38,6 +39,7 @@ class Route:
     ends_with_done: bool = True
     answers: bool = True
     filling: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    dialect: Callable[[str, str, str | None], Codec] | None = None
 
 
 PLAIN = Route(plain, answers=False)

@@ -83,12 +83,12 @@ class Counting:
         return _Adding(self._codec.accumulator())
 
 
-_counting: dict[str, Codec] = {}
+_counting: dict[Any, Codec] = {}
 
 
 def counting(codec: Any) -> Codec:
-    """Return a codec, which is a module, with AWS's counts: always the same for the same codec."""
-    made: Any = _counting.get(codec.__name__)
+    """Return a codec with AWS's counts: always the same for the same codec."""
+    made: Any = _counting.get(codec)
     if made is None:
-        made = _counting[codec.__name__] = Counting(codec)  # pyright: ignore[reportArgumentType] - has what the codec has
+        made = _counting[codec] = Counting(codec)  # pyright: ignore[reportArgumentType] - has what the codec has
     return made

@@ -14,6 +14,7 @@ from typing import Any, cast
 from spanrelay import _json
 from spanrelay._json import MAX_DEPTH
 from spanrelay.codecs import Codec, anthropic_messages, bedrock_converse, bedrock_prompt, openai_chat, plain
+from spanrelay.codecs.chat_dialects import capped_chat
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.requests import Body, object_in
 from spanrelay_bedrock.counts import counting
@@ -102,7 +103,8 @@ def codec_of(body: Mapping[str, Any], model: str | None) -> Codec:
     if "messages" in body:
         if "anthropic_version" in body:
             return counting(anthropic_messages)
-        return counting(bedrock_converse if not body.keys().isdisjoint(_NOVA) else openai_chat)
+        chat: Any = openai_chat if model is not None and "openai." in model else capped_chat
+        return counting(chat if body.keys().isdisjoint(_NOVA) else bedrock_converse)
     embeds = model is not None and "embed" in model
     return counting(bedrock_prompt if bedrock_prompt.is_prompt(body) and not embeds else plain)
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from spanrelay import _json
-from spanrelay.codecs import openai_chat, openai_completions, openai_embeddings, plain, sse
+from spanrelay.codecs import openai_completions, openai_embeddings, plain, sse
+from spanrelay.codecs.chat_dialects import capped_chat
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import normal
@@ -34,7 +35,7 @@ from spanrelay.providers import provider_of_host
 from spanrelay.tracing import Tracing
 
 ROUTES = {
-    "/chat/completions": Route(openai_chat),
+    "/chat/completions": Route(capped_chat),
     "/completions": Route(openai_completions),
     "/embeddings": Route(openai_embeddings, "embedder"),
 }

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from spanrelay.codecs import Codec, cohere_rerank, openai_chat, openai_embeddings, openai_responses
+from spanrelay.codecs import Codec, cohere_rerank, openai_embeddings, openai_responses
+from spanrelay.codecs.chat_dialects import capped_chat
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.driver import arun, run
 from spanrelay.pipeline.model import ModelCall, open_for
@@ -56,7 +57,8 @@ class Function(NamedTuple):
 
 
 FUNCTIONS = (
-    Function("completion", "litellm.main", openai_chat, Form(named("ModelResponse"), completion_chunk)),
+    # LiteLLM knows for which models `max_tokens` has another name, and leaves out what it has no name for.
+    Function("completion", "litellm.main", capped_chat, Form(named("ModelResponse"), completion_chunk)),
     Function(
         "responses", "litellm.responses.main", openai_responses, Form(named("ResponsesAPIResponse"), response_event)
     ),

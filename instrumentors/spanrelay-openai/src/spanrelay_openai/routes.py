@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from spanrelay.codecs import (
+    Codec,
     openai_chat,
     openai_compaction,
     openai_completions,
@@ -14,11 +15,18 @@ from spanrelay.codecs import (
     openai_responses,
     plain,
 )
+from spanrelay.codecs.chat_dialects import chat_of
 from spanrelay.instrumentation.targets import Route
-from spanrelay.providers import provider_of_openai_host
+from spanrelay.providers import provider_of_host, provider_of_openai_host
+
+
+def dialect_of(provider: str, host: str, model: str | None) -> Codec:
+    """Return the codec for a conversation at a host, which is OpenAI's API as whoever answers there knows it."""
+    return chat_of(provider if provider != "openai" or provider_of_host(host) else None, model)
+
 
 ROUTES = {
-    "/chat/completions": Route(openai_chat),
+    "/chat/completions": Route(openai_chat, dialect=dialect_of),
     "/responses": Route(openai_responses, ends_with_done=False),
     "/responses/compact": Route(openai_compaction, ends_with_done=False, answers=False),
     "/embeddings": Route(openai_embeddings, "embedder"),
