@@ -370,6 +370,25 @@ async def test_a_model_that_an_object_names_is_known_by_its_id(half: Half, instr
     assert (span.attributes or {})["gen_ai.request.model"] == "claude-haiku-5"
 
 
+@HALVES
+async def test_parameters_of_a_file_are_set_in_each_request_of_a_batch_by_its_model(
+    half: Half, instrumented: Capture
+) -> None:
+    with ModelServer([raw(b"{}")]) as server:
+        client = client_of(server, half)
+        asked = {"max_tokens": 900, "temperature": 1.0, "messages": [{"role": "user", "content": "hi"}]}
+        models = ("claude-haiku-5", "claude-opus-5")
+        requests: Any = [{"custom_id": model, "params": {"model": model, **asked}} for model in models]
+        with policy(parameters={"*-haiku-*": Parameters(max_tokens=5, stop_sequences=["."])}):
+            await half.settle(client.messages.batches.create(requests=requests))
+        await half.close(client)
+    [request] = server.requests
+    small, large = (each["params"] for each in request.body["requests"])
+    assert small == {"model": "claude-haiku-5", **asked, "max_tokens": 5, "stop_sequences": ["."]}
+    assert large == requests[1]["params"]
+    assert requests[0]["params"] == {"model": "claude-haiku-5", **asked}
+
+
 def test_parameters_of_a_file_are_set_in_what_is_sent(server: ModelServer, instrumented: Capture) -> None:
     with policy(parameters={"*": Parameters(max_tokens=5, temperature=0.1)}), client_of(server) as client:
         client.messages.create(**asking(tools=[RING]))

@@ -183,6 +183,16 @@ def test_a_parameter_is_what_the_file_says(ask: Any, server: ModelServer, policy
     assert "model" not in request.body and "stream" not in request.body
 
 
+def test_a_parameter_is_set_in_each_request_of_a_batch(server: ModelServer, policy: Any) -> None:
+    policy('parameters."gemini-*" = { temperature = 0.25, max_tokens = 7 }')
+    asked: Any = [{"contents": "hi", "config": {"temperature": 1.0}}, {"contents": "ho"}]
+    with client_of(server.address) as client, pytest.raises(errors.ClientError):  # this server keeps no batches
+        client.batches.create(model=MODEL, src=asked)
+    [request] = server.requests
+    for item in request.body["batch"]["inputConfig"]["requests"]["requests"]:
+        assert item["request"]["generationConfig"] == {"temperature": 0.25, "maxOutputTokens": 7}
+
+
 def test_a_parameter_of_extra_body_does_not_come_back(server: ModelServer, policy: Any) -> None:
     policy('parameters."gemini-*" = { temperature = 0.25 }')
     with client_of(

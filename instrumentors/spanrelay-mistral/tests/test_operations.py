@@ -180,6 +180,22 @@ async def test_what_is_denied_is_not_sent_wherever_a_request_names_it(
 
 
 @HALVES
+async def test_what_policy_sets_is_set_in_each_request_of_a_batch(
+    half: Half, instrumented: Capture, tmp_path: Path
+) -> None:
+    with in_force(tmp_path, '[plugins.policy.parameters."m"]\nmax_tokens = 10\nseed = 7\n'):
+        async with talking(half, lambda request: error(404)) as (server, client):
+            bodies = [{"messages": QUESTION, "max_tokens": 900}, {"messages": QUESTION, "model": "other"}]
+            asked: Any = [{"custom_id": str(number), "body": body} for number, body in enumerate(bodies)]
+            create = given(client, half, "batch.jobs", "create")
+            with pytest.raises(errors.SDKError):  # this server keeps no batches
+                await half.settle(create(endpoint="/v1/chat/completions", model="m", requests=asked))
+            [request] = server.requests
+    sent = [each["body"] for each in request.body["requests"]]
+    assert sent == [{"messages": QUESTION, "max_tokens": 10, "random_seed": 7}, bodies[1]]
+
+
+@HALVES
 async def test_a_model_that_the_query_names_is_judged_too(half: Half, instrumented: Capture, governed: None) -> None:
     with ModelServer(lambda request: reply("ok")) as server:
         kind = httpx.AsyncClient if half.asynchronous else httpx.Client

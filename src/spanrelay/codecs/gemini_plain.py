@@ -5,15 +5,17 @@ Of the request only the model is read, and every tool that it offers; of the ans
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from spanrelay.codecs import Codec, gemini_generate_content
 from spanrelay.codecs.bodies import one_event, patch_request, whole_body
 from spanrelay.codecs.gemini_generate_content.tools import sift_tools
 from spanrelay.codecs.gemini_shapes import both, decode_usage, field, model_name
 from spanrelay.codecs.gemini_shapes import models_beside as named_in
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.codecs.offers import each
 from spanrelay.codecs.openai_shapes import decode_error
 from spanrelay.codecs.patching import put
 from spanrelay.errors import CodecError
@@ -30,6 +32,7 @@ __all__ = [
     "required",
     "sift_tools",
     "stream_events",
+    "with_requests",
 ]
 
 operation = "generate_content"
@@ -64,6 +67,32 @@ def models_beside(wire: Mapping[str, Any]) -> Iterator[Any]:
             if model is not None:
                 yield model_name(model) if isinstance(model, str) else model
             yield from models_beside(fields)
+
+
+def with_requests(
+    wire: Mapping[str, Any], change: Callable[[Codec, Mapping[str, Any]], Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """Return a batch with what `change` makes of each of its requests for content."""
+    out = wire
+    for key in _HOLDERS:
+        held = wire.get(key)
+        if held is None:
+            continue
+        left = _changed(held, change, is_request=key == "request")
+        if left is not held:
+            out = {**out, key: left}
+    return out
+
+
+def _changed(held: Any, change: Callable[[Codec, Mapping[str, Any]], Mapping[str, Any]], *, is_request: bool) -> Any:
+    if isinstance(held, (list, tuple)):
+        return each(held, "", lambda item, _: _changed(item, change, is_request=is_request))
+    if not isinstance(held, Mapping):
+        return held
+    fields = cast("Mapping[str, Any]", held)
+    if is_request and "contents" in fields:
+        return change(cast("Codec", gemini_generate_content), fields)
+    return with_requests(fields, change)
 
 
 def decode_request(wire: Mapping[str, Any]) -> ModelRequest:

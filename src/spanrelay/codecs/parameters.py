@@ -16,6 +16,22 @@ from spanrelay.records import JSON
 Table: TypeAlias = Mapping[str, tuple[str, Callable[[JSON], JSON] | None]]
 """Wire key to the parameter's name and how its value is read. Of two keys for one name the first counts."""
 
+SETTABLE = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stop_sequences",
+        "reasoning_effort",
+        "service_tier",
+    }
+)
+"""What a file may set, by name."""
+
 Writer: TypeAlias = Callable[[JSON, Any], JSON]
 """How a value is written under its wire key: value and what the wire has there now, to the new wire value."""
 

@@ -1,21 +1,25 @@
 """A request that names a model or offers one tools, on a route that no other codec is for: images, speech, sessions.
 
-Of the request only the model is read, and the one text that it may hold; of the answer its usage and its error.
+Of the request only the model is read, the one text that it may hold, and how an answer is drawn where it says that; of
+the answer its usage and its error. The requests of a batch are those of other codecs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from spanrelay.codecs import anthropic_messages, openai_chat, openai_responses
+from spanrelay.codecs import Codec, anthropic_messages, openai_chat, openai_responses
 from spanrelay.codecs.bodies import one_event, patch_request, whole_body
+from spanrelay.codecs.chat_dialects import mistral_chat
 from spanrelay.codecs.naming import model_id
 from spanrelay.codecs.narrowing import as_int, as_mapping, as_str, as_written
-from spanrelay.codecs.offers import Keeps, Sieve, Table, drop_without, each
+from spanrelay.codecs.offers import Keeps, Sieve, drop_without, each
+from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_responses import decode_response as decode_responses_answer
-from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error
+from spanrelay.codecs.openai_shapes import decode_error, decode_usage, encode_error, write_stop
+from spanrelay.codecs.parameters import SETTABLE, Table, read_parameters, without_doubles
 from spanrelay.codecs.patching import put
 from spanrelay.errors import CodecError
 from spanrelay.records import Message, ModelRequest, ModelResponse, Text, Usage
@@ -26,6 +30,15 @@ stream_events = one_event
 required = (("model",),)
 _TEXTS = ("prompt", "input")
 """Where the text of a request stands, if it is one text."""
+_PARAMETERS: Table = {
+    **{key: row for key, row in openai_chat.PARAMETERS.items() if row[0] in SETTABLE and key != "reasoning"},
+    "max_output_tokens": ("max_tokens", None),
+    "max_tokens_to_sample": ("max_tokens", None),
+    "stop_sequences": ("stop_sequences", None),
+}
+"""The parameters that a request may say; which of them its route takes beside, nobody knows."""
+_BODIES: Mapping[str, Codec] = {"params": cast("Codec", anthropic_messages), "body": mistral_chat}
+"""Keys of a request of a batch under which its body stands, by the API that has them so."""
 
 
 # --- tools in requests -------------------------------------------------------------------------------------
@@ -47,7 +60,7 @@ def _read_batch(sieve: Sieve, value: Any, place: str) -> Any:
 
     def read(item: Any, here: str) -> Any:
         written = as_written(item)
-        held = {key: body for key in ("params", "body") if (body := as_mapping(written).get(key)) is not None}
+        held = {key: body for key in _BODIES if (body := as_mapping(written).get(key)) is not None}
         left = {key: read_holder(sieve, body, f"{here}.{key}") for key, body in held.items()}
         return item if all(left[key] is held[key] for key in held) else {**written, **left}
 
@@ -61,7 +74,7 @@ def _sifted(sieve: Sieve, wire: Mapping[str, Any], within: str = "") -> Mapping[
 
 
 _HOLDERS = ("session", "agent", "target", "delegation", "responses", "data_source", "sampling_params")
-OFFERS: Table = {
+OFFERS: Offers = {
     **dict.fromkeys(_HOLDERS, read_holder),
     "input": openai_responses.OFFERS["input"],
     "items": openai_responses.OFFERS["input"],
@@ -85,7 +98,32 @@ def decode_request(wire: Mapping[str, Any]) -> ModelRequest:
     """Read the model, and a prompt or an input that is one text."""
     place = _place_of_text(wire)
     messages = [] if place is None else [Message("user", [Text(wire[place])])]
-    return ModelRequest(as_str(model_id(wire.get("model"))), messages, stream=wire.get("stream") is True)
+    parameters = read_parameters(wire, _PARAMETERS)
+    stream = wire.get("stream") is True
+    return ModelRequest(as_str(model_id(wire.get("model"))), messages, parameters=parameters, stream=stream)
+
+
+def single_parameters(wire: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return `wire` with each of `names` said once; see `Codec`."""
+    return without_doubles(wire, names, _PARAMETERS, inner_keys={})
+
+
+def with_requests(
+    wire: Mapping[str, Any], change: Callable[[Codec, Mapping[str, Any]], Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """Return a batch with what `change` makes of the body of each of its requests that holds a conversation."""
+    requests = wire.get("requests")
+    if not isinstance(requests, (list, tuple)):
+        return wire
+
+    def read(item: Any, _: str) -> Any:
+        written = as_mapping(as_written(item))
+        held = {key: as_mapping(as_written(written[key])) for key in _BODIES if written.get(key) is not None}
+        left = {key: change(_BODIES[key], body) for key, body in held.items() if "messages" in body}
+        return item if all(body is held[key] for key, body in left.items()) else {**written, **left}
+
+    left = each(requests, "requests", read)
+    return wire if left is requests else {**wire, "requests": left}
 
 
 def _place_of_text(wire: Mapping[str, Any]) -> str | None:
@@ -95,13 +133,14 @@ def _place_of_text(wire: Mapping[str, Any]) -> str | None:
 def encode_request(request: ModelRequest, wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return `wire` changed where model or text differ; see `Codec.encode_request`.
 
-    Parameters are left out: whether the route has them, nobody knows.
+    Parameters that it does not say are left out: whether the route has them, nobody knows.
 
     Raises:
         CodecError: there are instructions, tools or several messages, for which no form is known.
     """
     old = decode_request(wire)
-    out = patch_request(replace(old, parameters=request.parameters), request, wire, {})
+    said = {name: value for name, value in request.parameters.items() if name in old.parameters}
+    out = patch_request(old, replace(request, parameters=said), wire, _PARAMETERS, writers={"stop": write_stop})
     if request.messages != old.messages:
         out[_place_of_text(wire) or "prompt"] = _text_of(request.messages)
     if request.system or request.tools:
