@@ -16,7 +16,7 @@ from spanrelay.records import ToolResult
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.outline import tree
 
-from .ways import Server, Way, each_way, field, in_memory, newer, over_http
+from .ways import FIRST, Server, Way, each_way, field, in_memory, newer, over_http, over_newest
 
 Policy = Callable[[Any], None]
 
@@ -82,8 +82,12 @@ async def test_nothing_of_a_refused_call_is_on_the_wire(instrumented: Capture, t
     assert not any("tools/call" in message for message in sent)
 
 
+over_the_wire = pytest.mark.parametrize("connected", [over_http, *([] if FIRST else [over_newest])])
+
+
+@over_the_wire
 async def test_a_server_refuses_before_the_function_runs_and_the_model_is_told_why(
-    instrumented: Capture, there: Weather, policy: Policy
+    instrumented: Capture, there: Weather, policy: Policy, connected: Way
 ) -> None:
     @guardrail(kinds=["tool"])
     def only_oslo(call: Any) -> str | None:
@@ -91,7 +95,7 @@ async def test_a_server_refuses_before_the_function_runs_and_the_model_is_told_w
         return "only Oslo is served" if refused else None
 
     policy(only_oslo)
-    async with over_http(there.server) as session:
+    async with connected(there.server) as session:
         result = await session.call_tool("weather", {"city": "Rome"})
         assert field(result, "isError", "is_error") is True
         assert result.content[0].text == "guardrail 'only_oslo' refused the call: only Oslo is served"
@@ -101,8 +105,27 @@ async def test_a_server_refuses_before_the_function_runs_and_the_model_is_told_w
     assert refused.attributes["error.type"] == "spanrelay.errors.GuardrailRejected"
 
 
+@over_the_wire
+async def test_a_server_answers_in_the_place_of_the_function(
+    instrumented: Capture, there: Weather, policy: Policy, connected: Way
+) -> None:
+    @execution_intercept(kinds=["tool"])
+    def night(call: Any) -> Any:
+        if at(SpanKind.SERVER, call):
+            return ToolResult("it is dark")
+        return (yield call)
+
+    policy(night)
+    async with connected(there.server) as session:
+        result = await session.call_tool("weather", {"city": "Rome"})
+    assert result.content[0].text == "it is dark"
+    assert field(result, "isError", "is_error") is False
+    assert there.given == []
+
+
+@over_the_wire
 async def test_what_breaks_at_the_server_refuses_the_call_and_tells_the_client_nothing_of_itself(
-    instrumented: Capture, there: Weather, policy: Policy
+    instrumented: Capture, there: Weather, policy: Policy, connected: Way
 ) -> None:
     @guardrail(kinds=["tool"])
     def breaks(call: Any) -> None:
@@ -110,7 +133,7 @@ async def test_what_breaks_at_the_server_refuses_the_call_and_tells_the_client_n
             raise RuntimeError("the password is 1234")
 
     policy(breaks)
-    async with over_http(there.server) as session:
+    async with connected(there.server) as session:
         result = await session.call_tool("weather", {"city": "Rome"})
     assert field(result, "isError", "is_error") is True
     assert result.content[0].text == "the call of the tool 'weather' is refused"

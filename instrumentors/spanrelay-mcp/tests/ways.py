@@ -30,7 +30,18 @@ else:
     from mcp import MCPError
     from mcp.server.mcpserver import MCPServer as Server
 
-__all__ = ["FIRST", "MCPError", "Server", "each_way", "field", "in_memory", "over_http", "over_stdio", "seconds"]
+__all__ = [
+    "FIRST",
+    "MCPError",
+    "Server",
+    "each_way",
+    "field",
+    "in_memory",
+    "over_http",
+    "over_newest",
+    "over_stdio",
+    "seconds",
+]
 
 Way: TypeAlias = Callable[..., AbstractAsyncContextManager[ClientSession]]
 
@@ -107,6 +118,16 @@ def http_client(url: str) -> Any:
     """Return the streams of a client of streamable HTTP."""
     older: Any = getattr(streamable_http, "streamablehttp_client", None)
     return getattr(streamable_http, "streamable_http_client", older)(url)
+
+
+@contextlib.asynccontextmanager
+async def over_newest(server: Any) -> AsyncIterator[Any]:
+    """Connect over streamable HTTP in the newest version of the protocol that the SDK has."""
+    from mcp import Client
+
+    with served(server.streamable_http_app()) as url:
+        async with Client(http_client(f"{url}/mcp")) as client:
+            yield client
 
 
 @contextlib.asynccontextmanager

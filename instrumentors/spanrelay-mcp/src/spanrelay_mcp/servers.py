@@ -146,7 +146,9 @@ class ServerBoundary:
 
     def written(self, result: dict[str, Any]) -> Any:
         """Return a result as the server sends it, in the version of the protocol that the client speaks."""
-        return self._runner._serialize(METHOD, self._runner.connection.protocol_version, result)
+        # As an object of the SDK's, which has what newer versions insist on.
+        made = module_of_types().CallToolResult.model_validate(result)
+        return self._runner._serialize(METHOD, self._runner.connection.protocol_version, made)
 
 
 class _Waiting(wrapt.ObjectProxy):  # pyright: ignore[reportMissingTypeArgument] - wrapt has none here
