@@ -28,6 +28,7 @@ operation = "generate_content"
 accumulator = whole_body
 stream_events = one_event
 required = (("model",),)
+read_model = model_id
 _TEXTS = ("prompt", "input")
 """Where the text of a request stands, if it is one text."""
 _PARAMETERS: Table = {

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from spanrelay.codecs.naming import model_id, models_within, names_of
+from spanrelay.codecs.naming import models_within, names_of
 from spanrelay.plugins.plugin import Diagnostic
 from spanrelay.plugins.policy.settings import Names, PolicyConfig
 from spanrelay.records import Kind
@@ -171,5 +171,7 @@ _NOTHING = "(?!)"
 
 def model_of(call: Any) -> Any:
     """The name of the model that a call is about to be sent to, which may be no text; None where it has none."""
-    model = model_id(call.outgoing().get("model"))
+    model, read = call.outgoing().get("model"), getattr(call.codec, "read_model", None)
+    if read is not None:  # of an API where an object may name one
+        model = read(model)
     return call.request.model if model is None else model
