@@ -1,7 +1,7 @@
 """Make trajectories of recorded telemetry, whoever recorded it.
 
 Files of OTLP (JSON or protobuf, also gzip or zstd), of spans that Python's SDK printed, the transcripts that Claude
-Code, Codex, Gemini CLI and Qwen Code keep of their sessions, and folders of such.
+Code, Codex, Gemini CLI and Qwen Code keep of their sessions, trajectories that others wrote, and folders of such.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     """Convert, and print what came of it; returns 1 where something could not be read or written."""
     settings = config.load()[0]
     skipped: list[Path] = []
-    sources = list(_sources(options.sources, skipped))
+    sources = list(_sources(options.sources, Path(options.output), skipped))
     folder = Folder(Path(options.output), overwrite=options.overwrite, mask=mask_bytes)
     jobs = options.jobs or _jobs_for(sources)
     collect_seldom()
@@ -77,18 +77,20 @@ def _jobs_for(sources: list[Source]) -> int:
     return (os.cpu_count() or 1) if size > _WORTH_JOBS else 1
 
 
-def _sources(given: list[str], skipped: list[Path]) -> Iterator[Source]:
-    """Yield the files meant; those in folders that are no telemetry are `skipped`.
+def _sources(given: list[str], output: Path, skipped: list[Path]) -> Iterator[Source]:
+    """Yield the files meant; those in folders that are no telemetry are `skipped`, and those within `output` no source.
 
     Raises:
         SpanRelayError: there is none.
     """
+    written = output.resolve()
     for place in given:
         path = Path(place)
         if place == "-":
             yield "stdin", sys.stdin.buffer
         elif path.is_dir():
             found = sorted(each for each in path.rglob("*") if each.is_file() and not _is_hidden(each, path))
+            found = [each for each in found if not each.resolve().is_relative_to(written)]
             telemetry = [each for each in found if files.is_telemetry(each)]
             skipped += [each for each in found if each not in telemetry]
             if not telemetry:
@@ -112,7 +114,11 @@ def _print(summary: Summary, made: str, folder: Path, skipped: int) -> None:
         say(str(finding))
     if len(summary.findings) > _MOST_SHOWN:
         say(f"and {len(summary.findings) - _MOST_SHOWN} more findings")
-    counts = {"spans": summary.spans, "log records": summary.logs, "lines of transcripts": summary.lines}
+    counts = {
+        "spans": summary.spans,
+        "log records": summary.logs,
+        "lines of transcripts or trajectories": summary.lines,
+    }
     read = " and ".join(f"{count} {what}" for what, count in counts.items() if count) or "0 spans"
     same = f" ({summary.unchanged} were there already)" if summary.unchanged else ""
     total = summary.documents + summary.unchanged

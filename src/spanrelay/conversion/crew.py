@@ -86,7 +86,7 @@ class Worker:
         written = Written()
         traces = (rewritten(pairs, self._form) for pairs in traces_of(group, self._reader))
         lines = (_json.dumps(request_of(spans)) + b"\n" for spans in traces)
-        self._folder.write_lines(group.session or group.key, lines, written)
+        self._folder.write_lines(group.name, lines, written)
         return written
 
     def close(self) -> None:

@@ -44,8 +44,13 @@ def _rewritten(span: Span | None, record: SpanRecord, dialect: str) -> Span:
 
 
 def _span_of(record: SpanRecord) -> Span:
-    """Return the span of a record that was put together from log records."""
-    resource = {"service.name": record.service_name, "service.version": record.service_version}
+    """Return the span of a record that was put together from log records, a transcript or a trajectory."""
+    resource = {
+        "service.name": record.service_name,
+        "service.version": record.service_version,
+        "deployment.environment.name": record.environment,
+    }
+    told_by = {names.TOLD_BY: record.dialect} if record.dialect else {}
     events = [Event(mark.name, mark.time, dict(mark.attributes)) for mark in record.marks]
     error = record.error
     if error is not None and not any(event.name == names.EXCEPTION_EVENT for event in events):
@@ -53,7 +58,7 @@ def _span_of(record: SpanRecord) -> Span:
         events.append(Event(names.EXCEPTION_EVENT, record.end or record.start, said))
     return Span(
         *(record.trace_id, record.span_id, record.parent_id, record.remote_parent, record.name),
-        *(record.start, record.end or record.start, {}, events, error.message if error is not None else None),
+        *(record.start, record.end or record.start, told_by, events, error.message if error is not None else None),
         Origin({key: value for key, value in resource.items() if value}, record.scope_name, record.scope_version),
         record.truncated,
     )

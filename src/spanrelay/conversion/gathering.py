@@ -16,6 +16,7 @@ from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry, TranscriptLi
 from spanrelay.semconv.fields import session_of
 
 _NEVER = 1 << 63
+_TRANSCRIPT = "transcript "
 
 
 @dataclass(slots=True)
@@ -54,6 +55,11 @@ class Group:
         """What names the group, the same whenever the same is read."""
         return self.traces[0].key
 
+    @property
+    def name(self) -> str:
+        """What a file of it is called."""
+        return self.session or self.key.removeprefix(_TRANSCRIPT)
+
 
 class Gathering:
     """Takes in telemetry, in any order, and appends it to the store."""
@@ -83,7 +89,7 @@ class Gathering:
 
     def _add_line(self, line: TranscriptLine) -> None:
         """Take in a line of a transcript: those of one file belong together, and with the sessions that they name."""
-        key = f"transcript {line.file}"
+        key = f"{_TRANSCRIPT}{line.file}"
         trace = self._traces.get(key)
         if trace is None:
             trace = self._traces[key] = Gathered(key, None, key, agent=line.agent)

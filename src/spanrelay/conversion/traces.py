@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from spanrelay.assembly import replay
 from spanrelay.conversion.gathering import Group
 from spanrelay.conversion.store import Reader
-from spanrelay.otlp_in import agents, logs
+from spanrelay.otlp_in import agents, logs, trajectories
 from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.repairs import Repairs
 from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry, TranscriptLine
@@ -66,12 +66,15 @@ def _next(waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]]) -> 
 def _of_agents(group: Group, store: Reader) -> list[list[Pair]]:
     """Return what coding agents left, and the traces of others around it, that which began first before the rest."""
     left: dict[str, list[Telemetry]] = {}
+    recorded = {name for trace in group.traces if trace.agent != trajectories.NAME for name in trace.sessions}
     found: list[list[Pair]] = []
     repairs = Repairs()
     for trace in group.traces:
         around: list[Telemetry] = []
         for item in store.read(trace.places):
             maker = item.agent if isinstance(item, TranscriptLine) else agents.agent_of(item.origin)
+            if maker == trajectories.NAME and isinstance(item, TranscriptLine) and item.sessions[0] in recorded:
+                continue  # what it was made of is here itself
             (left.setdefault(maker, []) if maker is not None else around).append(item)
         found.append(_whole(around, trace.sessions, repairs))
     for maker, items in left.items():

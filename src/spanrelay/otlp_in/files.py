@@ -18,7 +18,7 @@ import orjson
 
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
-from spanrelay.otlp_in import otlp_json, protobuf, sdk_json, transcripts
+from spanrelay.otlp_in import otlp_json, protobuf, sdk_json, trajectories, transcripts
 from spanrelay.otlp_in.telemetry import Telemetry, Unreadable
 from spanrelay.records import JSON
 
@@ -52,7 +52,7 @@ class Piece(NamedTuple):
 
 
 _TELLING = (b"resourceSpans", b"resource_spans", b"scopeSpans", b"resourceLogs", b"resource_logs", b"scopeLogs",
-            b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS)  # fmt: skip
+            b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS, *trajectories.MARKS)  # fmt: skip
 _GLIMPSE = 1 << 16
 
 
@@ -352,18 +352,25 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
             yield from _of_value(item, place, fault) if not isinstance(item, list) else ()
     elif otlp_json.is_request(value):
         yield from otlp_json.read(value, fault)
-    elif sdk_json.is_span(value):
+    else:
         try:
-            yield sdk_json.span_of(value)
+            item = _item_of(value, place)
         except Unreadable as error:
             fault(str(error))
-    elif (line := transcripts.line_of(value, place)) is not None:
-        yield line
-    elif not _is_aside(value):
-        fault(
-            f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', a span of the SDK, or a "
-            "line of a coding agent's transcript"
-        )
+            return
+        if item is not None:
+            yield item
+        elif not _is_aside(value):
+            fault(
+                f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', a span of the SDK, a "
+                "line of a coding agent's transcript, or a trajectory"
+            )
+
+
+def _item_of(value: JSON, place: str) -> Telemetry | None:
+    if sdk_json.is_span(value):
+        return sdk_json.span_of(value)
+    return trajectories.line_of(value, place) or transcripts.line_of(value, place)
 
 
 def _is_aside(value: JSON) -> bool:

@@ -1,13 +1,14 @@
 """Coding agents, whose telemetry is their own: a file each, which makes records of all that one session left.
 
 A module has `is_from(origin)`, whether an item is that agent's, and `records_of(spans, logs)`; where the agent's own
-transcripts are read too, that takes their lines as well.
+transcripts are read too, that takes their lines as well. Trajectories come the same way.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
 
+from spanrelay.otlp_in import trajectories
 from spanrelay.otlp_in.agents import claude_code, codex, gemini_cli, opencode, qwen_code
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.records import SpanRecord
@@ -18,6 +19,7 @@ _AGENTS: dict[str, ModuleType] = {
     "gemini_cli": gemini_cli,
     "opencode": opencode,
     "qwen_code": qwen_code,
+    trajectories.NAME: trajectories,
 }
 
 
