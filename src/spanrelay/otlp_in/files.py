@@ -18,7 +18,7 @@ import orjson
 
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
-from spanrelay.otlp_in import otlp_json, protobuf, sdk_json, trajectories, transcripts
+from spanrelay.otlp_in import jaeger_json, otlp_json, protobuf, sdk_json, trajectories, transcripts
 from spanrelay.otlp_in.telemetry import Telemetry, Unreadable
 from spanrelay.records import JSON
 
@@ -52,7 +52,8 @@ class Piece(NamedTuple):
 
 
 _TELLING = (b"resourceSpans", b"resource_spans", b"scopeSpans", b"resourceLogs", b"resource_logs", b"scopeLogs",
-            b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS, *trajectories.MARKS)  # fmt: skip
+            b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS, *trajectories.MARKS,
+            *jaeger_json.MARKS)  # fmt: skip
 _GLIMPSE = 1 << 16
 
 
@@ -352,6 +353,8 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
             yield from _of_value(item, place, fault) if not isinstance(item, list) else ()
     elif otlp_json.is_request(value):
         yield from otlp_json.read(value, fault)
+    elif jaeger_json.is_traces(value):
+        yield from jaeger_json.read(value, fault)
     else:
         try:
             item = _item_of(value, place)
@@ -362,8 +365,8 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
             yield item
         elif not _is_aside(value):
             fault(
-                f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', a span of the SDK, a "
-                "line of a coding agent's transcript, or a trajectory"
+                f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', a span of the SDK, "
+                "traces of Jaeger, a line of a coding agent's transcript, or a trajectory"
             )
 
 
