@@ -18,7 +18,7 @@ import orjson
 
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
-from spanrelay.otlp_in import jaeger_json, otlp_json, protobuf, sdk_json, trajectories, transcripts
+from spanrelay.otlp_in import jaeger_json, otlp_json, phoenix_json, protobuf, sdk_json, trajectories, transcripts
 from spanrelay.otlp_in.telemetry import Telemetry, Unreadable
 from spanrelay.records import JSON
 
@@ -355,6 +355,8 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
         yield from otlp_json.read(value, fault)
     elif jaeger_json.is_traces(value):
         yield from jaeger_json.read(value, fault)
+    elif (page := phoenix_json.page_of(value)) is not None:
+        yield from _of_value(page, place, fault)
     else:
         try:
             item = _item_of(value, place)
@@ -371,6 +373,8 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
 
 
 def _item_of(value: JSON, place: str) -> Telemetry | None:
+    if phoenix_json.is_span(value):
+        return phoenix_json.span_of(value)
     if sdk_json.is_span(value):
         return sdk_json.span_of(value)
     return trajectories.line_of(value, place) or transcripts.line_of(value, place)
