@@ -265,6 +265,13 @@ def test_failures_refusals_and_answers_of_nobody_come_back(way: str, tmp_path: P
     assert messages == [(step.source, step.message) for step in whole.steps]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_asked_is_told_where_no_model_was_called(way: str, tmp_path: Path) -> None:
+    by_itself = agent(2, "", llm_call_count=0, tool_calls=[CALL], observation=SEEN)
+    found = back(put(tmp_path, document([ASK, by_itself])), way, tmp_path)
+    assert [(step.source, step.message) for step in found.steps] == [("user", "How warm?"), ("agent", "")]
+
+
 def child_of(reference: dict[str, Any]) -> dict[str, Any]:
     result = {"source_call_id": "c-1", "content": "done", "subagent_trajectory_ref": [reference]}
     return document([ASK, agent(2, "", tool_calls=[CALL], observation={"results": [result]}), agent(3, "Done.")])

@@ -98,6 +98,7 @@ class _Agent:
         self._trace = above.trace_id if above is not None else _id(16, source.key)
         self._embedded = {child.trajectory_id: child for child in source.document.subagent_trajectories or []}
         self._history: list[Message] = []
+        self._called = False
         self._parameters: dict[str, Any] = {}
         document = source.document
         self._resource = _resource_of(root.document)
@@ -124,8 +125,15 @@ class _Agent:
             else:
                 self._tell_step(step)
         self._hand_over(self._source_of(child) for child in list(self._embedded.values()))  # those nobody refers to
+        self._ask()
         self._record.end = self._clock.now
         return self._clock.now
+
+    def _ask(self) -> None:
+        """Let the agent's span tell what was asked where no model call does."""
+        asked = [message for message in self._history if message.role == "user"]
+        if asked and not self._called:
+            self._record.request = ModelRequest(messages=asked[-1:])
 
     def _say(self, role: Role, parts: list[Part]) -> None:
         self._history.append(Message(role, parts))
@@ -161,7 +169,7 @@ class _Agent:
         self._hand_over(self._children_of(contents.results_of(step).get("", [])))
 
     def _tell_call(self, step: Step) -> None:
-        extra = step.extra or {}
+        self._called, extra = True, step.extra or {}
         record = self._begin("llm", f"call {step.step_id}", self._model(step) or "", self._record)
         record.request = ModelRequest(self._model(step), list(self._history), tools=self._tools)
         record.request.parameters = self._parameters_of(step)
