@@ -12,6 +12,7 @@ import pytest
 
 from spanrelay import MiddlewareError, stream_intercept, use
 from spanrelay.codecs import openai_chat
+from spanrelay.codecs.chat_dialects import capped_chat
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, said
 from spanrelay_testkit.exchange import Answer, Request, raw, sse
@@ -84,6 +85,7 @@ async def test_a_stream_that_an_intercept_cannot_work_on_is_refused(
     half: Half, instrumented: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(openai_chat, "stream_texts")
+    monkeypatch.delitem(vars(capped_chat), "stream_texts", raising=False)  # which it keeps once it was asked for
     with use(hush), pytest.raises(MiddlewareError, match="'hush' works on text"):
         await heard(half, raw(sse(CHUNK) + sse("[DONE]"), "text/event-stream"))
     await asyncio.sleep(0)  # the connection is given back

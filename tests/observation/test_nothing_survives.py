@@ -372,7 +372,8 @@ UNIONS = (typing.Union, types.UnionType)
 
 
 def is_nested(kind: Any) -> bool:
-    return kind in (records.ToolCallResponse, records.Opaque)  # they hold parts again, and wire JSON
+    # They hold parts again, and wire JSON; the attempts of a call are records.
+    return kind in (records.ToolCallResponse, records.Opaque, SpanRecord)
 
 
 def places(value: Any, secret: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -411,6 +412,13 @@ def test_every_text_of_a_record_is_put_through_redaction() -> None:
         ("omitted", "answered"),
     }
     assert set(places(dataclasses.asdict(left), EMAIL)) <= TIES | from_span
+
+
+def test_the_attempts_of_a_call_are_put_through_redaction_as_the_call_is() -> None:
+    watchers = Watchers(redaction())
+    record = SpanRecord(1, 2, kind="llm", attempts=(record_with(EMAIL),))
+    alone = finished(record_with(EMAIL), watchers)
+    assert finished(record, watchers).attempts == (alone,)
 
 
 @pytest.mark.parametrize("dialect", ["genai", "openinference"])

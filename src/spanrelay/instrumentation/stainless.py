@@ -318,10 +318,10 @@ class StainlessBoundary:
 
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""
-        options = self._options
-        if call.edited and not is_writable(call.original):
+        options, edited = self._options, call.edited
+        if edited and not is_writable(call.original):
             self.check_sendable()  # a copy may have a form for what the SDK has none for
-        wire = outgoing_of(call)
+        wire = outgoing_of(call) if edited else call.original
         if wire is not call.original:
             given: dict[str, Any] = (
                 {} if getattr(options, "content", None) is None else {"content": None}

@@ -52,6 +52,7 @@ def finished(record: SpanRecord, watchers: Watchers) -> SpanRecord:
             result.metadata = {**injected(copy.copy(record), watchers), **record.metadata}
         if watchers.sanitizers:
             _sanitize(result, Sieve(watchers, record.name, record.kind))
+            result.attempts = tuple([finished(each, watchers) for each in record.attempts])
     except Exception as error:
         swallow("sanitizing a record", error)
         return _bare(record)
