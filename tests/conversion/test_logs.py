@@ -15,6 +15,7 @@ from spanrelay.otlp_in import logs
 from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span
 from spanrelay.records import Message, SpanRecord, Text, ToolCall, ToolCallResponse
+from spanrelay.semconv import names
 
 CALL: dict[str, Any] = {
     "id": "c1",
@@ -86,8 +87,8 @@ def test_the_details_of_an_operation_are_attributes_of_the_span() -> None:
     asked = [{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]
     answer = [{"role": "assistant", "parts": [{"type": "tool_call", "id": "fc_1", "call_id": "c1", "name": "weather"}]}]
     details = (
-        event(logs.names.OPERATION_DETAILS, None, named=True, **{"gen_ai.input.messages": asked}),
-        event(logs.names.OPERATION_DETAILS, None, named=True, **{"gen_ai.output.messages": json.dumps(answer)}),
+        event(names.OPERATION_DETAILS, None, named=True, **{"gen_ai.input.messages": asked}),
+        event(names.OPERATION_DETAILS, None, named=True, **{"gen_ai.output.messages": json.dumps(answer)}),
     )
     record = read(*details)
     assert messages_of(record) == [Message("user", [Text("hi")])]

@@ -160,6 +160,10 @@ class Frozen:
         self.watchers = watchers
         self._context = context
 
+    def again(self) -> Frozen:
+        """Return the same moment once more."""
+        return Frozen(self.watchers, self._context)
+
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run observers' code as if at that moment, once, on whatever thread."""
         context, self._context = self._context, None

@@ -7,19 +7,13 @@ tells nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from math import gcd
 from typing import Any
 
 from spanrelay._json import dumps_sorted
 from spanrelay.otlp_in.repairs import spring_ai
 from spanrelay.otlp_in.telemetry import LogRecord, Span
-from spanrelay.semconv import names
-from spanrelay.semconv.values import as_list, as_object, decode
-
-_CHOICE = "gen_ai.choice"
-_ROLES = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
-"""The events of a request up to version 1.36 of the conventions: one a message."""
+from spanrelay.semconv import events
 
 
 def join(spans: list[Span], logs: list[LogRecord]) -> None:
@@ -35,14 +29,12 @@ def join(spans: list[Span], logs: list[LogRecord]) -> None:
 
 def tells(record: LogRecord) -> bool:
     """Whether a record carries conversation."""
-    name = name_of(record)
-    return name in _ROLES or name in (_CHOICE, names.OPERATION_DETAILS) or spring_ai.tells(record)
+    return name_of(record) in events.TELLING or spring_ai.tells(record)
 
 
 def name_of(record: LogRecord) -> str | None:
-    """Return the name of a record's event: before the format had a field for it, it was an attribute."""
-    name = record.name or record.attributes.get("event.name")
-    return name if isinstance(name, str) else None
+    """Return the name of a record's event."""
+    return events.name_of(record.name, record.attributes)
 
 
 def _once(records: list[LogRecord]) -> list[LogRecord]:
@@ -63,46 +55,11 @@ def _once(records: list[LogRecord]) -> list[LogRecord]:
 def _attributes_of(records: list[LogRecord]) -> dict[str, Any]:
     """Return what the records of one span say in the names of a span's attributes."""
     found: dict[str, Any] = {}
-    sent: list[dict[str, Any]] = []
-    choices: list[dict[str, Any]] = []
     for record in records:
-        name, body = name_of(record), _object(record.body)
-        if name == names.OPERATION_DETAILS:
-            details = {**body, **record.attributes}
-            found.update({key: value for key, value in details.items() if key.startswith("gen_ai.")})
-        elif name == _CHOICE:
-            choices.append(body)
-        elif name in _ROLES:
-            sent.append(_message(body, _ROLES[name]))
-        else:
+        if name_of(record) not in events.TELLING:
             found.update(spring_ai.attributes_of(record))
-    if sent:
-        found.setdefault(names.INPUT_MESSAGES, sent)
-    if choices:
-        found.setdefault(names.OUTPUT_MESSAGES, [_answer(choice) for choice in sorted(choices, key=_index)])
-    return found
+    return {**found, **events.attributes_of(map(_event, records))}
 
 
-def _object(value: object) -> dict[str, Any]:
-    return as_object(decode(value))
-
-
-def _message(body: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """Return a message of a request in the form of the Chat Completions API; what is empty was left out."""
-    message: dict[str, Any] = {"role": role, **body}
-    if not as_list(message.get("tool_calls")):
-        message.pop("tool_calls", None)
-    if role == "tool":
-        message["tool_call_id"] = str(message.pop("id", None) or message.get("tool_call_id") or "")
-    return message
-
-
-def _answer(choice: dict[str, Any]) -> dict[str, Any]:
-    said = {key: value for key, value in choice.items() if key in ("content", "tool_calls")}
-    message = _message({**said, **_object(choice.get("message"))}, "assistant")
-    return {**message, "finish_reason": choice.get("finish_reason")}
-
-
-def _index(choice: dict[str, Any]) -> int:
-    index = choice.get("index")
-    return index if isinstance(index, int) else 0
+def _event(record: LogRecord) -> events.Event:
+    return events.Event(name_of(record) or "", record.body, record.attributes)

@@ -28,6 +28,7 @@ from spanrelay.report import last_words
 from spanrelay.runtime.arguments import check_session, seconds_of
 from spanrelay.telemetry.front import put_in_front, shows_no_start
 from spanrelay.telemetry.metrics import CallMetrics
+from spanrelay.telemetry.overheard import overheard
 from spanrelay.telemetry.processor import EXIT_SECONDS, RelaySpanProcessor
 from spanrelay.telemetry.sampling import RecordUnsampled
 from spanrelay.telemetry.signals import of_sdk, signals
@@ -100,6 +101,8 @@ class Runtime:
             )
             return
         self._settle()
+        if self.settings.content != "off":
+            overheard.listeners.add(self.processor)
         if self.settings.foreign_spans == "keep":
             tracing.recording.tells_again = tells_again
         if self.worker is not None and self.settings.metrics:

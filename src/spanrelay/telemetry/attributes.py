@@ -138,10 +138,17 @@ _PARTS: dict[str, tuple[Callable[[Any, SpanRecord], list[Any]], Callable[[Any], 
 
 
 def sanitized_attributes(
-    items: Mapping[str, Any], watchers: Watchers, span_name: str, settled: Mapping[str, Any]
+    items: Mapping[str, Any],
+    watchers: Watchers,
+    span_name: str,
+    settled: Mapping[str, Any],
+    kind: Kind | None = None,
 ) -> dict[str, Any]:
-    """Return a span's attributes with every text that may be content sanitized; `settled` ones were before."""
-    kind = kind_of(items)
+    """Return a span's attributes with every text that may be content sanitized.
+
+    Those that are `settled` were before. The kind is the one that they tell where none is given.
+    """
+    kind = kind or kind_of(items)
     return _attributes(items, Sieve(watchers, span_name, kind), kind, settled)
 
 

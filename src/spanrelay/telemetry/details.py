@@ -1,28 +1,23 @@
-"""The event of a model call, `gen_ai.client.inference.operation.details`: ours is written, and others' are read.
+"""The event of a model call, `gen_ai.client.inference.operation.details`, as ours is written.
 
-Written on the worker's thread from the finished record, so that it says nothing that was not sanitized. What others say
-in theirs goes to their span, which may say no more than that the call was made.
+On the worker's thread, from the finished record, so that it says nothing that was not sanitized.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry import _logs
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import ReadWriteLogRecord
-from opentelemetry.sdk.trace import Span
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from spanrelay._json import dumps_text
 from spanrelay.observation.masking import masked_mapping
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import genai, names
 from spanrelay.semconv.fields import counts_of
-from spanrelay.semconv.values import decode, readable
-from spanrelay.telemetry.projection import TOLD_BESIDE
+from spanrelay.semconv.values import decode
 from spanrelay.tracing import recording
 
 _STRUCTURED = (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES, names.SYSTEM_INSTRUCTIONS, names.TOOL_DEFINITIONS)
@@ -74,28 +69,7 @@ def _context_of(record: SpanRecord) -> Context:
     return set_span_in_context(NonRecordingSpan(context), Context())
 
 
-def is_of_others(event: ReadWriteLogRecord) -> bool:
-    """Whether this is the event of a model call that another instrumentation writes."""
-    record = event.log_record
-    return record.event_name == names.OPERATION_DETAILS and not isinstance(record, CallDetails)
-
-
 def is_told_by_ours(event: ReadWriteLogRecord) -> bool:
     """Whether ours writes an event of the same call, whose other span is left out."""
     scope = event.instrumentation_scope
     return recording.stands_down is not None and scope is not None and recording.stands_down(scope.name)
-
-
-def keep_told(event: ReadWriteLogRecord) -> None:
-    """Keep what the event of another instrumentation says of a call with the call's span, while that is open."""
-    record = event.log_record
-    span = get_current_span(record.context)
-    if isinstance(span, Span) and span.is_recording():
-        setattr(span, TOLD_BESIDE, _as_on_spans(record.attributes or {}))
-
-
-def _as_on_spans(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: dumps_text(readable(value)) if key in _STRUCTURED and not isinstance(value, str) else value
-        for key, value in attributes.items()
-    }

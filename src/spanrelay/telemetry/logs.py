@@ -1,5 +1,7 @@
 """RelayLogProcessor: stands in front of a logger provider's processors and hands each log record on, sanitized.
 
+What events of other instrumentation tell of model calls goes to trajectories too, with the spans of these calls.
+
 What cannot be made fit for others to read is not handed on, and the application's own record stays as it is.
 """
 
@@ -10,15 +12,19 @@ from typing import Any, cast
 
 from opentelemetry._logs import LogRecord
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
+from opentelemetry.sdk.trace import Span
+from opentelemetry.trace import get_current_span
 
 from spanrelay._guard import guarded, losses
 from spanrelay.observation.halves import mended, without_last_word
 from spanrelay.observation.masking import mask_cut, mask_text, mask_value, masked_mapping
 from spanrelay.observation.observers import Watchers, apart, observation, sanitizing, watching_here
 from spanrelay.observation.surroundings import masked_resource, masked_scope
+from spanrelay.semconv.events import TELLING, Event, name_of
 from spanrelay.semconv.values import readable
-from spanrelay.telemetry.details import CallDetails, is_of_others, is_told_by_ours, keep_told
+from spanrelay.telemetry.details import CallDetails, is_told_by_ours
 from spanrelay.telemetry.front import count_lost_logs
+from spanrelay.telemetry.overheard import Heard, overheard
 
 
 class RelayLogProcessor(LogRecordProcessor):
@@ -26,6 +32,7 @@ class RelayLogProcessor(LogRecordProcessor):
 
     def __init__(self) -> None:
         self.behind: tuple[LogRecordProcessor, ...] = ()
+        overheard.comes = True
 
     def add_log_record_processor(self, log_record_processor: LogRecordProcessor) -> None:
         """Add a processor behind the others; a provider's `add_log_record_processor` comes here."""
@@ -36,10 +43,11 @@ class RelayLogProcessor(LogRecordProcessor):
         """Hand the record on as others may read it."""
         shown: ReadWriteLogRecord | None = None
         with guarded("masking log records"):
-            of_others = is_of_others(log_record)
-            if of_others and is_told_by_ours(log_record):
+            name = event_of_others(log_record)
+            if name is not None and is_told_by_ours(log_record):
                 return
             watchers = watching_here() if observation.active else None
+            whole = log_record
             if sanitizing.value:
                 if not _is_ours(log_record):
                     losses.add("log records left out because a sanitizer made them")
@@ -48,8 +56,8 @@ class RelayLogProcessor(LogRecordProcessor):
                 with apart():
                     log_record = _sanitized(log_record, watchers)
             shown = _masked(log_record)
-            if of_others:
-                keep_told(shown)
+            if name is not None:
+                _overhear(name, shown if whole is log_record else _masked(whole), watchers)
         if shown is not None:
             for processor in self.behind:
                 processor.on_emit(shown)
@@ -69,6 +77,24 @@ class RelayLogProcessor(LogRecordProcessor):
         """Shut the processors behind down."""
         for processor in self.behind:
             processor.shutdown()
+
+
+def event_of_others(given: ReadWriteLogRecord) -> str | None:
+    """Return the name of the event of another instrumentation that carries conversation; None for any other record."""
+    record = given.log_record
+    name = name_of(record.event_name, record.attributes or {})
+    return name if name in TELLING and not isinstance(record, CallDetails) else None
+
+
+def _overhear(name: str, given: ReadWriteLogRecord, watchers: Watchers | None) -> None:
+    """Keep what an event tells for its span, where that is one that is recorded here."""
+    record = given.log_record
+    identity = (record.trace_id or 0, record.span_id or 0)
+    span = get_current_span(record.context)
+    if not all(identity) or (span.get_span_context()[:2] == identity and not isinstance(span, Span)):
+        return
+    attributes = mended(record.attributes, record.attributes or {}, without_last_word)
+    overheard.keep(identity, Heard(Event(name, readable(record.body), readable(attributes)), watchers))
 
 
 def _is_ours(given: ReadWriteLogRecord) -> bool:

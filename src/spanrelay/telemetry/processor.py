@@ -37,7 +37,8 @@ from spanrelay.semconv import names
 from spanrelay.telemetry.attributes import LiveSpan, settle_identity
 from spanrelay.telemetry.destinations import without_doubles
 from spanrelay.telemetry.front import Row, count_lost_spans, fill_start
-from spanrelay.telemetry.projection import TOLD_BESIDE, Ended, LazyAttributes, Pending, SanitizedView, Started
+from spanrelay.telemetry.overheard import overheard
+from spanrelay.telemetry.projection import Ended, LazyAttributes, Pending, SanitizedView, Started
 from spanrelay.telemetry.worker import Worker
 from spanrelay.tracing import hand_over_filling, handed_over, offer, starting
 
@@ -83,7 +84,6 @@ class RelaySpanProcessor(SpanProcessor):
         self.told_content = told_content
         self._ending: dict[int, tuple[Frozen, Watch | None]] = {}
         self._left_out: set[int] = set()
-        self._beside: dict[int, dict[str, Any]] = {}
         self._handed_on: dict[int, ReadableSpan] = {}
         """The span that each thread is just now handing on."""
         self.closed = False
@@ -175,9 +175,6 @@ class RelaySpanProcessor(SpanProcessor):
             with guarded("looking for the call that fills a span"):
                 if not hand_over_filling(span):
                     self._left_out.add(span.get_span_context().span_id)
-            told: dict[str, Any] | None = getattr(span, TOLD_BESIDE, None)
-            if told is not None:
-                self._beside[span.get_span_context().span_id] = told
         if observation.active:
             with guarded("fixing who observes a span"):
                 self._freeze(span, ours)
@@ -227,13 +224,13 @@ class RelaySpanProcessor(SpanProcessor):
                 self.used_by = os.getpid()
             frozen, watch = self._ending.pop(span_id, (None, None)) if self._ending else (None, None)
             recorded = handed_over.pop(span_id, None)
-            beside = self._beside.pop(span_id, None) if self._beside else None
+            heard = overheard.take((span._context[0], span_id)) if overheard.waiting and span._context else ()
             watchers = frozen.watchers if frozen is not None else NOBODY
             if watchers.sanitizers:
                 _sanitize_contexts(span, watchers)
             if recorded is not None or self.worker is not None or watchers.subscribers:
                 pending = self._pending if self.worker is None else self.worker.pending  # a property is a call
-                ended = Ended(span, recorded, pending, frozen, beside)
+                ended = Ended(span, recorded, pending, frozen, heard)
                 if recorded is not None:
                     span = self._view(ended)
                 if self.worker is not None and not closed:
@@ -287,6 +284,7 @@ class RelaySpanProcessor(SpanProcessor):
             losses.add("waits for subscribers that did not keep up")  # with the last that there was
         if self.worker is not None:
             self.worker.shutdown(max(0.0, deadline - time.monotonic()))
+        overheard.leave(self)
 
     def close(self, end: float) -> None:
         """Begin to finish, which `shutdown` is to have done at `end`, on the monotonic clock. Does not wait for that.

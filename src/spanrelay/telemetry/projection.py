@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import threading
+import time
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any, cast
@@ -29,10 +30,8 @@ from spanrelay.records import Message, SpanRecord
 from spanrelay.semconv import kind_of, names
 from spanrelay.semconv.spans import describe_resource, describe_span, error_of, marks_of
 from spanrelay.telemetry.attributes import extra_attributes, sanitized_attributes, sanitized_links
+from spanrelay.telemetry.overheard import Heard, overheard, told_by
 from spanrelay.tracing import Recorded, complete, price
-
-TOLD_BESIDE = "_spanrelay_told_beside"
-"""The attribute of an open span that has what an event told of its call, as span attributes."""
 
 _SHARE = 4
 """Of each request is kept what is new once what waits takes one in so many of the bytes that may."""
@@ -131,19 +130,21 @@ class Ended:
         pending: Counts the payload until it is read.
         frozen: Who sees the record, as it was when the span ended; None where nobody is registered. Spans of other
             instrumentation have been sanitized by now.
-        beside: What an event told of the call, as attributes; of a span of other instrumentation.
+        heard: What log records told of the call by now, where it is one of other instrumentation.
     """
 
     __slots__ = (
-        "_beside",
         "_face",
         "_frozen",
+        "_heard",
+        "_moment",
         "_record",
         "_recorded",
         "_share",
         "attributes",
         "lock",
         "span",
+        "time",
         "weight",
     )
 
@@ -153,11 +154,14 @@ class Ended:
         recorded: Recorded | None,
         pending: Pending,
         frozen: Frozen | None = None,
-        beside: Mapping[str, Any] | None = None,
+        heard: Sequence[Heard] = (),
     ) -> None:
         self.span = span
-        self._beside = beside or {}
+        self._heard = heard
+        self._moment = frozen if recorded is None else None
         self._recorded = recorded
+        self.time = time.monotonic() if recorded is None and overheard.comes else 0.0
+        """When it ended, on the monotonic clock, where more may still be told of it."""
         self._frozen = frozen if frozen is not None and frozen.watchers.changes and recorded is not None else None
         if recorded is not None and frozen is not None and frozen.watchers.shows:
             recorded.show()
@@ -165,8 +169,7 @@ class Ended:
         self._share = Share(pending, size) if size else None
         attributes: Any = span._attributes  # the SDK's mapping is asked whether it is empty with a call
         self.attributes: Mapping[str, Any] = {} if attributes is None else attributes
-        told = size_of_texts(self._beside) if self._beside else 0
-        self.weight = ITEM_BYTES + told + (0 if recorded is not None else size_of_texts(self.attributes))
+        self.weight = ITEM_BYTES + (0 if recorded is not None else size_of_texts(self.attributes))
         """Bytes of memory that the end takes while it waits, about, without the payload that `pending` counts."""
         self.lock = threading.RLock()
         """Held by whoever reads the record, or the attributes that are made of it."""
@@ -177,6 +180,20 @@ class Ended:
     def payload(self) -> int:
         """Bytes of payload that have not been read yet."""
         return self._share.size if self._share is not None else 0
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether this is a model call of other instrumentation of which nothing says what was answered."""
+        if self._recorded is not None:
+            return False
+        record = self.record
+        return record.kind == "llm" and (record.response is None or not record.response.messages)
+
+    def hear(self, heard: Sequence[Heard]) -> None:
+        """Take in what log records told since; the record is made anew."""
+        with self.lock:
+            if heard and self._recorded is None:
+                self._heard, self._record = (*self._heard, *heard), None
 
     @property
     def changed(self) -> bool:
@@ -206,7 +223,7 @@ class Ended:
             record = SpanRecord(0, 0)
             with guarded("reading a span's attributes"):
                 describe_span(self.span, record)
-                semconv.read({**self._beside, **self.attributes} if self._beside else self.attributes, record)
+                semconv.read({**self._told(), **self.attributes} if self._heard else self.attributes, record)
             price(record)
             return record
         record = recorded.record
@@ -221,6 +238,12 @@ class Ended:
             self._recorded = None
         self._share = None
         return record
+
+    def _told(self) -> dict[str, Any]:
+        """Return what log records told, as attributes; nothing where it cannot be made fit for others to read."""
+        with guarded("reading what log records tell of a call"):
+            return told_by(self._heard, mask_text(self.span.name), kind_of(self.attributes), self._moment)
+        return {}
 
     def _finish(self, record: SpanRecord, watchers: Watchers) -> SpanRecord:
         """Return the record as observers leave it, and keep what they leave of the rest."""

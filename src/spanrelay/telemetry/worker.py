@@ -7,9 +7,11 @@ bounded in bytes: a span whose start finds no room is lost as a whole, and count
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,10 +23,14 @@ from spanrelay.observation.mailbox import ITEM_BYTES
 from spanrelay.observation.observers import observation, watching
 from spanrelay.observation.sanitizing import finished
 from spanrelay.records import JSON, SpanRecord
+from spanrelay.telemetry.overheard import overheard
 from spanrelay.telemetry.projection import Ended, Pending, Started, record_of_start
 from spanrelay.tracing import Recorded, complete
 
 _IDLE_SECONDS = 0.2
+_LATE_SECONDS = 0.2
+"""How long a model call that nobody told the answer of waits for log records that may come after it."""
+
 _MOST_QUIET = 256
 """Starts that may wait until something else wakes the thread: nothing can be said of a span that goes on."""
 
@@ -145,6 +151,7 @@ class Worker:
         self._ends: dict[int, Ended] = {}
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._refused: set[int] = set()
+        self._hurried = 0.0
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()  # a signal handler may flush while its thread holds it
         self._closed = self._ended = self._stuck = False
@@ -188,8 +195,13 @@ class Worker:
     def _wait(self) -> None:
         """Return when all that was put so far has been handled."""
         taken = threading.Event()
+        self._hurry()
         self._put(taken, 0)
         taken.wait(_SYNC_SECONDS)
+
+    def _hurry(self) -> None:
+        """Let nothing that was put so far wait for what log records may tell of it."""
+        self._hurried = time.monotonic()
 
     def unrecorded(self, recorded: Recorded) -> None:
         """A call has ended whose span was not recorded: it counts in metrics."""
@@ -228,10 +240,13 @@ class Worker:
         with guarded("opening the trajectory writer"):
             self._sink = self._make_sink()
         while self._handle_all():
+            late = self._lateness()
             try:
                 # Without work waiting on idleness there is nothing to wake up for.
-                self._bell.get(timeout=_IDLE_SECONDS if self._is_dirty() else None)
+                self._bell.get(timeout=late or (_IDLE_SECONDS if self._is_dirty() else None))
             except queue.Empty:
+                if late:
+                    continue
                 if not self._handle_all():  # spans that have started meanwhile are no idleness
                     break
                 self._feed("bringing trajectories up to date", lambda sink: sink.idle())
@@ -239,9 +254,20 @@ class Worker:
         self._feed("finishing trajectories", lambda sink: sink.shutdown())
         self._do_what_came_late()
 
+    def _lateness(self) -> float:
+        """Return for how many seconds what is next waits for what log records may still tell of it."""
+        if not overheard.comes:
+            return 0.0
+        with guarded("looking for what may still be told of a call"), contextlib.suppress(IndexError):
+            first = self._items[0]
+            ended = first[0] if first is not None else None
+            if isinstance(ended, Ended) and ended.time > self._hurried and ended.is_unanswered:
+                return max(0.0, ended.time + _LATE_SECONDS - time.monotonic())
+        return 0.0
+
     def _handle_all(self) -> bool:
         """Handle what waits; False where the end is among it."""
-        while True:
+        while not self._lateness():
             try:
                 item = self._items.popleft()
             except IndexError:  # all is handled, or was thrown away by who waits no longer
@@ -251,6 +277,7 @@ class Worker:
             self._handle(item[0])
             self.pending.give_back(item[1])
             item = None  # what has been read takes no room while nothing comes
+        return True
 
     def _is_dirty(self) -> bool:
         try:
@@ -285,6 +312,8 @@ class Worker:
         identity = ended.span.context
         if identity is not None:
             self._ends.pop(identity.span_id, None)
+            if overheard.waiting:
+                ended.hear(overheard.take((identity.trace_id, identity.span_id)))
         try:
             record = ended.record
             self._count(record)
@@ -324,6 +353,7 @@ class Worker:
             elif self._closed and not self._ended:
                 self._late.append(errand)
             elif self._has_work() and not self._ended:
+                self._hurry()
                 self._put(errand, 0)
             elif self._stuck:
                 errand.end(_STUCK)
@@ -357,6 +387,7 @@ class Worker:
                 if self._has_work() and self._thread is None:
                     self._start()
                 self._closed, self._ended = True, self._thread is None and not self._items
+                self._hurried = math.inf
                 self._items.append(None)
                 self._ring()
 
