@@ -27,24 +27,38 @@ FRAMEWORKS = {
     "nemo-guardrails": ("NeMo Guardrails", ("nemo-guardrails",)),
     "agno": ("Agno", ("openai",)),
     "smolagents": ("smolagents", ("openai",)),
+    "strands": ("Strands", ("openai",)),
+    "agent-framework": ("Microsoft Agent Framework", ("openai",)),
     "openai": ("OpenAI SDK, without a framework", ("openai",)),
 }
 BESIDE = {
     "agno": ("openinference-instrumentation-agno",),
     "smolagents": ("openinference-instrumentation-smolagents",),
 }
-"""Packages of others that record a framework for which there is none of ours."""
+"""Packages of others that record a framework for which there is none of ours and which does not itself."""
 _OFFERED = (
     "models are refused and rewritten, and with `tools.offered` a denied tool is offered to no model; a tool itself "
     "can only be refused by a package of its framework."
 )
-LIMITS = {("agno", "policy"): _OFFERED, ("smolagents", "policy"): _OFFERED}
+LIMITS = {
+    ("agno", "policy"): _OFFERED,
+    ("smolagents", "policy"): _OFFERED,
+    ("strands", "policy"): _OFFERED,
+    (
+        "strands",
+        "sessions",
+    ): "where `trace_attributes` name one as `session.id`, or a [scope](scopes.md) around runs does.",
+    ("agent-framework", "policy"): _OFFERED,
+}
 REASONS = {
     ("nemo-guardrails", "sub-agents"): "rails have no agents; an agent that an action runs is beneath the action.",
     ("nemo-guardrails", "interrupts"): "a run of rails cannot be interrupted.",
     ("nemo-guardrails", "sessions"): "rails know no session; a [scope](scopes.md) around a run names one.",
     ("smolagents", "interrupts"): "a run cannot be left waiting for a person.",
     ("smolagents", "sessions"): "its runs know no session; a [scope](scopes.md) around them names one.",
+    ("strands", "interrupts"): "none has been tried so far.",
+    ("agent-framework", "interrupts"): "none has been tried so far.",
+    ("agent-framework", "sessions"): "its spans name no session; a [scope](scopes.md) around runs names one.",
     ("openai", "sub-agents"): "the SDK has no agents; [scopes](scopes.md) of kind `agent` make them.",
     ("openai", "interrupts"): "a call cannot be interrupted.",
     ("openai", "sessions"): "the SDK knows no session; a [scope](scopes.md) around calls names one.",
