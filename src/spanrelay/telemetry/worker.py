@@ -258,11 +258,15 @@ class Worker:
         """Return for how many seconds what is next waits for what log records may still tell of it."""
         if not overheard.comes:
             return 0.0
-        with guarded("looking for what may still be told of a call"), contextlib.suppress(IndexError):
-            first = self._items[0]
-            ended = first[0] if first is not None else None
-            if isinstance(ended, Ended) and ended.time > self._hurried and ended.is_unanswered:
-                return max(0.0, ended.time + _LATE_SECONDS - time.monotonic())
+        try:
+            ended = (self._items[0] or (None,))[0]
+        except IndexError:
+            return 0.0
+        if not isinstance(ended, Ended) or ended.time <= self._hurried:  # as all of ours, whose time is 0
+            return 0.0
+        with guarded("looking for what may still be told of a call"):
+            left = ended.time + _LATE_SECONDS - time.monotonic()
+            return left if left > 0 and ended.is_unanswered else 0.0
         return 0.0
 
     def _handle_all(self) -> bool:
