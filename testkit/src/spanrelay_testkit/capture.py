@@ -39,6 +39,8 @@ from spanrelay.tracing import default_tracing, recording
 
 __all__ = ["Capture", "CountedIds", "at_work", "capture", "captured", "policy", "swallowing_fails_the_test"]
 
+APP = "app"
+"""The instrumentation scope of spans that the application makes itself."""
 COLLECTED_IN_NO_TIME = 5_000
 """Objects that a collection may look at in vain."""
 
@@ -148,7 +150,7 @@ class Capture:
 
     def tracer(self) -> Any:
         """A tracer of the application's own."""
-        return self.provider.get_tracer("app")
+        return self.provider.get_tracer(APP)
 
     def check_nothing_is_left(self) -> None:
         """Fail when anything was left behind."""
@@ -160,6 +162,11 @@ class Capture:
         for span in self.spans:
             dict(span.attributes or {})
         assert self.relay.pending.size == 0
+
+
+def scope_of(span: ReadableSpan) -> str | None:
+    """Return the name of the instrumentation scope that made a span."""
+    return span.instrumentation_scope.name if span.instrumentation_scope is not None else None
 
 
 def text_of(messages: Any) -> str:

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from spanrelay.instrumentation.instrumentor import Instrumentor
 from spanrelay.semconv import names
 from spanrelay_testkit import capture as spans
-from spanrelay_testkit.capture import Capture
+from spanrelay_testkit.capture import APP, Capture, scope_of
 from spanrelay_testkit.exchange import Answer, Request, reply
 from spanrelay_testkit.half import Form, Half, StreamForm
 from spanrelay_testkit.model_server import ModelServer
@@ -39,6 +39,8 @@ class CallSubject:
     """Answers, for `talking`, that say `secretly` beside the rest."""
     always_told: ClassVar[str]
     """An attribute that the span of a call has also without content."""
+    judged: ClassVar[int] = 1
+    """How often policy judges a call: once more where whoever answers is under policy too, out of its context."""
 
     def question(self, text: str) -> Any:
         """Return what asks `text`, as the SDK takes it."""
@@ -61,11 +63,8 @@ class CallSubject:
         raise NotImplementedError
 
     def calls_of(self, capture: Capture) -> list[ReadableSpan]:
-        """Return the spans of calls that this side has made."""
-        scope = self.instrumentor.name
-        return [
-            each for each in capture.spans if each.instrumentation_scope and each.instrumentation_scope.name == scope
-        ]
+        """Return the spans of calls that this side has made: all there are but the application's own."""
+        return [span for span in capture.spans if scope_of(span) != APP]
 
     def call_of(self, capture: Capture) -> ReadableSpan:
         """Return the one there is."""
