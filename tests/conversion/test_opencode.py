@@ -1,4 +1,4 @@
-"""What opencode leaves behind becomes the trajectory of its session, but for what the source lacks."""
+"""What is told of opencode alone; what holds of every coding agent is in `test_coding_agents.py`."""
 
 from __future__ import annotations
 
@@ -8,35 +8,6 @@ from typing import Any
 
 import pytest
 from tests.conversion.captures import converted, told
-from tests.conversion.garbage import garbled
-from tests.conversion.leavings import Left, lacking, left, shuffled, written
-from tests.shared_data import needs_shared
-
-ALL = [of for of in left("opencode") if of.source not in ("session", "both")]
-
-
-@needs_shared
-@pytest.mark.parametrize("of", ALL, ids="-".join)
-def test_what_a_session_left_becomes_its_trajectory(of: Left, tmp_path: Path) -> None:
-    assert lacking(of, tmp_path) == {}
-
-
-@needs_shared
-@pytest.mark.parametrize("of", ALL, ids="-".join)
-def test_any_order_gives_the_same_bytes(of: Left, tmp_path: Path) -> None:
-    once = written(of.files, tmp_path / "once")
-    (tmp_path / "lines").mkdir()
-    for seed in range(3):
-        assert written(shuffled(of, seed, tmp_path / "lines"), tmp_path / f"again-{seed}") == once
-
-
-@needs_shared
-@pytest.mark.parametrize("of", ALL, ids="-".join)
-def test_whatever_stands_in_it_is_read(of: Left, tmp_path: Path) -> None:
-    (tmp_path / "lines").mkdir()
-    for seed in range(8):
-        assert converted(garbled(of, seed, tmp_path / "lines"), tmp_path / f"{seed}")[0]
-
 
 SECOND = 1_000_000_000
 
