@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.foreign_frameworks.weather import APART, ids
 from tests.own_environment import Traced, launch, programs_of
 
 from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("SPANRELAY_TEST_FOREIGN_FRAMEWORKS") != "1",
-    reason="set SPANRELAY_TEST_FOREIGN_FRAMEWORKS=1 to install frameworks without a package of ours apart",
-)
+pytestmark = APART
 
 THEIRS = (
     "smolagents[openai]",
@@ -86,11 +83,6 @@ def server() -> Iterator[ModelServer]:
 def run(programs: Path, program: str, folder: Path, server: ModelServer, setting: str) -> Traced:
     settings = {"SPANRELAY_FOREIGN_SPANS": setting, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     return launch(programs, program, folder, server, **settings)
-
-
-def ids(ran: Traced) -> list[str | None]:
-    """The provider's id of each model call that was exported, in order."""
-    return [call.get("gen_ai.response.id") for call in ran.of("LLM")]
 
 
 @pytest.mark.parametrize("setting", ["stand_down", "keep"])

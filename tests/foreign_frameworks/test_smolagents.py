@@ -5,50 +5,30 @@ The programs know nothing of either, and run in an environment of their own.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.own_environment import COOL, Traced, launch, programs_of
+from tests.foreign_frameworks.weather import APART, TOOLS, ids, is_embedded, under_policy
+from tests.own_environment import Traced, launch, programs_of
 
 from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("SPANRELAY_TEST_FOREIGN_FRAMEWORKS") != "1",
-    reason="set SPANRELAY_TEST_FOREIGN_FRAMEWORKS=1 to install frameworks without a package of ours apart",
-)
+pytestmark = APART
 
-TOOLS = '''
+BOTH = f"""{TOOLS}
 import sys
 from smolagents import CodeAgent, OpenAIModel, ToolCallingAgent, tool
 
-@tool
-def get_weather(city: str) -> str:
-    """The weather of a city.
-
-    Args:
-        city: The city.
-    """
-    return f"rain in {city}"
-
-@tool
-def get_time(city: str) -> str:
-    """The time in a city.
-
-    Args:
-        city: The city.
-    """
-    return f"noon in {city}"
-
+get_weather, get_time = tool(get_weather), tool(get_time)
 model = OpenAIModel(model_id="m", temperature=0.5)
-'''
-AGENT = f"""{TOOLS}
+"""
+AGENT = f"""{BOTH}
 agent = ToolCallingAgent([get_weather, get_time], model, name="weather", description="Knows.", verbosity_level=0)
 print(agent.run("How is Oslo?"), file=sys.stderr)
 """
-STREAMED = f"""{TOOLS}
+STREAMED = f"""{BOTH}
 agent = ToolCallingAgent(
     [get_weather, get_time], model, name="weather", description="Knows.", verbosity_level=0, stream_outputs=True
 )
@@ -56,12 +36,12 @@ for step in agent.run("How is Oslo?", stream=True):
     pass
 print(step.output, file=sys.stderr)
 """
-TEAM = f"""{TOOLS}
+TEAM = f"""{BOTH}
 below = ToolCallingAgent([get_weather, get_time], model, name="weather", description="Knows.", verbosity_level=0)
 agent = ToolCallingAgent([], model, managed_agents=[below], name="boss", description="Asks.", verbosity_level=0)
 print(agent.run("Should I go?"), file=sys.stderr)
 """
-CODE = f"""{TOOLS}
+CODE = f"""{BOTH}
 agent = CodeAgent([get_weather], model, name="coder", description="Codes.", verbosity_level=0)
 print(agent.run("How is Oslo?"), file=sys.stderr)
 """
@@ -111,9 +91,8 @@ def test_an_agent_with_tools_is_one_trace_with_one_span_for_each_model_call(
     last = [first, ["TOOL FinalAnswerTool", []]]
     assert ran.tree() == [["AGENT weather.run", [["CHAIN Step 1", [first, *tools]], ["CHAIN Step 2", last]]]]
     assert len({span["context"]["trace_id"] for span in ran.spans}) == 1
-    calls = ran.of("LLM")
-    assert [call["gen_ai.response.id"] for call in calls] == ["chatcmpl-1", "chatcmpl-2"]
-    assert all(call["gen_ai.usage.input_tokens"] > 0 for call in calls)
+    assert ids(ran) == ["chatcmpl-1", "chatcmpl-2"]
+    assert all(call["gen_ai.usage.input_tokens"] > 0 for call in ran.of("LLM"))
 
 
 def test_a_run_reads_like_the_conversation(programs: Path, tmp_path: Path, server: ModelServer) -> None:
@@ -147,29 +126,13 @@ def test_a_streamed_run_is_the_same_trace_and_tells_the_same(
 def test_a_file_rewrites_a_parameter_takes_a_tool_away_and_refuses_a_model_call(
     programs: Path, tmp_path: Path, server: ModelServer
 ) -> None:
-    (tmp_path / "spanrelay.toml").write_text(
-        f"[plugins.policy]\ntools.deny = ['get_time']\ntools.offered = 'remove'\nsession.max_calls = 1\n{COOL}"
-    )
-    ran = launch(programs, AGENT, tmp_path, server, fails=True)
-    [request] = server.requests
-    assert request.body["temperature"] == 0.25
-    assert [tool["function"]["name"] for tool in request.body["tools"]] == ["get_weather", "final_answer"]
-    sent, refused = ran.of("LLM")
-    assert sent["gen_ai.request.temperature"] == 0.25
-    assert refused["error.type"] == "spanrelay.errors.GuardrailRejected"
+    ran = under_policy(programs, AGENT, tmp_path, server)
     assert "GuardrailRejected" in ran.err
-    assert told(ran)[-1] == "agent failed"
 
 
 @pytest.mark.proves("smolagents", "sub-agents")
 def test_an_agent_below_another_is_its_child_and_embedded(programs: Path, tmp_path: Path, server: ModelServer) -> None:
-    ran = launch(programs, TEAM, tmp_path, server)
-    told(ran)
-    [document] = ran.trajectories
-    [below] = document["subagent_trajectories"]
-    assert (document["agent"]["name"], below["agent"]["name"]) == ("boss", "weather")
-    assert len(ran.of("LLM")) == len(server.requests) == 4
-    assert len({span["context"]["trace_id"] for span in ran.spans}) == 1
+    is_embedded(launch(programs, TEAM, tmp_path, server), server)
 
 
 def test_tools_that_an_agent_calls_from_code_have_their_arguments(programs: Path, tmp_path: Path) -> None:
