@@ -37,6 +37,7 @@ FLOORS: list[list[str]] = [
         "report",
         "termination",
         "runtime",
+        "gateway",
     ],
     ["distro", "cli", "__main__", "testing", "atif", "atof", "otlp"],
 ]

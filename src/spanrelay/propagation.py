@@ -99,11 +99,26 @@ def _read_json(text: str) -> Context:
             raise ConfigurationError(f"propagation context: {name} is {fields[name]!r}; expected {expected}")
     carrier = {name: value for name, value in fields.items() if isinstance(value, str)}
     _check_trace(carrier)
-    context = _W3C.extract(carrier, get_current())
-    record = SpanRecord(0, 0, session_id=carrier.get("session"), user_id=carrier.get("user"))
     metadata = fields.get("metadata")
-    record.metadata = cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {}
-    return Scope(record, current_scope(), "continued").within(context)
+    return identified(
+        _W3C.extract(carrier, get_current()),
+        session_id=carrier.get("session"),
+        user_id=carrier.get("user"),
+        metadata=cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else None,
+    )
+
+
+def identified(
+    context: Context,
+    *,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    metadata: Mapping[str, JSON] | None = None,
+) -> Context:
+    """Return `context` with who its work belongs to, which reaches every span below as a scope's own does."""
+    record = SpanRecord(0, 0, session_id=session_id, user_id=user_id)
+    record.metadata = dict(metadata or {})
+    return Scope(record, current_scope(context), "continued").within(context)
 
 
 _FORMS: dict[str, tuple[type, str]] = {

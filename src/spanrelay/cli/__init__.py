@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from spanrelay._voice import say
-from spanrelay.cli import convert, diff, export, listing, plugins, recover, show, stats, validate
+from spanrelay.cli import convert, diff, export, gateway, listing, plugins, recover, show, stats, validate
 from spanrelay.errors import SpanRelayError
 
 COMMANDS = {
@@ -26,6 +26,7 @@ COMMANDS = {
     "validate": validate,
     "convert": convert,
     "plugins": plugins,
+    "gateway": gateway,
 }
 
 

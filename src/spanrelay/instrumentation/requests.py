@@ -160,11 +160,19 @@ def place_of(client: Any, url: str) -> Place:
     """Return where `client` sends what it is asked to send to `url`; `/` where the SDK will refuse that."""
     try:
         prepared = client._prepare_url(url)
-        path = normal(prepared.path)
-        query = prepared.query.decode("ascii", "replace")
-        asked = parse_qsl(query, keep_blank_values=True)
+        return place_in(prepared.path, prepared.query)
     except Exception:  # the SDK raises it again
         return Place("/", None, ())
+
+
+def place_in(path: str, query: bytes) -> Place:
+    """Return what the path and the query of a URL say.
+
+    Raises:
+        ValueError: the query has more fields than anybody reads.
+    """
+    path = normal(path)
+    asked = parse_qsl(query.decode("ascii", "replace"), keep_blank_values=True)
     found = _DEPLOYMENT.search(path)
     return Place(path.casefold(), found[1] if found else None, models_of(asked))
 

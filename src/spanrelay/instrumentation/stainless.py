@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from spanrelay import _json
 from spanrelay._guard import swallow
-from spanrelay.codecs import aws_events, plain, sse
+from spanrelay.codecs import plain
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import (
@@ -25,8 +24,8 @@ from spanrelay.instrumentation.requests import (
     named_in_query,
     place_of,
 )
-from spanrelay.instrumentation.responses import EVENTS, http_module, is_of_http, is_readable, received
-from spanrelay.instrumentation.targets import PLAIN, Route, Target, asks_within, outgoing_of
+from spanrelay.instrumentation.responses import http_module, is_of_http, is_readable, received
+from spanrelay.instrumentation.targets import PLAIN, Route, Target, asks_within, outgoing_of, written
 from spanrelay.pipeline.call import CALL_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
@@ -355,7 +354,7 @@ class StainlessBoundary:
         return self._client._process_response(
             cast_to=self._expected(),
             options=self._options,
-            response=self._made(call, {**self._route.filling, **body}),
+            response=self._made(call, body),
             stream=self._kwargs.get("stream", False),
             stream_cls=self._kwargs.get("stream_cls"),
             retries_taken=0,
@@ -364,11 +363,9 @@ class StainlessBoundary:
     def _made(self, call: ModelCall, body: dict[str, Any]) -> Any:
         # Some clients change the options when they build a request.
         request = self._client._build_request(self._options.model_copy(), retries_taken=0)
-        content, kind = _json.dumps(body), "application/json"
-        if call.original.get("stream"):
-            frame, kind = (aws_events.chunk, aws_events.CONTENT_TYPE) if self.reads_aws else (sse.frame, EVENTS)
-            frames = map(frame, call.codec.stream_events(body))
-            content = b"".join((*frames, sse.DONE if self._route.ends_with_done else b""))
+        route = self._route
+        full = {**route.filling, **body}
+        content, kind = written(call, full, ends_with_done=route.ends_with_done, as_aws=self.reads_aws)
         response = http_module(type(request)).Response
         return response(200, headers={"content-type": kind}, content=content, request=request)
 

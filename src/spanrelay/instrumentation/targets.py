@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from spanrelay.codecs import Codec, plain
+from spanrelay import _json
+from spanrelay.codecs import Codec, aws_events, plain, sse
 from spanrelay.codecs.naming import models_within
 from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation.responses import EVENTS
 from spanrelay.pipeline.call import Opened
 from spanrelay.pipeline.driver import arun, arun_unseen, is_unseen, run, run_unseen
 from spanrelay.pipeline.model import ModelCall, open_for
@@ -132,6 +134,24 @@ async def aask(opened: Opened, made: Callable[[], ModelCall], wrapped: Any, args
     if is_unseen(opened) and not recording.propagate:
         return await arun_unseen(opened, wrapped, args, kwargs)
     return await arun(made())
+
+
+def written(
+    call: ModelCall, body: Mapping[str, Any], *, ends_with_done: bool = True, as_aws: bool = False
+) -> tuple[bytes, str]:
+    """Return an answer as a server sends it: its bytes, those of a stream where one was asked for, and their type.
+
+    Args:
+        call: What is answered.
+        body: The answer as JSON.
+        ends_with_done: Whether a stream ends with `[DONE]`.
+        as_aws: Whether a stream is framed as AWS frames it.
+    """
+    if not call.streams:
+        return _json.dumps(body), "application/json"
+    frame, kind = (aws_events.chunk, aws_events.CONTENT_TYPE) if as_aws else (sse.frame, EVENTS)
+    frames = map(frame, call.codec.stream_events(body))
+    return b"".join((*frames, sse.DONE if ends_with_done else b"")), kind
 
 
 def outgoing_of(call: ModelCall) -> Mapping[str, Any]:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from spanrelay.codecs import anthropic_messages
+from spanrelay.instrumentation.apis.anthropic import ROUTES
 from spanrelay.instrumentation.foreign import stands_aside
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.stainless import StainlessAPI
-from spanrelay.instrumentation.targets import Route
 from spanrelay.providers import provider_of_host
 from spanrelay.tracing import Tracing
 
 _MODULE = "anthropic._base_client"
-
-ROUTES = {"/v1/messages": Route(anthropic_messages, ends_with_done=False)}
-"""The inference route. What is posted elsewhere and names a model is a model call too, of which no more is read."""
 
 _CLOUDS = (("Bedrock", "aws.bedrock"), ("Vertex", "gcp.vertex_ai"))
 """Clients of SDKs that do not say yet who answers them."""

@@ -12,17 +12,15 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from spanrelay.codecs import gemini_plain
 from spanrelay.codecs.gemini_shapes import model_name
 from spanrelay.codecs.narrowing import as_mapping
-from spanrelay.codecs.offers import offers_of
 from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation.apis.gemini import PLAIN, Place, asks_within, body_of, place_of, wire_of
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.targets import Address, Route, Target, Targets, aask, ask, carried_by, outgoing_of
 from spanrelay.pipeline.driver import arun, arun_looked_at, run, run_looked_at
 from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.tracing import Tracing
-from spanrelay_google_genai.routes import PLAIN, Place, place_of
 from spanrelay_google_genai.streams import MODULE, Passing, amade, aread, atapped, made, read, tapped
 
 _PARAMETERS = ("http_method", "path", "request_dict", "http_options")
@@ -112,14 +110,8 @@ class GeminiAPI:
             return None
         body = _sent_body(client, given)
         place = place_of(given.path, body)
-        wire: dict[str, Any] = dict(body) if place.model is None else {"model": place.model, **_without_model(body)}
-        if place.model is None:
-            named = next((body[key] for key in ("model", "baseModel") if body.get(key) is not None), None)
-            if named is not None:
-                wire["model"] = model_name(named) if isinstance(named, str) else named
-        if streamed:
-            wire["stream"] = True
-        if place.route is PLAIN and wire.get("model") is None and not _asks_within(body):
+        wire = wire_of(place, body, streamed=streamed)
+        if place.route is PLAIN and wire.get("model") is None and not asks_within(body):
             return None
         own = None if place.model is None else body.get("model")
         address = _address(_option(client, given.options, "base_url") or "")
@@ -144,19 +136,10 @@ class GeminiAPI:
         return call
 
 
-def _without_model(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {key: value for key, value in body.items() if key != "model"} if "model" in body else body
-
-
 def _option(client: Any, options: Any, name: str) -> Any:
     """Return an option of a request, which is the client's where the request has none of its own."""
     own = options.get(name) if isinstance(options, Mapping) else getattr(options, name, None)
     return getattr(client._http_options, name, None) if own is None else own
-
-
-def _asks_within(body: Mapping[str, Any]) -> bool:
-    """Whether a request that names no model on its first level names one deeper, or offers tools to one."""
-    return bool(offers_of(PLAIN.codec, body)) or any(True for _ in gemini_plain.models_beside(body))
 
 
 def _doubt_about(client: Any, options: Any) -> str | None:
@@ -204,7 +187,7 @@ class Boundary:
             # A copy: the SDK takes out of it what is not for the wire, and branches are sent at the same time.
             body = dict(given.body)
         else:
-            body = {key: value for key, value in wire.items() if key not in ("model", "stream")}
+            body = body_of(wire)
             path = self._rename(path, body, wire.get("model"), call.original.get("model"))
             if _option(self._client, options, "extra_body"):
                 options = _with(options, extra_body={})  # which is in the body by now

@@ -36,9 +36,10 @@ class OpenAIInstrumentor(Instrumentor):
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
         """The base client's two colours of `request`, where it makes a response its own, and each `connect`."""
+        from spanrelay.instrumentation.apis.openai import ROUTES
         from spanrelay.instrumentation.stainless import StainlessAPI
         from spanrelay_openai import sockets
-        from spanrelay_openai.routes import ROUTES, deployment_of, provider_of
+        from spanrelay_openai.routes import deployment_of, provider_of
 
         return StainlessAPI(ROUTES, provider_of, tracing, deployment_of).patches(
             "openai._base_client"

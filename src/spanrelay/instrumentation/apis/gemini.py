@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from spanrelay.codecs import gemini_embeddings, gemini_generate_content, gemini_plain
 from spanrelay.codecs.gemini_shapes import model_name
 from spanrelay.codecs.narrowing import as_list, as_mapping
+from spanrelay.codecs.offers import offers_of
 from spanrelay.instrumentation.requests import normal
 from spanrelay.instrumentation.targets import Route
 
-_CONTENT = Route(gemini_generate_content)
+_CONTENT = Route(gemini_generate_content, ends_with_done=False)
 _EMBEDDING = Route(gemini_embeddings, "embedder")
 PLAIN = Route(gemini_plain, answers=False)
 """Any other action, where the request names a model or offers one tools."""
@@ -43,6 +44,30 @@ def place_of(path: str, body: Mapping[str, Any]) -> Place:
     if place.action == "predict" and any("content" in as_mapping(each) for each in as_list(body.get("instances"))):
         return place._replace(route=_EMBEDDING)
     return place
+
+
+def wire_of(place: Place, body: Mapping[str, Any], *, streamed: bool) -> dict[str, Any]:
+    """Return a request as codecs and policy read it: the model of its path, or whichever it names, in its body."""
+    if place.model is not None:
+        wire = {"model": place.model, **{key: value for key, value in body.items() if key != "model"}}
+    else:
+        wire = dict(body)
+        named = next((body[key] for key in ("model", "baseModel") if body.get(key) is not None), None)
+        if named is not None:
+            wire["model"] = model_name(named) if isinstance(named, str) else named
+    if streamed:
+        wire["stream"] = True
+    return wire
+
+
+def body_of(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a request: what `wire_of` has put into it stands elsewhere."""
+    return {key: value for key, value in wire.items() if key not in ("model", "stream")}
+
+
+def asks_within(body: Mapping[str, Any]) -> bool:
+    """Whether a request that names no model on its first level names one deeper, or offers tools to one."""
+    return bool(offers_of(gemini_plain, body)) or any(True for _ in gemini_plain.models_beside(body))
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,253 @@
+"""The ASGI application: takes a request, says who may ask and how much, and passes on what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import aiohttp
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import TracerProvider
+
+from spanrelay._guard import losses
+from spanrelay.errors import GuardrailRejected, MiddlewareError
+from spanrelay.gateway import bodies, refusals
+from spanrelay.gateway.bodies import Gone, Receive, Unknown, Upload
+from spanrelay.gateway.exchange import Answer, Declined, Exchange, ExchangeCall, Sent, closing, place_of, told
+from spanrelay.gateway.forwarding import Client, Unreachable, chunks_of, request_headers, response_headers
+from spanrelay.gateway.limits import Limits, TooLarge
+from spanrelay.gateway.routes import API, Asked, api_of
+from spanrelay.gateway.upstreams import Upstream, Upstreams
+from spanrelay.instrumentation.requests import Body
+from spanrelay.instrumentation.targets import Address, Target, Targets, aask
+from spanrelay.pipeline.call import Opened
+from spanrelay.pipeline.middleware import is_covered
+from spanrelay.scopes import current_scope
+from spanrelay.tracing import Tracing
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = Mapping[str, Any]
+
+_NAME, _VERSION = "spanrelay.gateway", "0.1.0"
+_HEALTH = b"/healthz"
+TOKEN = b"x-spanrelay-token"
+"""A header that names the secret where the path does not."""
+
+
+class App:
+    """The gateway as an ASGI application.
+
+    Args:
+        upstreams: Who is asked.
+        limits: What a request may take.
+        secret: What a path must begin with, as `/r/<secret>`, or a header must name; None lets everybody ask who can
+            connect.
+        around: The context that every exchange is under.
+        tracer_provider: Opens the spans; by default the one that `activate()` was given, else the global one.
+    """
+
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        limits: Limits,
+        *,
+        secret: str | None = None,
+        around: Context | None = None,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
+        self._upstreams, self._limits = upstreams, limits
+        self._secret = None if secret is None else secret.encode()
+        self._around = Context() if around is None else around
+        self._tracing = Tracing(_NAME, _VERSION, tracer_provider)
+        self._targets = Targets()
+        self._client: Client
+        self._open = 0
+
+    @property
+    def exchanges(self) -> int:
+        """How many requests are being answered."""
+        return self._open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        path: bytes = scope["raw_path"]
+        if path == _HEALTH:
+            return await _passed_on(told(200, b'{"status":"ok"}'), send)
+        allowed = self._allowed(path, headers)
+        upstream, below = self._upstreams.find(path if allowed is None else allowed, headers)
+        api = api_of(upstream, below)
+        refuse = partial(_refuse, send, api)
+        if allowed is None:
+            return await refuse(401, "this gateway asks for its secret in the path or a header", "gateway_secret")
+        if b"upgrade" in headers and headers[b"upgrade"].lower() == b"websocket":
+            return await refuse(404, "this gateway speaks no WebSocket; ask over HTTP", "no_websocket")
+        if self._open >= self._limits.exchanges:
+            losses.add("requests that the gateway was too busy for")
+            return await refuse(503, "the gateway answers as many requests as it may; ask again", "gateway_busy")
+        self._open += 1
+        try:
+            sent = Sent(scope["method"], upstream, below, scope["query_string"], scope["headers"])
+            await self._answer(sent, headers, receive, send)
+        except TooLarge:
+            losses.add("requests that were too large for the gateway")
+            most = self._limits.body_bytes
+            await refuse(413, f"the request has more than {most} bytes, which the gateway takes at most", "too_large")
+        except Gone:
+            pass
+        except Unreachable as error:
+            await refuse(error.status, str(error), "upstream_unreachable")
+        except (GuardrailRejected, MiddlewareError) as error:
+            await refuse(403, str(error), refusals.BY_POLICY)
+        finally:
+            self._open -= 1
+        return None
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Keep connections to upstreams from the start of the server until its end."""
+        await receive()
+        self._client = Client(self._limits)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._client.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _allowed(self, path: bytes, headers: Mapping[bytes, bytes]) -> bytes | None:
+        """Return the path without the secret; None where it is not there."""
+        secret = self._secret
+        if secret is None:
+            return path
+        if path.startswith(b"/r/"):
+            given, slash, rest = path[3:].partition(b"/")
+            return slash + rest if hmac.compare_digest(given, secret) else None
+        return path if hmac.compare_digest(headers.get(TOKEN, b""), secret) else None
+
+    async def _answer(self, sent: Sent, named: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+        """Answer what asks a model by the pipeline, and pass on whatever else it is."""
+        limit, kind = self._limits.body_bytes, named.get(b"content-type", b"").decode("latin-1")
+        if int(named.get(b"content-length", b"0")) > limit:
+            raise TooLarge
+        if not _may_ask(sent.method, kind.casefold()):
+            upload = Upload(receive, limit) if b"content-length" in named or b"transfer-encoding" in named else None
+            await _passed_on(await self._forwarded(sent, upload), send)
+            return
+        data = await bodies.whole(receive, limit)
+        token = attach(place_of(named, self._around))
+        watch = asyncio.ensure_future(_leave_with(receive, asyncio.current_task()))
+        try:
+            body, read = _read(data, named.get(b"content-encoding", b"").decode("latin-1"), kind, limit)
+            sent = sent._replace(data=data, read=read, is_form=bodies.is_form(kind.casefold()))
+            asked = api_of(sent.upstream, sent.path).asked(sent.path, sent.query, body)
+            answer = await (self._forwarded(sent, data) if asked is None else self._exchanged(sent, asked))
+            await _passed_on(answer, send)
+        except asyncio.CancelledError:
+            if not watch.done():  # the gateway ends, and not the client
+                raise
+        finally:
+            watch.cancel()
+            detach(token)
+
+    async def _exchanged(self, sent: Sent, asked: Asked) -> Answer:
+        """Ask a model, as one call of the pipeline."""
+        target = self._target(sent, asked)
+        opened = target.open(self._tracing)
+        try:
+            return await aask(
+                opened, partial(self._call, target, opened, sent, asked), self._forwarded, (sent, sent.data), {}
+            )
+        except Declined as declined:
+            return declined.answer
+
+    def _target(self, sent: Sent, asked: Asked) -> Target:
+        upstream, model, stream = sent.upstream, asked.model, bool(asked.wire.get("stream"))
+        host, names = upstream.host, asked.deployment or model
+        key = (upstream.name, id(asked.route), asked.api.name, model, names, stream)
+        return self._targets.known(key, lambda: _made(upstream, asked, host, names, stream=stream))
+
+    def _call(self, target: Target, opened: Opened, sent: Sent, asked: Asked) -> ExchangeCall:
+        call: ExchangeCall = target.call(
+            asked.wire, Exchange(self._client, sent, asked), self._tracing, opened, ExchangeCall
+        )
+        call.model_kept = not target.route.answers
+        call.unreadable = asked.unreadable
+        call.named_beside = asked.named if asked.own_model is None else (*asked.named, asked.own_model)
+        if asked.deployment is not None:
+            call.url_model = lambda _: asked.deployment
+        return call
+
+    async def _forwarded(self, sent: Sent, data: Any) -> Answer:
+        """Send a request on as it is, and return what comes back as it is."""
+        url = sent.upstream.url(sent.path) + (f"?{sent.query.decode('latin-1')}" if sent.query else "")
+        try:
+            response = await self._client.send(
+                sent.method, url, request_headers(sent.headers, counted=isinstance(data, Upload)), data
+            )
+        except Unreachable:
+            if isinstance(data, Upload) and data.failure is not None:
+                raise data.failure from None
+            raise
+        return Answer(response.status, response_headers(response), chunks=chunks_of(response), close=closing(response))
+
+
+def _made(upstream: Upstream, asked: Asked, host: str, names: str | None, *, stream: bool) -> Target:
+    provider, route = asked.api.provider(host), asked.route
+    if route.dialect is not None:
+        route = replace(route, codec=route.dialect(provider, host, names))
+    return Target(Address(host, upstream.port), route, provider, asked.model, stream=stream)
+
+
+def _may_ask(method: str, kind: str) -> bool:
+    """Whether a request may ask a model: with JSON, or with what does not say what it is."""
+    return method not in ("GET", "HEAD", "OPTIONS", "DELETE") and (not kind or "json" in kind or bodies.is_form(kind))
+
+
+def _read(data: bytes, encoding: str, kind: str, limit: int) -> tuple[Body, bytes]:
+    """Return what a body says, and its bytes without encodings."""
+    try:
+        read = bodies.plain(data, encoding, limit) if encoding else data
+        return bodies.json_of(read, kind, strictly=is_covered(current_scope())), read
+    except Unknown as error:
+        return Body({}, str(error)), b""
+
+
+async def _leave_with(receive: Receive, task: asyncio.Task[Any] | None) -> None:
+    """Cancel `task` when the client leaves before it has its answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if task is not None:
+        task.cancel()
+
+
+async def _passed_on(answer: Answer, send: Send) -> None:
+    """Send an answer as it comes, and no faster than the client takes it.
+
+    One that breaks off breaks off for the client too; what policy refuses in the middle is told as an event.
+    """
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    chunks = answer.chunks
+    if chunks is None:
+        await send({"type": "http.response.body", "body": answer.body})
+        return
+    try:
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
+        return  # uvicorn closes a connection whose answer is not at its end
+    except (GuardrailRejected, MiddlewareError) as error:
+        if answer.refused is None:
+            return
+        await send({"type": "http.response.body", "body": answer.refused(str(error)), "more_body": True})
+    finally:
+        if answer.close is not None:
+            await answer.close()
+    await send({"type": "http.response.body"})
+
+
+async def _refuse(send: Send, api: API, status: int, message: str, code: str) -> None:
+    await _passed_on(told(status, refusals.body_of(api, status, message, code)), send)
