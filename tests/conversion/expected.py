@@ -53,10 +53,20 @@ def differences(document: dict[str, Any], truth: dict[str, Any]) -> dict[str, li
 def _with_ids_of(document: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
     """Return what is expected with the ids of another run."""
     changed = json.dumps(truth).replace(truth["session_id"], str(document.get("session_id")))
-    for mine, its in zip(_by_agent(document["steps"]), _by_agent(truth["steps"]), strict=False):
-        for have, want in zip(_calls(mine), _calls(its), strict=False):
-            changed = changed.replace(want, have)
+    for have, want in _paired_ids(document, truth):
+        changed = changed.replace(want, have)
     return json.loads(changed)
+
+
+def _paired_ids(document: dict[str, Any], truth: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the ids of calls and of sub-agents that stand in the same places."""
+    for mine, its in zip(_by_agent(document["steps"]), _by_agent(truth["steps"]), strict=False):
+        yield from zip(_calls(mine), _calls(its), strict=False)
+    children = zip(document.get("subagent_trajectories") or [], truth.get("subagents") or [], strict=False)
+    for mine, its in children:
+        if agent := (mine["agent"].get("extra") or {}).get("id"):
+            yield str(agent), its["agent_id"]
+        yield from _paired_ids(mine, its)
 
 
 def _without_chance(document: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +74,10 @@ def _without_chance(document: dict[str, Any]) -> dict[str, Any]:
     return json.loads(_DRAWN.sub("", json.dumps(document)))
 
 
-_DRAWN = re.compile(r"Chunk ID: \w+|Wall time: [0-9.]+ seconds|(?<=Process Group PGID: )\d+")
+_DRAWN = re.compile(
+    r"Chunk ID: \w+|Wall time: [0-9.]+ seconds|(?<=Process Group PGID: )\d+|(?<=duration_ms: )\d+"
+    r'|(?<=nickname\\":\\")\w+'
+)
 _LEFT_OUT = re.compile(r"<vendor text, [^<>]*>")
 """What captures have in place of long texts that are not ours."""
 

@@ -18,7 +18,7 @@ import orjson
 
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
-from spanrelay.otlp_in import jaeger_json, otlp_json, phoenix_json, protobuf, sdk_json, trajectories, transcripts
+from spanrelay.otlp_in import hooks, jaeger_json, otlp_json, phoenix_json, protobuf, sdk_json, trajectories, transcripts
 from spanrelay.otlp_in.telemetry import Telemetry, Unreadable
 from spanrelay.records import JSON
 
@@ -53,7 +53,7 @@ class Piece(NamedTuple):
 
 _TELLING = (b"resourceSpans", b"resource_spans", b"scopeSpans", b"resourceLogs", b"resource_logs", b"scopeLogs",
             b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS, *trajectories.MARKS,
-            *jaeger_json.MARKS)  # fmt: skip
+            *jaeger_json.MARKS, *hooks.MARKS)  # fmt: skip
 _GLIMPSE = 1 << 16
 
 
@@ -377,7 +377,7 @@ def _item_of(value: JSON, place: str) -> Telemetry | None:
         return phoenix_json.span_of(value)
     if sdk_json.is_span(value):
         return sdk_json.span_of(value)
-    return trajectories.line_of(value, place) or transcripts.line_of(value, place)
+    return trajectories.line_of(value, place) or hooks.line_of(value, place) or transcripts.line_of(value, place)
 
 
 def _is_aside(value: JSON) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.codecs.anthropic_messages.messages import read_content
+from spanrelay.otlp_in import hooks
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Place, Prompt, Run, Thread
 from spanrelay.otlp_in.accounts.joining import all_joined
 from spanrelay.otlp_in.accounts.telling import records_of as records_of_accounts
@@ -34,8 +35,13 @@ def is_from(origin: Origin) -> bool:
 
 
 def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
-    """Return the records of a session, of which its telemetry tells, its transcript, or both."""
-    return records_of_accounts(all_joined(transcript.accounts_of(lines), accounts_of(spans, logs)))
+    """Return the records of a session, of which its telemetry tells, its transcript, or its hooks."""
+    lines, told = hooks.parted(lines)
+    written = transcript.accounts_of(lines)
+    accounts = all_joined(written, accounts_of(spans, logs))
+    sessions = {account.session for account in written}
+    known = hooks.with_hooks(accounts, told, transcript.AGENT, transcript.exit_code_in, sessions)
+    return records_of_accounts(known)
 
 
 def accounts_of(spans: list[Span], logs: list[LogRecord]) -> list[Account]:
@@ -190,7 +196,7 @@ class _Reading:
         thread.prompts[key] = prompt
 
     def _call(self, thread: Thread, log: LogRecord) -> Call:
-        key = text(log.attributes.get("request_id")) or _failed_at(thread, log.time) or f"{log.time}"
+        key = text(log.attributes.get("request_id")) or _nameless_at(thread, log.time) or f"{log.time}"
         return thread.calls.setdefault(key, Call(key, log.time - took(log.attributes), log.time))
 
     def _add_request(self, thread: Thread, log: LogRecord) -> None:
@@ -241,14 +247,19 @@ class _Reading:
         run.arguments = {**(whole or part or {}), **known} or None
 
 
-def _failed_at(thread: Thread, time: int) -> str | None:
-    """Return the call that failed at a time: a request that nobody answered has no id."""
-    failed = (call for call in thread.calls.values() if call.error is not None and call.place is not None)
-    return next((call.key for call in failed if call.start <= time <= call.end + _LATE), None)
+def _nameless_at(thread: Thread, time: int) -> str | None:
+    """Return the call of a time whose answer had no id of the request, as that of nobody, or of a proxy, has none."""
+    nameless = [call for call in thread.calls.values() if call.place is not None and call.key == _own_key(call.place)]
+    ended = [call for call in nameless if call.start <= time <= call.end + _LATE]
+    return max(ended, key=lambda call: call.start).key if ended else None
+
+
+def _own_key(place: Place) -> str:
+    return f"{place.span_id:016x}"
 
 
 _LATE = 100_000_000
-"""Nanoseconds after the end of a span within which its failure is logged."""
+"""Nanoseconds after the end of a span within which what it says is logged too."""
 
 _OUTPUTS = ("output", "content")
 """In which attribute of its event a tool's result stands: of a command, of a file that was read."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spanrelay import _json
+from spanrelay.otlp_in import hooks
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Place, Prompt, Run, Thread
 from spanrelay.otlp_in.accounts.joining import all_joined
 from spanrelay.otlp_in.accounts.telling import records_of as records_of_accounts
@@ -34,8 +35,15 @@ def is_from(origin: Origin) -> bool:
 
 
 def records_of(spans: list[Span], logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
-    """Return the records of a session, of which its telemetry tells, its rollouts, or both."""
-    return records_of_accounts(all_joined(transcript.accounts_of(lines), accounts_of(spans, logs)))
+    """Return the records of a session, of which its telemetry tells, its rollouts, or its hooks."""
+    lines, told = hooks.parted(lines)
+    written = transcript.accounts_of(lines)
+    accounts = all_joined(written, accounts_of(spans, logs))
+    sessions = {account.session for account in written}
+    known = hooks.with_hooks(accounts, told, transcript.AGENT, transcript.exit_code_in, sessions)
+    for account in known:
+        transcript.link(account)
+    return records_of_accounts(known)
 
 
 def accounts_of(spans: list[Span], logs: list[LogRecord]) -> list[Account]:

@@ -205,9 +205,14 @@ _BLOCKED = "Command blocked by PreToolUse hook: "
 
 def result_of(content: JSON) -> ToolResult:
     """Return what a tool gave, with the exit code that the head of a command's result tells."""
+    return ToolResult(content, exit_code=exit_code_in(content))
+
+
+def exit_code_in(content: JSON) -> int | None:
+    """Return the exit code that the head of a command's result tells."""
     head = content.partition("\nOutput:\n")[0] if isinstance(content, str) else ""
     found = _EXIT.search(head)
-    return ToolResult(content, exit_code=int(found[1]) if found else None)
+    return int(found[1]) if found else None
 
 
 def refusal_in(content: JSON) -> str | None:
