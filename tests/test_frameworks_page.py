@@ -5,14 +5,11 @@ A test proves something with `@pytest.mark.proves("langgraph", "streaming")`; wh
 
 from __future__ import annotations
 
-import ast
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "frameworks.md"
+from tests.proofs import DOCS, NOTHING, ROOT, Proof, proofs_of, row
+
+PAGE = DOCS / "frameworks.md"
 TESTS = sorted([*ROOT.glob("instrumentors/*/tests/**/test_*.py"), *ROOT.glob("tests/**/test_*.py")])
 
 QUALITIES = ("one trace", "streaming", "policy", "sub-agents", "interrupts", "sessions")
@@ -64,8 +61,6 @@ REASONS = {
     ("openai", "sessions"): "the SDK knows no session; a [scope](scopes.md) around calls names one.",
 }
 
-NOTHING = "\N{EN DASH}"
-
 HEAD = """\
 # Frameworks
 
@@ -103,51 +98,6 @@ Each ✓ is a test that shows it.
 """
 
 
-@dataclass(frozen=True)
-class Proof:
-    framework: str
-    quality: str
-    path: Path
-    name: str
-    left_out: bool
-    """Whether the test is marked as one that does not run, or may fail."""
-
-    @property
-    def target(self) -> str:
-        """Where a link of the page leads, and its title."""
-        path = Path(os.path.relpath(self.path, PAGE.parent)).as_posix()
-        return f'{path} "{self.name.removeprefix("test_").replace("_", " ")}"'
-
-
-def proofs_of(path: Path) -> Iterator[Proof]:
-    """What the tests of a file say they prove."""
-    text = path.read_text()
-    if "mark.proves(" not in text:
-        return
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and is_test(node.name):
-            left_out = any(mark_of(one)[0] in ("skip", "xfail") for one in node.decorator_list)
-            for mark, arguments in map(mark_of, node.decorator_list):
-                if mark == "proves":
-                    framework, *qualities = arguments
-                    yield from (Proof(framework, quality, path, node.name, left_out) for quality in qualities)
-
-
-def is_test(name: str) -> bool:
-    return name.startswith(("test_", "Test"))
-
-
-def mark_of(decorator: ast.expr) -> tuple[str, list[str]]:
-    """The name of `@pytest.mark.name(…)`, and its arguments that are texts."""
-    call = decorator.func if isinstance(decorator, ast.Call) else decorator
-    if not ast.unparse(call).startswith("pytest.mark."):
-        return "", []
-    arguments = decorator.args if isinstance(decorator, ast.Call) else []
-    return ast.unparse(call).removeprefix("pytest.mark."), [
-        one.value for one in arguments if isinstance(one, ast.Constant) and isinstance(one.value, str)
-    ]
-
-
 PROOFS = [proof for path in TESTS for proof in proofs_of(path)]
 TARGETS = list(dict.fromkeys(proof.target for proof in PROOFS))
 
@@ -165,10 +115,6 @@ def link(package: str) -> str:
 def code(package: str) -> str:
     """A package of somebody else's."""
     return f"`{package}`"
-
-
-def row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |\n"
 
 
 def page() -> str:

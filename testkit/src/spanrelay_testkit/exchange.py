@@ -121,6 +121,8 @@ class ToolCall:
     arguments: Mapping[str, Any] | str = field(default_factory=dict[str, Any])
     id: str | None = None
     """None: the server makes one from the answer's number."""
+    namespace: str | None = None
+    """The group of tools that it is of, in Responses alone."""
 
     @property
     def arguments_text(self) -> str:
@@ -214,10 +216,16 @@ def reply(text: str | None = None, **options: Any) -> Reply:
 
 
 def tool_call(
-    name: str, /, arguments: Mapping[str, Any] | str | None = None, *, id: str | None = None, **named: Any
+    name: str,
+    /,
+    arguments: Mapping[str, Any] | str | None = None,
+    *,
+    id: str | None = None,
+    namespace: str | None = None,
+    **named: Any,
 ) -> ToolCall:
     """A tool call with its arguments as a mapping, as a raw string, or by name."""
-    return ToolCall(name, named if arguments is None else arguments, id)
+    return ToolCall(name, named if arguments is None else arguments, id, namespace)
 
 
 def error(status: int, body: Any = None, headers: Mapping[str, str] | None = None, **options: Any) -> Raw:

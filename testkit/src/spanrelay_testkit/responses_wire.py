@@ -89,6 +89,7 @@ def output(reply: Reply, number: int) -> list[dict[str, Any]]:
             "arguments": call.arguments_text,
             "call_id": call.id or f"call_{number}_{at}",
             "name": call.name,
+            **({"namespace": call.namespace} if call.namespace is not None else {}),
         }
         for at, call in enumerate(reply.tool_calls, 1)
     )
