@@ -32,6 +32,7 @@ test: $(INSTALLED)  ## Run the tests but for the slow ones, in minutes (TESTS=pa
 # frameworks, instrumentation of others beside ours, frameworks that only others record, and the oldest SDKs.
 test-all: MARKED = not e2e
 test-all: export SPANRELAY_TEST_CLAUDE_AGENT_SDK = 1
+test-all: export SPANRELAY_TEST_CODING_AGENTS = 1
 test-all: export SPANRELAY_TEST_DEEPAGENTS = 1
 test-all: export SPANRELAY_TEST_EVALUATION = 1
 test-all: export SPANRELAY_TEST_EXTRAS = 1

@@ -28,13 +28,11 @@ OTHERS = (
     "aiobotocore",
     "anthropic",
     "boto3",
-    "brotli",
     "cerebras_cloud_sdk",
     "cohere",
     "fireworks-ai",
     "google-genai",
     "groq",
-    "httptools",
     "huggingface_hub",
     "langchain-anthropic",
     "langchain-aws",
@@ -50,9 +48,7 @@ OTHERS = (
     "perplexityai",
     "sambanova",
     "together",
-    "uvicorn",
     "writer-sdk",
-    "zstandard",
 )
 """The SDKs, and LangChain's packages for them."""
 

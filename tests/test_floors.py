@@ -38,6 +38,7 @@ FLOORS: list[list[str]] = [
         "termination",
         "runtime",
         "gateway",
+        "coding_agents",
     ],
     ["distro", "cli", "__main__", "testing", "atif", "atof", "otlp"],
 ]

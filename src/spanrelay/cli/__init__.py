@@ -13,10 +13,24 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from spanrelay._voice import say
-from spanrelay.cli import convert, diff, export, gateway, listing, plugins, recover, show, stats, validate
+from spanrelay.cli import (
+    convert,
+    diff,
+    export,
+    gateway,
+    hook,
+    listing,
+    plugins,
+    recover,
+    run,
+    show,
+    stats,
+    validate,
+)
 from spanrelay.errors import SpanRelayError
 
 COMMANDS = {
+    "run": run,
     "list": listing,
     "show": show,
     "recover": recover,
@@ -27,6 +41,7 @@ COMMANDS = {
     "convert": convert,
     "plugins": plugins,
     "gateway": gateway,
+    "hook": hook,
 }
 
 

@@ -1,12 +1,14 @@
-"""Finish the trajectories of programs that were killed."""
+"""Finish the trajectories of programs, and of runs of coding agents, that were killed."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from spanrelay import config
 from spanrelay.assembly import sinks
 from spanrelay.cli import files
+from spanrelay.coding_agents import finishing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,5 +34,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"{path}: nothing was missing")
     for part, error in recovered.left:
         print(f"{part}: stays, since its trajectory cannot be written: {error.strerror or error}")
-    print(f"{len(recovered.finished)} recovered in {directory}")
-    return 1 if recovered.left else 0
+    outcomes = list(finishing.recover(directory, config.load()[0].atif_version))
+    written = [path for outcome in outcomes for path in outcome.documents]
+    faults = [fault for outcome in outcomes for fault in outcome.faults]
+    for line in [*written, *faults]:
+        print(line)
+    print(f"{len(recovered.finished) + len(written)} recovered in {directory}")
+    return 1 if recovered.left or faults else 0

@@ -19,7 +19,6 @@ from spanrelay.config.files import (
     policy_files,
     policy_places,
 )
-from spanrelay.config.network import proxy_of
 from spanrelay.config.opentelemetry import (
     PROTOCOLS,
     SIGNALS,
@@ -80,6 +79,7 @@ __all__ = [
     "exporters_of",
     "headers",
     "id_generator",
+    "inherited",
     "limits_are_set",
     "load",
     "load_strictly",
@@ -89,7 +89,6 @@ __all__ = [
     "otlp_variables",
     "policy_files",
     "policy_places",
-    "proxy_of",
     "refusal_of_endpoint",
     "refusal_of_protocol",
     "replaced",
@@ -510,6 +509,11 @@ _OFF: dict[str, tuple[dict[str, Any], str]] = {
     "atof_headers": ({}, "no events are written"),
 }
 """What a broken setting turns off, and in words. The others use their defaults, which give nothing away."""
+
+
+def inherited() -> dict[str, str]:
+    """Return the environment that a program which this process starts would have, to be changed at will."""
+    return dict(os.environ)
 
 
 def variable(name: str, environment: Mapping[str, str] | None = None) -> str | None:

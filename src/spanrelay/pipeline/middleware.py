@@ -377,6 +377,11 @@ def leave_nothing_out(context: Context) -> None:
     cast("Frame", otel_context.get_value(_FRAME_KEY, context)).above = _NOTHING
 
 
+def registered_for(kind: Kind) -> list[Middleware]:
+    """Return what is registered for every call of a kind in the process."""
+    return [entry for entry in registered.entries if _concerns(entry, kind)]
+
+
 def is_covered(scope: Scope | None) -> bool:
     """Whether anything is registered for calls in `scope`, of whatever kind."""
     if registered.entries:

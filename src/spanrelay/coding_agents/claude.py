@@ -1,0 +1,182 @@
+"""Claude Code: told by a settings file of the run's own, which adds to those that the user and the project have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from spanrelay import _json, config
+from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.coding_agents.judging import Verdict
+from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting, hook_command
+from spanrelay.errors import SpanRelayError
+
+EVENTS = (
+    *("UserPromptSubmit", "PreToolUse", "PostToolUseFailure", "PostToolBatch", "SubagentStop", "Stop"),
+    "SessionEnd",
+)
+"""Those that serve: each costs a process."""
+
+_DEAF = ("--bare", "--safe-mode")
+"""Flags with which no hooks run."""
+
+_SWITCHES = ("OTEL_LOG_USER_PROMPTS", "OTEL_LOG_TOOL_DETAILS", "OTEL_LOG_TOOL_CONTENT")
+
+
+def _prepare(launch: Launch, reporting: Reporting) -> None:
+    given = _take_settings(launch)
+    known = _settings_in_force(launch, given)
+    environment = {**launch.environment, **_variables(known)}
+    own = {
+        "hooks": _with_hooks(given),
+        "env": {**as_mapping(given.get("env")), **_telemetry(environment, launch, reporting)},
+    }
+    path = reporting.folder / "claude-settings.json"
+    launch.files[path] = _json.dumps({**given, **own}).decode()
+    launch.insert("--settings", str(path))
+    if environment.get("CLAUDE_CODE_SAFE_MODE"):
+        launch.deaf = "CLAUDE_CODE_SAFE_MODE is set"
+    for flag in set(_DEAF) & set(launch.command):
+        launch.deaf = f"{flag} is given"
+    for path, settings in known:
+        if settings.get("disableAllHooks") is True:
+            launch.deaf = f"{path} says disableAllHooks"
+
+
+# ── settings
+
+
+def _take_settings(launch: Launch) -> dict[str, Any]:
+    """Take the user's own `--settings` out of the command, of which Claude Code takes the last, and read it.
+
+    Raises:
+        SpanRelayError: it cannot be read.
+    """
+    kept: list[str] = []
+    found: str | None = None
+    arguments = iter(launch.command)
+    for argument in arguments:
+        if argument == "--":
+            kept += [argument, *arguments]
+        elif argument == "--settings":
+            found = next(arguments, None)
+        elif argument.startswith("--settings="):
+            found = argument.partition("=")[2]
+        else:
+            kept.append(argument)
+    launch.command = kept
+    if found is None:
+        return {}
+    try:
+        text = found if found.lstrip().startswith("{") else Path(found).read_text()
+        return dict(cast("Mapping[str, Any]", _json.loads(text.encode())))
+    except (OSError, ValueError, TypeError) as error:
+        raise SpanRelayError(f"--settings {found!r} cannot be read: {error}; give JSON, or a file of it") from error
+
+
+def _settings_in_force(launch: Launch, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the settings that hold, with where they stand, the lowest first."""
+    home = launch.environment.get("CLAUDE_CONFIG_DIR") or str(Path.home() / ".claude")
+    files = [f"{home}/settings.json", ".claude/settings.json", ".claude/settings.local.json"]
+    found = [(path, _read(Path(path))) for path in files]
+    return [*found, ("--settings", given), (_MANAGED, _read(Path(_MANAGED)))]
+
+
+_MANAGED = "/etc/claude-code/managed-settings.json"
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return what a settings file says; one that cannot be read is Claude Code's affair."""
+    try:
+        return as_mapping(_json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _variables(known: list[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+    return {name: str(value) for _, settings in known for name, value in as_mapping(settings.get("env")).items()}
+
+
+def _with_hooks(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hooks of the user's `--settings`, and ours behind them."""
+    hooks: dict[str, Any] = dict(as_mapping(given.get("hooks")))
+    for event in EVENTS:
+        run = {"type": "command", "command": hook_command("claude"), "timeout": HOOK_PATIENCE_S}
+        before = hooks.get(event)
+        hooks[event] = [*(cast("list[Any]", before) if isinstance(before, list) else []), {"hooks": [run]}]
+    return hooks
+
+
+# ── telemetry
+
+
+def _telemetry(environment: Mapping[str, str], launch: Launch, reporting: Reporting) -> dict[str, str]:
+    """Return the variables that let its telemetry come here.
+
+    Where it went somewhere already it is sent on, with as much content as it had; what it lacks then, hooks and the
+    transcript tell.
+    """
+    exported = _exported(environment)
+    if any(config.otlp_protocol(signal, environment) == "grpc" for signal in exported):
+        launch.notes.append("its telemetry goes on by gRPC, and not here: hooks and the transcript tell the session")
+        return {"OTEL_RESOURCE_ATTRIBUTES": reporting.resource(environment.get("OTEL_RESOURCE_ATTRIBUTES"))}
+    said = {
+        "CLAUDE_CODE_ENABLE_TELEMETRY": "1",
+        "CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1",
+        "CLAUDE_CODE_PROPAGATE_TRACEPARENT": "1",
+        "OTEL_RESOURCE_ATTRIBUTES": reporting.resource(environment.get("OTEL_RESOURCE_ATTRIBUTES")),
+        # So that a kill takes little, and that the first model call is heard of soon.
+        "OTEL_LOGS_EXPORT_INTERVAL": "1000",
+        "OTEL_TRACES_EXPORT_INTERVAL": "1000",
+    }
+    for signal in ("traces", "logs", *(["metrics"] if "metrics" in exported else [])):
+        others = [name for name in config.exporters_of(signal, environment) if name not in ("otlp", "none")]
+        said[f"OTEL_{signal.upper()}_EXPORTER"] = ",".join([*others, "otlp"])
+        said[f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"] = f"{reporting.otlp}/v1/{signal}"
+        said[f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"] = "http/protobuf"
+    launch.onward.urls = exported
+    return said if exported else {**said, **dict.fromkeys(_SWITCHES, "1")}
+
+
+def _exported(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return where the user has telemetry sent by OTLP, by signal."""
+    if environment.get("CLAUDE_CODE_ENABLE_TELEMETRY", "").lower() not in ("1", "true", "yes", "on"):
+        return {}
+    found: dict[str, str] = {}
+    for signal in config.SIGNALS:
+        if "otlp" not in config.exporters_of(signal, environment):
+            continue
+        own = environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
+        base = config.otlp_endpoint(signal, environment) or "http://localhost:4318"
+        found[signal] = own or f"{base.rstrip('/')}/v1/{signal}"
+    return found
+
+
+# ── hooks
+
+
+def _event(hook: Mapping[str, Any]) -> HookEvent:
+    name, arguments = as_str(hook.get("hook_event_name")) or "", hook.get("tool_input")
+    paths = (as_str(hook.get("transcript_path")), as_str(hook.get("agent_transcript_path")))
+    return HookEvent(
+        name,
+        as_str(hook.get("session_id")),
+        tool=as_str(hook.get("tool_name")) if name == "PreToolUse" else None,
+        arguments=dict(as_mapping(arguments)),
+        call_id=as_str(hook.get("tool_use_id")),
+        paths=tuple(filter(None, paths)),
+    )
+
+
+def _answer(event: HookEvent, verdict: Verdict) -> bytes:
+    if verdict.refusal is not None:
+        said = {"permissionDecision": "deny", "permissionDecisionReason": verdict.refusal}
+    elif verdict.arguments is not None:
+        said = {"updatedInput": verdict.arguments}
+    else:
+        return b""
+    return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
+
+
+AGENT = Agent("claude", "Claude Code", ("claude",), "@anthropic-ai/claude-code", (2, 1, 121), _prepare, _event, _answer)

@@ -1,0 +1,182 @@
+"""Codex: told by `-c` alone; each of our hooks is trusted by its hash, which Codex itself is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from spanrelay import _json
+from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
+from spanrelay.coding_agents.judging import Verdict
+from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Onward, Reporting, hook_command
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+EVENTS = (
+    *("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostModelRequest"),
+    *("SubagentStart", "SubagentStop", "Stop"),
+)
+"""Those that serve: each costs a process."""
+
+_PATIENCE_S = 20.0
+"""Seconds for Codex to say what our hooks' hashes are."""
+
+_EXPORTERS = {"exporter": "logs", "trace_exporter": "traces", "metrics_exporter": "metrics"}
+
+
+def _prepare(launch: Launch, reporting: Reporting) -> None:
+    hooks = [option for event in EVENTS for option in ("-c", f"hooks.{event}={_table([{'hooks': [_hook()]}])}")]
+    trust = _trusted(launch, hooks)
+    if trust:
+        launch.insert(*hooks, "-c", f"hooks.state={_table(trust)}")
+    else:
+        launch.deaf = "Codex does not say by which hashes our hooks are trusted"
+    given = launch.environment.get("OTEL_RESOURCE_ATTRIBUTES")
+    launch.changed["OTEL_RESOURCE_ATTRIBUTES"] = reporting.resource(given)
+    launch.insert(*_telemetry(launch, reporting))
+
+
+def _hook() -> dict[str, Any]:
+    return {"type": "command", "command": hook_command("codex"), "timeout": HOOK_PATIENCE_S}
+
+
+# ── trust
+
+
+def _trusted(launch: Launch, hooks: list[str]) -> dict[str, Any]:
+    """Return what says that our hooks are trusted, and no others; empty where Codex does not tell."""
+    listed = _asked(launch, hooks, {"cwds": [str(Path.cwd())]})
+    found: dict[str, Any] = {}
+    for place in as_list(as_mapping(listed).get("data")):
+        for hook in map(as_mapping, as_list(as_mapping(place).get("hooks"))):
+            key, digest = as_str(hook.get("key")), as_str(hook.get("currentHash"))
+            if key and digest and hook.get("command") == hook_command("codex"):
+                found[key] = {"trusted_hash": digest}
+    return found
+
+
+def _asked(launch: Launch, options: list[str], parameters: dict[str, Any]) -> Any:
+    """Return what `codex app-server` answers to `hooks/list`; None where it does not, in time."""
+    environment = {**launch.environment, **launch.changed}
+    command = [launch.command[0], "app-server", *options]
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        server = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment)
+    except OSError:
+        return None
+    watch = threading.Timer(_PATIENCE_S, server.kill)
+    watch.start()
+    try:
+        assert server.stdin is not None and server.stdout is not None
+        hello = {"id": 1, "method": "initialize", "params": {"clientInfo": {"name": "spanrelay", "version": "1"}}}
+        asked = {"id": 2, "method": "hooks/list", "params": parameters}
+        for message in (hello, {"method": "initialized"}, asked):
+            server.stdin.write(_json.dumps(message) + b"\n")
+        server.stdin.flush()
+        return next((said.get("result") for said in _messages(server.stdout) if said.get("id") == 2), None)
+    except OSError:
+        return None
+    finally:
+        watch.cancel()
+        server.kill()
+        server.communicate()
+
+
+def _messages(stream: Any) -> Iterator[Mapping[str, Any]]:
+    for line in stream:
+        try:
+            yield as_mapping(_json.loads(line))
+        except ValueError:
+            continue
+
+
+# ── telemetry
+
+
+def _telemetry(launch: Launch, reporting: Reporting) -> list[str]:
+    """Return the options that let its telemetry come here; where it went somewhere already it is sent on."""
+    known = _otel_of(launch)
+    launch.onward, unreachable = _exported(known)
+    if unreachable:
+        launch.notes.append(
+            f"its {' and '.join(unreachable)} go on by gRPC, and not here: hooks and the rollout tell the session"
+        )
+    found: list[str] = []
+    for name, signal in _EXPORTERS.items():
+        if signal in unreachable or (signal == "metrics" and signal not in launch.onward.urls):
+            continue
+        exporter = {"otlp-http": {"endpoint": f"{reporting.otlp}/v1/{signal}", "protocol": "binary"}}
+        found += ["-c", f"otel.{name}={_table(exporter)}"]
+    if not launch.onward.urls and not unreachable:
+        found += ["-c", "otel.log_user_prompt=true", "-c", "otel.log_agent_responses=true"]
+    return found
+
+
+def _otel_of(launch: Launch) -> Mapping[str, Any]:
+    """Return `[otel]` of the user's configuration; what cannot be read is Codex's affair."""
+    home = launch.environment.get("CODEX_HOME")
+    path = (Path(home) if home else Path.home() / ".codex") / "config.toml"
+    try:
+        return as_mapping(tomllib.loads(path.read_text()).get("otel"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _exported(known: Mapping[str, Any]) -> tuple[Onward, list[str]]:
+    """Return where the user has telemetry sent, and the signals that go where nothing can be sent on to."""
+    onward, unreachable = Onward(), list[str]()
+    for name, signal in _EXPORTERS.items():
+        exporter = known.get(name)
+        over_http = as_mapping(as_mapping(exporter).get("otlp-http"))
+        if endpoint := as_str(over_http.get("endpoint")):
+            onward.urls[signal] = endpoint
+            onward.headers |= {key: str(value) for key, value in as_mapping(over_http.get("headers")).items()}
+        elif as_mapping(exporter):
+            unreachable.append(signal)
+    return onward, unreachable
+
+
+def _table(value: Any) -> str:
+    """Return a value as TOML in one line."""
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return "{" + ",".join(f"{_table(key)}={_table(item)}" for key, item in items) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_table, cast("list[Any]", value))) + "]"
+    return _json.dumps(value).decode()
+
+
+# ── hooks
+
+
+def _event(hook: Mapping[str, Any]) -> HookEvent:
+    name = as_str(hook.get("hook_event_name")) or ""
+    paths = (as_str(hook.get("transcript_path")), as_str(hook.get("agent_transcript_path")))
+    return HookEvent(
+        name,
+        as_str(hook.get("session_id")),
+        tool=as_str(hook.get("tool_name")) if name == "PreToolUse" else None,
+        arguments=dict(as_mapping(hook.get("tool_input"))),
+        call_id=as_str(hook.get("tool_use_id")),
+        paths=tuple(filter(None, paths)),
+    )
+
+
+def _answer(event: HookEvent, verdict: Verdict) -> bytes:
+    if verdict.refusal is not None:
+        said = {"permissionDecision": "deny", "permissionDecisionReason": verdict.refusal}
+    elif verdict.arguments is not None:
+        said = {"permissionDecision": "allow", "updatedInput": verdict.arguments}
+    else:
+        return b""
+    return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
+
+
+AGENT = Agent("codex", "Codex", ("codex",), "@openai/codex", (0, 143), _prepare, _event, _answer)

@@ -1,0 +1,168 @@
+"""The folder of one run: everything that came, as it came, so that nothing is lost with a process that is killed.
+
+`run.json` says what was run, `telemetry.otlp` and `telemetry.jsonl` hold export requests of spans and log records,
+`hooks.jsonl` a hook a line, and `transcripts` names the agents' own files. `spanrelay convert` reads all of it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spanrelay import _json
+from spanrelay._guard import swallow
+from spanrelay.assembly import spool
+
+PLACE = ".runs"
+"""Where, in the folder of trajectories, those of runs are until their trajectories are written."""
+
+DESCRIPTION = "run.json"
+
+LARGEST = (1 << 24) - 1
+"""Bytes of an export request that are kept: its length is written before it such that the first byte is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What was run: under which id, the agent, the command, when, and what it belongs to."""
+
+    run: str
+    agent: str | None
+    command: list[str]
+    started: float
+    session: str | None = None
+    user: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class RunFolder:
+    """Appends what comes, each whole, from any thread.
+
+    Args:
+        path: The folder, which is made, for its owner alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = threading.Lock()
+        self._linked: set[str] = set()
+        self._held: io.FileIO | None = None
+
+    def describe(self, description: Description) -> None:
+        """Write down what is run, in a file that is locked as long as this process lives. Raises `OSError`."""
+        said = {name: getattr(description, name) for name in Description.__slots__}
+        self._held = spool.create(self.path / DESCRIPTION)
+        self._held.write(_json.dumps(said) + b"\n")
+
+    def add_telemetry(self, request: bytes, *, is_json: bool) -> None:
+        """Keep an export request of spans or log records."""
+        if is_json:
+            # A line each: what an exporter laid out over several is written anew.
+            line = request.strip() if b"\n" not in request.strip() else _json.dumps(_json.loads(request))
+            self._append("telemetry.jsonl", line + b"\n")
+        else:
+            self._append("telemetry.otlp", len(request).to_bytes(4, "big") + request)
+
+    def add_hook(self, agent: str, hook: dict[str, Any], answer: bytes) -> None:
+        """Keep a hook and what was answered."""
+        kept: dict[str, Any] = {"agent": agent, "time": time.time_ns(), "hook": hook}
+        if answer:
+            kept["answer"] = answer.decode("utf-8", "replace")
+        self._append("hooks.jsonl", _json.dumps({"spanrelay_hook": kept}) + b"\n")
+
+    def add_transcript(self, path: str) -> None:
+        """Name a file that the agent keeps of a session, whether it is there already or not.
+
+        Where links cannot be made, its path stands in a file.
+        """
+        with self._lock:
+            if path in self._linked:
+                return
+            self._linked.add(path)
+        try:
+            folder = self.path / "transcripts"
+            folder.mkdir(exist_ok=True)
+            name = folder / os.path.basename(path)
+            if not os.path.lexists(name):
+                os.symlink(path, name)
+        except OSError as error:
+            swallow("linking a transcript", error)
+
+    def transcripts(self) -> list[Path]:
+        """Return the agents' own files that are there."""
+        folder = self.path / "transcripts"
+        return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
+    def sources(self) -> list[Path]:
+        """Return the files that trajectories are made of."""
+        own = [self.path / name for name in ("telemetry.otlp", "telemetry.jsonl", "hooks.jsonl")]
+        return [path for path in own if path.is_file() and path.stat().st_size] + self.transcripts()
+
+    def hooks(self) -> Iterator[dict[str, Any]]:
+        """Yield the hooks that came, as they are kept."""
+        try:
+            lines = (self.path / "hooks.jsonl").read_bytes().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                yield _json.loads(line)["spanrelay_hook"]
+            except (ValueError, KeyError, TypeError):  # cut off as the process was killed
+                continue
+
+    def description(self) -> Description | None:
+        """Return what was run; None where nothing says."""
+        try:
+            said = _json.loads((self.path / DESCRIPTION).read_bytes())
+            return Description(**{name: said[name] for name in Description.__slots__})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remove(self) -> None:
+        """Remove all of it; transcripts are linked, and stay."""
+        if self._held is not None:
+            self._held.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _append(self, name: str, data: bytes) -> None:
+        """Append to a file; what cannot be kept is counted, and harms nobody."""
+        try:
+            with self._lock, open(self.path / name, "ab", opener=_for_owner) as file:
+                file.write(data)
+        except OSError as error:
+            swallow(f"keeping {name} of a run", error)
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def folder_of(trajectories: Path, run: str) -> Path:
+    """Return the folder of a run."""
+    return trajectories / PLACE / run
+
+
+def left_behind(trajectories: Path) -> Iterator[RunFolder]:
+    """Yield the folders of runs whose process is gone, the oldest first; each is held until the next is asked for."""
+    try:
+        found = sorted((path for path in (trajectories / PLACE).iterdir() if path.is_dir()), key=_begun)
+    except OSError:
+        return
+    for path in found:
+        for _ in spool.orphans(path, DESCRIPTION):
+            yield RunFolder(path)
+
+
+def _begun(path: Path) -> float:
+    try:
+        return (path / DESCRIPTION).stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,73 @@
+"""What a coding agent runs at a hook: hands the hook's JSON to `spanrelay run`, and prints what that answers.
+
+It is run as `python -I -S hook_client.py AGENT` before every tool, and so imports nothing that is not in the
+interpreter already. Where nobody answers, the policy files alone are asked, in a process that imports more; where that
+fails too, a tool that policy would judge does not run, and anything else goes on.
+
+It has no package around it then, and imports nothing of ours.
+"""
+
+import os
+import sys
+from _socket import AF_INET, SOCK_STREAM, socket
+
+PATIENCE_S = 590.0
+"""Seconds for an answer, which a person may have to give: less than what the agents are told to wait."""
+
+BEFORE_TOOLS = (b"PreToolUse", b"PermissionRequest", b"BeforeTool", b"preToolUse", b"permissionRequest")
+"""Events after which a tool may run, as they stand in what an agent hands over."""
+
+
+def asked(place: str, agent: str, hook: bytes) -> "bytes | None":
+    """Return what the run at `place` (`PORT/SECRET`) answers to a hook; None where it does not."""
+    port, _, path = place.partition("/")
+    connection = socket(AF_INET, SOCK_STREAM)
+    try:
+        connection.settimeout(5.0)
+        connection.connect(("127.0.0.1", int(port)))
+        connection.settimeout(PATIENCE_S)
+        head = f"POST /{path}/hooks/{agent} HTTP/1.0\r\nContent-Length: {len(hook)}\r\n\r\n"
+        connection.sendall(head.encode() + hook)
+        answer = b""
+        while part := connection.recv(1 << 16):
+            answer += part
+    except (OSError, ValueError):
+        return None
+    finally:
+        connection.close()
+    head_of, separator, body = answer.partition(b"\r\n\r\n")
+    return body if separator and head_of[9:12] == b"200" else None
+
+
+def alone(agent: str, hook: bytes) -> int:
+    """Let the policy files be asked by a process of its own, and return the status to end with."""
+    import subprocess
+
+    command = [sys.executable, "-I", "-m", "spanrelay", "hook", "--alone", agent]
+    place = os.environ.get("SPANRELAY_RUN_DIRECTORY")  # where the policy file was found that holds for the run
+    try:
+        done = subprocess.run(command, input=hook, stdout=subprocess.PIPE, timeout=PATIENCE_S, cwd=place)
+    except (OSError, subprocess.SubprocessError):
+        done = None
+    if done is not None and done.returncode == 0:
+        sys.stdout.buffer.write(done.stdout)
+        return 0
+    if os.environ.get("SPANRELAY_HOOKS_HOLD") and any(event in hook for event in BEFORE_TOOLS):
+        sys.stderr.write("spanrelay: the policy cannot be asked, so no tool may run\n")
+        return 2
+    return 0
+
+
+def main() -> int:
+    """Answer one hook."""
+    hook = sys.stdin.buffer.read()
+    agent, place = sys.argv[1], os.environ.get("SPANRELAY_HOOKS", "")
+    answer = asked(place, agent, hook) if place else None
+    if answer is None:
+        return alone(agent, hook)
+    sys.stdout.buffer.write(answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

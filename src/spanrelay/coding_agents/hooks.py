@@ -1,0 +1,67 @@
+"""What is answered to a hook: read as its agent's, judged where a tool is about to run, and written in its protocol.
+
+Nothing that breaks here reaches the agent: a tool that policy would judge does not run then, and all else goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from spanrelay import _json, config
+from spanrelay._guard import losses, swallow
+from spanrelay.coding_agents import judging
+from spanrelay.coding_agents.judging import Verdict
+from spanrelay.coding_agents.launching import Agent, HookEvent
+from spanrelay.errors import SpanRelayError
+
+
+class Answered(NamedTuple):
+    """A hook that was read, what it tells, and what it is to print."""
+
+    hook: dict[str, Any]
+    event: HookEvent
+    answer: bytes
+
+
+def answered(agent: Agent, data: bytes, *, session: str | None = None, user: str | None = None) -> Answered | None:
+    """Return what is answered to a hook by the policy in force; None where it is no hook, which is counted."""
+    try:
+        hook = _json.loads(data)
+    except ValueError:
+        hook = None
+    if not isinstance(hook, dict):
+        losses.add("hooks that are no JSON object")
+        return None
+    event = agent.read(hook)
+    if event.tool is None or not judging.anything_for("tool"):
+        return Answered(hook, event, b"")
+    verdict = judging.judged(
+        event.tool,
+        event.arguments,
+        agent=agent.name,
+        call_id=event.call_id,
+        session=session or event.session,
+        user=user,
+    )
+    return Answered(hook, event, agent.answer(event, verdict))
+
+
+def answer_alone(agent: Agent, data: bytes) -> bytes:
+    """Return what the policy files of the working directory say of a hook; where they are wrong, no tool runs."""
+    try:
+        judging.put_in_force()
+        done = answered(agent, data)
+        return done.answer if done is not None else b""
+    except SpanRelayError as error:
+        return _refused(agent, data, str(error))
+    except Exception as error:
+        swallow("answering a hook", error)
+        return _refused(agent, data, f"{type(error).__name__}: {error}") if config.policy_files() else b""
+
+
+def _refused(agent: Agent, data: bytes, why: str) -> bytes:
+    try:
+        event = agent.read(_json.loads(data))
+    except (ValueError, TypeError, AttributeError):
+        return b""
+    return agent.answer(event, Verdict(f"policy cannot be asked: {why}")) if event.tool is not None else b""

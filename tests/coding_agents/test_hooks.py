@@ -1,0 +1,135 @@
+"""What hooks tell and what is answered to them, by the hooks that the real agents sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.shared_data import SHARED, needs_shared
+
+from spanrelay._guard import losses
+from spanrelay.coding_agents import judging
+from spanrelay.coding_agents.agents import AGENTS
+from spanrelay.coding_agents.hooks import answer_alone, answered
+from spanrelay.coding_agents.judging import Verdict
+from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, use
+from spanrelay.plugins import configured
+
+agents = pytest.mark.parametrize("agent", list(AGENTS))
+
+
+def captured(agent: str, scenario: str) -> Iterator[dict[str, Any]]:
+    """Yield what an agent gave its hooks in a recorded scenario."""
+    assert SHARED is not None
+    lines = (SHARED / "cli-captures" / agent / scenario / "hooks.jsonl").read_text().splitlines()
+    yield from (entry["stdin"] for entry in map(json.loads, lines) if "stdin" in entry)
+
+
+def before_tool(agent: str, command: str = "echo deny-json") -> bytes:
+    """A hook before a tool, as agents send it."""
+    told = {"hook_event_name": "PreToolUse", "session_id": "s-1", "tool_name": "Bash", "tool_use_id": "t-1"}
+    return json.dumps({**told, "tool_input": {"command": command, "timeout": 5}}).encode()
+
+
+@needs_shared
+@agents
+@pytest.mark.parametrize("scenario", ["", "policy", "subagent"])
+def test_every_hook_is_read_and_only_those_before_tools_are_about_a_tool(agent: str, scenario: str) -> None:
+    for hook in captured(agent, scenario):
+        event = AGENTS[agent].read(hook)
+        assert (event.name, event.session) == (hook["hook_event_name"], hook["session_id"])
+        assert (event.tool is not None) == (hook["hook_event_name"] == "PreToolUse")
+        assert event.paths
+
+
+@agents
+def test_a_tool_is_refused_with_the_reason_in_the_words_of_its_agent(agent: str) -> None:
+    @guardrail(kinds=["tool"])
+    def no_deny(call: Any) -> str | None:
+        return "not that" if "deny" in call.request.arguments["command"] else None
+
+    with use(no_deny):
+        refused = answered(AGENTS[agent], before_tool(agent))
+        passed = answered(AGENTS[agent], before_tool(agent, "echo fine"))
+    assert refused is not None and passed is not None
+    assert json.loads(refused.answer)["hookSpecificOutput"] == {
+        "hookEventName": "PreToolUse",
+        "permissionDecision": "deny",
+        "permissionDecisionReason": "not that",
+    }
+    assert passed.answer == b""
+
+
+@agents
+def test_arguments_that_policy_changes_are_handed_back_whole(agent: str) -> None:
+    @request_intercept(kinds=["tool"])
+    def quieter(call: Any) -> Any:
+        call.request.arguments["command"] = "true"
+        return call.request
+
+    with use(quieter):
+        done = answered(AGENTS[agent], before_tool(agent))
+    assert done is not None
+    said = json.loads(done.answer)["hookSpecificOutput"]
+    assert said["updatedInput"] == {"command": "true", "timeout": 5}
+    # Claude Code asks its user for what it would ask for anyway unless a hook says `allow`; Codex needs the word.
+    assert said.get("permissionDecision") == {"claude": None, "codex": "allow"}[agent]
+
+
+def test_policy_that_breaks_or_answers_itself_refuses() -> None:
+    @guardrail(kinds=["tool"])
+    def broken(call: Any) -> str | None:
+        raise RuntimeError("out of order")
+
+    @execution_intercept(kinds=["tool"])
+    def from_cache(call: Any) -> Any:
+        return "seen before"
+        yield
+
+    asked = {"agent": "claude", "call_id": None, "session": None, "user": None}
+    with use(broken):
+        assert "policy could not check Bash" in str(judging.judged("Bash", {}, **asked).refusal)  # pyright: ignore[reportArgumentType] - as above
+    with use(from_cache):
+        assert judging.judged("Bash", {"self": 1}, **asked).refusal is not None  # pyright: ignore[reportArgumentType] - as above
+    assert judging.judged("Bash", {"self": 1}, **asked) == Verdict()  # pyright: ignore[reportArgumentType] - as above
+
+
+@agents
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"x"', b"\xff", b'{"hook_event_name": 3, "tool_input": []}'])
+def test_what_is_no_hook_is_let_pass_and_counted(agent: str, data: bytes) -> None:
+    done = answered(AGENTS[agent], data)
+    assert done is None or done.answer == b""
+    counted = losses.take()
+    assert counted == ({"hooks that are no JSON object": 1} if done is None else {})
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory whose policy file is read, and is out of force again after."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    configured.forget()
+    yield tmp_path
+    from spanrelay.plugins.activation import current_activation
+
+    activation = current_activation()
+    if activation is not None:
+        activation.close()
+    configured.forget()
+
+
+@agents
+def test_without_a_run_the_policy_file_alone_is_asked(agent: str, place: Path) -> None:
+    (place / "spanrelay.toml").write_text('[plugins.policy]\ntools.deny = ["Bash"]\n')
+    assert b"deny" in answer_alone(AGENTS[agent], before_tool(agent))
+
+
+@agents
+def test_a_policy_file_that_is_wrong_refuses_every_tool_and_nothing_else(agent: str, place: Path) -> None:
+    (place / "spanrelay.toml").write_text("[plugins.policy\n")
+    assert b"policy cannot be asked" in answer_alone(AGENTS[agent], before_tool(agent))
+    assert answer_alone(AGENTS[agent], b'{"hook_event_name": "Stop"}') == b""
+    assert answer_alone(AGENTS[agent], b"{") == b""

@@ -1,0 +1,174 @@
+"""The real Claude Code and Codex under `spanrelay run`, against a scripted model: told whole, and held by policy."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.coding_agents.real import COMMANDS, claude, needs_agents, world
+from tests.conversion.expected import differences, expected
+from tests.shared_data import SHARED, needs_shared
+
+pytestmark = [needs_agents, pytest.mark.slow]
+
+REFUSES = """
+[[plugins.policy.tools.rules]]
+tool = "Bash"
+argument = "/command"
+matches = "deny-json"
+"""
+
+agents = pytest.mark.parametrize("agent", list(COMMANDS))
+
+
+def truth(agent: str, scenario: str) -> dict[str, Any]:
+    assert SHARED is not None
+    return expected(SHARED / "cli-captures" / agent / scenario)
+
+
+def traces(value: Any) -> set[str]:
+    """The traces that anything in a document is of."""
+    if isinstance(value, dict):
+        own = {value["trace_id"]} if isinstance(value.get("trace_id"), str) else set[str]()
+        return own.union(*map(traces, value.values()))
+    return set[str]().union(*map(traces, value)) if isinstance(value, list) else set()
+
+
+def results(document: dict[str, Any]) -> list[str]:
+    observed = [step.get("observation") or {} for step in document["steps"]]
+    return [str(result.get("content")) for each in observed for result in each.get("results") or []]
+
+
+def plain(out: str) -> list[tuple[Any, ...]]:
+    """What a program said, line by line, without what is another in each run."""
+    lines = [json.loads(line) for line in out.splitlines()]
+    lines = [line for line in lines if line.get("subtype") not in ("thinking_tokens",)]
+    return [(line.get("type"), line.get("subtype"), re.sub(r"\W", "", str(line.get("result")))) for line in lines]
+
+
+@pytest.mark.observes("claude", "model calls", "tools", "sub-agents")
+@pytest.mark.observes("codex", "model calls", "tools", "sub-agents")
+@agents
+@needs_shared
+@pytest.mark.parametrize("task", ["TASK-BASIC", "TASK-OVERLOAD", "TASK-SUB"])
+def test_a_run_is_one_trace_and_the_trajectory_that_the_wire_tells(agent: str, task: str, tmp_path: Path) -> None:
+    scenario = {"TASK-BASIC": "", "TASK-OVERLOAD": "overload", "TASK-SUB": "subagent"}[task]
+    with world(tmp_path) as here:
+        ran = here.run(COMMANDS[agent](task))
+    assert ran.code == 0, ran.err
+    assert differences(ran.document, truth(agent, scenario)) == {}
+    assert len(traces(ran.document)) == 1
+    assert ran.unfinished == []
+    assert "spanrelay: trajectory: " in ran.err
+
+
+@agents
+def test_a_program_prints_and_ends_and_leaves_what_it_does_without_us(agent: str, tmp_path: Path) -> None:
+    with world(tmp_path / "bare") as bare, world(tmp_path / "under") as under:
+        settings = {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "echo own >> ~/own.txt"}]}]}}
+        for here in (bare, under):
+            (here.home / ".claude").mkdir()
+            (here.home / ".claude" / "settings.json").write_text(json.dumps(settings))
+        alone, ran = (here.run(COMMANDS[agent]("TASK-SHORT"), bare=here is bare) for here in (bare, under))
+        assert (ran.code, plain(ran.out)) == (alone.code, plain(alone.out))
+        for name in (".claude/settings.json", ".codex/config.toml"):
+            assert (under.home / name).read_text().replace(str(under.home), "").replace(under.server.url, "") == (
+                bare.home / name
+            ).read_text().replace(str(bare.home), "").replace(bare.server.url, "")
+        assert kinds(under.files()) == kinds(bare.files())
+
+
+def kinds(files: set[str]) -> set[str]:
+    """The files, without the ids and times in their names."""
+    ids = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{6,}|\d+")
+    # What each start of `codex app-server` makes, and what SQLite leaves where it was not closed.
+    own = (file for file in files if not file.startswith(".codex/.tmp/") and not file.endswith(("-wal", "-shm")))
+    return {ids.sub("N", re.sub(r"-?[\w.-]*(bare|under)[\w.-]*", "P", file)) for file in own}
+
+
+@pytest.mark.observes("claude", "policy")
+@pytest.mark.observes("codex", "policy")
+@agents
+def test_a_tool_that_policy_refuses_does_not_run_and_the_model_is_told_why(agent: str, tmp_path: Path) -> None:
+    with world(tmp_path, policy=REFUSES) as here:
+        ran = here.run(COMMANDS[agent]("TASK-POLICY"))
+        assert ran.code == 0, ran.err
+        told = json.dumps(here.said_to_model()[-1])
+    assert not (here.project / "denied.txt").exists()
+    assert (here.project / "rewritten.txt").read_text() == "rewrite-me\n"
+    assert "is refused by tools.rules[0]" in told
+    calls = [call for step in ran.document["steps"] for call in step.get("tool_calls") or []]
+    assert [bool((call.get("extra") or {}).get("refused")) for call in calls] == [True, False]
+    assert "is refused by tools.rules[0]" in results(ran.document)[0]
+
+
+@agents
+def test_a_trace_that_is_handed_in_goes_on_in_the_program(agent: str, tmp_path: Path) -> None:
+    given = "0af7651916cd43dd8448eb211c80319c"
+    with world(tmp_path) as here:
+        ran = here.run(COMMANDS[agent]("TASK-SHORT"), TRACEPARENT=f"00-{given}-b7ad6b7169203331-01")
+    assert traces(ran.document) == {given}
+
+
+AGAIN = {
+    "claude": claude("TASK-AGAIN", "--continue"),
+    "codex": ["codex", "exec", "--skip-git-repo-check", "--json", "resume", "--last", "TASK-AGAIN"],
+}
+
+
+@pytest.mark.observes("claude", "resume")
+@pytest.mark.observes("codex", "resume")
+@agents
+def test_a_session_that_is_resumed_is_one_trajectory(agent: str, tmp_path: Path) -> None:
+    with world(tmp_path) as here:
+        first = here.run(COMMANDS[agent]("TASK-SHORT")).document
+        again = here.run(AGAIN[agent]).document
+    assert again["session_id"] == first["session_id"]
+    assert [step["message"] for step in again["steps"] if step["source"] == "user"] == ["TASK-SHORT", "TASK-AGAIN"]
+
+
+REWRITES = """
+import sys
+import spanrelay
+from spanrelay.cli import main
+
+@spanrelay.request_intercept(kinds=["tool"])
+def elsewhere(call):
+    call.request.arguments["command"] = call.request.arguments["command"].replace("rewritten", "changed")
+    return call.request
+
+with spanrelay.use(elsewhere):
+    sys.exit(main())
+"""
+
+
+@pytest.mark.observes("claude", "rewrite")
+@pytest.mark.observes("codex", "rewrite")
+@agents
+def test_a_tool_runs_with_the_arguments_that_policy_left(agent: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(REWRITES)
+    with world(tmp_path) as here:
+        ran = here.run(COMMANDS[agent]("TASK-POLICY"), by=[sys.executable, str(tmp_path / "program.py")])
+    assert ran.code == 0, ran.err
+    assert (here.project / "changed.txt").exists() and not (here.project / "rewritten.txt").exists()
+
+
+@pytest.mark.observes("claude", "cost")
+def test_the_costs_that_a_program_tells_are_in_its_trajectory(tmp_path: Path) -> None:
+    with world(tmp_path) as here:
+        ran = here.run(claude("TASK-SHORT"))
+    assert ran.document["final_metrics"]["total_cost_usd"] > 0
+    assert re.search(r"cost \$0\.\d", ran.err)
+
+
+@pytest.mark.parametrize("flag", ["--bare", "--safe-mode"])
+def test_nothing_is_started_where_policy_holds_for_tools_and_no_hooks_can_come(flag: str, tmp_path: Path) -> None:
+    with world(tmp_path, policy=REFUSES) as here:
+        ran = here.run(claude("TASK-POLICY", flag))
+        assert (ran.code, here.server.requests) == (1, [])
+    assert f"Claude Code runs no hooks: {flag} is given" in ran.err
+    assert ran.unfinished == []
