@@ -86,11 +86,12 @@ class Environment:
 
     def _build(self) -> None:
         print(f"building the environment {self.directory} (once)", file=sys.stderr)
-        _run(sys.executable, "-m", "venv", "--clear", str(self.directory))
-        local = [part for path in self.editable for part in ("--editable", str(self.tree / path))]
-        held = ("--constraint", str(self.constraints)) if self.constraints else ()
-        pip = str(self.directory / "bin" / "pip")
-        _run(pip, "install", "--quiet", "--disable-pip-version-check", *held, *self.requirements, *local)
+        # What runs in an environment of an earlier revision has its testkit; only builders need this.
+        from spanrelay_testkit import environments
+
+        environments.make(self.directory, anew=True)
+        local = [part for path in self.editable for part in ("--editable", self.tree / path)]
+        environments.install(self.directory, [*self.requirements, *local], constraints=self.constraints)
 
 
 def tree_of(package: str) -> Path:
@@ -107,10 +108,3 @@ def variables() -> dict[str, str]:
 
 def _last_line(output: str) -> str:
     return (output.strip() or "no output").splitlines()[-1]
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = _last_line(done.stderr.strip() or done.stdout)
-        raise RuntimeError(f"{command[0]} failed: {last}")

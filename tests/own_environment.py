@@ -19,6 +19,7 @@ from tests.trajectory.program import accept
 from tests.trajectory.spans import story
 
 from spanrelay.assembly.atif import violations
+from spanrelay_testkit import environments
 from spanrelay_testkit.model_server import ModelServer
 
 ROOT = Path(__file__).parents[1]
@@ -66,15 +67,11 @@ def alone_at(home: Path) -> Iterator[None]:
 
 
 def _bring_up_to_date(home: Path, folders: list[Path], others: Iterable[str], pins: list[str]) -> None:
-    if not (home / "bin" / "python").exists():
-        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    environments.make(home)
     pinned = home / "constraints.txt"
     pinned.write_text("\n".join(pins))
-    pip = [home / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--constraint", pinned]
-    if any(pin.startswith("pip==") for pin in pins):
-        subprocess.run([*pip, "pip"], check=True)  # an older one takes hours for some frameworks
     editable = [option for folder in folders for option in ("--editable", folder)]
-    subprocess.run([*pip, *editable, *others], check=True)
+    environments.install(home, [*editable, *others], constraints=pinned)
 
 
 def _folder(part: str) -> Path:

@@ -16,6 +16,8 @@ from tests.own_environment import alone_at
 from tests.test_cli_export import weather
 from tests.test_docs import FENCE, ROOT
 
+from spanrelay_testkit import environments
+
 HOME = Path.home() / ".cache" / "spanrelay" / f"evaluation-venv-{sys.version_info[0]}.{sys.version_info[1]}"
 TOOLS = ("nvidia-nat-eval==1.9.0", "arize-phoenix-client==3.5.0")
 READY = HOME / "ready"
@@ -31,9 +33,8 @@ def interpreter() -> Path:
     """Return the Python of the environment, made on first use."""
     with alone_at(HOME):
         if not READY.exists() or READY.read_text() != repr(TOOLS):
-            subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-            pip = [HOME / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-            subprocess.run([*pip, *TOOLS], check=True)
+            environments.make(HOME)
+            environments.install(HOME, TOOLS)
             READY.write_text(repr(TOOLS))
     return HOME / "bin" / "python"
 

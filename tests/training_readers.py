@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from tests.own_environment import alone_at
 
+from spanrelay_testkit import environments
+
 HOME = Path.home() / ".cache" / "spanrelay" / f"training-venv-{sys.version_info[0]}.{sys.version_info[1]}"
 PYTHON = HOME / "bin" / "python"
 LIBRARIES = ("datasets==5.2.0", "transformers==5.24.0", "jinja2")
@@ -97,10 +99,9 @@ def interpreter() -> Path:
     """Return the Python of the environment, made on first use."""
     with alone_at(HOME):
         if not READY.exists() or READY.read_text() != WANTED:
-            subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-            pip = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-            subprocess.run([*pip, *LIBRARIES], check=True)
-            subprocess.run([*pip, "--no-deps", *WITHOUT_WHAT_THEY_NEED], check=True)
+            environments.make(HOME)
+            environments.install(HOME, LIBRARIES)
+            environments.install(HOME, WITHOUT_WHAT_THEY_NEED, alone=True)
             READY.write_text(WANTED)
     return PYTHON
 

@@ -81,7 +81,7 @@ def trace_ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[phoenix.Phoen
     """A running Phoenix."""
     try:
         command = phoenix.install(CACHE)
-    except subprocess.CalledProcessError as error:
+    except RuntimeError as error:
         cannot(f"Phoenix cannot be installed: {error}")
     running = phoenix.Phoenix(command, tmp_path_factory.mktemp("phoenix"))
     yield running

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
@@ -15,6 +14,8 @@ from typing import Any
 from tests.e2e.collector import await_ok
 from tests.exporters.otlp_server import free_port
 
+from spanrelay_testkit import environments
+
 VERSION = "20.26.1"
 
 
@@ -22,13 +23,13 @@ def install(cache: Path) -> Path:
     """Return the `phoenix` command, installing it under `cache` first if it is not there.
 
     Raises:
-        subprocess.CalledProcessError: It cannot be installed.
+        RuntimeError: It cannot be installed.
     """
     folder = cache / f"phoenix-{VERSION}"
     complete = folder / "complete"
     if not complete.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", f"arize-phoenix=={VERSION}"], check=True)
+        environments.make(folder, anew=True)
+        environments.install(folder, [f"arize-phoenix=={VERSION}"])
         complete.touch()
     return folder / "bin" / "phoenix"
 

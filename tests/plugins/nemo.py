@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.own_environment import alone_at
 
+from spanrelay_testkit import environments
+
 ROOT = Path(__file__).parents[2]
 HOME = Path.home() / ".cache" / "spanrelay" / f"nemo-guardrails-venv-{sys.version_info[0]}.{sys.version_info[1]}"
 PYTHON = HOME / "bin" / "python"
@@ -28,10 +30,8 @@ def interpreter() -> Path:
     """Return the Python of the environment, made on first use."""
     with alone_at(HOME):
         if not READY.exists():
-            pinned = ["--constraint", str(ROOT / "constraints.txt")]
-            subprocess.run([sys.executable, "-m", "venv", "--clear", HOME], check=True)
-            command = [PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", *pinned, PACKAGE]
-            subprocess.run(command, check=True)
+            environments.make(HOME, anew=True)
+            environments.install(HOME, [PACKAGE], constraints=ROOT / "constraints.txt")
             READY.touch()
     return PYTHON
 

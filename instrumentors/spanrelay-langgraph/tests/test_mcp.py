@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from tests.exporters.otlp_server import OtlpServer
 from tests.own_environment import programs_of
 
+from spanrelay_testkit import environments
 from spanrelay_testkit.model_server import ModelServer
 
 from .processes import assembled, collected, exporting
@@ -94,8 +95,7 @@ def python() -> list[str]:
     ours = ["openai", "langchain", "langgraph"]
     programs = programs_of("mcp", ours, ["mcp", "langchain-openai", "langchain", "langgraph"])
     # They ask for the very version of OpenTelemetry that they came with, and run with the next.
-    pip = [programs / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*pip, *HTTP], check=True)
+    environments.install(programs.parent, HTTP, alone=True)
     return [str(programs / "opentelemetry-instrument"), str(programs / "python")]
 
 
