@@ -9,6 +9,8 @@ AGAINST ?=
 JOBS ?= auto
 DATA ?=
 MARKED ?= not e2e and not slow
+# Seconds after which a test hangs: then it says where each thread stands, and the others go on.
+HUNG := 1200
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -25,7 +27,7 @@ demo: $(INSTALLED)  ## Run examples/weather_agent.py under opentelemetry-instrum
 	@$(BIN)/python -m spanrelay_testkit.demo
 
 test: $(INSTALLED)  ## Run the tests but for the slow ones, in minutes (TESTS=path for some of them, JOBS=0 for one after the other)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "$(MARKED)" $(TESTS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --timeout $(HUNG) -m "$(MARKED)" $(TESTS)
 
 # The slow tests, marked `slow`, are whole pages of commands, which install, and the benchmarks.
 # What asks for packages that do not go beside others is tested in environments of its own, since they are large:
@@ -75,7 +77,7 @@ collector:  ## Build the OpenTelemetry Collector of collector-config/ (needs Go)
 
 e2e: $(INSTALLED)  ## Prove the way from an app through a real collector to a trace UI
 	@collector-config/build || [ $$? -eq 3 ]  # 3 = no Go: the tests then say why they skip
-	$(BIN)/python -m pytest -q -rs -m e2e $(or $(TESTS),tests/e2e)
+	$(BIN)/python -m pytest -q -rs --timeout $(HUNG) -m e2e $(or $(TESTS),tests/e2e)
 
 clean:  ## Remove what make has made; trajectories stay
 	rm -rf $(VENV) build dist .ruff_cache .hypothesis

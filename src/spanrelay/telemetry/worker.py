@@ -219,9 +219,9 @@ class Worker:
             self._start()
         self._items.append((item, size))
         if rings:
-            self._ring()
+            self.wake()
 
-    def _ring(self) -> None:
+    def wake(self) -> None:
         """Wake the thread, which handles all that waits then; once is enough."""
         if self._bell.empty():
             self._bell.put(None)
@@ -393,7 +393,7 @@ class Worker:
                 self._closed, self._ended = True, self._thread is None and not self._items
                 self._hurried = math.inf
                 self._items.append(None)
-                self._ring()
+                self.wake()
 
     def shutdown(self, timeout: float) -> None:
         """Write everything that waits, for `timeout` seconds at most, and finish the sink; count the rest as lost."""
@@ -429,7 +429,7 @@ class Worker:
                 elif item is not None and isinstance(item[0], Errand):
                     item[0].end(_STUCK)
         self._items.append(None)
-        self._ring()
+        self.wake()
         return spans
 
 
