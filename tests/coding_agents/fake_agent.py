@@ -85,6 +85,8 @@ for argument in sys.argv[1:]:
         print(sys.stdin.read(), end="")
     elif argument == "session":
         session()
+    elif argument == "email":
+        answer(4, "I wrote to ann@example.com.")
     elif argument == "deaf":
         report({"event.name": "api_request", "request_id": "r-1", "model": "m"})
         time.sleep(60)

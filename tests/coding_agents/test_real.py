@@ -54,11 +54,12 @@ def plain(out: str) -> list[tuple[Any, ...]]:
 @pytest.mark.observes("codex", "model calls", "tools", "sub-agents")
 @agents
 @needs_shared
-@pytest.mark.parametrize("task", ["TASK-BASIC", "TASK-OVERLOAD", "TASK-SUB"])
+@pytest.mark.parametrize("task", ["TASK-BASIC", "TASK-OVERLOAD", "TASK-SUB", "TASK-BASIC --gateway"])
 def test_a_run_is_one_trace_and_the_trajectory_that_the_wire_tells(agent: str, task: str, tmp_path: Path) -> None:
+    task, *options = task.split()
     scenario = {"TASK-BASIC": "", "TASK-OVERLOAD": "overload", "TASK-SUB": "subagent"}[task]
     with world(tmp_path) as here:
-        ran = here.run(COMMANDS[agent](task))
+        ran = here.run(COMMANDS[agent](task), options=options)
     assert ran.code == 0, ran.err
     assert differences(ran.document, truth(agent, scenario)) == {}
     assert len(traces(ran.document)) == 1
@@ -129,6 +130,25 @@ def test_a_session_that_is_resumed_is_one_trajectory(agent: str, tmp_path: Path)
         again = here.run(AGAIN[agent]).document
     assert again["session_id"] == first["session_id"]
     assert [step["message"] for step in again["steps"] if step["source"] == "user"] == ["TASK-SHORT", "TASK-AGAIN"]
+
+
+REFUSES_MODELS = """
+[plugins.policy]
+models.deny = ["claude-sonnet-*", "gpt-5*"]
+"""
+
+
+@pytest.mark.observes("claude", "policy")
+@pytest.mark.observes("codex", "policy")
+@agents
+def test_a_model_that_policy_refuses_is_never_asked(agent: str, tmp_path: Path) -> None:
+    with world(tmp_path, policy=REFUSES_MODELS) as here:
+        ran = here.run(COMMANDS[agent]("TASK-SHORT"))
+        assert here.said_to_model() == []
+    assert ran.code == 1
+    assert "guardrail 'policy.models' refused the call" in ran.out
+    failed = [step for step in ran.document["steps"] if "error" in json.dumps(step.get("extra"))]
+    assert failed
 
 
 REWRITES = """

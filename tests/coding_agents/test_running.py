@@ -13,6 +13,8 @@ import pytest
 from tests.coding_agents.real import Ran
 from tests.programs import environment
 
+from spanrelay_testkit.model_server import ModelServer
+
 AGENT = Path(__file__).with_name("fake_agent.py")
 
 
@@ -123,6 +125,51 @@ def test_policy_for_tools_stops_a_run_whose_program_runs_no_hooks(tmp_path: Path
     ran = ended(launched(tmp_path, "claude", "deaf", policy=policy), tmp_path)
     assert ran.code == -signal.SIGTERM
     assert "Policy would not hold for its tools, so it is stopped" in ran.err
+
+
+ASKS = """
+import json, os, urllib.request
+for model in ("m-1", "m-refused"):
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}).encode()
+    url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", "Authorization": "Bearer none"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            print(json.load(answer)["choices"][0]["message"]["content"])
+    except urllib.error.HTTPError as error:
+        print(error.code)
+"""
+
+
+def test_any_program_is_told_and_held_by_policy_where_a_gateway_stands_between(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="the gateway's packages are not installed")
+    (tmp_path / "program.py").write_text(ASKS)
+    with ModelServer() as server:
+        settings = {"OPENAI_BASE_URL": server.url}
+        command = ["--gateway", "--session", "s-1", "--metadata", "team=red", sys.executable, "program.py"]
+        policy = '[plugins.policy]\nmodels.deny = ["*-refused"]\n'
+        ran = ended(launched(tmp_path, *command, policy=policy, **settings), tmp_path)
+        assert [request.model for request in server.requests] == ["m-1"]
+    assert (ran.code, ran.out) == (0, "You said: hello\n403\n"), ran.err
+    assert ran.document["session_id"] == "s-1"
+    assert [step["message"] for step in ran.document["steps"]][:2] == ["hello", "You said: hello"]
+    assert "spanrelay: trajectory: " in ran.err
+
+
+def test_a_session_a_user_and_metadata_are_those_that_were_said(tmp_path: Path) -> None:
+    said = ["--session", "s-1", "--user", "ann", "--metadata", "team=red"]
+    ran = ended(launched(tmp_path, *said, "claude", "session"), tmp_path)
+    assert ran.document["session_id"] == "s-1"
+    assert (tmp_path / ".spanrelay" / "trajectories" / "s-1.json").exists()
+    assert '"ann"' in json.dumps(ran.document) and '"team": "red"' in json.dumps(ran.document)
+
+
+def test_what_sanitizers_take_away_is_in_no_trajectory(tmp_path: Path) -> None:
+    policy = '[[plugins.pii_redaction.profiles]]\naction = "mask"\ndetector = ["email"]\n'
+    ran = ended(launched(tmp_path, "claude", "session", "email", policy=policy), tmp_path)
+    assert ran.code == 0, ran.err
+    assert "ann@example.com" not in json.dumps(ran.document)
+    assert "I wrote to" in json.dumps(ran.document)
 
 
 def test_a_dry_run_says_what_would_be_set_and_starts_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from spanrelay.coding_agents import running
+from spanrelay.coding_agents.folder import Belongs
 from spanrelay.coding_agents.running import Options
 
 
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metadata", metavar="NAME=VALUE", action="append", default=[], type=_pair, help="told of it; may be repeated"
     )
+    parser.add_argument(
+        "--gateway", action="store_true", help="stand between it and its models; policy for models does so by itself"
+    )
     parser.add_argument("program", metavar="CMD", help="the program")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="and its arguments")
 
@@ -32,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         SpanRelayError: nothing was started; the message says why.
     """
     command = [options.program, *options.arguments]
-    wanted = Options(command, options.session, options.user, dict(options.metadata))
+    wanted = Options(command, Belongs(options.session, options.user, dict(options.metadata)), options.gateway)
     if options.dry_run:
         for line in running.dry_run(wanted):
             print(line)

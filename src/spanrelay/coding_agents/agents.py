@@ -8,19 +8,20 @@ from pathlib import Path
 
 from spanrelay import _json
 from spanrelay.coding_agents import claude, codex
-from spanrelay.coding_agents.launching import Agent
+from spanrelay.coding_agents.launching import Agent, Program
+from spanrelay.coding_agents.program import PROGRAM
 from spanrelay.errors import SpanRelayError
 
 AGENTS: dict[str, Agent] = {agent.name: agent for agent in (claude.AGENT, codex.AGENT)}
 """By what they are called here."""
 
 
-def agent_of(command: list[str]) -> Agent | None:
-    """Return the agent that a command starts; None where it is a program that is no agent."""
+def program_of(command: list[str]) -> Program:
+    """Return what a command starts: an agent, or any other program."""
     name = Path(command[0]).name.lower()
     for ending in (".exe", ".cmd", ".ps1", ".js"):
         name = name.removesuffix(ending)
-    return next((agent for agent in AGENTS.values() if name in agent.programs), None)
+    return next((agent for agent in AGENTS.values() if name in agent.programs), PROGRAM)
 
 
 def found_on_path(program: str, environment: Mapping[str, str]) -> str:
@@ -35,7 +36,7 @@ def found_on_path(program: str, environment: Mapping[str, str]) -> str:
     return path
 
 
-def version_of(agent: Agent, path: str) -> str | None:
+def version_of(agent: Program, path: str) -> str | None:
     """Return which version of an agent a program is, as its package says; None where it is in no package."""
     for folder in Path(path).resolve().parents:
         try:
@@ -47,7 +48,7 @@ def version_of(agent: Agent, path: str) -> str | None:
     return None
 
 
-def check_version(agent: Agent, version: str | None) -> None:
+def check_version(agent: Program, version: str | None) -> None:
     """Refuse a version that is known to be too old.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,13 +25,34 @@ _DEAF = ("--bare", "--safe-mode")
 _SWITCHES = ("OTEL_LOG_USER_PROMPTS", "OTEL_LOG_TOOL_DETAILS", "OTEL_LOG_TOOL_CONTENT")
 
 
+_ELSEWHERE = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
+"""Variables that let it ask models by other ways than Anthropic's API."""
+
+
+def _upstreams(launch: Launch) -> dict[str, str]:
+    environment = _environment(launch, _settings_in_force(launch, _take_settings(replace(launch))))
+    for name in _ELSEWHERE:
+        if environment.get(name, "").lower() not in ("", "0", "false"):
+            raise SpanRelayError(f"{name} is set, and the gateway cannot stand between Claude Code and that cloud")
+    if "ANTHROPIC_BASE_URL" in as_mapping(_read(Path(_MANAGED)).get("env")):
+        raise SpanRelayError(f"{_MANAGED} says ANTHROPIC_BASE_URL, so that the gateway cannot stand between")
+    return {"anthropic": environment.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"}
+
+
+def _environment(launch: Launch, known: list[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+    return {**launch.environment, **_variables(known)}
+
+
 def _prepare(launch: Launch, reporting: Reporting) -> None:
     given = _take_settings(launch)
     known = _settings_in_force(launch, given)
-    environment = {**launch.environment, **_variables(known)}
+    environment = _environment(launch, known)
+    variables = _telemetry(environment, launch, reporting)
+    if reporting.gateways:
+        variables["ANTHROPIC_BASE_URL"] = reporting.gateways["anthropic"]
     own = {
         "hooks": _with_hooks(given),
-        "env": {**as_mapping(given.get("env")), **_telemetry(environment, launch, reporting)},
+        "env": {**as_mapping(given.get("env")), **variables},
     }
     path = reporting.folder / "claude-settings.json"
     launch.files[path] = _json.dumps({**given, **own}).decode()
@@ -179,4 +201,14 @@ def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
 
 
-AGENT = Agent("claude", "Claude Code", ("claude",), "@anthropic-ai/claude-code", (2, 1, 121), _prepare, _event, _answer)
+AGENT = Agent(
+    "claude",
+    "Claude Code",
+    ("claude",),
+    "@anthropic-ai/claude-code",
+    (2, 1, 121),
+    prepare=_prepare,
+    upstreams=_upstreams,
+    read=_event,
+    answer=_answer,
+)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from spanrelay import _json
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Onward, Reporting, hook_command
+from spanrelay.errors import SpanRelayError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,6 +43,44 @@ def _prepare(launch: Launch, reporting: Reporting) -> None:
     given = launch.environment.get("OTEL_RESOURCE_ATTRIBUTES")
     launch.changed["OTEL_RESOURCE_ATTRIBUTES"] = reporting.resource(given)
     launch.insert(*_telemetry(launch, reporting))
+    if reporting.gateways:
+        provider = _provider(launch)
+        name = "openai_base_url" if provider is None else f"model_providers.{provider}.base_url"
+        launch.insert("-c", f"{name}={_table(reporting.gateways['openai'])}")
+
+
+def _upstreams(launch: Launch) -> dict[str, str]:
+    provider, known = _provider(launch), _configuration(launch)
+    if provider is not None:
+        url = as_str(as_mapping(as_mapping(known.get("model_providers")).get(provider)).get("base_url"))
+        if url is None:
+            raise SpanRelayError(f"the model provider {provider!r} of Codex has no base_url to put a gateway before")
+        return {"openai": url}
+    return {"openai": as_str(known.get("openai_base_url")) or (_SUBSCRIPTION if _signed_in(launch) else _API)}
+
+
+_API = "https://api.openai.com/v1"
+_SUBSCRIPTION = "https://chatgpt.com/backend-api/codex"
+"""What Codex asks where somebody has signed in with ChatGPT, and no key is set."""
+
+
+def _signed_in(launch: Launch) -> bool:
+    if any(launch.environment.get(name) for name in ("CODEX_API_KEY", "OPENAI_API_KEY")):
+        return False
+    try:
+        said = as_mapping(_json.loads((_home(launch) / "auth.json").read_bytes()))
+    except (OSError, ValueError):
+        return False
+    return bool(as_mapping(said.get("tokens"))) and not said.get("OPENAI_API_KEY")
+
+
+def _provider(launch: Launch) -> str | None:
+    """Return the model provider that was chosen, on the command line or in the configuration; None for its own."""
+    chosen = as_str(_configuration(launch).get("model_provider"))
+    for option, value in pairwise(launch.command):
+        if option in ("-c", "--config") and value.partition("=")[0].strip() == "model_provider":
+            chosen = value.partition("=")[2].strip().strip("\"'")
+    return None if chosen in (None, "openai") else chosen
 
 
 def _hook() -> dict[str, Any]:
@@ -102,7 +142,7 @@ def _messages(stream: Any) -> Iterator[Mapping[str, Any]]:
 
 def _telemetry(launch: Launch, reporting: Reporting) -> list[str]:
     """Return the options that let its telemetry come here; where it went somewhere already it is sent on."""
-    known = _otel_of(launch)
+    known = as_mapping(_configuration(launch).get("otel"))
     launch.onward, unreachable = _exported(known)
     if unreachable:
         launch.notes.append(
@@ -119,14 +159,17 @@ def _telemetry(launch: Launch, reporting: Reporting) -> list[str]:
     return found
 
 
-def _otel_of(launch: Launch) -> Mapping[str, Any]:
-    """Return `[otel]` of the user's configuration; what cannot be read is Codex's affair."""
-    home = launch.environment.get("CODEX_HOME")
-    path = (Path(home) if home else Path.home() / ".codex") / "config.toml"
+def _configuration(launch: Launch) -> Mapping[str, Any]:
+    """Return the user's configuration; what cannot be read is Codex's affair."""
     try:
-        return as_mapping(tomllib.loads(path.read_text()).get("otel"))
+        return tomllib.loads((_home(launch) / "config.toml").read_text())
     except (OSError, ValueError):
         return {}
+
+
+def _home(launch: Launch) -> Path:
+    home = launch.environment.get("CODEX_HOME")
+    return Path(home) if home else Path.home() / ".codex"
 
 
 def _exported(known: Mapping[str, Any]) -> tuple[Onward, list[str]]:
@@ -179,4 +222,14 @@ def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
 
 
-AGENT = Agent("codex", "Codex", ("codex",), "@openai/codex", (0, 143), _prepare, _event, _answer)
+AGENT = Agent(
+    "codex",
+    "Codex",
+    ("codex",),
+    "@openai/codex",
+    (0, 143),
+    prepare=_prepare,
+    upstreams=_upstreams,
+    read=_event,
+    answer=_answer,
+)

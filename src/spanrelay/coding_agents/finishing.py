@@ -10,11 +10,14 @@ from pathlib import Path
 from spanrelay import _json
 from spanrelay.assembly.atif import AtifError, Trajectory
 from spanrelay.assembly.sinks import write_whole
-from spanrelay.coding_agents.folder import RunFolder, left_behind
+from spanrelay.coding_agents.folder import Belongs, RunFolder, left_behind
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
 from spanrelay.evaluation.figures import Tally
 from spanrelay.observation.masking import mask_bytes
+from spanrelay.observation.observers import watching
+from spanrelay.observation.sanitizing import finished
+from spanrelay.records import SpanRecord
 
 _MADE = "trajectories"
 
@@ -27,6 +30,20 @@ class Outcome:
     tally: Tally = field(default_factory=Tally)
     faults: list[str] = field(default_factory=list[str])
 
+    def add(self, path: Path) -> None:
+        """Add up what a document says."""
+        self.documents.append(path)
+        try:
+            self.tally.add(Trajectory.from_json(_json.loads(path.read_bytes())))
+        except (AtifError, OSError, ValueError) as error:
+            self.faults.append(f"{path}: {error}")
+
+    def add_since(self, trajectories: Path, begun: float) -> None:
+        """Add the documents that were written since a time, in seconds since the epoch, as the gateway does."""
+        for path in sorted(trajectories.glob("*.json")):
+            if path not in self.documents and path.stat().st_mtime >= begun:
+                self.add(path)
+
 
 def finish(folder: RunFolder, trajectories: Path, form: str) -> Outcome:
     """Write the trajectories of a run, and remove its folder where all of it went well.
@@ -38,7 +55,9 @@ def finish(folder: RunFolder, trajectories: Path, form: str) -> Outcome:
     if sources:
         made = folder.path / _MADE
         shutil.rmtree(made, ignore_errors=True)  # of an attempt that was broken off
-        summary = work.convert(sources, Folder(made, mask=mask_bytes), form=form)
+        description = folder.description()
+        telling = _Telling(description.belongs if description is not None else Belongs())
+        summary = work.convert(sources, Folder(made, mask=mask_bytes, finish=telling), form=form)
         outcome.faults = [str(finding) for finding in summary.findings]
         for path in sorted(made.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
@@ -46,6 +65,20 @@ def finish(folder: RunFolder, trajectories: Path, form: str) -> Outcome:
     if not outcome.faults:
         folder.remove()
     return outcome
+
+
+class _Telling:
+    """Makes of each record what is told of it: with what the run belongs to, and what sanitizers leave."""
+
+    def __init__(self, belongs: Belongs) -> None:
+        self._belongs, self._watchers = belongs, watching(None)
+
+    def __call__(self, record: SpanRecord) -> SpanRecord:
+        belongs = self._belongs
+        record.session_id = belongs.session or record.session_id
+        record.user_id = belongs.user or record.user_id
+        record.metadata = {**belongs.metadata, **record.metadata}
+        return record if self._watchers is None else finished(record, self._watchers)
 
 
 def recover(trajectories: Path, form: str) -> Iterator[Outcome]:
@@ -63,10 +96,5 @@ def _hand_over(path: Path, target: Path, outcome: Outcome) -> None:
     except OSError as error:
         outcome.faults.append(f"{target}: cannot be written: {error.strerror or error}")
         return
-    if target.suffix != ".json":
-        return
-    outcome.documents.append(target)
-    try:
-        outcome.tally.add(Trajectory.from_json(_json.loads(data)))
-    except AtifError as error:
-        outcome.faults.append(f"{target}: {error}")
+    if target.suffix == ".json":
+        outcome.add(target)

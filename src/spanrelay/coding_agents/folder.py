@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,23 @@ LARGEST = (1 << 24) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """What was run: under which id, the agent, the command, when, and what it belongs to."""
+class Belongs:
+    """What the trajectories of a run belong to, where that was said, and what else is told of them."""
 
-    run: str
-    agent: str | None
-    command: list[str]
-    started: float
     session: str | None = None
     user: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What was run: under which id, the program, the command, when, and what it belongs to."""
+
+    run: str
+    program: str
+    command: list[str]
+    started: float
+    belongs: Belongs
 
 
 class RunFolder:
@@ -58,7 +65,7 @@ class RunFolder:
 
     def describe(self, description: Description) -> None:
         """Write down what is run, in a file that is locked as long as this process lives. Raises `OSError`."""
-        said = {name: getattr(description, name) for name in Description.__slots__}
+        said = asdict(description)
         self._held = spool.create(self.path / DESCRIPTION)
         self._held.write(_json.dumps(said) + b"\n")
 
@@ -122,7 +129,7 @@ class RunFolder:
         """Return what was run; None where nothing says."""
         try:
             said = _json.loads((self.path / DESCRIPTION).read_bytes())
-            return Description(**{name: said[name] for name in Description.__slots__})
+            return Description(belongs=Belongs(**said.pop("belongs")), **said)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

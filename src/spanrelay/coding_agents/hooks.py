@@ -40,7 +40,7 @@ def answered(agent: Agent, data: bytes, *, session: str | None = None, user: str
         event.arguments,
         agent=agent.name,
         call_id=event.call_id,
-        session=session or event.session,
+        session=event.session or session,
         user=user,
     )
     return Answered(hook, event, agent.answer(event, verdict))

@@ -46,6 +46,16 @@ def holds_for(kind: Kind) -> bool:
     return any(not entry.on_trial for entry in registered_for(kind))
 
 
+_OF_TOOLS = ("policy.unseen_", "policy.offered_tools")
+"""Policy of requests of models that only looks for tools, which hooks have checked before they ran."""
+
+
+def holds_for_models() -> bool:
+    """Whether policy that is not on trial is about what is asked of models."""
+    found = [entry for entry in registered_for("llm") if not entry.on_trial]
+    return any(not entry.name.startswith(_OF_TOOLS) or entry.family == "guardrail" for entry in found)
+
+
 class _MayRun:
     """Stands for the tool: notes that policy lets it run, and what it would be given."""
 

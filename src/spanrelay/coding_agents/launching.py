@@ -22,7 +22,9 @@ HOOK_PATIENCE_S = 600
 class Reporting:
     """Where a run listens, and what it is called.
 
-    `otlp` is a base URL, `hooks` what the client is given, `folder` where files of the run may be put.
+    `otlp` is a base URL, `hooks` what the client is given, `folder` where files of the run may be put. `gateways` are
+    base URLs in place of those of providers, by what `Program.upstreams` calls them; none where no gateway stands
+    between.
     """
 
     run: str
@@ -30,6 +32,7 @@ class Reporting:
     hooks: str
     folder: Path
     holds_tools: bool = False
+    gateways: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def resource(self, given: str | None) -> str:
         """Return `OTEL_RESOURCE_ATTRIBUTES` with the run's id, behind those that are set."""
@@ -78,11 +81,12 @@ class HookEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
-    """A coding agent.
+class Program:
+    """A program that can be run.
 
     `name` is what it is called here, `programs` and `package` what it goes by on a PATH and on npm. `prepare` fills in
-    a launch, `read` reads a hook, and `answer` writes what a hook prints; `b""` lets it go on.
+    a launch; `upstreams` tells the base URLs of the providers that it would ask, by names of the gateway's, and raises
+    `SpanRelayError` where no gateway can stand between.
     """
 
     name: str
@@ -91,6 +95,13 @@ class Agent:
     package: str
     oldest: tuple[int, ...]
     prepare: Callable[[Launch, Reporting], None]
+    upstreams: Callable[[Launch], dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent(Program):
+    """A coding agent: `read` reads a hook of it, and `answer` writes what that prints; `b""` lets it go on."""
+
     read: Callable[[Mapping[str, Any]], HookEvent]
     answer: Callable[[HookEvent, Verdict], bytes]
 

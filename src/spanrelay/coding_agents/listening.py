@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from spanrelay._guard import losses
 from spanrelay._voice import say
 from spanrelay.coding_agents import judging
-from spanrelay.coding_agents.folder import LARGEST, RunFolder
+from spanrelay.coding_agents.folder import LARGEST, Belongs, RunFolder
 from spanrelay.coding_agents.hooks import answered
 from spanrelay.coding_agents.launching import Agent, Onward
 from spanrelay.coding_agents.sending import Sender
@@ -26,13 +26,12 @@ class Listening:
     Args:
         folder: Where it is kept.
         agents: Who can report hooks, by name.
-        session: What the run's calls belong to, where that was said.
-        user: Whose they are.
+        belongs: What the run's calls belong to.
     """
 
-    def __init__(self, folder: RunFolder, agents: Mapping[str, Agent], session: str | None, user: str | None) -> None:
+    def __init__(self, folder: RunFolder, agents: Mapping[str, Agent], belongs: Belongs) -> None:
         self._folder, self._agents = folder, agents
-        self._session, self._user = session, user
+        self._belongs = belongs
         self._sender: Sender | None = None
         self._heard = threading.Event()
         self._suspicion: threading.Timer | None = None
@@ -95,7 +94,9 @@ class Listening:
         """Return what a hook is to print."""
         self._heard.set()
         known = self._agents.get(agent)
-        done = answered(known, data, session=self._session, user=self._user) if known is not None else None
+        done = (
+            answered(known, data, session=self._belongs.session, user=self._belongs.user) if known is not None else None
+        )
         if done is None:
             return b""
         self._folder.add_hook(agent, done.hook, done.answer)

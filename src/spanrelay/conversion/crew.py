@@ -82,7 +82,7 @@ class Worker:
 
     def _written(self, group: Group) -> Written:
         if self._form in ATIF:
-            return Documents(self._folder, self._form).add(events_of(group, self._reader))
+            return Documents(self._folder, self._form).add(events_of(group, self._reader, self._folder.finish))
         written = Written()
         traces = (rewritten(pairs, self._form) for pairs in traces_of(group, self._reader))
         lines = (_json.dumps(request_of(spans)) + b"\n" for spans in traces)

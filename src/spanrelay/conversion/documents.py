@@ -30,10 +30,24 @@ class Written:
 
 
 class Folder:
-    """Where documents and their media go; `overwrite` lets documents be replaced that are there and differ."""
+    """Where documents and their media go.
 
-    def __init__(self, path: Path, *, overwrite: bool = False, mask: Callable[[bytes], bytes] | None = None) -> None:
-        self.path = path
+    Args:
+        path: The folder.
+        overwrite: Lets documents be replaced that are there and differ.
+        mask: Is given whatever is written.
+        finish: Is given each record before it is told, and returns what is told in its place.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        overwrite: bool = False,
+        mask: Callable[[bytes], bytes] | None = None,
+        finish: Callable[[SpanRecord], SpanRecord] | None = None,
+    ) -> None:
+        self.path, self.finish = path, finish
         self._mask = mask
         self._overwrite = overwrite
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import marshal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from spanrelay.assembly import replay
@@ -20,14 +20,16 @@ Pair: TypeAlias = tuple[Span | None, SpanRecord]
 """A record, and the span that it was read from, if it was one."""
 
 
-def events_of(group: Group, store: Reader) -> Iterator[tuple[bool, SpanRecord]]:
-    """Yield the starts (False) and ends (True) of a group's spans in the order they happened.
+def events_of(
+    group: Group, store: Reader, finish: Callable[[SpanRecord], SpanRecord] | None = None
+) -> Iterator[tuple[bool, SpanRecord]]:
+    """Yield the starts (False) and ends (True) of a group's spans in the order they happened, as `finish` makes them.
 
     Only traces that go on at the same time are held.
     """
     waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]] = []
     for number, pairs in enumerate(traces_of(group, store)):
-        records = [record for _, record in pairs]
+        records = [record if finish is None else finish(record) for _, record in pairs]
         begun = min((record.start for record in records), default=0)
         while waiting and waiting[0][0].time < begun:
             yield _next(waiting)

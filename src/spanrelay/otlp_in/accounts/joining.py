@@ -78,8 +78,8 @@ def _words(prompt: Prompt) -> str:
 def _same_calls(first: Thread, second: Thread) -> dict[str, str]:
     """Return by which keys `first` has the calls of `second` that have others there.
 
-    They agree in another id or in a tool that they ask for, or else, in order, in what was counted, or, before anything
-    was, in when they were.
+    They agree in another id or in a tool that they ask for, or else, in order, in what was counted, in that both
+    failed, or, before anything was counted, in when they were.
     """
     found: dict[str, str] = {}
     left = [call for call in first.in_order() if call.key not in second.calls]
@@ -92,6 +92,7 @@ def _same_calls(first: Thread, second: Thread) -> dict[str, str]:
         ids = call.names | asked.get(call.key, set())
         same = next((each for each in left if ids & (each.names | {tool.id or "" for tool in each.tools})), None)
         same = same or next((each for each in left if _counts(each) == _counts(call) is not None), None)
+        same = same or next((each for each in left if each.error is not None and call.error is not None), None)
         same = same or next((each for each in left if not each.usage and call.start <= each.start <= call.end), None)
         if same is not None:
             found[call.key] = same.key
