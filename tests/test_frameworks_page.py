@@ -26,17 +26,26 @@ FRAMEWORKS = {
     "smolagents": ("smolagents", ("openai",)),
     "strands": ("Strands", ("openai",)),
     "agent-framework": ("Microsoft Agent Framework", ("openai",)),
+    "google-adk": ("Google ADK", ("google-genai",)),
+    "crewai": ("CrewAI", ("openai",)),
+    "llama-index": ("LlamaIndex", ("openai",)),
+    "dspy": ("DSPy", ("openai",)),
     "openai": ("OpenAI SDK, without a framework", ("openai",)),
 }
 BESIDE = {
     "agno": ("openinference-instrumentation-agno",),
     "smolagents": ("openinference-instrumentation-smolagents",),
+    "crewai": ("openinference-instrumentation-crewai",),
+    "llama-index": ("openinference-instrumentation-llama-index",),
+    "dspy": ("openinference-instrumentation-dspy",),
 }
 """Packages of others that record a framework for which there is none of ours and which does not itself."""
 _OFFERED = (
     "models are refused and rewritten, and with `tools.offered` a denied tool is offered to no model; a tool itself "
     "can only be refused by a package of its framework."
 )
+_OWN_SPANS = "its spans name no session; a [scope](scopes.md) around runs names one."
+_UNTRIED = "none has been tried so far."
 LIMITS = {
     ("agno", "policy"): _OFFERED,
     ("smolagents", "policy"): _OFFERED,
@@ -46,6 +55,17 @@ LIMITS = {
         "sessions",
     ): "where `trace_attributes` name one as `session.id`, or a [scope](scopes.md) around runs does.",
     ("agent-framework", "policy"): _OFFERED,
+    ("google-adk", "policy"): _OFFERED,
+    ("crewai", "policy"): _OFFERED,
+    ("llama-index", "one trace"): (
+        "OpenInference has a span of kind LLM too where a request is put together; and `opentelemetry-instrument` "
+        "switches its instrumentor on only where `llama-index-multi-modal-llms-openai` is installed: else the program "
+        "calls `LlamaIndexInstrumentor().instrument()`."
+    ),
+    ("llama-index", "policy"): _OFFERED,
+    ("dspy", "policy"): (
+        "models are refused and rewritten; tools stand in the words of prompts, where policy does not look for them."
+    ),
 }
 REASONS = {
     ("nemo-guardrails", "sub-agents"): "rails have no agents; an agent that an action runs is beneath the action.",
@@ -53,9 +73,17 @@ REASONS = {
     ("nemo-guardrails", "sessions"): "rails know no session; a [scope](scopes.md) around a run names one.",
     ("smolagents", "interrupts"): "a run cannot be left waiting for a person.",
     ("smolagents", "sessions"): "its runs know no session; a [scope](scopes.md) around them names one.",
-    ("strands", "interrupts"): "none has been tried so far.",
-    ("agent-framework", "interrupts"): "none has been tried so far.",
-    ("agent-framework", "sessions"): "its spans name no session; a [scope](scopes.md) around runs names one.",
+    ("strands", "interrupts"): _UNTRIED,
+    ("agent-framework", "interrupts"): _UNTRIED,
+    ("agent-framework", "sessions"): _OWN_SPANS,
+    ("google-adk", "interrupts"): _UNTRIED,
+    ("crewai", "interrupts"): _UNTRIED,
+    ("crewai", "sessions"): _OWN_SPANS,
+    ("llama-index", "interrupts"): _UNTRIED,
+    ("llama-index", "sessions"): _OWN_SPANS,
+    ("dspy", "sub-agents"): "its modules are no agents, and their calls are told one after another.",
+    ("dspy", "interrupts"): "a program cannot be left waiting for a person.",
+    ("dspy", "sessions"): _OWN_SPANS,
     ("openai", "sub-agents"): "the SDK has no agents; [scopes](scopes.md) of kind `agent` make them.",
     ("openai", "interrupts"): "a call cannot be interrupted.",
     ("openai", "sessions"): "the SDK knows no session; a [scope](scopes.md) around calls names one.",

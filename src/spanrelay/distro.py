@@ -45,12 +45,15 @@ class SpanRelayDistro(BaseDistro):
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Load one instrumentor; a foreign one that fails does not stop the ones after it."""
+        demand.others_load = not entry_point.value.startswith("spanrelay_")
         try:
             super().load_instrumentor(entry_point, **kwargs)
         except (ModuleNotFoundError, ImportError):
             raise
         except Exception as error:
             _log.warning("instrumentor %r failed and is left out\n%s", entry_point.name, traced(error))
+        finally:
+            demand.others_load = False
 
 
 def pre_instrument() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from threading import get_ident
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakSet, WeakValueDictionary
 
@@ -29,7 +30,7 @@ from spanrelay import semconv
 from spanrelay._guard import guarded, losses, pass_on, swallow
 from spanrelay._json import clean_text
 from spanrelay.records import JSON, ErrorInfo, Kind, SpanRecord
-from spanrelay.semconv import names
+from spanrelay.semconv import names, span_names
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.values import clean_attributes
 from spanrelay.stacktraces import cut, stacktrace_of
@@ -164,21 +165,27 @@ class Filling:
     """What a span of other instrumentation remembers of the call of ours that it was opened for, and that fills it.
 
     `above` is the span of other instrumentation around it, `recorded` the call once it is over; `told_elsewhere` where
-    another span tells of that call.
+    another span tells of that call. `asked` is when a model was last asked right beneath it by a call that fills none.
     """
 
-    __slots__ = ("_turn", "above", "recorded", "told_elsewhere")
+    __slots__ = ("_turn", "above", "asked", "recorded", "told_elsewhere")
 
     def __init__(self, above: Span | None) -> None:
         self.above = above
         self._turn = [True]
         self.recorded: Recorded | None = None
         self.told_elsewhere = False
+        self.asked = 0
 
     @property
     def free(self) -> bool:
         """Whether a call may fill the span: none has, or the one that did has failed and is made again."""
         return bool(self._turn) and self._is_untold
+
+    @property
+    def taken(self) -> bool:
+        """Whether a call is under way that fills the span."""
+        return not self._turn
 
     @property
     def _is_untold(self) -> bool:
@@ -223,6 +230,9 @@ def take(kind: Kind, context: Context) -> Span | None:
     """
     around = _opened_by_others(kind, context)
     if not around:
+        above: Filling | None = getattr(_current_of_others(context), _FILLING, None)
+        if above is not None and kind == "llm":
+            above.asked = time_ns()
         return None
     span, filling = around[-1]
     if not filling.claim():
@@ -263,8 +273,9 @@ def _is_open(span: Any, kind: Kind) -> bool:
     # The SDK's own dict: its mapping takes a lock for each look, and there are several.
     attributes = span._attributes._dict
     found = semconv.kind_of(attributes)
-    if found is None and _MODEL_OF.get(kind) in attributes:
-        found = kind  # OpenInference keeps the kind of some spans back until they end
+    # OpenInference keeps the kind of some spans back until they end
+    if found is None and (_MODEL_OF.get(kind) in attributes or (kind == "llm" and _asks_model(span))):
+        found = kind
     return found == kind and span.is_recording()
 
 
@@ -278,7 +289,7 @@ def fill(span: Span, recorded: Recorded) -> None:
     filling.give_back()
 
 
-def hand_over_filling(span: Span) -> bool:
+def hand_over_filling(span: Any) -> bool:
     """Hand over what fills `span`, which its owner ends; return whether it is a span to export.
 
     An attempt that raised says nothing of a call that its owner got over. A failure that an answer tells of was raised
@@ -288,15 +299,19 @@ def hand_over_filling(span: Span) -> bool:
     if filling is None:
         return True
     # Work that goes on holds its span for long: what is around that, or fills it, is not to live as long.
-    recorded, filling.recorded, filling.above = filling.recorded, None, None
+    recorded, above, filling.recorded, filling.above = filling.recorded, filling.above, None, None
     if recorded is None:
+        told = _is_told_beside(span, above)
+        if told or filling.taken:  # another span tells, or will tell, of the answer
+            span._attributes._dict[names.OI_KIND] = "CHAIN"
+            return not told
         return not (filling.told_elsewhere or _is_told_again(span))
-    error, theirs = recorded.record.error, cast("Any", span)
-    if error is not None and theirs.status.status_code is not StatusCode.ERROR:
+    error = recorded.record.error
+    if error is not None and span.status.status_code is not StatusCode.ERROR:
         if error.stacktrace is not None:
             return True
         # The span has ended for its owner, whose success would be final.
-        theirs._status = _status_of(error)
+        span._status = _status_of(error)
     handed_over[span.get_span_context().span_id] = recorded
     return True
 
@@ -308,6 +323,16 @@ def _is_told_again(span: Any) -> bool:
         and tells_again(span.instrumentation_scope.name)
         and semconv.kind_of(span._attributes._dict) == "llm"
     )
+
+
+def _is_told_beside(span: Any, above: Span | None) -> bool:
+    """Whether a call of ours tells of the answer that was streamed only after `span` was current no more."""
+    around: Filling | None = getattr(above, _FILLING, None)
+    return around is not None and around.asked > span.start_time and _asks_model(span)
+
+
+def _asks_model(span: Any) -> bool:
+    return span_names.asks_model(span.instrumentation_scope.name, span.name)
 
 
 _adopted: dict[int, TracerProvider] = {}

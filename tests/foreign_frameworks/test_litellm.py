@@ -6,21 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.foreign_frameworks.environments import litellm_and_above
 from tests.foreign_frameworks.weather import APART, ids
-from tests.own_environment import Traced, launch, programs_of
+from tests.own_environment import Traced, launch
 
 from spanrelay_testkit.exchange import Answer, Request, error, reply, tool_call
 from spanrelay_testkit.model_server import ModelServer
 
 pytestmark = APART
 
-THEIRS = (
-    "smolagents[openai]",
-    "litellm",
-    "openinference-instrumentation-smolagents",
-    "openinference-instrumentation-litellm",
-    "openinference-instrumentation-openai",
-)
 ALONE = """
 import asyncio
 import litellm
@@ -71,7 +65,7 @@ def answers(request: Request) -> Answer:
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    return programs_of("litellm", ["openai"], THEIRS)
+    return litellm_and_above()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.foreign_frameworks.environments import strands_and_adk
 from tests.foreign_frameworks.weather import (
     ANSWERED,
     APART,
@@ -19,28 +20,11 @@ from tests.foreign_frameworks.weather import (
     streamed,
     under_policy,
 )
-from tests.own_environment import launch, programs_of
+from tests.own_environment import launch
 
 from spanrelay_testkit.model_server import ModelServer
 
 pytestmark = APART
-
-UNPINNED = (
-    "mcp",
-    "openai",
-    "opentelemetry-api",
-    "opentelemetry-exporter-http-transport",
-    "opentelemetry-exporter-otlp",
-    "opentelemetry-exporter-otlp-common",
-    "opentelemetry-exporter-otlp-proto-common",
-    "opentelemetry-exporter-otlp-proto-grpc",
-    "opentelemetry-exporter-otlp-proto-http",
-    "opentelemetry-instrumentation",
-    "opentelemetry-proto",
-    "opentelemetry-sdk",
-    "opentelemetry-semantic-conventions",
-)
-"""Packages of which Strands takes others than the newest."""
 
 AGENT = f"""{TOOLS}
 from strands import Agent, tool
@@ -79,7 +63,7 @@ Agent(name="boss", model=model, tools=[get_advice], callback_handler=None)("Shou
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    return programs_of("strands", ["openai"], ["strands-agents[openai]>=1"], unpinned=UNPINNED)
+    return strands_and_adk()
 
 
 @pytest.mark.proves("strands", "one trace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.own_environment import COOL, Traced, launch
@@ -44,26 +45,53 @@ ANSWERED = "agent Rain at noon."
 CONVERSATION = ["user How is Oslo?", LOOKED, ANSWERED]
 """What a trajectory tells of the agent with two tools, once it was asked how Oslo is."""
 
-_WORDS = {"city": "Oslo", "task": "How is Oslo?", "member_id": "weather"}
+_WORDS = {
+    "city": "Oslo",
+    "context": "None.",
+    "coworker": "weather",
+    "member_id": "weather",
+    "request": "How is Oslo?",
+    "task": "How is Oslo?",
+}
 """What the model gives to parameters of tools, by their names."""
+_UNUSED = {"ask_question_to_coworker"}
+"""A tool that the model leaves alone, since another one does the same."""
 
 
 def answers(request: Request) -> Answer:
     """Calls each tool that it is offered, and then answers with what it was told."""
-    if request.body["messages"][-1]["role"] == "tool":
+    if _is_told(request):
         return reply("Rain at noon.")
-    offered = sorted((each["function"] for each in request.body.get("tools", [])), key=_name, reverse=True)
-    if not offered:
-        return reply("Hello.")
-    return reply(tool_calls=[tool_call(_name(tool), **_arguments(tool), id=_name(tool)) for tool in offered])
+    tools = {name: given for name, given in sorted(offered(request).items(), reverse=True) if name not in _UNUSED}
+    asked = [
+        tool_call(name, **{each: _WORDS[each] for each in given}, id=None if "contents" in request.body else name)
+        for name, given in tools.items()
+    ]
+    return reply(tool_calls=asked) if asked else reply("Hello.")
 
 
-def _name(tool: dict[str, str]) -> str:
-    return tool["name"]
+_SCHEMA = "parameters_json_schema"
 
 
-def _arguments(tool: dict[str, dict[str, list[str]]]) -> dict[str, str]:
-    return {name: _WORDS[name] for name in tool["parameters"]["required"]}
+def offered(request: Request) -> dict[str, list[str]]:
+    """Return the tools that a request offers, by OpenAI's chat API or Gemini's, and what each must be given."""
+    told = request.body.get("tools", [])
+    if "contents" in request.body:
+        declared = [each for tool in told for each in tool["functionDeclarations"]]
+        return {each["name"]: each[_SCHEMA if _SCHEMA in each else "parameters"]["required"] for each in declared}
+    return {tool["function"]["name"]: tool["function"]["parameters"]["required"] for tool in told}
+
+
+def _is_told(request: Request) -> bool:
+    """Whether a request ends with what tools gave."""
+    if "contents" in request.body:
+        return any("functionResponse" in part for part in request.body["contents"][-1]["parts"])
+    return request.body["messages"][-1]["role"] == "tool"
+
+
+def temperature(request: Request) -> float:
+    """Return the temperature that a request asks for."""
+    return (request.body.get("generationConfig") or request.body)["temperature"]
 
 
 def is_the_conversation(ran: Traced) -> None:
@@ -76,34 +104,57 @@ def is_the_conversation(ran: Traced) -> None:
 
 def ids(ran: Traced) -> list[str | None]:
     """The provider's id of each model call that was exported, in order."""
-    return [call.get("gen_ai.response.id") for call in ran.of("LLM")]
+    return [call.get("gen_ai.response.id") for call in calls(ran)]
 
 
-def streamed(programs: Path, program: str, folder: Path, server: ModelServer) -> Traced:
+def calls(ran: Traced) -> list[dict[str, Any]]:
+    """The attributes of each model call that was exported; what LlamaIndex puts a request together with is none."""
+    prepared = sum(span["name"].endswith("._prepare_chat_with_tools") for span in ran.spans)
+    found = ran.of("LLM")
+    asked = [each for each in found if "gen_ai.operation.name" in each]
+    assert len(found) - len(asked) == prepared
+    return asked
+
+
+def streamed(programs: Path, program: str, folder: Path, server: ModelServer, **settings: str) -> Traced:
     """Run a program that has both answers streamed, and hold it to have asked for that."""
-    ran = launch(programs, program, folder, server)
-    assert [bool(request.body.get("stream")) for request in server.requests] == [True, True]
+    ran = launch(programs, program, folder, server, **settings)
+    assert [request.streamed for request in server.requests] == [True, True]
     return ran
 
 
-def under_policy(programs: Path, program: str, folder: Path, server: ModelServer, *, fails: bool = True) -> Traced:
+def under_policy(
+    programs: Path, program: str, folder: Path, server: ModelServer, *, fails: bool = True, **settings: str
+) -> Traced:
     """Run a program under a policy, and hold it to be offered one tool alone, in one call that is cooler.
 
     Args:
+        programs: Where those of the environment are.
+        program: As Python.
+        folder: Where it runs.
+        server: What it asks.
         fails: Whether the refusal of a second model call ends the program.
+        settings: Environment variables beside.
     """
+    ran = judged(programs, program, folder, server, fails=fails, **settings)
+    [request] = server.requests
+    names = offered(request)
+    assert "get_weather" in names
+    assert "get_time" not in names
+    return ran
+
+
+def judged(programs: Path, program: str, folder: Path, server: ModelServer, *, fails: bool, **settings: str) -> Traced:
+    """Run a program under a policy, and hold it to make one call that is cooler, and to be refused another."""
     policy = "[plugins.policy]\ntools.deny = ['get_time']\ntools.offered = 'remove'\nsession.max_calls = 1\n"
     (folder / "spanrelay.toml").write_text(f"{policy}{COOL}")
-    ran = launch(programs, program, folder, server, fails=fails)
+    ran = launch(programs, program, folder, server, fails=fails, **settings)
     [request] = server.requests
-    assert request.body["temperature"] == 0.25
-    offered = [tool["function"]["name"] for tool in request.body["tools"]]
-    assert "get_weather" in offered
-    assert "get_time" not in offered
-    sent, refused = ran.of("LLM")
+    assert temperature(request) == 0.25
+    sent, *refused = calls(ran)
     assert sent["gen_ai.request.temperature"] == 0.25
-    assert refused["error.type"] == "spanrelay.errors.GuardrailRejected"
-    assert ran.story[-1] == "agent failed"
+    assert {each["error.type"] for each in refused} == {"spanrelay.errors.GuardrailRejected"}
+    assert ran.story[-1].endswith("failed")
     return ran
 
 
@@ -113,5 +164,5 @@ def is_embedded(ran: Traced, server: ModelServer) -> None:
     [document] = ran.trajectories
     [below] = document["subagent_trajectories"]
     assert (document["agent"]["name"], below["agent"]["name"]) == ("boss", "weather")
-    assert len(ran.of("LLM")) == len(server.requests) == 4
+    assert len(calls(ran)) == len(server.requests) == 4
     assert len({span["context"]["trace_id"] for span in ran.spans}) == 1

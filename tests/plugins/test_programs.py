@@ -195,6 +195,21 @@ def test_an_sdk_that_is_not_instrumented_ends_the_program_on_import(tmp_path: Pa
     assert last == "spanrelay: lost or left out: 1 part of the configured policy"
 
 
+def test_an_sdk_that_other_instrumentation_imports_first_is_under_policy_all_the_same(
+    tmp_path: Path, server: ModelServer
+) -> None:
+    configure(tmp_path, DENY)
+    source = "class Early:\n    def instrument(self, **given):\n        import openai\n"
+    site = distribution(
+        tmp_path / "site", "early", "early", source, "[opentelemetry_instrumentor]\nearly = early:Early\n"
+    )
+    ran = run(ASK, tmp_path, server, PYTHONPATH=str(site))
+    assert "GuardrailRejected" in ran.err
+    ran = run(ASK, tmp_path, server, PYTHONPATH=str(site), OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="spanrelay_openai")
+    check_stopped(ran, "'openai' is imported and not instrumented, so the configured policy does not hold")
+    assert server.requests == []
+
+
 BREAK = """
 import importlib.abc, importlib.machinery, sys
 

@@ -82,6 +82,7 @@ def _remember(document: Document, record: SpanRecord, place: Place, answer: Turn
     if not (record.content or answer or record.error or record.incomplete) and len(line.blank) < MAX_CALLS:
         line.blank.append(number)
     # An answer that nobody waits for any more is nothing that a later call would leave behind.
+    line.ran.clear()
     line.last_end = max(line.last_end, (record.start if record.incomplete else record.end) or 0)
     line.trace_id = record.trace_id
     line.tools = line.tools or bool(request and request.tools) or bool(line.calls)

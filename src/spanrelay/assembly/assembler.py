@@ -15,6 +15,7 @@ from spanrelay.assembly.agents import Questions, run_of
 from spanrelay.assembly.answer import add_call
 from spanrelay.assembly.document import MAX_STEPS, Journal
 from spanrelay.assembly.duplicates import Sighting, contains, merged, relate
+from spanrelay.assembly.heads import service_of
 from spanrelay.assembly.omitted import Omitted
 from spanrelay.assembly.order import Order
 from spanrelay.assembly.placing import Placing
@@ -102,6 +103,7 @@ class Assembler:
                 self._tools.end(node)
             node.record = _without_content(record)
         self._order.release()
+        self._name(node, record)
         if node.kind == "agent":
             self._questions.note(node, record)
         self._questions.write(self._order.held, self._placing.is_gone)
@@ -109,6 +111,17 @@ class Assembler:
             self._give_up(node)
         if node.parent is None:
             self._describe(node, record)
+
+    def _name(self, node: Node, record: SpanRecord) -> None:
+        """Write the name of an agent whose span, or that of the tool around it, says it only as it ends."""
+        name = record.agent.name if record.agent is not None else None
+        run = node.run or node.within
+        if node.kind == "tool":  # which may also say whose call it is
+            document = node.document if node.parent is None or tree.caller(node.parent) != name else None
+        else:
+            document = run.document if run is not None else None
+        if name and document is not None and document.name in (record.name, service_of(record) or "agent"):
+            document.rename(str(name))
 
     def _describe(self, node: Node, record: SpanRecord) -> None:
         """Write whom and what a run was for where its outermost span says so only as it ends."""

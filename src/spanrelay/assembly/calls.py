@@ -84,12 +84,17 @@ class Calls:
         tool = record.tool
         if tool is None:
             return []
+        name = tool.name or record.name
+        pending = [c for c in self.by_id.values() if not c.executed and not c.told and c.name == name]
         if tool.call_id:
             call_id = str(tool.call_id)
             call = self._by_wire.get(call_id) or self.by_id.get(call_id)
-            return [call] if call else []
-        name = tool.name or record.name
-        pending = [c for c in self.by_id.values() if not c.executed and not c.told and c.name == name]
+            if call is not None:
+                return [call]
+            # Of an API whose calls have no ids, as Gemini's, a framework runs them under ids of its own.
+            pending = [c for c in pending if not c.wire_id]
+            if tool.arguments is None:
+                return pending
         arguments = canonical(tool.arguments)
         return [c for c in pending if _same_arguments(c.arguments, arguments)] or (pending if len(pending) == 1 else [])
 

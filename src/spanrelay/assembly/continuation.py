@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from spanrelay.assembly import steps
 from spanrelay.assembly.document import Copied, Document, shape_of, system_key
+from spanrelay.assembly.runs import beginnings
 from spanrelay.assembly.transcript import Alignment, key_of, split_system
 from spanrelay.records import ModelRequest, SpanRecord
 
@@ -45,7 +46,23 @@ def find(document: Document, record: SpanRecord) -> Place | None:
     conversation = request.parameters.get("conversation_id")
     if conversation and conversation == document.line.id:
         return Place(document.line.transcript.delta(request.messages, start))
+    if _retells(document, record, request):
+        return Place(document.line.transcript.delta(request.messages, start))
     return None
+
+
+def _retells(document: Document, record: SpanRecord, request: ModelRequest) -> bool:
+    """Whether a request tells in a user's words what tools gave that ran since the last answer, unasked as it seems.
+
+    So it is where a framework has its models ask for tools in words, and puts a history into words of its own.
+    """
+    line = document.line
+    ran = line.ran + beginnings(run for run, candidates in document.waiting if not candidates)
+    last = request.messages[-1]
+    if not ran or last.role != "user" or record.start < line.last_end:
+        return False
+    said = last.text
+    return all(result in said for result in ran)
 
 
 def _copied(document: Document, found: Alignment, record: SpanRecord) -> Copied | None:

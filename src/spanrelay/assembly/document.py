@@ -80,7 +80,8 @@ class Conversation:
     `systems` are the system prompts it has had, by key, with their steps; `heard` is what models were asked since an
     agent's question was last looked for, and `past` what was told before. `copied` are answers whose calls have not
     been told, by their places among the turns, and `blank` the last calls' steps of which nothing was recorded. `told`
-    are the keys of what the last call was asked and answered, where they are known.
+    are the keys of what the last call was asked and answered, where they are known. `ran` is how the results begin of
+    tools that have run since, though no answer asked for them.
     """
 
     transcript: Transcript = field(default_factory=Transcript)
@@ -100,6 +101,7 @@ class Conversation:
     heard: Heard = field(default_factory=Heard)
     past: str = ""
     told: tuple[int, int] | None = None
+    ran: list[str] = field(default_factory=list[str])
 
 
 Shape: TypeAlias = tuple[tuple[int, ...], tuple[str, ...], str | None]
@@ -193,6 +195,11 @@ class Document:
         known = self.about.get("metadata", {})
         told["metadata"] = {n: v for n, v in record.metadata.items() if n not in known or known[n] != v}
         return {name: value for name, value in told.items() if value != {}}
+
+    def rename(self, name: str) -> None:
+        """Write whose the document is, where that became known only later."""
+        self.name = name
+        self.patch_head({"agent": {"name": name}})
 
     def name_session(self, session_id: str) -> None:
         """Write the session of the document, where it became known only later."""

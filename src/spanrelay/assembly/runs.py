@@ -5,6 +5,7 @@ Never guesses: a run that fits several calls waits until as many runs as calls h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from spanrelay.assembly import steps
@@ -98,7 +99,20 @@ def _add_orphan(document: Document, record: SpanRecord) -> Call:
     document.add(step, record.start)
     _write_run(document, call, record)
     document.note("tool_span_without_llm_call")
+    document.line.ran += beginnings([record])
+    del document.line.ran[:-MAX_RAN]
     return call
+
+
+MAX_RAN = 32
+"""Runs that no answer asked for whose results are remembered until the next call."""
+_BEGINNING = 256
+
+
+def beginnings(records: Iterable[SpanRecord]) -> list[str]:
+    """Return how the results of tools begin that are texts."""
+    contents = [record.result.content for record in records if record.result is not None]
+    return [content[:_BEGINNING] for content in contents if isinstance(content, str) and content]
 
 
 def add_unfinished(document: Document, record: SpanRecord) -> None:

@@ -240,6 +240,7 @@ class Call:
 
     def finish(self, end: int | None = None) -> None:
         """End the span with what was recorded, at `end` in nanoseconds since the epoch, or now."""
+        self._outlive()
         if self.foreign:
             fill(self.span, self)
         else:
@@ -248,6 +249,12 @@ class Call:
         self.context = self._around = NO_CONTEXT
         # A client of the application's is not to live until somebody reads what its call was.
         self.boundary = _ENDED
+
+    def _outlive(self) -> None:
+        """Tell of a call in a span of its own where the owner of the span that it fills has ended that already."""
+        if self.foreign and not self.span.is_recording():
+            start = time.time_ns() - self.elapsed()
+            self.span, self.foreign = self.tracing.open(self.record, self._around, start), False
 
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised `error`."""

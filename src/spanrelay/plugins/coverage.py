@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from opentelemetry.instrumentation.dependencies import DependencyConflictError
 
 from spanrelay._guard import losses
+from spanrelay.config import disabled_instrumentations
 from spanrelay.errors import ConfigurationError
 from spanrelay.imports import on_execution
 from spanrelay.installed import instrumentors, version_of
@@ -100,11 +102,24 @@ def _watch(instrumentor: Any) -> None:
 
 
 def _check(instrumentor: Any, module: ModuleType) -> None:
-    if not demand.policy or instrumentor.is_instrumented_by_opentelemetry:
+    if not demand.policy or instrumentor.is_instrumented_by_opentelemetry or _comes_early(instrumentor):
         return
     if demand.stops:
         end_now(_unpatched(instrumentor))
     _warn(_unpatched(instrumentor))
+
+
+def _comes_early(instrumentor: Any) -> bool:
+    """Whether the SDK was imported by other instrumentation before the turn of ours, which is in force now."""
+    off = disabled_instrumentations()
+    meant = "*" not in off and all(
+        each.name not in off for each in instrumentors() if each.load() is type(instrumentor)
+    )
+    if demand.others_load and meant:
+        with suppress(Exception):  # what is said then is that it is not instrumented
+            instrumentor.hold()
+            return True
+    return False
 
 
 def _refuse(message: str) -> None:

@@ -19,15 +19,17 @@ class Demand:
     `policy`: a file has put policy in force. `stops`: and the program must end before a call escapes it.
     `held`: and every instrumentor is watched, so that none may be taken out again. `stops_unguarded`: and what no
     instrumentor guards may not ask a model. `guarded`: the distributions that an instrumentor of ours is in force for.
+    `others_load`: other instrumentation is being switched on, perhaps before the turn of ours has come.
     """
 
-    __slots__ = ("guarded", "held", "policy", "stops", "stops_unguarded")
+    __slots__ = ("guarded", "held", "others_load", "policy", "stops", "stops_unguarded")
 
     def __init__(self) -> None:
         self.policy = False
         self.stops = False
         self.stops_unguarded = False
         self.held = False
+        self.others_load = False
         self.guarded: set[str] = set()
 
 

@@ -17,6 +17,7 @@ from spanrelay.semconv.fields import counts_of, read_raised
 from spanrelay.semconv.messages import write_messages
 from spanrelay.semconv.names import AttributeValue
 from spanrelay.semconv.omissions import omission_of
+from spanrelay.semconv.span_names import kind_of_span
 
 __all__ = ["DIALECTS", "kind_of", "read", "telling_of", "write", "write_start", "written_as"]
 
@@ -186,7 +187,7 @@ def read(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     if type(attributes) is not dict:
         attributes = dict(attributes)  # the SDK's own mapping takes a lock for each look
     if record.kind is None:
-        record.kind = kind_of(attributes)
+        record.kind = kind_of_span(record.scope_name, record.name) or kind_of(attributes)
     attributes = frameworks.translated(attributes, record.kind)
     if names.HISTORY_OMITTED in attributes:
         record.omitted = omission_of(attributes)

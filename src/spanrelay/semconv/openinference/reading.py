@@ -11,7 +11,6 @@ from typing import Any, cast
 from spanrelay._json import loads_or_text
 from spanrelay.records import (
     JSON,
-    AgentInfo,
     Kind,
     Media,
     Message,
@@ -48,7 +47,7 @@ from spanrelay.semconv.fields import (
 )
 from spanrelay.semconv.layout import Layout, layout_of
 from spanrelay.semconv.messages import media_of_url, read_definition, read_flat_history, read_messages
-from spanrelay.semconv.openinference import raw, streams
+from spanrelay.semconv.openinference import instrumentors, raw, streams
 from spanrelay.semconv.openinference.writing import PROMPT_OF_PARAMETER, VECTOR_FACTS, schema_of
 from spanrelay.semconv.values import as_object, decode, indexed, read_value, structure, text
 
@@ -81,9 +80,6 @@ _DETAILS = frozenset(
 )
 
 
-_RUN = ".run"
-
-
 def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
     """Return what a span does."""
     kind = attributes.get(names.OI_KIND)
@@ -102,13 +98,15 @@ def from_attributes(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     _read_provider(attributes, record)
     _read_session(record)
     read_agent(attributes, layout, record)
-    _read_agent_of_run(record)
+    if record.kind == "agent" and record.agent is None:
+        record.agent = instrumentors.agent_of(attributes, record)
     if record.kind == "tool":
         _read_tool(attributes, record)
     elif record.kind in MODEL_KINDS:
         _read_model_call(attributes, layout, record)
     else:
         read_scope_values(attributes, record)
+    instrumentors.settle(record)
     read_error(attributes, layout, record)
 
 
@@ -117,12 +115,6 @@ def _read_provider(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     provider = text(attributes.get(names.OI_PROVIDER)) or system
     if record.provider is None and provider is not None:
         record.provider = names.provider_name(provider, system)
-
-
-def _read_agent_of_run(record: SpanRecord) -> None:
-    """Name an agent after its span, where its instrumentor names it nowhere else: `weather.run`."""
-    if record.kind == "agent" and record.agent is None and record.name.endswith(_RUN):
-        record.agent = AgentInfo(record.name.removesuffix(_RUN))
 
 
 def _read_session(record: SpanRecord) -> None:
@@ -170,9 +162,9 @@ def _bound(given: JSON, schema: dict[str, JSON]) -> JSON:
 
     The schema has a name for each positional argument, in their order.
     """
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or (given.keys() == {"kwargs"} <= schema.keys()):
         return None
-    positional, named = given.get("args"), given.get("kwargs")
+    positional, named = given.get("args", [] if given.keys() == {"kwargs"} else None), given.get("kwargs")
     if not isinstance(positional, list) or not isinstance(named, dict) or len(positional) > len(schema):
         return None
     return {**dict(zip(schema, positional, strict=False)), **named}
