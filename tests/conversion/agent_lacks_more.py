@@ -32,6 +32,13 @@ _OPENCODE_LOST = {
     "tokens": _LOST,
 }
 
+_COPILOT_FAILURES = {"results": "of a failed call the events have only a short form of its error"}
+_COPILOT_STATUS = {"attempts": "a failed request is there, but not its status"}
+_COPILOT_REWRITTEN = {
+    "arguments": "a hook changed them after the answer, which is told as the model gave it",
+    "exit_codes": "the one of a hook that refused is in words only; no command ran",
+}
+
 LACKS: dict[tuple[str, str, str], dict[str, str]] = {
     ("gemini", "basic", "full"): _GEMINI_LOGS,
     ("gemini", "basic", "default"): _GEMINI_LOGS,
@@ -59,11 +66,14 @@ LACKS: dict[tuple[str, str, str], dict[str, str]] = {
         "arguments": _NO_CONTENT,
         "results": _NO_CONTENT,
     },
-    ("copilot", "overload", "otlp"): {"attempts": "a failed request is there, but not its status"},
-    ("copilot", "policy", "otlp"): {
-        "arguments": "a hook changed them after the answer, which is told as the model gave it",
-        "exit_codes": "the one of a hook that refused is in words only; no command ran",
-    },
+    ("copilot", "basic", "session"): _COPILOT_FAILURES,
+    ("copilot", "basic", "both"): _COPILOT_FAILURES,
+    ("copilot", "overload", "session"): {"attempts": "the events have no requests that came to nothing"},
+    ("copilot", "overload", "both"): _COPILOT_STATUS,
+    ("copilot", "policy", "session"): _COPILOT_REWRITTEN,
+    ("copilot", "policy", "both"): _COPILOT_REWRITTEN,
+    ("copilot", "overload", "otlp"): _COPILOT_STATUS,
+    ("copilot", "policy", "otlp"): _COPILOT_REWRITTEN,
     ("copilot", "subagent", "otlp"): {"subagents": "the id of a sub-agent is nowhere"},
     ("opencode", "basic", "default"): {
         "agent": "no model call has a span, where that was not asked for",
@@ -82,6 +92,8 @@ LACKS: dict[tuple[str, str, str], dict[str, str]] = {
         "attempts": "all after the failed request was lost at exit, which stands by itself so",
         "token_details": _LOST,
     },
+    ("opencode", "overload", "session"): {"attempts": "the database has no requests that came to nothing"},
+    ("opencode", "overload", "both"): {"attempts": "a failed request is there, but not its status"},
     ("opencode", "policy", "otlp"): _OPENCODE_LOST,
     ("opencode", "subagent", "otlp"): _OPENCODE_LOST
     | {

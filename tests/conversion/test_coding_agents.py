@@ -16,14 +16,7 @@ from tests.shared_data import needs_shared
 
 pytestmark = needs_shared
 
-READ: dict[str, set[str]] = {"opencode": {"full", "default", "otlp"}, "copilot": {"full", "default", "otlp"}}
-"""Of agents whose own files are not read, the sources that are."""
-ALL = [
-    of
-    for agent in AGENTS
-    for of in left(agent, *(["detailed"] if agent == "claude" else []))
-    if of.source in READ.get(agent, {of.source})
-]
+ALL = [of for agent in AGENTS for of in left(agent, *(["detailed"] if agent == "claude" else []))]
 
 
 @pytest.mark.parametrize("of", ALL, ids="-".join)

@@ -10,7 +10,14 @@ from tests.shared_data import SHARED, needs_shared
 
 from spanrelay.otlp_in import transcripts
 
-AGENTS = {"claude": "claude_code", "codex": "codex", "gemini": "gemini_cli", "qwen": "qwen_code"}
+AGENTS = {
+    "claude": "claude_code",
+    "codex": "codex",
+    "gemini": "gemini_cli",
+    "qwen": "qwen_code",
+    "copilot": "copilot",
+    "opencode": "opencode",
+}
 FOLDER = SHARED / "cli-captures" if SHARED is not None else Path()
 KEPT = [path for agent in AGENTS for path in sorted((FOLDER / agent).rglob("session*.jsonl"))]
 OTHERS = [path for agent in AGENTS for name in ("hooks", "gateway") for path in (FOLDER / agent).rglob(f"{name}.jsonl")]

@@ -18,7 +18,17 @@ import orjson
 
 from spanrelay import _json
 from spanrelay.errors import SpanRelayError
-from spanrelay.otlp_in import hooks, jaeger_json, otlp_json, phoenix_json, protobuf, sdk_json, trajectories, transcripts
+from spanrelay.otlp_in import (
+    databases,
+    hooks,
+    jaeger_json,
+    otlp_json,
+    phoenix_json,
+    protobuf,
+    sdk_json,
+    trajectories,
+    transcripts,
+)
 from spanrelay.otlp_in.telemetry import Telemetry, Unreadable
 from spanrelay.records import JSON
 
@@ -66,6 +76,8 @@ def is_telemetry(path: Path) -> bool:
         return path.suffix in (".gz", ".zst")  # what is wrong with it is to be said
     if _is_text(head[:64]):
         return any(mark in head for mark in _TELLING)
+    if databases.is_database(head):
+        return databases.has_sessions(path)
     return _is_protobuf(head[:16])
 
 
@@ -90,7 +102,18 @@ def pieces_of(path: Path, found: Found) -> Iterator[Piece]:
     except OSError as error:
         raise SpanRelayError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     with stream:
-        yield from pieces_of_stream(stream, str(path), found)
+        if databases.is_database(stream.peek(64)):
+            yield from _rows(path, found)
+        else:
+            yield from pieces_of_stream(stream, str(path), found)
+
+
+def _rows(path: Path, found: Found) -> Iterator[Piece]:
+    try:
+        for place, data in databases.rows_of(path):
+            yield Piece(f"{path}: {place}", data, True)
+    except ValueError as error:
+        found(Finding(str(path), str(error)))
 
 
 def pieces_of_stream(stream: IO[bytes], name: str, found: Found) -> Iterator[Piece]:

@@ -40,6 +40,18 @@ def take_keys(account: Account, transcript: Account) -> None:
         thread.calls = {call.key: call for call in thread.calls.values()}
 
 
+def give_failures(account: Account, transcript: Account) -> None:
+    """Let calls of a transcript tell of the requests that failed while they were under way."""
+    for key, thread in account.threads.items():
+        theirs = transcript.threads.get(key)
+        calls = theirs.in_order() if theirs is not None else []
+        for failed in [call for call in thread.in_order() if call.error is not None and not call.parts]:
+            call = next((each for each in calls if each.start <= failed.start <= each.end), None)
+            if call is not None and failed.error is not None:
+                call.failures.append(Failure(failed.start, failed.error))
+                del thread.calls[failed.key]
+
+
 def _agent_above(record: SpanRecord, known: _Records) -> str:
     """Return the id of the sub-agent that did something, or the key of the user's agent."""
     key = record.parent_key

@@ -9,13 +9,14 @@ from __future__ import annotations
 from types import ModuleType
 
 from spanrelay.otlp_in import trajectories
-from spanrelay.otlp_in.agents import claude_code, codex, gemini_cli, opencode, qwen_code
+from spanrelay.otlp_in.agents import claude_code, codex, copilot, gemini_cli, opencode, qwen_code
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.records import SpanRecord
 
 _AGENTS: dict[str, ModuleType] = {
     "claude_code": claude_code,
     "codex": codex,
+    "copilot": copilot,
     "gemini_cli": gemini_cli,
     "opencode": opencode,
     "qwen_code": qwen_code,

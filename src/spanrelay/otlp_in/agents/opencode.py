@@ -6,13 +6,15 @@ sub-agent works. A sub-agent is a session of its own. The last spans of a proces
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from spanrelay.codecs.narrowing import as_int, as_mapping, as_str
 from spanrelay.otlp_in import attempts
+from spanrelay.otlp_in.accounts import MAIN, Account, recorded, telling
+from spanrelay.otlp_in.accounts.joining import all_joined
 from spanrelay.otlp_in.records import record_of
-from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span
+from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
+from spanrelay.otlp_in.transcripts import opencode as transcript
 from spanrelay.records import AgentInfo, SpanRecord, Text, ToolRequest
 
 _RUN, _TITLE = "Tool.execute", "SessionPrompt.ensureTitle"
@@ -26,7 +28,35 @@ def is_from(origin: Origin) -> bool:
     return "opencode" in (origin.scope, origin.resource.get("service.name"))
 
 
-def records_of(spans: list[Span], _logs: list[LogRecord]) -> list[SpanRecord]:
+def records_of(spans: list[Span], _logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
+    """Return the records of sessions, of which their telemetry tells, their transcripts, or both."""
+    records = _records_of(spans)
+    if not lines:
+        return records
+    written = {account.session: account for account in transcript.accounts_of(lines)}
+    told = _accounts_of(records, {key: root for root, each in written.items() for key in each.threads if key})
+    for account in told:
+        if account.session in written:
+            recorded.give_failures(account, written[account.session])
+    return telling.records_of(all_joined(written.values(), told))
+
+
+def _accounts_of(records: list[SpanRecord], roots: Mapping[str, str | None]) -> list[Account]:
+    """Return what telemetry tells of each session; those of sub-agents, of which `roots` are above, are threads."""
+    sessions: dict[str | None, list[SpanRecord]] = {}
+    for record in records:
+        sessions.setdefault(record.session_id, []).append(record)
+    accounts: dict[str | None, Account] = {}
+    for session, own in sessions.items():
+        root = roots.get(session or "", session)
+        account = accounts.setdefault(root, Account(root, transcript.AGENT))
+        for key, thread in recorded.account_of(own, transcript.AGENT).threads.items():
+            thread.key = session if key == MAIN and session is not None and session != root else key
+            account.threads.setdefault(thread.key, thread)
+    return list(accounts.values())
+
+
+def _records_of(spans: list[Span]) -> list[SpanRecord]:
     """Return the records of a session, and of the sessions of its sub-agents."""
     records = {(span.trace_id, span.span_id): _record_of(span) for span in spans}
     _unite_runs(records, spans)
@@ -100,15 +130,12 @@ def _place(record: SpanRecord, parent: str | None, above: list[SpanRecord]) -> N
         record.kind, record.agent = "custom", None  # it is one of many around the calls of one session
 
 
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-
-
 def _unquote(record: SpanRecord) -> None:
-    """Take off the quote marks that `opencode run` puts around what it was given."""
+    """Show the question as it was given to the command."""
     asked = next((m for m in record.request.messages if m.role == "user"), None) if record.request is not None else None
     for part in asked.parts if asked is not None else ():
-        if isinstance(part, Text) and (found := _QUOTED.fullmatch(part.text)):
-            part.text = found[1].replace('\\"', '"')
+        if isinstance(part, Text):
+            part.text = transcript.unquoted(part.text)
 
 
 def _lines(calls: list[SpanRecord]) -> Iterable[list[SpanRecord]]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from spanrelay.otlp_in.repairs import copilot, mastra, witnesses
+from spanrelay.otlp_in.repairs import mastra, witnesses
 from spanrelay.otlp_in.repairs.roles import Roles
 from spanrelay.otlp_in.telemetry import Span
 from spanrelay.records import SpanRecord
 
-_REPAIRS: tuple[ModuleType, ...] = (copilot, mastra, witnesses)
+_REPAIRS: tuple[ModuleType, ...] = (mastra, witnesses)
 
 
 class Repairs:

@@ -7,12 +7,13 @@ session.
 from __future__ import annotations
 
 from spanrelay.otlp_in.telemetry import TranscriptLine
-from spanrelay.otlp_in.transcripts import claude_code, codex, gemini_cli, qwen_code
+from spanrelay.otlp_in.transcripts import claude_code, codex, copilot, gemini_cli, opencode, qwen_code
 from spanrelay.records import JSON
 
-_READERS = (gemini_cli.line_of, qwen_code.line_of, claude_code.line_of, codex.line_of)
+_AGENTS = (gemini_cli, qwen_code, claude_code, codex, copilot, opencode)
+_READERS = tuple(agent.line_of for agent in _AGENTS)
 
-MARKS = (*claude_code.MARKS, *codex.MARKS, *gemini_cli.MARKS, *qwen_code.MARKS)
+MARKS = tuple(mark for agent in _AGENTS for mark in agent.MARKS)
 """What stands in the first lines of transcripts, and hardly in other files."""
 
 _ENDINGS = (".jsonl", ".json", ".meta")

@@ -7,21 +7,64 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from spanrelay.codecs.narrowing import as_mapping, as_str
 from spanrelay.otlp_in import attempts, refusals
-from spanrelay.otlp_in.telemetry import Span
+from spanrelay.otlp_in.accounts import Account, recorded, telling
+from spanrelay.otlp_in.accounts.joining import all_joined
+from spanrelay.otlp_in.records import record_of
+from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
+from spanrelay.otlp_in.transcripts import copilot as transcript
 from spanrelay.records import AgentInfo, Message, ModelResponse, SpanRecord, Text, ToolCall
 
 _SCOPE = "github.copilot"
-_NAME = "copilot"
 _REFUSED = frozenset(("denied",))
 _TIME = re.compile(r"<current_datetime>[^<]*</current_datetime>\s*")
 """What the program puts before a question."""
 
 
-def repair(_spans: list[Span], records: list[SpanRecord]) -> None:
-    """Give model calls what was said before them, and agents their names and tasks."""
+def is_from(origin: Origin) -> bool:
+    """Whether Copilot CLI recorded something."""
+    return origin.scope == _SCOPE
+
+
+def records_of(spans: list[Span], _logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
+    """Return the records of sessions, of which their telemetry tells, their transcripts, or both."""
+    traces: defaultdict[int, list[SpanRecord]] = defaultdict(list)
+    for span in spans:
+        traces[span.trace_id].append(record_of(span))
+    for records in traces.values():
+        _name_session(records)
+        _repair(records)
+    if not lines:
+        return [record for records in traces.values() for record in records]
+    written = transcript.accounts_of(lines)
+    return telling.records_of(all_joined(written, _accounts_of(traces.values(), written)))
+
+
+def _name_session(records: list[SpanRecord]) -> None:
+    names = {record.session_id for record in records if record.session_id}
+    for record in records if len(names) == 1 else ():
+        record.session_id = record.session_id or next(iter(names))
+
+
+def _accounts_of(traces: Iterable[list[SpanRecord]], written: list[Account]) -> list[Account]:
+    """Return what telemetry tells of each session, with sub-agents under the ids that transcripts have for them."""
+    begun = {thread.begun_by: key for each in written for key, thread in each.threads.items() if thread.begun_by}
+    sessions: defaultdict[str | None, list[SpanRecord]] = defaultdict(list)
+    for records in traces:
+        by_id = {record.span_id: record for record in records}
+        for record in records:
+            above = by_id.get(record.parent_id or 0)
+            if record.agent is not None and above is not None and above.tool is not None:
+                record.agent.id = record.agent.id or begun.get(above.tool.call_id or "")
+            sessions[record.session_id].append(record)
+    return [recorded.account_of(records, transcript.AGENT) for records in sessions.values()]
+
+
+def _repair(records: list[SpanRecord]) -> None:
+    """Give the model calls of a trace what was said before them, and agents their names and tasks."""
     own = [record for record in records if record.scope_name == _SCOPE]
     by_id = {record.span_id: record for record in own}
     lines: defaultdict[int | None, list[SpanRecord]] = defaultdict(list)
@@ -44,7 +87,7 @@ def _drop_time(message: Message) -> None:
 
 def _repair_agent(record: SpanRecord, above: SpanRecord | None) -> None:
     if record.agent is None and above is None:
-        record.agent = AgentInfo(_NAME)
+        record.agent = AgentInfo(transcript.AGENT)
     if above is not None and above.tool is not None:
         record.input = record.input or as_str(as_mapping(above.tool.arguments).get("prompt"))
 
