@@ -107,6 +107,61 @@ def test_the_usage_of_an_answer_stands_on_each_of_its_lines_and_counts_once(tmp_
     assert told(documents[0])[1:] == [{"source": "agent", "message": "One. Two.", "tokens": (12, 5, 2)}]
 
 
+def after(at: int, line: Line) -> Line:
+    """Let a line go on from that of a second, as all do."""
+    return {**line, "parentUuid": f"u{at}"}
+
+
+TAKEN_BACK = [
+    after(0, prompt(1, "Look.")),
+    after(1, answer(2, text("At what?"))),
+    after(2, prompt(3, "At a.")),
+    after(3, answer(4, call("t1", "Read", path="a"))),
+    after(4, result(5, "t1", "A")),
+    after(5, answer(6, text("It says A."))),
+    after(2, prompt(7, "At b.")),
+    after(7, answer(8, call("t2", "Read", path="b"))),
+    after(8, result(9, "t2", "B")),
+    after(9, answer(10, text("It says B."))),
+    after(10, prompt(11, "Thanks.")),
+    after(11, answer(12, text("So long."))),
+]
+
+
+def test_what_was_taken_back_is_told_and_that_it_was_and_the_rest_goes_on_without_it(tmp_path: Path) -> None:
+    documents, _ = converted([write(tmp_path / "session.jsonl", TAKEN_BACK)], tmp_path / "out")
+    steps = documents[0]["steps"]
+    assert [(step["source"], step["message"]) for step in steps] == [
+        ("user", "Look."),
+        ("agent", "At what?"),
+        ("user", "At a."),
+        ("agent", ""),
+        ("agent", "It says A."),
+        ("system", "Context pruning: 3 earlier turns are no longer sent."),
+        ("user", "At b."),
+        ("agent", ""),
+        ("agent", "It says B."),
+        ("user", "Thanks."),
+        ("agent", "So long."),
+    ]
+    assert steps[5]["extra"]["context_management"] == {
+        "type": "pruning",
+        "boundary": "truncate",
+        "kept_turns": 2,
+        "dropped_turns": 3,
+    }
+    assert [each["observation"]["results"][0]["content"] for each in (steps[3], steps[7])] == ["A", "B"]
+    assert "subagent_trajectories" not in documents[0]
+
+
+def test_what_was_taken_back_twice_is_told_so_twice(tmp_path: Path) -> None:
+    again = [after(10, prompt(13, "And c?")), after(13, answer(14, text("No."))), after(2, prompt(15, "At d."))]
+    lines = [*TAKEN_BACK, *again, after(15, answer(16, text("It says D.")))]
+    documents, _ = converted([write(tmp_path / "session.jsonl", lines)], tmp_path / "out")
+    told_so = [step["message"] for step in documents[0]["steps"] if step["source"] == "system"]
+    assert told_so == [f"Context pruning: {number} earlier turns are no longer sent." for number in (3, 2, 5)]
+
+
 def test_the_same_words_twice_are_two_prompts(tmp_path: Path) -> None:
     lines = [each for at in (1, 3, 5) for each in (prompt(at, "Go on."), answer(at + 1, text("Done.")))]
     documents, _ = converted([write(tmp_path / "session.jsonl", lines)], tmp_path / "out")

@@ -30,13 +30,17 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Prompt:
-    """What was said to the model, by the user or, as a notification, by the agent's program."""
+    """What was said to the model, by the user or, as a notification, by the agent's program.
+
+    `after` is the key of the call whose answer it goes on from, where that is not the last: all since was taken back.
+    """
 
     key: str
     time: int
     role: Literal["user", "system"]
     parts: list[Part]
     place: Place | None = None
+    after: str | None = None
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Place, Prompt, Run, Thread
 from spanrelay.records import (
+    JSON,
     AgentInfo,
     Kind,
     Mark,
@@ -66,6 +67,10 @@ class _Telling:
         self._runs: dict[str, SpanRecord] = {}
         self._turns: list[SpanRecord] = []
         self._taken: set[tuple[int, int]] = set()
+        self._line: list[Message] = []
+        """What was said in the thread that is being told, without what was taken back."""
+        self._reach: dict[str, int] = {}
+        """How far that goes with each answer, by the keys of the calls."""
         self._beginnings = {thread.begun_by for thread in account.threads.values()}
         threads = [account.threads[key] for key in sorted(account.threads)]
         for thread in threads:
@@ -81,6 +86,7 @@ class _Telling:
 
     def _tell_main(self, thread: Thread) -> None:
         last: str | None = None
+        self._line, self._reach = [], {}
         for number, turn in enumerate(_turns(thread)):
             trace = self._own(turn.trace())
             record = self._record("agent", turn.place(), trace, f"turn {number}", turn.times(), None)
@@ -99,6 +105,7 @@ class _Telling:
         record = self._record("agent", None, trace, f"thread {thread.key}", times, above)
         record.agent = AgentInfo(thread.name or "sub-agent", thread.id, self._account.version)
         last: str | None = None
+        self._line, self._reach = [], {}
         for turn in turns:
             last = self._tell_turn(thread, turn, record, last)
 
@@ -129,8 +136,13 @@ class _Telling:
         record = self._record("llm", call.place, above.trace_id, f"call {call.key}", [call.start, call.end], above)
         record.operation = "chat"
         messages = [Message(prompt.role, prompt.parts) for prompt in prompts if prompt.parts]
-        parameters = {"previous_response_id": last} if last is not None else {}
-        record.request = ModelRequest(call.model, messages, parameters=dict(parameters))
+        kept = next((self._reach[prompt.after] for prompt in prompts if prompt.after in self._reach), None)
+        if kept is not None:  # a request with all that is still said tells what was taken back
+            del self._line[kept:]
+        before, parameters = list(self._line) if kept is not None else [], dict[str, JSON]()
+        if kept is None and last is not None:
+            parameters["previous_response_id"] = last
+        record.request = ModelRequest(call.model, [*before, *messages], parameters=parameters)
         record.response = ModelResponse(call.key, call.model, usage=call.usage)
         record.time_to_first_chunk, record.error = call.first_chunk, call.error
         if call.finish_reason:
@@ -138,6 +150,8 @@ class _Telling:
         parts = _answer(call, runs)
         if parts or call.parts is not None:
             record.response.messages = [Message("assistant", parts, finish_reason=call.finish_reason)]
+        self._line += [*messages, *record.response.messages]
+        self._reach[call.key] = len(self._line)
         if call.parts is None and call.error is None:
             record.content = False
             self._ask(above, messages)

@@ -71,6 +71,12 @@ class _Reading:
         self._descriptions: dict[str, Mapping[str, Any]] = {}
         self._files: dict[str, str] = {}
         self._sides: dict[str, str] = {}
+        self._above: dict[str, str] = {}
+        """The lines that lines go on from, by their ids."""
+        self._answers: dict[str, str] = {}
+        """The calls that lines are answers of, by the ids of the lines."""
+        self._last: dict[str, str] = {}
+        """The last calls of threads."""
 
     def account(self) -> Account:
         """Return what has been taken in."""
@@ -100,6 +106,8 @@ class _Reading:
             self._descriptions[line.file] = value
             return
         self._account.version = as_str(value.get("version")) or self._account.version
+        if (uuid := as_str(value.get("uuid"))) is not None:
+            self._above[uuid] = as_str(value.get("parentUuid")) or ""
         key = self._thread_of(value)
         if key != MAIN:
             self._files[line.file] = key
@@ -132,6 +140,7 @@ class _Reading:
         begun = self._sent.get(str(value.get("requestRef")), line.time)
         call = thread.calls.setdefault(key, Call(key, min(begun, line.time), line.time, parts=[]))
         call.end = max(call.end, line.time)
+        self._answers[str(value.get("uuid"))] = self._last[thread.key] = key
         call.failures += self._failures.pop(thread.key, [])
         call.start = min(call.start, *(failure.time for failure in call.failures), line.time)
         thread.name = thread.name or as_str(value.get("attributionAgent"))
@@ -160,7 +169,17 @@ class _Reading:
             key = key if key not in thread.prompts else str(value.get("uuid"))
             notice = as_mapping(value.get("origin")).get("kind") in _NOTICES or value.get("isCompactSummary")
             role = "system" if notice else "user"
-            thread.prompts[key] = Prompt(key, line.time, role, said)
+            thread.prompts[key] = Prompt(key, line.time, role, said, after=self._gone_back_to(thread, value))
+
+    def _gone_back_to(self, thread: Thread, value: Mapping[str, Any]) -> str | None:
+        """Return the call whose answer a prompt goes on from, where the thread has had others since."""
+        uuid = as_str(value.get("parentUuid"))
+        for _ in self._above:
+            if uuid is None or uuid in self._answers:
+                break
+            uuid = self._above.get(uuid)
+        found = self._answers.get(uuid or "")
+        return found if found in thread.calls and found != self._last.get(thread.key) else None
 
     def _add_result(self, thread: Thread, line: TranscriptLine, part: ToolCallResponse) -> None:
         run = thread.runs.get(part.id or "")
