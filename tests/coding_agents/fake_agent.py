@@ -75,13 +75,22 @@ def session() -> None:
     hook("Stop", last_assistant_message="Done.")
 
 
+def turn(number: int) -> None:
+    """Be asked, answer, use a tool, and say what has been reported."""
+    hook("UserPromptSubmit", prompt=f"turn {number}", prompt_id=f"p-{number}")
+    answer(number, f"said {number}")
+    print(f"said {number}", flush=True)
+
+
 def interrupted(number: int, frame: object) -> None:
     print("interrupted", flush=True)
     sys.exit(5)
 
 
-for argument in sys.argv[1:]:
-    if argument == "echo":
+for number, argument in enumerate(sys.argv[1:]):
+    if argument == "turn":
+        turn(number)
+    elif argument == "echo":
         print(sys.stdin.read(), end="")
     elif argument == "session":
         session()

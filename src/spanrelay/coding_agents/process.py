@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from spanrelay.errors import SpanRelayError
@@ -85,6 +85,7 @@ def end_as(status: int) -> int:
     if status >= 0 or sys.platform == "win32":
         return status
     sys.stdout.flush()
-    signal.signal(-status, signal.SIG_DFL)
+    with suppress(OSError):  # of SIGKILL and SIGSTOP nobody can say anything
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
     return 128 - status  # where that signal is ignored whatever anybody says
