@@ -14,23 +14,29 @@ from importlib.metadata import version
 
 from spanrelay._voice import say
 from spanrelay.cli import (
+    agents,
     convert,
     diff,
     export,
     gateway,
     hook,
+    install,
     listing,
     plugins,
     recover,
     run,
     show,
     stats,
+    uninstall,
     validate,
 )
 from spanrelay.errors import SpanRelayError
 
 COMMANDS = {
     "run": run,
+    "agents": agents,
+    "install": install,
+    "uninstall": uninstall,
     "list": listing,
     "show": show,
     "recover": recover,

@@ -99,8 +99,7 @@ def _take_settings(launch: Launch) -> dict[str, Any]:
 
 def _settings_in_force(launch: Launch, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the settings that hold, with where they stand, the lowest first."""
-    home = launch.environment.get("CLAUDE_CONFIG_DIR") or str(Path.home() / ".claude")
-    files = [f"{home}/settings.json", ".claude/settings.json", ".claude/settings.local.json"]
+    files = [str(_home(launch.environment) / "settings.json"), ".claude/settings.json", ".claude/settings.local.json"]
     found = [(path, _read(Path(path))) for path in files]
     return [*found, ("--settings", given), (_MANAGED, _read(Path(_MANAGED)))]
 
@@ -188,6 +187,7 @@ def _event(hook: Mapping[str, Any]) -> HookEvent:
         arguments=dict(as_mapping(arguments)),
         call_id=as_str(hook.get("tool_use_id")),
         paths=tuple(filter(None, paths)),
+        ends=name == "Stop",
     )
 
 
@@ -201,6 +201,16 @@ def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
 
 
+def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
+    if project is not None:
+        return project / ".claude" / "settings.json"
+    return _home(environment) / "settings.json"
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
+
+
 AGENT = Agent(
     "claude",
     "Claude Code",
@@ -211,4 +221,6 @@ AGENT = Agent(
     upstreams=_upstreams,
     read=_event,
     answer=_answer,
+    settings=_settings,
+    lasting=("PreToolUse", "Stop"),
 )

@@ -68,7 +68,7 @@ def _signed_in(launch: Launch) -> bool:
     if any(launch.environment.get(name) for name in ("CODEX_API_KEY", "OPENAI_API_KEY")):
         return False
     try:
-        said = as_mapping(_json.loads((_home(launch) / "auth.json").read_bytes()))
+        said = as_mapping(_json.loads((_home(launch.environment) / "auth.json").read_bytes()))
     except (OSError, ValueError):
         return False
     return bool(as_mapping(said.get("tokens"))) and not said.get("OPENAI_API_KEY")
@@ -162,13 +162,13 @@ def _telemetry(launch: Launch, reporting: Reporting) -> list[str]:
 def _configuration(launch: Launch) -> Mapping[str, Any]:
     """Return the user's configuration; what cannot be read is Codex's affair."""
     try:
-        return tomllib.loads((_home(launch) / "config.toml").read_text())
+        return tomllib.loads((_home(launch.environment) / "config.toml").read_text())
     except (OSError, ValueError):
         return {}
 
 
-def _home(launch: Launch) -> Path:
-    home = launch.environment.get("CODEX_HOME")
+def _home(environment: Mapping[str, str]) -> Path:
+    home = environment.get("CODEX_HOME")
     return Path(home) if home else Path.home() / ".codex"
 
 
@@ -209,6 +209,7 @@ def _event(hook: Mapping[str, Any]) -> HookEvent:
         arguments=dict(as_mapping(hook.get("tool_input"))),
         call_id=as_str(hook.get("tool_use_id")),
         paths=tuple(filter(None, paths)),
+        ends=name == "Stop",
     )
 
 
@@ -222,6 +223,10 @@ def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
 
 
+def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
+    return (_home(environment) if project is None else project / ".codex") / "hooks.json"
+
+
 AGENT = Agent(
     "codex",
     "Codex",
@@ -232,4 +237,6 @@ AGENT = Agent(
     upstreams=_upstreams,
     read=_event,
     answer=_answer,
+    settings=_settings,
+    lasting=("PreToolUse", "Stop"),
 )

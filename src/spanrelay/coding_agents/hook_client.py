@@ -58,10 +58,21 @@ def alone(agent: str, hook: bytes) -> int:
     return 0
 
 
+def policy_files() -> "list[str]":
+    """Return where policy files may be, as `spanrelay.config` says it."""
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    named = [os.environ.get(name, "") for name in ("SPANRELAY_CONFIG", "OTEL_CONFIG_FILE")]
+    return ["/etc/spanrelay/spanrelay.toml", *filter(None, named), "spanrelay.toml", f"{home}/spanrelay/spanrelay.toml"]
+
+
 def main() -> int:
-    """Answer one hook."""
+    """Answer one hook; one that was installed for good leaves it to a run where one is under way."""
     hook = sys.stdin.buffer.read()
     agent, place = sys.argv[1], os.environ.get("SPANRELAY_HOOKS", "")
+    if sys.argv[2:] == ["installed"]:
+        about_tool = any(event in hook for event in BEFORE_TOOLS)
+        if place or (about_tool and not any(os.path.lexists(path) for path in policy_files())):
+            return 0
     answer = asked(place, agent, hook) if place else None
     if answer is None:
         return alone(agent, hook)

@@ -5,11 +5,17 @@ Nothing that breaks here reaches the agent: a tool that policy would judge does 
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from spanrelay import _json, config
 from spanrelay._guard import losses, swallow
+from spanrelay.assembly.sinks import TrajectoryDirectory
 from spanrelay.coding_agents import judging
+from spanrelay.coding_agents.finishing import finish
+from spanrelay.coding_agents.folder import RunFolder, folder_of
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import Agent, HookEvent
 from spanrelay.errors import SpanRelayError
@@ -51,12 +57,30 @@ def answer_alone(agent: Agent, data: bytes) -> bytes:
     try:
         judging.put_in_force()
         done = answered(agent, data)
+        if done is not None and done.event.ends:
+            write_trajectory(done.event.paths)
         return done.answer if done is not None else b""
     except SpanRelayError as error:
         return _refused(agent, data, str(error))
     except Exception as error:
         swallow("answering a hook", error)
         return _refused(agent, data, f"{type(error).__name__}: {error}") if config.policy_files() else b""
+
+
+def write_trajectory(transcripts: Iterable[str]) -> None:
+    """Write the trajectory of a session, of which there is nothing but transcripts."""
+    settings = config.load_strictly()
+    trajectories = Path(settings.trajectory_directory)
+    if settings.trajectories == "off" or settings.disabled:
+        return
+    TrajectoryDirectory(trajectories).prepare()
+    folder = RunFolder(folder_of(trajectories, f"hook-{secrets.token_hex(4)}"))
+    for path in transcripts:
+        folder.add_transcript(path)
+        for beside in sorted(Path(path).with_suffix("").glob("subagents/*")):
+            folder.add_transcript(str(beside))
+    finish(folder, trajectories, settings.atif_version)
+    folder.remove()
 
 
 def _refused(agent: Agent, data: bytes, why: str) -> bytes:

@@ -70,7 +70,10 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class HookEvent:
-    """What a hook tells: its session, and, where a tool is about to run, which with what. `paths` are transcripts."""
+    """What a hook tells: its session, and, where a tool is about to run, which with what.
+
+    `paths` are transcripts; `ends` says that what is in them is whole for now.
+    """
 
     name: str
     session: str | None = None
@@ -78,6 +81,7 @@ class HookEvent:
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     call_id: str | None = None
     paths: tuple[str, ...] = ()
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,22 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Agent(Program):
-    """A coding agent: `read` reads a hook of it, and `answer` writes what that prints; `b""` lets it go on."""
+    """A coding agent.
+
+    `read` reads a hook of it, and `answer` writes what that prints; `b""` lets it go on. `settings` is the file where
+    hooks stand for good, of a project's folder or of the user's home, and `lasting` are those that serve there.
+    """
 
     read: Callable[[Mapping[str, Any]], HookEvent]
     answer: Callable[[HookEvent, Verdict], bytes]
+    settings: Callable[[Mapping[str, str], Path | None], Path]
+    lasting: tuple[str, ...]
 
 
-def hook_command(agent: str) -> str:
+CLIENT = "hook_client.py"
+
+
+def hook_command(agent: str, *more: str) -> str:
     """Return the command line of a hook: the same in every run."""
-    client = Path(__file__).with_name("hook_client.py")
-    return shlex.join([sys.executable, "-I", "-S", str(client), agent])
+    client = Path(__file__).with_name(CLIENT)
+    return shlex.join([sys.executable, "-I", "-S", str(client), agent, *more])
