@@ -37,6 +37,7 @@ ROWS = {
     "concurrent": "concurrent:concurrent",
     "assembly": "assembly:assembly",
     "convert": "conversion:convert",
+    "gateway": "gateway:gateway",
     "anthropic": "ours:anthropic",
     "google-genai": "ours:google_genai",
     "bedrock": "ours:bedrock",

@@ -18,6 +18,8 @@ from spanrelay.gateway.limits import Limits
 from spanrelay.gateway.upstreams import Upstreams
 
 _BACKLOG = 1024
+_IDLE_SECONDS = 300
+"""How long a connection may be idle: longer than clients keep one, so that none asks on one that is just closed."""
 
 
 def new_secret() -> str:
@@ -45,6 +47,7 @@ class Gateway:
             date_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
+            timeout_keep_alive=_IDLE_SECONDS,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="spanrelay-gateway", daemon=True)
