@@ -45,6 +45,7 @@ test-all: export SPANRELAY_TEST_NAT = 1
 test-all: export SPANRELAY_TEST_NEMO = 1
 test-all: export SPANRELAY_TEST_OLDEST = 1
 test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
+test-all: export SPANRELAY_TEST_POLYGLOT = 1
 test-all: export SPANRELAY_TEST_PROVIDERS = 1
 test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1
 test-all: export SPANRELAY_TEST_TRAINING = 1
