@@ -28,11 +28,13 @@ OTHERS = (
     "aiobotocore",
     "anthropic",
     "boto3",
+    "brotli",
     "cerebras_cloud_sdk",
     "cohere",
     "fireworks-ai",
     "google-genai",
     "groq",
+    "httptools",
     "huggingface_hub",
     "langchain-anthropic",
     "langchain-aws",
@@ -48,7 +50,9 @@ OTHERS = (
     "perplexityai",
     "sambanova",
     "together",
+    "uvicorn",
     "writer-sdk",
+    "zstandard",
 )
 """The SDKs, and LangChain's packages for them."""
 

@@ -19,6 +19,7 @@ from spanrelay.config.files import (
     policy_files,
     policy_places,
 )
+from spanrelay.config.network import proxy_of
 from spanrelay.config.opentelemetry import (
     PROTOCOLS,
     SIGNALS,
@@ -89,6 +90,7 @@ __all__ = [
     "otlp_variables",
     "policy_files",
     "policy_places",
+    "proxy_of",
     "refusal_of_endpoint",
     "refusal_of_protocol",
     "replaced",

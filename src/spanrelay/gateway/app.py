@@ -13,7 +13,7 @@ import aiohttp
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import TracerProvider
 
-from spanrelay._guard import losses
+from spanrelay._guard import failed, losses
 from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.gateway import bodies, refusals
 from spanrelay.gateway.bodies import Gone, Receive, Unknown, Upload
@@ -105,6 +105,9 @@ class App:
             await refuse(error.status, str(error), "upstream_unreachable")
         except (GuardrailRejected, MiddlewareError) as error:
             await refuse(403, str(error), refusals.BY_POLICY)
+        except Exception as error:  # ours: the client is told, whatever else becomes of it
+            failed("answering a request at the gateway", error)
+            await refuse(502, f"the gateway failed: {type(error).__name__}", "gateway_failed")
         finally:
             self._open -= 1
         return None
@@ -112,7 +115,7 @@ class App:
     async def _live(self, receive: Receive, send: Send) -> None:
         """Keep connections to upstreams from the start of the server until its end."""
         await receive()
-        self._client = Client(self._limits)
+        self._client = Client(self._limits, self._upstreams)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._client.close()
@@ -163,6 +166,12 @@ class App:
             )
         except Declined as declined:
             return declined.answer
+        except (GuardrailRejected, MiddlewareError, Unreachable):
+            raise
+        except Exception as error:
+            if is_covered(current_scope()):  # whatever policy raises, the call is refused
+                raise MiddlewareError(f"policy failed: {type(error).__name__}: {error}") from error
+            raise
 
     def _target(self, sent: Sent, asked: Asked) -> Target:
         upstream, model, stream = sent.upstream, asked.model, bool(asked.wire.get("stream"))
@@ -183,11 +192,9 @@ class App:
 
     async def _forwarded(self, sent: Sent, data: Any) -> Answer:
         """Send a request on as it is, and return what comes back as it is."""
-        url = sent.upstream.url(sent.path) + (f"?{sent.query.decode('latin-1')}" if sent.query else "")
+        headers = request_headers(sent.headers, counted=isinstance(data, Upload))
         try:
-            response = await self._client.send(
-                sent.method, url, request_headers(sent.headers, counted=isinstance(data, Upload)), data
-            )
+            response = await self._client.send(sent.method, sent.upstream, sent.path, sent.query, headers, data)
         except Unreachable:
             if isinstance(data, Upload) and data.failure is not None:
                 raise data.failure from None

@@ -56,8 +56,23 @@ async def pieces(receive: Receive, limit: int) -> AsyncIterator[bytes]:
 
 async def whole(receive: Receive, limit: int) -> bytes:
     """Return a body, as `pieces` yields it."""
-    found = [piece async for piece in pieces(receive, limit)]
-    return found[0] if len(found) == 1 else b"".join(found)
+    message = await receive()
+    if message.get("more_body", False) or message["type"] == "http.disconnect":
+        return b"".join([piece async for piece in pieces(_after(message, receive), limit)])
+    data: bytes = message.get("body", b"")
+    if len(data) > limit:
+        raise TooLarge
+    return data
+
+
+def _after(first: dict[str, Any], receive: Receive) -> Receive:
+    """Return what gives `first`, and then what `receive` gives."""
+    waiting = [first]
+
+    async def following() -> dict[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return following
 
 
 class Upload:

@@ -168,8 +168,7 @@ class Exchange:
             headers = [each for each in headers if each[0] != "traceparent"]
             headers.append(("traceparent", carried))
         call.sent = data if remade else b"" if sent.is_form else sent.read
-        url = sent.upstream.url(path) + (f"?{sent.query.decode('latin-1')}" if sent.query else "")
-        response = await self._client.send(sent.method, url, headers, data)
+        response = await self._client.send(sent.method, sent.upstream, path, sent.query, headers, data)
         call.http_status = response.status
         if response.status >= 400:
             raise await _declined(response)

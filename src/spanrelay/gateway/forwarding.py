@@ -10,7 +10,9 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from spanrelay import config
 from spanrelay.gateway.limits import Limits
+from spanrelay.gateway.upstreams import Upstream
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -51,9 +53,12 @@ class Client:
 
     Args:
         limits: How long upstreams may take.
+        upstreams: Who will be asked; the environment names their proxies, as it does for the providers' SDKs.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, upstreams: Iterable[Upstream]) -> None:
+        # Asked of the client library, the environment is read on another thread for each request.
+        self._proxies = {each.root: config.proxy_of(each.root) for each in upstreams}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # one upstream that hangs is to hold up no other
             timeout=aiohttp.ClientTimeout(
@@ -61,23 +66,36 @@ class Client:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=True,  # proxies, as providers' SDKs take them
             skip_auto_headers=_SENT_AS_IS,
             max_line_size=1 << 16,
             max_field_size=1 << 16,
         )
 
     async def send(
-        self, method: str, url: str, headers: Iterable[tuple[str, str]], data: Any
+        self, method: str, upstream: Upstream, path: str, query: bytes, headers: Iterable[tuple[str, str]], data: Any
     ) -> aiohttp.ClientResponse:
         """Send a request and return its answer, whose body is still to be read.
+
+        Args:
+            method: Of the request.
+            upstream: Whom it is for.
+            path: Beneath the base URL.
+            query: As it came.
+            headers: What `request_headers` left.
+            data: Bytes, pieces of them, or None.
 
         Raises:
             Unreachable: there was no answer.
         """
+        url = upstream.url(path) + (f"?{query.decode('latin-1')}" if query else "")
         try:
             return await self._session.request(
-                method, URL(url, encoded=True), headers=CIMultiDict(headers), data=data, allow_redirects=False
+                method,
+                URL(url, encoded=True),
+                headers=CIMultiDict(headers),
+                data=data,
+                allow_redirects=False,
+                proxy=self._proxies[upstream.root],
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             raise unreachable(error) from error

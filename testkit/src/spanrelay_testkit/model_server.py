@@ -269,7 +269,8 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: stderr belongs to the test."""
 
     def _read(self) -> Request:
-        content = self.rfile.read(int(self.headers.get("content-length") or 0))
+        chunked = "chunked" in self.headers.get("transfer-encoding", "")
+        content = b"".join(self._chunks()) if chunked else self.rfile.read(int(self.headers.get("content-length") or 0))
         try:
             body = json.loads(content) if content else None
         except ValueError:
@@ -277,6 +278,14 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         return Request(self.command, unquote(parts.path), dict(parse_qsl(parts.query)), headers, content, body)
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Read a body whose length nobody knew."""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # trailers
+            pass
 
     def _deliver_raw(self, answer: Raw) -> None:
         if answer.cuts is not None:
