@@ -32,6 +32,7 @@ def programs_of(
     others: Iterable[str],
     *,
     unpinned: tuple[str, ...] = (),
+    bare: tuple[str, ...] = (),
     constraints: Path = ROOT / "constraints.txt",
 ) -> Path:
     """Return where the programs of environment `name` are, made or brought up to date.
@@ -41,18 +42,19 @@ def programs_of(
         ours: Folders of this repository to install, as `testkit`, and instrumentors, as `openai`.
         others: Requirements of other packages.
         unpinned: Packages that are not held to `constraints`.
+        bare: Requirements of packages that are installed without what they require.
         constraints: Versions that pip keeps to.
     """
     home = Path.home() / ".cache" / "spanrelay" / f"{name}-venv-{sys.version_info[0]}.{sys.version_info[1]}"
     folders = [_folder(part) for part in (".", *ours)]
     pins = [line for line in constraints.read_text().splitlines() if line.partition("==")[0] not in unpinned]
-    wanted = repr([pins, list(others), *((str(each), (each / "pyproject.toml").read_text()) for each in folders)])
+    wanted = repr([pins, list(others), bare, *((str(each), (each / "pyproject.toml").read_text()) for each in folders)])
     ready = home / "ready"
     with alone_at(home):
         # Not again while tests in other processes use it: a package is gone for a moment when it is installed anew.
         if not ready.exists() or ready.read_text() != wanted:
             ready.unlink(missing_ok=True)
-            _bring_up_to_date(home, folders, others, pins)
+            _bring_up_to_date(home, folders, others, bare, pins)
             ready.write_text(wanted)
     return home / "bin"
 
@@ -66,12 +68,16 @@ def alone_at(home: Path) -> Iterator[None]:
         yield
 
 
-def _bring_up_to_date(home: Path, folders: list[Path], others: Iterable[str], pins: list[str]) -> None:
+def _bring_up_to_date(
+    home: Path, folders: list[Path], others: Iterable[str], bare: tuple[str, ...], pins: list[str]
+) -> None:
     environments.make(home)
     pinned = home / "constraints.txt"
     pinned.write_text("\n".join(pins))
     editable = [option for folder in folders for option in ("--editable", folder)]
     environments.install(home, [*editable, *others], constraints=pinned)
+    if bare:
+        environments.install(home, ["--no-deps", *bare], constraints=pinned)
 
 
 def _folder(part: str) -> Path:

@@ -55,6 +55,10 @@ LIMITS = {
         "sessions",
     ): "where `trace_attributes` name one as `session.id`, or a [scope](scopes.md) around runs does.",
     ("agent-framework", "policy"): _OFFERED,
+    ("google-adk", "one trace"): (
+        "it requires OpenTelemetry 1.44 or older, with which SpanRelay does not go, and runs with newer all the same: "
+        "`pip install --no-deps google-adk` beside what else it requires, or an override of uv's."
+    ),
     ("google-adk", "policy"): _OFFERED,
     ("crewai", "policy"): _OFFERED,
     ("llama-index", "one trace"): (

@@ -6,6 +6,23 @@ from pathlib import Path
 
 from tests.own_environment import programs_of
 
+_OF_ADK = (
+    *("aiosqlite>=0.21", "authlib>=1.9.1,<2", "click>=8.1.8,<9", "cryptography>=42", "fastapi>=0.133,<1"),
+    *("google-auth[pyopenssl]>=2.47", "google-genai>=2.30,<3", "graphviz>=0.20.2,<1", "httpx>=0.27,<1"),
+    *("jsonschema>=4.23,<5", "python-dotenv>=1,<2", "python-multipart<1", "pyyaml>=6.0.2,<7", "requests>=2.32.4,<3"),
+    *("starlette>=1.3.1,<2", "tenacity>=9,<10", "uvicorn>=0.34,<1", "watchdog>=6,<7", "websockets>=15.0.1,<16"),
+)
+"""What ADK requires, but for the OpenTelemetry that it insists on and does not need: 1.44 or older."""
+
+
+def strands_and_adk() -> Path:
+    """Strands and Google's ADK, which record themselves."""
+    others = ("strands-agents[openai]>=1", *_OF_ADK)
+    older = (*("mcp", "openai", "tenacity", "websockets", "opentelemetry-instrumentation"), *_TELEMETRY)
+    folders = ["openai", "google-genai"]
+    return programs_of("strands-adk", folders, others, unpinned=older, bare=("google-adk>=2,<3",))
+
+
 _TELEMETRY = (
     "opentelemetry-api",
     "opentelemetry-exporter-http-transport",
@@ -14,18 +31,11 @@ _TELEMETRY = (
     "opentelemetry-exporter-otlp-proto-common",
     "opentelemetry-exporter-otlp-proto-grpc",
     "opentelemetry-exporter-otlp-proto-http",
-    "opentelemetry-instrumentation",
     "opentelemetry-proto",
     "opentelemetry-sdk",
     "opentelemetry-semantic-conventions",
 )
-
-
-def strands_and_adk() -> Path:
-    """Strands and Google's ADK, which record themselves, by an older OpenTelemetry."""
-    others = ("strands-agents[openai]>=1", "google-adk>=2")
-    older = ("mcp", "openai", "tenacity", "websockets", *_TELEMETRY)
-    return programs_of("strands-adk", ["openai", "google-genai"], others, unpinned=older)
+"""Packages of which Strands takes others than the newest."""
 
 
 def crewai_and_llama_index() -> Path:
