@@ -76,7 +76,7 @@ class Model:
         self._overloaded = False
 
     def __call__(self, request: Request) -> Answer:
-        """Answer a request of Anthropic's Messages or OpenAI's Responses."""
+        """Answer a request of whichever API."""
         if request.path.endswith("/count_tokens"):
             return error(404, error_body("no tokens are counted here"))
         tools: dict[str, str | None] = dict(_tools(request))
@@ -102,8 +102,16 @@ class Model:
         path = f"{self._folder}/{argument}"
         delegated = {"description": "Read the notes", "prompt": argument, "subagent_type": "general-purpose"}
         known: dict[str, list[tuple[str, dict[str, Any]]]] = {
-            "shell": [("Bash", {"command": argument, **described}), ("exec_command", {"cmd": argument})],
-            "read": [("Read", {"file_path": path}), ("exec_command", {"cmd": f"cat {argument}"})],
+            "shell": [
+                ("Bash", {"command": argument, **described}),
+                ("exec_command", {"cmd": argument}),
+                ("run_shell_command", {"command": argument, **described, "is_background": False}),
+            ],
+            "read": [
+                ("Read", {"file_path": path}),
+                ("exec_command", {"cmd": f"cat {argument}"}),
+                ("read_file", {"file_path": path}),
+            ],
             "agent": [("Agent", {**delegated, "run_in_background": False}), ("spawn_agent", {"message": argument})],
         }
         name, given = next(each for each in known[kind] if each[0] in tools)
@@ -119,7 +127,10 @@ def _wait(request: Request, namespace: str | None) -> ToolCall:
 def _tools(request: Request) -> Iterator[tuple[str, str | None]]:
     """Yield the names of the tools that are offered, and in Responses the groups that they are of."""
     for tool in request.get("tools", []):
-        if tool.get("type") == "namespace":
+        yield from ((each["name"], None) for each in tool.get("functionDeclarations", []))
+        if "function" in tool:
+            yield tool["function"]["name"], None
+        elif tool.get("type") == "namespace":
             yield from ((inner["name"], tool["name"]) for inner in tool["tools"])
         elif "name" in tool:
             yield tool["name"], None
@@ -127,9 +138,13 @@ def _tools(request: Request) -> Iterator[tuple[str, str | None]]:
 
 def _said(request: Request) -> Iterator[tuple[str, str]]:
     """Yield who said what, results of tools among it."""
+    for content in request.get("contents", []):
+        parts = content["parts"]
+        answers = any("functionResponse" in part for part in parts)
+        yield "tool" if answers else "assistant" if content["role"] == "model" else "user", "\n".join(texts_of(parts))
     for message in request.get("messages", []):
         content = message["content"] if isinstance(message["content"], list) else []
-        if any(block.get("type") == "tool_result" for block in content):
+        if message["role"] == "tool" or any(block.get("type") == "tool_result" for block in content):
             yield "tool", ""
         else:
             yield message["role"], "\n".join(texts_of(message["content"]))
@@ -160,6 +175,22 @@ def _place(said: list[tuple[str, str]]) -> tuple[str | None, int]:
 def _usage(request: Request, task: str, number: int) -> dict[str, Any]:
     given = 1000 + 100 * number + (5000 if task == "TASK-CHILD" else 0)
     cached, written, output, thought = 400 + 10 * number, 30 + number, 40 + number, 7 if number == 0 else 0
+    if request.api == "chat/completions":
+        return {
+            "prompt_tokens": given,
+            "completion_tokens": output,
+            "total_tokens": given + output,
+            "prompt_tokens_details": {"cached_tokens": cached},
+            "completion_tokens_details": {"reasoning_tokens": thought},
+        }
+    if request.api.endswith("Content"):
+        return {
+            "promptTokenCount": given,
+            "cachedContentTokenCount": cached,
+            "candidatesTokenCount": output,
+            "thoughtsTokenCount": thought,
+            "totalTokenCount": given + output + thought,
+        }
     if request.api == "messages":
         return {
             "input_tokens": given - cached - written,

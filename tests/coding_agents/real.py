@@ -20,7 +20,13 @@ from tests.own_environment import alone_at
 from spanrelay.assembly.atif import violations
 from spanrelay_testkit.model_server import ModelServer
 
-PACKAGES = ("node@24", "@anthropic-ai/claude-code@2.1.332", "@openai/codex@0.171.0")
+PACKAGES = (
+    "node@24",
+    "@anthropic-ai/claude-code@2.1.332",
+    "@openai/codex@0.171.0",
+    "@google/gemini-cli@0.61.0",
+    "@qwen-code/qwen-code@0.24.4",
+)
 """What is installed: the versions of the recorded captures."""
 
 SWITCH = "SPANRELAY_TEST_CODING_AGENTS"
@@ -119,6 +125,12 @@ class World:
             "ANTHROPIC_API_KEY": "sk-ant-dummy-000000000000000000000000",
             "DISABLE_AUTOUPDATER": "1",
             "DUMMY_KEY": "sk-dummy",
+            "GOOGLE_GEMINI_BASE_URL": self.server.address,
+            "GEMINI_API_KEY": "dummy",
+            "GEMINI_CLI_TRUST_WORKSPACE": "true",
+            "OPENAI_BASE_URL": self.server.url,
+            "OPENAI_API_KEY": "dummy",
+            "OPENAI_MODEL": "qwen3-coder-plus",
             **self.settings,
         }
 
@@ -147,7 +159,8 @@ class World:
 
     def said_to_model(self) -> list[Any]:
         """The bodies of the requests of models, in order."""
-        return [each.body for each in self.server.requests if each.api in ("messages", "responses")]
+        apis = ("messages", "responses", "chat/completions", "generateContent", "streamGenerateContent")
+        return [each.body for each in self.server.requests if each.api in apis]
 
     def files(self) -> set[str]:
         """The files of the home that are not of one session, and not of a run of ours."""
@@ -166,7 +179,32 @@ def codex(task: str, *more: str) -> list[str]:
     return ["codex", "exec", "--skip-git-repo-check", "--json", *more, PROMPTS.get(task, task)]
 
 
-COMMANDS = {"claude": claude, "codex": codex}
+def gemini(task: str, *more: str) -> list[str]:
+    """The command of a task for Gemini CLI."""
+    options = ["-m", "gemini-2.5-pro", "--approval-mode", "yolo", "-o", "stream-json"]
+    return ["gemini", *options, "-p", PROMPTS.get(task, task), *more]
+
+
+def qwen(task: str, *more: str) -> list[str]:
+    """The command of a task for Qwen Code."""
+    return ["qwen", "--approval-mode", "yolo", "-o", "stream-json", "-p", PROMPTS.get(task, task), *more]
+
+
+COMMANDS = {"claude": claude, "codex": codex, "gemini": gemini, "qwen": qwen}
+
+SETTINGS = {
+    ".gemini": {
+        "general": {"enableAutoUpdate": False},
+        "privacy": {"usageStatisticsEnabled": False},
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+    },
+    ".qwen": {
+        "general": {"enableAutoUpdate": False},
+        "privacy": {"usageStatisticsEnabled": False},
+        "security": {"auth": {"selectedType": "openai"}},
+        "model": {"name": "qwen3-coder-plus"},
+    },
+}
 
 CODEX_CONFIG = """
 model = "gpt-5.1-codex"
@@ -196,4 +234,7 @@ def world(folder: Path, *, policy: str = "", settings: Mapping[str, str] | None 
     with ModelServer(Model(str(project))) as server:
         (home / ".codex").mkdir()
         (home / ".codex" / "config.toml").write_text(CODEX_CONFIG.format(url=server.url, project=project))
+        for name, said in SETTINGS.items():
+            (home / name).mkdir()
+            (home / name / "settings.json").write_text(json.dumps(said))
         yield World(home, server, dict(settings or {}))

@@ -28,9 +28,18 @@ def captured(agent: str, scenario: str) -> Iterator[dict[str, Any]]:
     yield from (entry["stdin"] for entry in map(json.loads, lines) if "stdin" in entry)
 
 
+BEFORE = {"gemini": "BeforeTool"}
+"""What agents call the event before a tool, where that is not `PreToolUse`."""
+
+
 def before_tool(agent: str, command: str = "echo deny-json") -> bytes:
     """A hook before a tool, as agents send it."""
-    told = {"hook_event_name": "PreToolUse", "session_id": "s-1", "tool_name": "Bash", "tool_use_id": "t-1"}
+    told = {
+        "hook_event_name": BEFORE.get(agent, "PreToolUse"),
+        "session_id": "s-1",
+        "tool_name": "Bash",
+        "tool_use_id": "t-1",
+    }
     return json.dumps({**told, "tool_input": {"command": command, "timeout": 5}}).encode()
 
 
@@ -41,7 +50,7 @@ def test_every_hook_is_read_and_only_those_before_tools_are_about_a_tool(agent: 
     for hook in captured(agent, scenario):
         event = AGENTS[agent].read(hook)
         assert (event.name, event.session) == (hook["hook_event_name"], hook["session_id"])
-        assert (event.tool is not None) == (hook["hook_event_name"] == "PreToolUse")
+        assert (event.tool is not None) == (hook["hook_event_name"] == BEFORE.get(agent, "PreToolUse"))
         assert event.paths
 
 
@@ -55,28 +64,39 @@ def test_a_tool_is_refused_with_the_reason_in_the_words_of_its_agent(agent: str)
         refused = answered(AGENTS[agent], before_tool(agent))
         passed = answered(AGENTS[agent], before_tool(agent, "echo fine"))
     assert refused is not None and passed is not None
-    assert json.loads(refused.answer)["hookSpecificOutput"] == {
-        "hookEventName": "PreToolUse",
-        "permissionDecision": "deny",
-        "permissionDecisionReason": "not that",
-    }
+    said = json.loads(refused.answer)
+    if agent == "gemini":
+        assert said == {"decision": "deny", "reason": "not that"}
+    else:
+        assert said["hookSpecificOutput"] == {
+            "hookEventName": "PreToolUse",
+            "permissionDecision": "deny",
+            "permissionDecisionReason": "not that",
+        }
     assert passed.answer == b""
 
 
-@agents
-def test_arguments_that_policy_changes_are_handed_back_whole(agent: str) -> None:
-    @request_intercept(kinds=["tool"])
-    def quieter(call: Any) -> Any:
-        call.request.arguments["command"] = "true"
-        return call.request
+@request_intercept(kinds=["tool"])
+def quieter(call: Any) -> Any:
+    call.request.arguments["command"] = "true"
+    return call.request
 
+
+@pytest.mark.parametrize("agent", ["claude", "codex", "gemini"])
+def test_arguments_that_policy_changes_are_handed_back_whole(agent: str) -> None:
     with use(quieter):
         done = answered(AGENTS[agent], before_tool(agent))
     assert done is not None
     said = json.loads(done.answer)["hookSpecificOutput"]
-    assert said["updatedInput"] == {"command": "true", "timeout": 5}
+    assert said["tool_input" if agent == "gemini" else "updatedInput"] == {"command": "true", "timeout": 5}
     # Claude Code asks its user for what it would ask for anyway unless a hook says `allow`; Codex needs the word.
-    assert said.get("permissionDecision") == {"claude": None, "codex": "allow"}[agent]
+    assert said.get("permissionDecision") == {"codex": "allow"}.get(agent)
+
+
+def test_a_call_whose_arguments_cannot_be_changed_is_refused_where_policy_would_change_them() -> None:
+    with use(quieter):
+        done = answered(AGENTS["qwen"], before_tool("qwen"))
+    assert done is not None and b"does not let a hook do" in done.answer
 
 
 def test_policy_that_breaks_or_answers_itself_refuses() -> None:

@@ -41,7 +41,7 @@ def test_what_was_reported_before_a_kill_is_told(victim: str, moment: int, tmp_p
 
 @needs_agents
 @pytest.mark.parametrize("victim", ["the run", "the program"])
-@pytest.mark.parametrize("agent", list(COMMANDS))
+@pytest.mark.parametrize("agent", ["claude", "codex"])
 def test_a_real_agent_that_is_killed_with_or_without_its_run_is_told(agent: str, victim: str, tmp_path: Path) -> None:
     with world(tmp_path) as here:
         process = subprocess.Popen(

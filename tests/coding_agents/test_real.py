@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.coding_agents.real import COMMANDS, claude, needs_agents, world
+from tests.coding_agents.real import COMMANDS, claude, gemini, needs_agents, qwen, world
 from tests.conversion.expected import differences, expected
 from tests.shared_data import SHARED, needs_shared
 
@@ -20,9 +20,24 @@ REFUSES = """
 tool = "Bash"
 argument = "/command"
 matches = "deny-json"
+[[plugins.policy.tools.rules]]
+tool = "run_shell_command"
+argument = "/command"
+matches = "deny-json"
 """
 
 agents = pytest.mark.parametrize("agent", list(COMMANDS))
+SUBS = ("claude", "codex")
+"""Agents whose sub-agents the model begins here."""
+TASKS = [
+    (agent, task)
+    for agent in COMMANDS
+    for task in ("TASK-BASIC", "TASK-OVERLOAD", *(["TASK-SUB", "TASK-BASIC --gateway"] if agent in SUBS else []))
+]
+
+
+ADOPTING = ("claude", "codex")
+"""Agents that go on in the trace that they are handed; the others begin traces of their own."""
 
 
 def truth(agent: str, scenario: str) -> dict[str, Any]:
@@ -52,9 +67,10 @@ def plain(out: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.observes("claude", "model calls", "tools", "sub-agents")
 @pytest.mark.observes("codex", "model calls", "tools", "sub-agents")
-@agents
+@pytest.mark.observes("gemini", "model calls", "tools")
+@pytest.mark.observes("qwen", "model calls", "tools")
 @needs_shared
-@pytest.mark.parametrize("task", ["TASK-BASIC", "TASK-OVERLOAD", "TASK-SUB", "TASK-BASIC --gateway"])
+@pytest.mark.parametrize(("agent", "task"), TASKS)
 def test_a_run_is_one_trace_and_the_trajectory_that_the_wire_tells(agent: str, task: str, tmp_path: Path) -> None:
     task, *options = task.split()
     scenario = {"TASK-BASIC": "", "TASK-OVERLOAD": "overload", "TASK-SUB": "subagent"}[task]
@@ -62,12 +78,12 @@ def test_a_run_is_one_trace_and_the_trajectory_that_the_wire_tells(agent: str, t
         ran = here.run(COMMANDS[agent](task), options=options)
     assert ran.code == 0, ran.err
     assert differences(ran.document, truth(agent, scenario)) == {}
-    assert len(traces(ran.document)) == 1
+    assert len(traces(ran.document)) == 1 or agent not in ADOPTING
     assert ran.unfinished == []
     assert "spanrelay: trajectory: " in ran.err
 
 
-@agents
+@pytest.mark.parametrize("agent", ["claude", "codex", "qwen"])
 def test_a_program_prints_and_ends_and_leaves_what_it_does_without_us(agent: str, tmp_path: Path) -> None:
     with world(tmp_path / "bare") as bare, world(tmp_path / "under") as under:
         settings = {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "echo own >> ~/own.txt"}]}]}}
@@ -87,27 +103,32 @@ def kinds(files: set[str]) -> set[str]:
     """The files, without the ids and times in their names."""
     ids = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{6,}|\d+")
     # What each start of `codex app-server` makes, and what SQLite leaves where it was not closed.
-    own = (file for file in files if not file.startswith(".codex/.tmp/") and not file.endswith(("-wal", "-shm")))
+    temporary = (".codex/.tmp/", ".qwen/tmp/")
+    own = (file for file in files if not file.startswith(temporary) and not file.endswith(("-wal", "-shm")))
     return {ids.sub("N", re.sub(r"-?[\w.-]*(bare|under)[\w.-]*", "P", file)) for file in own}
 
 
 @pytest.mark.observes("claude", "policy")
 @pytest.mark.observes("codex", "policy")
+@pytest.mark.observes("gemini", "policy")
+@pytest.mark.observes("qwen", "policy")
 @agents
 def test_a_tool_that_policy_refuses_does_not_run_and_the_model_is_told_why(agent: str, tmp_path: Path) -> None:
     with world(tmp_path, policy=REFUSES) as here:
+        if agent == "gemini":
+            here.run(["spanrelay", "install", "gemini", "--yes"], bare=True)
         ran = here.run(COMMANDS[agent]("TASK-POLICY"))
         assert ran.code == 0, ran.err
         told = json.dumps(here.said_to_model()[-1])
     assert not (here.project / "denied.txt").exists()
     assert (here.project / "rewritten.txt").read_text() == "rewrite-me\n"
-    assert "is refused by tools.rules[0]" in told
+    assert "is refused by tools.rules[" in told
     calls = [call for step in ran.document["steps"] for call in step.get("tool_calls") or []]
     assert [bool((call.get("extra") or {}).get("refused")) for call in calls] == [True, False]
-    assert "is refused by tools.rules[0]" in results(ran.document)[0]
+    assert "is refused by tools.rules[" in results(ran.document)[0]
 
 
-@agents
+@pytest.mark.parametrize("agent", ADOPTING)
 def test_a_trace_that_is_handed_in_goes_on_in_the_program(agent: str, tmp_path: Path) -> None:
     given = "0af7651916cd43dd8448eb211c80319c"
     with world(tmp_path) as here:
@@ -118,11 +139,15 @@ def test_a_trace_that_is_handed_in_goes_on_in_the_program(agent: str, tmp_path: 
 AGAIN = {
     "claude": claude("TASK-AGAIN", "--continue"),
     "codex": ["codex", "exec", "--skip-git-repo-check", "--json", "resume", "--last", "TASK-AGAIN"],
+    "gemini": gemini("TASK-AGAIN", "--resume", "latest"),
+    "qwen": qwen("TASK-AGAIN", "--continue"),
 }
 
 
 @pytest.mark.observes("claude", "resume")
 @pytest.mark.observes("codex", "resume")
+@pytest.mark.observes("gemini", "resume")
+@pytest.mark.observes("qwen", "resume")
 @agents
 def test_a_session_that_is_resumed_is_one_trajectory(agent: str, tmp_path: Path) -> None:
     with world(tmp_path) as here:
@@ -134,21 +159,23 @@ def test_a_session_that_is_resumed_is_one_trajectory(agent: str, tmp_path: Path)
 
 REFUSES_MODELS = """
 [plugins.policy]
-models.deny = ["claude-sonnet-*", "gpt-5*"]
+models.deny = ["claude-sonnet-*", "gpt-5*", "gemini-*", "qwen*"]
 """
 
 
 @pytest.mark.observes("claude", "policy")
 @pytest.mark.observes("codex", "policy")
+@pytest.mark.observes("gemini", "policy")
+@pytest.mark.observes("qwen", "policy")
 @agents
 def test_a_model_that_policy_refuses_is_never_asked(agent: str, tmp_path: Path) -> None:
     with world(tmp_path, policy=REFUSES_MODELS) as here:
         ran = here.run(COMMANDS[agent]("TASK-SHORT"))
         assert here.said_to_model() == []
-    assert ran.code == 1
-    assert "guardrail 'policy.models' refused the call" in ran.out
-    failed = [step for step in ran.document["steps"] if "error" in json.dumps(step.get("extra"))]
-    assert failed
+    assert ran.code != 0
+    assert "guardrail 'policy.models' refused the call" in ran.out + ran.err
+    if agent != "gemini":  # which ends before it has told anything
+        assert [step for step in ran.document["steps"] if "error" in json.dumps(step.get("extra"))]
 
 
 REWRITES = """
@@ -168,10 +195,13 @@ with spanrelay.use(elsewhere):
 
 @pytest.mark.observes("claude", "rewrite")
 @pytest.mark.observes("codex", "rewrite")
-@agents
+@pytest.mark.observes("gemini", "rewrite")
+@pytest.mark.parametrize("agent", ["claude", "codex", "gemini"])
 def test_a_tool_runs_with_the_arguments_that_policy_left(agent: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(REWRITES)
     with world(tmp_path) as here:
+        if agent == "gemini":
+            here.run(["spanrelay", "install", "gemini", "--yes"], bare=True)
         ran = here.run(COMMANDS[agent]("TASK-POLICY"), by=[sys.executable, str(tmp_path / "program.py")])
     assert ran.code == 0, ran.err
     assert (here.project / "changed.txt").exists() and not (here.project / "rewritten.txt").exists()

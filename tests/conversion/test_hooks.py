@@ -49,7 +49,7 @@ def kept(of: Left, folder: Path) -> Path:
         if "stdin" in entry:
             hook = {"agent": of.agent, "time": int(entry["t"] * 1e9), "hook": entry["stdin"]}
             said = (entry.get("answer") or {}).get("stdout")
-            lines.append(json.dumps({"spanrelay_hook": {**hook, **({"answer": json.dumps(said)} if said else {})}}))
+            lines.append(json.dumps({"_spanrelay_hook": {**hook, **({"answer": json.dumps(said)} if said else {})}}))
     path = folder / "hooks.jsonl"
     path.write_text("\n".join(lines))
     return path

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spanrelay import _json
-from spanrelay.coding_agents import claude, codex
+from spanrelay.coding_agents import claude, codex, gemini, qwen
 from spanrelay.coding_agents.launching import Agent, Program
 from spanrelay.coding_agents.program import PROGRAM
 from spanrelay.errors import SpanRelayError
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (claude.AGENT, codex.AGENT)}
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in (claude.AGENT, codex.AGENT, gemini.AGENT, qwen.AGENT)}
 """By what they are called here."""
 
 

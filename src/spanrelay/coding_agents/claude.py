@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -211,6 +211,10 @@ def _home(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
 
 
+def _beside(path: Path, session: str) -> Iterator[Path]:
+    yield from sorted((path.parent / session / "subagents").glob("*"))
+
+
 AGENT = Agent(
     "claude",
     "Claude Code",
@@ -223,4 +227,6 @@ AGENT = Agent(
     answer=_answer,
     settings=_settings,
     lasting=("PreToolUse", "Stop"),
+    patience=HOOK_PATIENCE_S,
+    beside=_beside,
 )

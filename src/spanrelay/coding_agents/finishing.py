@@ -10,7 +10,7 @@ from pathlib import Path
 from spanrelay import _json
 from spanrelay.assembly.atif import AtifError, Trajectory
 from spanrelay.assembly.sinks import write_whole
-from spanrelay.coding_agents.folder import Belongs, RunFolder, left_behind
+from spanrelay.coding_agents.folder import Belongs, Description, RunFolder, left_behind
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
 from spanrelay.evaluation.figures import Tally
@@ -56,7 +56,7 @@ def finish(folder: RunFolder, trajectories: Path, form: str) -> Outcome:
         made = folder.path / _MADE
         shutil.rmtree(made, ignore_errors=True)  # of an attempt that was broken off
         description = folder.description()
-        telling = _Telling(description.belongs if description is not None else Belongs())
+        telling = _Telling(description)
         summary = work.convert(sources, Folder(made, mask=mask_bytes, finish=telling), form=form)
         outcome.faults = [str(finding) for finding in summary.findings]
         for path in sorted(made.rglob("*")):
@@ -70,14 +70,17 @@ def finish(folder: RunFolder, trajectories: Path, form: str) -> Outcome:
 class _Telling:
     """Makes of each record what is told of it: with what the run belongs to, and what sanitizers leave."""
 
-    def __init__(self, belongs: Belongs) -> None:
-        self._belongs, self._watchers = belongs, watching(None)
+    def __init__(self, description: Description | None) -> None:
+        self._belongs = description.belongs if description is not None else Belongs()
+        self._version = description.version if description is not None else None
+        self._watchers = watching(None)
 
     def __call__(self, record: SpanRecord) -> SpanRecord:
         belongs = self._belongs
         record.session_id = belongs.session or record.session_id
         record.user_id = belongs.user or record.user_id
         record.metadata = {**belongs.metadata, **record.metadata}
+        record.service_version = record.service_version or self._version
         return record if self._watchers is None else finished(record, self._watchers)
 
 

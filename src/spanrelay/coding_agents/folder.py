@@ -19,6 +19,7 @@ from typing import Any
 from spanrelay import _json
 from spanrelay._guard import swallow
 from spanrelay.assembly import spool
+from spanrelay.otlp_in import hooks
 
 PLACE = ".runs"
 """Where, in the folder of trajectories, those of runs are until their trajectories are written."""
@@ -40,13 +41,14 @@ class Belongs:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What was run: under which id, the program, the command, when, and what it belongs to."""
+    """What was run: under which id, the program and its version, the command, when, and what it belongs to."""
 
     run: str
     program: str
     command: list[str]
     started: float
     belongs: Belongs
+    version: str | None = None
 
 
 class RunFolder:
@@ -83,7 +85,7 @@ class RunFolder:
         kept: dict[str, Any] = {"agent": agent, "time": time.time_ns(), "hook": hook}
         if answer:
             kept["answer"] = answer.decode("utf-8", "replace")
-        self._append("hooks.jsonl", _json.dumps({"spanrelay_hook": kept}) + b"\n")
+        self._append("hooks.jsonl", _json.dumps({hooks.KEY: kept}) + b"\n")
 
     def add_transcript(self, path: str) -> None:
         """Name a file that the agent keeps of a session, whether it is there already or not.
@@ -112,18 +114,6 @@ class RunFolder:
         """Return the files that trajectories are made of."""
         own = [self.path / name for name in ("telemetry.otlp", "telemetry.jsonl", "hooks.jsonl")]
         return [path for path in own if path.is_file() and path.stat().st_size] + self.transcripts()
-
-    def hooks(self) -> Iterator[dict[str, Any]]:
-        """Yield the hooks that came, as they are kept."""
-        try:
-            lines = (self.path / "hooks.jsonl").read_bytes().splitlines()
-        except OSError:
-            return
-        for line in lines:
-            try:
-                yield _json.loads(line)["spanrelay_hook"]
-            except (ValueError, KeyError, TypeError):  # cut off as the process was killed
-                continue
 
     def description(self) -> Description | None:
         """Return what was run; None where nothing says."""

@@ -69,7 +69,7 @@ def main() -> int:
     """Answer one hook; one that was installed for good leaves it to a run where one is under way."""
     hook = sys.stdin.buffer.read()
     agent, place = sys.argv[1], os.environ.get("SPANRELAY_HOOKS", "")
-    if sys.argv[2:] == ["installed"]:
+    if sys.argv[2:] == ["installed"] and not os.environ.get("SPANRELAY_HOOKS_LASTING"):
         about_tool = any(event in hook for event in BEFORE_TOOLS)
         if place or (about_tool and not any(os.path.lexists(path) for path in policy_files())):
             return 0

@@ -6,7 +6,6 @@ Nothing that breaks here reaches the agent: a tool that policy would judge does 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +57,7 @@ def answer_alone(agent: Agent, data: bytes) -> bytes:
         judging.put_in_force()
         done = answered(agent, data)
         if done is not None and done.event.ends:
-            write_trajectory(done.event.paths)
+            write_trajectory(agent, done.event)
         return done.answer if done is not None else b""
     except SpanRelayError as error:
         return _refused(agent, data, str(error))
@@ -67,7 +66,15 @@ def answer_alone(agent: Agent, data: bytes) -> bytes:
         return _refused(agent, data, f"{type(error).__name__}: {error}") if config.policy_files() else b""
 
 
-def write_trajectory(transcripts: Iterable[str]) -> None:
+def transcripts_of(agent: Agent, event: HookEvent) -> list[str]:
+    """Return the transcripts that a hook names, and at the end of a turn those of sub-agents beside them."""
+    found = list(event.paths)
+    if event.ends and event.session:
+        found += [str(each) for path in event.paths for each in agent.beside(Path(path), event.session)]
+    return found
+
+
+def write_trajectory(agent: Agent, event: HookEvent) -> None:
     """Write the trajectory of a session, of which there is nothing but transcripts."""
     settings = config.load_strictly()
     trajectories = Path(settings.trajectory_directory)
@@ -75,10 +82,8 @@ def write_trajectory(transcripts: Iterable[str]) -> None:
         return
     TrajectoryDirectory(trajectories).prepare()
     folder = RunFolder(folder_of(trajectories, f"hook-{secrets.token_hex(4)}"))
-    for path in transcripts:
+    for path in transcripts_of(agent, event):
         folder.add_transcript(path)
-        for beside in sorted(Path(path).with_suffix("").glob("subagents/*")):
-            folder.add_transcript(str(beside))
     finish(folder, trajectories, settings.atif_version)
     folder.remove()
 

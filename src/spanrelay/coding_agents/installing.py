@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from spanrelay.coding_agents.launching import CLIENT, HOOK_PATIENCE_S, Agent, hook_command
+from spanrelay.coding_agents.launching import CLIENT, Agent, hook_command
 from spanrelay.errors import SpanRelayError
 
 BACKUP = ".before-spanrelay"
@@ -125,7 +125,7 @@ def _read(path: Path, data: bytes | None) -> dict[str, Any]:
 
 
 def _wanted(agent: Agent) -> dict[str, list[Any]]:
-    hook = {"type": "command", "command": hook_command(agent.name, "installed"), "timeout": HOOK_PATIENCE_S}
+    hook = {"type": "command", "command": hook_command(agent.name, "installed"), "timeout": agent.patience}
     return {event: [{"hooks": [hook]}] for event in agent.lasting}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,13 +107,17 @@ class Agent(Program):
     """A coding agent.
 
     `read` reads a hook of it, and `answer` writes what that prints; `b""` lets it go on. `settings` is the file where
-    hooks stand for good, of a project's folder or of the user's home, and `lasting` are those that serve there.
+    hooks stand for good, of a project's folder or of the user's home, and `lasting` are those that serve there;
+    `patience` is how long one may take, in the agent's own unit. `beside` finds the transcripts of sub-agents, by that
+    of a session and its id.
     """
 
     read: Callable[[Mapping[str, Any]], HookEvent]
     answer: Callable[[HookEvent, Verdict], bytes]
     settings: Callable[[Mapping[str, str], Path | None], Path]
     lasting: tuple[str, ...]
+    patience: int
+    beside: Callable[[Path, str], Iterable[Path]]
 
 
 CLIENT = "hook_client.py"

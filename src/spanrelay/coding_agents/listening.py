@@ -9,7 +9,7 @@ from spanrelay._guard import losses
 from spanrelay._voice import say
 from spanrelay.coding_agents import judging
 from spanrelay.coding_agents.folder import LARGEST, Belongs, RunFolder
-from spanrelay.coding_agents.hooks import answered
+from spanrelay.coding_agents.hooks import answered, transcripts_of
 from spanrelay.coding_agents.launching import Agent, Onward
 from spanrelay.coding_agents.sending import Sender
 
@@ -94,12 +94,13 @@ class Listening:
         """Return what a hook is to print."""
         self._heard.set()
         known = self._agents.get(agent)
-        done = (
-            answered(known, data, session=self._belongs.session, user=self._belongs.user) if known is not None else None
-        )
+        if known is None:
+            losses.add("hooks of agents that are not known")
+            return b""
+        done = answered(known, data, session=self._belongs.session, user=self._belongs.user)
         if done is None:
             return b""
         self._folder.add_hook(agent, done.hook, done.answer)
-        for path in done.event.paths:
+        for path in transcripts_of(known, done.event):
             self._folder.add_transcript(path)
         return done.answer

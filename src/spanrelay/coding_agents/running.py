@@ -52,7 +52,8 @@ def run(options: Options) -> int:
     program, launch = _known(options)
     upstreams = _upstreams(options, program, launch)
     trajectories, begun = Path(settings.trajectory_directory), time.time()
-    folder = _folder(options, program, trajectories)
+    version = agents.version_of(program, launch.command[0])
+    folder = _folder(options, program, version, trajectories)
     try:
         status, took = _run(options, program, launch, upstreams, folder)
     except SpanRelayError:
@@ -91,12 +92,12 @@ def _upstreams(options: Options, program: Program, launch: Launch) -> dict[str, 
     return program.upstreams(launch) if options.gateway or judging.holds_for_models() else {}
 
 
-def _folder(options: Options, program: Program, trajectories: Path) -> RunFolder:
+def _folder(options: Options, program: Program, version: str | None, trajectories: Path) -> RunFolder:
     name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
     try:
         TrajectoryDirectory(trajectories).prepare()
         folder = RunFolder(folder_of(trajectories, name))
-        folder.describe(Description(name, program.name, options.command, time.time(), options.belongs))
+        folder.describe(Description(name, program.name, options.command, time.time(), options.belongs, version))
     except OSError as error:
         raise SpanRelayError(f"{str(trajectories)!r} cannot be written to: {error.strerror or error}") from error
     return folder

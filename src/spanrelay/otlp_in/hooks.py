@@ -18,10 +18,10 @@ from spanrelay.otlp_in.telemetry import TranscriptLine
 from spanrelay.otlp_in.transcripts.lines import in_order
 from spanrelay.records import JSON, Text, ToolCall, ToolResult, Usage
 
-KEY = "spanrelay_hook"
-"""The one key of a line that holds a hook."""
+KEY = "_spanrelay_hook"
+"""The one key of a line that holds a hook; those of agents whose hooks tell nothing more are passed over."""
 
-MARKS = (b'"spanrelay_hook"',)
+MARKS = (b'"_spanrelay_hook"',)
 
 _AGENTS = {"claude": "claude_code", "codex": "codex"}
 """What agents are called where hooks are kept, and in `agents`."""

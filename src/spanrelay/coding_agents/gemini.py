@@ -1,0 +1,111 @@
+"""Gemini CLI: told by a system's settings file of the run's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spanrelay import _json
+from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.coding_agents.installing import is_installed
+from spanrelay.coding_agents.judging import Verdict
+from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting
+from spanrelay.coding_agents.layered import Layers
+from spanrelay.errors import SpanRelayError
+
+_LAYERS = Layers(
+    "gemini",
+    "GEMINI_CLI_SYSTEM_SETTINGS_PATH",
+    "/etc/gemini-cli/settings.json",
+    ".gemini",
+    "GEMINI",
+    ("TRACES_ENABLED", "LOG_PROMPTS"),
+    ("BeforeAgent", "BeforeTool", "AfterAgent"),
+    HOOK_PATIENCE_S * 1000,
+)
+
+
+def _prepare(launch: Launch, reporting: Reporting) -> None:
+    for path, settings in _LAYERS.known(launch.environment):
+        if as_mapping(settings.get("hooksConfig")).get("enabled") is False:
+            launch.deaf = f"{path} says hooksConfig.enabled = false"
+    _LAYERS.send_here(launch, reporting)
+    places = [_settings(launch.environment, project) for project in (None, Path.cwd())]
+    if any(map(is_installed, places)):
+        launch.changed["SPANRELAY_HOOKS_LASTING"] = "1"
+    elif _is_trusted(reporting.folder):
+        _LAYERS.write(launch, reporting)
+    else:
+        launch.deaf = "it reads no settings but root's beside yours; `spanrelay install gemini` puts hooks into yours"
+    if reporting.gateways:
+        launch.changed["GOOGLE_GEMINI_BASE_URL"] = reporting.gateways["gemini"]
+
+
+def _is_trusted(folder: Path) -> bool:
+    """Whether Gemini CLI would take settings from a folder: it and all above are root's, and nobody else's to write."""
+    if sys.platform == "win32":
+        return True
+    if os.getuid() != 0:
+        return False
+    return not any(os.stat(each).st_uid or os.stat(each).st_mode & 0o22 for each in _there(folder.absolute()))
+
+
+def _there(path: Path) -> Iterator[Path]:
+    """Yield what exists of a path, from its root on."""
+    yield from (each for each in (path, *path.parents) if each.exists())
+
+
+def _upstreams(launch: Launch) -> dict[str, str]:
+    environment = launch.environment
+    if not environment.get("GEMINI_API_KEY") or environment.get("GOOGLE_GENAI_USE_VERTEXAI", "").lower() == "true":
+        raise SpanRelayError("the gateway stands between Gemini CLI and the Gemini API alone; set GEMINI_API_KEY")
+    return {"gemini": environment.get("GOOGLE_GEMINI_BASE_URL") or "https://generativelanguage.googleapis.com"}
+
+
+def _event(hook: Mapping[str, Any]) -> HookEvent:
+    name, path = as_str(hook.get("hook_event_name")) or "", as_str(hook.get("transcript_path"))
+    return HookEvent(
+        name,
+        as_str(hook.get("session_id")),
+        tool=as_str(hook.get("tool_name")) if name == "BeforeTool" else None,
+        arguments=dict(as_mapping(hook.get("tool_input"))),
+        paths=(path,) if path else (),
+        ends=name == "AfterAgent",
+    )
+
+
+def _answer(event: HookEvent, verdict: Verdict) -> bytes:
+    if verdict.refusal is not None:
+        return _json.dumps({"decision": "deny", "reason": verdict.refusal})
+    if verdict.arguments is not None:
+        changed = {"hookEventName": event.name, "tool_input": verdict.arguments}
+        return _json.dumps({"hookSpecificOutput": changed})
+    return b""
+
+
+def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
+    return (Path.home() if project is None else project) / ".gemini" / "settings.json"
+
+
+def _beside(path: Path, session: str) -> Iterator[Path]:
+    yield from sorted((path.parent / session).glob("*.jsonl"))
+
+
+AGENT = Agent(
+    "gemini",
+    "Gemini CLI",
+    ("gemini",),
+    "@google/gemini-cli",
+    (0, 61),
+    prepare=_prepare,
+    upstreams=_upstreams,
+    read=_event,
+    answer=_answer,
+    settings=_settings,
+    lasting=("BeforeTool", "AfterAgent"),
+    patience=HOOK_PATIENCE_S * 1000,
+    beside=_beside,
+)

@@ -1,0 +1,91 @@
+"""Qwen Code: told by a system's settings file of the run's own, as Gemini CLI is, from which it descends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spanrelay import _json
+from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.coding_agents.judging import Verdict
+from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting
+from spanrelay.coding_agents.layered import Layers
+from spanrelay.errors import SpanRelayError
+
+_LAYERS = Layers(
+    "qwen",
+    "QWEN_CODE_SYSTEM_SETTINGS_PATH",
+    "/etc/qwen-code/settings.json",
+    ".qwen",
+    "QWEN",
+    ("LOG_PROMPTS", "INCLUDE_SENSITIVE_SPAN_ATTRIBUTES"),
+    ("UserPromptSubmit", "PreToolUse", "Stop"),
+    HOOK_PATIENCE_S,
+)
+
+
+def _prepare(launch: Launch, reporting: Reporting) -> None:
+    for path, settings in _LAYERS.known(launch.environment):
+        if settings.get("disableAllHooks") is True:
+            launch.deaf = f"{path} says disableAllHooks"
+    _LAYERS.send_here(launch, reporting)
+    _LAYERS.write(launch, reporting)
+    if reporting.gateways:
+        launch.changed["OPENAI_BASE_URL"] = reporting.gateways["openai"]
+
+
+def _upstreams(launch: Launch) -> dict[str, str]:
+    environment = launch.environment
+    if not environment.get("OPENAI_API_KEY"):
+        raise SpanRelayError("the gateway stands between Qwen Code and OpenAI's API alone; set OPENAI_API_KEY")
+    return {"openai": environment.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"}
+
+
+def _event(hook: Mapping[str, Any]) -> HookEvent:
+    name, path = as_str(hook.get("hook_event_name")) or "", as_str(hook.get("transcript_path"))
+    return HookEvent(
+        name,
+        as_str(hook.get("session_id")),
+        tool=as_str(hook.get("tool_name")) if name == "PreToolUse" else None,
+        arguments=dict(as_mapping(hook.get("tool_input"))),
+        call_id=as_str(hook.get("tool_call_id")),
+        paths=(path,) if path else (),
+        ends=name == "Stop",
+    )
+
+
+def _answer(event: HookEvent, verdict: Verdict) -> bytes:
+    """Refuse a call whose arguments policy has changed too: no hook can change them."""
+    refusal = verdict.refusal
+    if refusal is None and verdict.arguments is not None:
+        refusal = "policy changes the arguments of this call, which Qwen Code does not let a hook do"
+    if refusal is None:
+        return b""
+    said = {"permissionDecision": "deny", "permissionDecisionReason": refusal}
+    return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
+
+
+def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
+    return (Path.home() if project is None else project) / ".qwen" / "settings.json"
+
+
+def _beside(path: Path, session: str) -> Iterator[Path]:
+    yield from sorted((path.parent.parent / "subagents" / session).glob("agent-*"))
+
+
+AGENT = Agent(
+    "qwen",
+    "Qwen Code",
+    ("qwen",),
+    "@qwen-code/qwen-code",
+    (0, 24),
+    prepare=_prepare,
+    upstreams=_upstreams,
+    read=_event,
+    answer=_answer,
+    settings=_settings,
+    lasting=("PreToolUse", "Stop"),
+    patience=HOOK_PATIENCE_S,
+    beside=_beside,
+)
