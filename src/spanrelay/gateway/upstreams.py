@@ -102,6 +102,6 @@ def _read(name: str, url: str) -> Upstream:
         raise ConfigurationError(f"upstream {name!r}: its URL has a user in it; clients send their own credentials")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"upstream {name!r}: {url!r} is no base URL; expected one as the SDK takes it, {DEFAULTS['openai']!r}"
+            f"upstream {name!r}: {url!r} is not a base URL; expected one as the SDK takes it, {DEFAULTS['openai']!r}"
         )
     return Upstream(name, f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/"), parts.hostname, port)
