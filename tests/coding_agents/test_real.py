@@ -27,12 +27,12 @@ matches = "deny-json"
 """
 
 agents = pytest.mark.parametrize("agent", list(COMMANDS))
-SUBS = ("claude", "codex")
-"""Agents whose sub-agents the model begins here."""
+DEEPLY = ("claude", "codex")
+"""Agents of which every scenario is run here; others are told from recordings of them."""
 TASKS = [
     (agent, task)
     for agent in COMMANDS
-    for task in ("TASK-BASIC", "TASK-OVERLOAD", *(["TASK-SUB", "TASK-BASIC --gateway"] if agent in SUBS else []))
+    for task in ("TASK-BASIC", *(["TASK-OVERLOAD", "TASK-SUB", "TASK-BASIC --gateway"] if agent in DEEPLY else []))
 ]
 
 
@@ -83,7 +83,7 @@ def test_a_run_is_one_trace_and_the_trajectory_that_the_wire_tells(agent: str, t
     assert "spanrelay: trajectory: " in ran.err
 
 
-@pytest.mark.parametrize("agent", ["claude", "codex", "qwen"])
+@pytest.mark.parametrize("agent", ["claude", "codex"])
 def test_a_program_prints_and_ends_and_leaves_what_it_does_without_us(agent: str, tmp_path: Path) -> None:
     with world(tmp_path / "bare") as bare, world(tmp_path / "under") as under:
         settings = {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "echo own >> ~/own.txt"}]}]}}
@@ -103,8 +103,7 @@ def kinds(files: set[str]) -> set[str]:
     """The files, without the ids and times in their names."""
     ids = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{6,}|\d+")
     # What each start of `codex app-server` makes, and what SQLite leaves where it was not closed.
-    temporary = (".codex/.tmp/", ".qwen/tmp/")
-    own = (file for file in files if not file.startswith(temporary) and not file.endswith(("-wal", "-shm")))
+    own = (file for file in files if not file.startswith(".codex/.tmp/") and not file.endswith(("-wal", "-shm")))
     return {ids.sub("N", re.sub(r"-?[\w.-]*(bare|under)[\w.-]*", "P", file)) for file in own}
 
 

@@ -49,7 +49,13 @@ def _prepare(launch: Launch, reporting: Reporting) -> None:
         launch.insert("-c", f"{name}={_table(reporting.gateways['openai'])}")
 
 
+_ELSEWHERE = ("--oss", "--local-provider", "--profile", "-p")
+"""Options by which models may be asked elsewhere than the configuration says."""
+
+
 def _upstreams(launch: Launch) -> dict[str, str]:
+    for option in _moved(launch.command):
+        raise SpanRelayError(f"{option} may say where models are asked, so that no gateway can stand between: leave it")
     provider, known = _provider(launch), _configuration(launch)
     if provider is not None:
         url = as_str(as_mapping(as_mapping(known.get("model_providers")).get(provider)).get("base_url"))
@@ -72,6 +78,17 @@ def _signed_in(launch: Launch) -> bool:
     except (OSError, ValueError):
         return False
     return bool(as_mapping(said.get("tokens"))) and not said.get("OPENAI_API_KEY")
+
+
+def _moved(command: list[str]) -> Iterator[str]:
+    """Yield the options of the user's that come after ours, and would have the last word on where models are asked."""
+    for argument, after in pairwise([*command[1:], ""]):
+        name = argument.partition("=")[0]
+        value = after if name == argument else argument.partition("=")[2]
+        if name in _ELSEWHERE:
+            yield name
+        elif name in ("-c", "--config") and value.strip().startswith(("openai_base_url", "model_providers", "profile")):
+            yield f"{name} {value}"
 
 
 def _provider(launch: Launch) -> str | None:

@@ -39,6 +39,12 @@ def _upstreams(launch: Launch) -> dict[str, str]:
     environment = launch.environment
     if not environment.get("OPENAI_API_KEY"):
         raise SpanRelayError("the gateway stands between Qwen Code and OpenAI's API alone; set OPENAI_API_KEY")
+    if any(argument.startswith("--openai-base-url") for argument in launch.command):
+        raise SpanRelayError("--openai-base-url says where models are asked; set OPENAI_BASE_URL in its place")
+    for path, settings in _LAYERS.known(environment):
+        auth = as_mapping(as_mapping(settings.get("security")).get("auth"))
+        if "modelProviders" in settings or auth.get("baseUrl"):
+            raise SpanRelayError(f"{path} says where models are asked, so that no gateway can stand between")
     return {"openai": environment.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"}
 
 

@@ -1,0 +1,114 @@
+"""How agents are told where to report, as far as that can be seen without starting them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spanrelay.coding_agents.agents import AGENTS
+from spanrelay.coding_agents.launching import Launch, Reporting
+from spanrelay.errors import SpanRelayError
+
+KEYS = {"OPENAI_API_KEY": "k", "GEMINI_API_KEY": "k"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path
+
+
+def reporting(folder: Path) -> Reporting:
+    return Reporting("run-1", "http://127.0.0.1:1/s", "1/h", folder)
+
+
+@pytest.mark.parametrize(
+    ("agent", "command", "environment"),
+    [
+        ("codex", ["codex", "-c", "openai_base_url=http://elsewhere"], KEYS),
+        ("codex", ["codex", "exec", "--config=model_providers.x.base_url=http://elsewhere"], KEYS),
+        ("codex", ["codex", "--oss"], KEYS),
+        ("claude", ["claude"], {"CLAUDE_CODE_USE_BEDROCK": "1"}),
+        ("claude", ["claude", "--settings", '{"env": {"CLAUDE_CODE_USE_VERTEX": "1"}}'], {}),
+        ("gemini", ["gemini"], {}),
+        ("gemini", ["gemini"], {**KEYS, "GOOGLE_GENAI_USE_VERTEXAI": "true"}),
+        ("qwen", ["qwen", "--openai-base-url", "http://elsewhere"], KEYS),
+        ("qwen", ["qwen"], {}),
+    ],
+)
+def test_where_no_gateway_can_stand_between_that_is_said(
+    agent: str, command: list[str], environment: dict[str, str], home: Path
+) -> None:
+    with pytest.raises(SpanRelayError, match=r"gateway|OPENAI_BASE_URL"):
+        AGENTS[agent].upstreams(Launch(command, environment))
+
+
+@pytest.mark.parametrize(
+    ("agent", "environment", "behind"),
+    [
+        ("claude", {"ANTHROPIC_BASE_URL": "http://own"}, {"anthropic": "http://own"}),
+        ("codex", KEYS, {"openai": "https://api.openai.com/v1"}),
+        ("gemini", {**KEYS, "GOOGLE_GEMINI_BASE_URL": "http://own"}, {"gemini": "http://own"}),
+        ("qwen", {**KEYS, "OPENAI_BASE_URL": "http://own"}, {"openai": "http://own"}),
+    ],
+)
+def test_what_the_user_asks_stands_behind_the_gateway(
+    agent: str, environment: dict[str, str], behind: dict[str, str], home: Path
+) -> None:
+    assert AGENTS[agent].upstreams(Launch([agent], environment)) == behind
+
+
+def test_codex_asks_what_its_login_is_for(home: Path) -> None:
+    (home / ".codex").mkdir()
+    (home / ".codex" / "auth.json").write_text('{"OPENAI_API_KEY": null, "tokens": {"access_token": "t"}}')
+    assert AGENTS["codex"].upstreams(Launch(["codex"], {})) == {"openai": "https://chatgpt.com/backend-api/codex"}
+    assert AGENTS["codex"].upstreams(Launch(["codex"], KEYS)) == {"openai": "https://api.openai.com/v1"}
+
+
+@pytest.mark.parametrize(
+    ("agent", "settings"),
+    [("claude", {"disableAllHooks": True}), ("qwen", {"disableAllHooks": True})],
+)
+def test_hooks_that_a_user_has_switched_off_are_found_so_beforehand(
+    agent: str, settings: dict[str, bool], home: Path
+) -> None:
+    path = AGENTS[agent].settings({}, None)
+    path.parent.mkdir()
+    path.write_text(json.dumps(settings))
+    launch = Launch([agent], {})
+    AGENTS[agent].prepare(launch, reporting(home))
+    assert launch.deaf == f"{path} says disableAllHooks"
+
+
+def test_what_a_user_exports_already_keeps_its_switches_and_headers_and_is_sent_on(home: Path) -> None:
+    (home / ".codex").mkdir()
+    exporter = '{ otlp-http = { endpoint = "http://own/v1/logs", protocol = "json", headers = { key = "k" } } }'
+    (home / ".codex" / "config.toml").write_text(f"[otel]\nexporter = {exporter}\n")
+    launch = Launch(["codex"], {"PATH": ""})
+    AGENTS["codex"].prepare(launch, reporting(home))
+    assert launch.onward.urls == {"logs": "http://own/v1/logs"} and launch.onward.headers == {"key": "k"}
+    assert not any("log_user_prompt" in argument for argument in launch.command)
+    launch = Launch(["qwen"], {"QWEN_TELEMETRY_ENABLED": "1", "QWEN_TELEMETRY_OTLP_PROTOCOL": "http",
+                               "QWEN_TELEMETRY_OTLP_ENDPOINT": "http://own"})  # fmt: skip
+    AGENTS["qwen"].prepare(launch, reporting(home))
+    assert launch.onward.urls["traces"] == "http://own/v1/traces"
+    assert "QWEN_TELEMETRY_LOG_PROMPTS" not in launch.changed
+
+
+def test_telemetry_that_goes_by_grpc_is_left_where_it_goes(home: Path) -> None:
+    (home / ".codex").mkdir()
+    (home / ".codex" / "config.toml").write_text('[otel]\nexporter = { otlp-grpc = { endpoint = "http://own" } }\n')
+    launch = Launch(["codex"], {"PATH": ""})
+    AGENTS["codex"].prepare(launch, reporting(home))
+    assert not any(argument.startswith("otel.exporter") for argument in launch.command)
+    assert any(argument.startswith("otel.trace_exporter") for argument in launch.command)
+    assert "gRPC" in launch.notes[0]
+    own = {"CLAUDE_CODE_ENABLE_TELEMETRY": "1", "OTEL_LOGS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    launch = Launch(["claude"], own)
+    AGENTS["claude"].prepare(launch, reporting(home))
+    (settings,) = launch.files.values()
+    assert set(json.loads(settings)["env"]) == {"OTEL_RESOURCE_ATTRIBUTES"}
