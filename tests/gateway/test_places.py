@@ -112,8 +112,8 @@ def test_a_path_says_whom_a_request_is_for(path: str) -> None:
     [
         ("v1", "http://localhost", "neither 'r' nor a version"),
         ("r", "http://localhost", "neither 'r' nor a version"),
-        ("a", "localhost:8000", "is no base URL"),
-        ("a", "http://localhost:port", "is no base URL"),
+        ("a", "localhost:8000", "is not a base URL"),
+        ("a", "http://localhost:port", "is not a base URL"),
         ("a", "http://user:word@localhost", "a user in it"),
     ],
 )
