@@ -14,7 +14,7 @@ from tests.conversion.captures import converted, told
 from tests.shared_data import SHARED
 
 from spanrelay.cli import main
-from spanrelay.conversion import ledger, work
+from spanrelay.conversion import ledger, store, work
 from spanrelay.conversion.documents import Folder
 from spanrelay.observation.masking import mask_bytes
 
@@ -53,6 +53,17 @@ def test_spans_that_came_twice_count_once(tmp_path: Path) -> None:
     converted([one], tmp_path / "once")
     converted([other, one], tmp_path / "twice")
     assert documents_of(tmp_path / "once") == documents_of(tmp_path / "twice")
+
+
+@pytest.mark.parametrize("room", [0, 4_000])
+def test_what_memory_has_no_room_for_waits_on_disk_and_changes_nothing(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recorded(tmp_path)
+    converted([path], tmp_path / "held")
+    monkeypatch.setattr(store, "_ROOM", room)
+    converted([path], tmp_path / "kept")
+    assert documents_of(tmp_path / "held") == documents_of(tmp_path / "kept")
 
 
 def test_several_processes_give_the_same_bytes(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from spanrelay.conversion.traces import events_of, traces_of
 from spanrelay.errors import SpanRelayError
 from spanrelay.otlp_in import files
 from spanrelay.otlp_in.files import Finding, Piece
-from spanrelay.otlp_in.telemetry import LogRecord, Span, TranscriptLine
+from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry, TranscriptLine
 from spanrelay.otlp_in.writing import request_of
 
 T = TypeVar("T")
@@ -52,12 +52,13 @@ class Read(NamedTuple):
 class Worker:
     """Does tasks in one process: its store is the file with `number` in `scratch`.
 
-    `form` is what it writes: a version of ATIF, or a dialect.
+    `form` is what it writes: a version of ATIF, or a dialect; `alone` says whether nobody else reads its store.
     """
 
-    def __init__(self, scratch: Path, number: int, folder: Folder, form: str) -> None:
-        self._writer = Writer(scratch, number)
-        self._reader = Reader(scratch)
+    def __init__(self, scratch: Path, number: int, folder: Folder, form: str, *, alone: bool = False) -> None:
+        held = dict[int, Telemetry]() if alone else None
+        self._writer = Writer(scratch, number, held)
+        self._reader = Reader(scratch, held)
         self._folder, self._form = folder, form
         self._gathering = Gathering(self._writer)
 
@@ -142,7 +143,7 @@ def _write(worker: Worker, group: Group) -> tuple[Group, Written]:
 def crew(jobs: int, scratch: Path, folder: Folder, form: str) -> Generator[Crew]:
     """Work in this process, or in as many as `jobs` says beside it."""
     if jobs <= 1:
-        worker = Worker(scratch, 0, folder, form)
+        worker = Worker(scratch, 0, folder, form, alone=True)
         try:
             yield Crew(worker, None, 1)
         finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from spanrelay.conversion.store import Writer
 from spanrelay.otlp_in import agents
-from spanrelay.otlp_in.telemetry import LogRecord, Span, Telemetry, TranscriptLine
+from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, Telemetry, TranscriptLine
 from spanrelay.semconv.fields import session_of
 
 _NEVER = 1 << 63
@@ -67,6 +67,8 @@ class Gathering:
     def __init__(self, store: Writer) -> None:
         self._store = store
         self._traces: dict[str, Gathered] = {}
+        self._known: tuple[Origin | None, str | None] = (None, None)
+        """Who recorded last, and which coding agent that is."""
 
     def add(self, item: Telemetry) -> None:
         """Take in a span, a log record or a line of a transcript."""
@@ -81,7 +83,7 @@ class Gathering:
         if session is not None:
             trace.sessions.add(session)
         if trace.agent is None:
-            trace.agent = agents.agent_of(item.origin)
+            trace.agent = self._agent_of(item.origin)
         if isinstance(item, Span) and item.parent_id is not None:
             trace.nested = True
         trace.scopes[item.origin.scope or "no scope"] += 1
@@ -98,6 +100,11 @@ class Gathering:
         trace.sessions.update(line.sessions)
         trace.scopes[f"transcripts of {line.agent}"] += 1
         trace.places.append(self._store.add(line))
+
+    def _agent_of(self, origin: Origin) -> str | None:
+        if self._known[0] is not origin:
+            self._known = origin, agents.agent_of(origin)
+        return self._known[1]
 
     def _trace_of(self, item: Span | LogRecord, session: str | None) -> Gathered:
         service = str(item.origin.resource.get("service.name") or "")

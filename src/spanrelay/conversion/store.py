@@ -1,7 +1,7 @@
 """Where telemetry waits between being read and being assembled: on disk, so that its size is no matter.
 
 A folder of files, one for each process that reads. Spans, log records and lines of transcripts are appended, and read
-again by their places.
+again by their places. Where one process does all, what comes first is held as it is, as much as memory has room for.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry, TranscriptLine
 
@@ -17,13 +17,22 @@ _FORMAT = 4
 _LENGTH = 4
 _BITS = 44
 """Of a place: where in its file it is; the higher ones are the file's number."""
+_HELD = 1 << (_BITS - 1)
+"""Of a place: whether what is there is held, and no file has it."""
+_ROOM = 48 << 20
+"""Bytes that what is held may come to."""
+_BARE = 2_048
+"""Bytes that a span has beside its texts, more or less."""
 _MAX_ORIGINS = 4096
+
+Held: TypeAlias = dict[int, Telemetry]
 
 
 class Writer:
-    """Appends to the file with a number, which is another for each process."""
+    """Appends to the file with a number, which is another for each process; `held` is where what is held goes."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, held: Held | None = None) -> None:
+        self._held, self._room = held, 0 if held is None else _ROOM
         self._file = (folder / str(number)).open("wb", buffering=1 << 20)
         self._base = number << _BITS
         self._size = 0
@@ -31,6 +40,11 @@ class Writer:
 
     def add(self, item: Telemetry) -> int:
         """Append an item and return its place."""
+        if self._held is not None and self._room > 0:
+            self._room -= _size_of(item)
+            place = self._base | _HELD | len(self._held)
+            self._held[place] = item
+            return place
         if isinstance(item, TranscriptLine):
             return self._append((None, (item.agent, item.file, item.sessions, item.time, item.line)))
         plain = _plain_span(item) if isinstance(item, Span) else _plain_log(item)
@@ -65,16 +79,20 @@ class Writer:
 
 
 class Reader:
-    """Reads what has been appended to the files of a folder."""
+    """Reads what has been appended to the files of a folder, and what is held: once, and then no longer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, held: Held | None = None) -> None:
         self._folder = folder
+        self._held: Held = {} if held is None else held
         self._files: dict[int, IO[bytes]] = {}
         self._origins: dict[int, Origin] = {}
 
     def read(self, places: Iterable[int]) -> Iterator[Telemetry]:
         """Yield the items at places."""
         for place in places:
+            if place & _HELD:
+                yield self._held.pop(place)
+                continue
             at, plain = self._value(place)
             if at is None:
                 yield TranscriptLine(*plain)
@@ -98,6 +116,15 @@ class Reader:
         """Let the files go."""
         for file in self._files.values():
             file.close()
+
+
+def _size_of(item: Telemetry) -> int:
+    """Return about how many bytes an item has."""
+    if isinstance(item, TranscriptLine):
+        return _BARE + len(marshal.dumps(item.line, _FORMAT))
+    texts = sum(len(value) for value in item.attributes.values() if type(value) is str)
+    inner = len(marshal.dumps([tuple(each) for each in item.events])) if isinstance(item, Span) and item.events else 0
+    return _BARE + texts + inner
 
 
 def _plain_span(span: Span) -> tuple[Any, ...]:

@@ -36,11 +36,13 @@ def repair(_spans: list[Span], records: list[SpanRecord]) -> None:
 
 def _untold(records: list[SpanRecord]) -> list[SpanRecord]:
     """Return the runs of tools whose calls no model call tells; one without an id may be any that is of its name."""
+    runs = [(record, record.tool) for record in records if record.kind == "tool"]
+    if not runs:
+        return []
     messages = [m for r in records if r.request is not None for m in r.request.messages]
     messages += [m for r in records if r.response is not None for m in r.response.messages]
     calls = [call for message in messages for call in message.tool_calls]
     ids, tools = {call.id for call in calls}, {call.name for call in calls}
-    runs = [(record, record.tool) for record in records if record.kind == "tool"]
     return [
         run
         for run, tool in runs
