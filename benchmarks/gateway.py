@@ -110,7 +110,7 @@ def _programs(*roles: str) -> Iterator[list[Program]]:
 
 def gateway(effort: Effort) -> list[Result]:
     """The gateway beside a bare proxy."""
-    with _programs("bare", "ours", "ours-trajectories") as programs:
+    with _programs("bare", "bare-span", "ours", "ours-trajectories") as programs:
         return asyncio.run(_measure(programs, effort))
 
 
@@ -118,27 +118,17 @@ async def _measure(programs: Sequence[Program], effort: Effort) -> list[Result]:
     for each in programs:
         await each.connect()
         await each.ask(_FEW)
-    upstream, bare, ours, trajectories = programs
-    batch = 400 if effort.seconds else 16
-    rows = (("spans", ours, 2.0), ("spans and trajectories", trajectories, None))
+    upstream, *proxies = programs
+    names = ("bare proxy and a plain span", "gateway, spans", "gateway, spans and trajectories")
+    limits = (None, 2.0, None)
     results: list[Result] = []
-    whole = await _costs((bare, ours, trajectories), batch, effort, stream=False)
-    streamed = await _costs((bare, ours, trajectories), max(8, batch // 10), effort, stream=True)
-    for at, (name, _, limit) in enumerate(rows, 1):
-        for figure, costs, parts in (("a request", whole, 1), (f"a stream of {CHUNKS} chunks", streamed, 1)):
-            mine, floor = median(costs[at]), median(costs[0])
-            results.append(
-                Result(
-                    f"gateway, {name}",
-                    f"CPU, {figure}",
-                    "µs",
-                    mine.value / parts,
-                    mine.error,
-                    floor.value,
-                    floor.error,
-                    limit,
-                )
-            )
+    for figure, batch, stream in (("a request", 400, False), (f"a stream of {CHUNKS} chunks", 24, True)):
+        floor, *costs = map(median, await _costs(proxies, batch if effort.seconds else 8, effort, stream=stream))
+        results += [
+            Result(name, f"CPU, {figure}", "µs", cost.value, cost.error, floor.value, floor.error, limit)
+            for name, cost, limit in zip(names, costs, limits, strict=True)
+        ]
+    bare, ours = proxies[0], proxies[2]
     results += await _first_bytes(upstream, bare, ours, effort)
     return [*results, await _growth(ours, effort)]
 
@@ -167,7 +157,7 @@ async def _first_bytes(upstream: Program, bare: Program, ours: Program, effort: 
         later["gateway"].append(await ours.first_byte() - direct)
     own, floor = median(later["gateway"]), median(later["bare"])
     return [
-        Result("gateway, bare proxy", "first byte, later by", "ms", floor.value, floor.error),
+        Result("bare proxy", "first byte, later by", "ms", floor.value, floor.error),
         Result("gateway, spans", "first byte, later by", "ms", own.value, own.error, limit=3.0),
     ]
 

@@ -1,8 +1,8 @@
 """The programs of the row `gateway`, each in a process of its own: `python -m benchmarks.proxies ROLE [UPSTREAM]`.
 
 Each prints its port, then, for every line on its input, what it has used so far, as JSON. `upstream` is a provider that
-costs little, `bare` a proxy in few lines of the libraries that the gateway stands on, `ours` and `ours-trajectories`
-the gateway.
+costs little, `bare` a proxy in few lines of the libraries that the gateway stands on, `bare-span` the same with a plain
+span around each request, `ours` and `ours-trajectories` the gateway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from yarl import URL
 
 import spanrelay
-from benchmarks.floor import EncodingExporter
+from benchmarks.floor import ATTRIBUTES, EncodingExporter
 from spanrelay import gateway
 
 CHUNKS = 200
@@ -120,7 +120,27 @@ class Bare:
         return None
 
 
-def _serve_bare(upstream: str, told: Callable[[int], None]) -> None:
+class Spanned(Bare):
+    """A bare proxy that makes a plain span of each request: what any instrumentation must pay."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self._tracer = _encoding_provider().get_tracer("benchmark")
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """Pass on one request, under a span."""
+        with self._tracer.start_as_current_span("chat gpt-5-mini", attributes=ATTRIBUTES):
+            await super().__call__(scope, receive, send)
+
+
+def _encoding_provider() -> TracerProvider:
+    """Return a provider whose spans are encoded as for a collector, as they come."""
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(EncodingExporter(), max_queue_size=1 << 16))
+    return provider
+
+
+def _serve_bare(proxy: Bare, told: Callable[[int], None]) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     told(listening.getsockname()[1])
     options: dict[str, Any] = {
@@ -130,13 +150,12 @@ def _serve_bare(upstream: str, told: Callable[[int], None]) -> None:
         "ws": "none",
         "timeout_keep_alive": 300,
     }
-    uvicorn.Server(uvicorn.Config(Bare(upstream), **options)).run(sockets=[listening])
+    uvicorn.Server(uvicorn.Config(proxy, **options)).run(sockets=[listening])
 
 
 def _serve_ours(upstream: str, told: Callable[[int], None], *, trajectories: bool) -> None:
     """The gateway as it runs by itself, its spans encoded as for a collector."""
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(EncodingExporter(), max_queue_size=1 << 16))
+    provider = _encoding_provider()
     settings = spanrelay.Settings(
         trajectories="on" if trajectories else "off", trajectory_directory=tempfile.mkdtemp(), quiet=True
     )
@@ -162,7 +181,7 @@ if __name__ == "__main__":
     role, url = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
     if role == "upstream":
         asyncio.run(_serve_upstream(_tell))
-    elif role == "bare":
-        _serve_bare(url, _tell)
+    elif role.startswith("bare"):
+        _serve_bare(Bare(url) if role == "bare" else Spanned(url), _tell)
     else:
         _serve_ours(url, _tell, trajectories=role == "ours-trajectories")

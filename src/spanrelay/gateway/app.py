@@ -18,7 +18,7 @@ from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.gateway import bodies, refusals
 from spanrelay.gateway.bodies import Gone, Receive, Unknown, Upload
 from spanrelay.gateway.exchange import Answer, Declined, Exchange, ExchangeCall, Sent, closing, place_of, told
-from spanrelay.gateway.forwarding import Client, Unreachable, chunks_of, request_headers, response_headers
+from spanrelay.gateway.forwarding import Client, Headers, Unreachable, chunks_of, request_headers, response_headers
 from spanrelay.gateway.limits import Limits, TooLarge
 from spanrelay.gateway.routes import API, Asked, api_of
 from spanrelay.gateway.upstreams import Upstream, Upstreams
@@ -136,7 +136,8 @@ class App:
         limit, kind = self._limits.body_bytes, named.get(b"content-type", b"").decode("latin-1")
         if int(named.get(b"content-length", b"0")) > limit:
             raise TooLarge
-        if not _may_ask(sent.method, kind.casefold()):
+        api = api_of(sent.upstream, sent.path)
+        if not _may_ask(sent.method, kind.casefold()) and not api.has(sent.upstream.path + sent.path):
             upload = Upload(receive, limit) if b"content-length" in named or b"transfer-encoding" in named else None
             await _passed_on(await self._forwarded(sent, upload), send)
             return
@@ -144,9 +145,9 @@ class App:
         token = attach(place_of(named, self._around))
         watch = asyncio.ensure_future(_leave_with(receive, asyncio.current_task()))
         try:
-            body, read = _read(data, named.get(b"content-encoding", b"").decode("latin-1"), kind, limit)
+            body, read = _read(data, sent.headers, kind, limit)
             sent = sent._replace(data=data, read=read, is_form=bodies.is_form(kind.casefold()))
-            asked = api_of(sent.upstream, sent.path).asked(sent.path, sent.query, body)
+            asked = api.asked(sent.path, sent.query, body)
             answer = await (self._forwarded(sent, data) if asked is None else self._exchanged(sent, asked))
             await _passed_on(answer, send)
         except asyncio.CancelledError:
@@ -214,13 +215,16 @@ def _may_ask(method: str, kind: str) -> bool:
     return method not in ("GET", "HEAD", "OPTIONS", "DELETE") and (not kind or "json" in kind or bodies.is_form(kind))
 
 
-def _read(data: bytes, encoding: str, kind: str, limit: int) -> tuple[Body, bytes]:
+def _read(data: bytes, headers: Headers, kind: str, limit: int) -> tuple[Body, bytes]:
     """Return what a body says, and its bytes without encodings."""
+    encodings = [value.decode("latin-1") for name, value in headers if name == b"content-encoding"]
     try:
-        read = bodies.plain(data, encoding, limit) if encoding else data
-        return bodies.json_of(read, kind, strictly=is_covered(current_scope())), read
+        read = bodies.plain(data, ",".join(encodings), limit) if encodings else data
     except Unknown as error:
         return Body({}, str(error)), b""
+    if sum(name == b"content-type" for name, _ in headers) > 1:
+        return Body({}, "it has more than one content type"), read
+    return bodies.json_of(read, kind, strictly=is_covered(current_scope())), read
 
 
 async def _leave_with(receive: Receive, task: asyncio.Task[Any] | None) -> None:
@@ -246,7 +250,7 @@ async def _passed_on(answer: Answer, send: Send) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
         return  # uvicorn closes a connection whose answer is not at its end
-    except (GuardrailRejected, MiddlewareError) as error:
+    except Exception as error:  # whatever policy raises, the rest is refused
         if answer.refused is None:
             return
         await send({"type": "http.response.body", "body": answer.refused(str(error)), "more_body": True})

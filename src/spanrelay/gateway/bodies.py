@@ -171,8 +171,8 @@ def _fields(data: bytes, kind: str) -> Body:
     told = Message()
     told["content-type"] = kind
     boundary = told.get_boundary()
-    if not boundary:
-        return Body({}, "its body is a form without a boundary")
+    if not boundary or not data.startswith(b"--" + boundary.encode("latin-1", "replace")):
+        return Body({}, "its body is not the form that its content type says")
     found: dict[str, Any] = {}
     doubled = False
     for part in data.split(b"--" + boundary.encode("latin-1", "replace"))[1:-1]:

@@ -44,6 +44,10 @@ class API(Protocol):
 
     name: str
 
+    def has(self, path: str) -> bool:
+        """Whether a path, that of the base URL included, is one of its inference routes."""
+        ...
+
     def asked(self, path: str, query: bytes, body: Body) -> Asked | None:
         """Return what a request asks of a model; None where it asks none."""
         ...
