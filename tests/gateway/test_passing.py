@@ -272,6 +272,25 @@ def test_a_client_that_leaves_ends_the_call_and_the_request_upstream(capture: Ca
     assert capture.record(capture.span).incomplete in ("closed", "cancelled")
 
 
+def test_a_client_that_leaves_at_the_last_event_has_had_the_whole_answer(capture: Capture, standing: Standing) -> None:
+    hold, end = threading.Event(), b"data: [DONE]\n\n"
+    events = [b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n', end, b": still open\n\n"]
+    with ModelServer(lambda request: raw(b"".join(events), EVENT_STREAM, hold=hold, hold_after=2)) as server:
+        gateway = standing(server)
+        with httpx.stream("POST", gateway.base_url("openai") + PATH, content=STREAMED, headers=JSON) as response:
+            came = b""
+            for chunk in response.iter_raw():
+                came += chunk
+                if came.endswith(end):
+                    break
+        waited = threading.Event()
+        while gateway.exchanges and not waited.wait(0.01):
+            pass
+        hold.set()
+    record = capture.record(capture.span)
+    assert (record.incomplete, record.error) == (None, None)
+
+
 def test_a_stop_waits_for_what_is_being_answered(capture: Capture, standing: Standing) -> None:
     hold = threading.Event()
     with ModelServer(lambda request: reply("late", hold=hold)) as server:

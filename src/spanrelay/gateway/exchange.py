@@ -103,9 +103,14 @@ class ExchangeCall(ModelCall):
     __slots__ = ()
 
     def finish(self, end: int | None = None) -> None:
-        """End the span; that a body came in pieces does not make a stream of it."""
+        """End the span; that a body came in pieces does not make a stream of it.
+
+        A client that leaves when it has read the last event leaves nothing out, though the connection is still open.
+        """
         if self.arrived is not None and self.arrived.form == "body":
             self.record.time_to_first_chunk = None
+        elif self.record.incomplete == "cancelled" and self.tap is not None and self.tap._is_whole():
+            self.record.incomplete = self.record.error = None
         super().finish(end)
 
     def fail(self, error: BaseException) -> None:
