@@ -30,5 +30,5 @@ def test_the_noun_of_every_reason_is_its_first_word_in_s() -> None:
     nouns = {next(word for word in reason.split() if word.endswith("s")) for reason in reasons}
     assert nouns == {
         *("answers", "calls", "events", "failures", "fields", "files", "lines", "operations", "parts", "payloads"),
-        *("points", "records", "sessions", "spans", "trajectories", "waits"),
+        *("hooks", "points", "records", "requests", "sessions", "spans", "trajectories", "waits"),
     }

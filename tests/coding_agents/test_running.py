@@ -65,7 +65,9 @@ def test_a_session_is_told_with_tools_and_policy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_reaches_the_program_and_is_how_it_ends(number: signal.Signals, tmp_path: Path) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup, SIGHUP is ignored by all that is started
     process = launched(tmp_path, "claude", "session", "wait")
+    signal.signal(number, before)
     assert process.stdout is not None
     while process.stdout.readline() != "waiting\n":
         pass

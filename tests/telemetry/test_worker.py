@@ -95,7 +95,7 @@ def test_the_start_of_a_span_wakes_nobody_unless_many_wait(monkeypatch: pytest.M
     tracer.start_span("first").end()
     busy = worker.send(Errand(lambda _: go.wait(60), without=True, failed=False))
     rings: list[int] = []
-    monkeypatch.setattr(worker, "_ring", lambda: rings.append(1))
+    monkeypatch.setattr(worker, "wake", lambda: rings.append(1))
     tracer.start_span("second")
     assert not rings
     for _ in range(300):

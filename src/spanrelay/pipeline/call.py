@@ -240,7 +240,8 @@ class Call:
 
     def finish(self, end: int | None = None) -> None:
         """End the span with what was recorded, at `end` in nanoseconds since the epoch, or now."""
-        self._outlive()
+        if self.foreign:
+            self._outlive()
         if self.foreign:
             fill(self.span, self)
         else:
@@ -252,7 +253,7 @@ class Call:
 
     def _outlive(self) -> None:
         """Tell of a call in a span of its own where the owner of the span that it fills has ended that already."""
-        if self.foreign and not self.span.is_recording():
+        if not self.span.is_recording():
             start = time.time_ns() - self.elapsed()
             self.span, self.foreign = self.tracing.open(self.record, self._around, start), False
 

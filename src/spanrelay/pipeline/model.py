@@ -403,7 +403,8 @@ class ModelCall(Call):
 
     def finish(self, end: int | None = None) -> None:
         """End the span; what was not seen on the wire is kept as bytes now, before anybody changes it."""
-        self._outlive()
+        if self.foreign:
+            self._outlive()
         open_still = self.span.is_recording()
         if open_still and self.sent is None and self._provider is None:
             self.sent = _json.dumps(self._asked())
