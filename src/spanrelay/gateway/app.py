@@ -16,13 +16,12 @@ from opentelemetry.trace import TracerProvider
 from spanrelay._guard import failed, losses
 from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.gateway import bodies, refusals
-from spanrelay.gateway.bodies import Gone, Receive, Unknown, Upload
+from spanrelay.gateway.bodies import Gone, Receive, Upload
 from spanrelay.gateway.exchange import Answer, Declined, Exchange, ExchangeCall, Sent, closing, place_of, told
 from spanrelay.gateway.forwarding import Client, Headers, Unreachable, chunks_of, request_headers, response_headers
 from spanrelay.gateway.limits import Limits, TooLarge
 from spanrelay.gateway.routes import API, Asked, api_of
 from spanrelay.gateway.upstreams import Upstream, Upstreams
-from spanrelay.instrumentation.requests import Body
 from spanrelay.instrumentation.targets import Address, Target, Targets, aask
 from spanrelay.pipeline.call import Opened
 from spanrelay.pipeline.middleware import is_covered
@@ -133,28 +132,34 @@ class App:
 
     async def _answer(self, sent: Sent, named: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         """Answer what asks a model by the pipeline, and pass on whatever else it is."""
-        limit, kind = self._limits.body_bytes, named.get(b"content-type", b"").decode("latin-1")
-        if int(named.get(b"content-length", b"0")) > limit:
+        limit, kind = self._limits.body_bytes, _said(sent.headers, b"content-type")
+        length = int(named.get(b"content-length", b"0"))
+        if length > limit:
             raise TooLarge
         api = api_of(sent.upstream, sent.path)
-        if not _may_ask(sent.method, kind.casefold()) and not api.has(sent.upstream.path + sent.path):
-            upload = Upload(receive, limit) if b"content-length" in named or b"transfer-encoding" in named else None
-            await _passed_on(await self._forwarded(sent, upload), send)
-            return
-        data = await bodies.whole(receive, limit)
-        token = attach(place_of(named, self._around))
-        watch = asyncio.ensure_future(_leave_with(receive, asyncio.current_task()))
+        may_ask = _may_ask(sent.method, kind.casefold()) or api.has(sent.upstream.path + sent.path)
+        token, upload, watch = attach(place_of(named, self._around)), None, None
         try:
-            body, read = _read(data, sent.headers, kind, limit)
-            sent = sent._replace(data=data, read=read, is_form=bodies.is_form(kind.casefold()))
-            asked = api.asked(sent.path, sent.query, body)
+            covered = is_covered(current_scope())
+            data: Any = None
+            if may_ask or (covered and (length or b"transfer-encoding" in named)):
+                data = await bodies.whole(receive, limit)
+            elif length or b"transfer-encoding" in named or b"content-length" in named:
+                data = upload = Upload(receive, limit)
+            watch = asyncio.ensure_future(_leave_with(receive, asyncio.current_task(), upload))
+            asked = None
+            if isinstance(data, bytes):
+                read = bodies.read(data, _said(sent.headers, b"content-encoding"), kind, limit, strictly=covered)
+                sent = sent._replace(data=data, read=read.data, is_form=read.is_form)
+                asked = api.asked(sent.path, sent.query, read.body)
             answer = await (self._forwarded(sent, data) if asked is None else self._exchanged(sent, asked))
             await _passed_on(answer, send)
         except asyncio.CancelledError:
-            if not watch.done():  # the gateway ends, and not the client
+            if watch is None or not watch.done():  # the gateway ends, and not the client
                 raise
         finally:
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
             detach(token)
 
     async def _exchanged(self, sent: Sent, asked: Asked) -> Answer:
@@ -211,24 +216,21 @@ def _made(upstream: Upstream, asked: Asked, host: str, names: str | None, *, str
 
 
 def _may_ask(method: str, kind: str) -> bool:
-    """Whether a request may ask a model: with JSON, or with what does not say what it is."""
-    return method not in ("GET", "HEAD", "OPTIONS", "DELETE") and (not kind or "json" in kind or bodies.is_form(kind))
+    """Whether a request may ask a model: with JSON, a form, or what does not say what it is."""
+    if method in ("GET", "HEAD", "OPTIONS", "DELETE"):
+        return False
+    return not kind or "json" in kind or kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded"))
 
 
-def _read(data: bytes, headers: Headers, kind: str, limit: int) -> tuple[Body, bytes]:
-    """Return what a body says, and its bytes without encodings."""
-    encodings = [value.decode("latin-1") for name, value in headers if name == b"content-encoding"]
-    try:
-        read = bodies.plain(data, ",".join(encodings), limit) if encodings else data
-    except Unknown as error:
-        return Body({}, str(error)), b""
-    if sum(name == b"content-type" for name, _ in headers) > 1:
-        return Body({}, "it has more than one content type"), read
-    return bodies.json_of(read, kind, strictly=is_covered(current_scope())), read
+def _said(headers: Headers, name: bytes) -> str:
+    """Return all that headers of a name say: who comes after may heed any of them."""
+    return ", ".join([value.decode("latin-1") for each, value in headers if each == name])
 
 
-async def _leave_with(receive: Receive, task: asyncio.Task[Any] | None) -> None:
-    """Cancel `task` when the client leaves before it has its answer."""
+async def _leave_with(receive: Receive, task: asyncio.Task[Any] | None, upload: Upload | None) -> None:
+    """Cancel `task` when the client leaves before it has its answer, and has sent all of an `upload`."""
+    if upload is not None:
+        await upload.over.wait()
     while (await receive())["type"] != "http.disconnect":
         pass
     if task is not None:

@@ -1,19 +1,20 @@
-"""Reads a request's body: all of it within the limit, its content encoding undone, as JSON."""
+"""Reads a request's body: all of it within the limit, its content encoding undone, as JSON or as a form."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from email.message import Message
-from email.parser import BytesHeaderParser
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from spanrelay import _json
+from spanrelay.gateway import forms
 from spanrelay.gateway.limits import TooLarge
 from spanrelay.instrumentation.requests import Body, object_in
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-_STEP = 1 << 20
+_NO_JSON = Body({}, "its body is not JSON")
 
 
 class Gone(Exception):
@@ -76,11 +77,17 @@ def _after(first: dict[str, Any], receive: Receive) -> Receive:
 
 
 class Upload:
-    """A body that is sent on as it comes. `failure` is what ended it early, which the client library would hide."""
+    """A body that is sent on as it comes.
+
+    Attributes:
+        failure: What ended it early, which the client library would hide.
+        over: Whether all of it has come.
+    """
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._pieces = pieces(receive, limit)
         self.failure: TooLarge | Gone | None = None
+        self.over = asyncio.Event()
 
     def __aiter__(self) -> Upload:
         return self
@@ -92,34 +99,106 @@ class Upload:
         except (TooLarge, Gone) as error:
             self.failure = error
             raise
+        except StopAsyncIteration:
+            self.over.set()
+            raise
 
 
-def plain(data: bytes, encoding: str, limit: int) -> bytes:
-    """Return a body without its content encodings.
+class Read(NamedTuple):
+    """A body that was read.
+
+    Attributes:
+        body: What it says. Where it may name a model that cannot be read, `names_model` says so.
+        data: Its bytes without encodings.
+        is_form: Whether it is the fields of a form.
+    """
+
+    body: Body
+    data: bytes
+    is_form: bool = False
+
+
+def read(data: bytes, encoding: str, kind: str, limit: int, *, strictly: bool) -> Read:
+    """Return what a body says.
+
+    Args:
+        data: The body as it came.
+        encoding: Its content encodings.
+        kind: Its content type, or all that it is said to be.
+        limit: The most bytes that it may have without encodings.
+        strictly: Whether policy is to judge it. Servers differ in what they take for JSON whatever its type says, and
+            in how they read what may be read in two ways: what could name a model to any of them is then JSON or a
+            form without doubt, or unreadable.
 
     Raises:
-        Unknown: one of them is not known here, or the bytes are not of it.
         TooLarge: it has more than `limit` bytes.
     """
+    try:
+        data = _plain(data, encoding, limit) if encoding else data
+    except Unknown as error:
+        return Read(Body({}, str(error), names_model=strictly), b"")
+    if not strictly:
+        return _read_as_said(data, kind)
+    kind = kind.casefold() if forms.is_none(kind) else kind
+    looks = data[:64].lstrip(_BEFORE_JSON)[:1]
+    if not data:
+        return Read(Body({}), data)
+    if not forms.is_none(kind) and looks not in (b"{", b"["):
+        return Read(forms.fields_of(data, kind), data, is_form=True)
+    if not kind or "json" in kind or looks in (b"{", b"["):
+        found = object_in(data)
+        body = Body(found.wire, found.unreadable, names_model=True) if isinstance(found, Body) else Body(found)
+        return Read(body, data)
+    return Read(_NO_JSON, data)
+
+
+_BEFORE_JSON = b" \t\r\n\x00\xef\xbb\xbf\xfe\xff"
+"""What readers skip before JSON: blanks, and marks of an encoding."""
+
+
+def _read_as_said(data: bytes, kind: str) -> Read:
+    """Return what a body says to who only looks on."""
+    if data[:1] != b"{" and not forms.is_none(kind):
+        return Read(forms.fields_of(data, kind)._replace(unreadable=None, names_model=False), data, is_form=True)
+    try:
+        value: Any = _json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    return Read(Body(value if isinstance(value, dict) else {}), data)
+
+
+def _plain(data: bytes, encoding: str, limit: int) -> bytes:
+    """Return a body without its content encodings."""
     for each in reversed([part.strip().casefold() for part in encoding.split(",")]):
         if each not in ("", "identity"):
-            data = _decompressed(data, each, limit)
+            try:
+                data = _decompressed(data, each, limit + 1)
+            except Unknown:
+                raise
+            except Exception as error:  # each library has errors of its own
+                raise Unknown(f"its body is not {each!r} as it says ({type(error).__name__})") from error
+            if len(data) > limit:
+                raise TooLarge
     return data
 
 
-def _decompressed(data: bytes, encoding: str, limit: int) -> bytes:
-    decode, found, size = decoder(encoding), list[bytes](), 0
-    try:
-        for at in range(0, len(data), _STEP >> 4):  # small steps, so that a bomb is noticed before it has gone off
-            found.append(decode(data[at : at + (_STEP >> 4)]))
-            size += len(found[-1])
-            if size > limit:
-                raise TooLarge
-    except TooLarge:
-        raise
-    except Exception as error:  # each library has errors of its own
-        raise Unknown(f"its body is not {encoding!r} as it says ({type(error).__name__})") from error
-    return b"".join(found)
+def _decompressed(data: bytes, encoding: str, most: int) -> bytes:
+    """Return at most `most` bytes or little more, so that a bomb is noticed before it has gone off."""
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(data, most)
+    if encoding == "br":
+        import brotli
+
+        return brotli.Decompressor().process(data, output_buffer_limit=most)
+    if encoding == "zstd":
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(most)
+    raise _unknown(encoding)
+
+
+def _unknown(encoding: str) -> Unknown:
+    return Unknown(f"its content encoding {encoding!r} is not known; send it as gzip, br, zstd or without one")
 
 
 def decoder(encoding: str) -> Decoder:
@@ -138,48 +217,4 @@ def decoder(encoding: str) -> Decoder:
         import zstandard
 
         return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress
-    raise Unknown(f"its content encoding {encoding!r} is not known; send it as gzip, br, zstd or without one")
-
-
-def json_of(data: bytes, kind: str, *, strictly: bool) -> Body:
-    """Return the JSON object in a body, or the fields of a form.
-
-    Args:
-        data: The body, without content encoding.
-        kind: Its content type.
-        strictly: Whether policy is to judge it: what two readers may read in two ways is then unreadable.
-    """
-    if is_form(kind):
-        return _fields(data, kind)
-    if strictly:
-        found = object_in(data)
-        return found if isinstance(found, Body) else Body(found)
-    try:
-        value: Any = _json.loads(data)
-    except (ValueError, RecursionError):
-        return Body({}, "its body is not JSON")
-    return Body(value) if isinstance(value, dict) else Body({}, "its body is not a JSON object")
-
-
-def is_form(kind: str) -> bool:
-    """Whether a content type is that of a form, which has texts and files."""
-    return kind.startswith("multipart/form-data")
-
-
-def _fields(data: bytes, kind: str) -> Body:
-    """Return the texts of a form, as that which names a model, and leave its files alone."""
-    told = Message()
-    told["content-type"] = kind
-    boundary = told.get_boundary()
-    if not boundary or not data.startswith(b"--" + boundary.encode("latin-1", "replace")):
-        return Body({}, "its body is not the form that its content type says")
-    found: dict[str, Any] = {}
-    doubled = False
-    for part in data.split(b"--" + boundary.encode("latin-1", "replace"))[1:-1]:
-        head, _, value = part.lstrip(b"\r\n").partition(b"\r\n\r\n")
-        headers = BytesHeaderParser().parsebytes(head)
-        name = headers.get_param("name", header="content-disposition")
-        if isinstance(name, str) and headers.get_filename() is None:
-            doubled = doubled or name in found
-            found[name] = value.removesuffix(b"\r\n").decode("utf-8", "replace")
-    return Body(found, "a field of its form is there twice; pass it once" if doubled else None)
+    raise _unknown(encoding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from spanrelay import _json
 from spanrelay.codecs import sse
 from spanrelay.errors import MiddlewareError
 from spanrelay.gateway.bodies import Unknown, decoder
-from spanrelay.gateway.forwarding import Client, Headers, chunks_of, request_headers, response_headers, unreachable
+from spanrelay.gateway.forwarding import Client, Headers, chunks_of, request_headers, response_headers
 from spanrelay.gateway.refusals import frame_of, message_in
 from spanrelay.gateway.routes import GEMINI, Asked
 from spanrelay.gateway.upstreams import Upstream
@@ -244,25 +245,30 @@ def closing(response: aiohttp.ClientResponse) -> Callable[[], Awaitable[None]]:
 async def _declined(response: aiohttp.ClientResponse) -> Declined:
     """Read the beginning of an error, for its message; the client gets all of it."""
     headers, source = response_headers(response), chunks_of(response)
-    begun = b""
+    begun, failure = b"", None
     try:
         async for chunk in source:
             begun += chunk
             if len(begun) > _TOLD_OF_ERRORS:
                 break
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise unreachable(error) from error
+    except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+        failure = error  # its status has come, and breaks off for the client where it does here
+    except BaseException:
+        response.close()
+        raise
     encoding, readable = response.headers.get("content-encoding", "").strip().casefold(), begun
     with suppress(Exception):  # it is passed on as it came
         readable = begun if encoding in ("", "identity") else decoder(encoding)(begun)
     told = message_in(readable) or f"the provider answered with status {response.status}"
-    answer = Answer(response.status, headers, chunks=_resumed(begun, source), close=closing(response))
+    answer = Answer(response.status, headers, chunks=_resumed(begun, source, failure), close=closing(response))
     return Declined(answer, told)
 
 
-async def _resumed(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _resumed(begun: bytes, rest: AsyncIterator[bytes], failure: Exception | None) -> AsyncIterator[bytes]:
     if begun:
         yield begun
+    if failure is not None:
+        raise failure
     async for chunk in rest:
         yield chunk
 

@@ -98,7 +98,7 @@ class Client:
                 proxy=self._proxies[upstream.root],
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-            raise unreachable(error) from error
+            raise unreachable(error) from None  # its text may have the URL, whose query may have a key
 
     async def close(self) -> None:
         """Close every connection."""
@@ -108,7 +108,10 @@ class Client:
 def unreachable(error: Exception) -> Unreachable:
     """Return what becomes of an error of the client library's."""
     late = isinstance(error, asyncio.TimeoutError)
-    told = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):
+        told = error.message  # its text has the URL
+    else:
+        told = type(error).__name__ if isinstance(error, ValueError) else str(error) or type(error).__name__
     return Unreachable(504 if late else 502, f"the upstream {'took too long' if late else 'gave no answer'}: {told}")
 
 
@@ -125,7 +128,15 @@ def request_headers(headers: Headers, *, remade: bool = False, counted: bool = F
         dropped |= {b"content-length"}
     if remade:
         dropped |= {b"content-encoding", b"content-md5", b"digest", b"content-digest", b"repr-digest"}
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in dropped]
+    return [(name.decode("latin-1"), _text(value)) for name, value in headers if name not in dropped]
+
+
+def _text(value: bytes) -> str:
+    """Return a header's value such that the client library, which writes UTF-8, writes the same bytes."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def response_headers(response: aiohttp.ClientResponse) -> Headers:

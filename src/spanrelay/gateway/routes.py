@@ -86,9 +86,11 @@ class BodyAPI:
         place, wire = _place(path, query), body.wire
         route = next((route for suffix, route in self._routes.items() if place.path.endswith(suffix)), PLAIN)
         model = text_of(wire.get("model"))
-        if route is PLAIN and not (model is not None or place.deployment or place.named or asks_within(wire)):
+        named = model is not None or place.deployment or place.named or body.names_model
+        if route is PLAIN and not (named or asks_within(wire)):
             return None
-        return Asked(self, route, wire, model, place.named, deployment=place.deployment, unreadable=body.unreadable)
+        why = None if route is PLAIN and not body.names_model else body.unreadable
+        return Asked(self, route, wire, model, place.named, deployment=place.deployment, unreadable=why)
 
     def provider(self, host: str) -> str:
         """Return who answers at a host."""
@@ -112,10 +114,12 @@ class GeminiAPI:
         """Return what a request asks of a model."""
         place = gemini.place_of(path, body.wire)
         wire = gemini.wire_of(place, body.wire, streamed=place.action == "streamGenerateContent")
-        if place.route is gemini.PLAIN and wire.get("model") is None and not gemini.asks_within(body.wire):
+        plain = place.route is gemini.PLAIN
+        if plain and wire.get("model") is None and not body.names_model and not gemini.asks_within(body.wire):
             return None
         own = None if place.model is None else body.wire.get("model")
-        return Asked(self, place.route, wire, text_of(wire.get("model")), own_model=own, unreadable=body.unreadable)
+        why = None if plain and not body.names_model else body.unreadable
+        return Asked(self, place.route, wire, text_of(wire.get("model")), own_model=own, unreadable=why)
 
     def provider(self, host: str) -> str:
         """Return who answers at a host."""

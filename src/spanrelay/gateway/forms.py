@@ -1,0 +1,70 @@
+"""Reads the fields of a form, as that which names a model, and leaves its files alone.
+
+Readers of forms differ in what they forgive. What one of them may read otherwise than the next is unreadable here.
+"""
+
+from __future__ import annotations
+
+from email.message import Message
+from email.parser import BytesHeaderParser
+from typing import Any
+from urllib.parse import parse_qsl
+
+from spanrelay.instrumentation.requests import Body, object_in
+
+_PLAIN_TRANSFER = ("7bit", "8bit", "binary")
+
+
+def is_none(kind: str) -> bool:
+    """Whether a content type is none of a form."""
+    return not kind.casefold().startswith(("multipart/", "application/x-www-form-urlencoded"))
+
+
+def fields_of(data: bytes, kind: str) -> Body:
+    """Return the texts of a form, and what it has as JSON."""
+    try:
+        pairs = _parts(data, kind) if kind.casefold().startswith("multipart/") else _pairs(data)
+    except ValueError as error:
+        return Body({}, f"its form cannot be read without doubt: {error}", names_model=True)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        return Body(found, "a field of its form is there twice; pass it once", names_model=True)
+    return Body(found)
+
+
+def _pairs(data: bytes) -> list[tuple[str, Any]]:
+    return list(parse_qsl(data.decode(), keep_blank_values=True, strict_parsing=True))
+
+
+def _parts(data: bytes, kind: str) -> list[tuple[str, Any]]:
+    told = Message()
+    told["content-type"] = kind
+    boundary = told.get_boundary()
+    if not boundary or kind.casefold().count("boundary") != 1:
+        raise ValueError("its content type does not say one boundary")
+    mark = b"\r\n--" + boundary.encode()
+    before, *parts = (b"\r\n" + data).split(mark)
+    if before or not parts or parts.pop().strip() != b"--" or not all(part.startswith(b"\r\n") for part in parts):
+        raise ValueError("it does not go from one boundary to the next, from its beginning to its end")
+    return [pair for part in parts if (pair := _part(part[2:])) is not None]
+
+
+def _part(part: bytes) -> tuple[str, Any] | None:
+    """Return the name of a field and what it says; None for a file."""
+    head, _, value = part.partition(b"\r\n\r\n")
+    headers = BytesHeaderParser().parsebytes(head)
+    said = headers.get_params(header="content-disposition") or []
+    names = [value for key, value in said if key.casefold() == "name"]
+    name = names[0] if len(names) == 1 and len(headers.get_all("content-disposition", [])) == 1 else None
+    if not isinstance(name, str) or headers.get("content-transfer-encoding", "8bit").casefold() not in _PLAIN_TRANSFER:
+        raise ValueError("one of its parts does not say its name and its text plainly")
+    if any(key.casefold() == "filename" for key, _ in said):
+        if name.casefold() in ("model", "model[]"):
+            raise ValueError("one of its files is a field 'model'")
+        return None
+    if headers.get_content_type() != "application/json":
+        return name, value.decode()
+    found = object_in(value)
+    if isinstance(found, Body):
+        raise ValueError(found.unreadable)
+    return name, found
