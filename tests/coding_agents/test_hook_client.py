@@ -55,6 +55,13 @@ def test_where_nobody_answers_the_policy_file_of_the_run_does(place: str, tmp_pa
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_hook_before_a_tool_that_cannot_be_read_refuses_it_by_the_exit_status(tmp_path: Path) -> None:
+    (tmp_path / "spanrelay.toml").write_text('[plugins.policy]\ntools.deny = ["Bash"]\n')
+    done = told(tmp_path, BEFORE_TOOL[:-9])
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"cannot be read without doubt, so no tool may run" in done.stderr
+
+
 def test_where_there_is_no_policy_and_no_run_a_hook_is_let_pass(tmp_path: Path) -> None:
     done = told(tmp_path, BEFORE_TOOL)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -13,7 +13,7 @@ from tests.shared_data import SHARED, needs_shared
 from spanrelay._guard import losses
 from spanrelay.coding_agents import judging
 from spanrelay.coding_agents.agents import AGENTS
-from spanrelay.coding_agents.hooks import answer_alone, answered
+from spanrelay.coding_agents.hooks import Unjudged, answer_alone, answered
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, use
 from spanrelay.plugins import configured
@@ -119,11 +119,39 @@ def test_policy_that_breaks_or_answers_itself_refuses() -> None:
 
 @agents
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"x"', b"\xff", b'{"hook_event_name": 3, "tool_input": []}'])
-def test_what_is_no_hook_is_let_pass_and_counted(agent: str, data: bytes) -> None:
+def test_what_is_no_hook_is_let_pass_and_counted_where_no_policy_holds(agent: str, data: bytes) -> None:
     done = answered(AGENTS[agent], data)
     assert done is None or done.answer == b""
     counted = losses.take()
     assert counted == ({"hooks that are no JSON object": 1} if done is None else {})
+
+
+def doubtful(agent: str) -> dict[str, bytes]:
+    """Hooks before a tool that cannot be read, or that may be read in two ways."""
+    whole = before_tool(agent)
+    return {
+        "cut": whole[:-9],
+        "no text": whole + b"\xff",
+        "a list": b"[" + whole + b"]",
+        "two": whole * 2,
+        "a tool twice": whole[:-1] + b', "tool_name": "Read"}',
+        "no tool": whole.replace(b"tool_name", b"tool_called"),
+        "no name": whole.replace(b'"Bash"', b"7"),
+    }
+
+
+@agents
+def test_where_policy_holds_a_hook_before_a_tool_that_cannot_be_read_lets_no_tool_run(agent: str) -> None:
+    with use(quieter):
+        for name, data in doubtful(agent).items():
+            with pytest.raises(Unjudged):
+                answered(AGENTS[agent], data)
+                pytest.fail(name)
+        after = before_tool(agent).replace(BEFORE.get(agent, "PreToolUse").encode(), b"Stop")
+        told = json.dumps({**json.loads(after), "message": "PreToolUse"}).encode()
+        done = answered(AGENTS[agent], told)
+        assert done is not None and done.answer == b""
+    losses.take()
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from spanrelay._voice import say
 from spanrelay.coding_agents import hook_client
 from spanrelay.coding_agents.agents import AGENTS
-from spanrelay.coding_agents.hooks import answer_alone
+from spanrelay.coding_agents.hooks import Unjudged, answer_alone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,5 +25,9 @@ def run(options: argparse.Namespace) -> int:
     if not options.alone:
         sys.argv = [sys.argv[0], options.agent]
         return hook_client.main()
-    sys.stdout.buffer.write(answer_alone(AGENTS[options.agent], sys.stdin.buffer.read()))
+    try:
+        sys.stdout.buffer.write(answer_alone(AGENTS[options.agent], sys.stdin.buffer.read()))
+    except Unjudged as refused:
+        say(str(refused))
+        return hook_client.REFUSED
     return 0

@@ -17,6 +17,12 @@ PATIENCE_S = 590.0
 BEFORE_TOOLS = (b"PreToolUse", b"PermissionRequest", b"BeforeTool", b"preToolUse", b"permissionRequest")
 """Events after which a tool may run, as they stand in what an agent hands over."""
 
+JUDGED = (b"PreToolUse", b"BeforeTool", b"preToolUse")
+"""Those of them that name the tool for policy to judge."""
+
+REFUSED = 2
+"""The exit status by which every agent takes a hook to refuse; what is on stderr is why."""
+
 
 def asked(place: str, agent: str, hook: bytes) -> "bytes | None":
     """Return what the run at `place` (`PORT/SECRET`) answers to a hook; None where it does not."""
@@ -52,9 +58,11 @@ def alone(agent: str, hook: bytes) -> int:
     if done is not None and done.returncode == 0:
         sys.stdout.buffer.write(done.stdout)
         return 0
+    if done is not None and done.returncode == REFUSED:
+        return REFUSED  # it has said why
     if os.environ.get("SPANRELAY_HOOKS_HOLD") and any(event in hook for event in BEFORE_TOOLS):
         sys.stderr.write("spanrelay: the policy cannot be asked, so no tool may run\n")
-        return 2
+        return REFUSED
     return 0
 
 

@@ -15,9 +15,18 @@ from spanrelay.assembly.sinks import TrajectoryDirectory
 from spanrelay.coding_agents import judging
 from spanrelay.coding_agents.finishing import finish
 from spanrelay.coding_agents.folder import RunFolder, folder_of
+from spanrelay.coding_agents.hook_client import BEFORE_TOOLS, JUDGED
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import Agent, HookEvent
 from spanrelay.errors import SpanRelayError
+from spanrelay.instrumentation.requests import Body, object_in
+
+
+class Unjudged(Exception):
+    """A hook that comes before a tool, of which policy cannot say whether it may run: it may not."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the hook before a tool cannot be read without doubt, so no tool may run: {why}")
 
 
 class Answered(NamedTuple):
@@ -29,15 +38,22 @@ class Answered(NamedTuple):
 
 
 def answered(agent: Agent, data: bytes, *, session: str | None = None, user: str | None = None) -> Answered | None:
-    """Return what is answered to a hook by the policy in force; None where it is no hook, which is counted."""
-    try:
-        hook = _json.loads(data)
-    except ValueError:
-        hook = None
-    if not isinstance(hook, dict):
+    """Return what is answered to a hook by the policy in force; None where it is no hook, which is counted.
+
+    Raises:
+        Unjudged: it comes before a tool, and policy cannot know of which.
+    """
+    held = judging.holds_for("tool")
+    found = object_in(data) if held else _read(data)
+    if isinstance(found, Body):
         losses.add("hooks that are no JSON object")
+        if held and any(name in data for name in BEFORE_TOOLS):
+            raise Unjudged(found.unreadable or "")
         return None
+    hook = dict(found)
     event = agent.read(hook)
+    if held and event.tool is None and event.name.encode("utf-8", "replace") in JUDGED:
+        raise Unjudged("it names no tool")
     if event.tool is None or not judging.anything_for("tool"):
         return Answered(hook, event, b"")
     verdict = judging.judged(
@@ -51,14 +67,28 @@ def answered(agent: Agent, data: bytes, *, session: str | None = None, user: str
     return Answered(hook, event, agent.answer(event, verdict))
 
 
+def _read(data: bytes) -> dict[str, Any] | Body:
+    try:
+        value = _json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else Body({})
+
+
 def answer_alone(agent: Agent, data: bytes) -> bytes:
-    """Return what the policy files of the working directory say of a hook; where they are wrong, no tool runs."""
+    """Return what the policy files of the working directory say of a hook; where they are wrong, no tool runs.
+
+    Raises:
+        Unjudged: as `answered`.
+    """
     try:
         judging.put_in_force()
         done = answered(agent, data)
         if done is not None and done.event.ends:
             write_trajectory(agent, done.event)
         return done.answer if done is not None else b""
+    except Unjudged:
+        raise
     except SpanRelayError as error:
         return _refused(agent, data, str(error))
     except Exception as error:

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 from spanrelay._guard import losses, swallow
+from spanrelay.coding_agents.hooks import Unjudged
 
 SIGNALS = ("traces", "logs", "metrics")
 
@@ -133,7 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _taken(self, server: _Server) -> tuple[int, bytes, str]:
         secret, _, what = self.path.lstrip("/").partition("/")
         if what.startswith("hooks/") and _same(secret, server.secret["hooks"]):
-            answer = server.hook(what.removeprefix("hooks/"), self._body(MAX_HOOK))
+            try:
+                answer = server.hook(what.removeprefix("hooks/"), self._body(MAX_HOOK))
+            except Unjudged as error:
+                raise _Refused(409, str(error)) from None
             return 200, answer, "application/json"
         signal = what.removeprefix("v1/")
         if signal not in SIGNALS or not _same(secret, server.secret["otlp"]):
