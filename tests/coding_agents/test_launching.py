@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 
 from spanrelay.coding_agents.agents import AGENTS
+from spanrelay.coding_agents.folder import RunFolder
 from spanrelay.coding_agents.launching import Launch, Reporting
+from spanrelay.coding_agents.program import PROGRAM
+from spanrelay.coding_agents.running import prepare
 from spanrelay.errors import SpanRelayError
 
 KEYS = {"OPENAI_API_KEY": "k", "GEMINI_API_KEY": "k"}
@@ -112,3 +117,40 @@ def test_telemetry_that_goes_by_grpc_is_left_where_it_goes(home: Path) -> None:
     AGENTS["claude"].prepare(launch, reporting(home))
     (settings,) = launch.files.values()
     assert set(json.loads(settings)["env"]) == {"OTEL_RESOURCE_ATTRIBUTES"}
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({}, None),
+        ({"no_proxy": "intern"}, None),
+        ({"https_proxy": "http://proxy:1"}, "127.0.0.1,localhost"),
+        ({"HTTP_PROXY": "http://proxy:1", "NO_PROXY": "intern, localhost"}, "intern,localhost,127.0.0.1"),
+        ({"HTTP_PROXY": "http://proxy:1", "NO_PROXY": "*"}, None),
+    ],
+)
+def test_what_an_agent_reports_goes_by_no_proxy(known: dict[str, str], told: str | None, tmp_path: Path) -> None:
+    launch = Launch(["program"], known)
+    prepare(PROGRAM, launch, reporting(tmp_path))
+    assert [launch.changed.get(name) for name in ("NO_PROXY", "no_proxy")] == [told, told]
+
+
+@pytest.mark.swallows
+def test_what_cannot_be_kept_whole_leaves_what_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.add_telemetry(b"whole", is_json=False)
+    [kept] = (tmp_path / "run").iterdir()
+    before = kept.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        folder.add_telemetry(b"more than there is room for", is_json=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert kept.read_bytes() == before
+    folder.add_telemetry(b"whole", is_json=False)
+    assert kept.read_bytes() == before * 2

@@ -130,10 +130,17 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _append(self, name: str, data: bytes) -> None:
-        """Append to a file; what cannot be kept is counted, and harms nobody."""
+        """Append to a file; what cannot be kept whole is counted, and leaves what was there before."""
         try:
-            with self._lock, open(self.path / name, "ab", opener=_for_owner) as file:
-                file.write(data)
+            with self._lock, open(self.path / name, "ab", buffering=0, opener=_for_owner) as file:
+                before = os.fstat(file.fileno()).st_size
+                try:
+                    left = memoryview(data)
+                    while left:
+                        left = left[file.write(left) :]
+                except OSError:
+                    file.truncate(before)  # what follows would be read from its middle
+                    raise
         except OSError as error:
             swallow(f"keeping {name} of a run", error)
 

@@ -155,12 +155,24 @@ def prepare(program: Program, launch: Launch, reporting: Reporting, traceparent:
         launch.changed["TRACEPARENT"] = traceparent
     elif not launch.environment.get("TRACEPARENT"):
         launch.changed["TRACEPARENT"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    launch.changed |= _past_proxies(launch.environment)
     program.prepare(launch, reporting)
     if launch.deaf is not None:
         told = f"{program.title} runs no hooks: {launch.deaf}"
         if reporting.holds_tools:
             raise SpanRelayError(f"{told}; so no policy would hold for its tools, and nothing is started")
         launch.notes.append(told)
+
+
+def _past_proxies(known: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps this machine's own addresses, and the secrets in them, from the proxy of a program."""
+    if not any(known.get(name) for each in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for name in (each, each.lower())):
+        return {}
+    given = known.get("no_proxy") or known.get("NO_PROXY") or ""
+    if "*" in (entries := [entry.strip() for entry in given.split(",") if entry.strip()]):
+        return {}
+    value = ",".join(dict.fromkeys([*entries, "127.0.0.1", "localhost"]))
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 # ── what is told
