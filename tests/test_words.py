@@ -1,11 +1,15 @@
 """Messages are in plain English: what a reader of another trade would stumble over is not said."""
 
 import ast
+import io
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from spanrelay._voice import say
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [ROOT / "src", *sorted((ROOT / "instrumentors").glob("*/src")), ROOT / "testkit" / "src"]
@@ -51,3 +55,12 @@ def test_messages_are_in_plain_english(pattern: str) -> None:
 
 def test_the_messages_are_found() -> None:
     assert len(list(messages())) > 500
+
+
+def test_a_message_is_written_in_one_piece_with_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    pieces: list[str] = []
+    monkeypatch.setattr(stderr, "write", pieces.append)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    say("one\ntwo")
+    assert pieces == ["spanrelay: one\nspanrelay: two\n"]

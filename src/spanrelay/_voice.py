@@ -43,4 +43,6 @@ def say(text: str) -> None:
     """Print to stderr; nowhere where there is none, and above all not among what the program prints."""
     if sys.stderr is not None:  # None where the program began without
         with contextlib.suppress(OSError, ValueError):  # full, or closed by now
-            print(marked(mask(text)), file=sys.stderr, flush=True)
+            # In one piece: `print` writes the end of the line by itself, and other threads write between.
+            sys.stderr.write(f"{marked(mask(text))}\n")
+            sys.stderr.flush()
