@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spanrelay.coding_agents import claude
 from spanrelay.coding_agents.agents import AGENTS
 from spanrelay.coding_agents.folder import RunFolder
 from spanrelay.coding_agents.launching import Launch, Reporting
@@ -38,6 +39,8 @@ def reporting(folder: Path) -> Reporting:
         ("codex", ["codex", "exec", "--config=model_providers.x.base_url=http://elsewhere"], KEYS),
         ("codex", ["codex", "--oss"], KEYS),
         ("claude", ["claude"], {"CLAUDE_CODE_USE_BEDROCK": "1"}),
+        ("claude", ["claude"], {"CLAUDE_CODE_USE_A_CLOUD_TO_COME": "true"}),
+        ("claude", ["claude"], {"ANTHROPIC_UNIX_SOCKET": "/run/models"}),
         ("claude", ["claude", "--settings", '{"env": {"CLAUDE_CODE_USE_VERTEX": "1"}}'], {}),
         ("gemini", ["gemini"], {}),
         ("gemini", ["gemini"], {**KEYS, "GOOGLE_GENAI_USE_VERTEXAI": "true"}),
@@ -87,6 +90,38 @@ def test_hooks_that_a_user_has_switched_off_are_found_so_beforehand(
     launch = Launch([agent], {})
     AGENTS[agent].prepare(launch, reporting(home))
     assert launch.deaf == f"{path} says disableAllHooks"
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "why"),
+    [
+        (["claude", "--bare"], {}, "--bare is given"),
+        (["claude"], {"CLAUDE_CODE_SIMPLE": "1"}, "CLAUDE_CODE_SIMPLE is set"),
+        (["claude"], {"CLAUDE_CODE_SAFE_MODE": "true"}, "CLAUDE_CODE_SAFE_MODE is set"),
+        (["claude"], {"CLAUDE_CODE_SAFE_MODE": "0", "CLAUDE_CODE_USE_POWERSHELL_TOOL": "1"}, None),
+    ],
+)
+def test_ways_of_starting_claude_code_without_hooks_are_found_so_beforehand(
+    command: list[str], environment: dict[str, str], why: str | None, home: Path
+) -> None:
+    launch = Launch(command, environment)
+    AGENTS["claude"].prepare(launch, reporting(home))
+    assert launch.deaf == why
+    assert AGENTS["claude"].upstreams(Launch(command, environment)) == {"anthropic": "https://api.anthropic.com"}
+
+
+def test_what_an_administrator_says_of_claude_code_is_looked_for_in_every_file_of_theirs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claude, "_MANAGED", home / "etc" / "managed-settings.json")
+    (folder := home / "etc" / "managed-settings.d").mkdir(parents=True)
+    (folder / "hooks.json").write_text('{"allowManagedHooksOnly": true}')
+    (folder / "models.json").write_text('{"env": {"ANTHROPIC_BASE_URL": "http://own"}}')
+    launch = Launch(["claude"], {})
+    AGENTS["claude"].prepare(launch, reporting(home))
+    assert launch.deaf == f"{folder / 'hooks.json'} says allowManagedHooksOnly"
+    with pytest.raises(SpanRelayError, match=r"models\.json says ANTHROPIC_BASE_URL"):
+        AGENTS["claude"].upstreams(Launch(["claude"], {}))
 
 
 def test_what_a_user_exports_already_keeps_its_switches_and_headers_and_is_sent_on(home: Path) -> None:

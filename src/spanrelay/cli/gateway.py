@@ -13,14 +13,9 @@ from importlib.util import find_spec
 from spanrelay import config
 from spanrelay._voice import say
 from spanrelay.errors import ConfigurationError
+from spanrelay.instrumentation.apis import BASES
 
 PORT = 4350
-_VARIABLES = {
-    "openai": "OPENAI_BASE_URL",
-    "anthropic": "ANTHROPIC_BASE_URL",
-    "gemini": "GOOGLE_GEMINI_BASE_URL",
-}
-"""The variables by which the providers' own SDKs take a base URL."""
 _NEEDED = ("aiohttp", "httptools", "uvicorn")
 
 
@@ -109,4 +104,4 @@ def _told(upstreams: Mapping[str, str], address: str) -> Iterator[str]:
     """Yield the lines that say which base URL a program is to be given in place of its provider's own."""
     yield f"spanrelay gateway: listening at {address}"
     for name, url in upstreams.items():
-        yield f"  {_VARIABLES.get(name, 'base URL')}={address}/{name}  for {url}"
+        yield f"  {BASES[name].variable if name in BASES else 'base URL'}={address}/{name}  for {url}"

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from spanrelay import _json, config
-from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting, hook_command
+from spanrelay.coding_agents.protocol import denied, event_of, said
+from spanrelay.coding_agents.settings import read_settings, with_hooks
 from spanrelay.errors import SpanRelayError
 
 EVENTS = (
@@ -21,21 +23,27 @@ EVENTS = (
 
 _DEAF = ("--bare", "--safe-mode")
 """Flags with which no hooks run."""
+_DEAF_VARIABLES = ("CLAUDE_CODE_SIMPLE", "CLAUDE_CODE_SAFE_MODE")
+"""Variables that do what those flags do."""
 
 _SWITCHES = ("OTEL_LOG_USER_PROMPTS", "OTEL_LOG_TOOL_DETAILS", "OTEL_LOG_TOOL_CONTENT")
 
 
-_ELSEWHERE = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-"""Variables that let it ask models by other ways than Anthropic's API."""
+_USE = "CLAUDE_CODE_USE_"
+_NO_CLOUDS = ("CLAUDE_CODE_USE_COWORK_PLUGINS", "CLAUDE_CODE_USE_NATIVE_FILE_SEARCH", "CLAUDE_CODE_USE_POWERSHELL_TOOL")
+"""Variables that begin as those do that let it ask models by other ways than Anthropic's API, of which more come."""
 
 
 def _upstreams(launch: Launch) -> dict[str, str]:
     environment = _environment(launch, _settings_in_force(launch, _take_settings(replace(launch))))
-    for name in _ELSEWHERE:
-        if environment.get(name, "").lower() not in ("", "0", "false"):
-            raise SpanRelayError(f"{name} is set, and the gateway cannot stand between Claude Code and that cloud")
-    if "ANTHROPIC_BASE_URL" in as_mapping(_read(Path(_MANAGED)).get("env")):
-        raise SpanRelayError(f"{_MANAGED} says ANTHROPIC_BASE_URL, so that the gateway cannot stand between")
+    for name in environment:
+        if name.startswith(_USE) and name not in _NO_CLOUDS and _is_on(environment, name):
+            raise SpanRelayError(f"{name} is set, and the gateway cannot stand between Claude Code and what that is")
+    if environment.get("ANTHROPIC_UNIX_SOCKET"):
+        raise SpanRelayError("ANTHROPIC_UNIX_SOCKET is set, so that the gateway cannot stand between; unset it")
+    for path, said_there in _managed():
+        if "ANTHROPIC_BASE_URL" in as_mapping(said_there.get("env")):
+            raise SpanRelayError(f"{path} says ANTHROPIC_BASE_URL, so that the gateway cannot stand between")
     return {"anthropic": environment.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"}
 
 
@@ -50,20 +58,25 @@ def _prepare(launch: Launch, reporting: Reporting) -> None:
     variables = _telemetry(environment, launch, reporting)
     if reporting.gateways:
         variables["ANTHROPIC_BASE_URL"] = reporting.gateways["anthropic"]
+    run = {"type": "command", "command": hook_command("claude"), "timeout": HOOK_PATIENCE_S}
     own = {
-        "hooks": _with_hooks(given),
+        "hooks": with_hooks(given, EVENTS, {"hooks": [run]}),
         "env": {**as_mapping(given.get("env")), **variables},
     }
     path = reporting.folder / "claude-settings.json"
     launch.files[path] = _json.dumps({**given, **own}).decode()
     launch.insert("--settings", str(path))
-    if environment.get("CLAUDE_CODE_SAFE_MODE"):
-        launch.deaf = "CLAUDE_CODE_SAFE_MODE is set"
+    for name in _DEAF_VARIABLES:
+        if _is_on(environment, name):
+            launch.deaf = f"{name} is set"
     for flag in set(_DEAF) & set(launch.command):
         launch.deaf = f"{flag} is given"
     for path, settings in known:
         if settings.get("disableAllHooks") is True:
             launch.deaf = f"{path} says disableAllHooks"
+    for path, settings in _managed():
+        if settings.get("allowManagedHooksOnly") is True:
+            launch.deaf = f"{path} says allowManagedHooksOnly"
 
 
 # ── settings
@@ -100,33 +113,25 @@ def _take_settings(launch: Launch) -> dict[str, Any]:
 def _settings_in_force(launch: Launch, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the settings that hold, with where they stand, the lowest first."""
     files = [str(_home(launch.environment) / "settings.json"), ".claude/settings.json", ".claude/settings.local.json"]
-    found = [(path, _read(Path(path))) for path in files]
-    return [*found, ("--settings", given), (_MANAGED, _read(Path(_MANAGED)))]
+    found = [(path, read_settings(Path(path))) for path in files]
+    return [*found, ("--settings", given), *_managed()]
 
 
-_MANAGED = "/etc/claude-code/managed-settings.json"
+_MANAGED = Path("/etc/claude-code/managed-settings.json")
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """Return what a settings file says; one that cannot be read is Claude Code's affair."""
-    try:
-        return as_mapping(_json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return {}
+def _managed() -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the settings that an administrator has put above all others, the lowest first."""
+    paths = [_MANAGED, *sorted(_MANAGED.with_name("managed-settings.d").glob("*.json"))]
+    return [(str(path), read_settings(path)) for path in paths]
+
+
+def _is_on(environment: Mapping[str, str], name: str) -> bool:
+    return environment.get(name, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def _variables(known: list[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
     return {name: str(value) for _, settings in known for name, value in as_mapping(settings.get("env")).items()}
-
-
-def _with_hooks(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hooks of the user's `--settings`, and ours behind them."""
-    hooks: dict[str, Any] = dict(as_mapping(given.get("hooks")))
-    for event in EVENTS:
-        run = {"type": "command", "command": hook_command("claude"), "timeout": HOOK_PATIENCE_S}
-        before = hooks.get(event)
-        hooks[event] = [*(cast("list[Any]", before) if isinstance(before, list) else []), {"hooks": [run]}]
-    return hooks
 
 
 # ── telemetry
@@ -177,28 +182,10 @@ def _exported(environment: Mapping[str, str]) -> dict[str, str]:
 # ── hooks
 
 
-def _event(hook: Mapping[str, Any]) -> HookEvent:
-    name, arguments = as_str(hook.get("hook_event_name")) or "", hook.get("tool_input")
-    paths = (as_str(hook.get("transcript_path")), as_str(hook.get("agent_transcript_path")))
-    return HookEvent(
-        name,
-        as_str(hook.get("session_id")),
-        tool=as_str(hook.get("tool_name")) if name == "PreToolUse" else None,
-        arguments=dict(as_mapping(arguments)),
-        call_id=as_str(hook.get("tool_use_id")),
-        paths=tuple(filter(None, paths)),
-        ends=name == "Stop",
-    )
-
-
 def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     if verdict.refusal is not None:
-        said = {"permissionDecision": "deny", "permissionDecisionReason": verdict.refusal}
-    elif verdict.arguments is not None:
-        said = {"updatedInput": verdict.arguments}
-    else:
-        return b""
-    return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
+        return denied(event, verdict.refusal)
+    return b"" if verdict.arguments is None else said(event, updatedInput=verdict.arguments)
 
 
 def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
@@ -223,7 +210,7 @@ AGENT = Agent(
     (2, 1, 121),
     prepare=_prepare,
     upstreams=_upstreams,
-    read=_event,
+    read=event_of,
     answer=_answer,
     settings=_settings,
     lasting=("PreToolUse", "Stop"),

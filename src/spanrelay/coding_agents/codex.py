@@ -14,6 +14,7 @@ from spanrelay import _json
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Onward, Reporting, hook_command
+from spanrelay.coding_agents.protocol import denied, event_of, said
 from spanrelay.errors import SpanRelayError
 
 if sys.version_info >= (3, 11):
@@ -216,28 +217,12 @@ def _table(value: Any) -> str:
 # ── hooks
 
 
-def _event(hook: Mapping[str, Any]) -> HookEvent:
-    name = as_str(hook.get("hook_event_name")) or ""
-    paths = (as_str(hook.get("transcript_path")), as_str(hook.get("agent_transcript_path")))
-    return HookEvent(
-        name,
-        as_str(hook.get("session_id")),
-        tool=as_str(hook.get("tool_name")) if name == "PreToolUse" else None,
-        arguments=dict(as_mapping(hook.get("tool_input"))),
-        call_id=as_str(hook.get("tool_use_id")),
-        paths=tuple(filter(None, paths)),
-        ends=name == "Stop",
-    )
-
-
 def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     if verdict.refusal is not None:
-        said = {"permissionDecision": "deny", "permissionDecisionReason": verdict.refusal}
-    elif verdict.arguments is not None:
-        said = {"permissionDecision": "allow", "updatedInput": verdict.arguments}
-    else:
+        return denied(event, verdict.refusal)
+    if verdict.arguments is None:
         return b""
-    return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
+    return said(event, permissionDecision="allow", updatedInput=verdict.arguments)
 
 
 def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
@@ -257,7 +242,7 @@ AGENT = Agent(
     (0, 143),
     prepare=_prepare,
     upstreams=_upstreams,
-    read=_event,
+    read=event_of,
     answer=_answer,
     settings=_settings,
     lasting=("PreToolUse", "Stop"),

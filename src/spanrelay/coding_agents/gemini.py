@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from spanrelay import _json
-from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.coding_agents.installing import is_installed
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting
 from spanrelay.coding_agents.layered import Layers
+from spanrelay.coding_agents.protocol import event_of, said
 from spanrelay.errors import SpanRelayError
 
 _LAYERS = Layers(
@@ -65,24 +66,11 @@ def _upstreams(launch: Launch) -> dict[str, str]:
     return {"gemini": environment.get("GOOGLE_GEMINI_BASE_URL") or "https://generativelanguage.googleapis.com"}
 
 
-def _event(hook: Mapping[str, Any]) -> HookEvent:
-    name, path = as_str(hook.get("hook_event_name")) or "", as_str(hook.get("transcript_path"))
-    return HookEvent(
-        name,
-        as_str(hook.get("session_id")),
-        tool=as_str(hook.get("tool_name")) if name == "BeforeTool" else None,
-        arguments=dict(as_mapping(hook.get("tool_input"))),
-        paths=(path,) if path else (),
-        ends=name == "AfterAgent",
-    )
-
-
 def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     if verdict.refusal is not None:
         return _json.dumps({"decision": "deny", "reason": verdict.refusal})
     if verdict.arguments is not None:
-        changed = {"hookEventName": event.name, "tool_input": verdict.arguments}
-        return _json.dumps({"hookSpecificOutput": changed})
+        return said(event, tool_input=verdict.arguments)
     return b""
 
 
@@ -102,7 +90,7 @@ AGENT = Agent(
     (0, 61),
     prepare=_prepare,
     upstreams=_upstreams,
-    read=_event,
+    read=partial(event_of, before="BeforeTool", ends="AfterAgent"),
     answer=_answer,
     settings=_settings,
     lasting=("BeforeTool", "AfterAgent"),

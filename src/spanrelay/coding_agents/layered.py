@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from spanrelay import _json, config
 from spanrelay.codecs.narrowing import as_mapping, as_str
 from spanrelay.coding_agents.launching import Launch, Onward, Reporting, hook_command
+from spanrelay.coding_agents.settings import read_settings, with_hooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,14 @@ class Layers:
         """Return the settings that hold, with where they stand, the lowest first."""
         paths = [Path.home() / self.folder / "settings.json", Path(self.folder) / "settings.json"]
         paths.append(Path(environment.get(self.variable) or self.system))
-        return [(str(path), _read(path)) for path in paths]
+        return [(str(path), read_settings(path)) for path in paths]
 
     def write(self, launch: Launch, reporting: Reporting) -> None:
         """Let the launch have variables that say where telemetry goes, and a system's file with hooks."""
         known = self.known(launch.environment)
         settings = dict(known[-1][1])
-        settings["hooks"] = self._with_hooks(settings)
+        run = {"type": "command", "command": hook_command(self.agent), "timeout": self.timeout}
+        settings["hooks"] = with_hooks(settings, self.hooks, {"matcher": "*", "hooks": [run]})
         path = reporting.folder / f"{self.agent}-settings.json"
         launch.files[path] = _json.dumps(settings).decode()
         launch.changed[self.variable] = str(path)
@@ -63,15 +65,6 @@ class Layers:
             here |= dict.fromkeys(self.switches, "true")
         launch.changed |= {f"{self.prefix}_TELEMETRY_{name}": value for name, value in here.items()}
 
-    def _with_hooks(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        hooks: dict[str, Any] = dict(as_mapping(settings.get("hooks")))
-        run = {"type": "command", "command": hook_command(self.agent), "timeout": self.timeout}
-        for event in self.hooks:
-            before = hooks.get(event)
-            entry = {"matcher": "*", "hooks": [run]}
-            hooks[event] = [*(cast("list[Any]", before) if isinstance(before, list) else []), entry]
-        return hooks
-
     def _own_telemetry(self, environment: Mapping[str, str]) -> dict[str, Any]:
         """Return what settings and variables say of telemetry."""
         found: dict[str, Any] = {}
@@ -82,11 +75,3 @@ class Layers:
             if value := environment.get(f"{self.prefix}_TELEMETRY_{name}"):
                 found[key] = value if key != "enabled" else value.lower() in ("1", "true")
         return found
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """Return what a settings file says; one that cannot be read is the agent's affair."""
-    try:
-        return as_mapping(_json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return {}

@@ -16,7 +16,7 @@ from spanrelay.coding_agents.sending import Sender
 SILENCE_S = 3.0
 """Seconds after the first sign of a model call within which the first hook has to come."""
 
-_SIGNS = (b"llm_request", b"api_request", b"codex.api_request", b"codex.sse_event")
+_SIGNS = (b"llm_request", b"api_request", b"codex.sse_event")
 """What telemetry says once a model has been asked."""
 
 

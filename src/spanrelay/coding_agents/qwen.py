@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from spanrelay import _json
-from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.codecs.narrowing import as_mapping
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting
 from spanrelay.coding_agents.layered import Layers
+from spanrelay.coding_agents.protocol import denied, event_of
 from spanrelay.errors import SpanRelayError
 
 _LAYERS = Layers(
@@ -48,28 +48,12 @@ def _upstreams(launch: Launch) -> dict[str, str]:
     return {"openai": environment.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"}
 
 
-def _event(hook: Mapping[str, Any]) -> HookEvent:
-    name, path = as_str(hook.get("hook_event_name")) or "", as_str(hook.get("transcript_path"))
-    return HookEvent(
-        name,
-        as_str(hook.get("session_id")),
-        tool=as_str(hook.get("tool_name")) if name == "PreToolUse" else None,
-        arguments=dict(as_mapping(hook.get("tool_input"))),
-        call_id=as_str(hook.get("tool_call_id")),
-        paths=(path,) if path else (),
-        ends=name == "Stop",
-    )
-
-
 def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     """Refuse a call whose arguments policy has changed too: no hook can change them."""
     refusal = verdict.refusal
     if refusal is None and verdict.arguments is not None:
         refusal = "policy changes the arguments of this call, which Qwen Code does not let a hook do"
-    if refusal is None:
-        return b""
-    said = {"permissionDecision": "deny", "permissionDecisionReason": refusal}
-    return _json.dumps({"hookSpecificOutput": {"hookEventName": event.name, **said}})
+    return b"" if refusal is None else denied(event, refusal)
 
 
 def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
@@ -88,7 +72,7 @@ AGENT = Agent(
     (0, 24),
     prepare=_prepare,
     upstreams=_upstreams,
-    read=_event,
+    read=partial(event_of, call_id="tool_call_id"),
     answer=_answer,
     settings=_settings,
     lasting=("PreToolUse", "Stop"),

@@ -8,14 +8,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from spanrelay.errors import ConfigurationError
+from spanrelay.instrumentation.apis import BASES
 
-DEFAULTS = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "gemini": "https://generativelanguage.googleapis.com",
-}
-"""The base URLs that the providers' own SDKs have."""
-
+_DEFAULTS = {name: base.url for name, base in BASES.items()}
 _NAME = re.compile(r"(?!r$|v\d)[a-z][a-z0-9_-]*")
 _GEMINI = re.compile(rb"^/(?:upload/)?v\d+(?:alpha|beta)\d*/|/(?:models|tunedModels)/[^/]+:[A-Za-z]+$")
 _ANTHROPIC = re.compile(rb"/v1/messages(?:/|$)")
@@ -59,14 +54,14 @@ class Upstreams:
     """The upstreams of a gateway.
 
     Args:
-        given: Base URLs by name, as a provider's SDK takes them; those of `DEFAULTS` are there besides.
+        given: Base URLs by name, as a provider's SDK takes them; those of `BASES` are there besides.
 
     Raises:
         ConfigurationError: a name or a URL is none.
     """
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
-        self._by_name = {name: _read(name, url) for name, url in {**DEFAULTS, **(given or {})}.items()}
+        self._by_name = {name: _read(name, url) for name, url in {**_DEFAULTS, **(given or {})}.items()}
 
     def __iter__(self) -> Iterator[Upstream]:
         """All of them, the providers' own first."""
@@ -102,6 +97,6 @@ def _read(name: str, url: str) -> Upstream:
         raise ConfigurationError(f"upstream {name!r}: its URL has a user in it; clients send their own credentials")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"upstream {name!r}: {url!r} is not a base URL; expected one as the SDK takes it, {DEFAULTS['openai']!r}"
+            f"upstream {name!r}: {url!r} is not a base URL; expected one as the SDK takes it, {_DEFAULTS['openai']!r}"
         )
     return Upstream(name, f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/"), parts.hostname, port)
