@@ -92,7 +92,7 @@ def test_what_is_on_trial_is_sent_in_every_form_and_told_at_the_end(
     configure(tmp_path, '[policy]\nmode = "observe"\n' + DENY + 'tools.deny = ["delete_*"]')
     ran = run(EVERY_WAY, tmp_path, server, **settings)
     assert ran.err.count("Traceback") == 0
-    assert ran.out.splitlines() == [*["sent"] * 8, "deleted", "sent"]
+    assert (ran.code, ran.out.splitlines()) == (0, [*["sent"] * 8, "deleted", "sent"]), ran.err
     assert len(server.requests) == 8
     assert ran.err.splitlines()[-1] == "spanrelay: policy on trial would have refused 9 calls"
     if not settings:

@@ -185,6 +185,7 @@ def _exported(environment: Mapping[str, str]) -> dict[str, str]:
 def _answer(event: HookEvent, verdict: Verdict) -> bytes:
     if verdict.refusal is not None:
         return denied(event, verdict.refusal)
+    # With a decision to allow, the user would not be asked either.
     return b"" if verdict.arguments is None else said(event, updatedInput=verdict.arguments)
 
 

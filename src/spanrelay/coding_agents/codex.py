@@ -222,6 +222,7 @@ def _answer(event: HookEvent, verdict: Verdict) -> bytes:
         return denied(event, verdict.refusal)
     if verdict.arguments is None:
         return b""
+    # Without a decision to allow, Codex runs the tool with the arguments that it had.
     return said(event, permissionDecision="allow", updatedInput=verdict.arguments)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
+from spanrelay.otlp_in.accounts import Failure, Thread
 from spanrelay.records import SpanRecord
 
 
@@ -30,3 +32,17 @@ def united(calls: Iterable[SpanRecord]) -> list[SpanRecord]:
 def _asks_the_same(one: SpanRecord, other: SpanRecord) -> bool:
     messages = one.request.messages if one.request is not None else []
     return bool(messages) and other.request is not None and messages == other.request.messages
+
+
+def unite(thread: Thread) -> None:
+    """Let a call of a thread tell of those before it that failed, where nothing was said or done in between."""
+    happened = [prompt.time for prompt in thread.prompts.values()]
+    happened += [time for run in thread.runs.values() for time in (run.start, run.end)]
+    calls = thread.in_order()
+    for call, after in pairwise(calls):
+        given = call.parts is not None or call.usage is not None
+        if call.error is None or given or any(call.start < time <= after.start for time in happened):
+            continue
+        after.failures = [*call.failures, Failure(call.end, call.error), *after.failures]
+        after.start = call.start
+        del thread.calls[call.key]

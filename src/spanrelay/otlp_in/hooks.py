@@ -12,11 +12,11 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
-from spanrelay.otlp_in.accounts import MAIN, Account, Call, Prompt, Run, Thread
+from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Prompt, Run, Thread
 from spanrelay.otlp_in.accounts.joining import all_joined
 from spanrelay.otlp_in.telemetry import TranscriptLine
 from spanrelay.otlp_in.transcripts.lines import in_order
-from spanrelay.records import JSON, Text, ToolCall, ToolResult, Usage
+from spanrelay.records import JSON, ErrorInfo, Text, ToolCall, ToolResult, Usage
 
 KEY = "_spanrelay_hook"
 """The one key of a line that holds a hook; those of agents whose hooks tell nothing more are passed over."""
@@ -157,14 +157,23 @@ class _Reading:
             self._shown[run.key] = run.result
 
     def _add_call(self, thread: Thread, time: int, hook: Mapping[str, Any]) -> None:
-        key = as_str(hook.get("response_id")) or as_str(hook.get("request_id"))
-        if key is None:
+        """Add a model call, or what came of a request of it that failed: those that are sent again have one id."""
+        request = as_str(hook.get("request_id")) or ""
+        key = as_str(hook.get("response_id")) or request
+        if not key:
             return
+        before = thread.calls.pop(request, None)
         call = Call(key, min(self._last.get(thread.key, time), time), time, as_str(hook.get("model")))
         said = as_mapping(hook.get("token_usage"))
         names = ("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens", "cache_write_input_tokens")
         counts = [as_int(said.get(name)) for name in (*names, "reasoning_output_tokens")]
         call.usage = Usage(*counts) if said else None
+        if before is not None:
+            call.start, call.failures = before.start, [*before.failures]
+            if before.error is not None:
+                call.failures.append(Failure(before.end, before.error))
+        if hook.get("status") == "failed":
+            call.error = ErrorInfo("error", as_str(hook.get("error")) or "")
         thread.calls[key] = call
         self._last[thread.key] = time
 

@@ -12,10 +12,10 @@ from dataclasses import fields, replace
 from typing import TypeVar
 
 from spanrelay.otlp_in.accounts import Account, Call, Prompt, Run, Thread
-from spanrelay.records import Message, Usage
+from spanrelay.records import ErrorInfo, Message, Usage
 
 T = TypeVar("T", Prompt, Call, Run)
-R = TypeVar("R", Usage, Thread)
+R = TypeVar("R", Usage, Thread, ErrorInfo)
 
 
 def all_joined(first: Iterable[Account], second: Iterable[Account]) -> list[Account]:
@@ -122,14 +122,14 @@ def _with(first: T, second: T) -> T:
         found.names = first.names | second.names
         if first.usage is not None and second.usage is not None:
             found.usage = _filled(first.usage, second.usage)
+        if first.error is not None and second.error is not None:
+            found.error = _filled(first.error, second.error)
     return found
 
 
 def _filled(first: T | R, second: T | R) -> T | R:
     """Return a copy of `first` whose gaps are filled from `second`."""
     gaps = {
-        each.name: getattr(second, each.name)
-        for each in fields(first)
-        if getattr(first, each.name) is None or getattr(first, each.name) == []
+        each.name: getattr(second, each.name) for each in fields(first) if getattr(first, each.name) in (None, [], "")
     }
     return replace(first, **gaps)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spanrelay import _json
-from spanrelay.otlp_in import hooks
+from spanrelay.otlp_in import attempts, hooks
 from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Place, Prompt, Run, Thread
 from spanrelay.otlp_in.accounts.joining import all_joined
 from spanrelay.otlp_in.accounts.telling import records_of as records_of_accounts
@@ -113,6 +113,7 @@ class _Conversation:
                 thread.runs[key] = Run(key, name, span.start, span.end, place=_place(span))
         for time, said in (*self._told("tool_decision"), *self._told("tool_result")):
             _tell_run(thread, time, said)
+        attempts.unite(thread)  # with its debug spans, each request of a call has one
 
     # ── model calls
 
@@ -206,4 +207,6 @@ _COUNTS = {
 
 
 def _error_of(status: int, said: Mapping[str, Any]) -> ErrorInfo:
-    return ErrorInfo(f"HTTP {status}", text(said.get("error.message")) or "", status_code=status)
+    words = text(said.get("error.message")) or ""
+    # Nothing but the status in other words, unless the provider has said more; a hook tells what it said.
+    return ErrorInfo(f"HTTP {status}", "" if words == f"http {status}" else words, status_code=status)
