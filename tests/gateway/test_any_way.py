@@ -32,7 +32,16 @@ ALLOWED = json.dumps({"model": "gpt-5", "messages": []}).encode()
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 FIELD = b'Content-Disposition: form-data; name="model"'
 SOUND = (b'Content-Disposition: form-data; name="file"; filename="a.wav"', b"RIFF")
-CHAT, OTHER, SPEECH = "/chat/completions", "/api/chat", "/audio/transcriptions"
+CHAT, OTHER, SPEECH, FILES = "/chat/completions", "/api/chat", "/audio/transcriptions", "/files"
+PURPOSE = (b'Content-Disposition: form-data; name="purpose"', b"batch")
+LINES = b'Content-Disposition: form-data; name="file"; filename="a.jsonl"'
+
+
+def lines(*models: str) -> bytes:
+    return b"".join(
+        b'{"custom_id": "1", "url": "/v1/chat/completions", "body": {"model": "%s"}}\n' % each.encode()
+        for each in models
+    )
 
 
 def form(*parts: tuple[bytes, bytes], end: bytes = b"--b--\r\n") -> bytes:
@@ -72,12 +81,17 @@ WAYS: dict[str, tuple[str, str, object, bytes]] = {
         "POST", SPEECH, FORM, form((FIELD + b"\r\nContent-Transfer-Encoding: base64", b"c2VjcmV0LTE=")),
     ),
     "fields of a URL": ("POST", SPEECH, kind("application/x-www-form-urlencoded"), b"model=secret-1&prompt=x"),
+    "a line of a batch": ("POST", FILES, FORM, form((LINES, lines("gpt-5", "secret-1")), PURPOSE)),
+    "a line of a batch that is none": ("POST", FILES, FORM, form(PURPOSE, (LINES, lines("gpt-5") + b"{"))),
+    "a batch in parts": ("POST", "/uploads", {}, b'{"purpose": "batch", "bytes": 1, "filename": "a.jsonl"}'),
 }  # fmt: skip
 FREE: dict[str, tuple[str, str, object, bytes]] = {
     "JSON": ("POST", CHAT, kind("application/json"), ALLOWED),
     "JSON of another name": ("POST", OTHER, kind("application/x-www-form-urlencoded"), ALLOWED),
     "a form": ("POST", SPEECH, FORM, form((FIELD, b"gpt-4o-transcribe"), SOUND)),
     "fields of a URL": ("POST", SPEECH, kind("application/x-www-form-urlencoded"), b"model=gpt-5&prompt=x"),
+    "the lines of a batch": ("POST", FILES, FORM, form(PURPOSE, (LINES, lines("gpt-5", "gpt-4")))),
+    "a file of another kind": ("POST", FILES, FORM, form((PURPOSE[0], b"assistants"), (LINES, lines("secret-1")))),
     "an upload": ("PUT", "/files/1", kind("audio/wav"), b"\x00\xff" * 1_000),
     "nothing": ("POST", "/batches/1/cancel", kind("application/json"), b""),
     "no body": ("GET", "/models", {}, b""),

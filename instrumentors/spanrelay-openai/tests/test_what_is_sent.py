@@ -62,6 +62,13 @@ def post(url: str = "/chat/completions", **options: Any) -> Ask:
     return lambda client: client.post(url, cast_to=object, **options)
 
 
+def batch(file: Any, purpose: Any = "batch") -> Ask:
+    return lambda client: client.files.create(file=file, purpose=purpose)
+
+
+LINES = b'{"custom_id": "1", "body": {"model": "ok"}}\n\n{"custom_id": "2", "body": {"model": "secret-1"}}\n'
+
+
 class Aliased(BaseModel):
     """A body whose fields are called otherwise on the wire."""
 
@@ -139,6 +146,9 @@ FORMS: dict[str, Ask] = {
     "an agent that is woken": lambda client: client.beta.agents.automations.update(
         "a", target={"type": "new_session", "agent": {"model": SECRET}}
     ),
+    "the lines of a batch": batch(LINES),
+    "the lines of a batch in a file": lambda client: batch(io.BytesIO(LINES))(client),
+    "the lines of a batch with a name": batch(("a.jsonl", LINES, "application/jsonl")),
     "who draws an image": lambda client: client.images.generate(model="ok", prompt="hi", svg={"model": SECRET}),
     "a tool of an item": lambda client: client.conversations.create(
         items=[{"type": "additional_tools", "tools": [{"type": "image_generation", "model": SECRET}]}]
@@ -251,6 +261,13 @@ def test_the_session_of_a_form_is_rewritten_where_it_stands(server: ModelServer,
     assert SECRET.encode() not in sent.raw
 
 
+class Once(io.BytesIO):
+    """A file that cannot go back."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 UNREADABLE: dict[str, Ask] = {
     "a form's field of JSON that is none": post(
         "/realtime/calls", files={"session": (None, b'{"model": "x"', "application/json")}, options=FORM
@@ -269,6 +286,46 @@ UNREADABLE: dict[str, Ask] = {
         "/audio/transcriptions", files={"model": (None, "secret-1"), "file": b"abc"}, options=FORM
     ),
 }
+
+
+def test_the_file_of_a_batch_is_judged_as_it_is_sent_from_its_beginning(
+    server: ModelServer, instrumented: Capture
+) -> None:
+    client, file = client_of(SYNC, server), io.BytesIO(LINES)
+    file.seek(0, io.SEEK_END)
+    with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+        batch(file)(client)
+    assert file.tell() == len(LINES)
+    with use(models(deny=["other-*"])):
+        batch(file)(client)
+    batch(LINES, "assistants")(client)
+    client.close()
+    assert [LINES in sent.raw for sent in server.requests] == [True, True]
+    asking = [span for span in instrumented.spans if names.PROVIDER in (span.attributes or {})]
+    assert len(asking) == 2  # what was judged and named models
+
+
+UNREADABLE_UPLOADS: dict[str, Ask] = {
+    "a line  that is none": batch(LINES + b"{"),
+    "a line  with a member twice": batch(b'{"body": {"model": "secret-1", "model": "ok"}}'),
+    "a batch that can be read once": lambda client: batch(Once(LINES))(client),
+    "a batch in parts": lambda client: client.uploads.create(
+        bytes=1, filename="a.jsonl", mime_type="text/plain", purpose="batch"
+    ),
+}
+
+
+@pytest.mark.parametrize("ask", UNREADABLE_UPLOADS.values(), ids=UNREADABLE_UPLOADS)
+def test_a_batch_that_cannot_be_read_is_refused_under_policy_and_no_call_without(
+    ask: Ask, server: ModelServer, instrumented: Capture
+) -> None:
+    client = client_of(SYNC, server)
+    with use(models(deny=["other-*"])), pytest.raises(MiddlewareError, match="cannot check"):
+        ask(client)
+    assert server.requests == []
+    ask(client)
+    client.close()
+    assert len(server.requests) == len(instrumented.spans) == 1  # the span is of what was refused
 
 
 @pytest.mark.parametrize("ask", UNREADABLE.values(), ids=UNREADABLE)

@@ -22,6 +22,7 @@ from spanrelay.gateway.forwarding import Client, Headers, Unreachable, chunks_of
 from spanrelay.gateway.limits import Limits, TooLarge
 from spanrelay.gateway.routes import API, Asked, api_of
 from spanrelay.gateway.upstreams import Upstream, Upstreams
+from spanrelay.instrumentation import batches
 from spanrelay.instrumentation.targets import Address, Target, Targets, aask
 from spanrelay.pipeline.call import Opened
 from spanrelay.pipeline.middleware import is_covered
@@ -151,7 +152,8 @@ class App:
             if isinstance(data, bytes):
                 read = bodies.read(data, _said(sent.headers, b"content-encoding"), kind, limit, strictly=covered)
                 sent = sent._replace(data=data, read=read.data, is_form=read.is_form)
-                asked = api.asked(sent.path, sent.query, read.body)
+                body = batches.in_parts(read.body, sent.path) if covered else read.body
+                asked = api.asked(sent.path, sent.query, body)
             answer = await (self._forwarded(sent, data) if asked is None else self._exchanged(sent, asked))
             await _passed_on(answer, send)
         except asyncio.CancelledError:

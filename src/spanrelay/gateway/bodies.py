@@ -144,7 +144,7 @@ def read(data: bytes, encoding: str, kind: str, limit: int, *, strictly: bool) -
     if not data:
         return Read(Body({}), data)
     if not forms.is_none(kind) and looks not in (b"{", b"["):
-        return Read(forms.fields_of(data, kind), data, is_form=True)
+        return Read(forms.fields_of(data, kind, strictly=True), data, is_form=True)
     if not kind or "json" in kind or looks in (b"{", b"["):
         found = object_in(data)
         body = Body(found.wire, found.unreadable, names_model=True) if isinstance(found, Body) else Body(found)
@@ -159,7 +159,7 @@ _BEFORE_JSON = b" \t\r\n\x00\xef\xbb\xbf\xfe\xff"
 def _read_as_said(data: bytes, kind: str) -> Read:
     """Return what a body says to who only looks on."""
     if data[:1] != b"{" and not forms.is_none(kind):
-        return Read(forms.fields_of(data, kind)._replace(unreadable=None, names_model=False), data, is_form=True)
+        return Read(forms.fields_of(data, kind, strictly=False), data, is_form=True)
     try:
         value: Any = _json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reads the fields of a form, as that which names a model, and leaves its files alone.
+"""Reads the fields of a form, as that which names a model, and leaves its files alone but for those of a batch.
 
 Readers of forms differ in what they forgive. What one of them may read otherwise than the next is unreadable here.
 """
@@ -10,6 +10,7 @@ from email.parser import BytesHeaderParser
 from typing import Any
 from urllib.parse import parse_qsl
 
+from spanrelay.instrumentation import batches
 from spanrelay.instrumentation.requests import Body, object_in
 
 _PLAIN_TRANSFER = ("7bit", "8bit", "binary")
@@ -20,16 +21,23 @@ def is_none(kind: str) -> bool:
     return not kind.casefold().startswith(("multipart/", "application/x-www-form-urlencoded"))
 
 
-def fields_of(data: bytes, kind: str) -> Body:
-    """Return the texts of a form, and what it has as JSON."""
+def fields_of(data: bytes, kind: str, *, strictly: bool) -> Body:
+    """Return the texts of a form, and what it has as JSON; to be judged `strictly`, what may be read otherwise too."""
     try:
         pairs = _parts(data, kind) if kind.casefold().startswith("multipart/") else _pairs(data)
     except ValueError as error:
-        return Body({}, f"its form cannot be read without doubt: {error}", names_model=True)
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        return Body(found, "a field of its form is there twice; pass it once", names_model=True)
-    return Body(found)
+        return _doubted({}, f"its form cannot be read without doubt: {error}", strictly=strictly)
+    fields = [pair for pair in pairs if not isinstance(pair[1], _File)]
+    found = dict(fields)
+    if len(found) != len(fields):
+        return _doubted(found, "a field of its form is there twice; pass it once", strictly=strictly)
+    if not (strictly and batches.is_batch(found)):
+        return Body(found)
+    return batches.with_files(Body(found), [value for _, value in pairs if isinstance(value, _File)])
+
+
+def _doubted(found: dict[str, Any], why: str, *, strictly: bool) -> Body:
+    return Body(found, why, names_model=True) if strictly else Body(found)
 
 
 def _pairs(data: bytes) -> list[tuple[str, Any]]:
@@ -46,11 +54,15 @@ def _parts(data: bytes, kind: str) -> list[tuple[str, Any]]:
     before, *parts = (b"\r\n" + data).split(mark)
     if before or not parts or parts.pop().strip() != b"--" or not all(part.startswith(b"\r\n") for part in parts):
         raise ValueError("it does not go from one boundary to the next, from its beginning to its end")
-    return [pair for part in parts if (pair := _part(part[2:])) is not None]
+    return [_part(part[2:]) for part in parts]
 
 
-def _part(part: bytes) -> tuple[str, Any] | None:
-    """Return the name of a field and what it says; None for a file."""
+class _File(bytes):
+    """What a form has as a file."""
+
+
+def _part(part: bytes) -> tuple[str, Any]:
+    """Return the name of a field and what it says."""
     head, _, value = part.partition(b"\r\n\r\n")
     headers = BytesHeaderParser().parsebytes(head)
     said = headers.get_params(header="content-disposition") or []
@@ -61,7 +73,7 @@ def _part(part: bytes) -> tuple[str, Any] | None:
     if any(key.casefold() == "filename" for key, _ in said):
         if name.casefold() in ("model", "model[]"):
             raise ValueError("one of its files is a field 'model'")
-        return None
+        return name, _File(value)
     if headers.get_content_type() != "application/json":
         return name, value.decode()
     found = object_in(value)

@@ -23,7 +23,7 @@ class Asked(NamedTuple):
         route: How it is read.
         wire: Its JSON, as codecs and policy read it.
         model: The model that it names first, if that is a text.
-        named: Models that its query names.
+        named: Models that its query and its files name.
         deployment: The model that its path names, which runs whatever the body says.
         own_model: What its body calls `model` though the path names one, by which it is judged too.
         unreadable: Why nobody can say what it asks for, where that is so.
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
     route: Route
     wire: Mapping[str, Any]
     model: str | None
-    named: tuple[str, ...] = ()
+    named: tuple[Any, ...] = ()
     deployment: str | None = None
     own_model: Any = None
     unreadable: str | None = None
@@ -86,11 +86,12 @@ class BodyAPI:
         place, wire = _place(path, query), body.wire
         route = next((route for suffix, route in self._routes.items() if place.path.endswith(suffix)), PLAIN)
         model = text_of(wire.get("model"))
-        named = model is not None or place.deployment or place.named or body.names_model
+        beside = (*place.named, *body.beside)
+        named = model is not None or place.deployment or beside or body.names_model
         if route is PLAIN and not (named or asks_within(wire)):
             return None
         why = None if route is PLAIN and not body.names_model else body.unreadable
-        return Asked(self, route, wire, model, place.named, deployment=place.deployment, unreadable=why)
+        return Asked(self, route, wire, model, beside, deployment=place.deployment, unreadable=why)
 
     def provider(self, host: str) -> str:
         """Return who answers at a host."""

@@ -23,13 +23,15 @@ _DEPLOYMENT = re.compile(r"/(?:deployments|engines)/([^/]+)", re.IGNORECASE)
 class Body(NamedTuple):
     """The JSON object of a request, or the fields of its form; `unreadable` says why it is not known.
 
-    `names_model` says that a model is named all the same. `parts` are the fields of a form that are JSON by themselves.
+    `names_model` says that a model is named all the same. `parts` are the fields of a form that are JSON by themselves,
+    `beside` the models that its files name, of which one may be no text.
     """
 
     wire: Mapping[str, Any]
     unreadable: str | None = None
     names_model: bool = False
     parts: frozenset[str] = frozenset()
+    beside: tuple[Any, ...] = ()
 
 
 class Place(NamedTuple):

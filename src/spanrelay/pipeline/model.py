@@ -103,7 +103,7 @@ class ModelCall(Call):
         """Whether another provider call was made for the same call of a framework after the one that fills its span."""
         self.codec = codec
         self.original = wire
-        self.named_beside: tuple[str, ...] = ()
+        self.named_beside: tuple[Any, ...] = ()
         """Models that the request names in its query too."""
         self.model_kept = False
         """Whether a model that the request does not name is one that the provider keeps, as that of an assistant."""
