@@ -18,7 +18,7 @@ PROJECTS := pyproject.toml testkit/pyproject.toml $(wildcard instrumentors/*/pyp
 PACKAGES := --editable . $(foreach project,$(wildcard instrumentors/*/pyproject.toml) testkit/pyproject.toml,--editable ./$(dir $(project)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format types conformance bench bench-peers collector e2e clean
+.PHONY: help demo test test-all lint format types conformance bench bench-peers collector dist e2e clean
 
 help:  ## Say what there is to do
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench: $(INSTALLED)  ## Measure what recording costs (ROWS=… for some rows, AG
 
 bench-peers: $(INSTALLED)  ## The same work under other instrumentations, each in its own environment
 	$(BIN)/python -m benchmarks --peers
+
+dist: $(INSTALLED)  ## Build every distribution into dist/, look into it, and run the demo with it where the clone is not
+	@$(BIN)/python -m spanrelay_testkit.release
 
 collector:  ## Build the OpenTelemetry Collector of collector-config/ (needs Go)
 	collector-config/build

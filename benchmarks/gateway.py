@@ -18,12 +18,12 @@ from benchmarks.measure import Effort, median
 from benchmarks.proxies import CHUNKS
 from benchmarks.results import Result
 
-_PATH = "/v1/chat/completions"
+PATH = "/v1/chat/completions"
 _CONNECTIONS = 8
 _SESSION = 10
 """Exchanges of one session."""
-_MANY, _FEW = 20_000, 50
-"""Exchanges between the two looks at memory."""
+_MANY, FEW = 100_000, 50
+"""Exchanges between the two looks at memory, and those that warm a program up."""
 
 
 class Program:
@@ -32,7 +32,11 @@ class Program:
     def __init__(self, process: subprocess.Popen[str], path: str) -> None:
         assert process.stdin is not None and process.stdout is not None
         self._told, self._asks = process.stdout, process.stdin
-        self.port, self.path = int(self._told.readline()), path
+        self.listen(int(self._told.readline()), path)
+
+    def listen(self, port: int, path: str) -> None:
+        """Know where it listens."""
+        self.port, self.path = port, path
         self._sessions = itertools.count()
         self.streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
@@ -93,7 +97,8 @@ async def _asked(on: tuple[asyncio.StreamReader, asyncio.StreamWriter], asked: b
 
 
 @contextmanager
-def _programs(*roles: str) -> Iterator[list[Program]]:
+def programs(*roles: str) -> Iterator[list[Program]]:
+    """Run an upstream and programs that ask it."""
     with ExitStack() as stack:
 
         def run(role: str, *options: str) -> subprocess.Popen[str]:
@@ -103,27 +108,27 @@ def _programs(*roles: str) -> Iterator[list[Program]]:
             stack.callback(process.kill)
             return process
 
-        upstream = Program(run("upstream"), _PATH)
+        upstream = Program(run("upstream"), PATH)
         url = f"http://127.0.0.1:{upstream.port}"
-        yield [upstream, *(Program(run(role, url), _PATH) for role in roles)]
+        yield [upstream, *(Program(run(role, url), PATH) for role in roles)]
 
 
 def gateway(effort: Effort) -> list[Result]:
     """The gateway beside a bare proxy."""
-    with _programs("bare", "bare-span", "ours", "ours-trajectories") as programs:
-        return asyncio.run(_measure(programs, effort))
+    with programs("bare", "bare-span", "ours", "ours-trajectories") as running:
+        return asyncio.run(_measure(running, effort))
 
 
-async def _measure(programs: Sequence[Program], effort: Effort) -> list[Result]:
-    for each in programs:
+async def _measure(running: Sequence[Program], effort: Effort) -> list[Result]:
+    for each in running:
         await each.connect()
-        await each.ask(_FEW)
-    upstream, *proxies = programs
+        await each.ask(FEW)
+    upstream, *proxies = running
     names = ("bare proxy and a plain span", "gateway, spans", "gateway, spans and trajectories")
     limits = (None, 2.0, None)
     results: list[Result] = []
     for figure, batch, stream in (("a request", 400, False), (f"a stream of {CHUNKS} chunks", 24, True)):
-        floor, *costs = map(median, await _costs(proxies, batch if effort.seconds else 8, effort, stream=stream))
+        floor, *costs = map(median, await costs_of(proxies, batch if effort.seconds else 8, effort, stream=stream))
         results += [
             Result(name, f"CPU, {figure}", "µs", cost.value, cost.error, floor.value, floor.error, limit)
             for name, cost, limit in zip(names, costs, limits, strict=True)
@@ -133,17 +138,17 @@ async def _measure(programs: Sequence[Program], effort: Effort) -> list[Result]:
     return [*results, await _growth(ours, effort)]
 
 
-async def _costs(programs: Sequence[Program], batch: int, effort: Effort, *, stream: bool) -> list[list[float]]:
+async def costs_of(running: Sequence[Program], batch: int, effort: Effort, *, stream: bool) -> list[list[float]]:
     """Return what each program used for one answer in each round, in microseconds of CPU."""
-    costs: list[list[float]] = [[] for _ in programs]
-    deadline, done = time.monotonic() + effort.seconds * len(programs), 0
+    costs: list[list[float]] = [[] for _ in running]
+    deadline, done = time.monotonic() + effort.seconds * len(running), 0
     while done < effort.rounds or time.monotonic() < deadline:
-        for index in range(len(programs)):
-            at = (index + done) % len(programs)
-            before = programs[at].used()["cpu"]
-            await programs[at].ask(batch, stream=stream)
+        for index in range(len(running)):
+            at = (index + done) % len(running)
+            before = running[at].used()["cpu"]
+            await running[at].ask(batch, stream=stream)
             await asyncio.sleep(0.05 if effort.seconds else 0)  # what is done on other threads later counts too
-            costs[at].append((programs[at].used()["cpu"] - before) / batch * 1e6)
+            costs[at].append((running[at].used()["cpu"] - before) / batch * 1e6)
         done += 1
     return costs
 
@@ -164,7 +169,7 @@ async def _first_bytes(upstream: Program, bare: Program, ours: Program, effort: 
 
 async def _growth(ours: Program, effort: Effort) -> Result:
     """Return how much memory the gateway takes more after many exchanges than after a tenth of them."""
-    many = _MANY if effort.seconds else _FEW
+    many = _MANY if effort.seconds else FEW
     await ours.ask(many // 10)
     before = ours.used()["resident"]
     await ours.ask(many)

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import sdks, workload
@@ -113,7 +113,8 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain data."""
         results = [result.to_json() for result in self.results]
-        return {**asdict(self.peer), "results": results, "failures": dict(self.failures)}
+        peer = {"name": self.peer.name, "title": self.peer.title, "versions": self.peer.versions}
+        return {**peer, "results": results, "failures": dict(self.failures)}
 
 
 def run(peer: Peer, rows: Sequence[str], *, quick: bool) -> Outcome:

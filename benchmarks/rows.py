@@ -38,6 +38,7 @@ ROWS = {
     "assembly": "assembly:assembly",
     "convert": "conversion:convert",
     "gateway": "gateway:gateway",
+    "gateways": "gateways:gateways",
     "anthropic": "ours:anthropic",
     "google-genai": "ours:google_genai",
     "bedrock": "ours:bedrock",

@@ -629,7 +629,9 @@ def _told_by_aws(response: Any) -> tuple[Any, Any]:
 
 def _code_of(error: BaseException) -> Any:
     """Return the provider's code: the exception's own, or the one in the body that it came with."""
-    code, body = getattr(error, "code", None), getattr(error, "body", None)
+    # Where it is computed it is an older name, and asking warns: of aiohttp's and websockets' errors.
+    is_computed = isinstance(getattr(type(error), "code", None), property)
+    code, body = None if is_computed else getattr(error, "code", None), getattr(error, "body", None)
     if code is not None or type(body) is not dict:
         return code
     told = body.get("error", body)

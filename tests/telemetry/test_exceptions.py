@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from websockets.exceptions import ConnectionClosedError
 
 import spanrelay
 from spanrelay.records import ErrorInfo
 from spanrelay.semconv.spans import record_of
+from spanrelay.tracing import describe_error
 from spanrelay_testkit.capture import Capture, captured
 
 ADOPTED = pytest.mark.parametrize("adopted", [True, False], ids=["adopted", "not adopted"])
@@ -202,3 +206,9 @@ def test_subscribers_hear_of_the_failure_once(capture: Capture) -> None:
         in_a_tool()
     capture.relay.force_flush()
     assert len(told) == 2
+
+
+def test_an_error_whose_code_is_an_older_name_of_something_else_is_described_without_a_warning() -> None:
+    closed = ConnectionClosedError(None, None)
+    declined = aiohttp.ClientResponseError(SimpleNamespace(real_url="x"), (), status=429, message="slow")  # type: ignore[arg-type]  # what it reads of a request
+    assert [describe_error(error).code for error in (closed, declined)] == [None, None]

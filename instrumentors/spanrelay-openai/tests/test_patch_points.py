@@ -100,7 +100,19 @@ def owner_of(kind: type, method: str) -> str:
     return next(owner.__name__ for owner in kind.__mro__ if method in vars(owner))
 
 
-@pytest.mark.parametrize("patch", [patch for patch in WHOLE_TABLE if patch.newer], ids=lambda patch: patch.module)
+CONNECTING = [patch for patch in WHOLE_TABLE if patch.attribute.endswith(".connect")]
+CONNECTED = [patch for patch in WHOLE_TABLE if patch.attribute.endswith("Connection.__init__")]
+
+
+@pytest.mark.parametrize("patch", CONNECTED, ids=lambda patch: f"{patch.module}.{patch.attribute}")
+def test_a_connection_keeps_what_it_speaks_over_where_its_wrapper_looks(patch: Patch) -> None:
+    assert patch.module in OpenAIInstrumentor.modules
+    owner = vars(importlib.import_module(patch.module))[patch.attribute.partition(".")[0]]
+    made = owner(object(), make_ws=None)
+    assert {"_connection", "_make_ws"} <= set(vars(made))
+
+
+@pytest.mark.parametrize("patch", CONNECTING, ids=lambda patch: patch.module)
 def test_what_opens_a_connection_is_there_and_takes_the_arguments_that_its_wrapper_reads(patch: Patch) -> None:
     function = place(patch)
     names_a_model = patch.wrapper == patch.wrapper.__self__.connect  # type: ignore[attr-defined] - a bound method

@@ -610,14 +610,14 @@ def test_that_a_connection_is_not_seen_is_said_once_under_policy(
 ) -> None:
     monkeypatch.setattr(sockets, "_told", set())
     client = client_of(SYNC, server)
-    client.responses.connect()
+    client.live.connect()
     assert caplog.records == []
     with use(models(deny=["secret-*"])):
         for _ in range(2):
-            assert client.responses.connect() is not None
+            assert client.live.connect() is not None
     client.close()
     [record] = caplog.records
-    assert record.getMessage().startswith("responses.connect opens a WebSocket")
+    assert record.getMessage().startswith("live.connect opens a WebSocket")
     assert losses.take() == {"kinds of connection that policy does not see into": 1}
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from spanrelay._voice import say
 from spanrelay.cli import (
     agents,
+    completion,
     convert,
     diff,
     export,
@@ -48,21 +49,41 @@ COMMANDS = {
     "plugins": plugins,
     "gateway": gateway,
     "hook": hook,
+    "completion": completion,
 }
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves what is indented as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        filled = super()._fill_text
+        return "\n\n".join(each if "\n  " in each else filled(each, width, indent) for each in paragraphs)
+
+
+def _examples(lines: Sequence[str]) -> str:
+    return "\n  ".join(("examples:", *lines))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents, and the plugins in force.")
+    parser.add_argument("--version", action="version", version=f"spanrelay {version('spanrelay')}")
+    parser.set_defaults(unfinished=parser, whole=parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        summary = (command.__doc__ or "").splitlines()[0]
+        subparser = commands.add_parser(name, help=summary, description=summary, formatter_class=_Formatter)
+        subparser.set_defaults(unfinished=None)
+        command.add_arguments(subparser)
+        subparser.epilog = "\n\n".join(filter(None, (subparser.epilog, _examples(command.EXAMPLES))))
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when it found a fault, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents, and the plugins in force.")
-    parser.add_argument("--version", action="version", version=f"spanrelay {version('spanrelay')}")
-    parser.set_defaults(unfinished=parser)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        summary = (command.__doc__ or "").splitlines()[0]
-        subparser = commands.add_parser(name, help=summary, description=summary)
-        subparser.set_defaults(unfinished=None)
-        command.add_arguments(subparser)
-    options = parser.parse_args(argv)
+    options = make_parser().parse_args(argv)
     _tolerate_locales()
     if options.unfinished is not None:  # no command, or one that lacks its action: what there is says more than usage
         options.unfinished.print_help(sys.stderr)

@@ -16,6 +16,8 @@ from spanrelay.errors import SpanRelayError
 
 HEADINGS = ("agent", "version", "program", "under `spanrelay run`", "hooks for good")
 
+EXAMPLES = ("spanrelay agents",)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """It takes nothing."""

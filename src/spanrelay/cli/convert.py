@@ -27,6 +27,12 @@ from spanrelay.otlp_in import files
 _MOST_SHOWN = 20
 """Findings that are printed one by one, and scopes that are named."""
 
+EXAMPLES = (
+    "spanrelay convert otlp/ -o runs/",
+    "spanrelay convert 'traces-*.json' --to openinference -o spans/",
+    "spanrelay convert - -o runs/ < export.jsonl",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `convert` takes."""

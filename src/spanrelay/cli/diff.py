@@ -25,6 +25,11 @@ _MARGIN = 24
 _LEAST = 40
 """Characters of a value that are shown however narrow the terminal is."""
 
+EXAMPLES = (
+    "spanrelay diff 2 1                # the run before the newest, and the newest",
+    "spanrelay diff expected/ runs/    # two folders, by session",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `diff` takes."""

@@ -19,6 +19,11 @@ from spanrelay.errors import SpanRelayError
 from spanrelay.evaluation.export import CHARACTERS_OF_A_TOKEN, FORMATS, Export, Wish
 from spanrelay.observation.masking import mask_value
 
+EXAMPLES = (
+    "spanrelay export runs/ --to trl -o train.jsonl --only-successful",
+    "spanrelay export latest --to openai-messages -o -",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `export` takes."""

@@ -18,6 +18,12 @@ from spanrelay.instrumentation.apis import BASES
 PORT = 4350
 _NEEDED = ("aiohttp", "httptools", "uvicorn")
 
+EXAMPLES = (
+    "spanrelay gateway",
+    "spanrelay gateway --upstream groq=https://api.groq.com/openai/v1",
+    "spanrelay gateway --host 0.0.0.0 --token-variable GATEWAY_TOKEN",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `gateway` takes."""

@@ -13,6 +13,11 @@ from spanrelay.coding_agents import hook_client
 from spanrelay.coding_agents.agents import AGENTS
 from spanrelay.coding_agents.hooks import Unjudged, answer_alone
 
+EXAMPLES = (
+    "spanrelay hook claude < event.json",
+    "spanrelay hook codex --alone < event.json   # by the policy files alone",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `hook` takes."""

@@ -7,6 +7,11 @@ import argparse
 from spanrelay.cli.lasting import add_lasting_arguments, change
 from spanrelay.coding_agents.installing import installed
 
+EXAMPLES = (
+    "spanrelay install claude            # shows what would change, and asks",
+    "spanrelay install --project -y codex",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `install` takes."""

@@ -23,6 +23,11 @@ TEXTS = frozenset({2, 3, 4})
 WORDS = 40
 """Characters of what was said first."""
 
+EXAMPLES = (
+    "spanrelay list",
+    "spanrelay list -n 100 runs/",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `list` takes."""

@@ -28,6 +28,12 @@ ACTIONS = {
     "show": "show what the configuration files put in force, in order",
 }
 
+EXAMPLES = (
+    "spanrelay plugins list",
+    "spanrelay plugins validate",
+    "spanrelay plugins show spanrelay.toml",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `plugins` takes."""

@@ -10,6 +10,11 @@ from spanrelay.assembly import sinks
 from spanrelay.cli import files
 from spanrelay.coding_agents import finishing
 
+EXAMPLES = (
+    "spanrelay recover",
+    "spanrelay recover runs/",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `recover` takes."""

@@ -11,6 +11,12 @@ from spanrelay.coding_agents import running
 from spanrelay.coding_agents.folder import Belongs
 from spanrelay.coding_agents.running import Options
 
+EXAMPLES = (
+    "spanrelay run claude                     # as you would type it, recorded",
+    "spanrelay run --dry-run codex exec hello # what would be set, and nothing else",
+    "spanrelay run --gateway node agent.js    # any program that asks a model",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `run` takes."""

@@ -13,6 +13,12 @@ from spanrelay.cli.outline import ALL, Limits, Span, outline, outline_of_session
 from spanrelay.cli.printing import print_outline
 from spanrelay.errors import SpanRelayError
 
+EXAMPLES = (
+    "spanrelay show                       # the newest trajectory",
+    "spanrelay show 2 --steps -5          # the last five steps of the one before",
+    "spanrelay show --session checkout-17 # every run of a session",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `show` takes."""

@@ -20,6 +20,11 @@ from spanrelay.evaluation.figures import Figures, Tally, ranked
 _BAR = 12
 """Columns of the longest bar."""
 
+EXAMPLES = (
+    "spanrelay stats",
+    "spanrelay stats runs/ --csv > calls.csv",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `stats` takes."""

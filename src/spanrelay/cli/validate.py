@@ -12,6 +12,11 @@ from spanrelay.cli import files
 from spanrelay.cli.outline import plural, visible
 from spanrelay.evaluation import harbor_validator
 
+EXAMPLES = (
+    "spanrelay validate latest",
+    "spanrelay validate runs/ --harbor",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `validate` takes."""

@@ -42,7 +42,7 @@ def in_parts(body: Body, path: str) -> Body:
     """Return what a request to `path` says; of an upload whose parts nobody can judge one by one, that it is that."""
     if not (path.endswith("/uploads") and is_batch(body.wire)):
         return body
-    why = "a file of a batch that is uploaded in parts cannot be judged; pass all of it to `files`"
+    why = "a file of a batch that is uploaded in parts cannot be checked; pass all of it to `files`"
     return body._replace(unreadable=why, names_model=True)
 
 
@@ -78,12 +78,12 @@ def _object_in(line: bytes, number: int) -> Mapping[str, Any]:
     if line.count(b'"model"') > 1 or b"\\u" in line:
         value = object_in(line)
         if isinstance(value, Body):
-            raise ValueError(f"cannot be judged at line {number}: {value.unreadable}")
+            raise ValueError(f"cannot be checked at line {number}: {value.unreadable}")
         return value
     try:
         value = _json.loads(line)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ValueError(f"is no JSON object at line {number}; write one request on each line")
+        raise ValueError(f"is not a JSON object at line {number}; write one request on each line")
     return cast("dict[str, Any]", value)

@@ -30,27 +30,28 @@ def model_settings() -> Generator[dict[str, str]]:
         yield {"OPENAI_BASE_URL": server.url}
 
 
-def run(command: list[str], settings: Mapping[str, str]) -> int:
-    """Say the command as one would type it, and run it with the programs of this environment."""
+def run(command: list[str], settings: Mapping[str, str], programs: Path, folder: Path) -> int:
+    """Say the command as one would type it, and run it in a folder with the programs of an environment."""
     print("$", *(f"{name}={shlex.quote(value)}" for name, value in settings.items()), shlex.join(command), flush=True)
-    environment = {**os.environ, **settings, "PATH": os.pathsep.join([programs(), os.environ.get("PATH", "")])}
-    return subprocess.run(command, env=environment, check=False).returncode
+    environment = {**os.environ, **settings, "PATH": os.pathsep.join([str(programs), os.environ.get("PATH", "")])}
+    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
-def programs() -> str:
-    """The folder of this environment's commands."""
-    return str(Path(sys.executable).parent)
+def show(agent: Path, *, programs: Path, folder: Path) -> int:
+    """Run an agent and show its trajectory; returns the first exit status that is not 0.
 
-
-def main() -> int:
-    """Run the agent and show its trajectory; returns the first exit status that is not 0."""
+    Args:
+        agent: The program, seen from `folder`.
+        programs: The folder of an environment's commands.
+        folder: Where both run.
+    """
     with model_settings() as settings:
         settings["OTEL_SERVICE_NAME"] = os.environ.get("OTEL_SERVICE_NAME", "weather-agent")
         settings[CONTENT] = os.environ.get(CONTENT, "span_only")
-        status = run(["opentelemetry-instrument", "python", str(AGENT)], settings)
+        status = run(["opentelemetry-instrument", "python", str(agent)], settings, programs, folder)
     print(flush=True)
-    return status or run(["spanrelay", "show", "latest"], {})
+    return status or run(["spanrelay", "show", "latest"], {}, programs, folder)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(show(AGENT, programs=Path(sys.executable).parent, folder=Path.cwd()))

@@ -35,12 +35,14 @@ class OpenAIInstrumentor(Instrumentor):
     version = __version__
 
     def patches(self, tracing: Tracing) -> tuple[Patch, ...]:
-        """The base client's two colours of `request`, where it makes a response its own, and each `connect`."""
+        """The base client's two colours of `request`, where it makes a response its own, and each connection."""
         from spanrelay.instrumentation.apis.openai import ROUTES
         from spanrelay.instrumentation.stainless import StainlessAPI
-        from spanrelay_openai import sockets
+        from spanrelay_openai import dialogues, sockets
         from spanrelay_openai.routes import deployment_of, provider_of
 
-        return StainlessAPI(ROUTES, provider_of, tracing, deployment_of).patches(
-            "openai._base_client"
-        ) + sockets.patches(tracing)
+        return (
+            *StainlessAPI(ROUTES, provider_of, tracing, deployment_of).patches("openai._base_client"),
+            *sockets.patches(tracing),
+            *dialogues.patches(tracing),
+        )

@@ -1,6 +1,7 @@
-"""Connections by WebSocket: judged by the model that they are opened for, once, where they name one.
+"""Connections by WebSocket to sessions: judged by the model that they are opened for, once, where they name one.
 
-What passes over a connection is not seen. Where it may name any model, that is said once while policy is in force.
+What passes over such a connection is not seen. Where it may name any model, that is said once while policy is in force.
+Those of the Responses API are looked into, by `dialogues`.
 """
 
 from __future__ import annotations
@@ -31,11 +32,7 @@ _NAMING = (
     ("openai.resources.beta.realtime.realtime", "Realtime"),
     ("openai.resources.realtime.translations.translations", "Translations"),
 )
-_SILENT = (
-    ("openai.resources.responses.responses", "Responses"),
-    ("openai.resources.beta.responses.responses", "Responses"),
-    ("openai.resources.live.live", "Live"),
-)
+_SILENT = (("openai.resources.live.live", "Live"),)
 
 
 class Opening(Opened):

@@ -1,0 +1,295 @@
+"""Responses over a WebSocket are calls like those over HTTP: one span each, and held by policy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.trace import StatusCode
+from websockets.exceptions import ConnectionClosed
+
+import spanrelay
+from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
+from spanrelay.errors import MiddlewareError
+from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
+from spanrelay.plugins.policy.names import Judge
+from spanrelay.plugins.policy.settings import Names, Tools
+from spanrelay.semconv import names
+from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_testkit.capture import Capture, asked
+from spanrelay_testkit.socket_server import SocketServer
+
+SECRET = "secret-1"
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+
+# The SDK's sync client opens a connection in a way that websockets warns of since 17.1.
+pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used:DeprecationWarning")
+
+
+def response(number: int, output: list[Any], status: str = "completed") -> dict[str, Any]:
+    usage = {
+        "input_tokens": 10 * number, "output_tokens": 3, "total_tokens": 10 * number + 3,
+        "input_tokens_details": {"cached_tokens": 4}, "output_tokens_details": {"reasoning_tokens": 1},
+    }  # fmt: skip
+    return {
+        "id": f"resp_{number}", "object": "response", "created_at": 1_700_000_000, "status": status,
+        "model": "gpt-5-2025-08-07", "output": output, "usage": usage, "tools": [], "parallel_tool_calls": True,
+        "tool_choice": "auto",
+    }  # fmt: skip
+
+
+def message(text: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+
+
+class Provider:
+    """Answers each response in turn: a tool call where a tool is offered and no result has come, else a text."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, event: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+        if event["type"] != "response.create":
+            return
+        self.number += 1
+        lane = {"stream_id": event["stream_id"]} if "stream_id" in event else {}
+        items = event["input"] if isinstance(event["input"], list) else []
+        wants = bool(event.get("tools")) and not any(item.get("type") == "function_call_output" for item in items)
+        item = CALL if wants else message("It is 4 degrees.")
+        yield {"type": "response.created", "sequence_number": 0, "response": response(self.number, []), **lane}
+        if event["input"] == "break":
+            yield None
+        if event["input"] == "fail":
+            yield {"type": "error", "status": 400, "error": {"code": "bad", "message": "no such thing"}, **lane}
+            return
+        for index, word in enumerate(["It is ", "4 degrees."]):
+            if not wants:
+                yield {
+                    "type": "response.output_text.delta", "sequence_number": index + 1, "item_id": "msg_1",
+                    "output_index": 0, "content_index": 0, "delta": word, "logprobs": [], **lane,
+                }  # fmt: skip
+        yield {"type": "response.output_item.done", "sequence_number": 8, "output_index": 0, "item": item, **lane}
+        yield {"type": "response.completed", "sequence_number": 9, "response": response(self.number, [item]), **lane}
+
+
+@pytest.fixture
+def server() -> Iterator[SocketServer]:
+    with SocketServer(Provider()) as running:
+        yield running
+
+
+@pytest.fixture
+def instrumented(capture: Capture) -> Iterator[Capture]:
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    yield capture
+    instrumentor.uninstrument()
+
+
+def client_of(server: SocketServer, kind: Any = openai.OpenAI) -> Any:
+    return kind(api_key="none", base_url="http://127.0.0.1:9/v1", websocket_base_url=server.url)
+
+
+def until_over(events: Iterable[Any]) -> list[Any]:
+    seen: list[Any] = []
+    for event in events:
+        seen.append(event)
+        if event.type in ("response.completed", "error"):
+            return seen
+    return seen
+
+
+def create(connection: Any, text: str = "weather?", **more: Any) -> list[Any]:
+    connection.response.create(**{"model": "gpt-5", "input": text, **more})
+    return until_over(connection)
+
+
+def models(**lists: Any) -> Any:
+    return guardrail(name="models", kinds=["llm"])(Judge("model", Names(**lists)).model_refusal)
+
+
+TOOL = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": None}
+
+
+def test_each_response_is_a_span_with_what_was_asked_said_and_used(server: SocketServer, instrumented: Capture) -> None:
+    with spanrelay.scope("agent"), client_of(server).responses.connect() as connection:
+        first = create(connection, tools=[TOOL], instructions="Be brief.")
+        result = {"type": "function_call_output", "call_id": "call_1", "output": "4 degrees"}
+        second = create(connection, [result], tools=[TOOL], previous_response_id="resp_1")
+    assert first[-1].response.output[0].name == "get_weather"
+    assert second[-1].response.output[0].content[0].text == "It is 4 degrees."
+    agent = next(span for span in instrumented.spans if span.name.endswith("agent"))
+    calls = [span for span in instrumented.spans if span.name == "chat gpt-5"]
+    assert [span.parent.span_id for span in calls] == [agent.context.span_id] * 2
+    assert [span.attributes[names.RESPONSE_ID] for span in calls] == ["resp_1", "resp_2"]
+    assert [span.attributes["gen_ai.usage.input_tokens"] for span in calls] == [10, 20]
+    assert [span.attributes["server.port"] for span in calls] == [int(server.url.rpartition(":")[2].split("/")[0])] * 2
+    assert asked(calls[0]) == "weather?"
+    assert "get_weather" in calls[0].attributes[names.OUTPUT_MESSAGES]
+    assert "It is 4 degrees." in calls[1].attributes[names.OUTPUT_MESSAGES]
+
+
+async def test_async_connections_are_recorded_alike(server: SocketServer, instrumented: Capture) -> None:
+    async with client_of(server, openai.AsyncOpenAI).responses.connect() as connection:
+        await connection.response.create(model="gpt-5", input="weather?")
+        async for event in connection:
+            if event.type == "response.completed":
+                break
+    assert event.response.output_text == "It is 4 degrees."
+    assert "It is 4 degrees." in (instrumented.span.attributes or {})[names.OUTPUT_MESSAGES]
+    assert instrumented.span.status.status_code is StatusCode.UNSET
+
+
+def test_lanes_of_one_connection_are_told_apart(server: SocketServer, instrumented: Capture) -> None:
+    with client_of(server).responses.connect() as connection:
+        connection.response.create(model="gpt-5", input="one", stream_id="a")
+        connection.response.create(model="gpt-5", input="two", stream_id="b")
+        until_over(connection)
+        until_over(connection)
+    assert {asked(span): span.attributes[names.RESPONSE_ID] for span in instrumented.spans} == {
+        "one": "resp_1",
+        "two": "resp_2",
+    }
+
+
+def test_what_the_client_sends_and_gets_is_what_it_is_without_us(server: SocketServer, capture: Capture) -> None:
+    def told() -> tuple[list[Any], list[Any]]:
+        begun = len(server.messages)
+        with client_of(server).responses.connect() as connection:
+            seen = [event.to_dict() for event in create(connection, stream_id="a", metadata={"k": "v"})]
+        return server.messages[begun:], [{k: v for k, v in event.items() if k != "response"} for event in seen]
+
+    bare = told()
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=capture.provider)
+    try:
+        assert told() == bare
+    finally:
+        instrumentor.uninstrument()
+    assert len(capture.spans) == 1
+
+
+def test_a_denied_model_or_tool_is_never_sent(server: SocketServer, instrumented: Capture) -> None:
+    with client_of(server).responses.connect() as connection:
+        with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+            connection.response.create(model=SECRET, input="hi")
+        with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+            connection.send_raw(json.dumps({"type": "response.create", "model": SECRET, "input": "hi"}))
+        context = Context(PolicyConfig(tools=Tools(deny=["get_*"], offered="remove")), "policy")
+        PolicyPlugin().register(context)
+        try:
+            create(connection, tools=[TOOL], stream_id="a")
+        finally:
+            context.close()
+    [sent] = server.events
+    assert "tools" not in sent or sent["tools"] == []
+    assert (sent["type"], sent["stream_id"]) == ("response.create", "a")
+
+
+async def test_a_denied_model_is_never_sent_async(server: SocketServer, instrumented: Capture) -> None:
+    async with client_of(server, openai.AsyncOpenAI).responses.connect() as connection:
+        with use(models(deny=["secret-*"])), pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
+            await connection.response.create(model=SECRET, input="hi")
+    assert server.messages == []
+
+
+def test_what_was_queued_before_the_connection_stood_is_judged_when_it_is_sent(
+    server: SocketServer, instrumented: Capture
+) -> None:
+    manager = client_of(server).responses.connect()
+    manager.send({"type": "response.create", "model": SECRET, "input": "hi"})
+    with use(models(deny=["secret-*"])):
+        try:
+            with manager:
+                pass
+        except GuardrailRejected:
+            pass
+    assert server.messages == []
+
+
+def test_policy_rewrites_a_request(server: SocketServer, instrumented: Capture) -> None:
+    @request_intercept
+    def cheaper(call: Any) -> None:
+        call.request.model = "gpt-5-mini"
+
+    with client_of(server).responses.connect() as connection, use(cheaper):
+        create(connection)
+    assert [event["model"] for event in server.events] == ["gpt-5-mini"]
+    assert instrumented.span.name == "chat gpt-5-mini"
+
+
+def test_an_execution_intercept_hears_when_the_answer_is_over(server: SocketServer, instrumented: Capture) -> None:
+    heard: list[str] = []
+
+    @execution_intercept
+    def around(call: Any) -> Any:
+        heard.append("before")
+        yield call
+        heard.append("after")
+
+    with client_of(server).responses.connect() as connection, use(around):
+        connection.response.create(model="gpt-5", input="hi")
+        assert heard == ["before"]
+        until_over(connection)
+        assert heard == ["before", "after"]
+
+
+def test_what_cannot_be_judged_is_refused_under_policy_and_sent_without(
+    server: SocketServer, instrumented: Capture
+) -> None:
+    doubled = f'{{"type": "response.cancel", "type": "response.create", "model": "{SECRET}", "input": "hi"}}'
+
+    @stream_intercept
+    def quiet(call: Any, event: Any) -> Any:
+        return event
+
+    with client_of(server).responses.connect() as connection:
+        with use(models(deny=["other"])), pytest.raises(MiddlewareError, match="cannot check"):
+            connection.send_raw(doubled)
+        with use(quiet), pytest.raises(MiddlewareError, match="ask over HTTP"):
+            connection.response.create(model="gpt-5", input="hi")
+        connection.send_raw(doubled)
+        until_over(connection)
+    assert server.messages == [doubled]
+
+
+def test_an_answer_that_fails_or_breaks_off_ends_its_span(server: SocketServer, instrumented: Capture) -> None:
+    with client_of(server).responses.connect() as connection:
+        assert create(connection, "fail")[-1].type == "error"
+        with pytest.raises(ConnectionClosed):
+            create(connection, "break")
+    failed, broken = instrumented.spans
+    assert failed.status.status_code is StatusCode.ERROR
+    assert "no such thing" in (failed.status.description or "")
+    assert broken.status.status_code is StatusCode.ERROR
+
+
+def test_a_connection_that_is_closed_ends_what_was_being_answered(server: SocketServer, instrumented: Capture) -> None:
+    with client_of(server).responses.connect() as connection:
+        connection.response.create(model="gpt-5", input="hi")
+        assert connection.recv().type == "response.created"
+    assert instrumented.span.name == "chat gpt-5"
+
+
+async def test_two_tasks_may_send_and_listen_at_the_same_time(server: SocketServer, instrumented: Capture) -> None:
+    async with client_of(server, openai.AsyncOpenAI).responses.connect() as connection:
+
+        async def listen() -> int:
+            over = 0
+            async for event in connection:
+                over += event.type == "response.completed"
+                if over == 3:
+                    break
+            return over
+
+        listening = asyncio.create_task(listen())
+        for text in ("one", "two", "three"):
+            await connection.response.create(model="gpt-5", input=text)
+        assert await listening == 3
+    assert [asked(span) for span in instrumented.spans] == ["one", "two", "three"]

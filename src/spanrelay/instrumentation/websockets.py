@@ -1,0 +1,294 @@
+"""Model calls over a WebSocket: each message that asks a model is a call, which the messages that answer it end.
+
+A connection of the library `websockets` is wrapped, beneath whatever queues, reconnects and handlers an SDK has.
+Messages pass as they are; what is recorded of an answer is what a stream over HTTP would have brought.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+import wrapt
+
+from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation.requests import Body, object_in
+from spanrelay.instrumentation.targets import Target, outgoing_of
+from spanrelay.pipeline.driver import arun, run
+from spanrelay.pipeline.middleware import is_covered
+from spanrelay.pipeline.model import ModelCall
+from spanrelay.pipeline.stream import AsyncTap, SyncTap
+from spanrelay.scopes import current_scope
+from spanrelay.tracing import Tracing
+
+
+class Speech(Protocol):
+    """How an API speaks over a WebSocket."""
+
+    def asked(self, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the request that a client's event makes of a model, as the API has it over HTTP; None of any other."""
+        ...
+
+    def event(self, event: Mapping[str, Any], wire: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a client's event with another request."""
+        ...
+
+    def lane(self, event: Mapping[str, Any]) -> Any:
+        """Return what tells the requests apart that are answered at the same time."""
+        ...
+
+    def is_last(self, event: Mapping[str, Any]) -> bool:
+        """Whether a server's event is the last of an answer."""
+        ...
+
+    def target(self, model: str | None) -> Target:
+        """Return where a request of a model goes."""
+        ...
+
+
+class _Feed:
+    """Hands an answer's messages to its tap as they come, one at a time."""
+
+    def __init__(self) -> None:
+        self._frame: bytes | None = None
+        self._over = False
+
+    def put(self, frame: bytes) -> None:
+        """Let the next step yield a message."""
+        self._frame = frame
+
+    def end(self) -> None:
+        """Let the next step be the last."""
+        self._over = True
+
+    def _next(self, over: type[Exception]) -> bytes:
+        frame, self._frame = self._frame, None
+        if frame is not None:
+            return frame
+        if self._over:
+            raise over
+        raise MiddlewareError(
+            "policy cannot wait for the whole of an answer that comes over a WebSocket; ask over HTTP"
+        )
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._next(StopIteration)
+
+    def __aiter__(self) -> _Feed:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._next(StopAsyncIteration)
+
+
+class _Asking:
+    """A call that is being answered: its tap, and what feeds it."""
+
+    def __init__(self, tap: Any, feed: _Feed) -> None:
+        self.tap, self.feed = tap, feed
+
+
+class _Talk:
+    """What is going on over one connection."""
+
+    def __init__(self, speech: Speech, tracing: Tracing) -> None:
+        self.speech, self.tracing = speech, tracing
+        self._lanes: dict[Any, deque[_Asking]] = {}
+
+    def asked(self, message: Any, send: Callable[..., Any]) -> tuple[ModelCall, _Boundary] | None:
+        """Return the call that a message begins, and its way; None where it asks nothing."""
+        event = self._event_in(message)
+        wire = None if isinstance(event, Body) else self.speech.asked(event)
+        if wire is None and not isinstance(event, Body):
+            return None
+        wire = {} if wire is None else wire
+        model = wire.get("model")
+        target = self.speech.target(model if isinstance(model, str) else None)
+        boundary = _Boundary(self, {} if isinstance(event, Body) else event, message, send)
+        call: ModelCall = target.call(wire, boundary, self.tracing, target.open(self.tracing))
+        if isinstance(event, Body):
+            call.unreadable = event.unreadable
+        return call, boundary
+
+    def _event_in(self, message: Any) -> Mapping[str, Any] | Body:
+        """Return the event in a message; where policy holds, what could be read in two ways is none."""
+        if is_covered(current_scope()):
+            if isinstance(message, (str, bytes, bytearray)):
+                return object_in(message)
+            return Body({}, f"a message of type {type(message).__name__!r} cannot be read before it is sent; send text")
+        value: Any = None
+        if isinstance(message, (str, bytes)):
+            with guarded("reading a message"):
+                value = _json.loads(message) if message[:1] in ("{", b"{") else None
+        return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+    def begin(self, event: Mapping[str, Any], asking: _Asking) -> None:
+        """Expect an answer."""
+        self._lanes.setdefault(self.speech.lane(event), deque()).append(asking)
+
+    def heard(self, message: Any) -> tuple[_Asking, bool] | None:
+        """Return whose answer a message belongs to, with it fed, and whether it is the last; None of nobody's."""
+        if not self._lanes:
+            return None
+        event: Any = None
+        with guarded("reading a message"):
+            event = _json.loads(message)
+        lane = self._lanes.get(self.speech.lane(event)) if isinstance(event, dict) else None
+        if not lane:
+            return None
+        asking, last = lane[0], self.speech.is_last(event)
+        data = message.encode() if isinstance(message, str) else message
+        asking.feed.put(b"data: " + b"\ndata: ".join(data.splitlines()) + b"\n\n")
+        if last:
+            lane.popleft()
+            if not lane:
+                del self._lanes[self.speech.lane(event)]
+        return asking, last
+
+    def left(self) -> list[_Asking]:
+        """Return what will not be answered any more."""
+        lanes, self._lanes = self._lanes, {}
+        return [asking for lane in lanes.values() for asking in lane]
+
+
+class _Boundary:
+    """The way of one call through a connection."""
+
+    def __init__(self, talk: _Talk, event: Mapping[str, Any], message: Any, send: Callable[..., Any]) -> None:
+        self._talk, self._event, self._message, self._send = talk, event, message, send
+        self.tap: type[Any] = SyncTap
+
+    def send(self, call: ModelCall) -> Any:
+        """Send what policy left of the request, the client's own message where it changed nothing; sync or async."""
+        if call.rewriting is not None:
+            raise MiddlewareError("stream intercepts do not reach what comes over a WebSocket; ask over HTTP")
+        wire, message = outgoing_of(call), self._message
+        call.sent = _json.dumps(wire)
+        if wire is not call.original:
+            text = _json.dumps(self._talk.speech.event(self._event, wire))
+            message = text.decode() if isinstance(message, str) else text
+        if self.tap is SyncTap:
+            self._send(message)
+            return self._begin(call)
+        return self._asent(call, message)
+
+    async def _asent(self, call: ModelCall, message: Any) -> None:
+        await self._send(message)
+        self._begin(call)
+
+    def _begin(self, call: ModelCall) -> None:
+        feed = _Feed()
+        tap = call.tap = self.tap(call, feed, _nothing if self.tap is SyncTap else _anothing, form="frames")
+        self._talk.begin(self._event, _Asking(tap, feed))  # which keeps it; a call does not
+
+    def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
+        """Refuse: nobody can answer in the place of a connection."""
+        raise MiddlewareError(
+            "policy cannot answer over a WebSocket in the provider's place; let it pass, or refuse it"
+        )
+
+
+def _nothing() -> None:
+    return None
+
+
+async def _anothing() -> None:
+    return None
+
+
+class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for its proxies
+    """A sync connection, whose messages are looked at as they pass."""
+
+    def __init__(self, connection: Any, speech: Speech, tracing: Tracing) -> None:
+        super().__init__(connection)
+        self._self_talk = _Talk(speech, tracing)
+
+    def send(self, message: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send a message, as a call where it asks a model."""
+
+        def send(message: Any) -> None:
+            self.__wrapped__.send(message, *args, **kwargs)
+
+        asked = self._self_talk.asked(message, send)
+        return send(message) if asked is None else run(asked[0])
+
+    def recv(self, *args: Any, **kwargs: Any) -> Any:
+        """Receive a message, and end the call whose answer's last it is."""
+        try:
+            message = self.__wrapped__.recv(*args, **kwargs)
+        except TimeoutError:
+            raise  # nothing has come yet, and what comes later is received
+        except Exception as error:
+            for asking in self._self_talk.left():
+                asking.tap.read_failed(error)
+            raise
+        heard = self._self_talk.heard(message)
+        if heard is not None:
+            asking, last = heard
+            next(asking.tap, None)
+            if last:
+                asking.feed.end()
+                next(asking.tap, None)
+        return message
+
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        """Close the connection; what was being answered ends here."""
+        try:
+            return self.__wrapped__.close(*args, **kwargs)
+        finally:
+            for asking in self._self_talk.left():
+                asking.tap.close()
+
+
+class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
+    """An async connection, whose messages are looked at as they pass."""
+
+    def __init__(self, connection: Any, speech: Speech, tracing: Tracing) -> None:
+        super().__init__(connection)
+        self._self_talk = _Talk(speech, tracing)
+
+    async def send(self, message: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send a message, as a call where it asks a model."""
+
+        async def send(message: Any) -> None:
+            await self.__wrapped__.send(message, *args, **kwargs)
+
+        asked = self._self_talk.asked(message, send)
+        if asked is None:
+            return await send(message)
+        call, boundary = asked
+        boundary.tap = AsyncTap
+        return await arun(call)
+
+    async def recv(self, *args: Any, **kwargs: Any) -> Any:
+        """Receive a message, and end the call whose answer's last it is."""
+        try:
+            message = await self.__wrapped__.recv(*args, **kwargs)
+        except TimeoutError:
+            raise
+        except Exception as error:
+            for asking in self._self_talk.left():
+                await asking.tap.read_failed(error)
+            raise
+        heard = self._self_talk.heard(message)
+        if heard is not None:
+            asking, last = heard
+            await anext(asking.tap, None)
+            if last:
+                asking.feed.end()
+                await anext(asking.tap, None)
+        return message
+
+    async def close(self, *args: Any, **kwargs: Any) -> Any:
+        """Close the connection; what was being answered ends here."""
+        try:
+            return await self.__wrapped__.close(*args, **kwargs)
+        finally:
+            for asking in self._self_talk.left():
+                await asking.tap.aclose()
