@@ -40,7 +40,7 @@ FLOORS: list[list[str]] = [
         "gateway",
         "coding_agents",
     ],
-    ["distro", "cli", "__main__", "testing", "atif", "atof", "otlp"],
+    ["distro", "view", "cli", "__main__", "testing", "atif", "atof", "otlp"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("observation", "assembly"), ("telemetry", "assembly")}
 PLACE = {name: (floor, row) for floor, names in enumerate(FLOORS) for row, name in enumerate(names)}

@@ -13,12 +13,13 @@ from spanrelay import _json
 from spanrelay._voice import say
 from spanrelay.assembly.atif import Step, Trajectory
 from spanrelay.cli import files
-from spanrelay.cli.outline import Branch, Piece, begun_by, plural, visible
+from spanrelay.cli.outline import Branch, Piece
 from spanrelay.cli.printing import print_outline
 from spanrelay.errors import SpanRelayError
 from spanrelay.evaluation.comparison import Absent, Comparison, Difference, StepDifference, compare
 from spanrelay.records import JSON
 from spanrelay.semconv.histories import agreement
+from spanrelay.view.facts import begun_by, plural, visible
 
 _MARGIN = 24
 """Columns of a terminal that are left to the tree around a value."""

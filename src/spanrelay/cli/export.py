@@ -14,10 +14,10 @@ from typing import BinaryIO, Protocol
 from spanrelay._voice import say
 from spanrelay.assembly.atif import AtifError
 from spanrelay.cli import files
-from spanrelay.cli.outline import plural
 from spanrelay.errors import SpanRelayError
 from spanrelay.evaluation.export import CHARACTERS_OF_A_TOKEN, FORMATS, Export, Wish
 from spanrelay.observation.masking import mask_value
+from spanrelay.view.facts import plural
 
 EXAMPLES = (
     "spanrelay export runs/ --to trl -o train.jsonl --only-successful",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
-from spanrelay.assembly.atif import AtifError, Step, Trajectory
+from spanrelay.assembly.atif import AtifError, Trajectory
 from spanrelay.cli import files
-from spanrelay.cli.outline import count_errors, dollars, moment_of, text_of, visible
 from spanrelay.cli.printing import print_table
 from spanrelay.errors import SpanRelayError
+from spanrelay.view.facts import dollars, visible
+from spanrelay.view.summary import summary
 
 HEADINGS = ("", "started", "agent", "session", "first words", "steps", "tokens", "cost", "errors")
 RIGHT = frozenset({0, 5, 6, 7, 8})
@@ -66,50 +65,24 @@ def numbered_runs(newest_first: list[Path]) -> dict[Path, str]:
 def row(number: int, path: Path, session: str) -> list[str]:
     """What is told of one document; of one that cannot be read, why."""
     try:
-        trajectory = Trajectory.from_json(files.read(path))
+        found = summary(Trajectory.from_json(files.read(path)), path)
     except AtifError:
         return fault(number, f"{path.name} is not a trajectory")
     except SpanRelayError as error:
         return fault(number, str(error))
-    final = trajectory.final_metrics
-    counts = [final and final.total_prompt_tokens, final and final.total_completion_tokens]
-    known = [count for count in counts if count is not None]
-    cost = final.total_cost_usd if final else None
     return [
         str(number),
-        begun(trajectory.steps, path),
-        visible(trajectory.agent.name),
+        f"{found.begun:%Y-%m-%d %H:%M:%S}",
+        visible(found.agent),
         visible(session),
-        first_words(trajectory),
-        str(len(trajectory.steps)),
-        f"{sum(known):,}" if known else "",
-        dollars(cost) if cost is not None else "",
-        str(count_errors(trajectory) or ""),
+        found.first_words(WORDS),
+        str(found.steps),
+        f"{found.tokens:,}" if found.tokens is not None else "",
+        dollars(found.cost) if found.cost is not None else "",
+        str(found.errors or ""),
     ]
 
 
 def fault(number: int, words: str) -> list[str]:
     """The row of a file that is not a trajectory."""
     return [str(number), *[""] * 3, visible(words), *[""] * 4]
-
-
-def begun(steps: list[Step], path: Path) -> str:
-    """When the first step was, in the time of this place; else when the file was written."""
-    moments = (moment_of(step.timestamp) for step in steps if step.timestamp)
-    moment = next((each for each in moments if each is not None), None)
-    moment = moment.astimezone() if moment else datetime.fromtimestamp(path.stat().st_mtime).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def first_words(trajectory: Trajectory) -> str:
-    """What the user said first, here or else in a conversation beneath, else what anybody did, on one line."""
-    said = [step for step in _all_steps(trajectory) if text_of(step.message).strip()]
-    first = next((step for step in said if step.source == "user"), said[0] if said else None)
-    words = "" if first is None else " ".join(visible(text_of(first.message)).split())
-    return words if len(words) <= WORDS else f"{words[: WORDS - 2]} …"
-
-
-def _all_steps(trajectory: Trajectory) -> Iterator[Step]:
-    yield from trajectory.steps
-    for child in trajectory.subagent_trajectories or []:
-        yield from _all_steps(child)

@@ -13,7 +13,7 @@ from opentelemetry.util._importlib_metadata import EntryPoint
 
 from spanrelay import config
 from spanrelay._voice import say
-from spanrelay.cli.outline import Branch, Piece, plural, visible
+from spanrelay.cli.outline import Branch, Piece
 from spanrelay.cli.printing import print_outline, print_table
 from spanrelay.config import PolicyPlace
 from spanrelay.plugins.activation import Component, Plan, make_plan, without_secrets
@@ -21,6 +21,7 @@ from spanrelay.plugins.files import Layer
 from spanrelay.plugins.loading import Shelf, installed, load
 from spanrelay.plugins.reading import joined
 from spanrelay.plugins.unguarded import unguarded
+from spanrelay.view.facts import plural, visible
 
 ACTIONS = {
     "list": "list the installed plugins",

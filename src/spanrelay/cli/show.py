@@ -9,9 +9,10 @@ import sys
 
 from spanrelay._voice import say
 from spanrelay.cli import files
-from spanrelay.cli.outline import ALL, Limits, Span, outline, outline_of_session, plural
+from spanrelay.cli.outline import ALL, Limits, Span, outline, outline_of_session
 from spanrelay.cli.printing import print_outline
 from spanrelay.errors import SpanRelayError
+from spanrelay.view.facts import plural
 
 EXAMPLES = (
     "spanrelay show                       # the newest trajectory",

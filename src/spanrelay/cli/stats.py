@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from spanrelay._voice import say
 from spanrelay.cli import files
-from spanrelay.cli.outline import dollars, plural, visible
 from spanrelay.cli.printing import NARROWEST_COLUMN, columns, print_table
 from spanrelay.errors import SpanRelayError
 from spanrelay.evaluation.figures import Figures, Tally, ranked
+from spanrelay.view.facts import dollars, plural, visible
 
 _BAR = 12
 """Columns of the longest bar."""

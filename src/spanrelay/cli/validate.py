@@ -9,8 +9,8 @@ from pathlib import Path
 from spanrelay._voice import say
 from spanrelay.assembly.atif import violations
 from spanrelay.cli import files
-from spanrelay.cli.outline import plural, visible
 from spanrelay.evaluation import harbor_validator
+from spanrelay.view.facts import plural, visible
 
 EXAMPLES = (
     "spanrelay validate latest",

@@ -107,16 +107,16 @@ class Tally:
         self._add_rest(documents)
 
     def _add_run(self, document: Trajectory) -> None:
-        lasted = _lasted(document)
+        seconds = lasted(document)
         for figures in (_of(self.agents, document.agent.name), self.total):
             figures.runs += 1
-            if lasted is not None:
-                figures.durations.add(lasted)
+            if seconds is not None:
+                figures.durations.add(seconds)
 
     def _add_step(self, step: Step, document: Trajectory) -> None:
         agent = _of(self.agents, str((step.extra or {}).get("agent_name") or document.agent.name))
-        if _calls_model(step):
-            self._add_call(step, agent, _of(self.models, _model_of(step, document)))
+        if calls_model(step):
+            self._add_call(step, agent, _of(self.models, model_of(step, document)))
         results = step.observation.results if step.observation else []
         for call in step.tool_calls or []:
             if not call.dispatch:
@@ -128,20 +128,20 @@ class Tally:
             figures.calls += calls
             figures.errors += failed
             figures.spend(step.metrics, calls)
-        seconds = _seconds_of(step)
+        seconds = seconds_of(step)
         if seconds is not None:
             model.durations.add(seconds)
 
     def _add_tool(self, call: ToolCall, results: list[ObservationResult], agent: Figures) -> None:
         marks = [result.extra or {} for result in results]
-        failed = "refused" in (call.extra or {}) or any(mark.get(name) for mark in marks for name in FAILED)
+        failed = "refused" in (call.extra or {}) or any(map(has_failed, marks))
         tool = _of(self.tools, call.function_name)
         tool.calls += 1
         tool.errors += failed
         for figures in (agent, self.total):
             figures.tool_calls += 1
             figures.errors += failed
-        known = (_measured(extra) for extra in (*marks, call.extra or {}))
+        known = (measured(extra) for extra in (*marks, call.extra or {}))
         seconds = next((each for each in known if each is not None), None)
         if seconds is not None:
             tool.durations.add(seconds)
@@ -160,8 +160,8 @@ class Tally:
             if not any(step.metrics and getattr(step.metrics, name) is not None for step, _ in steps):
                 setattr(rest, name, getattr(final, f"total_{name}"))
         if rest != Metrics():
-            asked = [(step, each) for step, each in steps if _calls_model(step)]
-            named = {_model_of(step, each) for step, each in asked}
+            asked = [(step, each) for step, each in steps if calls_model(step)]
+            named = {model_of(step, each) for step, each in asked}
             model = named.pop() if len(named) == 1 else UNKNOWN
             for figures in (_of(self.agents, root.agent.name), _of(self.models, model), self.total):
                 figures.spend(rest, sum(step.llm_call_count or 1 for step, _ in asked))
@@ -187,11 +187,18 @@ def _of(rows: dict[str, Figures], name: str) -> Figures:
     return rows.setdefault(name, Figures())
 
 
-def _calls_model(step: Step) -> bool:
+def has_failed(extra: Mapping[str, Any]) -> bool:
+    """Whether the `extra` of a tool's result says that it failed."""
+    return any(extra.get(name) for name in FAILED)
+
+
+def calls_model(step: Step) -> bool:
+    """Whether a model was asked in a step, and in this document."""
     return step.source == "agent" and step.llm_call_count != 0 and not step.is_copied_context
 
 
-def _model_of(step: Step, document: Trajectory) -> str:
+def model_of(step: Step, document: Trajectory) -> str:
+    """Which model a step is from."""
     return step.model_name or document.agent.model_name or UNKNOWN
 
 
@@ -205,13 +212,13 @@ def _refers_elsewhere(step: Step) -> bool:
 # ── time
 
 
-def _seconds_of(step: Step) -> float | None:
+def seconds_of(step: Step) -> float | None:
     """How long a step's model call took, as its producer measured it."""
-    seconds = _measured(step.extra or {})
-    return seconds if seconds is not None else _measured((step.metrics and step.metrics.extra) or {})
+    seconds = measured(step.extra or {})
+    return seconds if seconds is not None else measured((step.metrics and step.metrics.extra) or {})
 
 
-def _measured(extra: Mapping[str, Any]) -> float | None:
+def measured(extra: Mapping[str, Any]) -> float | None:
     """A duration in an `extra`: `duration_sec` of ours, `invocation` of the NeMo Agent Toolkit, `latency_ms`."""
     if (seconds := _number(extra.get("duration_sec"))) is not None:
         return seconds
@@ -229,21 +236,22 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _lasted(document: Trajectory) -> float | None:
+def lasted(document: Trajectory) -> float | None:
     """Seconds from the first step of a document to the end of its last; None where it has no two times."""
-    spans = [span for step in document.steps if (span := _span(step)) is not None]
+    spans = [span for step in document.steps if (span := span_of(step)) is not None]
     if not spans:
         return None
     begun, ended = min(begun for begun, _ in spans), max(ended for _, ended in spans)
     return (ended - begun).total_seconds() if ended > begun or len(spans) > 1 else None
 
 
-def _span(step: Step) -> tuple[datetime, datetime] | None:
+def span_of(step: Step) -> tuple[datetime, datetime] | None:
+    """When a step began and ended, in UTC where it names no zone; None where it has no time."""
     moment = moment_of(step.timestamp) if step.timestamp else None
     if moment is None:
         return None
     begun = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
     try:
-        return begun, begun + timedelta(seconds=_seconds_of(step) or 0)
+        return begun, begun + timedelta(seconds=seconds_of(step) or 0)
     except (OverflowError, ValueError):
         return begun, begun
