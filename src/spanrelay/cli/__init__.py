@@ -30,6 +30,7 @@ from spanrelay.cli import (
     stats,
     uninstall,
     validate,
+    view,
 )
 from spanrelay.errors import SpanRelayError
 
@@ -40,6 +41,7 @@ COMMANDS = {
     "uninstall": uninstall,
     "list": listing,
     "show": show,
+    "view": view,
     "recover": recover,
     "diff": diff,
     "stats": stats,
