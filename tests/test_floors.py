@@ -39,6 +39,7 @@ FLOORS: list[list[str]] = [
         "runtime",
         "gateway",
         "coding_agents",
+        "doctor",
     ],
     ["distro", "view", "cli", "__main__", "testing", "atif", "atof", "otlp"],
 ]

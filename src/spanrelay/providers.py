@@ -133,6 +133,29 @@ SDKS = (
 )
 """Every SDK and framework that we know of; those without `ours` escape policy and record."""
 
+
+class Framework(NamedTuple):
+    """What asks models by an SDK above or asks none, and is recorded by a package for itself besides.
+
+    Attributes:
+        package: Its name.
+        instrumentor: The distribution that records it, ours or another's.
+    """
+
+    package: str
+    instrumentor: str
+
+
+FRAMEWORKS = (
+    Framework("agno", "openinference-instrumentation-agno"),
+    Framework("crewai", "openinference-instrumentation-crewai"),
+    Framework("dspy", "openinference-instrumentation-dspy"),
+    Framework("llama-index-core", "openinference-instrumentation-llama-index"),
+    Framework("mcp", "spanrelay-mcp"),
+    Framework("smolagents", "openinference-instrumentation-smolagents"),
+)
+"""Those of `docs/frameworks.md`, and MCP's SDK; the other frameworks record themselves, or are in `SDKS`."""
+
 _HOSTS = {
     "api.anthropic.com": "anthropic",
     "api.cerebras.ai": "cerebras",

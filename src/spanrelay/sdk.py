@@ -78,49 +78,54 @@ class SpanRelayConfigurator(_OTelSDKConfigurator):
         return "the default is used" if blamed else "nothing is exported"
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """What is wrong with a variable, and what happens where that is no reason to stop."""
 
     what: str
     instead: str
 
 
-def _read() -> tuple[dict[str, str], list[_Problem]]:
+def problems() -> list[Problem]:
+    """Return what is wrong with the variables that the SDK would be built from."""
+    return _read()[1]
+
+
+def _read() -> tuple[dict[str, str], list[Problem]]:
     """Return the variables that the SDK is to read instead, and what is wrong with those of the user."""
     if config.config_file():
         return {}, []  # it says all
     variables = config.otlp_variables()
-    problems: list[_Problem] = []
+    problems: list[Problem] = []
     for signal in config.SIGNALS:
         names, wrong = _exporters(signal)
         variables[f"OTEL_{signal.upper()}_EXPORTER"] = ",".join(names) or "none"
         problems += wrong
     numbers, wrong_numbers = config.batches()
     variables |= numbers
-    problems += (_Problem(*wrong) for wrong in wrong_numbers)
+    problems += (Problem(*wrong) for wrong in wrong_numbers)
     variables["OTEL_PYTHON_ID_GENERATOR"] = name = config.id_generator()
     if (what := _refusal("OTEL_PYTHON_ID_GENERATOR", name, "opentelemetry_id_generator")) is not None:
         variables["OTEL_PYTHON_ID_GENERATOR"] = "random"
-        problems.append(_Problem(what, "the default, random, is used"))
+        problems.append(Problem(what, "the default, random, is used"))
     return variables, list(dict.fromkeys(problems))
 
 
-def _exporters(signal: str) -> tuple[list[str], list[_Problem]]:
+def _exporters(signal: str) -> tuple[list[str], list[Problem]]:
     """Return the exporters of a signal that there are, as the SDK is to name them, and what the others lack."""
     usable: list[str] = []
-    problems: list[_Problem] = []
+    problems: list[Problem] = []
     for name in config.chosen_exporters(signal):
         if name == "otlp" and (what := config.refusal_of_protocol(signal)) is not None:
-            problems.append(_Problem(what, f"{config.PROTOCOLS[0]} is used"))
+            problems.append(Problem(what, f"{config.PROTOCOLS[0]} is used"))
         if _is_http(name, signal) and (what := config.refusal_of_endpoint(signal)) is not None:
-            problems.append(_Problem(what, f"{name!r} is left out"))
+            problems.append(Problem(what, f"{name!r} is left out"))
             continue
         ours = (_stock_for_logs() if signal == "logs" else _OURS).get(name, name)
         what = _refusal(f"OTEL_{signal.upper()}_EXPORTER", ours, f"opentelemetry_{signal}_exporter")
         if what is None:
             usable.append(ours)
         else:
-            problems.append(_Problem(what, f"{name!r} is left out"))
+            problems.append(Problem(what, f"{name!r} is left out"))
     return usable, problems
 
 

@@ -5,17 +5,20 @@ They speak no OTLP themselves; the stock exporters do, inside `exporters.deliver
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricExporter
-from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanrelay import config
+from spanrelay._guard import pass_on
 from spanrelay.config import Settings
+from spanrelay.exporters.answers import Hearing
 from spanrelay.exporters.delivery import History, ReliableMetricExporter, ReliableSpanExporter
 from spanrelay.exporters.grace import grace
-from spanrelay.exporters.outbox import Limits
+from spanrelay.exporters.outbox import Answer, Limits
 
 E = TypeVar("E")
 
@@ -56,6 +59,38 @@ def _as_at_first(build: Callable[[], E]) -> Callable[[], E]:
             return build()
 
     return built
+
+
+def ask_once(spans: Sequence[ReadableSpan], protocol: str) -> Answer:
+    """Send spans once to where the exporters below would, and return what is answered; nothing is kept.
+
+    Args:
+        spans: What is sent.
+        protocol: One of `config.PROTOCOLS`.
+    """
+    exporter, begun = (_grpc_spans if protocol == "grpc" else _http_spans)(), False
+
+    def stop() -> None:
+        nonlocal begun
+        if begun:  # by itself it would try again for a minute
+            begun = False
+            exporter.shutdown()
+
+    hearing = Hearing(exporter, stop)
+    hearing.hurry()
+    begun = True
+    hearing.listen()
+    try:
+        taken = exporter.export(spans) is SpanExportResult.SUCCESS
+    except Exception as error:
+        if not hearing.refused:
+            raise
+        pass_on(error)
+        taken = False
+    finally:
+        hearing.detach()
+        stop()
+    return hearing.answer(success=taken)
 
 
 class OtlpSpanExporter(ReliableSpanExporter):

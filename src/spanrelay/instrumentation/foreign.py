@@ -84,8 +84,7 @@ def _ask_again() -> None:
 
 def stands_down(scope: str) -> bool:
     """Whether what the instrumentation of this name records is left out, since ours is in force for the same."""
-    found = _SCOPE.match(scope)
-    package = _NATIVE.get(scope) if found is None else _SERVED.get(found[1], found[1])
+    package = package_of(scope)
     if package is None or package not in _covered:
         return False
     if scope not in _told:
@@ -97,6 +96,12 @@ def stands_down(scope: str) -> bool:
             package,
         )
     return True
+
+
+def package_of(scope: str) -> str | None:
+    """Return the package that a tracer of this name records calls of; None where it is not one that stands down."""
+    found = _SCOPE.match(scope)
+    return _NATIVE.get(scope) if found is None else _SERVED.get(found[1], found[1])
 
 
 def _key(package: str) -> str:

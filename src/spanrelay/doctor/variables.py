@@ -1,0 +1,165 @@
+"""What the settings of this environment do to a trace: wrong names and values, sampling, content and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spanrelay import config, sdk
+from spanrelay.doctor.findings import Case, Finding
+
+_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_LENGTHS = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+_COUNTS = ("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT")
+_HTTP_HEADERS = (
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+)
+_SANITIZE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS"
+_ENOUGH = 128
+"""Attributes of a span that OpenTelemetry allows unless asked; a model call with a few tools has as many."""
+
+
+def names(case: Case) -> Iterator[Finding]:
+    """Look for variables that nothing reads, and values that are not valid."""
+    for problem in case.problems:
+        what, _, instead = problem.rpartition("; ")
+        yield Finding("fail", what, instead, "set it to one of these, or take it out")
+    for problem in sdk.problems():
+        yield Finding("fail", problem.what, problem.instead, "set it right, or take it out")
+    for told in config.unknown_names(case.environment):
+        what, _, remedy = told.partition("; ")
+        yield Finding("warn", what, "nothing reads it", remedy)
+    if case.settings.disabled:
+        yield Finding(
+            "fail",
+            "OTEL_SDK_DISABLED is true",
+            "nothing is recorded; policy holds all the same",
+            "take OTEL_SDK_DISABLED out",
+        )
+    declarative = config.config_file(case.environment)
+    if declarative:
+        yield Finding(
+            "pass",
+            f"OTEL_CONFIG_FILE names {declarative}: exporters and sampler are what it says, not what OTEL_* says",
+        )
+
+
+def sampling(case: Case) -> Iterator[Finding]:
+    """Look at which traces are recorded at all."""
+    name = case.environment.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    cure = "OTEL_TRACES_SAMPLER=parentbased_always_on; SPANRELAY_TRAJECTORIES=all writes trajectories all the same"
+    if not name or name.endswith("always_on"):
+        yield Finding("pass", "every trace is sampled")
+    elif name == "always_off":
+        yield Finding("fail", "OTEL_TRACES_SAMPLER=always_off: no trace is sampled", "no span is exported", cure)
+    elif name == "parentbased_always_off":
+        yield Finding(
+            "fail",
+            "OTEL_TRACES_SAMPLER=parentbased_always_off: a trace that begins here is not sampled",
+            "no span is exported unless a caller has sampled its trace",
+            cure,
+        )
+    elif name.endswith("traceidratio"):
+        yield _of_ratio(case, name, cure)
+    else:
+        yield Finding(
+            "warn",
+            f"OTEL_TRACES_SAMPLER={name!r} decides which traces are sampled",
+            "a trace that it leaves out is in no exporter and no trajectory",
+            cure,
+        )
+
+
+def _of_ratio(case: Case, name: str, cure: str) -> Finding:
+    given = case.environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+    try:
+        ratio = float(given) if given else 1.0
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio <= 1:
+        return Finding(
+            "fail",
+            f"OTEL_TRACES_SAMPLER_ARG={given!r} is not a number from 0 to 1",
+            "OpenTelemetry takes 1, and every trace is sampled",
+            "OTEL_TRACES_SAMPLER_ARG=0.1, for instance",
+        )
+    if ratio == 1:
+        return Finding("pass", "every trace is sampled")
+    return Finding(
+        "fail" if ratio == 0 else "warn",
+        f"OTEL_TRACES_SAMPLER={name} samples {ratio:.3g} of all traces",
+        "the others are in no exporter and no trajectory",
+        cure,
+    )
+
+
+def content(case: Case) -> Iterator[Finding]:
+    """Look at where message content may be."""
+    settings = case.settings
+    sends = bool(config.chosen_exporters("traces", case.environment))
+    if settings.content == "off":
+        yield Finding(
+            "warn",
+            f"{_CAPTURE} lets message content be recorded nowhere",
+            "no trajectories are written, and spans have figures only",
+            f"{_CAPTURE}=trajectories keeps it on this machine",
+        )
+    elif settings.spans_have_content or settings.events_have_content:
+        where = "exported spans" if settings.spans_have_content else "exported events"
+        yield Finding(
+            "warn" if sends else "pass",
+            f"message content is in {where}, since {_CAPTURE} asks for it",
+            "prompts, answers and tools' results leave this machine, with what people said in them",
+            f"{_CAPTURE}=trajectories, or the plugin pii_redaction (docs/pii.md)",
+        )
+    else:
+        yield Finding("pass", "message content is in trajectories on this machine, and in no exported span")
+    for name in _HTTP_HEADERS:
+        if case.environment.get(name, "").strip() and not case.environment.get(_SANITIZE, "").strip():
+            yield Finding(
+                "warn",
+                f"{name} lets instrumentation of HTTP record headers, and {_SANITIZE} is not set",
+                "keys in headers of a form that nobody knows would be in spans",
+                f"{_SANITIZE}=authorization,cookie,set-cookie,x-api-key",
+            )
+
+
+def limits(case: Case) -> Iterator[Finding]:
+    """Look at limits that cut what spans carry."""
+    found = False
+    for name in (*_LENGTHS, *_COUNTS):
+        if _number(case, name) is None and case.environment.get(name, "").strip():
+            found = True
+            yield Finding(
+                "fail",
+                f"{name} is not a whole number",
+                "OpenTelemetry refuses to build a tracer provider with it",
+                f"set it right, or take {name} out",
+            )
+    for name in _LENGTHS:
+        number = _number(case, name)
+        if number is not None:
+            found = True
+            yield Finding(
+                "warn",
+                f"{name}={number} cuts every longer value of an attribute",
+                "message content in exported spans ends there, and cannot be read as JSON; trajectories are whole",
+                f"take {name} out, or leave content out of spans",
+            )
+    for name in _COUNTS:
+        number = _number(case, name)
+        if number is not None and number < _ENOUGH:
+            found = True
+            yield Finding(
+                "warn",
+                f"{name}={number} is below {_ENOUGH}",
+                "spans of model calls lose attributes above it, the first ones first",
+                f"take {name} out",
+            )
+    if not found:
+        yield Finding("pass", "no limit cuts what spans carry")
+
+
+def _number(case: Case, name: str) -> int | None:
+    given = case.environment.get(name, "").strip()
+    return int(given) if given.isdecimal() else None
