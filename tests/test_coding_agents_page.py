@@ -20,6 +20,7 @@ REASONS = {
     ("qwen", "rewrite"): "its hooks cannot change arguments; a call whose arguments policy would change is refused.",
     ("qwen", "sub-agents"): _BEGUN,
     ("qwen", "cost"): _TOKENS,
+    ("copilot", "cost"): _TOKENS,
 }
 
 BEGIN, END = "<!-- table: written by tests -->\n", "<!-- end of the table -->\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from spanrelay_testkit.exchange import Answer, Request, ToolCall, error, error_body, reply, texts_of, tool_call
@@ -19,6 +19,13 @@ class Round(NamedTuple):
     text: str
     thought: str | None = None
     calls: Sequence[tuple[str, str]] = ()
+
+
+class Offered(NamedTuple):
+    """A tool that is offered: in Responses the group that it is of, and what it takes, where that is said."""
+
+    group: str | None = None
+    takes: Collection[str] | None = None
 
 
 SCENARIOS: dict[str, list[Round]] = {
@@ -79,7 +86,7 @@ class Model:
         """Answer a request of whichever API."""
         if request.path.endswith("/count_tokens"):
             return error(404, error_body("no tokens are counted here"))
-        tools: dict[str, str | None] = dict(_tools(request))
+        tools = dict(_tools(request))
         said = list(_said(request))
         task, number = _place(said)
         if task is None or not tools:
@@ -89,14 +96,14 @@ class Model:
             status = 529 if request.api == "messages" else 503
             return error(status, error_body("overloaded"), headers={"retry-after": "0"})
         if task == "TASK-SUB" and number >= 1 and "wait_agent" in tools and ("call", "wait_agent") not in said:
-            return reply(tool_calls=[_wait(request, tools["wait_agent"])], usage=_usage(request, task, number))
+            return reply(tool_calls=[_wait(request, tools["wait_agent"].group)], usage=_usage(request, task, number))
         rounds = SCENARIOS[task]
         now = rounds[min(number, len(rounds) - 1)]
         calls = [self._call(kind, argument, tools) for kind, argument in now.calls]
         usage = _usage(request, task, number)
         return reply(now.text or None, reasoning=now.thought, tool_calls=calls, usage=usage)
 
-    def _call(self, kind: str, argument: str, tools: dict[str, str | None]) -> ToolCall:
+    def _call(self, kind: str, argument: str, tools: dict[str, Offered]) -> ToolCall:
         """Return a call of the tool, of those that are offered, that does something."""
         described = {"description": "Run a scripted command"}
         path = f"{self._folder}/{argument}"
@@ -106,16 +113,32 @@ class Model:
                 ("Bash", {"command": argument, **described}),
                 ("exec_command", {"cmd": argument}),
                 ("run_shell_command", {"command": argument, **described, "is_background": False}),
+                ("bash", {"command": argument, **described}),
             ],
             "read": [
                 ("Read", {"file_path": path}),
                 ("exec_command", {"cmd": f"cat {argument}"}),
                 ("read_file", {"file_path": path}),
+                ("view", {"path": path}),
+                ("read", {"filePath": path}),
             ],
-            "agent": [("Agent", {**delegated, "run_in_background": False}), ("spawn_agent", {"message": argument})],
+            "agent": [
+                ("Agent", {**delegated, "run_in_background": False}),
+                ("spawn_agent", {"message": argument}),
+                ("task", {**delegated, "subagent_type": "general", **_COPILOT}),
+            ],
         }
         name, given = next(each for each in known[kind] if each[0] in tools)
-        return tool_call(name, given, namespace=tools[name])
+        offered = tools[name]
+        if name in _SHARED and offered.takes is not None:
+            given = {key: value for key, value in given.items() if key in offered.takes}
+        return tool_call(name, given, namespace=offered.group)
+
+
+_SHARED = ("bash", "task")
+"""Tools that two agents call the same, and that take other things in each."""
+_COPILOT = {"agent_type": "general-purpose", "name": "notes-reader", "mode": "sync"}
+"""What a sub-agent of Copilot CLI is begun with."""
 
 
 def _wait(request: Request, namespace: str | None) -> ToolCall:
@@ -124,16 +147,17 @@ def _wait(request: Request, namespace: str | None) -> ToolCall:
     return tool_call("wait_agent", {"targets": begun[:1], "timeout_ms": 20000}, namespace=namespace)
 
 
-def _tools(request: Request) -> Iterator[tuple[str, str | None]]:
-    """Yield the names of the tools that are offered, and in Responses the groups that they are of."""
+def _tools(request: Request) -> Iterator[tuple[str, Offered]]:
+    """Yield the tools that are offered, by name."""
     for tool in request.get("tools", []):
-        yield from ((each["name"], None) for each in tool.get("functionDeclarations", []))
+        yield from ((each["name"], Offered()) for each in tool.get("functionDeclarations", []))
         if "function" in tool:
-            yield tool["function"]["name"], None
+            function = tool["function"]
+            yield function["name"], Offered(takes=function.get("parameters", {}).get("properties", {}))
         elif tool.get("type") == "namespace":
-            yield from ((inner["name"], tool["name"]) for inner in tool["tools"])
+            yield from ((inner["name"], Offered(tool["name"])) for inner in tool["tools"])
         elif "name" in tool:
-            yield tool["name"], None
+            yield tool["name"], Offered()
 
 
 def _said(request: Request) -> Iterator[tuple[str, str]]:

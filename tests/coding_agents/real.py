@@ -26,6 +26,8 @@ PACKAGES = (
     "@openai/codex@0.171.0",
     "@google/gemini-cli@0.61.0",
     "@qwen-code/qwen-code@0.24.4",
+    "@github/copilot@1.0.102",
+    "opencode-ai@1.18.33",
 )
 """What is installed: the versions of the recorded captures."""
 
@@ -131,6 +133,20 @@ class World:
             "OPENAI_BASE_URL": self.server.url,
             "OPENAI_API_KEY": "dummy",
             "OPENAI_MODEL": "qwen3-coder-plus",
+            "COPILOT_OFFLINE": "true",
+            "COPILOT_PROVIDER_BASE_URL": self.server.url,
+            "COPILOT_PROVIDER_API_KEY": "dummy",
+            "COPILOT_MODEL": "gpt-5.1",
+            "COPILOT_AUTO_UPDATE": "false",
+            # What it unpacks at its first start, once for all homes.
+            "COPILOT_CACHE_HOME": str(programs().parents[1] / "copilot-cache"),
+            "OPENCODE_CONFIG_CONTENT": json.dumps(opencode_config(self.server.url)),
+            "OPENCODE_DISABLE_MODELS_FETCH": "1",
+            # It would install packages for plugins into each home, and wait for that.
+            "npm_config_offline": "true",
+            "OPENCODE_DISABLE_AUTOUPDATE": "1",
+            "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+            "OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1",
             **self.settings,
         }
 
@@ -190,7 +206,50 @@ def qwen(task: str, *more: str) -> list[str]:
     return ["qwen", "--approval-mode", "yolo", "-o", "stream-json", "-p", PROMPTS.get(task, task), *more]
 
 
-COMMANDS = {"claude": claude, "codex": codex, "gemini": gemini, "qwen": qwen}
+def copilot(task: str, *more: str) -> list[str]:
+    """The command of a task for Copilot CLI."""
+    options = ["--allow-all-tools", "--allow-all-paths", "--no-color", "--output-format", "json"]
+    return ["copilot", *options, *more, "-p", PROMPTS.get(task, task)]
+
+
+def opencode(task: str, *more: str) -> list[str]:
+    """The command of a task for opencode."""
+    return ["opencode", "run", "--format", "json", *more, PROMPTS.get(task, task)]
+
+
+COMMANDS = {
+    "claude": claude,
+    "codex": codex,
+    "gemini": gemini,
+    "qwen": qwen,
+    "copilot": copilot,
+    "opencode": opencode,
+}
+
+
+def opencode_config(url: str) -> dict[str, Any]:
+    """The configuration of opencode, with a provider of its own that is asked at a URL."""
+    limit = {"context": 100000, "output": 8000}
+    models = {
+        "mock-model": {
+            "name": "mock-model",
+            "tool_call": True,
+            "reasoning": True,
+            "limit": limit,
+            "cost": {"input": 1, "output": 2, "cache_read": 0.5},
+        },
+        "mock-small": {"name": "mock-small", "limit": limit},
+    }
+    options = {"baseURL": url, "apiKey": "dummy"}
+    provider = {"npm": "@ai-sdk/openai-compatible", "name": "Mock", "options": options, "models": models}
+    return {
+        "share": "disabled",
+        "model": "mock/mock-model",
+        "small_model": "mock/mock-small",
+        "provider": {"mock": provider},
+        "permission": {"edit": "allow", "bash": "allow", "external_directory": "allow"},
+    }
+
 
 SETTINGS = {
     ".gemini": {

@@ -8,17 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conversion.test_opencode_sessions import answer, database, rows, text, user
 from tests.shared_data import SHARED, needs_shared
 
 from spanrelay._guard import losses
 from spanrelay.coding_agents import judging
 from spanrelay.coding_agents.agents import AGENTS
-from spanrelay.coding_agents.hooks import Unjudged, answer_alone, answered
+from spanrelay.coding_agents.folder import RunFolder
+from spanrelay.coding_agents.hooks import Unjudged, answer_alone, answered, keep_transcripts
 from spanrelay.coding_agents.judging import Verdict
 from spanrelay.pipeline.middleware import execution_intercept, guardrail, request_intercept, use
 from spanrelay.plugins import configured
 
 agents = pytest.mark.parametrize("agent", list(AGENTS))
+
+
+RECORDED = [
+    *((agent, scenario) for agent in ("claude", "codex", "gemini", "qwen") for scenario in ("", "policy", "subagent")),
+    ("copilot", "pascal-hooks"),
+]
+"""Agents and scenarios whose recorded hooks are in the JSON that they have here too."""
 
 
 def captured(agent: str, scenario: str) -> Iterator[dict[str, Any]]:
@@ -44,10 +53,11 @@ def before_tool(agent: str, command: str = "echo deny-json") -> bytes:
 
 
 @needs_shared
-@agents
-@pytest.mark.parametrize("scenario", ["", "policy", "subagent"])
+@pytest.mark.parametrize(("agent", "scenario"), RECORDED)
 def test_every_hook_is_read_and_only_those_before_tools_are_about_a_tool(agent: str, scenario: str) -> None:
-    for hook in captured(agent, scenario):
+    told = [hook for hook in captured(agent, scenario) if "hook_event_name" in hook]
+    assert told
+    for hook in told:
         event = AGENTS[agent].read(hook)
         assert (event.name, event.session) == (hook["hook_event_name"], hook["session_id"])
         assert (event.tool is not None) == (hook["hook_event_name"] == BEFORE.get(agent, "PreToolUse"))
@@ -67,6 +77,8 @@ def test_a_tool_is_refused_with_the_reason_in_the_words_of_its_agent(agent: str)
     said = json.loads(refused.answer)
     if agent == "gemini":
         assert said == {"decision": "deny", "reason": "not that"}
+    elif agent == "copilot":
+        assert said == {"permissionDecision": "deny", "permissionDecisionReason": "not that"}
     else:
         assert said["hookSpecificOutput"] == {
             "hookEventName": "PreToolUse",
@@ -82,13 +94,15 @@ def quieter(call: Any) -> Any:
     return call.request
 
 
-@pytest.mark.parametrize("agent", ["claude", "codex", "gemini"])
+@pytest.mark.parametrize("agent", ["claude", "codex", "gemini", "copilot", "opencode"])
 def test_arguments_that_policy_changes_are_handed_back_whole(agent: str) -> None:
     with use(quieter):
         done = answered(AGENTS[agent], before_tool(agent))
     assert done is not None
-    said = json.loads(done.answer)["hookSpecificOutput"]
-    assert said["tool_input" if agent == "gemini" else "updatedInput"] == {"command": "true", "timeout": 5}
+    said = json.loads(done.answer)
+    said = said.get("hookSpecificOutput", said)
+    member = {"gemini": "tool_input", "copilot": "modifiedArgs"}.get(agent, "updatedInput")
+    assert said[member] == {"command": "true", "timeout": 5}
     # Claude Code asks its user for what it would ask for anyway unless a hook says `allow`; Codex needs the word.
     assert said.get("permissionDecision") == {"codex": "allow"}.get(agent)
 
@@ -152,6 +166,40 @@ def test_where_policy_holds_a_hook_before_a_tool_that_cannot_be_read_lets_no_too
         done = answered(AGENTS[agent], told)
         assert done is not None and done.answer == b""
     losses.take()
+
+
+def test_of_a_database_only_the_sessions_that_hooks_named_are_kept(tmp_path: Path) -> None:
+    said = [user(1_000, text("Hello.")), answer(2_000, text("Hi."))]
+    path = database(tmp_path / "opencode.db", rows(said), rows(said, "ses_2", parent_id="ses_1"), rows(said, "ses_3"))
+    folder = RunFolder(tmp_path / "run")
+    told = {"hook_event_name": "UserPromptSubmit", "session_id": "ses_1", "database": str(path)}
+    for _ in range(2):
+        keep_transcripts(folder, AGENTS["opencode"], AGENTS["opencode"].read(told))
+    for _ in range(2):  # the second as the run that finishes what one that was killed has left
+        [taken_out] = folder.sources()
+        lines = [json.loads(line)["row"] for line in taken_out.read_text().splitlines()]
+        assert {line.get("session_id", line["id"]) for line in lines} == {"ses_1", "ses_2"}
+
+
+@pytest.mark.swallows
+def test_a_database_that_is_gone_leaves_what_else_was_told(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.add_session(str(tmp_path / "gone.db"), "ses_1")
+    folder.add_telemetry(b"whole", is_json=False)
+    assert [source.name for source in folder.sources()] == ["telemetry.otlp"]
+
+
+def test_the_events_of_each_session_of_copilot_are_named_before_a_turn_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COPILOT_HOME", str(tmp_path))
+    folder = RunFolder(tmp_path / "run")
+    for session in ("s-1", "s-2", "../s-3"):
+        (events := tmp_path / "session-state" / session / "events.jsonl").parent.mkdir(parents=True)
+        events.write_text("{}\n")
+        told = {"hook_event_name": "UserPromptSubmit", "session_id": session}
+        keep_transcripts(folder, AGENTS["copilot"], AGENTS["copilot"].read(told))
+    assert [each.resolve().parent.name for each in folder.transcripts()] == ["s-1", "s-2"]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ def reporting(folder: Path) -> Reporting:
         ("gemini", ["gemini"], {**KEYS, "GOOGLE_GENAI_USE_VERTEXAI": "true"}),
         ("qwen", ["qwen", "--openai-base-url", "http://elsewhere"], KEYS),
         ("qwen", ["qwen"], {}),
+        ("copilot", ["copilot"], KEYS),
+        ("copilot", ["copilot"], {"COPILOT_PROVIDER_BASE_URL": "http://own", "COPILOT_PROVIDER_TYPE": "azure"}),
     ],
 )
 def test_where_no_gateway_can_stand_between_that_is_said(
@@ -62,6 +65,12 @@ def test_where_no_gateway_can_stand_between_that_is_said(
         ("codex", KEYS, {"openai": "https://api.openai.com/v1"}),
         ("gemini", {**KEYS, "GOOGLE_GEMINI_BASE_URL": "http://own"}, {"gemini": "http://own"}),
         ("qwen", {**KEYS, "OPENAI_BASE_URL": "http://own"}, {"openai": "http://own"}),
+        ("copilot", {"COPILOT_PROVIDER_BASE_URL": "http://own"}, {"openai": "http://own"}),
+        (
+            "copilot",
+            {"COPILOT_PROVIDER_BASE_URL": "http://own", "COPILOT_PROVIDER_TYPE": "Anthropic"},
+            {"anthropic": "http://own"},
+        ),
     ],
 )
 def test_what_the_user_asks_stands_behind_the_gateway(
@@ -87,9 +96,7 @@ def test_hooks_that_a_user_has_switched_off_are_found_so_beforehand(
     path = AGENTS[agent].settings({}, None)
     path.parent.mkdir()
     path.write_text(json.dumps(settings))
-    launch = Launch([agent], {})
-    AGENTS[agent].prepare(launch, reporting(home))
-    assert launch.deaf == f"{path} says disableAllHooks"
+    assert AGENTS[agent].deaf(Launch([agent], {}), home) == f"{path} says disableAllHooks"
 
 
 @pytest.mark.parametrize(
@@ -104,9 +111,7 @@ def test_hooks_that_a_user_has_switched_off_are_found_so_beforehand(
 def test_ways_of_starting_claude_code_without_hooks_are_found_so_beforehand(
     command: list[str], environment: dict[str, str], why: str | None, home: Path
 ) -> None:
-    launch = Launch(command, environment)
-    AGENTS["claude"].prepare(launch, reporting(home))
-    assert launch.deaf == why
+    assert AGENTS["claude"].deaf(Launch(command, environment), home) == why
     assert AGENTS["claude"].upstreams(Launch(command, environment)) == {"anthropic": "https://api.anthropic.com"}
 
 
@@ -117,9 +122,8 @@ def test_what_an_administrator_says_of_claude_code_is_looked_for_in_every_file_o
     (folder := home / "etc" / "managed-settings.d").mkdir(parents=True)
     (folder / "hooks.json").write_text('{"allowManagedHooksOnly": true}')
     (folder / "models.json").write_text('{"env": {"ANTHROPIC_BASE_URL": "http://own"}}')
-    launch = Launch(["claude"], {})
-    AGENTS["claude"].prepare(launch, reporting(home))
-    assert launch.deaf == f"{folder / 'hooks.json'} says allowManagedHooksOnly"
+    deaf = AGENTS["claude"].deaf(Launch(["claude"], {}), home)
+    assert deaf == f"{folder / 'hooks.json'} says allowManagedHooksOnly"
     with pytest.raises(SpanRelayError, match=r"models\.json says ANTHROPIC_BASE_URL"):
         AGENTS["claude"].upstreams(Launch(["claude"], {}))
 
@@ -152,6 +156,101 @@ def test_telemetry_that_goes_by_grpc_is_left_where_it_goes(home: Path) -> None:
     AGENTS["claude"].prepare(launch, reporting(home))
     (settings,) = launch.files.values()
     assert set(json.loads(settings)["env"]) == {"OTEL_RESOURCE_ATTRIBUTES"}
+
+
+OPENCODE = """#!/bin/sh
+cat <<'END'
+{"model": "own/m", "small_model": "anthropic/small", "disabled_providers": ["google"],
+ "provider": {"own": {"npm": "@ai-sdk/openai-compatible", "options": {"baseURL": "http://own"}},
+              "cloud": {"npm": "@ai-sdk/amazon-bedrock", "options": {"baseURL": "http://cloud"}},
+              "openai": {}}}
+END
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        ([], None),
+        (["-m", "openai/gpt"], "openai"),
+        (["--model=cloud/m"], "cloud"),
+        (["-m", "google/g"], "google"),
+    ],
+)
+def test_opencode_asks_no_provider_but_those_behind_the_gateway(
+    more: list[str], refused: str | None, home: Path
+) -> None:
+    (home / "opencode").write_text(OPENCODE)
+    (home / "opencode").chmod(0o755)
+    logins = home / ".local" / "share" / "opencode" / "auth.json"
+    logins.parent.mkdir(parents=True)
+    logins.write_text('{"openai": {"type": "oauth"}, "anthropic": {"type": "api"}}')
+    launch = Launch([str(home / "opencode"), "run", *more, "hello"], {})
+    if refused is not None:
+        told = f"cannot stand between opencode and {refused}, .* before anthropic, own"
+        with pytest.raises(SpanRelayError, match=told):
+            AGENTS["opencode"].upstreams(launch)
+        return
+    behind = AGENTS["opencode"].upstreams(launch)
+    assert behind == {"anthropic": "https://api.anthropic.com/v1", "own": "http://own"}
+    AGENTS["opencode"].prepare(launch, replace(reporting(home), gateways=dict.fromkeys(behind, "http://gateway")))
+    content = json.loads(launch.changed["OPENCODE_CONFIG_CONTENT"])
+    assert content["enabled_providers"] == ["anthropic", "own"]
+    assert content["provider"]["own"] == {"options": {"baseURL": "http://gateway"}}
+
+
+def test_what_the_environment_configures_of_opencode_already_is_kept(home: Path) -> None:
+    given = {"model": "m", "plugin": ["own"], "experimental": {"batch_tool": True}}
+    launch = Launch(["opencode"], {"OPENCODE_CONFIG_CONTENT": json.dumps(given)})
+    AGENTS["opencode"].prepare(launch, reporting(home))
+    content = json.loads(launch.changed["OPENCODE_CONFIG_CONTENT"])
+    [plugin] = launch.files
+    assert content["plugin"] == ["own", plugin.as_uri()]
+    assert content["experimental"] == {"batch_tool": True, "openTelemetry": True}
+    assert content["model"] == "m"
+    with pytest.raises(SpanRelayError, match="OPENCODE_CONFIG_CONTENT cannot be read"):
+        AGENTS["opencode"].prepare(Launch(["opencode"], {"OPENCODE_CONFIG_CONTENT": "{nonsense"}), reporting(home))
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "why"),
+    [
+        (["opencode"], {}, None),
+        (["opencode", "run", "--pure", "hello"], {}, "--pure is given"),
+        (["opencode"], {"OPENCODE_PURE": "1"}, "OPENCODE_PURE is set"),
+        (["opencode", "attach", "http://own"], {}, "attach leaves the tools to a server that runs already"),
+        (["opencode", "run", "--attach=http://own"], {}, "--attach=http://own leaves the tools to a server"),
+    ],
+)
+def test_ways_of_starting_opencode_without_hooks_are_found_so_beforehand(
+    command: list[str], environment: dict[str, str], why: str | None, home: Path
+) -> None:
+    assert (AGENTS["opencode"].deaf(Launch(command, environment), home) or "None").startswith(str(why))
+
+
+@pytest.mark.parametrize("place", [".copilot/settings.json", "project/.github/copilot/settings.local.json"])
+def test_hooks_that_copilot_is_told_not_to_run_are_found_so_beforehand(place: str, home: Path) -> None:
+    assert AGENTS["copilot"].deaf(Launch(["copilot"], {}), home) is None
+    (home / place).parent.mkdir(parents=True)
+    (home / place).write_text('{"disableAllHooks": true}')
+    assert str(AGENTS["copilot"].deaf(Launch(["copilot"], {}), home)).endswith("says disableAllHooks")
+
+
+def test_telemetry_that_variables_send_already_is_sent_on_as_it_is_and_else_tells_all(home: Path) -> None:
+    launch = Launch(["copilot"], {})
+    AGENTS["copilot"].prepare(launch, reporting(home))
+    assert launch.changed["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] == "true"
+    assert launch.changed["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://127.0.0.1:1/s"
+    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://own/", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://traces"}
+    launch = Launch(["copilot"], own)
+    AGENTS["copilot"].prepare(launch, reporting(home))
+    assert "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT" not in launch.changed
+    assert (launch.onward.urls["traces"], launch.onward.urls["metrics"]) == ("http://traces", "http://own/v1/metrics")
+    assert launch.changed["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == "http://127.0.0.1:1/s/v1/traces"
+    for elsewhere in ({**own, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {"COPILOT_OTEL_EXPORTER_TYPE": "file"}):
+        launch = Launch(["copilot"], elsewhere)
+        AGENTS["copilot"].prepare(launch, reporting(home))
+        assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in launch.changed and "and not here" in launch.notes[0]
 
 
 @pytest.mark.parametrize(

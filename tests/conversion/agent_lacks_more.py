@@ -33,7 +33,6 @@ _OPENCODE_LOST = {
 }
 
 _COPILOT_FAILURES = {"results": "of a failed call the events have only a short form of its error"}
-_COPILOT_STATUS = {"attempts": "a failed request is there, but not its status"}
 _COPILOT_REWRITTEN = {
     "arguments": "a hook changed them after the answer, which is told as the model gave it",
     "exit_codes": "the one of a hook that refused is in words only; no command ran",
@@ -68,11 +67,9 @@ LACKS: dict[tuple[str, str, str], dict[str, str]] = {
     },
     ("copilot", "basic", "session"): _COPILOT_FAILURES,
     ("copilot", "basic", "both"): _COPILOT_FAILURES,
-    ("copilot", "overload", "session"): {"attempts": "the events have no requests that came to nothing"},
-    ("copilot", "overload", "both"): _COPILOT_STATUS,
     ("copilot", "policy", "session"): _COPILOT_REWRITTEN,
     ("copilot", "policy", "both"): _COPILOT_REWRITTEN,
-    ("copilot", "overload", "otlp"): _COPILOT_STATUS,
+    ("copilot", "overload", "otlp"): {"attempts": "a failed request is there, but not its status"},
     ("copilot", "policy", "otlp"): _COPILOT_REWRITTEN,
     ("copilot", "subagent", "otlp"): {"subagents": "the id of a sub-agent is nowhere"},
     ("opencode", "basic", "default"): {

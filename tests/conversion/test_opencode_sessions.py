@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.conversion.captures import converted, told
 
-from spanrelay.otlp_in import files
+from spanrelay.otlp_in import databases, files
 
 Row = dict[str, Any]
 SESSION = "ses_1"
@@ -151,6 +151,41 @@ def test_sessions_of_one_database_are_documents_and_those_of_sub_agents_within_t
     (helper,) = documents[0]["subagent_trajectories"]
     assert (helper["agent"]["name"], helper["agent"]["extra"]["id"]) == ("general", "ses_2")
     assert [step["message"] for step in helper["steps"]] == ["Help.", "Helped."]
+
+
+def test_sessions_are_taken_out_of_a_database_with_those_that_they_began(tmp_path: Path) -> None:
+    sessions = [
+        rows([user(1_000, text("Hello."))], key, parent_id=above)
+        for key, above in [("ses_1", None), ("ses_2", "ses_1"), ("ses_3", "ses_2"), ("ses_4", None)]
+    ]
+    path = database(tmp_path / "opencode.db", *sessions)
+    wanted = {place.partition(" ")[2] for place, _ in databases.rows_of(path, {"ses_1"}) if "session" in place}
+    assert wanted == {"ses_1", "ses_2", "ses_3"}
+    assert len(list(databases.rows_of(path, {"ses_1"}))) == 9
+    assert list(databases.rows_of(path, {"ses_none"})) == []
+    assert {file.name for file in tmp_path.iterdir()} == {"opencode.db"}
+
+
+def test_what_a_call_cost_is_told_where_prices_are_known(tmp_path: Path) -> None:
+    message, (begin, finish) = answer(2_000)
+    said = [user(1_000, text("Hello.")), (message, [begin, text("Hi."), {**finish, "cost": 0.25}])]
+    said += [user(3_000, text("More.")), (message | {"time": {"created": 4_000}}, [begin, {**finish, "cost": 0}])]
+    (document,), _ = converted([database(tmp_path / "opencode.db", rows(said))], tmp_path / "out")
+    assert [(step.get("metrics") or {}).get("cost_usd") for step in document["steps"]] == [None, 0.25, None, None]
+
+
+def test_a_call_that_a_hook_refused_is_told_to_be_refused(tmp_path: Path) -> None:
+    said = [user(1_000, text("Read a.")), answer(2_000, tool("c1", status="error", error="not that"))]
+    decided = {"permissionDecision": "deny", "permissionDecisionReason": "not that"}
+    hook = {"hook_event_name": "PreToolUse", "session_id": SESSION, "tool_name": "read", "tool_use_id": "c1"}
+    kept = {"agent": "opencode", "time": 2_050_000_000, "hook": {**hook, "tool_input": {"filePath": "a"}}}
+    answered = {"answer": json.dumps({"hookSpecificOutput": decided})}
+    (tmp_path / "hooks.jsonl").write_text(json.dumps({"_spanrelay_hook": {**kept, **answered}}))
+    sources = [database(tmp_path / "opencode.db", rows(said)), tmp_path / "hooks.jsonl"]
+    (document,), summary = converted(sources, tmp_path / "out")
+    assert summary.findings == []
+    (call,) = document["steps"][1]["tool_calls"]
+    assert call["extra"]["refused"]
 
 
 def test_a_message_of_several_model_calls_is_as_many_steps_and_one_that_failed_says_so(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spanrelay import _json
-from spanrelay.coding_agents import claude, codex, gemini, qwen
+from spanrelay.coding_agents import claude, codex, copilot, gemini, opencode, qwen
 from spanrelay.coding_agents.launching import Agent, Program
 from spanrelay.coding_agents.program import PROGRAM
 from spanrelay.errors import SpanRelayError
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (claude.AGENT, codex.AGENT, gemini.AGENT, qwen.AGENT)}
+AGENTS: dict[str, Agent] = {
+    module.AGENT.name: module.AGENT for module in (claude, codex, gemini, qwen, copilot, opencode)
+}
 """By what they are called here."""
 
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from spanrelay import _json, config
 from spanrelay.codecs.narrowing import as_mapping
-from spanrelay.coding_agents.judging import Verdict
-from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting, hook_command
-from spanrelay.coding_agents.protocol import denied, event_of, said
-from spanrelay.coding_agents.settings import read_settings, with_hooks
+from spanrelay.coding_agents.exporting import exported_to
+from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, Launch, Reporting, hook_command
+from spanrelay.coding_agents.protocol import decided, event_of
+from spanrelay.coding_agents.settings import read_settings, switched_off, with_hooks
 from spanrelay.errors import SpanRelayError
 
 EVENTS = (
@@ -66,17 +66,17 @@ def _prepare(launch: Launch, reporting: Reporting) -> None:
     path = reporting.folder / "claude-settings.json"
     launch.files[path] = _json.dumps({**given, **own}).decode()
     launch.insert("--settings", str(path))
-    for name in _DEAF_VARIABLES:
-        if _is_on(environment, name):
-            launch.deaf = f"{name} is set"
-    for flag in set(_DEAF) & set(launch.command):
-        launch.deaf = f"{flag} is given"
-    for path, settings in known:
-        if settings.get("disableAllHooks") is True:
-            launch.deaf = f"{path} says disableAllHooks"
-    for path, settings in _managed():
-        if settings.get("allowManagedHooksOnly") is True:
-            launch.deaf = f"{path} says allowManagedHooksOnly"
+
+
+def _deaf(launch: Launch, folder: Path) -> str | None:
+    known = _settings_in_force(launch, _take_settings(replace(launch)))
+    environment = _environment(launch, known)
+    found = [f"{flag} is given" for flag in _DEAF if flag in launch.command]
+    found += [f"{name} is set" for name in _DEAF_VARIABLES if _is_on(environment, name)]
+    only = [
+        f"{path} says allowManagedHooksOnly" for path, each in _managed() if each.get("allowManagedHooksOnly") is True
+    ]
+    return next(iter(found), None) or switched_off(known) or next(iter(only), None)
 
 
 # ── settings
@@ -173,20 +173,11 @@ def _exported(environment: Mapping[str, str]) -> dict[str, str]:
     for signal in config.SIGNALS:
         if "otlp" not in config.exporters_of(signal, environment):
             continue
-        own = environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
-        base = config.otlp_endpoint(signal, environment) or "http://localhost:4318"
-        found[signal] = own or f"{base.rstrip('/')}/v1/{signal}"
+        found[signal] = str(exported_to(signal, environment, "http://localhost:4318"))
     return found
 
 
 # ── hooks
-
-
-def _answer(event: HookEvent, verdict: Verdict) -> bytes:
-    if verdict.refusal is not None:
-        return denied(event, verdict.refusal)
-    # With a decision to allow, the user would not be asked either.
-    return b"" if verdict.arguments is None else said(event, updatedInput=verdict.arguments)
 
 
 def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
@@ -212,7 +203,8 @@ AGENT = Agent(
     prepare=_prepare,
     upstreams=_upstreams,
     read=event_of,
-    answer=_answer,
+    answer=decided,
+    deaf=_deaf,
     settings=_settings,
     lasting=("PreToolUse", "Stop"),
     patience=HOOK_PATIENCE_S,

@@ -230,11 +230,6 @@ def _settings(environment: Mapping[str, str], project: Path | None) -> Path:
     return (_home(environment) if project is None else project / ".codex") / "hooks.json"
 
 
-def _beside(path: Path, session: str) -> Iterator[Path]:
-    """Yield nothing: each sub-agent's own hooks name its rollout."""
-    yield from ()
-
-
 AGENT = Agent(
     "codex",
     "Codex",
@@ -248,5 +243,4 @@ AGENT = Agent(
     settings=_settings,
     lasting=("PreToolUse", "Stop"),
     patience=HOOK_PATIENCE_S,
-    beside=_beside,
 )

@@ -1,7 +1,8 @@
 """The folder of one run: everything that came, as it came, so that nothing is lost with a process that is killed.
 
 `run.json` says what was run, `telemetry.otlp` and `telemetry.jsonl` hold export requests of spans and log records,
-`hooks.jsonl` a hook a line, and `transcripts` names the agents' own files. `spanrelay convert` reads all of it.
+`hooks.jsonl` a hook a line, `transcripts` names the agents' own files, and `sessions.jsonl` what is in a database with
+others. `spanrelay convert` reads all of it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from typing import Any
 from spanrelay import _json
 from spanrelay._guard import swallow
 from spanrelay.assembly import spool
-from spanrelay.otlp_in import hooks
+from spanrelay.otlp_in import databases, hooks
 
 PLACE = ".runs"
 """Where, in the folder of trajectories, those of runs are until their trajectories are written."""
 
 DESCRIPTION = "run.json"
+
+_SESSIONS, _TAKEN_OUT = "sessions.jsonl", "database.jsonl"
 
 LARGEST = (1 << 24) - 1
 """Bytes of an export request that are kept: its length is written before it such that the first byte is 0."""
@@ -100,10 +103,20 @@ class RunFolder:
             folder = self.path / "transcripts"
             folder.mkdir(exist_ok=True)
             name = folder / os.path.basename(path)
+            if os.path.lexists(name):  # the files of some agents are all called the same
+                name = folder / f"{os.path.basename(os.path.dirname(path))}-{name.name}"
             if not os.path.lexists(name):
                 os.symlink(path, name)
         except OSError as error:
             swallow("linking a transcript", error)
+
+    def add_session(self, database: str, session: str) -> None:
+        """Name a session that the agent keeps in a database with others."""
+        with self._lock:
+            if (named := f"{database}\0{session}") in self._linked:
+                return
+            self._linked.add(named)
+        self._append(_SESSIONS, _json.dumps({"database": database, "session": session}) + b"\n")
 
     def transcripts(self) -> list[Path]:
         """Return the agents' own files that are there."""
@@ -112,8 +125,26 @@ class RunFolder:
 
     def sources(self) -> list[Path]:
         """Return the files that trajectories are made of."""
-        own = [self.path / name for name in ("telemetry.otlp", "telemetry.jsonl", "hooks.jsonl")]
+        self._take_out()
+        own = [self.path / name for name in ("telemetry.otlp", "telemetry.jsonl", "hooks.jsonl", _TAKEN_OUT)]
         return [path for path in own if path.is_file() and path.stat().st_size] + self.transcripts()
+
+    def _take_out(self) -> None:
+        """Write down what databases have of the sessions that were named."""
+        try:
+            named = [_json.loads(line) for line in (self.path / _SESSIONS).read_bytes().splitlines()]
+        except (OSError, ValueError):
+            return
+        wanted: dict[str, set[str]] = {}
+        for each in named:
+            wanted.setdefault(each["database"], set()).add(each["session"])
+        (self.path / _TAKEN_OUT).unlink(missing_ok=True)
+        for database, sessions in wanted.items():
+            try:
+                for _, row in databases.rows_of(Path(database), sessions):
+                    self._append(_TAKEN_OUT, row + b"\n")
+            except (OSError, ValueError) as error:
+                swallow("reading the database of an agent", error)
 
     def description(self) -> Description | None:
         """Return what was run; None where nothing says."""

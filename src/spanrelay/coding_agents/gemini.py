@@ -30,19 +30,26 @@ _LAYERS = Layers(
 
 
 def _prepare(launch: Launch, reporting: Reporting) -> None:
-    for path, settings in _LAYERS.known(launch.environment):
-        if as_mapping(settings.get("hooksConfig")).get("enabled") is False:
-            launch.deaf = f"{path} says hooksConfig.enabled = false"
     _LAYERS.send_here(launch, reporting)
-    places = [_settings(launch.environment, project) for project in (None, Path.cwd())]
-    if any(map(is_installed, places)):
+    if _has_lasting(launch):
         launch.changed["SPANRELAY_HOOKS_LASTING"] = "1"
     elif _is_trusted(reporting.folder):
         _LAYERS.write(launch, reporting)
-    else:
-        launch.deaf = "it reads no settings but root's beside yours; `spanrelay install gemini` puts hooks into yours"
     if reporting.gateways:
         launch.changed["GOOGLE_GEMINI_BASE_URL"] = reporting.gateways["gemini"]
+
+
+def _deaf(launch: Launch, folder: Path) -> str | None:
+    for path, settings in _LAYERS.known(launch.environment):
+        if as_mapping(settings.get("hooksConfig")).get("enabled") is False:
+            return f"{path} says hooksConfig.enabled = false"
+    if _has_lasting(launch) or _is_trusted(folder):
+        return None
+    return "it reads no settings but root's beside yours; `spanrelay install gemini` puts hooks into yours"
+
+
+def _has_lasting(launch: Launch) -> bool:
+    return any(is_installed(AGENT, _settings(launch.environment, project)) for project in (None, Path.cwd()))
 
 
 def _is_trusted(folder: Path) -> bool:
@@ -92,6 +99,7 @@ AGENT = Agent(
     upstreams=_upstreams,
     read=partial(event_of, before="BeforeTool", ends="AfterAgent"),
     answer=_answer,
+    deaf=_deaf,
     settings=_settings,
     lasting=("BeforeTool", "AfterAgent"),
     patience=HOOK_PATIENCE_S * 1000,

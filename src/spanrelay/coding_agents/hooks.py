@@ -96,12 +96,15 @@ def answer_alone(agent: Agent, data: bytes) -> bytes:
         return _refused(agent, data, f"{type(error).__name__}: {error}") if config.policy_files() else b""
 
 
-def transcripts_of(agent: Agent, event: HookEvent) -> list[str]:
-    """Return the transcripts that a hook names, and at the end of a turn those of sub-agents beside them."""
+def keep_transcripts(folder: RunFolder, agent: Agent, event: HookEvent) -> None:
+    """Note the transcripts that a hook names, and at the end of a turn those of sub-agents beside them."""
     found = list(event.paths)
     if event.ends and event.session:
         found += [str(each) for path in event.paths for each in agent.beside(Path(path), event.session)]
-    return found
+    for path in found:
+        folder.add_transcript(path)
+    if event.database and event.session:
+        folder.add_session(event.database, event.session)
 
 
 def write_trajectory(agent: Agent, event: HookEvent) -> None:
@@ -112,8 +115,7 @@ def write_trajectory(agent: Agent, event: HookEvent) -> None:
         return
     TrajectoryDirectory(trajectories).prepare()
     folder = RunFolder(folder_of(trajectories, f"hook-{secrets.token_hex(4)}"))
-    for path in transcripts_of(agent, event):
-        folder.add_transcript(path)
+    keep_transcripts(folder, agent, event)
     finish(folder, trajectories, settings.atif_version)
     folder.remove()
 

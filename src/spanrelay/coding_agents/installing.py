@@ -1,6 +1,7 @@
 """Hooks for good: put into the settings of an agent's user or project, and taken out again as if they had never been.
 
-Without a run they hold policy, and write the trajectory of a session from its transcript at the end of each turn.
+Where an agent reads a folder of files, ours is one of them, and no other is touched. Without a run hooks hold policy,
+and write the trajectory of a session from its transcript at the end of each turn.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Change:
     path: Path
     before: bytes | None
     after: bytes | None
+    keeps: bool = False
+    """Whether what was there before is to be kept beside it."""
 
     @property
     def diff(self) -> str:
@@ -41,17 +44,16 @@ class Change:
         """
         kept = _backup_of(self.path)
         try:
-            if _has_ours(_read(self.path, self.after)):
+            if self.keeps and not kept.exists():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                if not kept.exists():
-                    kept.write_bytes(self.before or b"")
-                self.path.write_bytes(self.after or b"")
-                return
-            if self.after is None:
-                self.path.unlink()
-            else:
+                kept.write_bytes(self.before or b"")
+            if self.after is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.write_bytes(self.after)
-            kept.unlink(missing_ok=True)
+            else:
+                self.path.unlink()
+            if not self.keeps:
+                kept.unlink(missing_ok=True)
         except OSError as error:
             raise SpanRelayError(f"{str(self.path)!r} cannot be written: {error.strerror or error}") from error
 
@@ -63,10 +65,14 @@ def installed(agent: Agent, path: Path) -> Change:
         SpanRelayError: the file is not what it should be.
     """
     before = _bytes(path)
+    if agent.written is not None:
+        if before is not None and not _is_ours_alone(before):
+            raise SpanRelayError(f"{str(path)!r} is there already, and not ours; move it away first")
+        return Change(path, before, agent.written().encode())
     settings = _read(path, before)
     if _ours_in(settings, agent) == _wanted(agent):
-        return Change(path, before, before)
-    return Change(path, before, _with_ours(settings, agent))
+        return Change(path, before, before, keeps=True)
+    return Change(path, before, _with_ours(settings, agent), keeps=True)
 
 
 def uninstalled(agent: Agent, path: Path) -> Change:
@@ -78,6 +84,8 @@ def uninstalled(agent: Agent, path: Path) -> Change:
         SpanRelayError: the file is not what it should be.
     """
     before = _bytes(path)
+    if agent.written is not None:
+        return Change(path, before, None if before is not None and _is_ours_alone(before) else before)
     settings = _read(path, before)
     if not _has_ours(settings):
         return Change(path, before, before)
@@ -88,10 +96,11 @@ def uninstalled(agent: Agent, path: Path) -> Change:
     return Change(path, before, _laid_out(left) if left else None)
 
 
-def is_installed(path: Path) -> bool:
+def is_installed(agent: Agent, path: Path) -> bool:
     """Whether our hooks stand in a settings file."""
     try:
-        return _has_ours(_read(path, _bytes(path)))
+        found = _bytes(path)
+        return _is_ours_alone(found or b"") if agent.written is not None else _has_ours(_read(path, found))
     except SpanRelayError:
         return False
 
@@ -127,6 +136,10 @@ def _read(path: Path, data: bytes | None) -> dict[str, Any]:
 def _wanted(agent: Agent) -> dict[str, list[Any]]:
     hook = {"type": "command", "command": hook_command(agent.name, "installed"), "timeout": agent.patience}
     return {event: [{"hooks": [hook]}] for event in agent.lasting}
+
+
+def _is_ours_alone(data: bytes) -> bool:
+    return CLIENT.encode() in data
 
 
 def _is_ours(entry: Any) -> bool:

@@ -72,7 +72,8 @@ class Launch:
 class HookEvent:
     """What a hook tells: its session, and, where a tool is about to run, which with what.
 
-    `paths` are transcripts; `ends` says that what is in them is whole for now.
+    `paths` are transcripts, and `database` is one that has the session among others; `ends` says that what is in them
+    is whole for now.
     """
 
     name: str
@@ -82,6 +83,7 @@ class HookEvent:
     call_id: str | None = None
     paths: tuple[str, ...] = ()
     ends: bool = False
+    database: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,12 @@ class Program:
 class Agent(Program):
     """A coding agent.
 
-    `read` reads a hook of it, and `answer` writes what that prints; `b""` lets it go on. `settings` is the file where
-    hooks stand for good, of a project's folder or of the user's home, and `lasting` are those that serve there;
-    `patience` is how long one may take, in the agent's own unit. `beside` finds the transcripts of sub-agents, by that
-    of a session and its id.
+    `read` reads a hook of it, and `answer` writes what that prints; `b""` lets it go on. `deaf` says why no hooks can
+    come of a launch, as far as that can be seen before anything is started, where a run's own files would be in a
+    folder. `settings` is the file where hooks stand for good, of a project's folder or of the user's home, and
+    `lasting` are those that serve there; `patience` is how long one may take, in the agent's own unit. `beside` finds
+    the transcripts of sub-agents, by that of a session and its id. `written` is all that is in `settings` where our
+    hooks have that file for themselves.
     """
 
     read: Callable[[Mapping[str, Any]], HookEvent]
@@ -117,13 +121,19 @@ class Agent(Program):
     settings: Callable[[Mapping[str, str], Path | None], Path]
     lasting: tuple[str, ...]
     patience: int
-    beside: Callable[[Path, str], Iterable[Path]]
+    deaf: Callable[[Launch, Path], str | None] = lambda launch, folder: None
+    beside: Callable[[Path, str], Iterable[Path]] = lambda path, session: ()
+    written: Callable[[], str] | None = None
 
 
 CLIENT = "hook_client.py"
 
 
+def hook_arguments(agent: str, *more: str) -> list[str]:
+    """Return the program of a hook and its arguments: the same in every run."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name(CLIENT)), agent, *more]
+
+
 def hook_command(agent: str, *more: str) -> str:
-    """Return the command line of a hook: the same in every run."""
-    client = Path(__file__).with_name(CLIENT)
-    return shlex.join([sys.executable, "-I", "-S", str(client), agent, *more])
+    """Return the command line of a hook."""
+    return shlex.join(hook_arguments(agent, *more))

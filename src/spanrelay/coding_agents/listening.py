@@ -9,14 +9,14 @@ from spanrelay._guard import losses
 from spanrelay._voice import say
 from spanrelay.coding_agents import judging
 from spanrelay.coding_agents.folder import LARGEST, Belongs, RunFolder
-from spanrelay.coding_agents.hooks import answered, transcripts_of
+from spanrelay.coding_agents.hooks import answered, keep_transcripts
 from spanrelay.coding_agents.launching import Agent, Onward
 from spanrelay.coding_agents.sending import Sender
 
 SILENCE_S = 3.0
 """Seconds after the first sign of a model call within which the first hook has to come."""
 
-_SIGNS = (b"llm_request", b"api_request", b"codex.sse_event")
+_SIGNS = (b"llm_request", b"api_request", b"codex.sse_event", b"github.copilot", b"ai.streamText")
 """What telemetry says once a model has been asked."""
 
 
@@ -101,6 +101,5 @@ class Listening:
         if done is None:
             return b""
         self._folder.add_hook(agent, done.hook, done.answer)
-        for path in transcripts_of(known, done.event):
-            self._folder.add_transcript(path)
+        keep_transcripts(self._folder, known, done.event)
         return done.answer

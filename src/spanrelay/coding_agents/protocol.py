@@ -1,4 +1,4 @@
-"""The JSON of hooks as Claude Code has it; Codex, Gemini CLI and Qwen Code speak it with a few words of their own."""
+"""The JSON of hooks as Claude Code has it; all agents here speak it, some with a few words of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from spanrelay import _json
 from spanrelay.codecs.narrowing import as_mapping, as_str
+from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import HookEvent
 
 
@@ -31,6 +32,7 @@ def event_of(
         call_id=as_str(hook.get(call_id)),
         paths=tuple(filter(None, paths)),
         ends=name == ends,
+        database=as_str(hook.get("database")),
     )
 
 
@@ -42,3 +44,11 @@ def said(event: HookEvent, **output: Any) -> bytes:
 def denied(event: HookEvent, reason: str) -> bytes:
     """Return what a hook prints that keeps a tool from running, with a reason for the model."""
     return said(event, permissionDecision="deny", permissionDecisionReason=reason)
+
+
+def decided(event: HookEvent, verdict: Verdict) -> bytes:
+    """Return what a hook prints once policy has judged its tool: nothing where that may run as it is."""
+    if verdict.refusal is not None:
+        return denied(event, verdict.refusal)
+    # With a decision to allow, the user would not be asked either.
+    return b"" if verdict.arguments is None else said(event, updatedInput=verdict.arguments)

@@ -11,6 +11,7 @@ from spanrelay.coding_agents.judging import Verdict
 from spanrelay.coding_agents.launching import HOOK_PATIENCE_S, Agent, HookEvent, Launch, Reporting
 from spanrelay.coding_agents.layered import Layers
 from spanrelay.coding_agents.protocol import denied, event_of
+from spanrelay.coding_agents.settings import switched_off
 from spanrelay.errors import SpanRelayError
 
 _LAYERS = Layers(
@@ -26,13 +27,14 @@ _LAYERS = Layers(
 
 
 def _prepare(launch: Launch, reporting: Reporting) -> None:
-    for path, settings in _LAYERS.known(launch.environment):
-        if settings.get("disableAllHooks") is True:
-            launch.deaf = f"{path} says disableAllHooks"
     _LAYERS.send_here(launch, reporting)
     _LAYERS.write(launch, reporting)
     if reporting.gateways:
         launch.changed["OPENAI_BASE_URL"] = reporting.gateways["openai"]
+
+
+def _deaf(launch: Launch, folder: Path) -> str | None:
+    return switched_off(_LAYERS.known(launch.environment))
 
 
 def _upstreams(launch: Launch) -> dict[str, str]:
@@ -74,6 +76,7 @@ AGENT = Agent(
     upstreams=_upstreams,
     read=partial(event_of, call_id="tool_call_id"),
     answer=_answer,
+    deaf=_deaf,
     settings=_settings,
     lasting=("PreToolUse", "Stop"),
     patience=HOOK_PATIENCE_S,

@@ -116,6 +116,7 @@ def _run(
     prepare(program, launch, reporting, between.traceparent if between is not None else None)
     listening.send_on(launch.onward)
     for path, text in launch.files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text(text)
     for note in launch.notes:
@@ -156,6 +157,8 @@ def prepare(program: Program, launch: Launch, reporting: Reporting, traceparent:
     elif not launch.environment.get("TRACEPARENT"):
         launch.changed["TRACEPARENT"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
     launch.changed |= _past_proxies(launch.environment)
+    if isinstance(program, Agent):
+        launch.deaf = program.deaf(launch, reporting.folder)
     program.prepare(launch, reporting)
     if launch.deaf is not None:
         told = f"{program.title} runs no hooks: {launch.deaf}"
@@ -224,4 +227,6 @@ def dry_run(options: Options) -> list[str]:
 
 
 def _laid_out(text: str) -> str:
+    if not text.startswith("{"):
+        return text
     return json.dumps(_json.loads(text.encode()), indent=2, ensure_ascii=False)

@@ -25,3 +25,9 @@ def with_hooks(settings: Mapping[str, Any], events: Iterable[str], entry: Mappin
         before = hooks.get(event)
         hooks[event] = [*(cast("list[Any]", before) if isinstance(before, list) else []), entry]
     return hooks
+
+
+def switched_off(known: Iterable[tuple[str, Mapping[str, Any]]]) -> str | None:
+    """Return which of settings, told with where they stand, keeps all hooks from running, in words; None where none."""
+    found = (path for path, settings in known if settings.get("disableAllHooks") is True)
+    return next((f"{path} says disableAllHooks" for path in found), None)

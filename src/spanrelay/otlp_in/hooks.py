@@ -23,7 +23,7 @@ KEY = "_spanrelay_hook"
 
 MARKS = (b'"_spanrelay_hook"',)
 
-_AGENTS = {"claude": "claude_code", "codex": "codex"}
+_AGENTS = {"claude": "claude_code", "codex": "codex", "opencode": "opencode"}
 """What agents are called where hooks are kept, and in `agents`."""
 
 _NOTICE = "<task-notification>"

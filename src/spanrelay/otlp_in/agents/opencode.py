@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from spanrelay.codecs.narrowing import as_int, as_mapping, as_str
-from spanrelay.otlp_in import attempts
+from spanrelay.otlp_in import attempts, hooks
 from spanrelay.otlp_in.accounts import MAIN, Account, recorded, telling
 from spanrelay.otlp_in.accounts.joining import all_joined
 from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, TranscriptLine
 from spanrelay.otlp_in.transcripts import opencode as transcript
-from spanrelay.records import AgentInfo, SpanRecord, Text, ToolRequest
+from spanrelay.records import JSON, AgentInfo, SpanRecord, Text, ToolRequest
 
 _RUN, _TITLE = "Tool.execute", "SessionPrompt.ensureTitle"
 _PARENT = "ai.request.headers.x-parent-session-id"
@@ -29,16 +29,22 @@ def is_from(origin: Origin) -> bool:
 
 
 def records_of(spans: list[Span], _logs: list[LogRecord], lines: Sequence[TranscriptLine] = ()) -> list[SpanRecord]:
-    """Return the records of sessions, of which their telemetry tells, their transcripts, or both."""
+    """Return the records of sessions, of which their telemetry tells, their transcripts, or their hooks."""
+    lines, asked = hooks.parted(lines)
     records = _records_of(spans)
-    if not lines:
+    if not lines and not asked:
         return records
     written = {account.session: account for account in transcript.accounts_of(lines)}
     told = _accounts_of(records, {key: root for root, each in written.items() for key in each.threads if key})
     for account in told:
         if account.session in written:
             recorded.give_failures(account, written[account.session])
-    return telling.records_of(all_joined(written.values(), told))
+    accounts = all_joined(written.values(), told)
+    return telling.records_of(hooks.with_hooks(accounts, asked, transcript.AGENT, _no_exit_code, written.keys()))
+
+
+def _no_exit_code(_result: JSON) -> None:
+    """Hooks tell of no results."""
 
 
 def _accounts_of(records: list[SpanRecord], roots: Mapping[str, str | None]) -> list[Account]:

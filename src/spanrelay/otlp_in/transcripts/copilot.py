@@ -1,6 +1,7 @@
 """The events of GitHub Copilot CLI: a line for each prompt, answer and run of a tool, and what each answer used.
 
-Those of a sub-agent stand among those of its session, with its id; the event that begins it names the call.
+Those of a sub-agent stand among those of its session, with its id; the event that begins it names the call. Requests
+that failed are told by the hooks that were told of them.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from spanrelay import _json
 from spanrelay.codecs.narrowing import as_int, as_list, as_mapping, as_str
-from spanrelay.otlp_in.accounts import MAIN, Account, Call, Prompt, Run, Thread
+from spanrelay.otlp_in.accounts import MAIN, Account, Call, Failure, Prompt, Run, Thread
 from spanrelay.otlp_in.telemetry import TranscriptLine
 from spanrelay.otlp_in.transcripts.lines import in_order, time_of
-from spanrelay.records import Part, Reasoning, Text, ToolCall, ToolResult, Usage
+from spanrelay.records import ErrorInfo, Part, Reasoning, Text, ToolCall, ToolResult, Usage
 
 NAME = "copilot"
 AGENT = "copilot"
@@ -51,6 +53,8 @@ class _Reading:
         self._used: dict[str, TranscriptLine] = {}
         """What answers used, by the ids of these."""
         self._ended: list[tuple[Thread, TranscriptLine]] = []
+        self._failed: dict[str, list[Failure]] = {}
+        """Requests that came to nothing since the last answer, by thread."""
 
     def account(self) -> Account:
         """Return what has been taken in."""
@@ -62,6 +66,9 @@ class _Reading:
             data = as_mapping(line.line["data"])
             if (run := thread.runs.get(str(data.get("toolCallId")))) is not None:
                 _read_end(run, data, line.time)
+        for key, (*failures, last) in self._failed.items():  # which no answer followed
+            call = Call(f"failed {last.time}", last.time, last.time, failures=failures, error=last.error)
+            self._account.threads[key].calls[call.key] = call
         return self._account
 
     def add(self, line: TranscriptLine) -> None:
@@ -73,7 +80,9 @@ class _Reading:
             case "user.message" | "system.message":
                 _add_prompt(thread, line, data)
             case "assistant.message":
-                _add_answer(thread, line, data)
+                _add_answer(thread, line, data).failures += self._failed.pop(thread.key, [])
+            case "hook.start" if data.get("hookType") == "errorOccurred":
+                self._add_failure(thread, line, as_mapping(data.get("input")))
             case "session.usage_record":
                 self._used[str(as_mapping(data.get("usage")).get("apiCallId"))] = line
             case "subagent.started":
@@ -87,6 +96,14 @@ class _Reading:
                 self._ended.append((thread, line))
             case _:
                 pass
+
+    def _add_failure(self, thread: Thread, line: TranscriptLine, told: Mapping[str, Any]) -> None:
+        if told.get("errorContext") == "model_call":
+            error = as_mapping(told.get("error"))
+            words = as_str(error.get("message")) or ""
+            status = as_int(as_mapping(_json.loads_or_text(words)).get("code"))
+            failure = Failure(line.time, ErrorInfo(as_str(error.get("name")) or "error", words, status_code=status))
+            self._failed.setdefault(thread.key, []).append(failure)
 
 
 def _add_prompt(thread: Thread, line: TranscriptLine, data: Mapping[str, Any]) -> None:
@@ -104,7 +121,7 @@ def _add_prompt(thread: Thread, line: TranscriptLine, data: Mapping[str, Any]) -
         thread.prompts[key] = Prompt(key, time if before else min(time, first - 1), "system", [Text(text)])
 
 
-def _add_answer(thread: Thread, line: TranscriptLine, data: Mapping[str, Any]) -> None:
+def _add_answer(thread: Thread, line: TranscriptLine, data: Mapping[str, Any]) -> Call:
     key = as_str(data.get("apiCallId")) or str(line.line["id"])
     call = thread.calls.setdefault(key, Call(key, line.time, line.time, as_str(data.get("model")), [], names={key}))
     call.end = max(call.end, line.time)
@@ -116,6 +133,7 @@ def _add_answer(thread: Thread, line: TranscriptLine, data: Mapping[str, Any]) -
         run = thread.runs.setdefault(tool.id or "", Run(tool.id or "", tool.name, line.time, 0))
         run.call, run.arguments = key, tool.arguments
     call.parts = [*(call.parts or []), *parts]
+    return call
 
 
 def _read_usage(call: Call, usage: Mapping[str, Any], time: int) -> None:

@@ -147,7 +147,7 @@ class _Session:
         begun = _time(as_mapping(message.get("time")).get("created"))
         call = Call(key, begun, begun, as_str(message.get("modelID")), [])
         said: list[Part] = []
-        tokens, reason = message.get("tokens"), message.get("finish")
+        tokens, cost, reason = message.get("tokens"), message.get("cost"), message.get("finish")
         for part in parts:
             match part.get("type"):
                 case "text" if text := as_str(part.get("text")):
@@ -163,11 +163,11 @@ class _Session:
                     self._note_child(run, part)
                     call.end = max(call.end, run.start)
                 case "step-finish":
-                    tokens, reason = part.get("tokens"), part.get("reason")
+                    tokens, cost, reason = part.get("tokens"), part.get("cost"), part.get("reason")
                 case _:
                     pass
             call.end = max(call.end, _time(as_mapping(part.get("time")).get("end")))
-        call.parts, call.usage = said, _usage_of(as_mapping(tokens))
+        call.parts, call.usage = said, _usage_of(as_mapping(tokens), cost)
         call.finish_reason = as_str(reason)
         return call
 
@@ -220,11 +220,16 @@ def _run_of(part: _Row, call: str) -> Run:
     return run
 
 
-def _usage_of(tokens: Mapping[str, Any]) -> Usage | None:
-    """Return what a call used; here what came from the cache, and thoughts, are counted apart."""
+def _usage_of(tokens: Mapping[str, Any], cost: object) -> Usage | None:
+    """Return what a call used; here what came from the cache, and thoughts, are counted apart.
+
+    A call of a model whose prices are not known is told to cost 0.
+    """
     if not tokens:
         return None
     cache = as_mapping(tokens.get("cache"))
     given, made, thought = (as_int(tokens.get(name)) or 0 for name in ("input", "output", "reasoning"))
     read, written = as_int(cache.get("read")) or 0, as_int(cache.get("write")) or 0
-    return Usage(given + read + written, made + thought, None, read, written, thought)
+    usage = Usage(given + read + written, made + thought, None, read, written, thought)
+    usage.cost_usd = cost if isinstance(cost, (int, float)) and cost > 0 else None
+    return usage

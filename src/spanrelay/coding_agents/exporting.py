@@ -1,0 +1,41 @@
+"""Telemetry that OpenTelemetry's own variables send: where it goes already, and how it comes here instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spanrelay import config
+from spanrelay.coding_agents.launching import Launch, Reporting
+
+
+def exported_to(signal: str, environment: Mapping[str, str], default: str | None = None) -> str | None:
+    """Return the URL to which variables have a signal sent by OTLP over HTTP; `default` is where else it goes."""
+    own = environment.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
+    base = config.otlp_endpoint(signal, environment) or default
+    return own or (f"{base.rstrip('/')}/v1/{signal}" if base else None)
+
+
+def send_here(launch: Launch, reporting: Reporting, others: str) -> bool:
+    """Let telemetry come here, and what went somewhere already be sent on there, as it was.
+
+    Args:
+        launch: What is about to be started.
+        reporting: Where the run listens.
+        others: What tells the session where telemetry does not come.
+
+    Returns:
+        Whether it may tell what was said too: nobody else gets it.
+    """
+    known = launch.environment
+    launch.changed["OTEL_RESOURCE_ATTRIBUTES"] = reporting.resource(known.get("OTEL_RESOURCE_ATTRIBUTES"))
+    exported = {signal: url for signal in config.SIGNALS if (url := exported_to(signal, known)) is not None}
+    if any(config.otlp_protocol(signal, known) == "grpc" for signal in exported):
+        launch.notes.append(f"its telemetry goes on by gRPC, and not here: {others} tell the session")
+        return False
+    launch.onward.urls = exported
+    launch.changed["OTEL_EXPORTER_OTLP_ENDPOINT"] = reporting.otlp
+    for signal in config.SIGNALS:
+        name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+        if known.get(name, "").strip():  # it would have the word
+            launch.changed[name] = f"{reporting.otlp}/v1/{signal}"
+    return not exported
