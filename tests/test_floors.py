@@ -40,6 +40,7 @@ FLOORS: list[list[str]] = [
         "gateway",
         "coding_agents",
         "doctor",
+        "collecting",
     ],
     ["distro", "view", "cli", "__main__", "testing", "atif", "atof", "otlp"],
 ]

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from spanrelay._voice import say
 from spanrelay.cli import (
     agents,
+    collect,
     completion,
     convert,
     diff,
@@ -52,6 +53,7 @@ COMMANDS = {
     "convert": convert,
     "plugins": plugins,
     "gateway": gateway,
+    "collect": collect,
     "hook": hook,
     "completion": completion,
 }

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigurationError(f"the gateway needs {', '.join(missing)}: pip install 'spanrelay[gateway]'")
-    upstreams, token = dict(map(_upstream, options.upstream)), _token(options.token_variable)
+    upstreams, token = dict(map(_upstream, options.upstream)), token_of(options.token_variable)
     from spanrelay.gateway import start  # what the other commands do not need
     from spanrelay.runtime import activate
 
@@ -90,8 +90,8 @@ def _upstream(given: str) -> tuple[str, str]:
     return name, url
 
 
-def _token(variable: str | None) -> str | None:
-    """Return the token in an environment variable.
+def token_of(variable: str | None) -> str | None:
+    """Return the token in an environment variable; None where none is named.
 
     Raises:
         ConfigurationError: it is not there, or is none that a URL can have.

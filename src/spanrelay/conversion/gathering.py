@@ -140,6 +140,11 @@ class Groups:
                 known.agent = known.agent or trace.agent
                 known.service = min(known.service, trace.service)
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let traces go, by their keys."""
+        for key in keys:
+            self._traces.pop(key, None)
+
     def groups(self) -> list[Group]:
         """Return what belongs together, that which began first before the rest."""
         together, aside = _Together(self._traces), _within(self._traces.values())

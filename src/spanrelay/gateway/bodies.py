@@ -134,7 +134,7 @@ def read(data: bytes, encoding: str, kind: str, limit: int, *, strictly: bool) -
         TooLarge: it has more than `limit` bytes.
     """
     try:
-        data = _plain(data, encoding, limit) if encoding else data
+        data = unpacked(data, encoding, limit) if encoding else data
     except Unknown as error:
         return Read(Body({}, str(error), names_model=strictly), b"")
     if not strictly:
@@ -167,8 +167,13 @@ def _read_as_said(data: bytes, kind: str) -> Read:
     return Read(Body(value if isinstance(value, dict) else {}), data)
 
 
-def _plain(data: bytes, encoding: str, limit: int) -> bytes:
-    """Return a body without its content encodings."""
+def unpacked(data: bytes, encoding: str, limit: int) -> bytes:
+    """Return a body without its content encodings.
+
+    Raises:
+        TooLarge: it has more than `limit` bytes.
+        Unknown: an encoding is not known, or the body is not in it.
+    """
     for each in reversed([part.strip().casefold() for part in encoding.split(",")]):
         if each not in ("", "identity"):
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 import threading
@@ -15,6 +14,7 @@ from opentelemetry.trace import TracerProvider
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.app import App
 from spanrelay.gateway.limits import Limits
+from spanrelay.gateway.listening import is_loopback, listening_at
 from spanrelay.gateway.upstreams import Upstreams
 
 _BACKLOG = 1024
@@ -131,35 +131,13 @@ def start(
         ConfigurationError: an upstream is none, nobody can listen there, or the address can be reached from elsewhere
             and there is no secret.
     """
-    if secret is None and not _is_loopback(host):
+    if secret is None and not is_loopback(host):
         raise ConfigurationError(
             f"the gateway would listen at {host!r}, where other machines reach it: give it a token, or listen at "
             "127.0.0.1"
         )
     found = Upstreams(upstreams)
     app = App(found, limits or Limits(), secret=secret, around=around, tracer_provider=tracer_provider)
-    gateway = Gateway(app, _listening(host, port), found, secret)
+    gateway = Gateway(app, listening_at(host, port, what="gateway"), found, secret)
     gateway._begin()
     return gateway
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        found = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind((host, port))
-        except BaseException:
-            found.close()
-            raise
-    except OSError as error:
-        raise ConfigurationError(f"the gateway cannot listen at {host}:{port}: {error.strerror or error}") from error
-    return found

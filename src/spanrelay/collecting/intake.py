@@ -1,0 +1,229 @@
+"""What was accepted, on disk before it is answered: files of export requests that `spanrelay convert` reads as well.
+
+Requests that wait at the same time share one `fsync`. A file that is full is followed by the next, by its number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from spanrelay import _json
+
+_FULL = 64 << 20
+"""Bytes after which a file is followed by the next."""
+_LENGTH = 4
+
+
+class Request(NamedTuple):
+    """An export request, and the number of the file that it is in."""
+
+    data: bytes
+    is_json: bool
+    file: int = 0
+
+
+class Full(Exception):
+    """The disk does not take it: nothing of it was kept."""
+
+
+class _Waiting(NamedTuple):
+    request: Request
+    done: asyncio.Future[None]
+
+
+class _File:
+    """The two files of one number: requests in protobuf, each behind its length, and those in JSON, a line each."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.number = number
+        self._files = {is_json: _open(path) for is_json, path in _paths(folder, number).items()}
+
+    @property
+    def size(self) -> int:
+        return sum(os.fstat(file).st_size for file in self._files.values())
+
+    def append(self, requests: list[Request]) -> None:
+        """Append requests, all or none, and wait until the disk has them.
+
+        Raises:
+            OSError: it does not take them.
+        """
+        before = {file: os.fstat(file).st_size for file in self._files.values()}
+        parts: dict[int, list[bytes]] = {}
+        for request in requests:
+            parts.setdefault(self._files[request.is_json], []).append(_framed(request))
+        try:
+            for file, data in parts.items():
+                _write(file, b"".join(data))
+                os.fsync(file)
+        except OSError:
+            for file, size in before.items():
+                os.ftruncate(file, size)  # what follows would be read from its middle
+            raise
+
+    def close(self) -> None:
+        for file in self._files.values():
+            os.close(file)
+
+
+class Intake:
+    """Keeps requests, in a thread of its own.
+
+    Args:
+        folder: Where; it is made.
+        kept: Is given each request once it is on disk, in order.
+    """
+
+    def __init__(self, folder: Path, kept: Callable[[list[Request]], object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder, self._kept = folder, kept
+        self._numbers = numbers_in(folder)
+        self._waiting: list[_Waiting] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._file = _File(folder, max(self._numbers, default=0) + 1)
+        self._thread = threading.Thread(target=self._run, name="spanrelay-intake", daemon=True)
+
+    def start(self) -> None:
+        """Begin to keep what is given."""
+        self._thread.start()
+
+    async def keep(self, request: Request) -> None:
+        """Return when a request is on disk.
+
+        Raises:
+            Full: it is not, and nothing of it is.
+        """
+        done = asyncio.get_running_loop().create_future()
+        with self._changed:
+            if self._closed:
+                raise Full("the collector is ending")
+            self._waiting.append(_Waiting(request, done))
+            self._changed.notify()
+        await done
+
+    def close(self) -> None:
+        """Keep what waits, and end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self._file.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                taken, self._waiting = self._waiting, []
+            if not taken:
+                return
+            self._keep(taken)
+
+    def _keep(self, taken: list[_Waiting]) -> None:
+        if self._file.size > _FULL:
+            self._file.close()
+            self._file = _File(self._folder, self._file.number + 1)
+        failure: Full | None = None
+        requests = [each.request._replace(file=self._file.number) for each in taken]
+        try:
+            self._file.append(requests)
+        except OSError as error:
+            failure = Full(f"{str(self._folder)!r} cannot be written to: {error.strerror or error}")
+        else:
+            self._kept(requests)
+        for each in taken:
+            each.done.get_loop().call_soon_threadsafe(_settle, each.done, failure)
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """Return the numbers of the files that are there, in order."""
+    found = {int(path.stem) for path in folder.glob("*.*") if path.stem.isdecimal()}
+    return sorted(found)
+
+
+def read_again(folder: Path) -> Iterator[Request]:
+    """Yield what was kept before, in the order of its files; what a kill cut off, untold to anybody, is removed."""
+    for number in numbers_in(folder):
+        for is_json, path in _paths(folder, number).items():
+            if path.exists():
+                for data in _lines(path) if is_json else _messages(path):
+                    yield Request(data, is_json, number)
+
+
+def remove(folder: Path, number: int) -> None:
+    """Remove the files of a number."""
+    for path in _paths(folder, number).values():
+        path.unlink(missing_ok=True)
+
+
+def _messages(path: Path) -> Iterator[bytes]:
+    whole = 0
+    with path.open("rb") as file:
+        while len(head := file.read(_LENGTH)) == _LENGTH:
+            size = int.from_bytes(head, "big")
+            data = file.read(size)
+            if len(data) < size:
+                break
+            whole += _LENGTH + size
+            yield data
+    _cut(path, whole)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    whole = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            yield line[:-1]
+    _cut(path, whole)
+
+
+def _cut(path: Path, size: int) -> None:
+    if path.stat().st_size > size:
+        os.truncate(path, size)
+
+
+def _framed(request: Request) -> bytes:
+    if request.is_json:
+        return one_line(request.data) + b"\n"
+    return len(request.data).to_bytes(_LENGTH, "big") + request.data
+
+
+def one_line(data: bytes) -> bytes:
+    """Return JSON in one line, the same bytes where it is one.
+
+    Raises:
+        ValueError: it is laid out over several and is not JSON.
+    """
+    data = data.strip()
+    return data if b"\n" not in data else _json.dumps(_json.loads(data))
+
+
+def _paths(folder: Path, number: int) -> dict[bool, Path]:
+    return {False: folder / f"{number:08}.otlp", True: folder / f"{number:08}.jsonl"}
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def _write(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _settle(done: asyncio.Future[None], failure: Full | None) -> None:
+    if done.done():  # the client has left
+        return
+    if failure is None:
+        done.set_result(None)
+    else:
+        done.set_exception(failure)

@@ -1,0 +1,179 @@
+"""Runs a collector: listens, keeps, gathers, and ends when what was accepted has been written."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from spanrelay.collecting.grpc import server_of
+from spanrelay.collecting.http import App
+from spanrelay.collecting.intake import Intake
+from spanrelay.collecting.requests import Taking
+from spanrelay.collecting.sessions import Counts, Sessions
+from spanrelay.conversion.documents import Folder
+from spanrelay.errors import ConfigurationError
+from spanrelay.gateway.listening import is_loopback, listening_at
+from spanrelay.observation.masking import mask_bytes
+
+PLACE = ".spanrelay-collect"
+"""The folder beneath the documents' in which requests are kept."""
+_CONNECTIONS = 2_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a collector is asked to be.
+
+    Attributes:
+        folder: Where documents go.
+        http: Host and port of OTLP over HTTP, or None; port 0 takes a free one.
+        grpc: Those of OTLP over gRPC.
+        token: What every request has to know.
+        silence: Seconds without anything new after which a session is written.
+        keep: Seconds for which what was accepted is kept, so that what comes late is still put where it belongs.
+        form: The version of ATIF.
+    """
+
+    folder: Path
+    http: tuple[str, int] | None = ("127.0.0.1", 4318)
+    grpc: tuple[str, int] | None = ("127.0.0.1", 4317)
+    token: str | None = None
+    silence: float = 10.0
+    keep: float = 24 * 3600.0
+    form: str = "1.7"
+
+
+class Collector:
+    """A collector at work. Made by `start`."""
+
+    def __init__(self, options: Options, listening: socket.socket | None) -> None:
+        self._options, self._socket = options, listening
+        self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
+        folder = Folder(options.folder, overwrite=True, mask=mask_bytes)
+        kept = options.folder / PLACE
+        self._sessions = Sessions(
+            folder,
+            kept,
+            Path(self._scratch.name),
+            form=options.form,
+            silence=options.silence,
+            keep=options.keep,
+        )
+        self._intake = Intake(kept, self._sessions.take)
+        self._taking = Taking(self._intake, self._sessions, options.token)
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Event
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self.grpc_port = 0
+        self._thread = threading.Thread(target=self._run, name="spanrelay-collector", daemon=True)
+
+    @property
+    def counts(self) -> Counts:
+        """What has come, and what became of it."""
+        return self._sessions.counts
+
+    @property
+    def http_port(self) -> int:
+        """Where OTLP over HTTP is taken; 0 where it is not."""
+        return 0 if self._socket is None else int(self._socket.getsockname()[1])
+
+    def begin(self) -> None:
+        """Read again what was kept, then listen."""
+        self._sessions.start()
+        self._intake.start()
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Take nothing more, write every session, and end."""
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+        self._intake.close()
+        self._sessions.close()
+        self._scratch.cleanup()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # told by whoever starts it
+            self._failure = error
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        stops: list[Callable[[], Any]] = []
+        if self._options.grpc is not None:
+            stops.append(await self._serve_grpc(*self._options.grpc))
+        if self._socket is not None:
+            stops.append(await self._serve_http(self._socket))
+        self._started.set()
+        await self._ended.wait()
+        for stop in stops:
+            await stop()
+
+    async def _serve_grpc(self, host: str, port: int) -> Callable[[], Any]:
+        server = server_of(self._taking)
+        try:
+            self.grpc_port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except RuntimeError as error:
+            raise ConfigurationError(f"the collector cannot listen at {host}:{port}: {error}") from error
+        await server.start()
+        return lambda: server.stop(grace=5.0)
+
+    async def _serve_http(self, listening: socket.socket) -> Callable[[], Any]:
+        config = uvicorn.Config(
+            App(self._taking, self._sessions.counts),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            log_level="critical",
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.005)
+
+        async def stop() -> None:
+            server.should_exit = True
+            await task
+
+        return stop
+
+
+def start(options: Options) -> Collector:
+    """Start a collector and return when it listens.
+
+    Raises:
+        ConfigurationError: nobody can listen there or write there, or others can connect and there is no token.
+    """
+    for place in (options.http, options.grpc):
+        if place is not None and options.token is None and not is_loopback(place[0]):
+            raise ConfigurationError(
+                f"the collector would listen at {place[0]!r}, where other machines reach it: give it a token "
+                "(--token-variable), or listen at 127.0.0.1"
+            )
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        collector = Collector(options, None if options.http is None else listening_at(*options.http, what="collector"))
+    except OSError as error:
+        raise ConfigurationError(f"{str(options.folder)!r} cannot be written to: {error.strerror or error}") from error
+    collector.begin()
+    return collector

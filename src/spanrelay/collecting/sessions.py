@@ -1,0 +1,228 @@
+"""Gathers what was accepted, and writes the documents of each session once it has fallen silent.
+
+The work is that of `spanrelay convert`, so that the documents are the same bytes. What comes later opens a session
+again, whose documents are then written anew, as if all of it had come in time.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spanrelay._guard import losses, swallow
+from spanrelay._voice import say
+from spanrelay.collecting import intake
+from spanrelay.collecting.intake import Request
+from spanrelay.conversion.crew import Worker
+from spanrelay.conversion.documents import Folder
+from spanrelay.conversion.gathering import Group, Groups
+from spanrelay.conversion.ledger import Ledger
+from spanrelay.otlp_in.files import Finding, Piece
+
+_TICK_S = 0.25
+_PATIENCE = 0.1
+"""Of the time that a session has gone on: the silence it may make, so that a long one is not written at each pause."""
+
+
+_TOLD = 100
+"""Findings that are told at once, each kind once; the rest are counted."""
+
+
+@dataclass(slots=True)
+class _Life:
+    """When a trace began to arrive and when it last did, in seconds of a clock; and the files that it is in."""
+
+    first: float
+    last: float
+    files: set[int] = field(default_factory=set[int])
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has come and what became of it, since the start."""
+
+    requests: int = 0
+    spans: int = 0
+    logs: int = 0
+    documents: int = 0
+    findings: int = 0
+    open_sessions: int = 0
+    waiting_bytes: int = 0
+
+
+class Sessions:
+    """What is known of every session, in a thread of its own.
+
+    Args:
+        folder: Where documents go.
+        intake_folder: Where requests are kept.
+        scratch: Where telemetry waits to be assembled; nothing of it is needed after a kill.
+        silence: Seconds without anything new after which a session is written.
+        keep: Seconds for which what was accepted is kept, for what comes late.
+        clock: Tells seconds, and never goes back.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        intake_folder: Path,
+        scratch: Path,
+        *,
+        form: str,
+        silence: float,
+        keep: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counts = Counts()
+        self._folder, self._intake, self._form = folder, intake_folder, form
+        self._silence, self._keep, self._clock = silence, keep, clock
+        self._scratch = scratch
+        self._readers: dict[int, Worker] = {}
+        """By the number of the file of requests whose telemetry each keeps in scratch."""
+        self._writer = self._new_worker(0)
+        self._groups = Groups()
+        self._lives: dict[str, _Life] = {}
+        self._changed: set[str] = set()
+        self._names: dict[str, tuple[str, ...]] = {}
+        """The documents of a group, by its traces' keys."""
+        self._ledger = Ledger(folder.path, form)
+        self._told: set[str] = set()
+        self._queue: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
+        self._size = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="spanrelay-sessions", daemon=True)
+
+    @property
+    def behind(self) -> int:
+        """Bytes of requests that are on disk and have not been gathered yet."""
+        return self._size
+
+    def start(self) -> None:
+        """Read again what was kept before, then begin to gather."""
+        for request in intake.read_again(self._intake):
+            self._gather([request])
+        self._thread.start()
+
+    def take(self, requests: list[Request]) -> None:
+        """Take in requests that are on disk."""
+        with self._lock:
+            self._size += sum(len(request.data) for request in requests)
+        self._queue.put(requests)
+
+    def close(self) -> None:
+        """Gather what waits, write every session, and end."""
+        self._queue.put(None)
+        self._thread.join()
+        self._ledger.close()
+        for worker in (self._writer, *self._readers.values()):
+            worker.close()
+
+    def _new_worker(self, number: int) -> Worker:
+        return Worker(self._scratch, number, self._folder, self._form)
+
+    def _run(self) -> None:
+        next_look = self._clock() + _TICK_S
+        ends = False
+        while not ends:
+            try:
+                taken = self._queue.get(timeout=_TICK_S)
+            except queue.Empty:
+                taken = []
+            try:
+                if taken is None:
+                    ends = True
+                    self.write_due(everything=True)
+                elif taken:
+                    self._gather(taken)
+                    with self._lock:
+                        self._size -= sum(len(request.data) for request in taken)
+                if not ends and self._clock() >= next_look:
+                    self.write_due()
+                    next_look = self._clock() + _TICK_S
+            except Exception as error:
+                swallow("assembling what was collected", error)
+
+    def _gather(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            if request.file not in self._readers:
+                self._readers[request.file] = self._new_worker(request.file)
+            read = self._readers[request.file].read(
+                [Piece(f"request {self.counts.requests + 1}", request.data, request.is_json)]
+            )
+            self.counts.requests += 1
+            self.counts.spans += read.spans
+            self.counts.logs += read.logs
+            self._tell(read.findings)
+            self._groups.add(read.gathered)
+            now = self._clock()
+            for trace in read.gathered:
+                life = self._lives.setdefault(trace.key, _Life(now, now))
+                life.last = now
+                life.files.add(request.file)
+                self._changed.add(trace.key)
+
+    def write_due(self, *, everything: bool = False) -> None:
+        """Write the documents of sessions that have changed and fallen silent, and let go of what is old."""
+        groups = self._groups.groups() if self._changed else []
+        now, waiting = self._clock(), 0
+        for group in groups:
+            keys = [trace.key for trace in group.traces]
+            if self._changed.isdisjoint(keys):
+                continue
+            if everything or self._is_silent(keys, now):
+                self._write(group, keys)
+            else:
+                waiting += 1
+        self.counts.open_sessions = waiting
+        self._let_go(now)
+
+    def _is_silent(self, keys: list[str], now: float) -> bool:
+        first = min(self._lives[key].first for key in keys)
+        last = max(self._lives[key].last for key in keys)
+        return now - last >= max(self._silence, _PATIENCE * (last - first))
+
+    def _write(self, group: Group, keys: list[str]) -> None:
+        self._changed.difference_update(keys)
+        if self._ledger.find(group) is not None:  # before a kill, and nothing has come since
+            return
+        written = self._writer.write(group)
+        self._ledger.note(group, written)
+        self.counts.documents += written.documents
+        self._tell([Finding(group.name, fault) for fault in written.faults])
+        before = {name for key in keys for name in self._names.get(key, ())}
+        for name in before - set(written.names):
+            (self._folder.path / name).unlink(missing_ok=True)  # its traces have turned out to be of another session
+        self._names |= dict.fromkeys(keys, tuple(written.names))
+
+    def _tell(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.counts.findings += 1
+            losses.add("findings in what was collected")
+            if finding.fault not in self._told and len(self._told) < _TOLD:
+                self._told.add(finding.fault)
+                say(str(finding))
+
+    def _let_go(self, now: float) -> None:
+        """Forget sessions to which nothing has come for as long as is kept, and the files that have nothing else."""
+        if not any(now - life.last > self._keep for life in self._lives.values()):
+            return
+        for group in self._groups.groups():
+            keys = [trace.key for trace in group.traces]
+            if self._changed.isdisjoint(keys) and all(now - self._lives[key].last > self._keep for key in keys):
+                self._groups.forget(keys)
+                for key in keys:
+                    del self._lives[key]
+                    self._names.pop(key, None)
+        needed = {number for life in self._lives.values() for number in life.files}
+        for number in intake.numbers_in(self._intake)[:-1]:  # the last is being written
+            if number not in needed:
+                intake.remove(self._intake, number)
+                if number in self._readers:
+                    self._readers.pop(number).close()
+                    (self._scratch / str(number)).unlink()
+                    self._writer.close()  # it may hold that file open, whose room is free only then
+                    self._writer = self._new_worker(0)
