@@ -1,4 +1,4 @@
-"""Say why nothing arrives, or the wrong thing: what is installed, set and answered here.
+"""Say why nothing arrives, or the wrong thing: what is installed, set and answered here, and what a program does.
 
 Exit status: 0 where all is well, 3 where something may be wrong, 1 where something is, 2 for wrong usage.
 """
@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
 
-from spanrelay.cli.outline import Branch, Piece, plural, visible
+from spanrelay.cli.outline import Branch, Piece
 from spanrelay.cli.printing import print_outline
 from spanrelay.doctor.findings import LEVELS, STATUS, Finding, Level, worst
+from spanrelay.view.facts import plural, visible
 
 EXAMPLES = (
     "spanrelay doctor",
+    'spanrelay doctor --app "python app.py" --seconds 60',
     "spanrelay doctor --offline --json",
     "spanrelay doctor --bundle doctor.zip",
 )
@@ -28,6 +31,12 @@ _NOUNS: dict[Level, str] = {"fail": "failure", "warn": "warning", "pass": "pass"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `doctor` takes."""
+    parser.add_argument(
+        "--app", metavar="CMD", type=_command, help='run a program too, and say what it does: --app "python app.py"'
+    )
+    parser.add_argument(
+        "--seconds", metavar="N", type=_seconds, default=20.0, help="how long it may run, at most (default: 20)"
+    )
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.add_argument(
         "--offline", action="store_true", help="send nothing, not even the span that tries the endpoint"
@@ -42,13 +51,14 @@ def run(options: argparse.Namespace) -> int:
     """Print what every check finds; returns the exit status.
 
     Raises:
-        SpanRelayError: the bundle cannot be written.
+        SpanRelayError: the program cannot be started, or the bundle cannot be written.
     """
     from spanrelay.doctor import bundle  # what the other commands do not need
-    from spanrelay.doctor.table import case_here, examine, prospect
+    from spanrelay.doctor.table import case_here, examine, prospect, try_out
 
     case = case_here(offline=options.offline)
-    findings = list(examine(case))
+    tried = list(try_out(case, options.app, options.seconds)) if options.app else []
+    findings = [*examine(case), *tried]
     if options.json:
         print(as_json(findings, prospect(case)))
     else:
@@ -58,6 +68,26 @@ def run(options: argparse.Namespace) -> int:
         bundle.write(options.bundle, findings, case)
         print(f"{options.bundle} has what was found; its README says what was left out", file=sys.stderr)
     return STATUS[worst(findings)]
+
+
+def _command(text: str) -> list[str]:
+    try:
+        command = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as a command: {error}") from None
+    if not command:
+        raise argparse.ArgumentTypeError('expected a command, as in --app "python app.py"')
+    return command
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, not {text!r}")
+    return seconds
 
 
 def as_json(findings: list[Finding], end: str) -> str:

@@ -156,7 +156,7 @@ def prepare(program: Program, launch: Launch, reporting: Reporting, traceparent:
         launch.changed["TRACEPARENT"] = traceparent
     elif not launch.environment.get("TRACEPARENT"):
         launch.changed["TRACEPARENT"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
-    launch.changed |= _past_proxies(launch.environment)
+    launch.changed |= past_proxies(launch.environment)
     if isinstance(program, Agent):
         launch.deaf = program.deaf(launch, reporting.folder)
     program.prepare(launch, reporting)
@@ -167,7 +167,7 @@ def prepare(program: Program, launch: Launch, reporting: Reporting, traceparent:
         launch.notes.append(told)
 
 
-def _past_proxies(known: Mapping[str, str]) -> dict[str, str]:
+def past_proxies(known: Mapping[str, str]) -> dict[str, str]:
     """Return what keeps this machine's own addresses, and the secrets in them, from the proxy of a program."""
     if not any(known.get(name) for each in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for name in (each, each.lower())):
         return {}

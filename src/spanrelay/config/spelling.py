@@ -12,10 +12,10 @@ _READ_ELSEWHERE = frozenset(
     for name in (
         *("BACKEND_ENDPOINT", "HEALTH_ENDPOINT", "OTLP_GRPC_ENDPOINT", "OTLP_HTTP_ENDPOINT", "OUTPUT_DIR", "QUEUE_DIR"),
         *("TELEMETRY_PORT", "TRACES_EXPORTERS", "METRICS_EXPORTERS", "LOGS_EXPORTERS"),
-        *("HOOKS", "HOOKS_HOLD", "HOOKS_LASTING", "RUN_DIRECTORY"),
+        *("HOOKS", "HOOKS_HOLD", "HOOKS_LASTING", "RUN_DIRECTORY", "DOCTOR"),
     )
 )
-"""Names that are the collector's, and those that `spanrelay run` sets for the hooks of the program that it starts."""
+"""Names that are the collector's, and those that `spanrelay run` and `doctor` set for the program that they start."""
 
 _OF_TESTS = ("SPANRELAY_TEST_", "SPANRELAY_E2E_")
 """How names begin that our own tests read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -41,6 +41,20 @@ def examine(case: Case) -> Iterator[Finding]:
     hiding = Hiding(case.environment)
     for name, check in CHECKS.items():
         yield from (replace(finding, check=name).hidden(hiding) for finding in _found(check, case))
+
+
+def try_out(case: Case, command: Sequence[str], seconds: float) -> Iterator[Finding]:
+    """Run a program for a moment, and yield what it shows, without secrets.
+
+    Raises:
+        SpanRelayError: it cannot be started.
+    """
+    from spanrelay.doctor import reading, trial  # what only this needs, the receiver among it
+
+    hiding = Hiding(case.environment)
+    ran = trial.run_app(command, case, seconds)
+    for finding in reading.read(ran, case):
+        yield replace(finding, check=reading.CHECK).hidden(hiding)
 
 
 def _found(check: Check, case: Case) -> list[Finding]:

@@ -220,17 +220,37 @@ _HTTP = {
 
 def _at_http(read: Callable[..., Any], wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     if demand.policy:
-        host = provider = None
-        with guarded("looking where a request goes"):
-            method, host = read(instance, args, kwargs)
-            if method.upper() == "POST":
-                provider = provider_of_host(host)
+        host, provider = _asked_by_http(read, instance, args, kwargs)
         if provider is not None and (demand.stops_unguarded or provider not in _told) and not _in_a_call():
             _tell(
                 provider,
                 f"a request to {host} is made by an HTTP client, which nothing guards, so the configured policy does "
                 "not hold for it; use an SDK that SpanRelay instruments, or call it inside spanrelay.run_model",
             )
+    return wrapped(*args, **kwargs)
+
+
+def _asked_by_http(read: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> tuple[str | None, str | None]:
+    """Return the host that a request asks, and the provider where a model may be asked there."""
+    with guarded("looking where a request goes"):
+        method, host = read(instance, args, kwargs)
+        return host, provider_of_host(host) if method.upper() == "POST" else None
+    return None, None
+
+
+def on_http(tell: Callable[[str, bool], object]) -> None:
+    """From now on call `tell` with each provider that an HTTP client asks, and whether a call of ours does so."""
+    for place, read in _HTTP.items():
+        _wait(place, partial(_put, partial(_told_of_http, tell, read)))
+
+
+def _told_of_http(
+    tell: Callable[[str, bool], object], read: Callable[..., Any], wrapped: Any, instance: Any, args: Any, kwargs: Any
+) -> Any:
+    _, provider = _asked_by_http(read, instance, args, kwargs)
+    if provider is not None:
+        with guarded("telling of a request"):
+            tell(provider, _in_a_call())
     return wrapped(*args, **kwargs)
 
 
