@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
+_BLOCK = 1 << 16
+"""Characters that are written at once."""
+
+
 def render(template: str, **shown: object) -> Iterator[bytes]:
     """Yield a page in pieces, as it is made.
 
@@ -35,7 +39,19 @@ def render(template: str, **shown: object) -> Iterator[bytes]:
     # Ours, and no document's: these two are the only texts that are not escaped.
     ours = {"style": _as_it_is(style), "script": _as_it_is(script), "policy": _policy(style, script)}
     pieces = environment.get_template(template).generate(**ours, **shown)
-    return (piece.encode("utf-8", "replace") for piece in pieces)
+    return _in_blocks(pieces)
+
+
+def _in_blocks(pieces: Iterator[str]) -> Iterator[bytes]:
+    """Join pieces: a template makes one of every few words, and a list of them all would take more than the page."""
+    waiting, size = list[str](), 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            yield "".join(waiting).encode("utf-8", "replace")
+            waiting, size = [], 0
+    yield "".join(waiting).encode("utf-8", "replace")
 
 
 @cache

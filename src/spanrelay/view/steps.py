@@ -262,6 +262,9 @@ _TOLD = frozenset({"error", "incomplete", "would_refuse", "would_change", "answe
 """Members of an `extra` that stand in a step's own words."""
 
 
+_ORIGIN = frozenset({"otel", "message_source"})
+
+
 def _rest(step: Step) -> str:
     """What else is known of a step, as JSON."""
     known: dict[str, JSON] = {name: value for name, value in (step.extra or {}).items() if name not in _TOLD}
@@ -269,4 +272,6 @@ def _rest(step: Step) -> str:
         known["reasoning_effort"] = step.reasoning_effort
     if step.metrics and step.metrics.extra:
         known["metrics"] = step.metrics.extra
+    if step.source != "agent" and known.keys() <= _ORIGIN:  # whichever span told of it first
+        return ""
     return visible(_json.dumps_text(known)) if known else ""

@@ -24,7 +24,7 @@ WIDTH = 1000
 ROWS = 250
 """Bars of one page; of more the longest are shown."""
 _PAUSE = 0.15
-"""A pause longer than this share of the time in which something ran is drawn short,"""
+"""A pause longer than a second and than this share of the time in which something ran is drawn short,"""
 _SHORT = 0.04
 """namely as long as this share of it."""
 _ENDLESS = 1e9
@@ -68,6 +68,11 @@ class Waterfall:
     """Where time is left out, in units."""
     notes: list[str] = field(default_factory=list[str])
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds and the states of what is drawn."""
+        return {bar.span.state or bar.span.kind for bar in self.bars}
+
 
 def waterfall(root: Thread) -> Waterfall:
     """Return the bars of a run; none where no time is known."""
@@ -75,7 +80,7 @@ def waterfall(root: Thread) -> Waterfall:
     spans = list(reader.spans(root, 0))
     if not spans:
         return Waterfall()
-    first = min(span.begun for span in spans)
+    first = min([span.begun for span in spans] + [begun for begun in [_first_moment(root)] if begun is not None])
     for span in spans:
         span.begun, span.ended = span.begun - first, span.ended - first
     scale = _Scale(spans)
@@ -88,6 +93,12 @@ def waterfall(root: Thread) -> Waterfall:
     if reader.assumed:
         notes.append("tools without a recorded start are drawn after the call that asked for them")
     return Waterfall([scale.bar(span) for span in shown], duration(max(s.ended for s in spans)), scale.cuts, notes)
+
+
+def _first_moment(root: Thread) -> float | None:
+    """When a run began, as its steps say: somebody may have waited before a model was asked."""
+    spans = (span_of(step) for step in root.document.steps)
+    return next((span[0].timestamp() for span in spans if span is not None), None)
 
 
 class _Reader:
@@ -170,7 +181,9 @@ class _Scale:
         for (_, ended), (begun, _) in pairwise(busy):
             at += ended - self._from[-1]
             gap = begun - ended
-            shown = gap if gap <= _PAUSE * worked else _SHORT * worked  # where nothing took time, all is pause
+            shown = (
+                gap if gap <= max(_PAUSE * worked, 1.0) else _SHORT * worked
+            )  # where nothing took time, all is pause
             self._turn(ended, at)
             at += shown
             self._turn(begun, at)
