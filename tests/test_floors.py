@@ -42,7 +42,7 @@ FLOORS: list[list[str]] = [
         "doctor",
         "collecting",
     ],
-    ["distro", "view", "cli", "__main__", "testing", "atif", "atof", "otlp"],
+    ["distro", "view", "cli", "notebook", "__main__", "testing", "atif", "atof", "otlp"],
 ]
 SIBLINGS_APART = {("codecs", "semconv"), ("observation", "assembly"), ("telemetry", "assembly")}
 PLACE = {name: (floor, row) for floor, names in enumerate(FLOORS) for row, name in enumerate(names)}

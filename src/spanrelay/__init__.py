@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         SpanRelayError,
         TrajectoryUnavailable,
     )
+    from spanrelay.notebook import show
     from spanrelay.observation.declarations import metadata_injector, sanitizer, subscribe, subscriber
     from spanrelay.observation.events import Event, MarkEvent, ScopeEvent
     from spanrelay.observation.observers import Field
@@ -67,6 +68,7 @@ __all__ = [
     "sanitizer",
     "scope",
     "scoped",
+    "show",
     "start_model",
     "start_scope",
     "start_tool",
@@ -113,6 +115,7 @@ _HOMES = {
     "sanitizer": "observation.declarations",
     "scope": "scopes",
     "scoped": "scopes",
+    "show": "notebook",
     "start_model": "pipeline.started",
     "start_scope": "pipeline.started",
     "start_tool": "pipeline.started",

@@ -74,7 +74,8 @@ def _examples(lines: Sequence[str]) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="spanrelay", description="Trajectories of agents, and the plugins in force.")
+    what = "Record AI agents, hold policy at their calls, and look at what they did."
+    parser = argparse.ArgumentParser(prog="spanrelay", description=what)
     parser.add_argument("--version", action="version", version=f"spanrelay {version('spanrelay')}")
     parser.set_defaults(unfinished=parser, whole=parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
