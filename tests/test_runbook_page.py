@@ -1,4 +1,4 @@
-"""`docs/troubleshooting.md` quotes what is really printed."""
+"""`docs/runbook.md` quotes what is really printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import opentelemetry.trace
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+PAGE = (ROOT / "docs" / "runbook.md").read_text()
 LINES = [line for block in re.findall(r"^```text\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()]
 HOLE = re.compile(r"%[srd]|%\.\d[a-z]")
 
@@ -54,3 +54,17 @@ def test_every_variable_on_the_page_is_one() -> None:
 
     named = set(re.findall(r"SPANRELAY_\w+", PAGE))
     assert named <= {row.variable for row in config.TABLE}
+
+
+def test_every_check_that_the_table_of_symptoms_names_is_one() -> None:
+    from spanrelay.doctor import reading, table
+
+    named = {name for row in PAGE.splitlines() if row.startswith("| [") for name in re.findall(r"`([a-z ]+)`[,)]", row)}
+    assert len(named) > 8
+    assert named <= {*table.CHECKS, reading.CHECK}
+
+
+def test_every_symptom_of_the_table_leads_to_a_section() -> None:
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.*)$", PAGE, re.M)}
+    symptoms = set(re.findall(r"^\| \[[^]]*\]\(#([^)]*)\)", PAGE, re.M))
+    assert len(symptoms) == 6 and symptoms <= headings
