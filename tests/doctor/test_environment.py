@@ -237,9 +237,9 @@ def test_what_earlier_programs_left_is_counted(doctor: Doctor, tmp_path: Path) -
     report = doctor("--offline")
     assert "1 are there, 1 not finished" in report.of("trajectories")[0]
     told = "\n".join(report.of("earlier runs", "warn"))
-    assert "1 trajectories and 0 runs of coding agents" in told and "`spanrelay recover`" in told
-    assert "1 parts have lines that cannot be read" in told
-    assert "1 of the newest 20 trajectories say that they are not whole" in told
+    assert "trajectories: 1, runs of coding agents: 0" in told and "`spanrelay recover`" in told
+    assert "parts with lines that cannot be read: 1" in told
+    assert "trajectories that say that they are not whole: 1" in told
     assert sorted(path.name for path in folder.iterdir()) == ["s-1.atif.part", "s-2.atif.damaged", "s-3.json"]
 
 

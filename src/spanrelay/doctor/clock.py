@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 import time
 from collections.abc import Iterator
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from spanrelay import config
-from spanrelay.doctor.endpoint import PATIENCE_S, Place, place_of, protocols_of
+from spanrelay.doctor.endpoint import PATIENCE_S, Place, place_of, protocols_of, unchecked
 from spanrelay.doctor.findings import Case, Finding
 
 _TOLERATED_S = 5.0
@@ -41,7 +40,7 @@ def clock(case: Case) -> Iterator[Finding]:
 
 def _seconds_ahead(place: Place) -> float | None:
     """Return how far this clock is ahead of the endpoint's; None where that is not said."""
-    secure = http.client.HTTPSConnection(place.host, place.port, timeout=PATIENCE_S, context=_unchecked())
+    secure = http.client.HTTPSConnection(place.host, place.port, timeout=PATIENCE_S, context=unchecked())
     plain = http.client.HTTPConnection(place.host, place.port, timeout=PATIENCE_S)
     connection = secure if place.secure else plain
     try:
@@ -57,11 +56,3 @@ def _seconds_ahead(place: Place) -> float | None:
         return None
     theirs = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     return (begun + time.time()) / 2 - theirs
-
-
-def _unchecked() -> ssl.SSLContext:
-    """Return a context for a question that says nothing and whose answer is only a date."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -260,7 +261,7 @@ _MEANINGS = (
         "use http:// for a server without TLS, https:// for one with it",
     ),
     _meaning(
-        r"name or service|name resolution|nodename|getaddrinfo|DNS|not known",
+        r"name or service|name resolution|nodename|getaddrinfo|DNS|not known|lookup (?:error|failed)",
         "the name of the host is not known here",
         "check how it is spelt, and whether the name is known in this network or container",
     ),
@@ -285,8 +286,9 @@ def _refused(case: Case, place: Place, answer: Answer) -> Finding:
     else:
         found = next((meaning for meaning in _MEANINGS if meaning.pattern.search(answer.reason)), None)
         why, cure = (found.why, found.cure) if found is not None else _OTHER
-    if (proxy := config.proxy_of(place.url)) is not None:
-        why += f"; the request went by the proxy {address(proxy)}"
+    proxy = config.proxy_of(place.url) if place.protocol != "grpc" else None
+    if proxy is not None:
+        why += f"; the request went by the proxy {address(proxy)}, which may be who answers"
         cure += "; NO_PROXY names hosts that are reached directly"
     return Finding("fail", what, f"{why}; {_LOST}", cure)
 
@@ -303,6 +305,11 @@ def _mixed(place: Place, answer: Answer) -> tuple[str, str] | None:
                 f"OTEL_EXPORTER_OTLP_PROTOCOL={wanted}, or the port of {place.protocol}, "
                 f"{4317 if place.protocol == 'grpc' else 4318} as a rule",
             )
+    elif not place.secure and speaks_tls(place.host, place.port):
+        return (
+            f"port {place.port} speaks TLS, and the exporter does not",
+            "write https:// in front of the endpoint",
+        )
     elif refused and place.port != other_port and spoken_at(place.host, other_port) is not None:
         return (
             f"nobody listens at port {place.port}, and somebody does at {other_port}, the port of {other_protocol}",
@@ -326,6 +333,26 @@ def spoken_at(host: str, port: int) -> str | None:
     if len(head) > 3 and head[3] == _SETTINGS:
         return "HTTP/2"
     return "HTTP/1" if head and _heard(host, port, _HEAD).startswith(b"HTTP/1") else None
+
+
+def speaks_tls(host: str, port: int) -> bool:
+    """Whether a port takes up TLS, whoever its certificate says it is."""
+    try:
+        with (
+            socket.create_connection((host, port), PATIENCE_S) as connection,
+            unchecked().wrap_socket(connection, server_hostname=host),
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def unchecked() -> ssl.SSLContext:
+    """Return a context for a question that says nothing and whose answer proves nothing."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _heard(host: str, port: int, said: bytes) -> bytes:

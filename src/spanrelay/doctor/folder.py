@@ -59,14 +59,14 @@ def left(case: Case) -> Iterator[Finding]:
     if orphans or runs:
         yield Finding(
             "warn",
-            f"{len(orphans)} trajectories and {runs} runs of coding agents are of programs that were killed",
+            f"left by programs that were killed: trajectories: {len(orphans)}, runs of coding agents: {runs}",
             "their last steps may be missing, and their spans were not sent",
             "`spanrelay recover` finishes them; docs/delivery.md says which ends leave time",
         )
     if damaged:
         yield Finding(
             "warn",
-            f"{len(damaged)} parts have lines that cannot be read: {damaged[0].name}",
+            f"parts with lines that cannot be read: {len(damaged)}, such as {damaged[0].name}",
             "what was on these lines is missing from their trajectories",
             "look whether the disk was full",
         )
@@ -74,7 +74,7 @@ def left(case: Case) -> Iterator[Finding]:
     if partial:
         yield Finding(
             "warn",
-            f"{partial} of the newest {_READ} trajectories say that they are not whole",
+            f"trajectories that say that they are not whole: {partial} of the newest {_READ}",
             "their programs were killed, or exporters left spans out",
             "`spanrelay show` says of each what is missing",
         )

@@ -33,6 +33,9 @@ _LONGEST_SEGMENT = 15
 
 _NUMBER = re.compile(r"[0-9.]+\s*[a-zA-Z]{0,3}")
 
+_HOST = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
+"""A host with its port, as gRPC takes one."""
+
 _WORDS = (
     "none",
     "always_on",
@@ -164,7 +167,7 @@ def _meaningless(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _is_known(word: str) -> bool:
-    if _NUMBER.fullmatch(word):
+    if _NUMBER.fullmatch(word) or _HOST.fullmatch(word):
         return True
     if word.startswith(("http://", "https://")):
         return address(word) == word

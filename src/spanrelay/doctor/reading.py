@@ -130,7 +130,7 @@ def _instrumented(ran: Ran) -> Iterator[Finding]:
 def _arrived(ran: Ran, case: Case, calls: list[SpanRecord]) -> Iterator[Finding]:
     """Say how much arrived; of nothing, why."""
     if ran.spans:
-        yield Finding("pass", f"{len(ran.spans)} spans arrived, {len(calls)} of them of model calls")
+        yield Finding("pass", f"spans that arrived: {len(ran.spans)}, of model calls: {len(calls)}")
         return
     if ran.noted("recording"):
         yield Finding(
@@ -171,7 +171,7 @@ def _past(ran: Ran) -> Iterator[Finding]:
     for provider, count in sorted(asked.items()):
         yield Finding(
             "fail",
-            f"{count} requests to {provider} were made past every instrumentor",
+            f"requests to {provider} past every instrumentor: {count}",
             "these calls are in no trace, and policy does not hold for them",
             "use an SDK that SpanRelay instruments, or wrap the request in spanrelay.run_model (docs/policy.md)",
         )
@@ -189,7 +189,7 @@ def _parents(ran: Ran, records: list[SpanRecord]) -> Iterator[Finding]:
         scopes = ", ".join(sorted({each.scope_name or "?" for each in orphans}))
         yield Finding(
             "warn" if ran.stopped else "fail",
-            f"{len(orphans)} spans, of {scopes}, have a parent that has not arrived",
+            f"spans whose parent has not arrived: {len(orphans)}, of {scopes}",
             "their trace falls apart: the parent was still open at the end, was left out by a sampler or processor, or "
             "is another provider's",
             "let the program end by itself; use one tracer provider (docs/opentelemetry-already.md)",
@@ -209,7 +209,7 @@ def _alone(ran: Ran, records: list[SpanRecord]) -> Iterator[Finding]:
         beside = ", ".join(sorted({traces[each.trace_id.to_bytes(16, "big").hex()] for each in found}))
         yield Finding(
             "warn",
-            f"{len(found)} calls began a trace of their own on a thread, while a span of {beside} was open on another",
+            f"calls that began a trace of their own while a span of {beside} was open on another thread: {len(found)}",
             "the context was lost on the way to that thread, as through a queue to a worker that had been started "
             "before: such calls are in no run of their agent",
             "take contextvars.copy_context() where the work is handed over, and context.run(work) in the thread",
@@ -222,7 +222,7 @@ def _twice(ran: Ran, records: list[SpanRecord], calls: list[SpanRecord]) -> Iter
     if again:
         yield Finding(
             "fail",
-            f"{again} spans arrived twice",
+            f"spans that arrived twice: {again}",
             "two exporters send to one place: the environment's and one that the program adds itself",
             "take one of them out, or set OTEL_TRACES_EXPORTER=none",
         )
@@ -238,7 +238,7 @@ def _twice(ran: Ran, records: list[SpanRecord], calls: list[SpanRecord]) -> Iter
     for (outer, inner), count in sorted(pairs.items()):
         yield Finding(
             "fail",
-            f"{count} model calls were told twice: by {outer} and by {inner}",
+            f"model calls that are told twice, by {outer} and by {inner}: {count}",
             "tokens and costs are counted twice",
             f"switch one of the two off: the program configures {outer if inner.startswith('spanrelay') else inner}, "
             "or OTEL_PYTHON_DISABLED_INSTRUMENTATIONS leaves it out",
@@ -280,7 +280,7 @@ def _told(ran: Ran, case: Case) -> Iterator[Finding]:
     if keys:
         yield Finding(
             "fail",
-            f"{keys} spans have a key of a known form in them",
+            f"spans with a key of a known form in them: {keys}",
             "whoever reads the traces can use it",
             "take it out where the span is made; SpanRelay masks such keys in what passes its own exporters",
         )
