@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.environments import Environment, variables
 from benchmarks.gateway import FEW, PATH, Program, costs_of, programs
-from benchmarks.measure import Effort, Figure, median
+from benchmarks.measure import Effort, Figure, cpu_of, median
 from benchmarks.proxies import CHUNKS
 from benchmarks.results import Result
 
@@ -61,8 +61,7 @@ class Foreign(Program):
 
     def used(self) -> dict[str, float]:
         """Seconds of CPU so far, of all its threads; Linux only."""
-        threads = Path(f"/proc/{self._process.pid}/task").iterdir()
-        return {"cpu": sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9}
+        return {"cpu": cpu_of(self._process.pid)}
 
 
 def gateways(effort: Effort) -> list[Result]:

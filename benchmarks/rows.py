@@ -37,6 +37,7 @@ ROWS = {
     "concurrent": "concurrent:concurrent",
     "assembly": "assembly:assembly",
     "convert": "conversion:convert",
+    "collect": "collecting:collect",
     "gateway": "gateway:gateway",
     "gateways": "gateways:gateways",
     "anthropic": "ours:anthropic",

@@ -1,0 +1,90 @@
+"""What collecting costs beside converting the same spans from a file: requests are taken and kept on disk besides.
+
+The collector is the command, in a process of its own; counted is its CPU from when it listens until it has ended, with
+every document written. It is sent requests over connections that stay open, by clients that wait for each answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.assembly import traces_of
+from benchmarks.measure import Effort, cpu_of, median
+from benchmarks.results import Result
+from spanrelay.conversion import work
+from spanrelay.conversion.documents import Folder
+from spanrelay.observation.masking import mask_bytes
+
+_SIZE, _CALLS = 1_000, 5
+"""Bytes of content in a span, and model calls in a run; each run is a request of its own."""
+_SPANS, _CLIENTS = 6_000, 8
+_LEAST = 0.7
+_HEAD = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: %d\r\n\r\n"
+
+
+def collect(effort: Effort) -> list[Result]:
+    """Measure how many spans one CPU second collects, beside those that it converts."""
+    requests = traces_of(_SIZE, _CALLS, _SPANS // _CALLS if effort.seconds else 2)
+    rates: list[float] = []
+    shares: list[float] = []
+    for _ in range(max(2, int(effort.seconds) // 2)):
+        converted = _converted(requests)
+        rates.append(_collected(requests))
+        shares.append(rates[-1] / converted)
+    rate, share = median(rates), median(shares)
+    return [
+        Result("collect, 1 KB a span", "spans a CPU second", "", rate.value, rate.error),
+        Result(
+            "collect, 1 KB a span", "of the rate of convert", "x", share.value, share.error, limit=_LEAST, more=True
+        ),
+    ]
+
+
+def _converted(requests: list[bytes]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "requests.otlp")
+        source.write_bytes(b"".join(len(request).to_bytes(4, "big") + request for request in requests))
+        start = time.process_time()
+        summary = work.convert([source], Folder(Path(folder, "out"), mask=mask_bytes))
+        return summary.spans / (time.process_time() - start)
+
+
+def _collected(requests: list[bytes]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "spanrelay", "collect", "--grpc", "off", "--http", "127.0.0.1:0", "-o", folder],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        port = int(process.stdout.readline().partition("127.0.0.1:")[2].split()[0])
+        before = cpu_of(process.pid)
+        asyncio.run(_send(port, requests))
+        process.send_signal(signal.SIGTERM)
+        used = os.wait4(process.pid, 0)[2]
+        process.returncode = 0
+        spans = len(requests) * (1 + _CALLS)
+        return spans / (used.ru_utime + used.ru_stime - before)
+
+
+async def _send(port: int, requests: list[bytes]) -> None:
+    await asyncio.gather(*(_client(port, requests[number::_CLIENTS]) for number in range(_CLIENTS)))
+
+
+async def _client(port: int, requests: list[bytes]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for request in requests:
+        writer.write(_HEAD % len(request) + request)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in answer.partition(b"\r\n")[0]:
+            raise RuntimeError(f"the collector answered {answer[:60]!r}")
+    writer.close()
