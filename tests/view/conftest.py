@@ -13,6 +13,8 @@ import pytest
 from spanrelay.cli import main
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 300_000
+"""Milliseconds after which something will not happen any more, however busy the machine is."""
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Visit:
         """Wait until the page says how much was found."""
         from playwright.sync_api import expect
 
-        expect(self.page.locator("#found")).to_have_text(words)
+        expect(self.page.locator("#found")).to_have_text(words, timeout=PATIENCE)
 
     def ran_nothing(self) -> bool:
         """Whether nothing but our own script ran, and nothing was asked for beside the page."""
@@ -47,6 +49,7 @@ class Browser:
 
     def visit(self, path: Path, anchor: str = "", *, width: int = 1100, **settings: Any) -> Visit:
         context = self._engine.new_context(viewport={"width": width, "height": 800}, **settings)
+        context.set_default_timeout(PATIENCE)
         visit = Visit(context.new_page())
         visit.page.on("request", lambda request: visit.requests.append(request.url.partition("#")[0]))
         visit.page.on("dialog", lambda dialog: (visit.dialogs.append(dialog.message), dialog.dismiss()))
@@ -69,7 +72,7 @@ def engine() -> Iterator[Any]:
         pytest.skip("no Chromium is installed")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
-        engine = started.chromium.launch(executable_path=program)
+        engine = started.chromium.launch(executable_path=program, timeout=PATIENCE)
         yield engine
         engine.close()
 

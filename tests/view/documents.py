@@ -171,15 +171,15 @@ def hostile(server: str) -> dict[str, Any]:
     )
 
 
-def long(count: int) -> dict[str, Any]:
-    """A document of so many steps."""
+def long(count: int, lines: int = 30) -> dict[str, Any]:
+    """A document of so many steps, with results of so many lines."""
     head = {"schema_version": "ATIF-v1.7", "session_id": "long", "agent": {"name": "worker", "version": "1"}}
     steps: list[dict[str, Any]] = []
     for number in range(1, count + 1):
         if number % 10 == 1:
             steps.append({"step_id": number, "source": "user", "message": f"Task {number}: look at the next file."})
             continue
-        made = calls(call("read_file", "\n".join(f"{line} of file {number}" for line in range(30))))
+        made = calls(call("read_file", "\n".join(f"{line} of file {number}" for line in range(lines))))
         metrics = {"prompt_tokens": number * 10, "completion_tokens": 40}
         moment = f"2026-03-01T{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}Z"
         steps.append(

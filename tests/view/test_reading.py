@@ -12,7 +12,10 @@ from spanrelay.assembly.atif import ContentPart, MediaSource, Trajectory
 from spanrelay.cli.files import trajectory
 from spanrelay.view.beside import LARGEST, Beside
 from spanrelay.view.charts import COLUMNS, Tokens, token_chart
+from spanrelay.view.document import read
 from spanrelay.view.facts import duration, visible
+from spanrelay.view.folder import Folder
+from spanrelay.view.page import render
 from spanrelay.view.texts import LONGEST, Fold, signature
 from spanrelay.view.threads import Thread, grow
 from spanrelay.view.waterfall import ROWS, WIDTH, waterfall
@@ -116,6 +119,37 @@ def test_no_file_of_the_folder_is_fetched_for_a_part_without_one(tmp_path: Path)
     beside = Beside(put(tmp_path, "run.json", content), trajectory)
     [part] = Trajectory.from_json(content).steps[0].message
     assert beside.medium(part, tmp_path).words == "image  (not beside the document)"
+
+
+ODD: list[Any] = [None, 0, -1, 1e308, 2**63, "", [], {}, ["x"], {"type": None}, {"start": "x"}, True]
+MEMBERS = (
+    *("error", "is_error", "duration_sec", "otel", "invocation", "latency_ms", "would_refuse", "would_change"),
+    *("finish_reason", "context_management", "retry_of_step", "missing_messages", "agent_name", "incomplete"),
+    *("refused", "dispatch", "server_side", "answered_by", "content_captured", "status", "metadata", "user"),
+)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_whatever_an_extra_holds_a_page_is_made(member: str, tmp_path: Path) -> None:
+    for odd in ODD:
+        content = trip()
+        places = [content, *content["steps"], *content["subagent_trajectories"]]
+        for each in content["steps"]:
+            places += [*each.get("tool_calls", ()), *each.get("observation", {}).get("results", ())]
+        for place in places:
+            place.setdefault("extra", {})[member] = odd
+        path = put(tmp_path, "run.json", content)
+        shown = read(trajectory(path), path, Beside(path, trajectory))
+        assert b"".join(render("document.html", page=shown)).endswith(b"</html>")
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2026-01-01"])
+def test_a_time_at_the_end_of_all_calendars_is_one(moment: str, tmp_path: Path) -> None:
+    content = document([{**step(1, "agent", "x", extra={"duration_sec": 5}), "timestamp": moment}])
+    path = put(tmp_path, "run.json", content)
+    folder = Folder()
+    folder.add(trajectory(path), path, "run.json")
+    assert folder.page("runs").lines[0].begun
 
 
 # ── bars

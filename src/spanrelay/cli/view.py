@@ -64,8 +64,9 @@ def _document(path: Path) -> Iterable[bytes]:
 
 def _several(places: list[str], output: str | None) -> int:
     """Write the index of several documents, and the pages of the newest of them where there is a place for them."""
+    newest_first = list(files.each(places))[::-1]
     folder, index = Folder(), _folder_for(output)
-    for path in reversed(list(files.each(places))):
+    for path in newest_first:
         name = f"{len(folder.lines) + 1}.html" if index is not None and len(folder.lines) < PAGES else ""
         try:
             read = files.trajectory(path)

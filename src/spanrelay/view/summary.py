@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +54,10 @@ def _begun(steps: list[Step], path: Path) -> datetime:
     """When the first step was, in the time of this place; else when the file was written."""
     moments = (moment_of(step.timestamp) for step in steps if step.timestamp)
     moment = next((each for each in moments if each is not None), None)
-    return moment.astimezone() if moment else datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    with contextlib.suppress(OverflowError, ValueError):  # a year that this place's zone moves out of all calendars
+        if moment is not None:
+            return moment.astimezone()
+    return datetime.fromtimestamp(path.stat().st_mtime).astimezone()
 
 
 def _first_words(document: Trajectory) -> str:
