@@ -5,6 +5,7 @@ They are in an environment of their own.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.exporters.otlp_server import OtlpServer, free_port
 from tests.own_environment import programs_of
 from tests.programs import environment
 
+from spanrelay.collecting import serving as collecting
 from spanrelay_testkit.exchange import reply
 from spanrelay_testkit.model_server import ModelServer
 
@@ -77,16 +79,20 @@ def collector() -> Iterator[OtlpServer]:
     server.close()
 
 
-def answered(url: str) -> None:
-    """Ask until the server is there."""
+def served(url: str) -> bytes:
+    """Ask until the server is there, and return what it answered."""
     for _ in range(3000):
         try:
             with urllib.request.urlopen(url, timeout=60) as answer:
-                assert answer.read() == b"done"
-            return
+                return bytes(answer.read())
         except (ConnectionError, urllib.error.URLError):
             time.sleep(0.02)  # between two tries of what says nothing when it is ready
     raise AssertionError(f"nobody answers at {url}")
+
+
+def answered(url: str) -> None:
+    """Ask until the server is there."""
+    assert served(url) == b"done"
 
 
 @pytest.mark.parametrize("launched", [True, False], ids=["launched", "activated"])
@@ -194,3 +200,65 @@ def test_a_program_that_gevent_patches_after_activation_goes_on(programs: Path, 
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(list((tmp_path / ".spanrelay" / "trajectories").glob("*.json"))) == 20
+
+
+SESSION = """
+import os
+import openai
+import spanrelay
+
+def wsgi(environ, start_response):
+    question = environ["PATH_INFO"].strip("/")
+    if question:
+        with spanrelay.scope("bot", session="s-1"):
+            openai.OpenAI().chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
+    start_response("200 OK", [])
+    return [str(os.getpid()).encode()]
+"""
+
+
+def test_two_workers_that_serve_one_session_leave_one_document(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SESSION)
+    port, asked = free_port(), []
+    collector = collecting.start(collecting.Options(tmp_path / "runs", http=("127.0.0.1", 0), grpc=None))
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.http_port}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "span_only",
+        "SPANRELAY_TRAJECTORIES": "off",
+        "PYTHONPATH": str(tmp_path),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+    }
+    try:
+        with ModelServer(lambda request: reply("hello")) as models:
+            command = [
+                "opentelemetry-instrument",
+                "gunicorn",
+                "app:wsgi",
+                "--workers",
+                "2",
+                "--bind",
+                f"127.0.0.1:{port}",
+            ]
+            process = subprocess.Popen(
+                [programs / command[0], *command[1:]],
+                cwd=tmp_path,
+                env=environment(models, settings),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            workers: set[bytes] = set()
+            while len(workers) < 2 or len(asked) < 4:  # until both have served the session
+                assert len(asked) < 3_000, "one of the workers serves nothing"
+                asked.append(f"question {len(asked)}")
+                workers.add(served(f"http://127.0.0.1:{port}/{asked[-1].replace(' ', '%20')}"))
+            process.send_signal(signal.SIGTERM)
+            said, _ = process.communicate(timeout=100)
+    finally:
+        collector.stop()
+    [document] = (tmp_path / "runs").glob("*.json")
+    steps = json.loads(document.read_text())["steps"]
+    assert [step["message"] for step in steps if step["source"] == "user"] == asked, said
+    assert document.name == "s-1.json"
