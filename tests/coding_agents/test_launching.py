@@ -247,7 +247,7 @@ def test_telemetry_that_variables_send_already_is_sent_on_as_it_is_and_else_tell
     assert "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT" not in launch.changed
     assert (launch.onward.urls["traces"], launch.onward.urls["metrics"]) == ("http://traces", "http://own/v1/metrics")
     assert launch.changed["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == "http://127.0.0.1:1/s/v1/traces"
-    for elsewhere in ({**own, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {"COPILOT_OTEL_EXPORTER_TYPE": "file"}):
+    for elsewhere in ({"COPILOT_OTEL_FILE_EXPORTER_PATH": "spans"}, {"COPILOT_OTEL_EXPORTER_TYPE": "file"}):
         launch = Launch(["copilot"], elsewhere)
         AGENTS["copilot"].prepare(launch, reporting(home))
         assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in launch.changed and "and not here" in launch.notes[0]

@@ -18,12 +18,14 @@ from spanrelay_testkit.model_server import ModelServer
 AGENT = Path(__file__).with_name("fake_agent.py")
 
 
-def launched(place: Path, *arguments: str, policy: str = "", **settings: str) -> subprocess.Popen[str]:
-    """Start `spanrelay run` on a program called `claude` that does as its arguments say."""
+def launched(
+    place: Path, *arguments: str, policy: str = "", begun: str = "exec", **settings: str
+) -> subprocess.Popen[str]:
+    """Start `spanrelay run` on a program called `claude` that does as its arguments say, or starts one that does."""
     programs = place / "bin"
     programs.mkdir(exist_ok=True)
     program = programs / "claude"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {AGENT} "$@"\n')
+    program.write_text(f'#!/bin/sh\n{begun} {sys.executable} {AGENT} "$@"\nexit $?\n')
     program.chmod(0o755)
     (place / "home").mkdir(exist_ok=True)
     if policy:
@@ -122,9 +124,11 @@ def test_where_something_is_wrong_nothing_is_started_and_it_is_said(
     assert ran.unfinished == []
 
 
-def test_policy_for_tools_stops_a_run_whose_program_runs_no_hooks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", ["exec", ""], ids=["itself", "by another program"])
+def test_policy_for_tools_stops_a_run_whose_program_runs_no_hooks(begun: str, tmp_path: Path) -> None:
     policy = '[plugins.policy]\ntools.deny = ["Write"]\n'
-    ran = ended(launched(tmp_path, "claude", "deaf", policy=policy), tmp_path)
+    process = launched(tmp_path, "claude", "deaf", policy=policy, begun=begun)
+    ran = ended(process, tmp_path)  # which waits until nobody is left who could print anything
     assert ran.code == -signal.SIGTERM
     assert "Policy would not hold for its tools, so it is stopped" in ran.err
 

@@ -41,9 +41,11 @@ def _prepare(launch: Launch, reporting: Reporting) -> None:
     launch.files[plugin / "plugin.json"] = _json.dumps(_PLUGIN).decode()
     launch.files[plugin / "hooks" / "hooks.json"] = _json.dumps(_hooks(EVENTS)).decode()
     launch.insert("--plugin-dir", str(plugin))
-    if launch.environment.get("COPILOT_OTEL_EXPORTER_TYPE", "").strip().lower() == "file":
+    known = launch.environment
+    chosen = known.get("COPILOT_OTEL_EXPORTER_TYPE", "file" if known.get("COPILOT_OTEL_FILE_EXPORTER_PATH") else "")
+    if chosen.strip().lower() == "file":
         launch.notes.append("its telemetry goes on to a file, and not here: its events tell the session")
-    elif send_here(launch, reporting, "its events"):
+    elif send_here(launch, reporting):
         launch.changed["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "true"
     for url in reporting.gateways.values():
         launch.changed |= {"COPILOT_PROVIDER_BASE_URL": url, "COPILOT_PROVIDER_TRANSPORT": "http"}

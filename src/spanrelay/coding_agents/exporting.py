@@ -15,23 +15,15 @@ def exported_to(signal: str, environment: Mapping[str, str], default: str | None
     return own or (f"{base.rstrip('/')}/v1/{signal}" if base else None)
 
 
-def send_here(launch: Launch, reporting: Reporting, others: str) -> bool:
-    """Let telemetry come here, and what went somewhere already be sent on there, as it was.
+def send_here(launch: Launch, reporting: Reporting) -> bool:
+    """Let telemetry of a program that speaks OTLP over HTTP alone come here, whatever protocol variables name.
 
-    Args:
-        launch: What is about to be started.
-        reporting: Where the run listens.
-        others: What tells the session where telemetry does not come.
-
-    Returns:
-        Whether it may tell what was said too: nobody else gets it.
+    What went somewhere already is sent on there, as it was. Returns whether it may tell what was said too: nobody else
+    gets it then.
     """
     known = launch.environment
     launch.changed["OTEL_RESOURCE_ATTRIBUTES"] = reporting.resource(known.get("OTEL_RESOURCE_ATTRIBUTES"))
     exported = {signal: url for signal in config.SIGNALS if (url := exported_to(signal, known)) is not None}
-    if any(config.otlp_protocol(signal, known) == "grpc" for signal in exported):
-        launch.notes.append(f"its telemetry goes on by gRPC, and not here: {others} tell the session")
-        return False
     launch.onward.urls = exported
     launch.changed["OTEL_EXPORTER_OTLP_ENDPOINT"] = reporting.otlp
     for signal in config.SIGNALS:

@@ -40,9 +40,9 @@ def _prepare(launch: Launch, reporting: Reporting) -> None:
     content = _content(launch)
     # Plugins of one name stand for each other, so that nobody else's has this one.
     plugin = (reporting.folder / f"spanrelay-{reporting.run}.js").absolute()
-    launch.files[plugin] = _plugin()
+    launch.files[plugin] = plugin_of(hook_arguments("opencode"))
     content["plugin"] = [*as_list(content.get("plugin")), plugin.as_uri()]
-    if send_here(launch, reporting, "hooks and its database"):
+    if send_here(launch, reporting):
         content["experimental"] = {**as_mapping(content.get("experimental")), "openTelemetry": True}
     if reporting.gateways:
         content["enabled_providers"] = sorted(reporting.gateways)
@@ -68,8 +68,9 @@ def _content(launch: Launch) -> dict[str, Any]:
     return dict(as_mapping(found))
 
 
-def _plugin(*more: str) -> str:
-    return _PLUGIN.read_text().replace(_PLACE, _json.dumps(hook_arguments("opencode", *more)).decode(), 1)
+def plugin_of(command: list[str]) -> str:
+    """Return the plugin that asks a command before each tool."""
+    return _PLUGIN.read_text().replace(_PLACE, _json.dumps(command).decode(), 1)
 
 
 def _deaf(launch: Launch, folder: Path) -> str | None:
@@ -188,5 +189,5 @@ AGENT = Agent(
     settings=_settings,
     lasting=("PreToolUse", "Stop"),
     patience=HOOK_PATIENCE_S,
-    written=lambda: _plugin("installed"),
+    written=lambda: plugin_of(hook_arguments("opencode", "installed")),
 )

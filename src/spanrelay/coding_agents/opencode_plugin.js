@@ -57,6 +57,7 @@ async function judged(hook) {
   try {
     if (status !== 0) throw new Error(why.trim() || `its status is ${status}`)
     said = out ? JSON.parse(out).hookSpecificOutput : {}
+    if (typeof said !== "object") throw new Error("its answer decides nothing")
   } catch (error) {
     if (process.env.SPANRELAY_HOOKS_HOLD) throw new Error(`policy cannot be asked, so no tool may run: ${error.message}`)
     return undefined

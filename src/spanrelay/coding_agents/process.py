@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from spanrelay.errors import SpanRelayError
@@ -78,6 +79,43 @@ def _signals_to() -> Generator[Callable[[subprocess.Popen[bytes]], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a program and all that it has started: some are begun by another program, which passes no signals on."""
+    if sys.platform == "win32":
+        process.terminate()
+        return
+    for pid in (process.pid, *_descendants(process.pid)):  # itself first: it would end by itself where its child does
+        with suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes that one has started, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for each, parent in _parents():
+        children.setdefault(parent, []).append(each)
+    found, left = list[int](), [pid]
+    while left:
+        new = children.get(left.pop(), [])
+        found += new
+        left += new
+    return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Yield the processes of this machine, each with the one that started it."""
+    stats = list(Path("/proc").glob("[0-9]*/stat"))
+    for path in stats:
+        with suppress(OSError, ValueError):  # it may have ended
+            yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
+    if not stats:  # not Linux
+        with suppress(OSError, ValueError):
+            listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
+            for line in listed.stdout.splitlines():
+                each, parent = map(int, line.split())
+                yield each, parent
 
 
 def end_as(status: int) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from spanrelay import _json, config
@@ -22,7 +23,7 @@ from spanrelay.coding_agents.finishing import Outcome, finish
 from spanrelay.coding_agents.folder import Belongs, Description, RunFolder, folder_of
 from spanrelay.coding_agents.launching import Agent, Launch, Program, Reporting
 from spanrelay.coding_agents.listening import Listening
-from spanrelay.coding_agents.process import end_as, run_to_end
+from spanrelay.coding_agents.process import end_as, run_to_end, stop
 from spanrelay.coding_agents.receiver import Receiver
 from spanrelay.errors import SpanRelayError
 
@@ -125,7 +126,7 @@ def _run(
 
     def started(process: subprocess.Popen[bytes]) -> None:
         if isinstance(program, Agent) and launch.deaf is None:
-            listening.expect_hooks(program.title, process.terminate)
+            listening.expect_hooks(program.title, partial(stop, process))
 
     status = run_to_end(launch.command, {**launch.environment, **launch.changed}, started)
     took = time.monotonic() - begun
