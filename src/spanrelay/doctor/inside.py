@@ -20,6 +20,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 from spanrelay import _json, config
 from spanrelay._guard import guarded
 from spanrelay.imports import on_execution
+from spanrelay.installed import version_of
 from spanrelay.plugins import unguarded
 from spanrelay.plugins.demand import demand
 from spanrelay.providers import SDK, SDKS
@@ -50,7 +51,7 @@ def note(event: str, **facts: object) -> None:
 def begin() -> None:
     """Look on from here: the providers are built, and no instrumentor is in force yet."""
     with guarded("looking on"):
-        early = [sdk.package for sdk in SDKS if sdk.module in sys.modules]
+        early = [sdk.package for sdk in _installed() if sdk.module in sys.modules]
         note("begun", python=sys.executable, early=early)
         _watch_spans()
         unguarded.on_http(_asked)
@@ -60,11 +61,16 @@ def instrumented() -> None:
     """Note what is in force now, and each SDK as it is imported."""
     with guarded("looking on"):
         note("instrumented", names=sorted(_in_force()))
-        for sdk in SDKS:
+        for sdk in _installed():
             module = sdk.sends[0].partition(":")[0] if sdk.sends else sdk.module
             on_execution(module, partial(_imported, sdk))
             if module in sys.modules:
                 _imported(sdk, sys.modules[module])
+
+
+def _installed() -> Iterator[SDK]:
+    """Yield the SDKs that are installed: a program may have a module of its own that is called as one of theirs."""
+    return (sdk for sdk in SDKS if version_of(sdk.package) is not None)
 
 
 def _in_force() -> Iterator[str]:
