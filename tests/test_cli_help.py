@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from spanrelay.cli import COMMANDS, main, make_parser
+from spanrelay.cli import COMMANDS, file_of, main, make_parser
 
 _FOR_SHELLS = re.compile(r' *# .*$| [<>] \S+|^eval "\$\(|\)"')
 
 
 def said() -> Iterator[str]:
-    for command in COMMANDS.values():
-        assert command.EXAMPLES, command
-        yield from command.EXAMPLES
+    for command in COMMANDS:
+        examples = file_of(command).EXAMPLES
+        assert examples, command
+        yield from examples
 
 
 @pytest.mark.parametrize("example", list(said()))
@@ -39,7 +40,7 @@ def test_help_has_the_examples_as_they_are_typed(
         main([command, "--help"])
     assert ended.value.code == 0
     head, examples = capsys.readouterr().out.split("\nexamples:\n")
-    assert examples.splitlines() == [f"  {each}" for each in COMMANDS[command].EXAMPLES]
+    assert examples.splitlines() == [f"  {each}" for each in file_of(command).EXAMPLES]
     assert max(map(len, examples.splitlines())) <= 80
     assert columns == 40 or max(map(len, head.splitlines())) <= columns  # some words are longer than that
 
@@ -62,3 +63,14 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
     assert completed("val") == ["validate"]
     assert completed("show", "--st") == ["--steps"]
+
+
+def test_a_command_imports_no_other(tmp_path: Path) -> None:
+    code = """
+import sys
+from spanrelay.cli import COMMANDS, main
+main(["list"])
+print(sorted(each for each in COMMANDS if f"spanrelay.cli.{each}" in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"  # that of `list` is called otherwise

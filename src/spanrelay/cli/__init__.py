@@ -10,55 +10,41 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from spanrelay._voice import say
-from spanrelay.cli import (
-    agents,
-    collect,
-    completion,
-    convert,
-    diff,
-    doctor,
-    export,
-    gateway,
-    hook,
-    install,
-    listing,
-    plugins,
-    recover,
-    run,
-    setup,
-    show,
-    stats,
-    uninstall,
-    validate,
-    view,
-)
 from spanrelay.errors import SpanRelayError
 
-COMMANDS = {
-    "run": run,
-    "agents": agents,
-    "install": install,
-    "uninstall": uninstall,
-    "list": listing,
-    "show": show,
-    "view": view,
-    "recover": recover,
-    "doctor": doctor,
-    "setup": setup,
-    "diff": diff,
-    "stats": stats,
-    "export": export,
-    "validate": validate,
-    "convert": convert,
-    "plugins": plugins,
-    "gateway": gateway,
-    "collect": collect,
-    "hook": hook,
-    "completion": completion,
-}
+COMMANDS = (
+    "run",
+    "agents",
+    "install",
+    "uninstall",
+    "list",
+    "show",
+    "view",
+    "recover",
+    "doctor",
+    "setup",
+    "diff",
+    "stats",
+    "export",
+    "validate",
+    "convert",
+    "plugins",
+    "gateway",
+    "collect",
+    "hook",
+    "completion",
+)
+"""In the order in which help has them. Each is imported when it is asked for: together they take half a second."""
+
+
+def file_of(command: str) -> Any:
+    """Return the module of a command."""
+    return import_module(f"spanrelay.cli.{'listing' if command == 'list' else command}")
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -74,14 +60,15 @@ def _examples(lines: Sequence[str]) -> str:
     return "\n  ".join(("examples:", *lines))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands, or of one, where that is known to be asked for."""
     what = "Record AI agents, hold policy at their calls, and look at what they did."
     parser = argparse.ArgumentParser(prog="spanrelay", description=what)
     parser.add_argument("--version", action="version", version=f"spanrelay {version('spanrelay')}")
     parser.set_defaults(unfinished=parser, whole=parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, command in COMMANDS.items():
+    for name in COMMANDS if only is None else (only,):
+        command = file_of(name)
         summary = (command.__doc__ or "").splitlines()[0]
         subparser = commands.add_parser(name, help=summary, description=summary, formatter_class=_Formatter)
         subparser.set_defaults(unfinished=None)
@@ -92,13 +79,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 when it found a fault, 2 for wrong usage."""
-    options = make_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    named = argv[0] if argv and argv[0] in COMMANDS else None
+    options = make_parser(None if named == "completion" else named).parse_args(argv)
     _tolerate_locales()
     if options.unfinished is not None:  # no command, or one that lacks its action: what there is says more than usage
         options.unfinished.print_help(sys.stderr)
         return 2
     try:
-        status = COMMANDS[options.command].run(options)
+        status = file_of(options.command).run(options)
         sys.stdout.flush()
         return status
     except SpanRelayError as error:
