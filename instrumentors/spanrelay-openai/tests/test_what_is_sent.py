@@ -308,6 +308,7 @@ def test_the_file_of_a_batch_is_judged_as_it_is_sent_from_its_beginning(
 UNREADABLE_UPLOADS: dict[str, Ask] = {
     "a line  that is none": batch(LINES + b"{"),
     "a line  with a member twice": batch(b'{"body": {"model": "secret-1", "model": "ok"}}'),
+    "a line  with a body twice": batch(b'{"body": {"model": "secret-1"}, "body": {}}'),
     "a batch that can be read once": lambda client: batch(Once(LINES))(client),
     "a batch in parts": lambda client: client.uploads.create(
         bytes=1, filename="a.jsonl", mime_type="text/plain", purpose="batch"
