@@ -293,3 +293,9 @@ async def test_two_tasks_may_send_and_listen_at_the_same_time(server: SocketServ
             await connection.response.create(model="gpt-5", input=text)
         assert await listening == 3
     assert [asked(span) for span in instrumented.spans] == ["one", "two", "three"]
+
+
+def test_a_lane_that_is_no_text_harms_nobody(server: SocketServer, instrumented: Capture) -> None:
+    with client_of(server).responses.connect() as connection:
+        assert create(connection, stream_id=["a"])[-1].type == "response.completed"
+    assert "It is 4 degrees." in (instrumented.span.attributes or {})[names.OUTPUT_MESSAGES]

@@ -42,8 +42,9 @@ class ResponsesSpeech:
         return {**{key: event[key] for key in _ENVELOPE if key in event}, **wire}
 
     def lane(self, event: Mapping[str, Any]) -> Any:
-        """Return the lane that an event names, if it does."""
-        return event.get("stream_id")
+        """Return the lane that an event names, if it does; one that is no text is none."""
+        lane = event.get("stream_id")
+        return lane if isinstance(lane, str) else None
 
     def is_last(self, event: Mapping[str, Any]) -> bool:
         """Whether a response is over."""
