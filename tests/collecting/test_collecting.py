@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,10 +29,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from spanrelay._guard import losses
+from spanrelay.collecting import intake
 from spanrelay.collecting.intake import Request, numbers_in, read_again
 from spanrelay.collecting.serving import PLACE, Collector, Options, start
 from spanrelay.collecting.sessions import Sessions
 from spanrelay.conversion import work
+from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.observation.masking import mask_bytes
@@ -233,6 +236,56 @@ def test_a_disk_that_is_full_refuses_and_loses_nothing_accepted(
     assert losses.take() == {"requests that were not taken (503)": 1}
 
 
+def test_a_disk_that_keeps_a_torn_end_loses_nothing_that_is_accepted_behind_it(
+    standing: Standing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = standing(silence=0.01)
+    first, second, third = (request.SerializeToString() for request in REQUESTS[:3])
+    assert post(collector, first).status_code == 200
+    real = os.write
+
+    def fail(*_given: Any) -> int:
+        raise OSError(5, "Input/output error")
+
+    def write_a_part(file: int, data: Any) -> int:
+        real(file, bytes(data)[:10])
+        return fail()
+
+    monkeypatch.setattr(os, "write", write_a_part)
+    monkeypatch.setattr(os, "ftruncate", fail)
+    assert post(collector, second).status_code == 503
+    monkeypatch.undo()
+    assert post(collector, third).status_code == 200
+    assert [request.data for request in read_again(tmp_path / "runs" / PLACE)] == [first, third]
+    losses.take()
+
+
+def test_a_next_file_that_cannot_be_made_is_a_refusal_and_not_the_end(
+    standing: Standing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = standing(silence=0.01)
+    first, second = (request.SerializeToString() for request in REQUESTS[:2])
+    assert post(collector, first).status_code == 200
+    monkeypatch.setattr(intake, "_FULL", 1)
+
+    def fail(_path: Path) -> int:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "_open", fail)
+        assert post(collector, second).status_code == 503
+    assert post(collector, second).status_code == 200
+    assert [request.data for request in read_again(tmp_path / "runs" / PLACE)] == [first, second]
+    losses.take()
+
+
+def test_a_second_collector_does_not_touch_what_the_first_keeps(standing: Standing, tmp_path: Path) -> None:
+    collector = standing(silence=0.01)
+    with pytest.raises(ConfigurationError, match="another collector writes into"):
+        start(Options(tmp_path / "runs", http=("127.0.0.1", 0), grpc=None))
+    assert post(collector, REQUESTS[0].SerializeToString()).status_code == 200
+
+
 def test_health_and_figures_are_told(standing: Standing) -> None:
     collector = standing(silence=0.01)
     post(collector, REQUESTS[0].SerializeToString())
@@ -249,28 +302,151 @@ def test_where_others_can_connect_there_must_be_a_token(tmp_path: Path) -> None:
         start(Options(tmp_path, http=("0.0.0.0", 0), grpc=None))
 
 
+class Gathered:
+    """Sessions without a thread, whose clock is turned by hand; numbered files of requests stand for those kept."""
+
+    def __init__(self, place: Path, keep: float = 100) -> None:
+        self.now, self.place = 0.0, place
+        self._scratch = tempfile.TemporaryDirectory(dir=place)
+        kept = place / "kept"
+        kept.mkdir(exist_ok=True)
+        (place / "runs").mkdir(exist_ok=True)
+        folder = Folder(place / "runs", overwrite=True, mask=mask_bytes)
+        scratch = Path(self._scratch.name)
+        self.sessions = Sessions(folder, kept, scratch, form="1.7", silence=1, keep=keep, clock=lambda: self.now)
+
+    def take(self, *requests: ExportTraceServiceRequest, file: int = 1) -> None:
+        for request in requests:
+            data = request.SerializeToString()
+            with (self.place / "kept" / f"{file:08}.otlp").open("ab") as kept:
+                kept.write(len(data).to_bytes(4, "big") + data)
+            self.sessions._gather([Request(data, False, file)])
+
+    def settle(self, seconds: float = 2) -> dict[str, bytes]:
+        """Let time pass, and return the documents that there are then."""
+        self.now += seconds
+        self.sessions.write_due()
+        return documents_in(self.place / "runs")
+
+    def close(self) -> dict[str, bytes]:
+        """Read again what an earlier run kept, if nothing has been taken; end, and return the documents."""
+        if self.sessions.counts.requests:
+            self.sessions._thread.start()
+        else:
+            self.sessions.start()
+        self.sessions.close()
+        self._scratch.cleanup()
+        return documents_in(self.place / "runs")
+
+
+def around(request: ExportTraceServiceRequest, number: int, session: str) -> ExportTraceServiceRequest:
+    """Another trace, of a session, within whose time lies that of a request."""
+    other = request_of(number, session)
+    [span], [inner] = (each.resource_spans[0].scope_spans[0].spans for each in (other, request))
+    span.start_time_unix_nano, span.end_time_unix_nano = inner.start_time_unix_nano - 1, inner.end_time_unix_nano + 1
+    return other
+
+
 def test_what_is_old_is_let_go_of_with_its_files(tmp_path: Path) -> None:
-    now = [0.0]
-    kept, scratch = tmp_path / "kept", tmp_path / "scratch"
-    for folder in (kept, scratch, tmp_path / "runs"):
-        folder.mkdir()
-    folder = Folder(tmp_path / "runs", overwrite=True, mask=mask_bytes)
-    sessions = Sessions(folder, kept, scratch, form="1.7", silence=1, keep=100, clock=lambda: now[0])
-    for number in (1, 2, 3):
-        (kept / f"{number:08}.otlp").touch()
-    sessions._gather([Request(REQUESTS[0].SerializeToString(), False, 1)])
-    now[0] = 50
-    sessions.write_due()
-    sessions._gather([Request(REQUESTS[1].SerializeToString(), False, 2)])
-    now[0] = 110
-    sessions.write_due()
-    assert numbers_in(kept) == [2, 3]
-    assert not (scratch / "1").exists()
-    sessions._gather([Request(REQUESTS[4].SerializeToString(), False, 2)])
-    sessions.write_due(everything=True)
-    assert set(documents_in(tmp_path / "runs")) == {"session-1.json", "session-2.json"}
-    sessions._thread.start()
-    sessions.close()
+    gathered = Gathered(tmp_path)
+    (tmp_path / "kept" / "00000003.otlp").touch()
+    gathered.take(REQUESTS[0], file=1)
+    gathered.settle(50)
+    gathered.take(REQUESTS[1], file=2)
+    gathered.settle(60)
+    assert numbers_in(tmp_path / "kept") == [2, 3]
+    assert set(gathered.close()) == {"session-1.json", "session-2.json"}
+
+
+def test_what_comes_after_all_was_let_go_of_leaves_the_document_that_is_there(tmp_path: Path) -> None:
+    gathered = Gathered(tmp_path)
+    (tmp_path / "kept" / "00000003.otlp").touch()
+    gathered.take(REQUESTS[0])
+    before = gathered.settle()
+    gathered.settle(200)
+    gathered.take(REQUESTS[3], file=3)
+    after = gathered.close()
+    assert after["session-1.json"] == before["session-1.json"]
+    assert set(after) == {"session-1.json", "session-1-2.json"}
+    assert Gathered(tmp_path).close() == after
+
+
+def test_a_session_of_which_one_file_was_let_go_of_is_not_written_anew_without_it(tmp_path: Path) -> None:
+    gathered = Gathered(tmp_path)
+    (tmp_path / "kept" / "00000003.otlp").touch()
+    gathered.take(REQUESTS[0], file=1)
+    gathered.take(REQUESTS[3], file=2)
+    before = gathered.settle()
+    gathered.now = 90
+    gathered.take(REQUESTS[1], file=2)
+    gathered.settle(20)
+    assert numbers_in(tmp_path / "kept") == [2, 3]
+    gathered.close()
+    after = Gathered(tmp_path).close()
+    assert (after["session-1.json"], len(after)) == (before["session-1.json"], 2)
+
+
+def test_a_trace_that_moves_to_a_session_takes_no_other_traces_document_with_it(tmp_path: Path) -> None:
+    one, two = request_of(1, None), request_of(2, None)
+    gathered = Gathered(tmp_path)
+    gathered.take(one, two)
+    gathered.settle()
+    requests = [one, two]
+    for number, session in (
+        (31, "a"),
+        (32, "b"),
+    ):  # the first holds it; with the second it is no longer clear whose it is
+        requests.append(around(one, number, session))
+        gathered.take(requests[-1])
+        assert gathered.settle() == converted(requests, tmp_path / f"wanted-{number}")
+    gathered.close()
+
+
+def test_a_document_of_an_earlier_run_goes_when_its_trace_turns_out_to_be_of_a_session(tmp_path: Path) -> None:
+    nameless, named = request_of(1, None), request_of(1, "session-1")
+    named.resource_spans[0].scope_spans[0].spans[0].span_id = (99).to_bytes(8, "big")
+    gathered = Gathered(tmp_path)
+    gathered.take(nameless)
+    assert len(gathered.settle()) == 1
+    gathered.take(named, file=2)
+    gathered.sessions._changed.clear()  # killed before it was written
+    gathered.sessions._groups.forget([f"{1:032x}"])
+    gathered.close()
+    assert set(Gathered(tmp_path).close()) == {"session-1.json"}
+
+
+def test_a_document_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    gathered = Gathered(tmp_path)
+    (tmp_path / "runs" / "session-1.json").mkdir()
+    gathered.take(REQUESTS[0])
+    gathered.now = 2
+    gathered.sessions.write_due()
+    (tmp_path / "runs" / "session-1.json").rmdir()
+    assert set(gathered.settle()) == {"session-1.json"}
+    gathered.close()
+    losses.take()
+
+
+def test_a_request_that_cannot_be_gathered_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered = Gathered(tmp_path)
+    real, failing = Worker.read, [OSError(28, "No space left on device")]
+
+    def read(worker: Worker, pieces: Any) -> Any:
+        if failing:
+            raise failing.pop()
+        return real(worker, pieces)
+
+    monkeypatch.setattr(Worker, "read", read)
+    requests = [Request(request.SerializeToString(), False, 1) for request in REQUESTS[:2]]
+    gathered.sessions.take(requests)
+    gathered.sessions._thread.start()
+    gathered.sessions.close()
+    gathered._scratch.cleanup()
+    assert gathered.sessions.behind == 0
+    assert set(documents_in(tmp_path / "runs")) == {"session-2.json"}
+    losses.take()
 
 
 # --- the command, and kills ---

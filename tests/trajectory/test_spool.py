@@ -234,14 +234,14 @@ def test_a_part_that_exists_is_never_opened_again(tmp_path: Path) -> None:
 def test_a_part_removed_by_another_process_before_it_was_locked_is_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, lock, removals = tmp_path / f"a{SUFFIX}", spool._lock, [1, 2]
+    path, lock, removals = tmp_path / f"a{SUFFIX}", spool.lock, [1, 2]
 
     def lock_too_late(file: FileIO, *, wait: bool = False) -> bool:
         if removals and removals.pop():
             path.unlink()
         return lock(file, wait=wait)
 
-    monkeypatch.setattr(spool, "_lock", lock_too_late)
+    monkeypatch.setattr(spool, "lock", lock_too_late)
     part = Spool(path)
     part.write(b"{}\n")
     assert path.read_bytes()

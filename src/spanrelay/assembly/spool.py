@@ -145,14 +145,14 @@ def create(path: Path) -> io.FileIO:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         file = io.FileIO(handle, "r+")
-        _lock(file, wait=True)  # where files cannot be locked, nobody takes it for abandoned either
+        lock(file, wait=True)  # where files cannot be locked, nobody takes it for abandoned either
         if os.fstat(handle).st_nlink:
             return file
         file.close()  # somebody who tidies up found it before it was locked, and has removed it
 
 
-def _lock(file: io.FileIO, *, wait: bool = False) -> bool:
-    """Take the lock that says a live process writes this file; False where another holds it, or none can."""
+def lock(file: io.FileIO, *, wait: bool = False) -> bool:
+    """Take the lock that says a live process writes a file; False where another holds it, or none can."""
     if fcntl is None:
         return True
     try:
@@ -238,7 +238,7 @@ def orphans(directory: Path, pattern: str = f"*{SUFFIX}") -> Iterator[Path]:
             # Never through a link, nor waiting for the other end of a pipe: the folder may be shared.
             handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             with io.FileIO(handle, "r+") as file:
-                if stat.S_ISREG(os.fstat(handle).st_mode) and _lock(file):
+                if stat.S_ISREG(os.fstat(handle).st_mode) and lock(file):
                     yield path
         except FileNotFoundError:
             continue

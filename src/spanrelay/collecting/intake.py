@@ -6,17 +6,23 @@ Requests that wait at the same time share one `fsync`. A file that is full is fo
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from spanrelay import _json
+from spanrelay._guard import swallow
+from spanrelay.assembly import spool
+from spanrelay.errors import ConfigurationError
 
 _FULL = 64 << 20
 """Bytes after which a file is followed by the next."""
 _LENGTH = 4
+_FORGOTTEN = "forgotten"
 
 
 class Request(NamedTuple):
@@ -42,6 +48,8 @@ class _File:
     def __init__(self, folder: Path, number: int) -> None:
         self.number = number
         self._files = {is_json: _open(path) for is_json, path in _paths(folder, number).items()}
+        self.torn = False
+        """Whether its end is a part of a request, behind which nothing would be read again."""
 
     @property
     def size(self) -> int:
@@ -62,8 +70,10 @@ class _File:
                 _write(file, b"".join(data))
                 os.fsync(file)
         except OSError:
+            self.torn = True
             for file, size in before.items():
                 os.ftruncate(file, size)  # what follows would be read from its middle
+            self.torn = False
             raise
 
     def close(self) -> None:
@@ -77,16 +87,24 @@ class Intake:
     Args:
         folder: Where; it is made.
         kept: Is given each request once it is on disk, in order.
+
+    Raises:
+        ConfigurationError: another process keeps requests there.
     """
 
     def __init__(self, folder: Path, kept: Callable[[list[Request]], object]) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder, self._kept = folder, kept
-        self._numbers = numbers_in(folder)
+        self._lock = io.FileIO(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")
+        if not spool.lock(self._lock):
+            self._lock.close()
+            raise ConfigurationError(
+                f"another collector writes into {str(folder.parent)!r}: stop it, or choose another folder (-o)"
+            )
         self._waiting: list[_Waiting] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._file = _File(folder, max(self._numbers, default=0) + 1)
+        self._file = _File(folder, max(numbers_in(folder), default=0) + 1)
         self._thread = threading.Thread(target=self._run, name="spanrelay-intake", daemon=True)
 
     def start(self) -> None:
@@ -114,6 +132,7 @@ class Intake:
             self._changed.notify()
         self._thread.join()
         self._file.close()
+        self._lock.close()
 
     def _run(self) -> None:
         while True:
@@ -125,19 +144,25 @@ class Intake:
             self._keep(taken)
 
     def _keep(self, taken: list[_Waiting]) -> None:
-        if self._file.size > _FULL:
-            self._file.close()
-            self._file = _File(self._folder, self._file.number + 1)
         failure: Full | None = None
-        requests = [each.request._replace(file=self._file.number) for each in taken]
         try:
+            self._next_file()
+            requests = [each.request._replace(file=self._file.number) for each in taken]
             self._file.append(requests)
+            self._kept(requests)
         except OSError as error:
             failure = Full(f"{str(self._folder)!r} cannot be written to: {error.strerror or error}")
-        else:
-            self._kept(requests)
+        except Exception as error:  # this thread has to go on: whoever waits for it would wait for ever
+            swallow("keeping requests", error)
+            failure = Full(f"requests could not be kept ({type(error).__name__})")
         for each in taken:
-            each.done.get_loop().call_soon_threadsafe(_settle, each.done, failure)
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is told
+                each.done.get_loop().call_soon_threadsafe(_settle, each.done, failure)
+
+    def _next_file(self) -> None:
+        if self._file.torn or self._file.size > _FULL:
+            before, self._file = self._file, _File(self._folder, self._file.number + 1)
+            before.close()
 
 
 def numbers_in(folder: Path) -> list[int]:
@@ -159,6 +184,27 @@ def remove(folder: Path, number: int) -> None:
     """Remove the files of a number."""
     for path in _paths(folder, number).values():
         path.unlink(missing_ok=True)
+
+
+def forget(folder: Path, traces: Mapping[str, int]) -> None:
+    """Note traces that are not wanted any more, by their keys: each with the last file that it is in."""
+    with (folder / _FORGOTTEN).open("ab") as file:
+        file.write(b"\n".join([b"", *(_json.dumps(each) for each in traces.items()), b""]))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def forgotten(folder: Path) -> dict[str, int]:
+    """Return what was noted by `forget`, and leave out what no file has any more."""
+    path, oldest = folder / _FORGOTTEN, min(numbers_in(folder), default=0)
+    found: dict[str, int] = {}
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError, TypeError):  # cut off by a kill, before any file was removed; or empty
+                key, number = _json.loads(line)
+                if number >= oldest:
+                    found[key] = number
+    return found
 
 
 def _messages(path: Path) -> Iterator[bytes]:

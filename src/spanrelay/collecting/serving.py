@@ -56,9 +56,10 @@ class Collector:
 
     def __init__(self, options: Options, listening: socket.socket | None) -> None:
         self._options, self._socket = options, listening
+        kept = options.folder / PLACE
+        self._intake = Intake(kept, lambda requests: self._sessions.take(requests))  # first: there may be another
         self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
         folder = Folder(options.folder, overwrite=True, mask=mask_bytes)
-        kept = options.folder / PLACE
         self._sessions = Sessions(
             folder,
             kept,
@@ -67,7 +68,6 @@ class Collector:
             silence=options.silence,
             keep=options.keep,
         )
-        self._intake = Intake(kept, self._sessions.take)
         self._taking = Taking(self._intake, self._sessions, options.token)
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Event
@@ -93,11 +93,15 @@ class Collector:
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
+            self._close()
             raise self._failure
 
     def stop(self) -> None:
         """Take nothing more, write every session, and end."""
         self._loop.call_soon_threadsafe(self._ended.set)
+        self._close()
+
+    def _close(self) -> None:
         self._thread.join()
         self._intake.close()
         self._sessions.close()
@@ -172,7 +176,13 @@ def start(options: Options) -> Collector:
             )
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
-        collector = Collector(options, None if options.http is None else listening_at(*options.http, what="collector"))
+        listening = None if options.http is None else listening_at(*options.http, what="collector")
+        try:
+            collector = Collector(options, listening)
+        except BaseException:
+            if listening is not None:
+                listening.close()
+            raise
     except OSError as error:
         raise ConfigurationError(f"{str(options.folder)!r} cannot be written to: {error.strerror or error}") from error
     collector.begin()

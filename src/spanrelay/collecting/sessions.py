@@ -24,6 +24,8 @@ from spanrelay.conversion.ledger import Ledger
 from spanrelay.otlp_in.files import Finding, Piece
 
 _TICK_S = 0.25
+_IDLE = 20
+"""Times that looking for what is due is left alone for as long as it took: with many sessions it takes a while."""
 _PATIENCE = 0.1
 """Of the time that a session has gone on: the silence it may make, so that a long one is not written at each pause."""
 
@@ -39,6 +41,14 @@ class _Life:
     first: float
     last: float
     files: set[int] = field(default_factory=set[int])
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrote:
+    """The documents of a group, and the keys of the traces that were in it."""
+
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -87,9 +97,16 @@ class Sessions:
         self._groups = Groups()
         self._lives: dict[str, _Life] = {}
         self._changed: set[str] = set()
-        self._names: dict[str, tuple[str, ...]] = {}
-        """The documents of a group, by its traces' keys."""
+        self._wrote: dict[str, _Wrote] = {}
+        """By the keys of traces, what was written of the group that each was in."""
+        self._owners: dict[str, _Wrote] = {}
+        """By the names of documents, what they were written with last."""
+        self._left_alone: set[str] = set()
+        """Documents of sessions that were let go of, which what comes later does not replace."""
+        self._forgotten = intake.forgotten(intake_folder)
         self._ledger = Ledger(folder.path, form)
+        self._unread: set[int] = set()
+        """Files of requests that could not be gathered."""
         self._told: set[str] = set()
         self._queue: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
         self._size = 0
@@ -105,6 +122,13 @@ class Sessions:
         """Read again what was kept before, then begin to gather."""
         for request in intake.read_again(self._intake):
             self._gather([request])
+        for name, key in self._ledger.documents().items():
+            if key in self._lives:
+                wrote = self._wrote.get(key, _Wrote((), ()))
+                self._wrote[key] = self._owners[name] = _Wrote((), (*wrote.names, name))
+                self._owners |= dict.fromkeys(wrote.names, self._wrote[key])
+            else:
+                self._left_alone.add(name)
         self._thread.start()
 
     def take(self, requests: list[Request]) -> None:
@@ -140,42 +164,49 @@ class Sessions:
                     self._gather(taken)
                     with self._lock:
                         self._size -= sum(len(request.data) for request in taken)
-                if not ends and self._clock() >= next_look:
+                if not ends and (begun := self._clock()) >= next_look:
                     self.write_due()
-                    next_look = self._clock() + _TICK_S
+                    next_look = self._clock() + max(_TICK_S, _IDLE * (self._clock() - begun))
             except Exception as error:
                 swallow("assembling what was collected", error)
 
     def _gather(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            if request.file not in self._readers:
-                self._readers[request.file] = self._new_worker(request.file)
-            read = self._readers[request.file].read(
-                [Piece(f"request {self.counts.requests + 1}", request.data, request.is_json)]
-            )
             self.counts.requests += 1
-            self.counts.spans += read.spans
-            self.counts.logs += read.logs
-            self._tell(read.findings)
-            self._groups.add(read.gathered)
-            now = self._clock()
-            for trace in read.gathered:
-                life = self._lives.setdefault(trace.key, _Life(now, now))
-                life.last = now
-                life.files.add(request.file)
-                self._changed.add(trace.key)
+            try:
+                self._gather_one(request)
+            except Exception as error:
+                self._unread.add(request.file)  # which is not let go of
+                fault = f"cannot be gathered now ({error!r}): it is kept, and read again at the next start"
+                self._tell([Finding(f"request {self.counts.requests}", fault)])
+
+    def _gather_one(self, request: Request) -> None:
+        if request.file not in self._readers:
+            self._readers[request.file] = self._new_worker(request.file)
+        read = self._readers[request.file].read(
+            [Piece(f"request {self.counts.requests}", request.data, request.is_json)]
+        )
+        self.counts.spans += read.spans
+        self.counts.logs += read.logs
+        self._tell(read.findings)
+        gathered = [trace for trace in read.gathered if request.file > self._forgotten.get(trace.key, 0)]
+        self._groups.add(gathered)
+        now = self._clock()
+        for trace in gathered:
+            life = self._lives.setdefault(trace.key, _Life(now, now))
+            life.last = now
+            life.files.add(request.file)
+            self._changed.add(trace.key)
 
     def write_due(self, *, everything: bool = False) -> None:
         """Write the documents of sessions that have changed and fallen silent, and let go of what is old."""
-        groups = self._groups.groups() if self._changed else []
+        groups = self._groups.groups() if self._changed or self.counts.open_sessions else []
         now, waiting = self._clock(), 0
         for group in groups:
             keys = [trace.key for trace in group.traces]
-            if self._changed.isdisjoint(keys):
+            if self._changed.isdisjoint(keys) and self._is_as_written(keys):
                 continue
-            if everything or self._is_silent(keys, now):
-                self._write(group, keys)
-            else:
+            if not (everything or self._is_silent(keys, now)) or not self._write(group, keys, now):
                 waiting += 1
         self.counts.open_sessions = waiting
         self._let_go(now)
@@ -185,18 +216,43 @@ class Sessions:
         last = max(self._lives[key].last for key in keys)
         return now - last >= max(self._silence, _PATIENCE * (last - first))
 
-    def _write(self, group: Group, keys: list[str]) -> None:
+    def _is_as_written(self, keys: list[str]) -> bool:
+        """Whether a group has the traces that it had: what comes to another session may show where a trace belongs."""
+        wrote = self._wrote.get(keys[0])
+        return wrote is not None and wrote.keys == tuple(keys)
+
+    def _write(self, group: Group, keys: list[str], now: float) -> bool:
+        """Write a group and return whether it is written; one that is not is tried again once it is silent again."""
+        written = self._ledger.find(group)  # before a kill, and nothing has come since
+        if written is None:
+            try:
+                written = self._writer.write(group, {Path(name).stem for name in self._left_alone})
+                self._ledger.note(group, written)
+            except Exception as error:
+                self._tell([Finding(group.name, f"cannot be written: {error!r}")])
+                written = None
+            else:
+                self.counts.documents += written.documents
+                self._tell([Finding(group.name, fault) for fault in written.faults])
+        if written is None or written.unwritten:
+            for key in keys:
+                self._lives[key].last = now
+            self._changed.update(keys)
+            return False
         self._changed.difference_update(keys)
-        if self._ledger.find(group) is not None:  # before a kill, and nothing has come since
-            return
-        written = self._writer.write(group)
-        self._ledger.note(group, written)
-        self.counts.documents += written.documents
-        self._tell([Finding(group.name, fault) for fault in written.faults])
-        before = {name for key in keys for name in self._names.get(key, ())}
-        for name in before - set(written.names):
-            (self._folder.path / name).unlink(missing_ok=True)  # its traces have turned out to be of another session
-        self._names |= dict.fromkeys(keys, tuple(written.names))
+        self._replace(_Wrote(tuple(keys), tuple(written.names)))
+        return True
+
+    def _replace(self, wrote: _Wrote) -> None:
+        """Remember what was written, and remove what its traces were in before and nobody has written since."""
+        before = [self._wrote[key] for key in wrote.keys if key in self._wrote]
+        self._wrote |= dict.fromkeys(wrote.keys, wrote)
+        self._owners |= dict.fromkeys(wrote.names, wrote)
+        for old in before:
+            for name in old.names:
+                if self._owners.get(name) is old:
+                    del self._owners[name]
+                    (self._folder.path / name).unlink(missing_ok=True)
 
     def _tell(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
@@ -210,15 +266,25 @@ class Sessions:
         """Forget sessions to which nothing has come for as long as is kept, and the files that have nothing else."""
         if not any(now - life.last > self._keep for life in self._lives.values()):
             return
+        numbers = intake.numbers_in(self._intake)
+        forgotten: dict[str, int] = {}
         for group in self._groups.groups():
             keys = [trace.key for trace in group.traces]
-            if self._changed.isdisjoint(keys) and all(now - self._lives[key].last > self._keep for key in keys):
+            if self._changed.isdisjoint(keys) and self._is_old(keys, now, numbers[-1]):
                 self._groups.forget(keys)
                 for key in keys:
-                    del self._lives[key]
-                    self._names.pop(key, None)
-        needed = {number for life in self._lives.values() for number in life.files}
-        for number in intake.numbers_in(self._intake)[:-1]:  # the last is being written
+                    forgotten[key] = max(self._lives.pop(key).files)
+                    wrote = self._wrote.pop(key, None)
+                    for name in () if wrote is None else wrote.names:
+                        if self._owners.get(name) is wrote:
+                            del self._owners[name]
+                            self._left_alone.add(name)
+        if not forgotten:
+            return
+        intake.forget(self._intake, forgotten)  # before any file goes: a part of a session is not read again
+        self._forgotten |= forgotten
+        needed = self._unread.union(*(life.files for life in self._lives.values()))
+        for number in numbers[:-1]:  # the last is being written
             if number not in needed:
                 intake.remove(self._intake, number)
                 if number in self._readers:
@@ -226,3 +292,8 @@ class Sessions:
                     (self._scratch / str(number)).unlink()
                     self._writer.close()  # it may hold that file open, whose room is free only then
                     self._writer = self._new_worker(0)
+
+    def _is_old(self, keys: list[str], now: float, writing: int) -> bool:
+        """Whether nothing has come to a group for as long as is kept, and nothing of it is where more may come."""
+        lives = [self._lives[key] for key in keys]
+        return all(now - life.last > self._keep and writing not in life.files for life in lives)

@@ -74,16 +74,16 @@ class Worker:
         read = counts[Span], counts[LogRecord], counts[TranscriptLine]
         return Read(self._gathering.hand_over(), *read, size, findings)
 
-    def write(self, group: Group) -> Written:
-        """Assemble a group and write its documents."""
+    def write(self, group: Group, taken: Iterable[str] = ()) -> Written:
+        """Assemble a group and write its documents, under names that are not among `taken`, which have no suffix."""
         losses.take()
-        written = self._written(group)
+        written = self._written(group, set(taken))
         written.faults += [f"{count} {what}" for what, count in sorted(losses.take().items())]
         return written
 
-    def _written(self, group: Group) -> Written:
+    def _written(self, group: Group, taken: set[str]) -> Written:
         if self._form in ATIF:
-            return Documents(self._folder, self._form).add(events_of(group, self._reader, self._folder.finish))
+            return Documents(self._folder, self._form, taken).add(events_of(group, self._reader, self._folder.finish))
         written = Written()
         traces = (rewritten(pairs, self._form) for pairs in traces_of(group, self._reader))
         lines = (_json.dumps(request_of(spans)) + b"\n" for spans in traces)

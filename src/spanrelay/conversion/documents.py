@@ -25,6 +25,7 @@ class Written:
     documents: int = 0
     unchanged: int = 0
     steps: int = 0
+    unwritten: int = 0
     names: list[str] = field(default_factory=list[str])
     faults: list[str] = field(default_factory=list[str])
 
@@ -92,6 +93,7 @@ class Folder:
             write_whole(path, data, sync=False)  # what a loss of power takes is converted again
             written.documents += 1
         except OSError as error:
+            written.unwritten += 1
             written.faults.append(f"{path}: cannot be written: {error.strerror or error}")
 
 
@@ -113,12 +115,15 @@ class _Journal:
 
 
 class Documents:
-    """The documents of one group, from the starts and ends of its spans in order; `version` is ATIF's."""
+    """The documents of one group, from the starts and ends of its spans in order; `version` is ATIF's.
 
-    def __init__(self, folder: Folder, version: str) -> None:
+    `taken` are names, without a suffix, that none of them may have.
+    """
+
+    def __init__(self, folder: Folder, version: str, taken: set[str]) -> None:
         self._folder = folder
         self._journals: dict[int, _Journal] = {}
-        self._taken: set[str] = set()
+        self._taken = taken
         self._written = Written()
         self._assembler = Assembler(self._open, folder, self._closed, f"ATIF-v{version}")
 

@@ -37,7 +37,9 @@ class Ledger:
         for line in lines:
             try:
                 entry = _json.loads(line)
-                known[str(entry["group"])] = entry
+                key = str(entry["group"])
+                known.pop(key, None)  # in the order in which they were written last
+                known[key] = entry
             except (ValueError, TypeError, KeyError):  # cut off as the process was killed: that group is done again
                 continue
         return known
@@ -51,6 +53,14 @@ class Ledger:
         if not isinstance(names, list) or not all((self._folder / str(name)).is_file() for name in names):
             return None
         return Written(unchanged=len(names), steps=int(entry.get("steps") or 0), names=names)
+
+    def documents(self) -> dict[str, str]:
+        """Return what an earlier run wrote, by the names of documents: the key of the group that each is of."""
+        found: dict[str, str] = {}
+        for key, entry in self._known.items():
+            names = entry.get("documents") if isinstance(entry, dict) else None
+            found |= dict.fromkeys(map(str, names if isinstance(names, list) else ()), key)
+        return {name: key for name, key in found.items() if Path(name).name == name}
 
     def note(self, group: Group, written: Written) -> None:
         """Remember that a group has been written."""
