@@ -92,3 +92,15 @@ def test_a_question_is_without_the_quote_marks_that_the_command_line_put_around_
     spans.ask(spans.add("SessionPrompt.run"), "ses_1", stored, text="Hi.")
     ((document,), _) = converted([spans.write(tmp_path / "spans.jsonl")], tmp_path)
     assert document["steps"][0]["message"] == asked
+
+
+def test_a_run_whose_span_of_the_sdk_was_lost_is_of_its_session(tmp_path: Path) -> None:
+    spans = Spans()
+    root = spans.add("SessionPrompt.run")
+    spans.ask(root, "ses_1", "help", text="Yes.")
+    spans.add("Tool.execute", root, tool__name="read", session__id="ses_1", **{"tool.call_id": "call_1"})
+    hook = {"hook_event_name": "UserPromptSubmit", "session_id": "ses_1", "prompt": "help", "prompt_id": "msg_1"}
+    kept = {"_spanrelay_hook": {"agent": "opencode", "time": SECOND, "hook": hook}}
+    (tmp_path / "hooks.jsonl").write_text(json.dumps(kept))
+    documents, _ = converted([spans.write(tmp_path / "spans.jsonl"), tmp_path / "hooks.jsonl"], tmp_path / "made")
+    assert [document["session_id"] for document in documents] == ["ses_1"]

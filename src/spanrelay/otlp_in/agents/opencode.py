@@ -82,6 +82,7 @@ def _record_of(span: Span) -> SpanRecord:
         record.kind, told = "tool", span.attributes
         record.tool = ToolRequest(as_str(told.get("tool.name")) or span.name, None, as_str(told.get("tool.call_id")))
         record.content = False
+        record.session_id = record.session_id or as_str(told.get("session.id"))  # the SDK's span of it may be lost
     if record.result is not None:
         result = as_mapping(record.result.content)
         if "output" in result:  # beside what is shown to people
@@ -104,7 +105,7 @@ def _unite_runs(records: _Records, spans: list[Span]) -> None:
         run = own.get(record.tool.call_id or "") if record.tool is not None else None
         if run is not None:
             run.tool, run.result, run.content = record.tool, record.result, record.content
-            run.error, run.session_id = run.error or record.error, record.session_id
+            run.error, run.session_id = run.error or record.error, record.session_id or run.session_id
             if run.parent_key not in records:
                 run.parent_id = record.parent_id
             record.kind = "custom"
