@@ -63,6 +63,11 @@ WAYS: dict[str, tuple[str, str, object, bytes]] = {
     "DELETE with a body": ("DELETE", OTHER, kind("application/json"), ASKED),
     "an encoding nobody knows": ("POST", OTHER, {"content-encoding": "lzma"}, ASKED),
     "two encodings": ("POST", OTHER, [("content-encoding", "gzip"), ("content-encoding", "identity")], ASKED),
+    "two members of gzip": (
+        "POST", SPEECH, [("content-type", "application/x-www-form-urlencoded"), ("content-encoding", "gzip")],
+        gzip.compress(b"prompt=x") + gzip.compress(b"&model=secret-1"),
+    ),
+    "gzip that is cut": ("POST", OTHER, {"content-encoding": "gzip"}, gzip.compress(ASKED)[:-9]),
     "a key twice": ("POST", OTHER, {}, b'{"model": "gpt-5", "model": "secret-1"}'),
     "two objects": ("POST", OTHER, {}, ALLOWED + ASKED),
     "sound for a chat": ("POST", CHAT, kind("audio/wav"), b"RIFF"),

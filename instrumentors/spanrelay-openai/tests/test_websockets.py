@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -275,6 +276,58 @@ def test_a_connection_that_is_closed_ends_what_was_being_answered(server: Socket
         connection.response.create(model="gpt-5", input="hi")
         assert connection.recv().type == "response.created"
     assert instrumented.span.name == "chat gpt-5"
+
+
+def test_what_is_heard_before_the_sending_returns_is_of_its_answer(
+    server: SocketServer, instrumented: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    over = threading.Event()
+
+    @execution_intercept
+    def around(call: Any) -> Any:
+        yield call
+        heard.append("after")
+
+    with client_of(server).responses.connect() as connection, use(around):
+
+        def listen() -> None:
+            heard.extend(event.type for event in until_over(connection))
+            over.set()
+
+        wire = connection._connection.__wrapped__
+        real = wire.send
+
+        def slow(message: Any) -> None:
+            real(message)
+            assert over.wait(30)  # all of the answer is there before the sending returns
+
+        monkeypatch.setattr(wire, "send", slow)
+        threading.Thread(target=listen, daemon=True).start()
+        connection.response.create(model="gpt-5", input="hi")
+    assert heard[0] == "response.created"
+    assert heard[-1] == "after"
+    assert "It is 4 degrees." in str((instrumented.span.attributes or {})[names.OUTPUT_MESSAGES])
+
+
+def test_what_could_not_be_sent_awaits_no_answer(
+    server: SocketServer, instrumented: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client_of(server).responses.connect() as connection:
+        wire = connection._connection.__wrapped__
+        real, broken = wire.send, OSError("no way")
+
+        def fail(message: Any) -> None:
+            raise broken
+
+        monkeypatch.setattr(wire, "send", fail)
+        with pytest.raises(OSError, match="no way") as raised:
+            connection.response.create(model="gpt-5", input="one")
+        assert raised.value is broken
+        monkeypatch.setattr(wire, "send", real)
+        create(connection, "two")
+    assert [asked(span) for span in instrumented.spans] == ["one", "two"]
+    assert [span.status.status_code for span in instrumented.spans] == [StatusCode.ERROR, StatusCode.UNSET]
 
 
 async def test_two_tasks_may_send_and_listen_at_the_same_time(server: SocketServer, instrumented: Capture) -> None:

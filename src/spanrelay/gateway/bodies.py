@@ -190,7 +190,7 @@ def unpacked(data: bytes, encoding: str, limit: int) -> bytes:
 def _decompressed(data: bytes, encoding: str, most: int) -> bytes:
     """Return at most `most` bytes or little more, so that a bomb is noticed before it has gone off."""
     if encoding in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(data, most)
+        return _inflated(data, most)
     if encoding == "br":
         import brotli
 
@@ -200,6 +200,24 @@ def _decompressed(data: bytes, encoding: str, most: int) -> bytes:
 
         return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(most)
     raise _unknown(encoding)
+
+
+def _inflated(data: bytes, most: int) -> bytes:
+    """Return what gzip or zlib holds: of gzip all members, which servers read as one.
+
+    Raises:
+        ValueError: it is cut.
+    """
+    parts: list[bytes] = []
+    left = most
+    while data and left > 0:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        parts.append(member.decompress(data, left))
+        left -= len(parts[-1])
+        if not member.eof and left > 0:
+            raise ValueError("it ends before its end")
+        data = member.unused_data
+    return b"".join(parts)
 
 
 def _unknown(encoding: str) -> Unknown:

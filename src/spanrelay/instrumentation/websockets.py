@@ -6,6 +6,8 @@ Messages pass as they are; what is recorded of an answer is what a stream over H
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
@@ -88,10 +90,57 @@ class _Feed:
 
 
 class _Asking:
-    """A call that is being answered: its tap, and what feeds it."""
+    """A call that is being answered: its tap, what feeds it, and what came of the answer before the call was sent.
+
+    Whoever listens may hear the answer first: that waits until policy has had its say after the sending.
+    """
 
     def __init__(self, tap: Any, feed: _Feed) -> None:
-        self.tap, self.feed = tap, feed
+        self.tap, self._feed = tap, feed
+        self._held: list[tuple[bytes, bool]] | None = []
+        self._stepping = threading.RLock()
+        self._astepping = asyncio.Lock()
+
+    def hear(self, frame: bytes, *, last: bool) -> None:
+        """Take a message of the answer."""
+        with self._stepping:
+            if self._held is not None:
+                self._held.append((frame, last))
+                return
+            self._feed.put(frame)
+            next(self.tap, None)
+            if last:
+                self._feed.end()
+                next(self.tap, None)
+
+    def sent(self) -> None:
+        """Take what has been heard already, and from now on what comes."""
+        with self._stepping:
+            held, self._held = self._held or [], None
+            for frame, last in held:
+                self.hear(frame, last=last)
+
+    async def ahear(self, frame: bytes, *, last: bool) -> None:
+        """Take a message of the answer."""
+        async with self._astepping:
+            if self._held is not None:
+                self._held.append((frame, last))
+                return
+            await self._astep(frame, last=last)
+
+    async def asent(self) -> None:
+        """Take what has been heard already, and from now on what comes."""
+        async with self._astepping:
+            held, self._held = self._held or [], None
+            for frame, last in held:
+                await self._astep(frame, last=last)
+
+    async def _astep(self, frame: bytes, *, last: bool) -> None:
+        self._feed.put(frame)
+        await anext(self.tap, None)
+        if last:
+            self._feed.end()
+            await anext(self.tap, None)
 
 
 class _Talk:
@@ -132,8 +181,14 @@ class _Talk:
         """Expect an answer."""
         self._lanes.setdefault(self.speech.lane(event), deque()).append(asking)
 
-    def heard(self, message: Any) -> tuple[_Asking, bool] | None:
-        """Return whose answer a message belongs to, with it fed, and whether it is the last; None of nobody's."""
+    def forget(self, event: Mapping[str, Any], asking: _Asking) -> None:
+        """Expect no answer any more."""
+        lane = self._lanes.get(self.speech.lane(event))
+        if lane is not None and asking in lane:
+            lane.remove(asking)
+
+    def heard(self, message: Any) -> tuple[_Asking, bytes, bool] | None:
+        """Return whose answer a message belongs to, its frame, and whether it is the last; None of nobody's."""
         if not self._lanes:
             return None
         event: Any = None
@@ -144,12 +199,11 @@ class _Talk:
             return None
         asking, last = lane[0], self.speech.is_last(event)
         data = message.encode() if isinstance(message, str) else message
-        asking.feed.put(b"data: " + b"\ndata: ".join(data.splitlines()) + b"\n\n")
         if last:
             lane.popleft()
             if not lane:
                 del self._lanes[self.speech.lane(event)]
-        return asking, last
+        return asking, b"data: " + b"\ndata: ".join(data.splitlines()) + b"\n\n", last
 
     def left(self) -> list[_Asking]:
         """Return what will not be answered any more."""
@@ -163,6 +217,7 @@ class _Boundary:
     def __init__(self, talk: _Talk, event: Mapping[str, Any], message: Any, send: Callable[..., Any]) -> None:
         self._talk, self._event, self._message, self._send = talk, event, message, send
         self.tap: type[Any] = SyncTap
+        self.asking: _Asking | None = None
 
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request, the client's own message where it changed nothing; sync or async."""
@@ -173,19 +228,34 @@ class _Boundary:
         if wire is not call.original:
             text = _json.dumps(self._talk.speech.event(self._event, wire))
             message = text.decode() if isinstance(message, str) else text
-        if self.tap is SyncTap:
+        asking = self._begin(call)  # before it is sent: whoever listens may hear the answer first
+        if self.tap is not SyncTap:
+            return self._asent(asking, message)
+        try:
             self._send(message)
-            return self._begin(call)
-        return self._asent(call, message)
+        except BaseException:
+            self._take_back(asking)
+            raise
+        return None
 
-    async def _asent(self, call: ModelCall, message: Any) -> None:
-        await self._send(message)
-        self._begin(call)
+    async def _asent(self, asking: _Asking, message: Any) -> None:
+        try:
+            await self._send(message)
+        except BaseException:
+            self._take_back(asking)
+            raise
 
-    def _begin(self, call: ModelCall) -> None:
+    def _take_back(self, asking: _Asking) -> None:
+        """Expect no answer to what was not sent, whose call fails by that."""
+        self._talk.forget(self._event, asking)
+        asking.tap.forget()
+
+    def _begin(self, call: ModelCall) -> _Asking:
         feed = _Feed()
         tap = call.tap = self.tap(call, feed, _nothing if self.tap is SyncTap else _anothing, form="frames")
-        self._talk.begin(self._event, _Asking(tap, feed))  # which keeps it; a call does not
+        self.asking = _Asking(tap, feed)  # which keeps it; a call does not
+        self._talk.begin(self._event, self.asking)
+        return self.asking
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Refuse: nobody can answer in the place of a connection."""
@@ -216,25 +286,28 @@ class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for i
             self.__wrapped__.send(message, *args, **kwargs)
 
         asked = self._self_talk.asked(message, send)
-        return send(message) if asked is None else run(asked[0])
+        if asked is None:
+            return send(message)
+        call, boundary = asked
+        done = run(call)
+        if boundary.asking is not None:
+            boundary.asking.sent()
+        return done
 
     def recv(self, *args: Any, **kwargs: Any) -> Any:
         """Receive a message, and end the call whose answer's last it is."""
         try:
             message = self.__wrapped__.recv(*args, **kwargs)
-        except TimeoutError:
-            raise  # nothing has come yet, and what comes later is received
+        except (TimeoutError, RuntimeError):
+            raise  # nothing has come yet, or somebody else receives: the connection goes on
         except Exception as error:
             for asking in self._self_talk.left():
                 asking.tap.read_failed(error)
             raise
         heard = self._self_talk.heard(message)
         if heard is not None:
-            asking, last = heard
-            next(asking.tap, None)
-            if last:
-                asking.feed.end()
-                next(asking.tap, None)
+            asking, frame, last = heard
+            asking.hear(frame, last=last)
         return message
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
@@ -264,13 +337,16 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
             return await send(message)
         call, boundary = asked
         boundary.tap = AsyncTap
-        return await arun(call)
+        done = await arun(call)
+        if boundary.asking is not None:
+            await boundary.asking.asent()
+        return done
 
     async def recv(self, *args: Any, **kwargs: Any) -> Any:
         """Receive a message, and end the call whose answer's last it is."""
         try:
             message = await self.__wrapped__.recv(*args, **kwargs)
-        except TimeoutError:
+        except (TimeoutError, asyncio.TimeoutError, RuntimeError):
             raise
         except Exception as error:
             for asking in self._self_talk.left():
@@ -278,11 +354,8 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
             raise
         heard = self._self_talk.heard(message)
         if heard is not None:
-            asking, last = heard
-            await anext(asking.tap, None)
-            if last:
-                asking.feed.end()
-                await anext(asking.tap, None)
+            asking, frame, last = heard
+            await asking.ahear(frame, last=last)
         return message
 
     async def close(self, *args: Any, **kwargs: Any) -> Any:
