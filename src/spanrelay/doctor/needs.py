@@ -62,7 +62,8 @@ def _together(ours: str) -> tuple[str, ...]:
     found: list[str] = []
     for text in metadata.requires("spanrelay") or []:
         requirement = Requirement(text)
-        if requirement.marker is not None and requirement.marker.evaluate({"extra": extra}):
+        marker = requirement.marker  # another may be of a version of Python, whatever the extra
+        if marker is not None and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}):
             found.append(requirement.name)
     return tuple(found) if ours in found else (ours,)
 
