@@ -29,6 +29,18 @@ def test_the_noun_of_every_reason_is_its_first_word_in_s() -> None:
     reasons = re.findall(r'losses\.add\(\s*f?"([^"{][^"]*)"', text)
     nouns = {next(word for word in reason.split() if word.endswith("s")) for reason in reasons}
     assert nouns == {
-        *("answers", "calls", "events", "failures", "fields", "files", "lines", "operations", "parts", "payloads"),
+        *(
+            "answers",
+            "calls",
+            "events",
+            "failures",
+            "fields",
+            "files",
+            "findings",
+            "lines",
+            "operations",
+            "parts",
+            "payloads",
+        ),
         *("hooks", "points", "records", "requests", "sessions", "spans", "trajectories", "waits"),
     }

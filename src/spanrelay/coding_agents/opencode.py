@@ -64,7 +64,7 @@ def _content(launch: Launch) -> dict[str, Any]:
     except ValueError as error:
         raise SpanRelayError(f"{_CONTENT} cannot be read: {error}; give JSON without comments") from error
     if not isinstance(found, dict):
-        raise SpanRelayError(f"{_CONTENT} is no object; give JSON as opencode.json has it")
+        raise SpanRelayError(f"{_CONTENT} is not an object; give JSON as opencode.json has it")
     return dict(as_mapping(found))
 
 
