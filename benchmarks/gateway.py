@@ -1,4 +1,4 @@
-"""What the gateway costs beside a bare proxy of the same libraries: CPU a request and a chunk, the first byte, memory.
+"""What the gateway costs beside a bare proxy of the same libraries: CPU a request and a chunk, delay, memory.
 
 All stand before the same upstream, each in a process of its own, and are asked in turn over connections that stay open.
 """
@@ -60,6 +60,14 @@ class Program:
             if done % _SESSION == 0:
                 asked = _request(self.path, next(self._sessions), stream=stream)
             await _asked(on, asked)
+
+    async def answered(self) -> float:
+        """Milliseconds until a short answer is there, of one that comes right behind another."""
+        asked = _request(self.path, next(self._sessions), stream=False)
+        await _asked(self.streams[0], asked)
+        started = time.perf_counter()
+        await _asked(self.streams[0], asked)
+        return (time.perf_counter() - started) * 1e3
 
     async def first_byte(self) -> float:
         """Milliseconds until the first piece of a stream is there."""
@@ -134,7 +142,7 @@ async def _measure(running: Sequence[Program], effort: Effort) -> list[Result]:
             for name, cost, limit in zip(names, costs, limits, strict=True)
         ]
     bare, ours = proxies[0], proxies[2]
-    results += await _first_bytes(upstream, bare, ours, effort)
+    results += await _delays(upstream, bare, ours, effort)
     return [*results, await _growth(ours, effort)]
 
 
@@ -153,18 +161,21 @@ async def costs_of(running: Sequence[Program], batch: int, effort: Effort, *, st
     return costs
 
 
-async def _first_bytes(upstream: Program, bare: Program, ours: Program, effort: Effort) -> list[Result]:
-    """Return how much later the first piece of a stream is there than it is without a proxy."""
-    later: dict[str, list[float]] = {"bare": [], "gateway": []}
-    for _ in range(effort.rounds):
-        direct = await upstream.first_byte()
-        later["bare"].append(await bare.first_byte() - direct)
-        later["gateway"].append(await ours.first_byte() - direct)
-    own, floor = median(later["gateway"]), median(later["bare"])
-    return [
-        Result("bare proxy", "first byte, later by", "ms", floor.value, floor.error),
-        Result("gateway, spans", "first byte, later by", "ms", own.value, own.error, limit=3.0),
-    ]
+async def _delays(upstream: Program, bare: Program, ours: Program, effort: Effort) -> list[Result]:
+    """Return how much later an answer, and the first piece of a stream, is there than it is without a proxy."""
+    results: list[Result] = []
+    for figure, taken, limit in (("answer", Program.answered, None), ("first byte", Program.first_byte, 3.0)):
+        later: dict[str, list[float]] = {"bare": [], "gateway": []}
+        for _ in range(effort.rounds):
+            direct = await taken(upstream)
+            later["bare"].append(await taken(bare) - direct)
+            later["gateway"].append(await taken(ours) - direct)
+        own, floor = median(later["gateway"]), median(later["bare"])
+        results += [
+            Result("bare proxy", f"{figure}, later by", "ms", floor.value, floor.error),
+            Result("gateway, spans", f"{figure}, later by", "ms", own.value, own.error, limit=limit),
+        ]
+    return results
 
 
 async def _growth(ours: Program, effort: Effort) -> Result:

@@ -45,6 +45,8 @@ model_list:
   - model_name: gpt-5-mini
     litellm_params: {{model: openai/gpt-5-mini, api_base: "{url}/v1", api_key: none}}
 """
+_OPEN = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+"""LiteLLM's proxy does not start without a key, which the others do not ask for either."""
 
 
 class Foreign(Program):
@@ -121,7 +123,7 @@ def _started(command: Callable[[int, Path], Sequence[str]]) -> Iterator[Program]
         port = _free_port()
         process = subprocess.Popen(
             command(port, Path(folder)),
-            env={**variables(), "HOME": folder, "PATH": os.environ["PATH"]},
+            env={**variables(), **_OPEN, "HOME": folder, "PATH": os.environ["PATH"]},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

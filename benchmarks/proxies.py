@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 import tempfile
 import threading
@@ -26,6 +25,7 @@ from yarl import URL
 import spanrelay
 from benchmarks.floor import ATTRIBUTES, EncodingExporter
 from spanrelay import gateway
+from spanrelay.gateway.listening import listening_at
 
 CHUNKS = 200
 """Of a streamed answer, each of which goes out on its own."""
@@ -141,7 +141,7 @@ def _encoding_provider() -> TracerProvider:
 
 
 def _serve_bare(proxy: Bare, told: Callable[[int], None]) -> None:
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listening_at("127.0.0.1", 0, what="bare proxy")
     told(listening.getsockname()[1])
     options: dict[str, Any] = {
         "access_log": False,

@@ -20,6 +20,7 @@ import zstandard
 from spanrelay._guard import losses
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway import Gateway, Limits, new_secret, start
+from spanrelay.gateway.listening import listening_at
 from spanrelay.semconv import names
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.exchange import error, error_body, raw, reply
@@ -307,3 +308,19 @@ def test_a_stop_waits_for_what_is_being_answered(capture: Capture, standing: Sta
         client.join()
     assert found[0][0] == 200
     assert len(capture.spans) == 1
+
+
+async def test_what_it_answers_is_sent_at_once_on_a_connection_that_is_kept() -> None:
+    at_once: list[bool] = []
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        at_once.append(bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+        writer.close()
+
+    listening = listening_at("127.0.0.1", 0, what="gateway")
+    async with await asyncio.start_server(answer, sock=listening):
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        assert await reader.read() == b""
+        writer.close()
+    assert at_once == [True]

@@ -101,6 +101,7 @@ class _Refused(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else an answer waits for the client to confirm what came before it
     timeout = _PATIENCE_S
 
     def log_message(self, format: str, *args: Any) -> None:
