@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 import spanrelay
 from spanrelay import GuardrailRejected, execution_intercept, guardrail, request_intercept, stream_intercept, use
 from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation import websockets
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
 from spanrelay.plugins.policy.names import Judge
@@ -328,6 +329,42 @@ def test_what_could_not_be_sent_awaits_no_answer(
         create(connection, "two")
     assert [asked(span) for span in instrumented.spans] == ["one", "two"]
     assert [span.status.status_code for span in instrumented.spans] == [StatusCode.ERROR, StatusCode.UNSET]
+
+
+def test_what_waits_for_a_whole_answer_is_refused_before_anything_is_sent(
+    server: SocketServer, instrumented: Capture
+) -> None:
+    @execution_intercept(buffered=True)
+    def whole(call: Any) -> Any:
+        return (yield call)
+
+    with client_of(server).responses.connect() as connection:
+        with use(whole), pytest.raises(MiddlewareError, match="ask over HTTP"):
+            connection.response.create(model="gpt-5", input="one")
+        assert server.messages == []
+        create(connection, "two")
+    assert [span.status.status_code for span in instrumented.spans] == [StatusCode.ERROR, StatusCode.UNSET]
+
+
+def test_the_answer_to_a_call_that_failed_after_its_sending_is_not_taken_for_the_next(
+    server: SocketServer, instrumented: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = websockets._Boundary.send
+
+    def sent_and_interrupted(boundary: Any, call: Any) -> None:
+        real(boundary, call)
+        raise KeyboardInterrupt  # as a signal's handler does, wherever the program is
+
+    with client_of(server).responses.connect() as connection:
+        monkeypatch.setattr(websockets._Boundary, "send", sent_and_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connection.response.create(model="gpt-5", input="one")
+        monkeypatch.setattr(websockets._Boundary, "send", real)
+        connection.response.create(model="gpt-5", input="two")
+        until_over(connection)
+        until_over(connection)
+    ids = {asked(span): (span.attributes or {}).get(names.RESPONSE_ID) for span in instrumented.spans}
+    assert ids["two"] == "resp_2"
 
 
 async def test_two_tasks_may_send_and_listen_at_the_same_time(server: SocketServer, instrumented: Capture) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -67,6 +69,12 @@ def batch(file: Any, purpose: Any = "batch") -> Ask:
 
 
 LINES = b'{"custom_id": "1", "body": {"model": "ok"}}\n\n{"custom_id": "2", "body": {"model": "secret-1"}}\n'
+
+
+def _written(data: bytes) -> Path:
+    with tempfile.NamedTemporaryFile(suffix=".jsonl", delete=False) as file:
+        file.write(data)
+    return Path(file.name)
 
 
 class Aliased(BaseModel):
@@ -148,6 +156,7 @@ FORMS: dict[str, Ask] = {
     ),
     "the lines of a batch": batch(LINES),
     "the lines of a batch in a file": lambda client: batch(io.BytesIO(LINES))(client),
+    "the lines of a batch at a path": lambda client: batch(_written(LINES))(client),
     "the lines of a batch with a name": batch(("a.jsonl", LINES, "application/jsonl")),
     "who draws an image": lambda client: client.images.generate(model="ok", prompt="hi", svg={"model": SECRET}),
     "a tool of an item": lambda client: client.conversations.create(

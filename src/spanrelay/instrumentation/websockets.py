@@ -72,9 +72,7 @@ class _Feed:
             return frame
         if self._over:
             raise over
-        raise MiddlewareError(
-            "policy cannot wait for the whole of an answer that comes over a WebSocket; ask over HTTP"
-        )
+        raise RuntimeError("a message of an answer was asked for before it came")
 
     def __iter__(self) -> _Feed:
         return self
@@ -174,7 +172,8 @@ class _Talk:
         value: Any = None
         if isinstance(message, (str, bytes)):
             with guarded("reading a message"):
-                value = _json.loads(message) if message[:1] in ("{", b"{") else None
+                is_object = message.startswith("{") if isinstance(message, str) else message.startswith(b"{")
+                value = _json.loads(message) if is_object else None
         return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
     def begin(self, event: Mapping[str, Any], asking: _Asking) -> None:
@@ -212,17 +211,18 @@ class _Talk:
 
 
 class _Boundary:
-    """The way of one call through a connection."""
+    """The way of one call through a connection, whose answer comes when the application listens."""
+
+    pushes = True
 
     def __init__(self, talk: _Talk, event: Mapping[str, Any], message: Any, send: Callable[..., Any]) -> None:
         self._talk, self._event, self._message, self._send = talk, event, message, send
         self.tap: type[Any] = SyncTap
-        self.asking: _Asking | None = None
+        self._askings: list[_Asking] = []
+        """One, or several where policy sends again."""
 
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request, the client's own message where it changed nothing; sync or async."""
-        if call.rewriting is not None:
-            raise MiddlewareError("stream intercepts do not reach what comes over a WebSocket; ask over HTTP")
         wire, message = outgoing_of(call), self._message
         call.sent = _json.dumps(wire)
         if wire is not call.original:
@@ -253,9 +253,17 @@ class _Boundary:
     def _begin(self, call: ModelCall) -> _Asking:
         feed = _Feed()
         tap = call.tap = self.tap(call, feed, _nothing if self.tap is SyncTap else _anothing, form="frames")
-        self.asking = _Asking(tap, feed)  # which keeps it; a call does not
-        self._talk.begin(self._event, self.asking)
-        return self.asking
+        asking = _Asking(tap, feed)  # which keeps it; a call does not
+        self._askings.append(asking)
+        self._talk.begin(self._event, asking)
+        return asking
+
+    def sent(self, *, failed: bool) -> list[_Asking]:
+        """Return what may be answered now; of a call that has `failed` since, nothing is recorded any more."""
+        if failed:
+            for asking in self._askings:
+                asking.tap.forget()
+        return self._askings
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Refuse: nobody can answer in the place of a connection."""
@@ -289,10 +297,14 @@ class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for i
         if asked is None:
             return send(message)
         call, boundary = asked
-        done = run(call)
-        if boundary.asking is not None:
-            boundary.asking.sent()
-        return done
+        failed = True
+        try:
+            done = run(call)
+            failed = False
+            return done
+        finally:
+            for asking in boundary.sent(failed=failed):
+                asking.sent()
 
     def recv(self, *args: Any, **kwargs: Any) -> Any:
         """Receive a message, and end the call whose answer's last it is."""
@@ -337,10 +349,14 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
             return await send(message)
         call, boundary = asked
         boundary.tap = AsyncTap
-        done = await arun(call)
-        if boundary.asking is not None:
-            await boundary.asking.asent()
-        return done
+        failed = True
+        try:
+            done = await arun(call)
+            failed = False
+            return done
+        finally:
+            for asking in boundary.sent(failed=failed):
+                await asking.asent()
 
     async def recv(self, *args: Any, **kwargs: Any) -> Any:
         """Receive a message, and end the call whose answer's last it is."""

@@ -92,7 +92,8 @@ class Lent(Opened):
 class Boundary(Protocol):
     """How an instrumentor or the managed API reaches the real call.
 
-    Under `arun` both methods return awaitables of what is said here.
+    Under `arun` both methods return awaitables of what is said here. One whose answer comes when the application
+    listens has `pushes = True`: nobody can read ahead.
     """
 
     def send(self, call: Any, /) -> Any:

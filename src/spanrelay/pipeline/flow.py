@@ -484,6 +484,8 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
             raise MiddlewareError(_CHANGED_WHILE_JUDGED)
     if call.beside and call.streams and not chain.buffered:
         raise MiddlewareError(_TOGETHER)
+    if (chain.buffered or chain.streams) and getattr(call.boundary, "pushes", False):
+        raise MiddlewareError(_PUSHED)
     call.check_whole()
     call.root.sends += 1
     call.record.incomplete = None  # of the answer before this one
@@ -525,6 +527,10 @@ def _unrepeatable(shown: Tap) -> BaseException:
 _CHANGED_WHILE_JUDGED = (
     "a guardrail changes the request each time that it checks it, so nobody has checked what would be sent, and the "
     "call is refused; change requests in a request intercept"
+)
+_PUSHED = (
+    "stream intercepts, and what waits for a whole answer (buffered=True), do not reach what comes over a WebSocket; "
+    "ask over HTTP"
 )
 _TOGETHER = "streams cannot be sent together; register the execution intercept with buffered=True"
 
