@@ -48,6 +48,7 @@ class _File:
     def __init__(self, folder: Path, number: int) -> None:
         self.number = number
         self._files = {is_json: _open(path) for is_json, path in _paths(folder, number).items()}
+        _sync_names(folder)
         self.torn = False
         """Whether its end is a part of a request, behind which nothing would be read again."""
 
@@ -258,6 +259,16 @@ def _paths(folder: Path, number: int) -> dict[bool, Path]:
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def _sync_names(folder: Path) -> None:
+    """Let files that were made outlive a loss of power; where no folder can be synced they outlive a kill."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write(file: int, data: bytes) -> None:

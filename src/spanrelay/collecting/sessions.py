@@ -28,8 +28,6 @@ _IDLE = 20
 """Times that looking for what is due is left alone for as long as it took: with many sessions it takes a while."""
 _PATIENCE = 0.1
 """Of the time that a session has gone on: the silence it may make, so that a long one is not written at each pause."""
-
-
 _TOLD = 100
 """Findings that are told at once, each kind once; the rest are counted."""
 
@@ -61,7 +59,6 @@ class Counts:
     documents: int = 0
     findings: int = 0
     open_sessions: int = 0
-    waiting_bytes: int = 0
 
 
 class Sessions:
