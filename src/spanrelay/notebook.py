@@ -53,7 +53,7 @@ def show(session: str | None = None, timeout: float | None = 30.0) -> Shown:
         timeout: Seconds to wait, at most, for what has ended already to be read; None waits as long as it takes.
 
     Raises:
-        TypeError, ValueError: an argument is none of these.
+        TypeError, ValueError: `session` is not a string, or `timeout` not a number of seconds, 0 or more.
         TrajectoryUnavailable: nothing has been recorded of it, or at all.
     """
     found = trajectories(session, timeout)

@@ -36,7 +36,10 @@ SCOPE_KEY = otel_context.create_key("spanrelay.scope")
 
 
 def current_scope(context: Context | None = None) -> Scope | None:
-    """Return the innermost scope of `context`, or of the current context; one that could not be left is none."""
+    """Return the innermost scope of `context`, or of the current context; None outside of all scopes.
+
+    A scope that has ended in another context than it began in, and could not be left, does not count.
+    """
     scope: Any = (current_context() if context is None else context).get(SCOPE_KEY)
     while scope is not None and scope._strayed:
         scope = scope.parent
@@ -258,7 +261,7 @@ class Scope:
         `time` is when it happened, in nanoseconds since the epoch as `time.time_ns()` gives them; by default, now.
 
         Raises:
-            TypeError: `time` is no such number.
+            TypeError: `time` is not a whole number.
         """
         check_time(time)
         if self.span is not None:
@@ -277,7 +280,7 @@ class Scope:
             timeout: Seconds to wait, at most, for what has ended already to be read; None waits as long as it takes.
 
         Raises:
-            TypeError, ValueError: `timeout` is no number of seconds.
+            TypeError, ValueError: `timeout` is not a number of seconds, 0 or more, or None.
             TrajectoryUnavailable: there is none; the message says why.
         """
         if recording.trajectory is None:

@@ -112,7 +112,7 @@ Content: TypeAlias = Literal["trajectories", "spans", "events", "spans_and_event
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `activate()` needs to know. Every field has a row in `TABLE` and takes what its variable takes.
+    """What `activate()` needs to know. Every field is a row of `TABLE`, and takes what its variable takes.
 
     Paths are absolute from here on: a program may change its working directory.
 

@@ -128,8 +128,8 @@ def start(
         tracer_provider: Opens the spans; by default the one that `activate()` was given, else the global one.
 
     Raises:
-        ConfigurationError: an upstream is none, nobody can listen there, or the address can be reached from elsewhere
-            and there is no secret.
+        ConfigurationError: an upstream is not a base URL, nobody can listen there, or the address can be reached from
+            elsewhere and there is no secret.
     """
     if secret is None and not is_loopback(host):
         raise ConfigurationError(

@@ -121,7 +121,16 @@ def sanitizer(function: Step | None = None, /, **options: Any) -> Any:
 
     It changes what is exported, written and told, never the call. Where it raises, or returns what is not such a
     field, the field is left out and the span stays. Sanitizers run in ascending `priority`, each on what the one
-    before returned. `fields` and `kinds` limit what it is given; the functions must be plain ones.
+    before returned. The function must be a plain one.
+
+    Options:
+        name: What it is registered as; by default the function's qualified name.
+        fields: The fields that it is given, one name or several; by default all but `identifiers`.
+        kinds: The kinds of span whose fields it is given; by default all.
+        priority: Lower ones run first; those of the same priority in the order of their names.
+
+    Raises:
+        TypeError: an option or the function is not what it must be.
     """
     return _declare("sanitizer", function, options)
 
@@ -141,6 +150,12 @@ def metadata_injector(function: Step | None = None, /, **options: Any) -> Any:
     Keys are letters, digits, `_`, `-` and dots between them; values are strings, numbers, booleans, or lists of
     one of these. What is there already stays. One invalid entry, or an exception, and nothing of it is added.
     It sees the caller's context variables. On spans of other instrumentation the entries are attributes.
+
+    Options:
+        name: As `sanitizer` takes it, and so are `kinds` and `priority`.
+
+    Raises:
+        TypeError: an option or the function is not what it must be.
     """
     return _declare("injector", function, options)
 
@@ -159,7 +174,13 @@ def subscriber(function: Step | None = None, /, **options: Any) -> Any:
     """Declare a subscriber: a function or coroutine function that is told of each `Event`.
 
     It runs on a thread of its own and is told in the order in which things happened. What it does is not recorded.
-    `settle` is called whenever nothing more is waiting, for subscribers that write in batches.
+
+    Options:
+        name: As `sanitizer` takes it, and so are `kinds` and `priority`.
+        settle: Called whenever nothing more is waiting, for subscribers that write in batches.
+
+    Raises:
+        TypeError: an option or the function is not what it must be.
     """
     return _declare("subscriber", function, options)
 

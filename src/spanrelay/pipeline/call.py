@@ -138,9 +138,10 @@ class Response:
 
 
 class Call:
-    """One call in flight. Middleware reads and replaces `request`; everything else is for the pipeline."""
+    """One call in flight, as middleware is given it: it reads and replaces `request`."""
 
     kind: ClassVar[Kind]
+    """What is called: `llm`, `tool`, `embedder`, `agent` …"""
     answer_type: ClassVar[type]
     takes_any: ClassVar[bool] = False
     """Whether policy may answer with any value, not only with the record or the wire's JSON."""

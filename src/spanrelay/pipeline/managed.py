@@ -112,7 +112,7 @@ def run_tool(
         tracing: Opens the span; by default SpanRelay's own tracer.
 
     Raises:
-        TypeError: `name` is no text, or `function` no function, or a coroutine function.
+        TypeError: `name` is not a string, or `function` is not a plain function.
         GuardrailRejected: a guardrail refused; the function was not called.
         BaseException: whatever the function raised, unchanged.
     """
@@ -260,7 +260,7 @@ def run_model(
         tracing: Opens the span; by default SpanRelay's own tracer.
 
     Raises:
-        TypeError: `function` is no function, or a coroutine function, or `request` no request.
+        TypeError: `function` is not a plain function, or `request` is not a request.
         ConfigurationError: there is no such codec.
         GuardrailRejected: a guardrail refused; `function` was not called.
         BaseException: whatever `function` raised, unchanged.

@@ -179,6 +179,19 @@ def guardrail(function: Step | None = None, /, **options: Any) -> Any:
 
     It may be a coroutine function. A refused call is not sent and raises `GuardrailRejected`; with `answers` a
     tool call returns the reason instead, so that an agent's loop shows it to the model.
+
+    Options:
+        name: What it is registered as, and what refusals name; by default the function's qualified name.
+        kinds: The kinds of call that it is for, one or several: `llm`, `tool`, `embedder`, `agent` … By default all but
+            runs of agents, which must be asked for.
+        priority: Lower ones run first; those of the same priority in the order of their names.
+        timeout: Seconds that one wait for a coroutine may take; then the call is refused.
+        answers: Whether a refused tool call returns the reason instead of raising.
+        mode: `observe` puts it on trial: what it would have refused is recorded, and nothing comes of it. `enforce`, or
+            None, holds.
+
+    Raises:
+        TypeError: an option is not what it must be, or the function is a generator function.
     """
     return _declare("guardrail", function, options)
 
@@ -200,6 +213,13 @@ def request_intercept(function: Step | None = None, /, **options: Any) -> Any:
 
     It may be a coroutine function, and it may edit `call.request` or `call.wire` in place. With `stop` the
     request intercepts after it do not run.
+
+    Options:
+        name: As `guardrail` takes it, and so are `kinds`, `priority`, `timeout` and `mode`.
+        stop: Whether the request intercepts after it do not run.
+
+    Raises:
+        TypeError: an option is not what it must be, or the function is a generator function.
     """
     return _declare("request", function, options)
 
@@ -223,6 +243,14 @@ def execution_intercept(function: Step | None = None, /, **options: Any) -> Any:
     instead of the provider; raising refuses. `yield awaitable` waits for it, `yield [a, b]` sends copies
     together. On a stream the generator resumes when the stream has ended, and can no longer change it, unless
     `buffered=True`. No `with attach(...)` may span a `yield`: the driver alone sets the context.
+
+    Options:
+        name: As `guardrail` takes it, and so are `kinds`, `priority`, `timeout` and `mode`.
+        buffered: Whether a stream is drained before the generator resumes, and replayed to the consumer afterwards, so
+            that the whole answer can be checked or changed.
+
+    Raises:
+        TypeError: an option is not what it must be, or the function is not a plain generator function.
     """
     return _declare("execution", function, options)
 
@@ -246,6 +274,13 @@ def stream_intercept(function: Step2 | None = None, /, **options: Any) -> Any:
     match no longer than that is found wherever chunks are cut. It may be asked about the same text more than once.
 
     Raising refuses: the provider's stream is closed, and the error reaches the consumer.
+
+    Options:
+        name: As `guardrail` takes it, and so are `kinds` and `priority`.
+        hold_back: Characters of text that are kept back; None for an intercept of events.
+
+    Raises:
+        TypeError: an option is not what it must be, or the function is a coroutine or generator function.
     """
     return _declare("stream", function, options)
 
@@ -253,11 +288,20 @@ def stream_intercept(function: Step2 | None = None, /, **options: Any) -> Any:
 def gate(
     *targets: str | Middleware, name: str | None = None, kinds: Iterable[Kind] | None = None, priority: int = 100
 ) -> Callable[[Step], Middleware]:
-    """Declare a gate: while `(call) ->` a reason, a text, what is registered as `targets` is off for new calls.
+    """Declare a gate, `(call) -> str | None`: while it gives a reason, its `targets` are off for new calls.
 
-    None leaves it on. So does a gate that raises or answers anything else, which is counted: policy is never
-    switched off by mistake. What a plugin has put in force is on whatever gates say that the same plugin has not
-    registered; that is counted too. Calls that have started keep what they saw.
+    None leaves them on. So does a gate that raises or answers anything else, which is counted: policy is never
+    switched off by mistake. A gate cannot switch off what a plugin has put in force, unless the same plugin registered
+    the gate; that is counted too. Calls that have started keep what they saw.
+
+    Args:
+        targets: The middleware that it switches off, or their names.
+        name: What it is registered as; by default the function's qualified name.
+        kinds: The kinds of call for which it is asked; by default all but runs of agents.
+        priority: Lower ones run first.
+
+    Raises:
+        TypeError: no target is named, or the function is a coroutine or generator function.
     """
     named = frozenset(target.name if isinstance(target, Middleware) else target for target in targets)
     if not named or not all(isinstance(target, str) for target in named):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass functions
@@ -274,7 +318,12 @@ def use(entry: Registrable | Step, *, scope: Scope | None = None) -> Handle:
 
     A bare generator function is taken for an execution intercept. The handle removes the registration again.
 
+    Args:
+        entry: What `guardrail` and the other decorators return, or a generator function.
+        scope: Where it holds; by default everywhere in the process.
+
     Raises:
+        TypeError: `entry` cannot be registered, or `scope` is not a scope.
         ConfigurationError: one of that name is registered there already.
     """
     if scope is not None and not isinstance(scope, Scope):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass names

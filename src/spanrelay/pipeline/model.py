@@ -345,7 +345,7 @@ class ModelCall(Call):
         return other
 
     def with_request(self, request: ModelRequest) -> ModelCall:
-        """Return a branch that sends `request`."""
+        """Return a copy of the call that sends `request`, for `yield [a, b]`."""
         other = self.branch()
         other.request = request
         return other

@@ -89,7 +89,7 @@ class StartedTool(Started):
 
         Raises:
             RuntimeError: it has been ended already.
-            TypeError, ValueError: `time` is no `datetime`, or has no time zone.
+            TypeError, ValueError: `time` is not a `datetime`, or has no time zone.
         """
         end = nanoseconds(time)
         self._end_once()
@@ -118,7 +118,7 @@ class StartedModel(Started):
 
         Raises:
             RuntimeError: it has been ended already.
-            TypeError, ValueError: `time` is no `datetime`, or has no time zone.
+            TypeError, ValueError: `time` is not a `datetime`, or has no time zone.
         """
         end = nanoseconds(time)
         self._end_once()
@@ -147,7 +147,7 @@ class StartedScope(Started):
 
         Raises:
             RuntimeError: it has been ended already.
-            TypeError, ValueError: `time` is no `datetime`, or has no time zone.
+            TypeError, ValueError: `time` is not a `datetime`, or has no time zone.
         """
         end = nanoseconds(time)
         self._end_once()
@@ -176,8 +176,8 @@ def start_tool(
         time: When it started, with a time zone; now by default.
 
     Raises:
-        TypeError: `name` is no text.
-        TypeError, ValueError: `time` is no `datetime`, or has no time zone.
+        TypeError: `name` is not a string.
+        TypeError, ValueError: `time` is not a `datetime`, or has no time zone.
     """
     check_tool(name)
     call = ToolExecution(ToolRequest(name, arguments, call_id, description), _NOBODY, default_tracing())
@@ -204,9 +204,9 @@ def start_model(
         time: When it started, with a time zone; now by default.
 
     Raises:
-        TypeError: `request` is no mapping.
+        TypeError: `request` is not a mapping.
         ConfigurationError: there is no such codec.
-        TypeError, ValueError: `time` is no `datetime`, or has no time zone.
+        TypeError, ValueError: `time` is not a `datetime`, or has no time zone.
     """
     wire_api = codecs.load(codec) if isinstance(codec, str) else codec
     check_wire(request, "the provider's JSON as a dict")
@@ -232,7 +232,7 @@ def start_scope(
     """Open a scope without a block; call `end(...)` on what this returns. Arguments as `scope` and `start_tool`.
 
     Raises:
-        TypeError, ValueError: `time` is no `datetime`, or has no time zone.
+        TypeError, ValueError: `time` is not a `datetime`, or has no time zone.
     """
     outer, start = _context_of(parent), nanoseconds(time)
     token = attach(outer)

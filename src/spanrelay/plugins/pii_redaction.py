@@ -95,7 +95,7 @@ def sanitizers(config: PiiRedactionConfig) -> list[Observer]:
     """Return the sanitizers that `config` asks for, for use without a file: `use(sanitizer, scope=...)`.
 
     Raises:
-        ConfigurationError: `config` is none, or a rule is refused.
+        ConfigurationError: `config` is not a `PiiRedactionConfig`, or a rule is not valid.
     """
     _check(config)
     rules = [rule for _, profile in _profiles(config) for rule in _rules(profile, config.hash_key)]

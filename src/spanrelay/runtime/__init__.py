@@ -78,7 +78,7 @@ def activate(
         The runtime, or None where recording is off (`OTEL_SDK_DISABLED`) or there is no SDK provider to adopt.
 
     Raises:
-        TypeError: `settings` are no `Settings`, or `instrument` is neither a bool nor names.
+        TypeError: `settings` is not a `Settings`, or `instrument` is neither a bool nor names.
         ConfigurationError: a variable of the environment is not valid, a configuration file cannot be put in force,
             or no instrumentor of a name is installed; the message names it.
     """

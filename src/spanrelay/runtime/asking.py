@@ -42,7 +42,7 @@ def flush(timeout: float | None = 30.0) -> bool:
         sanitizer or a metadata injector, which would wait for itself.
 
     Raises:
-        TypeError, ValueError: `timeout` is no number of seconds.
+        TypeError, ValueError: `timeout` is not a number of seconds, 0 or more, or None.
     """
     seconds = seconds_of(timeout)
     if mailbox.inside.value or sys.is_finalizing():  # then no thread runs any more that could be waited for
@@ -86,7 +86,7 @@ def trajectories(session: str | None = None, timeout: float | None = 30.0) -> li
         timeout: Seconds to wait, at most, for what has ended already to be read; None waits as long as it takes.
 
     Raises:
-        TypeError, ValueError: an argument is none of these.
+        TypeError, ValueError: `session` is not a string, or `timeout` not a number of seconds, 0 or more.
         TrajectoryUnavailable: trajectories are not recorded, or could not be read in time.
     """
     return _gather(lambda runtime, left: runtime.trajectories(session, timeout=left), timeout)
@@ -103,7 +103,7 @@ def trajectory(session: str, timeout: float | None = 30.0) -> dict[str, JSON]:
         timeout: Seconds to wait, at most, for what has ended already to be read; None waits as long as it takes.
 
     Raises:
-        TypeError, ValueError: an argument is none of these.
+        TypeError, ValueError: `session` is not a string, or `timeout` not a number of seconds, 0 or more.
         TrajectoryUnavailable: there is none, or more than one; trajectories are not recorded; or time ran out.
     """
     if session is None:  # pyright: ignore[reportUnnecessaryComparison] - programs give what another call returned

@@ -182,34 +182,40 @@ RESPONSE_PARAMETER_ALIASES: dict[str, str] = {
 
 # Our own.
 INCOMPLETE = "spanrelay.incomplete"
+"""Why an answer is only a part: `closed`, `abandoned`, `cancelled`, `error` or `cut`."""
 ANSWERED_BY = "spanrelay.answered_by"
-"""The name of the middleware that answered in the place of the provider or the tool."""
+"""The name of the middleware that answered a call instead of the provider or the tool."""
 POLICY_MODE = "spanrelay.policy.mode"
-"""`observe` on the span of a guardrail that is on trial: its verdict stands, and nothing comes of it."""
+"""`observe` on the span of a guardrail that is on trial: its verdict is recorded, and nothing comes of it."""
 APPROVED_EVENT = "spanrelay.policy.approved"
-"""The event of a call that policy would have refused and an approver let pass."""
+"""Policy would have refused this call, and an approver let it pass: `GUARDRAIL_COMPONENT_NAME` and
+`GUARDRAIL_VERDICT_REASON`."""
 WOULD_REFUSE = "spanrelay.policy.would_refuse"
+"""Why each policy on trial would have refused this call, as `name: reason`."""
 WOULD_CHANGE = "spanrelay.policy.would_change"
-"""On a call: what each policy on trial would have refused it for, or changed of it, as `name: reason`. Also the names
-of the counters of such calls, by `GUARDRAIL_COMPONENT_NAME`."""
+"""What each policy on trial would have changed of this call, as `name: what`."""
 ERROR_CODE = "spanrelay.error.code"
+"""The provider's own code of an error, beside `ERROR_TYPE`."""
 REFUSED_TOOL_CALL = "spanrelay.tool_call.refused"
-"""The name of an event: an answer asks for a tool that policy refuses. `tool_name`, `call_id`, `reason`."""
+"""The answer asks for a tool that policy refuses: `tool_name`, `call_id`, `reason`."""
 TOOL_IS_ERROR = "spanrelay.tool.is_error"
+"""True where a tool answered with an error and raised none."""
 TOOL_ANNOTATION = "spanrelay.tool.result.annotation"
+"""JSON about a tool's result, for readers of the trace and not for the model."""
 TOOL_RESULT_TYPE = "spanrelay.tool.result.type"
 """`text` or `json`, where `TOOL_RESULT` alone does not show whether it is JSON."""
 TOLD_BY = "spanrelay.told_by"
-"""On a span that was made of what is none: what told of it, and what of it was not told."""
+"""On a span that was made of an agent's own log or events: what told of it, and what of it was not told."""
 REQUEST_PARAMETERS = "spanrelay.request.parameters"
-"""JSON object of the request's parameters without a name in `PARAMETER_NAMES`."""
+"""JSON object of the request's parameters for which the conventions have no attribute."""
 HISTORY_OMITTED = "spanrelay.history.omitted"
 """How many input messages a span leaves out, since earlier spans carried them; 0 where later spans may refer to it."""
 HISTORY_DIGEST = "spanrelay.history.digest"
+"""Which messages are left out: a digest of them, in hexadecimal."""
 HISTORY_CARRIERS = "spanrelay.history.carriers"
 """The ids of the spans that carried what is left out, the one that carried the last of it first."""
 RESPONSE_PARAMETERS = "spanrelay.response.parameters"
-"""JSON object of the response's parameters without a name in `RESPONSE_PARAMETER_NAMES`."""
+"""JSON object of the answer's parameters for which the conventions have no attribute."""
 
 # OpenInference.
 OI_KIND = "openinference.span.kind"
@@ -529,12 +535,17 @@ PROVIDER_NAMES: dict[str, str] = {
 
 # Metrics: name, unit, bucket boundaries.
 OPERATION_DURATION = "gen_ai.client.operation.duration"
+"""How long a call of a model took."""
 TOKEN_USAGE = "gen_ai.client.token.usage"
+"""Tokens of a call: `TOKEN_TYPE` says whether of its input or of its output."""
 TOKEN_TYPE = "gen_ai.token.type"
 CLIENT_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+"""How long the first chunk of a streamed answer took."""
 TIME_PER_OUTPUT_CHUNK = "gen_ai.client.operation.time_per_output_chunk"
 INFERENCE_DURATION = "gen_ai.client.inference.duration"
+"""`OPERATION_DURATION` by its newer name, without embeddings."""
 INFERENCE_TIME_TO_FIRST_CHUNK = "gen_ai.client.inference.time_to_first_chunk"
+"""`CLIENT_TIME_TO_FIRST_CHUNK` by its newer name."""
 INFERENCE_USAGE: dict[str, str] = {
     "input_tokens": "gen_ai.client.inference.usage.input_tokens",
     "output_tokens": "gen_ai.client.inference.usage.output_tokens",
@@ -544,7 +555,9 @@ INFERENCE_USAGE: dict[str, str] = {
 }
 """The counters that v0.1 has in place of `TOKEN_USAGE`, by field of `Usage`."""
 INVOKE_AGENT_DURATION = "gen_ai.invoke_agent.duration"
+"""How long a run of an agent took."""
 EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
+"""How long a tool took."""
 INVOKE_WORKFLOW_DURATION = "gen_ai.invoke_workflow.duration"
 
 SECONDS = "s"
@@ -571,18 +584,24 @@ BUCKETS: dict[str, tuple[float, ...]] = {
 
 # Events.
 OPERATION_DETAILS = "gen_ai.client.inference.operation.details"
-"""The event that has the content of a model call, for those who do not want it on spans."""
+"""A log record of each model call, with its content, where settings ask for it."""
 EXCEPTION_EVENT = "exception"
+"""What the work raised: `EXCEPTION_TYPE`, and with message content `EXCEPTION_MESSAGE` and `EXCEPTION_STACKTRACE`."""
 EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"
 EXCEPTION_STACKTRACE = "exception.stacktrace"
 
 # Guardrails: the vocabulary proposed for OpenTelemetry.
 GUARDRAIL_TARGET_SUBTYPE = "gen_ai.guardrail.target.subtype"
+"""What is checked: `llm`, `tool_call`, `retrieval` …"""
 GUARDRAIL_VERDICT_TYPE = "gen_ai.guardrail.verdict.type"
+"""`allow` or `deny`."""
 GUARDRAIL_VERDICT_REASON = "gen_ai.guardrail.verdict.reason"
+"""Why it denies, in its own words."""
 GUARDRAIL_ACTION_TYPE = "gen_ai.guardrail.action.type"
+"""What came of it: `allow` or `block`."""
 GUARDRAIL_COMPONENT_NAME = "gen_ai.guardrail.component.name"
+"""The name that the guardrail is registered as."""
 
 _NAMED_BY_TARGET = frozenset(
     {
