@@ -22,6 +22,7 @@ from spanrelay.otlp_in import (
     databases,
     hooks,
     jaeger_json,
+    langfuse_json,
     otlp_json,
     phoenix_json,
     protobuf,
@@ -63,7 +64,7 @@ class Piece(NamedTuple):
 
 _TELLING = (b"resourceSpans", b"resource_spans", b"scopeSpans", b"resourceLogs", b"resource_logs", b"scopeLogs",
             b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS, *trajectories.MARKS,
-            *jaeger_json.MARKS, *hooks.MARKS)  # fmt: skip
+            *jaeger_json.MARKS, *langfuse_json.MARKS, *hooks.MARKS)  # fmt: skip
 _GLIMPSE = 1 << 16
 
 
@@ -378,6 +379,8 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
         yield from otlp_json.read(value, fault)
     elif jaeger_json.is_traces(value):
         yield from jaeger_json.read(value, fault)
+    elif langfuse_json.is_export(value):
+        yield from langfuse_json.read(value, fault)
     elif (page := phoenix_json.page_of(value)) is not None:
         yield from _of_value(page, place, fault)
     else:
@@ -388,10 +391,10 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
             return
         if item is not None:
             yield item
-        elif not _is_aside(value):
+        elif not (_is_aside(value) or langfuse_json.is_score(value)):
             fault(
                 f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', a span of the SDK, "
-                "traces of Jaeger, a line of a coding agent's transcript, or a trajectory"
+                "traces of Jaeger, observations of Langfuse, a line of a coding agent's transcript, or a trajectory"
             )
 
 

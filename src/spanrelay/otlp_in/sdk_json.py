@@ -25,7 +25,7 @@ def span_of(span: dict[str, JSON]) -> Span:
     context = span["context"]
     scope = _object(span.get("instrumentation_scope"))
     status = _object(span.get("status"))
-    start = _time(span.get("start_time"))
+    start = nanoseconds(span.get("start_time"))
     events = span.get("events")
     return Span(
         _identity(context.get("trace_id"), "trace_id"),
@@ -34,7 +34,7 @@ def span_of(span: dict[str, JSON]) -> Span:
         False,
         str(span.get("name") or ""),
         start,
-        max(_time(span.get("end_time")), start),
+        max(nanoseconds(span.get("end_time")), start),
         dict(_object(span.get("attributes"))),
         [_event(event) for event in cast("list[JSON]", events) if isinstance(event, dict)]
         if isinstance(events, list)
@@ -45,7 +45,9 @@ def span_of(span: dict[str, JSON]) -> Span:
 
 
 def _event(event: dict[str, JSON]) -> Event:
-    return Event(str(event.get("name") or ""), _time(event.get("timestamp")), dict(_object(event.get("attributes"))))
+    return Event(
+        str(event.get("name") or ""), nanoseconds(event.get("timestamp")), dict(_object(event.get("attributes")))
+    )
 
 
 def _object(value: JSON) -> Mapping[str, Any]:
@@ -62,8 +64,12 @@ def _identity(value: JSON, name: str) -> int:
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def _time(value: JSON) -> int:
-    """Return nanoseconds since the epoch of a time in ISO 8601; 0 for none."""
+def nanoseconds(value: JSON) -> int:
+    """Return nanoseconds since the epoch of a time in ISO 8601; 0 for none.
+
+    Raises:
+        Unreadable: it is none.
+    """
     if value is None:
         return 0
     try:

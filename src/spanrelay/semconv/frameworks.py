@@ -19,7 +19,7 @@ _MARKS = frozenset(each.mark for each in VOCABULARIES)
 
 def kind_of(attributes: Mapping[str, Any]) -> Kind | None:
     """Return what a span does, where a framework has a word of its own for that."""
-    vocabulary = _vocabulary_of(attributes)
+    vocabulary = vocabulary_of(attributes)
     return vocabulary.kinds.get(attributes[vocabulary.mark]) if vocabulary is not None else None
 
 
@@ -28,7 +28,7 @@ def translated(attributes: dict[str, Any], kind: Kind | None) -> dict[str, Any]:
 
     What a span was given and gave has one name for spans of every kind, so `kind` says what that is.
     """
-    vocabulary = _vocabulary_of(attributes)
+    vocabulary = vocabulary_of(attributes)
     if vocabulary is None:
         return attributes
     operation = names.OPERATION_OF_KIND.get(kind)
@@ -36,7 +36,8 @@ def translated(attributes: dict[str, Any], kind: Kind | None) -> dict[str, Any]:
     return {**_said(vocabulary, attributes, kind), **attributes, **said}
 
 
-def _vocabulary_of(attributes: Mapping[str, Any]) -> Vocabulary | None:
+def vocabulary_of(attributes: Mapping[str, Any]) -> Vocabulary | None:
+    """Return the names of the framework that a span is of, if of any."""
     if attributes.keys().isdisjoint(_MARKS):
         return None
     for vocabulary in VOCABULARIES:

@@ -130,7 +130,8 @@ LANGFUSE = Vocabulary(
     given=("langfuse.observation.input",),
     gave=("langfuse.observation.output",),
     details={
-        "langfuse.observation.input": {"tools": names.TOOL_DEFINITIONS},
+        "langfuse.observation.input": {"tools": names.TOOL_DEFINITIONS, "instructions": names.SYSTEM_INSTRUCTIONS},
+        "langfuse.observation.output": {"instructions": names.SYSTEM_INSTRUCTIONS},
         "langfuse.observation.model.parameters": _PARAMETERS,
         "langfuse.observation.cost_details": {"total": names.COST_USD[0]},
         "langfuse.observation.usage_details": {

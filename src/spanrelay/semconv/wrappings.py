@@ -85,20 +85,31 @@ def _as_it_is(fields: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def _asked_for(item: dict[str, JSON]) -> dict[str, JSON]:
-    call = {"id": item.get("call_id"), "name": item.get("name"), "arguments": item.get("arguments")}
+    call = {"id": _call_of(item), "name": item.get("name"), "arguments": item.get("arguments")}
     return {"role": "assistant", "tool_calls": [call]}
 
 
 def _answered(item: dict[str, JSON]) -> dict[str, JSON]:
-    return {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
+    output = item.get("output")
+    content = [output] if isinstance(output, dict) and "type" in output else output
+    return {"role": "tool", "tool_call_id": _call_of(item), "content": content}
+
+
+def _call_of(item: dict[str, JSON]) -> JSON:
+    return item.get("call_id") or item.get("callId")
 
 
 def _thought(item: dict[str, JSON]) -> dict[str, JSON]:
     return {"role": "assistant", "content": [{**item, "type": "reasoning"}]}
 
 
-_ITEMS = {"function_call": _asked_for, "function_call_output": _answered, "reasoning": _thought}
-"""What stands between messages in OpenAI's Responses API."""
+_ITEMS = {
+    "function_call": _asked_for,
+    "function_call_output": _answered,
+    "function_call_result": _answered,
+    "reasoning": _thought,
+}
+"""What stands between messages in OpenAI's Responses API, and among the items of its Agents SDK for JavaScript."""
 
 
 def _folded(items: list[JSON]) -> JSON:
