@@ -22,7 +22,7 @@ from spanrelay.plugins.policy import PolicyConfig, PolicyPlugin
 from spanrelay.plugins.policy.names import Judge
 from spanrelay.plugins.policy.settings import Names, Tools
 from spanrelay.semconv import names
-from spanrelay_openai import OpenAIInstrumentor
+from spanrelay_openai import OpenAIInstrumentor, dialogues
 from spanrelay_testkit.capture import Capture, asked
 from spanrelay_testkit.socket_server import SocketServer
 
@@ -389,3 +389,134 @@ def test_a_lane_that_is_no_text_harms_nobody(server: SocketServer, instrumented:
     with client_of(server).responses.connect() as connection:
         assert create(connection, stream_id=["a"])[-1].type == "response.completed"
     assert "It is 4 degrees." in (instrumented.span.attributes or {})[names.OUTPUT_MESSAGES]
+
+
+class Steered:
+    """Holds back the end of a response until it is steered or injected, and answers a steer by one of its own."""
+
+    def __call__(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        kind, said = event["type"], event["input"]
+        if kind == "response.create":
+            yield {"type": "response.created", "sequence_number": 0, "response": response(1, [])}
+            if event.get("tools"):
+                yield {"type": "response.output_item.done", "sequence_number": 1, "output_index": 0, "item": CALL}
+        elif kind == "response.inject":
+            yield {"type": "response.inject.created", "sequence_number": 2, "response_id": event["response_id"]}
+            yield {"type": "response.completed", "sequence_number": 3, "response": response(1, [message("one")])}
+        elif said == "no":
+            steer = {"previous_response_id": "resp_1", "input": said}
+            error = {"type": "invalid_request_error", "code": "response_not_active", "message": "too late"}
+            yield {"type": "response.steer.failed", "sequence_number": 2, "steer": steer, "error": error}
+        else:
+            steer = {"id": "steer_1", "previous_response_id": "resp_1"}
+            yield {"type": "response.steer.accepted", "sequence_number": 2, "steer": steer}
+            ended = {**response(1, [message("one")], "incomplete"), "incomplete_details": {"reason": "steered"}}
+            yield {"type": "response.incomplete", "sequence_number": 3, "response": ended}
+            if said == "later":
+                why = {"reason": "waiting_for_required_input", "required_input": []}
+                yield {"type": "response.steer.pending", "sequence_number": 4, "steer": steer, **why}
+                return
+            yield {"type": "response.created", "sequence_number": 5, "response": response(2, [])}
+            yield {"type": "response.completed", "sequence_number": 6, "response": response(2, [message("two")])}
+
+
+@pytest.fixture
+def steered() -> Iterator[SocketServer]:
+    with SocketServer(Steered()) as running:
+        yield running
+
+
+def until(connection: Any, kind: str) -> Any:
+    return next(event for event in connection if event.type == kind)
+
+
+def begun(connection: Any, **more: Any) -> Any:
+    connection.response.create(model="gpt-5", input="weather?", **more)
+    until(connection, "response.output_item.done" if more else "response.created")
+    return connection
+
+
+def test_what_steers_a_response_is_a_call_that_the_next_one_answers(
+    steered: SocketServer, instrumented: Capture
+) -> None:
+    with client_of(steered).responses.connect() as connection:
+        begun(connection).response.steer(input="in Oslo", previous_response_id="resp_1")
+        assert until(connection, "response.completed").response.id == "resp_2"
+    spans = instrumented.spans
+    assert [asked(span) for span in spans] == ["weather?", "in Oslo"]
+    assert [span.name for span in spans] == ["chat gpt-5"] * 2
+    assert [span.attributes[names.RESPONSE_ID] for span in spans] == ["resp_1", "resp_2"]
+    assert [span.attributes["gen_ai.usage.input_tokens"] for span in spans] == [10, 20]
+    assert steered.events[1] == {"type": "response.steer", "input": "in Oslo", "previous_response_id": "resp_1"}
+
+
+@pytest.mark.parametrize(("said", "end"), [("no", "response.steer.failed"), ("later", "response.steer.pending")])
+def test_a_steer_without_a_response_of_its_own_ends_by_what_is_told_of_it(
+    steered: SocketServer, instrumented: Capture, said: str, end: str
+) -> None:
+    with client_of(steered).responses.connect() as connection:
+        begun(connection).response.steer(input=said, previous_response_id="resp_1")
+        until(connection, end)
+        [steer] = [span for span in instrumented.spans if asked(span) == said]
+    failed = said == "no"
+    assert (steer.status.status_code is StatusCode.ERROR) is failed
+    assert steer.attributes.get("gen_ai.response.finish_reasons") == (
+        None if failed else ("waiting_for_required_input",)
+    )
+
+
+def test_several_steers_of_one_response_are_answered_by_the_same(steered: SocketServer, instrumented: Capture) -> None:
+    speech = dialogues.ResponsesSpeech(dialogues.Address(None, None))
+    first, second, other = (
+        {"type": "response.steer", "input": said, "previous_response_id": target}
+        for said, target in (("a", "resp_1"), ("b", "resp_1"), ("c", "resp_2"))
+    )
+    created = {"type": "response.created", "response": {"id": "resp_9"}}
+    assert speech.joins(created, first, second)
+    assert not speech.joins(created, second, other)
+    assert not speech.joins({"type": "response.completed"}, first, second)
+
+
+def test_policy_judges_what_is_added_to_a_response(steered: SocketServer, instrumented: Capture) -> None:
+    @guardrail(kinds=["llm"])
+    def no_oslo(call: Any) -> str | None:
+        return "not there" if "Oslo" in str(call.request.messages) else None
+
+    @request_intercept
+    def shout(call: Any) -> None:
+        call.wire["input"] = "now"
+
+    @request_intercept
+    def cheaper(call: Any) -> None:
+        call.request.model = "gpt-5-mini"
+
+    with client_of(steered).responses.connect() as connection:
+        steer = begun(connection).response.steer
+        with use(no_oslo), pytest.raises(GuardrailRejected, match="not there"):
+            steer(input="in Oslo", previous_response_id="resp_1")
+        with use(cheaper), pytest.raises(MiddlewareError, match="only the input"):
+            steer(input="in Rome", previous_response_id="resp_1")
+        with use(shout):
+            steer(input="in Rome", previous_response_id="resp_1")
+        until(connection, "response.completed")
+    assert [event["input"] for event in steered.events] == ["weather?", "now"]
+
+
+def test_the_result_of_a_refused_tool_is_not_injected_into_the_response_that_asked_for_it(
+    steered: SocketServer, instrumented: Capture
+) -> None:
+    context = Context(PolicyConfig(tools=Tools(deny=["get_*"])), "policy")
+    PolicyPlugin().register(context)
+    result = [{"type": "function_call_output", "call_id": "call_1", "output": "4 degrees"}]
+    try:
+        with client_of(steered).beta.responses.connect() as connection:
+            inject = begun(connection, tools=[TOOL]).response.inject
+            with pytest.raises(GuardrailRejected, match="result of a refused tool"):
+                inject(input=result, response_id="resp_1")
+            context.close()
+            inject(input=result, response_id="resp_1")
+            until(connection, "response.completed")
+    finally:
+        context.close()
+    assert [event["type"] for event in steered.events] == ["response.create", "response.inject"]
+    assert steered.events[1]["input"] == result

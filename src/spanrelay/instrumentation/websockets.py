@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import wrapt
@@ -40,6 +40,18 @@ class Speech(Protocol):
 
     def lane(self, event: Mapping[str, Any]) -> Any:
         """Return what tells the requests apart that are answered at the same time."""
+        ...
+
+    def answered(self, event: Mapping[str, Any], waiting: Sequence[Mapping[str, Any]]) -> int | None:
+        """Return which of the client's events of a lane, oldest first, a server's is of; None of none of them."""
+        ...
+
+    def joins(self, event: Mapping[str, Any], first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+        """Whether a server's event begins the answer to two of a client's at once."""
+        ...
+
+    def told(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a server's event as a stream over HTTP would bring it."""
         ...
 
     def is_last(self, event: Mapping[str, Any]) -> bool:
@@ -93,8 +105,8 @@ class _Asking:
     Whoever listens may hear the answer first: that waits until policy has had its say after the sending.
     """
 
-    def __init__(self, tap: Any, feed: _Feed) -> None:
-        self.tap, self._feed = tap, feed
+    def __init__(self, tap: Any, feed: _Feed, event: Mapping[str, Any]) -> None:
+        self.tap, self._feed, self.event = tap, feed, event
         self._held: list[tuple[bytes, bool]] | None = []
         self._stepping = threading.RLock()
         self._astepping = asyncio.Lock()
@@ -186,23 +198,29 @@ class _Talk:
         if lane is not None and asking in lane:
             lane.remove(asking)
 
-    def heard(self, message: Any) -> tuple[_Asking, bytes, bool] | None:
-        """Return whose answer a message belongs to, its frame, and whether it is the last; None of nobody's."""
+    def heard(self, message: Any) -> list[tuple[_Asking, bytes, bool]]:
+        """Return whose answers a message belongs to, each with its frame, and whether it is the last of that."""
         if not self._lanes:
-            return None
+            return []
         event: Any = None
         with guarded("reading a message"):
             event = _json.loads(message)
         lane = self._lanes.get(self.speech.lane(event)) if isinstance(event, dict) else None
-        if not lane:
-            return None
-        asking, last = lane[0], self.speech.is_last(event)
-        data = message.encode() if isinstance(message, str) else message
+        at = self.speech.answered(event, [asking.event for asking in lane]) if lane else None
+        if not lane or at is None:
+            return []
+        ended: list[_Asking] = []
+        while len(lane) > at + 1 and self.speech.joins(event, lane[at].event, lane[at + 1].event):
+            ended.append(lane[at])
+            del lane[at]
+        asking, last, told = lane[at], self.speech.is_last(event), self.speech.told(event)
         if last:
-            lane.popleft()
+            del lane[at]
             if not lane:
                 del self._lanes[self.speech.lane(event)]
-        return asking, b"data: " + b"\ndata: ".join(data.splitlines()) + b"\n\n", last
+        data = _json.dumps(told) if told is not event else message.encode() if isinstance(message, str) else message
+        frame = b"data: " + b"\ndata: ".join(data.splitlines()) + b"\n\n"
+        return [*((each, frame, True) for each in ended), (asking, frame, last)]
 
     def left(self) -> list[_Asking]:
         """Return what will not be answered any more."""
@@ -228,7 +246,7 @@ class _Boundary:
         if wire is not call.original:
             text = _json.dumps(self._talk.speech.event(self._event, wire))
             message = text.decode() if isinstance(message, str) else text
-        asking = self._begin(call)  # before it is sent: whoever listens may hear the answer first
+        asking = self._begin(call, wire)  # before it is sent: whoever listens may hear the answer first
         if self.tap is not SyncTap:
             return self._asent(asking, message)
         try:
@@ -250,10 +268,10 @@ class _Boundary:
         self._talk.forget(self._event, asking)
         asking.tap.forget()
 
-    def _begin(self, call: ModelCall) -> _Asking:
+    def _begin(self, call: ModelCall, wire: Mapping[str, Any]) -> _Asking:
         feed = _Feed()
         tap = call.tap = self.tap(call, feed, _nothing if self.tap is SyncTap else _anothing, form="frames")
-        asking = _Asking(tap, feed)  # which keeps it; a call does not
+        asking = _Asking(tap, feed, self._talk.speech.event(self._event, wire))  # which keeps it; a call does not
         self._askings.append(asking)
         self._talk.begin(self._event, asking)
         return asking
@@ -316,9 +334,7 @@ class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for i
             for asking in self._self_talk.left():
                 asking.tap.read_failed(error)
             raise
-        heard = self._self_talk.heard(message)
-        if heard is not None:
-            asking, frame, last = heard
+        for asking, frame, last in self._self_talk.heard(message):
             asking.hear(frame, last=last)
         return message
 
@@ -368,9 +384,7 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
             for asking in self._self_talk.left():
                 await asking.tap.read_failed(error)
             raise
-        heard = self._self_talk.heard(message)
-        if heard is not None:
-            asking, frame, last = heard
+        for asking, frame, last in self._self_talk.heard(message):
             await asking.ahear(frame, last=last)
         return message
 
