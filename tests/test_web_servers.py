@@ -16,18 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import deployment_programs
 from tests.exporters.otlp_server import OtlpServer, free_port
-from tests.own_environment import programs_of
 from tests.programs import environment
 
 from spanrelay.collecting import serving as collecting
 from spanrelay_testkit.exchange import reply
 from spanrelay_testkit.model_server import ModelServer
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("SPANRELAY_TEST_WEB_SERVERS") != "1",
-    reason="set SPANRELAY_TEST_WEB_SERVERS=1 to install uvicorn, gunicorn, hypercorn, Celery and gevent apart",
-)
+pytestmark = deployment_programs.wanted
 
 APP = """
 import openai
@@ -68,8 +65,7 @@ SERVERS = {
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    packages = ("uvicorn", "uvicorn-worker", "gunicorn", "hypercorn", "celery", "gevent", "openai")
-    return programs_of("web-servers", ("openai",), packages)
+    return deployment_programs.programs()
 
 
 @pytest.fixture
