@@ -14,11 +14,12 @@ HUNG := 1200
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SITE := $(VENV)-docs
 PROJECTS := pyproject.toml testkit/pyproject.toml $(wildcard instrumentors/*/pyproject.toml)
 PACKAGES := --editable . $(foreach project,$(wildcard instrumentors/*/pyproject.toml) testkit/pyproject.toml,--editable ./$(dir $(project)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format types conformance bench bench-peers collector dist e2e clean
+.PHONY: help demo test test-all lint format types conformance bench bench-peers docs collector dist e2e clean
 
 help:  ## Say what there is to do
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,6 +74,9 @@ bench: $(INSTALLED)  ## Measure what recording costs (ROWS=… for some rows, AG
 bench-peers: $(INSTALLED)  ## The same work under other instrumentations, each in its own environment
 	$(BIN)/python -m benchmarks --peers
 
+docs: $(SITE)/.installed  ## Build the pages as a site into build/docs/site; a link that leads nowhere is an error
+	@$(SITE)/bin/python -I testkit/src/spanrelay_testkit/documentation.py $(SITE)/bin/zensical
+
 dist: $(INSTALLED)  ## Build every distribution into dist/, look into it, and run the demo with it where the clone is not
 	@$(BIN)/python -m spanrelay_testkit.release
 
@@ -84,7 +88,7 @@ e2e: $(INSTALLED)  ## Prove the way from an app through a real collector to a tr
 	$(BIN)/python -m pytest -q -rs --timeout $(HUNG) -m e2e $(or $(TESTS),tests/e2e)
 
 clean:  ## Remove what make has made; trajectories stay
-	rm -rf $(VENV) build dist .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SITE) build dist .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # pip says nothing for minutes or too much; a line that counts says that it goes on. uv takes seconds where it is there.
@@ -111,4 +115,14 @@ $(INSTALLED): $(PROJECTS) hatch_build.py constraints.txt
 		{ { $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OPTIONS) 2>&1; echo $$? >$(VENV)/.status; } \
 			| tee $(VENV)/install.log | $(COUNT); test "$$(cat $(VENV)/.status)" = 0 || { \
 			tail -n 20 $(VENV)/install.log >&2; exit 1; }; }; fi
+	@touch $@
+
+# What makes the site needs nothing of ours, and is in an environment of its own.
+$(SITE)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "the site needs Python 3.11 or newer; name one: make docs PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE)
+	@if command -v uv >/dev/null; then uv pip install --python $(SITE)/bin/python --quiet --constraint constraints.txt --group docs; \
+	else $(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip && \
+		$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs; fi
 	@touch $@

@@ -14,20 +14,20 @@ samplers, resource attributes, batch sizes. `OTEL_EXPORTER_OTLP_PROTOCOL` is `ht
 that is not valid is named in one error, which under `opentelemetry-instrument` also says what happens instead, and the
 program runs on; `spanrelay.activate()` raises it as `ConfigurationError`. `1`, `0`, `yes` and `no` are `true` and
 `false`, or `on` and `off`, but not in `OTEL_SDK_DISABLED`: the SDK reads it. In code,
-`spanrelay.activate(spanrelay.Settings(…))` takes the same values by the names in the last column; one that is not valid
-raises `ConfigurationError`.
+`spanrelay.activate(spanrelay.Settings(…))` takes the same values by the second name of each row; one that is not
+valid raises `ConfigurationError`.
 `SPANRELAY_CONFIG` counts there too, unless they name a `config_file`: policy is not the program's to leave out.
 `activate(tracer_provider=provider)` records into that provider what was given none of its own: scopes, managed calls
 and instrumentors. Of several, the one named last records, until it is shut down; then the one before it does again.
 
-| Variable | May be | Default | | In code |
-|---|---|---|---|---|
+| Variable, name in code | May be | Default | |
+|---|---|---|---|
 """
 
 
 def page() -> str:
     rows = [
-        f"| `{row.variable}` | {row.choices} | {default_of(row.field) or 'unset'} | {row.meaning} | `{row.field}` |\n"
+        f"| `{row.variable}`<br>`{row.field}` | {row.choices} | {default_of(row.field) or 'unset'} | {row.meaning} |\n"
         for row in TABLE
     ]
     return HEAD + "".join(rows)
