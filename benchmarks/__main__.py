@@ -1,5 +1,7 @@
 """`python -m benchmarks [--json FILE] [--quick] [--peers | --against REV] [row …]`: measure, and print the table.
 
+`python -m benchmarks saving` measures no time: it prints what marks of prompt caches save.
+
 Nothing passes or fails here by its figures: times depend on the machine, and only ratios of one run mean something.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import against, builds, peers, rows
+from benchmarks import against, builds, peers, rows, saving
 from benchmarks.measure import FULL, QUICK
 from benchmarks.results import Result, table
 from benchmarks.rows import ROWS
@@ -31,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     other.add_argument("--peers", action="store_true", help=f"other instrumentations at {', '.join(peers.ROWS)}")
     other.add_argument("--against", metavar="REV", help="this tree and a revision of it, as git names it, in turn")
     chosen = parser.parse_args(argv)
+    if chosen.rows == ["saving"]:
+        print(saving.report())
+        return 0
     known = peers.ROWS if chosen.peers else tuple(ROWS)
     unknown = [row for row in chosen.rows if row not in known]
     if unknown:

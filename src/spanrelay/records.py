@@ -159,6 +159,34 @@ class Usage:
 
 
 @dataclass(slots=True)
+class PromptCache:
+    """What the plugin `prompt_cache` did with a model call, and what came of it.
+
+    Attributes:
+        decision: `marked`: the request was sent with `marks`; `would_mark`: it is only observed; `unmarked`.
+        scaffold: Eight digits that stand for the model, the tools and the system prompt.
+        marks: Where they stand and for how long, as in `system 5m`.
+        expected_read_tokens: About how many tokens of the input the marks were to have read from the cache.
+        hit_ratio: The share of the input that was read from the cache, as the provider reports it.
+        saved_tokens: What was saved in tokens of plain input, less than 0 where writing cost more than reading saved.
+            While it is only observed: what would have been.
+        saved_usd: The same in US dollars, where there is a price.
+        missed: Why nothing was read, where that is so.
+        skipped: Why the request was left as it was, where nothing could be said of it.
+    """
+
+    decision: Literal["marked", "would_mark", "unmarked"] = "unmarked"
+    scaffold: str | None = None
+    marks: tuple[str, ...] = ()
+    expected_read_tokens: int | None = None
+    hit_ratio: float | None = None
+    saved_tokens: int | None = None
+    saved_usd: float | None = None
+    missed: str | None = None
+    skipped: str | None = None
+
+
+@dataclass(slots=True)
 class Tokens:
     """The tokens of a model call's first choice, where the provider tells them: ids, and log probabilities.
 
@@ -373,6 +401,7 @@ class SpanRecord:
     answered_by: str | None = None
     would_refuse: tuple[str, ...] = ()
     would_change: tuple[str, ...] = ()
+    prompt_cache: PromptCache | None = None
     omitted: Omission | None = None
     missing: int = 0
     parent_trace_id: int | None = None

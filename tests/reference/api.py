@@ -45,7 +45,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "records": (
         *("SpanRecord", "ModelRequest", "ModelResponse", "Message", "Text", "Reasoning", "Media", "ToolCall"),
         *("ToolCallResponse", "Opaque", "ToolDefinition", "Usage", "Tokens", "ToolRequest", "ToolResult"),
-        *("AgentRequest", "AgentResult", "AgentInfo", "ErrorInfo", "Mark", "PromptTemplate"),
+        *("AgentRequest", "AgentResult", "AgentInfo", "ErrorInfo", "Mark", "PromptCache", "PromptTemplate"),
     ),
     "propagation": ("headers", "trace_headers", "environment", "to_json", "continued", "join", "identified"),
     "testing": ("recorded", "recorded_settings", "record", "Recorded", "ToolCall", "Refusal"),

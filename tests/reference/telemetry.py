@@ -21,6 +21,7 @@ from spanrelay.records import (
     ModelRequest,
     ModelResponse,
     Opaque,
+    PromptCache,
     PromptTemplate,
     SpanRecord,
     Text,
@@ -123,6 +124,7 @@ def _fill(record: SpanRecord) -> None:
         response.messages, response.finish_reasons = [_ANSWER], ["stop"]
         response.usage = Usage(*range(1, 9), 0.3, 0.1, 0.2, 1)
         record.time_to_first_chunk = 0.5
+        record.prompt_cache = PromptCache("marked", "s", ("system 5m",), 1, 0.5, 1, 0.5, "m", "s")
     response.parameters = {**dict.fromkeys(names.RESPONSE_PARAMETER_NAMES, "x"), "status": "completed"}
 
 
@@ -212,6 +214,7 @@ def metrics() -> Iterator[str]:
     counters |= {
         names.WOULD_REFUSE: "Calls that a policy on trial would have refused, by its name.",
         names.WOULD_CHANGE: "Calls that a policy on trial would have changed, by its name.",
+        names.PROMPT_CACHE_SAVED: "US dollars that the plugin `prompt_cache` saved, or would have, by its decision.",
     }
     yield "| Metric | | Instrument | Unit | Version |\n|---|---|---|---|---|\n"
     for name, metric in sorted({**older, **newer}.items()):

@@ -12,6 +12,7 @@ import math
 import mimetypes
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from spanrelay.records import (
     Media,
     Opaque,
     Part,
+    PromptCache,
     Reasoning,
     SpanRecord,
     Text,
@@ -252,7 +254,14 @@ def metrics_of(record: SpanRecord) -> atif.Metrics | None:
         metrics = metrics or atif.Metrics()
         metrics.prompt_token_ids, metrics.completion_token_ids = tokens.prompt_ids, tokens.completion_ids
         metrics.logprobs = tokens.logprobs
+    if record.prompt_cache is not None:
+        metrics = metrics or atif.Metrics()
+        metrics.extra = {**(metrics.extra or {}), "prompt_cache": _told(record.prompt_cache)}
     return metrics
+
+
+def _told(cache: PromptCache) -> dict[str, JSON]:
+    return {key: list(value) if key == "marks" else value for key, value in asdict(cache).items() if value}
 
 
 def _usage_metrics(usage: Usage | None, first_chunk: float | None) -> atif.Metrics | None:

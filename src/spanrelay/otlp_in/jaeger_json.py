@@ -28,6 +28,7 @@ _LISTS = frozenset(
     (
         *(name for parameter, name in names.PARAMETER_NAMES.items() if parameter in names.LIST_PARAMETERS),
         *(names.FINISH_REASONS, names.WOULD_REFUSE, names.WOULD_CHANGE, names.HISTORY_CARRIERS),
+        names.PROMPT_CACHE_MARKS,
     )
 )
 """Attributes that are lists of texts by their conventions, so that their text is known for JSON."""

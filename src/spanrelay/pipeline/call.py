@@ -143,6 +143,8 @@ class Call:
     kind: ClassVar[Kind]
     """What is called: `llm`, `tool`, `embedder`, `agent` …"""
     answer_type: ClassVar[type]
+    sent_beneath: bool = False
+    """Whether an exempt call is one that was checked at a framework's call above, and is sent here."""
     takes_any: ClassVar[bool] = False
     """Whether policy may answer with any value, not only with the record or the wire's JSON."""
     body: bytes | None
@@ -155,6 +157,7 @@ class Call:
         "_root",
         "_tap",
         "arrived",
+        "begun",
         "beside",
         "boundary",
         "context",
@@ -181,6 +184,8 @@ class Call:
         self._tap: weakref.ref[Tap] | None = None
         self.arrived: Arrived | None = None
         """What came of the answer where it is a stream."""
+        self.begun: Callable[[], None] | None = None
+        """Told when an answer has begun to come, of a stream too."""
         self.rewriting: Callable[..., Any] | None = None
         """Makes what stream intercepts put between the source of a stream and its consumer."""
         self.exempt = False

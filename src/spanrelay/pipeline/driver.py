@@ -31,7 +31,7 @@ def run(call: Call) -> Any:
     """
     token = attach_within(call.open())
     try:
-        chain = None if call.exempt else chain_for(call)
+        chain = chain_for(call)
         if chain is None:
             native = call.boundary.send(call)
         else:
@@ -52,7 +52,7 @@ async def arun(call: Call) -> Any:
     """Run `call` as `run` does, awaiting the real call and what policy waits for."""
     token = attach(call.open())
     try:
-        chain = None if call.exempt else chain_for(call)
+        chain = chain_for(call)
         if chain is None:
             native = await call.boundary.send(call)
         else:

@@ -118,7 +118,8 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
     refused: SpanRelayError | None = None
     response: Response | None = None
     try:
-        call.insist_on_reading()
+        if not call.exempt:
+            call.insist_on_reading()
         yield from _edit(call, chain, frame)
         yield from _judge(call, chain, frame)
         response = yield from _layer(call, chain, frame, 0)
@@ -492,6 +493,8 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
     if chain.streams:
         call.rewriting = rewriting(chain.streams, policy_context(call, frame))
     native = yield Send(call)
+    if call.begun is not None:
+        call.begun()
     tap = call.tap
     if tap is not None and chain.buffered:
         frame.broken = tap, Response(call, native)

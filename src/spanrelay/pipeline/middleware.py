@@ -43,6 +43,8 @@ class Place(IntEnum):
     """Refuses a sending, which then does not count."""
     COUNTS = 2
     """Counts, so that each sending of whatever else there is passes it."""
+    MARKS = 3
+    """Adds hints to what is sent, which change nothing that a model sees: no policy has to check them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -446,22 +448,31 @@ def chain_for(call: Call) -> Chain | None:
     registries = (registered,) if scope is None else (registered, *scope.registries)
     frame = current_frame()
     excluded = _NOTHING if frame is None else frame.excluded()
+    if call.exempt:
+        # What was checked at a framework's call is marked where it is sent.
+        return _compiled(registries, call.record.kind or "custom", excluded, Place.MARKS) if call.sent_beneath else None
     chain = _compiled(registries, call.record.kind or "custom", excluded)
     return chain if chain is None or not chain.gates else chain.past_gates(call)
 
 
 def _compiled(
-    registries: tuple[Registry[Middleware], ...], kind: Kind, excluded: frozenset[Middleware]
+    registries: tuple[Registry[Middleware], ...],
+    kind: Kind,
+    excluded: frozenset[Middleware],
+    within: Place = Place.AROUND,
 ) -> Chain | None:
+    """Return the chain of what stands at the place `within`, or further in."""
     if len(registries) == 1:
-        return registries[0].derived((kind, excluded), lambda entries: _compile(entries, kind, excluded))
+        key = (kind, excluded, within)
+        return registries[0].derived(key, lambda entries: _compile(entries, kind, excluded, within))
     # The outer registries' snapshots are part of the key: the cache of the innermost one dies with its scope.
     outer = tuple(registry.entries for registry in registries[:-1])
-    return registries[-1].derived((kind, excluded, outer), lambda _: _compile(visible(registries), kind, excluded))
+    key = (kind, excluded, within, outer)
+    return registries[-1].derived(key, lambda _: _compile(visible(registries), kind, excluded, within))
 
 
-def _compile(entries: Iterable[Middleware], kind: Kind, excluded: frozenset[Middleware]) -> Chain | None:
-    chosen = [e for e in entries if e not in excluded and _concerns(e, kind)]
+def _compile(entries: Iterable[Middleware], kind: Kind, excluded: frozenset[Middleware], within: Place) -> Chain | None:
+    chosen = [e for e in entries if e.place >= within and e not in excluded and _concerns(e, kind)]
     return Chain(chosen) if chosen else None
 
 

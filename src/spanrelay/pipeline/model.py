@@ -158,6 +158,11 @@ class ModelCall(Call):
         """Whether policy runs for this very request: at this call, or at the framework's above it."""
         return not self.exempt or self._judged_above
 
+    @property
+    def sent_beneath(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] - nobody sets it
+        """Whether policy ran for this very request at the framework's call above."""
+        return self._judged_above
+
     def distrust(self) -> None:
         """Let policy judge this call whatever was judged above: the request says more than its body does."""
         if self._judged_above:
@@ -247,6 +252,13 @@ class ModelCall(Call):
     def wire(self, value: Mapping[str, Any]) -> None:
         self._wire = value
         self._request = None
+
+    def mark(self, wire: Mapping[str, Any]) -> None:
+        """Send `wire`, which differs from what is to be sent only in what no model sees: nobody checks it again."""
+        judged = not self.changed()
+        self.wire = wire
+        if judged:
+            self._judged = wire
 
     def edit(self, request: Any) -> None:
         """Take a `ModelRequest`, or the provider's JSON as a mapping."""
@@ -498,6 +510,7 @@ class ModelCall(Call):
         record.provider = theirs.provider
         record.would_refuse += theirs.would_refuse
         record.would_change += theirs.would_change
+        record.prompt_cache = theirs.prompt_cache or record.prompt_cache
         record.server_address, record.server_port = theirs.server_address, theirs.server_port
         if theirs.error is None or record.response is None or self._answered_failure:
             record.response = theirs.response or record.response

@@ -17,7 +17,7 @@ from spanrelay.plugins.catalogs import Catalog, Cost, PriceList, catalog_problem
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.plugins.published_prices import PACKAGE, PublishedPrices, is_installed
 from spanrelay.plugins.reading import read_model
-from spanrelay.records import SpanRecord
+from spanrelay.records import PromptCache, SpanRecord, Usage
 from spanrelay.tracing import recording
 
 Prices: TypeAlias = PriceList | PublishedPrices
@@ -145,10 +145,24 @@ def price(record: SpanRecord) -> Cost | None:
 def price_response(record: SpanRecord) -> None:
     """Give the response of a record its cost, unless the provider said it or it is not in US dollars."""
     response = record.response
-    if response is None or response.usage is None or response.usage.cost_usd is not None:
+    if response is None or response.usage is None:
+        return
+    if record.prompt_cache is not None:
+        _price_saving(record, record.prompt_cache, response.usage.input_tokens)
+    if response.usage.cost_usd is not None:
         return
     cost = price(record)
     if cost is None or cost.total is None or cost.currency.strip().upper() != "USD":
         return
     usage = replace(response.usage, cost_usd=cost.total, input_cost_usd=cost.prompt, output_cost_usd=cost.output)
     record.response = replace(response, usage=usage)
+
+
+def _price_saving(record: SpanRecord, cache: PromptCache, tokens: int | None) -> None:
+    """Give what marks of a prompt cache saved its price: that of plain input, of so many tokens as were sent."""
+    if not tokens or cache.saved_tokens is None or record.response is None:
+        return
+    plain = replace(record, response=replace(record.response, usage=Usage(tokens, 0)))
+    cost = price(plain)
+    if cost is not None and cost.prompt is not None and cost.currency.strip().upper() == "USD":
+        record.prompt_cache = replace(cache, saved_usd=round(cost.prompt / tokens * cache.saved_tokens, 9))

@@ -16,6 +16,7 @@ from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
     ModelResponse,
+    PromptCache,
     SpanRecord,
     ToolRequest,
     ToolResult,
@@ -124,6 +125,8 @@ def write_call_facts(record: SpanRecord, attributes: dict[str, AttributeValue]) 
         attributes[names.WOULD_REFUSE] = list(record.would_refuse)
     if record.would_change:
         attributes[names.WOULD_CHANGE] = list(record.would_change)
+    if record.prompt_cache is not None:
+        _write_prompt_cache(record.prompt_cache, attributes)
     if record.metadata:
         attributes[names.OI_METADATA] = dumps_text(record.metadata)
     if record.result is not None and record.result.is_error:
@@ -344,11 +347,42 @@ def _read_seldom(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     record.answered_by = record.answered_by or text(get(names.ANSWERED_BY))
     record.would_refuse = record.would_refuse or _texts(get(names.WOULD_REFUSE))
     record.would_change = record.would_change or _texts(get(names.WOULD_CHANGE))
+    record.prompt_cache = record.prompt_cache or _read_prompt_cache(attributes)
     if record.time_to_first_chunk is None:
         record.time_to_first_chunk = number(get(names.TIME_TO_FIRST_CHUNK))
     if names.OI_METADATA in attributes and not record.metadata:
         metadata = decode(attributes[names.OI_METADATA])
         record.metadata = cast("dict[str, JSON]", metadata) if isinstance(metadata, dict) else {}
+
+
+_PROMPT_CACHE: dict[str, tuple[str, Callable[[object], Any]]] = {
+    names.PROMPT_CACHE_SCAFFOLD: ("scaffold", text),
+    names.PROMPT_CACHE_EXPECTED: ("expected_read_tokens", count),
+    names.PROMPT_CACHE_HIT_RATIO: ("hit_ratio", number),
+    names.PROMPT_CACHE_SAVED_TOKENS: ("saved_tokens", count),
+    names.PROMPT_CACHE_SAVED_USD: ("saved_usd", number),
+    names.PROMPT_CACHE_MISSED: ("missed", text),
+    names.PROMPT_CACHE_SKIPPED: ("skipped", text),
+}
+"""Attributes by the field of `PromptCache` that they are, and by what reads it."""
+
+
+def _write_prompt_cache(told: PromptCache, attributes: dict[str, AttributeValue]) -> None:
+    attributes[names.PROMPT_CACHE_DECISION] = told.decision
+    if told.marks:
+        attributes[names.PROMPT_CACHE_MARKS] = list(told.marks)
+    for name, (field, _) in _PROMPT_CACHE.items():
+        value = getattr(told, field)
+        if value is not None:
+            attributes[name] = value
+
+
+def _read_prompt_cache(attributes: Mapping[str, Any]) -> PromptCache | None:
+    decision = attributes.get(names.PROMPT_CACHE_DECISION)
+    if decision not in ("marked", "would_mark", "unmarked"):
+        return None
+    told = {field: read(attributes.get(name)) for name, (field, read) in _PROMPT_CACHE.items()}
+    return PromptCache(decision, marks=_texts(attributes.get(names.PROMPT_CACHE_MARKS)), **told)
 
 
 def _texts(value: Any) -> tuple[str, ...]:

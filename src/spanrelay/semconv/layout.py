@@ -42,6 +42,7 @@ _SELDOM = frozenset(
         names.ANSWERED_BY,
         names.WOULD_REFUSE,
         names.WOULD_CHANGE,
+        names.PROMPT_CACHE_DECISION,
         names.TIME_TO_FIRST_CHUNK,
         names.OI_METADATA,
     )

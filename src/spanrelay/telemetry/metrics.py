@@ -55,6 +55,9 @@ class CallMetrics:
         self._agent = histogram(names.INVOKE_AGENT_DURATION, names.SECONDS)
         self._would_refuse = meter.create_counter(names.WOULD_REFUSE, "{call}")
         self._would_change = meter.create_counter(names.WOULD_CHANGE, "{call}")
+        self._saved = meter.create_up_down_counter(
+            names.PROMPT_CACHE_SAVED, "USD"
+        )  # writing may cost more than it saves
 
     def _begin_anew(self) -> None:
         """Have measured nothing, in a forked child: what its parent has, that sends, and it would count twice."""
@@ -84,6 +87,9 @@ class CallMetrics:
             for first_chunk in self._first_chunks:
                 first_chunk.record(record.time_to_first_chunk, attributes)
         usage = record.response.usage if record.response is not None else None
+        cache = record.prompt_cache
+        if cache is not None and cache.saved_usd is not None:
+            self._saved.add(cache.saved_usd, {**attributes, names.PROMPT_CACHE_DECISION: cache.decision})
         if usage is None:
             return
         if self._tokens is not None:

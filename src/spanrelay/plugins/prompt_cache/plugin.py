@@ -1,0 +1,81 @@
+"""The plugin `prompt_cache`: marks in requests what their provider is to cache, where that saves money.
+
+A caller's own marks are never touched, and a model never sees a difference.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spanrelay.pipeline.middleware import Place, execution_intercept
+from spanrelay.plugins.plugin import Context, Diagnostic
+from spanrelay.plugins.prompt_cache.governor import Governor
+from spanrelay.plugins.prompt_cache.planning import Terms
+
+
+@dataclass(slots=True)
+class PromptCacheConfig:
+    """The keys of `[plugins.prompt_cache]`.
+
+    Attributes:
+        mode: `observe` changes nothing and says on each span what would have been saved; `apply` marks requests.
+        providers: The APIs whose requests are looked at; `bedrock` is Converse.
+        ttl: For how long marks keep what they end; `auto` chooses by the gaps between calls.
+        max_write_premium: The share of the input's cost that may be lost by writing what nobody reads.
+        min_reuse: How often what is written has to be expected to be read.
+        max_wait_ms: How long a call waits at most for another that writes what both begin with.
+    """
+
+    mode: Literal["observe", "apply"] = "observe"
+    providers: list[Literal["anthropic", "bedrock"]] = field(
+        default_factory=lambda: list[Literal["anthropic", "bedrock"]](["anthropic", "bedrock"])
+    )
+    ttl: Literal["auto", "5m", "1h"] = "auto"
+    max_write_premium: float = 0.05
+    min_reuse: float = 0.28
+    max_wait_ms: int = 2000
+
+
+class PromptCachePlugin:
+    """Marks what providers are to cache.
+
+    Args:
+        clock: Seconds that only grow.
+    """
+
+    name = "prompt_cache"
+    config_model = PromptCacheConfig
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+
+    def validate(self, config: PromptCacheConfig) -> list[Diagnostic]:
+        """Find figures that are none, and a table that asks for nothing."""
+        found: list[Diagnostic] = []
+        if not config.providers:
+            found.append(Diagnostic("is an empty list", "name a provider, or remove the key for all", "providers"))
+        for key, most in (("max_write_premium", 1.0), ("min_reuse", math.inf), ("max_wait_ms", 20_000)):
+            value = getattr(config, key)
+            if not (math.isfinite(value) and 0 <= value <= most):
+                upper = f" and at most {most:g}" if math.isfinite(most) else ""
+                found.append(Diagnostic("is out of its range", f"write a number of at least 0{upper}", key))
+        return found
+
+    def register(self, context: Context) -> None:
+        """Stand around the sending of model calls."""
+        config: PromptCacheConfig = context.config
+        governor = Governor(
+            applies=config.mode == "apply" and context.mode == "enforce",
+            providers=frozenset(config.providers),
+            terms=Terms(None if config.ttl == "auto" else config.ttl, config.min_reuse, config.max_write_premium),
+            max_wait_s=config.max_wait_ms / 1000,
+            clock=self._clock,
+        )
+
+        # Not on trial with its file: then it is shown a copy, and would not know what comes of it.
+        declared = execution_intercept(name="marks", kinds=["llm"], mode="enforce")
+        context.use(declared(governor.govern).standing(Place.MARKS))
