@@ -150,6 +150,21 @@ def test_small_costs_keep_their_significant_digits(cost: float, shown: str) -> N
     assert any(f"7 out, {shown} ·" in line for line in lines[:-1])
 
 
+def test_no_name_moves_the_terminal(file: Path, capsys: Any) -> None:
+    hostile = document()
+    hostile["agent"]["name"] = hostile["subagent_trajectories"][0]["agent"]["name"] = "x\x1b[2J"
+    hostile["steps"][1]["tool_calls"] = [agent_call("a", "\x1b[2J")]
+    hostile["steps"][1]["observation"]["results"] = []
+    file.write_text(json.dumps(hostile))
+    text = "\n".join(shown(capsys, "show", file)[1])
+    assert "\x1b" not in text
+    assert r"2 \x1b[2J" in text
+
+
+def agent_call(name: str, dispatch: str) -> dict[str, Any]:
+    return {"tool_call_id": name, "function_name": name, "arguments": {}, "extra": {"dispatch": dispatch}}
+
+
 @pytest.mark.parametrize("width", [20, 34])
 def test_a_narrow_terminal_loses_no_words(width: int) -> None:
     tree = outline(Trajectory.from_json(document()), Limits())

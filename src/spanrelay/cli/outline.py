@@ -98,7 +98,7 @@ def title(trajectory: Trajectory) -> list[Piece]:
     agent = trajectory.agent
     version = agent.version if agent.version != "unknown" else None
     about = [version, agent.model_name, trajectory.session_id and f"session {trajectory.session_id}"]
-    return [(agent.name, "title"), *quietly(about)]
+    return [(visible(agent.name), "title"), *quietly(about)]
 
 
 def remarks(trajectory: Trajectory, limits: Limits) -> list[list[Piece]]:
@@ -127,7 +127,7 @@ def steps_of(trajectory: Trajectory, limits: Limits) -> Iterator[Branch]:
     silent = not any(reports_tokens(step) for step in trajectory.steps)
     for step in trajectory.steps:
         before, acting = acting, agent_of(step, trajectory) if step.source == "agent" else acting
-        heading: list[Piece] = [(f"{step.step_id} {begun_by(step) or step.source}", step.source)]
+        heading: list[Piece] = [(f"{step.step_id} {visible(begun_by(step) or step.source)}", step.source)]
         heading += quietly(
             [
                 acting if acting != before else None,
