@@ -47,7 +47,7 @@ class Browser:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
 
-    def visit(self, path: Path, anchor: str = "", *, width: int = 1100, **settings: Any) -> Visit:
+    def visit(self, path: Path | str, anchor: str = "", *, width: int = 1100, **settings: Any) -> Visit:
         context = self._engine.new_context(viewport={"width": width, "height": 800}, **settings)
         context.set_default_timeout(PATIENCE)
         visit = Visit(context.new_page())
@@ -55,7 +55,7 @@ class Browser:
         visit.page.on("dialog", lambda dialog: (visit.dialogs.append(dialog.message), dialog.dismiss()))
         visit.page.on("console", lambda message: visit.messages.append(message.text))
         visit.page.on("pageerror", lambda error: visit.messages.append(str(error)))
-        visit.page.goto(path.as_uri() + anchor)
+        visit.page.goto((path if isinstance(path, str) else path.as_uri()) + anchor)
         return visit
 
     def close(self) -> None:

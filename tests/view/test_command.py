@@ -70,6 +70,47 @@ def test_the_newest_is_meant_where_none_is_named(
     assert b"Hello" in capfdbinary.readouterr().out
 
 
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    """A folder with two runs of a session, and another's."""
+    for at, words in enumerate(("First", "Second"), 1):
+        moment = f"2026-03-0{at}T10:00:00Z"
+        put(tmp_path / "runs", f"{at}.json", document([{**step(1, "user", words), "timestamp": moment}]))
+    put(tmp_path / "runs", "other.json", document([step(1, "user", "Other")], session_id="other"))
+    return tmp_path / "runs"
+
+
+def test_a_session_with_one_run_is_its_page(session: Path, tmp_path: Path) -> None:
+    assert main(["view", "--session", "other", str(session), "-o", str(page := tmp_path / "page.html")]) == 0
+    assert 'id="step-1"' in page.read_text()
+    assert "Other" in page.read_text()
+
+
+def test_a_session_with_several_runs_is_an_index_of_them(session: Path, tmp_path: Path) -> None:
+    assert main(["view", "--session", "trip-7", str(session), "-o", f"{tmp_path / 'pages'}/"]) == 0
+    told = (tmp_path / "pages" / "index.html").read_text()
+    assert told.index("Second") < told.index("First")
+    assert "<h1>session trip-7</h1>" in told
+    assert "Other" not in told
+    assert "First" in (tmp_path / "pages" / "2.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["runs"], "no trajectory of session 'trip-8' in 'runs'; `spanrelay list runs` names"),
+        (["nowhere"], "there is no folder 'nowhere'"),
+        (["runs", "runs"], "--session looks in one folder, not in 2"),
+    ],
+)
+def test_a_session_that_is_not_there_is_told(
+    folders: list[str], words: str, session: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(session.parent)
+    assert main(["view", "--session", "trip-8", *folders]) == 1
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -13,6 +13,7 @@ from spanrelay.cli.files import trajectory
 from spanrelay.view.beside import LARGEST, Beside
 from spanrelay.view.charts import COLUMNS, Tokens, token_chart
 from spanrelay.view.document import read
+from spanrelay.view.entries import entry_of
 from spanrelay.view.facts import duration, visible
 from spanrelay.view.folder import Folder
 from spanrelay.view.page import render
@@ -148,7 +149,7 @@ def test_a_time_at_the_end_of_all_calendars_is_one(moment: str, tmp_path: Path) 
     content = document([{**step(1, "agent", "x", extra={"duration_sec": 5}), "timestamp": moment}])
     path = put(tmp_path, "run.json", content)
     folder = Folder()
-    folder.add(trajectory(path), path, "run.json")
+    folder.add(entry_of(trajectory(path), path), "run.json")
     assert folder.page("runs").lines[0].begun
 
 

@@ -25,6 +25,7 @@ COMMANDS = (
     "list",
     "show",
     "view",
+    "watch",
     "recover",
     "doctor",
     "setup",

@@ -64,13 +64,13 @@ def each(places: Iterable[str]) -> Iterator[Path]:
 
 def oldest_first(folder: Path) -> list[Path]:
     """Return what looks like trajectories in a folder. Raises `NoTrajectory` where there are none."""
-    found = [path for path in reversed(newest_first(folder)) if _looks_like_one(path)]
+    found = [path for path in reversed(newest_first(folder)) if looks_like_one(path)]
     if not found:
         raise NoTrajectory(f"no trajectory in {str(folder)!r}; {_what_to_do(folder)}")
     return found
 
 
-def _looks_like_one(path: Path) -> bool:
+def looks_like_one(path: Path) -> bool:
     """Whether a file has what documents of any producer have, or cannot be read at all."""
     try:
         with path.open("rb") as file:

@@ -11,10 +11,14 @@ import unicodedata
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from spanrelay._voice import say
 from spanrelay.cli.outline import Branch, Piece
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
 
 STYLES = {
     "title": "bold",
@@ -33,7 +37,9 @@ NARROWEST = 12
 """Columns that a line keeps however deep it stands."""
 NARROWEST_COLUMN = 6
 """How far a column of a table is wrapped so that lines fit a terminal."""
-ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "→": ">", "✗": "x", "·": "-", "…": "...", "█": "#"})
+ASCII = str.maketrans(
+    {"├": "|", "└": "`", "│": "|", "─": "-", "→": ">", "✗": "x", "·": "-", "…": "...", "█": "#", "●": "*"}
+)
 """What stands for our own characters where the terminal's encoding has them not."""
 
 
@@ -42,7 +48,7 @@ def print_outline(branch: Branch, stream: TextIO) -> None:
     if find_spec("rich") is not None:
         print_rich(branch, stream)
         return
-    plain = not _has_our_characters(stream)
+    plain = not has_our_characters(stream)
     for line in plain_lines(branch, shutil.get_terminal_size().columns):
         print(line.translate(ASCII) if plain else line, file=stream)
     if stream.isatty():
@@ -52,18 +58,27 @@ def print_outline(branch: Branch, stream: TextIO) -> None:
 def print_rich(branch: Branch, stream: TextIO) -> None:
     """Print with colours where `stream` is a terminal."""
     from rich.console import Console
-    from rich.text import Text
-    from rich.tree import Tree
 
-    def label(branch: Branch) -> Text:
-        return Text("\n").join(Text.assemble(*((text, STYLES[style]) for text, style in line)) for line in branch.lines)
+    Console(file=stream, highlight=False).print(rich_tree(branch))
+
+
+def rich_tree(branch: Branch) -> Tree:
+    """Return an outline as what `rich` prints."""
+    from rich.tree import Tree
 
     def grow(tree: Tree, branch: Branch) -> Tree:
         for child in branch.children:
-            grow(tree.add(label(child)), child)
+            grow(tree.add(rich_lines(child.lines)), child)
         return tree
 
-    Console(file=stream, highlight=False).print(grow(Tree(label(branch), guide_style="dim"), branch))
+    return grow(Tree(rich_lines(branch.lines), guide_style="dim"), branch)
+
+
+def rich_lines(lines: list[list[Piece]]) -> Text:
+    """Return lines of pieces as what `rich` prints: text, with nothing in it that is markup."""
+    from rich.text import Text
+
+    return Text("\n").join(Text.assemble(*((text, STYLES[style]) for text, style in line)) for line in lines)
 
 
 @contextmanager
@@ -108,17 +123,17 @@ def print_table(
         return
     widths = [max(columns(line[at]) for line in (headings, *rows)) for at in range(len(headings))]
     if stream.isatty():
-        _shrink(widths, elastic, shutil.get_terminal_size().columns)
-    plain = not _has_our_characters(stream)
+        shrink(widths, elastic, shutil.get_terminal_size().columns)
+    plain = not has_our_characters(stream)
     for row in (headings, *rows):
         wrapped = [wrap([(cell, "")], max(width, 1)) for cell, width in zip(row, widths, strict=True)]
         for line in itertools.zip_longest(*wrapped, fillvalue=""):
-            cells = [_padded(cell.rstrip(), widths[at], at in right) for at, cell in enumerate(line)]
+            cells = [padded(cell.rstrip(), widths[at], at in right) for at, cell in enumerate(line)]
             text = "  ".join(cells).rstrip()
             print(text.translate(ASCII) if plain else text, file=stream)
 
 
-def _shrink(widths: list[int], elastic: Collection[int], width: int) -> None:
+def shrink(widths: list[int], elastic: Collection[int], width: int) -> None:
     """Take columns of a terminal from the widest of the elastic ones until all fit or none has any to spare."""
     while sum(widths) + 2 * (len(widths) - 1) > width:
         widest = max(elastic, key=lambda at: widths[at], default=None)
@@ -127,7 +142,8 @@ def _shrink(widths: list[int], elastic: Collection[int], width: int) -> None:
         widths[widest] -= 1
 
 
-def _padded(cell: str, width: int, right: bool) -> str:
+def padded(cell: str, width: int, right: bool) -> str:
+    """Return a cell with blanks beside it."""
     blanks = " " * (width - columns(cell))
     return blanks + cell if right else cell + blanks
 
@@ -144,9 +160,10 @@ def plain_lines(branch: Branch, width: int, first: str = "", rest: str = "") -> 
         yield from plain_lines(child, width, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
 
 
-def _has_our_characters(stream: TextIO) -> bool:
+def has_our_characters(stream: TextIO) -> bool:
+    """Whether the encoding of a stream has the characters that trees, marks and bars are made of."""
     try:
-        "├└│─→✗·…█".encode(stream.encoding or "utf-8")
+        "├└│─→✗·…█●".encode(stream.encoding or "utf-8")
     except UnicodeEncodeError:
         return False
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 import webbrowser
@@ -16,6 +17,7 @@ from spanrelay.cli import files
 from spanrelay.errors import SpanRelayError
 from spanrelay.view import document, page
 from spanrelay.view.beside import Beside
+from spanrelay.view.entries import entry_of
 from spanrelay.view.folder import Folder
 
 INDEX = "index.html"
@@ -26,6 +28,7 @@ EXAMPLES = (
     "spanrelay view                  # the newest trajectory, in the browser",
     "spanrelay view 2 -o run.html    # the one before, as a file",
     "spanrelay view runs -o pages/   # of a folder: an index, and a page for each",
+    "spanrelay view --session trip-7 # every run of a session",
 )
 
 
@@ -39,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder, an index",
     )
     parser.add_argument(
+        "--session",
+        metavar="ID",
+        help="the trajectory of a session, or an index of its runs where it has several, in the folder named after it "
+        "(default: where a program started here would write)",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         metavar="WHERE",
@@ -49,12 +58,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the page and open it, or say where it is; returns 1 where a document of several cannot be read."""
+    session: str | None = options.session
     places: list[str] = options.paths or ["latest"]
+    name = ", ".join(places)
+    if session is not None:
+        places, name = _runs_of(session, options.paths), f"session {session}"
     if len(places) == 1 and not Path(places[0]).is_dir():
         path = files.find(places[0])
         _put(_document(path), options.output, f"{path.stem}.html")
         return 0
-    return _several(places, options.output)
+    return _several(places, name, options.output)
+
+
+def _runs_of(session: str, places: list[str]) -> list[str]:
+    """Return the trajectories of a session, the oldest first."""
+    if len(places) > 1:
+        raise SpanRelayError(f"--session looks in one folder, not in {len(places)}; name the one that has its runs")
+    folder = Path(places[0]) if places else files.default_directory()
+    files.newest_first(folder)  # says what is wrong where there is no folder, or nothing in it
+    found = files.runs_of(session, folder)
+    if not found:
+        raise files.NoTrajectory(
+            f"no trajectory of session {session!r} in {str(folder)!r}; `spanrelay list {shlex.quote(str(folder))}` "
+            "names the sessions that are there"
+        )
+    return [str(path) for path in reversed(found)]
 
 
 def _document(path: Path) -> Iterable[bytes]:
@@ -62,22 +90,22 @@ def _document(path: Path) -> Iterable[bytes]:
     return page.render("document.html", page=shown)
 
 
-def _several(places: list[str], output: str | None) -> int:
+def _several(places: list[str], name: str, output: str | None) -> int:
     """Write the index of several documents, and the pages of the newest of them where there is a place for them."""
     newest_first = list(files.each(places))[::-1]
     folder, index = Folder(), _folder_for(output)
     for path in newest_first:
-        name = f"{len(folder.lines) + 1}.html" if index is not None and len(folder.lines) < PAGES else ""
+        file = f"{len(folder.lines) + 1}.html" if index is not None and len(folder.lines) < PAGES else ""
         try:
             read = files.trajectory(path)
-            if index is not None and name:
+            if index is not None and file:
                 shown = document.read(read, path, Beside(path, files.trajectory))
-                _write(index / name, page.render("document.html", page=shown))
-            folder.add(read, path, path.name, name)
+                _write(index / file, page.render("document.html", page=shown))
+            folder.add(entry_of(read, path), path.name, file)
         except SpanRelayError as error:
             say(str(error))
             folder.add_fault(path.name, str(error))
-    pieces = page.render("folder.html", page=folder.page(", ".join(places)))
+    pieces = page.render("folder.html", page=folder.page(name))
     if index is None or output is not None:
         _put(pieces, output if index is None else str(index / INDEX), INDEX)
     else:

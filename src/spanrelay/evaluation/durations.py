@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 
 KEPT = 4096
 """Durations that are kept as they are."""
@@ -22,19 +23,22 @@ class Durations:
         self._buckets = Counter[float]()
         self.count = 0
 
-    def add(self, seconds: float) -> None:
-        """Take in one; what is no duration is left out."""
+    def add(self, seconds: float, times: int = 1) -> None:
+        """Take in one, or as many alike; what is no duration is left out."""
         if not (math.isfinite(seconds) and seconds >= 0):
             return
-        self.count += 1
-        if not self._buckets:
-            self._values.append(seconds)
-            if len(self._values) <= KEPT:
-                return
-            self._buckets.update(map(_bucket, self._values))
-            self._values.clear()
-        else:
-            self._buckets[_bucket(seconds)] += 1
+        self.count += times
+        if self.count <= KEPT:
+            self._values.extend([seconds] * times)
+            return
+        self._buckets.update(map(_bucket, self._values))
+        self._values.clear()
+        self._buckets[_bucket(seconds)] += times
+
+    def items(self) -> Iterator[tuple[float, int]]:
+        """Yield what was taken in, as far as it is told apart, and how many of each there are."""
+        yield from ((value, 1) for value in self._values)
+        yield from self._buckets.items()
 
     def at(self, share: float) -> float | None:
         """Return the shortest duration that at least `share` of them do not exceed; None where there are none."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from spanrelay.assembly.atif import Metrics, ObservationResult, Step, ToolCall, Trajectory, family, moment_of
 from spanrelay.evaluation.durations import Durations
@@ -61,6 +61,20 @@ class Figures:
             self.cost_usd = (self.cost_usd or 0) + metrics.cost_usd
             self.priced_calls += calls
 
+    def merge(self, other: Figures) -> None:
+        """Add what others come to."""
+        self.runs += other.runs
+        self.calls += other.calls
+        self.tool_calls += other.tool_calls
+        self.errors += other.errors
+        self.prompt_tokens = _added(self.prompt_tokens, other.prompt_tokens)
+        self.completion_tokens = _added(self.completion_tokens, other.completion_tokens)
+        self.cached_tokens = _added(self.cached_tokens, other.cached_tokens)
+        self.cost_usd = _added(self.cost_usd, other.cost_usd)
+        self.priced_calls += other.priced_calls
+        for seconds, times in other.durations.items():
+            self.durations.add(seconds, times)
+
     def to_json(self) -> dict[str, JSON]:
         """Return every figure under its name; times in seconds."""
         return {
@@ -81,8 +95,11 @@ class Figures:
         }
 
 
-def _added(total: int | None, more: int | None) -> int | None:
-    return total if more is None else (total or 0) + more
+N = TypeVar("N", int, float)
+
+
+def _added(total: N | None, more: N | None) -> N | None:
+    return total if more is None else more if total is None else total + more
 
 
 @dataclass(slots=True)
@@ -105,6 +122,14 @@ class Tally:
                 if not step.is_copied_context:
                     self._add_step(step, each)
         self._add_rest(documents)
+
+    def merge(self, other: Tally) -> None:
+        """Take in all that another has taken in."""
+        self.documents += other.documents
+        self.total.merge(other.total)
+        for rows, others in ((self.agents, other.agents), (self.models, other.models), (self.tools, other.tools)):
+            for name, figures in others.items():
+                _of(rows, name).merge(figures)
 
     def _add_run(self, document: Trajectory) -> None:
         seconds = lasted(document)

@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from operator import add
 
-from spanrelay.assembly.atif import Trajectory
-from spanrelay.evaluation.figures import Figures, Tally, calls_model, ranked
+from spanrelay.evaluation.figures import Figures, Tally, ranked
 from spanrelay.view.charts import TokenChart, Tokens, token_chart
+from spanrelay.view.entries import Entry
 from spanrelay.view.facts import dollars, duration, plural, visible
 from spanrelay.view.figures import Figure, count, faults, spending
-from spanrelay.view.summary import Summary, summary
+from spanrelay.view.summary import Summary
 
 BARS = 12
 """Bars of one chart; what is less has no bar."""
-CALLS = 240
-"""Model calls of a run that the chart of tokens tells apart."""
 _WORDS = 90
 
 
@@ -42,7 +40,9 @@ class Line:
     cost: float | None = None
     errors: int = 0
     page: str = ""
-    """The file beside the index in which its own page is."""
+    """Where its own page is, as the index refers to it."""
+    grows: bool = False
+    """Whether it is not finished."""
 
     @property
     def counts(self) -> str:
@@ -95,18 +95,18 @@ class Folder:
     _models: dict[str, int] = field(default_factory=dict[str, int])
     _growth: list[list[int]] = field(default_factory=list[list[int]])
 
-    def add(self, document: Trajectory, path: Path, file: str, page: str = "") -> None:
-        """Take in a document; `file` is what it is called on the page."""
-        self._tally.add(document)
-        self._grow(document)
-        self.lines.append(self._line(summary(document, path), file, page))
+    def add(self, entry: Entry, file: str, page: str = "", *, grows: bool = False) -> None:
+        """Take in a document; `file` is what it is called on the page, and `page` where its own page is."""
+        self._tally.merge(entry.tally)
+        self._grow(entry.growth)
+        self.lines.append(self._line(entry.line, file, page, grows))
 
     def add_fault(self, file: str, words: str) -> None:
         """Take in a file that cannot be read."""
         self.unreadable += 1
         self.lines.append(Line(len(self.lines) + 1, visible(file), fault=visible(words)))
 
-    def _line(self, found: Summary, file: str, page: str) -> Line:
+    def _line(self, found: Summary, file: str, page: str, grows: bool) -> Line:
         return Line(
             len(self.lines) + 1,
             visible(file),
@@ -116,29 +116,20 @@ class Folder:
             self._agents.setdefault(visible(found.agent), len(self._agents)),
             self._models.setdefault(visible(found.model), len(self._models)) if found.model else -1,
             visible(found.session),
-            found.first_words(_WORDS),
+            visible(found.first_words(_WORDS)),
             found.steps,
             found.tokens,
             found.cost,
             found.errors,
             page,
+            grows,
         )
 
-    def _grow(self, document: Trajectory) -> None:
-        """Add the tokens of the model calls of the main conversation, each to those of its number."""
-        number = 0
-        for step in document.steps:
-            if not calls_model(step) or step.metrics is None or step.metrics.prompt_tokens is None:
-                continue
-            if number >= CALLS:
-                return
-            if number == len(self._growth):
-                self._growth.append([0, 0, 0, 0])
-            counts = (1, step.metrics.prompt_tokens, step.metrics.cached_tokens, step.metrics.completion_tokens)
-            self._growth[number] = [
-                known + max(count or 0, 0) for known, count in zip(self._growth[number], counts, strict=True)
-            ]
-            number += 1
+    def _grow(self, growth: list[tuple[int, int, int]]) -> None:
+        """Add the tokens of the model calls of a run, each to those of its number."""
+        self._growth += [[0, 0, 0, 0] for _ in growth[len(self._growth) :]]
+        for known, counts in zip(self._growth, growth, strict=False):
+            known[:] = map(add, known, (1, *counts))
 
     def page(self, name: str) -> FolderPage:
         """Return what the page shows of all that was taken in."""

@@ -24,11 +24,12 @@ _BLOCK = 1 << 16
 """Characters that are written at once."""
 
 
-def render(template: str, **shown: object) -> Iterator[bytes]:
+def render(template: str, *, live: bool = False, **shown: object) -> Iterator[bytes]:
     """Yield a page in pieces, as it is made.
 
     Args:
         template: The name of a file in `files`, as `document.html`.
+        live: Whether it is served, and asks its own address for what is new; else it asks nobody for anything.
         shown: What the template names. Texts are escaped; nothing else is made of them.
 
     Raises:
@@ -37,8 +38,10 @@ def render(template: str, **shown: object) -> Iterator[bytes]:
     environment = _environment()
     style, script = _file("page.css"), _file(f"{template.partition('.')[0]}.js")
     # Ours, and no document's: these two are the only texts that are not escaped.
-    ours = {"style": _as_it_is(style), "script": _as_it_is(script), "policy": _policy(style, script)}
-    pieces = environment.get_template(template).generate(**ours, **shown)
+    if live:
+        script += _file("live.js")
+    ours = {"style": _as_it_is(style), "script": _as_it_is(script), "policy": _policy(style, script, live=live)}
+    pieces = environment.get_template(template).generate(**ours, live=live, **shown)
     return _in_blocks(pieces)
 
 
@@ -79,7 +82,7 @@ def _file(name: str) -> str:
     return (resources.files("spanrelay.view") / "files" / name).read_text("utf-8").replace("\r\n", "\n")
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, script: str, *, live: bool) -> str:
     """What a browser may do with a page, as a Content Security Policy."""
     return "; ".join(
         (
@@ -87,6 +90,7 @@ def _policy(style: str, script: str) -> str:
             f"style-src {_hash(style)}",
             f"script-src {_hash(script)}",
             "img-src data:",
+            *(["connect-src 'self'"] if live else []),
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",

@@ -9,11 +9,16 @@
   const found = document.getElementById("found");
   const bad = document.getElementById("bad");
   const fold = document.getElementById("fold");
-  const steps = [...main.getElementsByClassName("step")];
-  const faults = [...main.querySelectorAll(".mark.error, .mark.refused")];
+  let steps = [];
+  let faults = [];
   const most = 5000; // matches that are marked
   bar.hidden = false;
-  bad.hidden = faults.length === 0;
+  const gather = () => {
+    steps = [...main.getElementsByClassName("step")];
+    faults = [...main.querySelectorAll(".mark.error, .mark.refused")];
+    bad.hidden = faults.length === 0;
+  };
+  gather();
 
   const isFolded = (element) => {
     const details = element.parentElement.closest("details:not([open])");
@@ -209,6 +214,16 @@
     if (!act) return;
     event.preventDefault();
     act();
+  });
+
+  main.addEventListener("grown", () => {
+    gather();
+    texts = null;
+    if (now && !now.isConnected) {
+      now = document.getElementById(now.id);
+      if (now) now.classList.add("now");
+    }
+    if (find.value) search();
   });
 
   const follow = () => {

@@ -2,14 +2,14 @@
 // Filters and order of the lines of a folder. Without it all lines are there, the newest first.
 (() => {
   const list = document.getElementById("runs");
-  const lines = [...list.getElementsByTagName("li")];
+  let lines = [...list.getElementsByTagName("li")];
   const part = (id) => document.getElementById(id);
   const bar = part("bar");
   const find = part("find");
   const found = part("found");
   const faults = part("faults");
   const chosen = [part("agent"), part("model")];
-  const texts = lines.map((line) => line.textContent.toLowerCase());
+  let texts = lines.map((line) => line.textContent.toLowerCase());
   bar.hidden = false;
 
   const order = part("order");
@@ -58,6 +58,11 @@
       find.value = "";
       show();
     }
+  });
+  list.addEventListener("grown", () => {
+    lines = [...list.getElementsByTagName("li")];
+    texts = lines.map((line) => line.textContent.toLowerCase());
+    if (lines.length) show();
   });
   found.textContent = `${lines.length}`;
 })();
