@@ -96,12 +96,12 @@ REASONS = {
 HEAD = """\
 # Frameworks
 
-`opentelemetry-instrument python app.py` switches on every package below that is installed, and nothing in the program
-changes. A model call is recorded once, with what the package of the SDK beneath the framework saw of it where that is
-installed too (`spanrelay-openai`). Each package's README says what it records, and how a program switches it on itself.
-`spanrelay.activate()` in the program does too, before or after the SDK is imported; `activate(instrument=["openai"])`
-switches on those alone, `instrument=False` none, and `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out what it names.
-Where a [`spanrelay.toml`](plugins.md) puts policy in force, all are on.
+`opentelemetry-instrument python app.py` switches on every installed package below, with no change to the program. So does
+`spanrelay.activate()` in the program, before or after the SDK is imported; `activate(instrument=["openai"])` switches on
+only those, `instrument=False` none, and `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out what it names. Where a
+[`spanrelay.toml`](plugins.md) puts policy in force, all are on. A model call is recorded once; if the package of the SDK
+below the framework (such as `spanrelay-openai`) is installed too, the record has what that saw. Each package's README says
+what it records.
 
 | Framework | Packages |
 |---|---|
@@ -110,21 +110,21 @@ Where a [`spanrelay.toml`](plugins.md) puts policy in force, all are on.
 COLUMNS = """\
 
 Any other framework is recorded by whatever OpenTelemetry instrumentation it has, as Agno and smolagents are, and policy
-holds where a model is asked through an SDK above. A span that such instrumentation opens for a model call is filled
-with what the package of the SDK saw, and none is opened beside it, also where a router such as LiteLLM is between. Only
-spans that are made in callbacks, as LangChain's are, are not around the call: install the package of that framework.
+applies where a model is asked through an SDK above. If such instrumentation opens a span for a model call, that span is
+filled with what the SDK's package saw, and no second one is opened, even where a router such as LiteLLM is in between. Only
+spans that are made in callbacks, such as LangChain's, are not around the call: install the package of that framework.
 
-Where somebody else's instrumentor records the same calls as one of ours, in whatever order the two were switched on,
-its spans are left out and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them, and each model call still has
-one span and the trajectory one step for it.
+Where another instrumentor records the same calls as one of ours, its spans are left out, whichever was switched on first,
+and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them; each model call still has one span, and one step in the
+trajectory.
 
 Each ✓ is a test that shows it.
 
-- **one trace**: a run is one connected trace with each agent, tool and model call once.
-- **streaming**: it is the same when the run or the answer is streamed.
+- **one trace**: a run is one connected trace that has each agent, tool and model call once.
+- **streaming**: the same holds when the run or the answer is streamed.
 - **policy**: tools and models are refused and rewritten, without a change to the program.
-- **sub-agents**: an agent beneath another one is its child in the trace, and embedded in its trajectory.
-- **interrupts**: a run that waits for a person has not failed, and goes on where it stopped.
+- **sub-agents**: an agent below another one is its child in the trace, and is embedded in its trajectory.
+- **interrupts**: a run that waits for a person has not failed, and continues where it stopped.
 - **sessions**: the runs of a conversation carry its id, and are one trajectory.
 
 """

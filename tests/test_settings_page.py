@@ -10,15 +10,15 @@ HEAD = """\
 # Settings
 
 Every setting is an environment variable. OpenTelemetry's own (`OTEL_*`) do what OpenTelemetry says: endpoints,
-samplers, resource attributes, batch sizes. `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` unless you set it. A value
-that is not valid is named in one error, which under `opentelemetry-instrument` also says what happens instead, and the
-program runs on; `spanrelay.activate()` raises it as `ConfigurationError`. `1`, `0`, `yes` and `no` are `true` and
-`false`, or `on` and `off`, but not in `OTEL_SDK_DISABLED`: the SDK reads it. In code,
-`spanrelay.activate(spanrelay.Settings(…))` takes the same values by the second name of each row; one that is not
-valid raises `ConfigurationError`.
-`SPANRELAY_CONFIG` counts there too, unless they name a `config_file`: policy is not the program's to leave out.
-`activate(tracer_provider=provider)` records into that provider what was given none of its own: scopes, managed calls
-and instrumentors. Of several, the one named last records, until it is shut down; then the one before it does again.
+samplers, resource attributes, batch sizes. `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` unless you set it.
+
+- One error names all values that are not valid. Under `opentelemetry-instrument` it also says what is used instead, and
+  the program runs on; `spanrelay.activate()` raises it as `ConfigurationError`.
+- `1`, `0`, `yes` and `no` mean `true` and `false`, or `on` and `off`, except in `OTEL_SDK_DISABLED`, which the SDK reads.
+- In code, `spanrelay.activate(spanrelay.Settings(…))` takes the same values by the second name of each row.
+  `SPANRELAY_CONFIG` applies there too, unless `config_file` is given: a program cannot leave policy out.
+- `activate(tracer_provider=provider)` records into that provider what has no provider of its own: scopes, managed calls
+  and instrumentors. Of several, the one named last is used until it is shut down; then the one before it is used again.
 
 | Variable, name in code | May be | Default | |
 |---|---|---|---|

@@ -33,9 +33,9 @@ NOT_ASKED = {"genkit_js_tool_error": "ends with the failure", "genkit_go_tool_er
 HEAD = """\
 # What each source carries
 
-Telemetry of the same conversation becomes the same trajectory, whoever recorded it, but for what a source does not
-carry. Tests convert captures of the real programs and hold each row: all else equals the one expected trajectory, and a
-row may not name what is no longer lacking. The page is written by `python -m tests.conversion.test_dialects_page`.
+Telemetry of the same conversation becomes the same trajectory, whoever recorded it, except for what a source does not
+carry. Tests convert captures of the real programs and check each row: everything else equals the one expected trajectory,
+and a row may not name what is no longer missing. The page is written by `python -m tests.conversion.test_dialects_page`.
 
 ✓ whole · ◐ not all of it, as the last column says · empty: not in what was captured
 
@@ -48,8 +48,9 @@ One conversation: a system prompt, a question, two calls of a tool at once of wh
 AGENT_HEAD = """
 ## Coding agents
 
-Sources: `full` is OTLP with everything switched on that records content, `default` without, `otlp` of further runs
-(sub-agents, policy, overload), `session` the transcript that the agent keeps itself. Without a row: nothing lacks.
+Sources: `full` is OTLP with every switch on that records content, `default` without them, `otlp` is of further runs
+(sub-agents, policy, overload), and `session` is the transcript that the agent keeps itself. A source without a row lacks
+nothing.
 
 """
 
