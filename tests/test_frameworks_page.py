@@ -96,12 +96,12 @@ REASONS = {
 HEAD = """\
 # Frameworks
 
-`opentelemetry-instrument python app.py` switches on every installed package below, with no change to the program. So does
-`spanrelay.activate()` in the program, before or after the SDK is imported; `activate(instrument=["openai"])` switches on
-only those, `instrument=False` none, and `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out what it names. Where a
-[`spanrelay.toml`](plugins.md) puts policy in force, all are on. A model call is recorded once; if the package of the SDK
-below the framework (such as `spanrelay-openai`) is installed too, the record has what that saw. Each package's README says
-what it records.
+`opentelemetry-instrument python app.py` switches on every installed package below, with no change to the program. So
+does `spanrelay.activate()` in the program, before or after the SDK is imported; `activate(instrument=["openai"])`
+switches on only those, `instrument=False` none, and `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out what it names.
+Where a [`spanrelay.toml`](plugins.md) puts policy in force, all are on. A model call is recorded once; if the package
+of the SDK below the framework (such as `spanrelay-openai`) is installed too, the record has what that saw. Each
+package's README says what it records.
 
 | Framework | Packages |
 |---|---|
@@ -111,12 +111,13 @@ COLUMNS = """\
 
 Any other framework is recorded by whatever OpenTelemetry instrumentation it has, as Agno and smolagents are, and policy
 applies where a model is asked through an SDK above. If such instrumentation opens a span for a model call, that span is
-filled with what the SDK's package saw, and no second one is opened, even where a router such as LiteLLM is in between. Only
-spans that are made in callbacks, such as LangChain's, are not around the call: install the package of that framework.
+filled with what the SDK's package saw, and no second one is opened, even where a router such as LiteLLM is in between.
+Only spans that are made in callbacks, such as LangChain's, are not around the call: install the package of that
+framework.
 
-Where another instrumentor records the same calls as one of ours, its spans are left out, whichever was switched on first,
-and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them; each model call still has one span, and one step in the
-trajectory.
+Where another instrumentor records the same calls as one of ours, its spans are left out, whichever was switched on
+first, and one warning says so. `SPANRELAY_FOREIGN_SPANS=keep` keeps them; each model call still has one span, and one
+step in the trajectory.
 
 Each ✓ is a test that shows it.
 

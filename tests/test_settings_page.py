@@ -14,7 +14,8 @@ samplers, resource attributes, batch sizes. `OTEL_EXPORTER_OTLP_PROTOCOL` is `ht
 
 - One error names all values that are not valid. Under `opentelemetry-instrument` it also says what is used instead, and
   the program runs on; `spanrelay.activate()` raises it as `ConfigurationError`.
-- `1`, `0`, `yes` and `no` mean `true` and `false`, or `on` and `off`, except in `OTEL_SDK_DISABLED`, which the SDK reads.
+- `1`, `0`, `yes` and `no` mean `true` and `false`, or `on` and `off`, except in `OTEL_SDK_DISABLED`, which the SDK
+  reads.
 - In code, `spanrelay.activate(spanrelay.Settings(…))` takes the same values by the second name of each row.
   `SPANRELAY_CONFIG` applies there too, unless `config_file` is given: a program cannot leave policy out.
 - `activate(tracer_provider=provider)` records into that provider what has no provider of its own: scopes, managed calls

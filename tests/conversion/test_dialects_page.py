@@ -34,8 +34,9 @@ HEAD = """\
 # What each source carries
 
 Telemetry of the same conversation becomes the same trajectory, whoever recorded it, except for what a source does not
-carry. Tests convert captures of the real programs and check each row: everything else equals the one expected trajectory,
-and a row may not name what is no longer missing. The page is written by `python -m tests.conversion.test_dialects_page`.
+carry. Tests convert captures of the real programs and check each row: everything else equals the one expected
+trajectory, and a row may not name what is no longer missing. The page is written by `python -m
+tests.conversion.test_dialects_page`.
 
 ✓ whole · ◐ not all of it, as the last column says · empty: not in what was captured
 
@@ -49,8 +50,8 @@ AGENT_HEAD = """
 ## Coding agents
 
 Sources: `full` is OTLP with every switch on that records content, `default` without them, `otlp` is of further runs
-(sub-agents, policy, overload), and `session` is the transcript that the agent keeps itself. A source without a row lacks
-nothing.
+(sub-agents, policy, overload), and `session` is the transcript that the agent keeps itself. A source without a row
+lacks nothing.
 
 """
 
