@@ -231,3 +231,35 @@ def test_a_name_cannot_move_the_cursor(tmp_path: Path, capsys: Any) -> None:
     (path := tmp_path / "run.json").write_text(json.dumps(told))
     _, lines = shown(capsys, "stats", path)
     assert lines[1].startswith("x\\x1b[2J")
+
+
+def cached(**told: Any) -> dict[str, Any]:
+    """A document whose first answer tells of its prompt cache."""
+    given = document()
+    given["steps"][1]["metrics"] = {
+        "prompt_tokens": 1000,
+        "cached_tokens": 900,
+        "extra": {"cache_creation_input_tokens": 50, "prompt_cache": told},
+    }
+    return given
+
+
+def test_what_prompt_caches_saved_is_told_by_scaffold(tmp_path: Path, capsys: Any) -> None:
+    for at, told in enumerate(
+        (
+            {"decision": "marked", "scaffold": "1f", "saved_tokens": 800, "saved_usd": 0.5},
+            {"decision": "marked", "scaffold": "1f", "saved_tokens": -250, "saved_usd": -0.1, "missed": "first_use"},
+            {"decision": "would_mark", "scaffold": "2e", "saved_tokens": 10, "missed": "expired"},
+            {"decision": "unmarked", "skipped": "callers_own"},
+        )
+    ):
+        (tmp_path / f"{at}.json").write_text(json.dumps(cached(**told)))
+    lines = shown(capsys, "stats", str(tmp_path))[1]
+    start = next(at for at, line in enumerate(lines) if line.startswith("prompt cache"))
+    rows = [" ".join(line.split()) for line in lines[start : start + 4]]
+    assert rows == [
+        "prompt cache calls observed read written saved tokens saved missed by",
+        "gpt-5 1f 2 90% 5% 550 $0.4000 first_use",
+        "gpt-5 2e 1 1 90% 5% 10 expired",
+        "gpt-5 1 90% 5% 0 callers_own",
+    ]

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.shared_data import exchanges, needs_shared
 
+from spanrelay import semconv
+from spanrelay.assembly.steps import metrics_of
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.prompt_cache import PromptCacheConfig, PromptCachePlugin
 from spanrelay.plugins.prompt_cache.governor import Governor
@@ -20,7 +22,7 @@ from spanrelay.plugins.prompt_cache.marking import Mark, marked, unmarked
 from spanrelay.plugins.prompt_cache.memory import KEPT, Memory
 from spanrelay.plugins.prompt_cache.outline import Outline, Unreadable, outline_of
 from spanrelay.plugins.prompt_cache.rules import rules_of
-from spanrelay.records import ModelResponse, PromptCache, Usage
+from spanrelay.records import ModelResponse, PromptCache, SpanRecord, Usage
 from spanrelay_testkit.prompt_caching import CachingProvider
 
 MODEL = "claude-sonnet-5"
@@ -313,6 +315,21 @@ def test_who_waited_is_not_asked_to_wait_again() -> None:
     next(leads)
     next(follows).close()
     assert follows.send(None) is call
+
+
+# --- what is told ---
+
+
+@pytest.mark.parametrize("dialect", ["genai", "openinference"])
+def test_what_is_told_is_read_from_a_span_as_it_was_written(dialect: str) -> None:
+    told = PromptCache("marked", "1f09c2aa", ("system 5m", "messages[2][0] 1h"), 2000, 0.5, -3, 0.25, "expired", None)
+    record = SpanRecord(1, 2, kind="llm", operation="chat", prompt_cache=told)
+    attributes = {**semconv.write_start(record, dialect), **semconv.write(record, dialect, content=True)}
+    semconv.read(attributes, read := SpanRecord(1, 2))
+    assert read.prompt_cache == told
+    metrics = metrics_of(read)
+    assert metrics is not None and metrics.extra is not None
+    assert metrics.extra["prompt_cache"]["marks"] == ["system 5m", "messages[2][0] 1h"]
 
 
 # --- bounds, threads, settings ---

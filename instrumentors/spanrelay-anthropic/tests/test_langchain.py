@@ -11,12 +11,15 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
 import spanrelay
+from spanrelay.plugins.plugin import Context
+from spanrelay.plugins.prompt_cache import PromptCacheConfig, PromptCachePlugin
 from spanrelay_anthropic import AnthropicInstrumentor
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_testkit.capture import Capture, asked, at_work, said
 from spanrelay_testkit.exchange import Usage, error, reply, tool_call
 from spanrelay_testkit.half import Half
 from spanrelay_testkit.model_server import ModelServer
+from spanrelay_testkit.prompt_caching import CachingProvider
 
 MODEL = "claude-sonnet-5"
 HALVES = pytest.mark.parametrize("half", [Half(asynchronous=False), Half(asynchronous=True)], ids=["sync", "async"])
@@ -112,3 +115,28 @@ async def test_a_failure_is_the_sdks_own_error_on_one_span(half: Half, instrumen
     attributes = dict(instrumented.span.attributes or {})
     assert attributes["error.type"] == f"{type(caught.value).__module__}.{type(caught.value).__qualname__}"
     assert attributes["http.response.status_code"] == 429
+
+
+@HALVES
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_what_a_framework_sends_is_marked_where_it_is_sent(
+    half: Half, stream: bool, instrumented: Capture
+) -> None:
+    """Policy judges at the framework's call, which knows nothing of marks."""
+    context = Context(PromptCacheConfig(mode="apply"), "prompt_cache")
+    PromptCachePlugin().register(context)
+    cache = CachingProvider()
+    judged: list[str] = []
+    watch = spanrelay.guardrail(lambda call: judged.append(call.kind), name="watch")  # type: ignore[arg-type, func-returns-value] - it refuses nothing
+    asking: list[Any] = [("system", "You answer briefly. " * 400), ("user", "hello")]
+    with ModelServer(lambda request: reply("ok", usage=cache.ask(request.body, 0.0).usage())) as server:
+        model = model_of(server)
+        with spanrelay.use(watch):
+            assert await text_of(half, model, asking, stream=stream) == "ok"
+            asking += [("assistant", "ok"), ("user", "again")]
+            assert await text_of(half, model, asking, stream=stream) == "ok"
+    context.close()
+    told = [dict(span.attributes or {}) for span in instrumented.spans if span.name.startswith("chat")]
+    assert [each["spanrelay.prompt_cache.decision"] for each in told] == ["marked", "marked"]
+    assert told[1]["spanrelay.prompt_cache.hit_ratio"] > 0.9
+    assert judged == ["llm", "llm"]

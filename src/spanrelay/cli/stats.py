@@ -114,6 +114,9 @@ def _print_tables(tally: Tally) -> None:
         if rows:
             _print_table(heading, ranked(rows), _TABLES[heading])
             print()
+    if tally.caches:
+        _print_caches(tally)
+        print()
     total = tally.total
     spent = [f"{column.written(total)} {column.heading}" for column in _TOKENS if column.written(total)]
     counts = [plural(tally.documents, "trajectory").replace("ys", "ies")]
@@ -121,6 +124,20 @@ def _print_tables(tally: Tally) -> None:
     print(", ".join([*counts, *spent]))
     for remark in _remarks(tally):
         print(remark)
+
+
+def _print_caches(tally: Tally) -> None:
+    """Print what marks of prompt caches saved, or would have, by model and scaffold."""
+    lines: list[list[str]] = []
+    for name, row in tally.ranked_caches():
+        read, written = (
+            _optional(row.share(tokens), "{:.0%}".format) for tokens in (row.read_tokens, row.written_tokens)
+        )
+        saved = [f"{row.saved_tokens:,}", _optional(row.saved_usd, dollars)]
+        observed = f"{row.observed:,}" if row.observed else ""
+        lines.append([visible(name), f"{row.calls:,}", observed, read, written, *saved, visible(row.top_miss or "")])
+    headings = ["prompt cache", "calls", "observed", "read", "written", "saved tokens", "saved", "missed by"]
+    print_table(headings, lines, sys.stdout, right=range(1, len(headings) - 1), elastic={0})
 
 
 def _print_table(heading: str, rows: list[tuple[str, Figures]], described: list[_Column]) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar, cast
 
 from spanrelay.assembly.atif import Metrics, ObservationResult, Step, ToolCall, Trajectory, family, moment_of
+from spanrelay.evaluation.caches import CacheFigures, told_of
 from spanrelay.evaluation.durations import Durations
 from spanrelay.records import JSON
 
@@ -104,12 +105,16 @@ def _added(total: N | None, more: N | None) -> N | None:
 
 @dataclass(slots=True)
 class Tally:
-    """The figures of all documents that were added: by agent, model and tool, and of everything."""
+    """The figures of all documents that were added: by agent, model and tool, and of everything.
+
+    Those of prompt caches are by model and scaffold, where anything is told of them.
+    """
 
     documents: int = 0
     agents: dict[str, Figures] = field(default_factory=dict[str, Figures])
     models: dict[str, Figures] = field(default_factory=dict[str, Figures])
     tools: dict[str, Figures] = field(default_factory=dict[str, Figures])
+    caches: dict[str, CacheFigures] = field(default_factory=dict[str, CacheFigures])
     total: Figures = field(default_factory=Figures)
 
     def add(self, document: Trajectory) -> None:
@@ -141,7 +146,11 @@ class Tally:
     def _add_step(self, step: Step, document: Trajectory) -> None:
         agent = _of(self.agents, str((step.extra or {}).get("agent_name") or document.agent.name))
         if calls_model(step):
-            self._add_call(step, agent, _of(self.models, model_of(step, document)))
+            model = model_of(step, document)
+            self._add_call(step, agent, _of(self.models, model))
+            if step.metrics is not None and (told := told_of(step.metrics)) is not None:
+                name = f"{model} {told.get('scaffold') or ''}".rstrip()
+                self.caches.setdefault(name, CacheFigures()).add(step.metrics, told)
         results = step.observation.results if step.observation else []
         for call in step.tool_calls or []:
             if not call.dispatch:
@@ -191,11 +200,17 @@ class Tally:
             for figures in (_of(self.agents, root.agent.name), _of(self.models, model), self.total):
                 figures.spend(rest, sum(step.llm_call_count or 1 for step, _ in asked))
 
+    def ranked_caches(self) -> list[tuple[str, CacheFigures]]:
+        """Return the rows of prompt caches by what was saved; names break ties."""
+        return sorted(self.caches.items(), key=lambda row: (-row[1].saved_tokens, row[0]))
+
     def to_json(self) -> dict[str, JSON]:
         """Return every figure, the most expensive first."""
         found: dict[str, JSON] = {"documents": self.documents, "total": self.total.to_json()}
         for kind, rows in (("agents", self.agents), ("models", self.models), ("tools", self.tools)):
             found[kind] = [{"name": name, **figures.to_json()} for name, figures in ranked(rows)]
+        if self.caches:
+            found["prompt_caches"] = [{"name": name, **figures.to_json()} for name, figures in self.ranked_caches()]
         return found
 
 

@@ -33,18 +33,19 @@ class Outline:
         sizes: Of each, about how many bytes there are up to its end.
         numbers: Of each, how many blocks there are up to where its mark stands.
         places: Of each, where that is; None where none may.
-        scaffold: How many of them are before the messages.
+        blocks: How many there are in all.
+        scaffold: How many stops are before the messages.
         has_system: Whether the last of those is the system prompt.
     """
 
-    __slots__ = ("digests", "has_system", "numbers", "places", "scaffold", "sizes")
+    __slots__ = ("blocks", "digests", "has_system", "numbers", "places", "scaffold", "sizes")
 
     def __init__(self) -> None:
         self.digests: list[int] = []
         self.sizes: list[int] = []
         self.numbers: list[int] = []
         self.places: list[Place | None] = []
-        self.scaffold = 0
+        self.blocks = self.scaffold = 0
         self.has_system = False
 
     @property
@@ -64,76 +65,72 @@ def outline_of(api: str, wire: Mapping[str, Any]) -> Outline:
     config: Mapping[str, Any] = wire
     if api == "bedrock":
         config = wire.get("toolConfig") or {}
-    reader = _Reader(hash((api, wire.get("model"))))
-    outline = reader.outline
+    outline = Outline()
+    digest = hash((api, wire.get("model")))
     tools, system = _listed(config.get("tools")), wire.get("system")
     if tools:
-        reader.add_tools(tools)
+        if any(type(tool) is not dict or "defer_loading" in tool for tool in tools):  # such a tool is not of the prefix
+            raise Unreadable("unknown_block")
+        digest = _add(outline, digest, "tools", [("tools", tools)])
     if system:
-        reader.add("system", system, 0)
+        digest = _add(outline, digest, "system", [("system", system)])
         outline.has_system = True
     outline.scaffold = len(outline.digests)
     # What else makes messages others than they were, though it is none of them.
-    reader.begin_anew(_json.dumps((config.get("tool_choice") or config.get("toolChoice"), wire.get("thinking"))))
-    for at, message in enumerate(_listed(wire.get("messages"))):
-        if type(message) is not dict:
-            raise Unreadable("unknown_block")
-        reader.add(message.get("role"), message.get("content"), at)
+    rest = _json.dumps((config.get("tool_choice") or config.get("toolChoice"), wire.get("thinking")))
+    try:
+        said = [(message["role"], message["content"]) for message in _listed(wire.get("messages"))]
+    except (TypeError, KeyError) as odd:
+        raise Unreadable("unknown_block") from odd
+    _add(outline, hash((digest, rest)), "messages", said)
     return outline
 
 
-class _Reader:
-    """Adds stops to an outline; the digest of each goes on from the one before."""
+def _add(outline: Outline, digest: int, section: Section, said: list[tuple[Any, Any]]) -> int:
+    """Add a stop for each content, whoever has said it, and return the digest of all up to the last.
 
-    def __init__(self, digest: int) -> None:
-        self.outline = Outline()
-        self._digest = digest
-        self._size = self._number = 0
-
-    def begin_anew(self, told: bytes) -> None:
-        """Let what follows be another where `told` is."""
-        self._digest = hash((self._digest, told))
-
-    def add_tools(self, tools: list[Any]) -> None:
-        """Add the tools as one stop."""
-        for tool in tools:
-            if type(tool) is not dict or "defer_loading" in tool:  # such a tool is not of the prefix
-                raise Unreadable("unknown_block")
-        told = _json.dumps(tools)
-        _refuse_own_marks(told)
-        self._put(told, len(told), len(tools), ("tools", len(tools) - 1, 0), len(tools))
-
-    def add(self, role: Any, content: Any, at: int) -> None:
-        """Add a message, or the system prompt, as one stop."""
-        system = role == "system"
+    It is one loop, since all there is of a long conversation passes it at each call.
+    """
+    digests, sizes, numbers, places = outline.digests, outline.sizes, outline.numbers, outline.places
+    size, number = outline.size, outline.blocks
+    for at, (role, content) in enumerate(said):
         if type(content) is str:
-            place: Place = ("system", 0, 0) if system else ("messages", at, 0)
-            self._put((role, content), len(content), 1, place if content else None, 1)
-            return
-        blocks, last, heavy = _listed(content), -1, False
-        for number, block in enumerate(blocks):
-            if type(block) is not dict:
-                raise Unreadable("unknown_block")
-            kind = block.get("type") or next(iter(block), None)
-            if kind in _MARKABLE and block.get("text") != "":
-                last = number
-            heavy = heavy or kind in _HEAVY
-        if last < 0:
-            found: Place | None = None
+            last, blocks, told = 0 if content else -1, 1, content
+            length = len(content)
         else:
-            found = ("system", last, 0) if system else ("messages", at, last)
-        told, size = _leaves(blocks) if heavy else _written(blocks)
-        self._put((role, told), size, len(blocks), found, last + 1)
+            last, blocks = _last_markable(section, content), len(content)
+            told = _json.dumps(content)
+            length = len(told)
+            if b'"cache' in told:
+                _refuse_own_marks(told)
+            if length > _LONG:
+                told, length = _leaves(content)
+        digest = hash((digest, role, told))
+        size += length
+        digests.append(digest)
+        sizes.append(size)
+        numbers.append(number + last + 1)
+        places.append(None if last < 0 else (section, at, last) if section == "messages" else (section, last, 0))
+        number += blocks
+    outline.blocks = number
+    return digest
 
-    def _put(self, told: object, size: int, blocks: int, place: Place | None, stands: int) -> None:
-        outline = self.outline
-        self._digest = hash((self._digest, told))
-        self._size += size
-        outline.digests.append(self._digest)
-        outline.sizes.append(self._size)
-        outline.numbers.append(self._number + stands)
-        outline.places.append(place)
-        self._number += blocks
+
+def _last_markable(section: Section, content: Any) -> int:
+    """Return the number of the last block that a mark may stand at, -1 where there is none."""
+    if type(content) is not list:
+        raise Unreadable("unknown_block")
+    blocks = cast("list[Any]", content)
+    for at in range(len(blocks) - 1, -1, -1):
+        block = blocks[at]
+        if type(block) is not dict:
+            raise Unreadable("unknown_block")
+        if section == "tools":
+            return at
+        kind = block.get("type") or next(iter(block), None)
+        if kind in _MARKABLE and block.get("text") != "":
+            return at
+    return -1
 
 
 def _listed(value: Any) -> list[Any]:
@@ -148,8 +145,6 @@ _MARKABLE = frozenset(
     ("text", "image", "document", "tool_use", "tool_result", "search_result", "toolUse", "toolResult", "video")
 )
 """Blocks that a mark may stand at, of Anthropic's API, and behind, of Converse; not behind thinking."""
-_HEAVY = frozenset(("image", "document", "video"))
-"""Blocks that may be pictures and the like, which are few tokens."""
 
 
 def _refuse_own_marks(told: bytes) -> None:
@@ -157,16 +152,8 @@ def _refuse_own_marks(told: bytes) -> None:
         raise Unreadable("callers_own")
 
 
-def _written(value: Any) -> tuple[object, int]:
-    """Return what stands for a value, and its size: its JSON, which is made faster than it is walked."""
-    told = _json.dumps(value)
-    _refuse_own_marks(told)
-    if len(told) > _LONG:  # as of results of tools that hold pictures
-        return _leaves(value)
-    return told, len(told)
-
-
-_LONG = 64_000
+_LONG = 16_000
+"""Bytes from which on it is looked whether a content has pictures, which are few tokens."""
 
 
 def _leaves(value: Any) -> tuple[object, int]:
