@@ -165,19 +165,17 @@ async def on_own_loop(awaitable: Awaitable[Any]) -> Any:
 
 async def settled(future: Future[Any], timeout: float) -> None:
     """Wait on the loop of the caller until `future` is done, at most `timeout` seconds; it is left as it is."""
-    trio = running_trio()
-    if trio is None:
-        await asyncio.wait({asyncio.wrap_future(_told_by(future))}, timeout=timeout)
-        return
-    with trio.move_on_after(timeout):
-        await _result_of(_told_by(future))
-
-
-def _told_by(future: Future[Any]) -> Future[Any]:
-    """Return a future of its own that is done when `future` is: cancelling the one leaves the other."""
-    own: Future[Any] = Future()
+    own: Future[Any] = Future()  # of this caller alone, so that nothing comes of what it is told later
     future.add_done_callback(lambda _: own.set_running_or_notify_cancel() and own.set_result(None))
-    return own
+    trio = running_trio()
+    try:
+        if trio is None:
+            await asyncio.wait({asyncio.wrap_future(own)}, timeout=timeout)
+            return
+        with trio.move_on_after(timeout):
+            await _result_of(own)
+    finally:
+        own.cancel()
 
 
 async def _result_of(future: Future[Any]) -> Any:

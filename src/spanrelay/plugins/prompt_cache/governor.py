@@ -17,6 +17,7 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import anthropic_messages, bedrock_converse
 from spanrelay.pipeline import loops
+from spanrelay.plugins.prompt_cache.keys import GOOGLE, OPENAI, Keys
 from spanrelay.plugins.prompt_cache.marking import marked
 from spanrelay.plugins.prompt_cache.memory import Account, Memory, Odds, Scaffold
 from spanrelay.plugins.prompt_cache.outline import Outline, Unreadable, outline_of
@@ -86,6 +87,10 @@ class Governor:
         self._terms = terms or Terms()
         self._max_wait_s = max_wait_s
         self._apis: dict[Any, API] = {reads: api for reads, api in _APIS.items() if api in providers}
+        self._by_themselves = {
+            reads for api, reads in (*(("openai", each) for each in OPENAI), ("google", GOOGLE)) if api in providers
+        }
+        self._keys = Keys(applies=applies, clock=clock)
         self._clock = clock
         self._memory = Memory()
         self._flights: dict[int, _Flight] = {}
@@ -93,9 +98,13 @@ class Governor:
 
     def govern(self, call: Any) -> Generator[Any, Any, None]:
         """Send `call`, marked where that pays; an execution intercept."""
-        api = self._apis.get(getattr(call.codec, "decode_request", None))
+        reads = getattr(call.codec, "decode_request", None)
+        api = self._apis.get(reads)
         if api is None:
-            yield call
+            if reads in self._by_themselves:
+                yield from self._keys.govern(call)
+            else:
+                yield call
             return
         case, flight = self._decide(call, api, may_wait=self.applies)
         if case is None and flight is not None:

@@ -15,6 +15,7 @@ from spanrelay.pipeline.middleware import Place, execution_intercept
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.plugins.prompt_cache.governor import Governor
 from spanrelay.plugins.prompt_cache.planning import Terms
+from spanrelay.plugins.prompt_cache.rules import API
 
 
 @dataclass(slots=True)
@@ -23,7 +24,7 @@ class PromptCacheConfig:
 
     Attributes:
         mode: `observe` changes nothing and says on each span what would have been saved; `apply` marks requests.
-        providers: The APIs whose requests are looked at; `bedrock` is Converse.
+        providers: The APIs whose requests are looked at; `bedrock` is Converse. Of `google` it is only told.
         ttl: For how long marks keep what they end; `auto` chooses by the gaps between calls.
         max_write_premium: The share of the input's cost that may be lost by writing what nobody reads.
         min_reuse: How often what is written has to be expected to be read.
@@ -31,9 +32,7 @@ class PromptCacheConfig:
     """
 
     mode: Literal["observe", "apply"] = "observe"
-    providers: list[Literal["anthropic", "bedrock"]] = field(
-        default_factory=lambda: list[Literal["anthropic", "bedrock"]](["anthropic", "bedrock"])
-    )
+    providers: list[API] = field(default_factory=lambda: list[API](["anthropic", "bedrock", "openai", "google"]))
     ttl: Literal["auto", "5m", "1h"] = "auto"
     max_write_premium: float = 0.05
     min_reuse: float = 0.28
