@@ -36,6 +36,7 @@ def test_a_model_goes_by_its_name_and_by_what_that_is_another_spelling_of(model:
         ({"model_name": "a"}, ["a"]),
         ({"guardrails": [{"moderation_llm_v1": {"model_name": "a"}}]}, ["a"]),
         ({"requests": [{"body": {"model": "a"}}, {"params": {"model": {"id": "b"}}}]}, ["a", "b"]),
+        ({"compound_custom": {"models": {"answering_model": "a", "reasoning_model": "b"}}}, ["a", "b"]),
         ({"requests": [{"body": {"metadata": {"model": "mine"}}}]}, []),
     ],
 )

@@ -48,7 +48,18 @@ KEYS = st.sampled_from(
         *("functionDeclarations", "toolConfig", "functionCallingConfig", "allowedFunctionNames", "request", "requests"),
         *("function_declarations", "toolSpec", "mcp_servers", "tool_configuration", "parallel_tool_calls"),
         *("messages", "content", "tool", "definition", "configs", "default_config", "enabled", "mcp_server_name"),
-        *("tool_name", "tool_references", "tool_changes", "server_name", "include", "connectors", "id"),
+        *(
+            "Tools",
+            "compound_custom",
+            "enabled_tools",
+            "tool_name",
+            "tool_references",
+            "tool_changes",
+            "server_name",
+            "include",
+            "connectors",
+            "id",
+        ),
     ]
 )
 WORDS = st.sampled_from(
@@ -122,5 +133,5 @@ def test_every_key_of_the_table_is_read(codec: Any) -> None:
     offering = [{"type": "function", "name": "bad", "function": {"name": "bad"}}]
     for key in codec.OFFERS:
         value: Any = [{"type": "additional_tools", "tools": offering}] if key == "input" else offering
-        value = {"id": "p"} if key == "prompt" else value
+        value = {"prompt": {"id": "p"}, "compound_custom": {"tools": {"enabled_tools": ["bad"]}}}.get(key, value)
         assert offers_of(codec, {key: value}), key

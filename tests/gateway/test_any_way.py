@@ -26,7 +26,7 @@ from spanrelay_testkit.policy import in_force
 Standing = Callable[..., Gateway]
 
 
-DENY = '[plugins.policy]\nmodels.deny = ["secret-*"]\n'
+DENY = '[plugins.policy]\nmodels.deny = ["secret-*"]\ntools.deny = ["web_*"]\n'
 ASKED = json.dumps({"model": "secret-1", "messages": []}).encode()
 ALLOWED = json.dumps({"model": "gpt-5", "messages": []}).encode()
 FORM = {"content-type": "multipart/form-data; boundary=b"}
@@ -35,6 +35,9 @@ SOUND = (b'Content-Disposition: form-data; name="file"; filename="a.wav"', b"RIF
 CHAT, OTHER, SPEECH, FILES = "/chat/completions", "/api/chat", "/audio/transcriptions", "/files"
 PURPOSE = (b'Content-Disposition: form-data; name="purpose"', b"batch")
 LINES = b'Content-Disposition: form-data; name="file"; filename="a.jsonl"'
+
+
+WITH_TOOL = b'{"body": {"model": "gpt-5", "tools": [{"type": "web_search"}]}}\n'
 
 
 def lines(*models: str) -> bytes:
@@ -87,6 +90,7 @@ WAYS: dict[str, tuple[str, str, object, bytes]] = {
     ),
     "fields of a URL": ("POST", SPEECH, kind("application/x-www-form-urlencoded"), b"model=secret-1&prompt=x"),
     "a line of a batch": ("POST", FILES, FORM, form((LINES, lines("gpt-5", "secret-1")), PURPOSE)),
+    "a tool in a line of a batch": ("POST", FILES, FORM, form(PURPOSE, (LINES, WITH_TOOL))),
     "a line of a batch that is none": ("POST", FILES, FORM, form(PURPOSE, (LINES, lines("gpt-5") + b"{"))),
     "a batch in parts": ("POST", "/uploads", {}, b'{"purpose": "batch", "bytes": 1, "filename": "a.jsonl"}'),
 }  # fmt: skip

@@ -55,6 +55,16 @@ CHAT = [
     Form("function", {"tools": [OK, BAD]}, {"tools": [OK]}),
     Form("custom tool", {"tools": [OK, nested("delete_x", "custom")]}, {"tools": [OK]}),
     Form("a flat function", {"tools": [OK, function("delete_x")]}, {"tools": [OK]}),
+    Form("two names", {"tools": [OK, {**OK, "name": "delete_x"}, {**BAD, "name": "get_x"}]}, {"tools": [OK]}),
+    Form("no type", {"tools": [OK, {**BAD, "type": None}]}, {"tools": [OK]}),
+    Form("a function of another type", {"tools": [OK, {**BAD, "type": "any"}]}, {"tools": [OK]}, passes=False),
+    Form("a key in another case", {"tools": [OK], "Tools": [BAD]}, {"tools": [OK]}),
+    Form(
+        "a compound",
+        {"compound_custom": {"tools": {"enabled_tools": ["web_search", "visit"]}}},
+        {"compound_custom": {"tools": {"enabled_tools": ["visit"]}}},
+        passes=False,
+    ),
     Form("alone", {"tools": [BAD], "tool_choice": "auto", "parallel_tool_calls": False}, {}),
     Form(
         "legacy functions", {"functions": [{"name": "get_x"}, {"name": "delete_x"}]}, {"functions": [{"name": "get_x"}]}
@@ -198,7 +208,9 @@ RESPONSES = [
 
 def send(client: openai.OpenAI, api: str, given: dict[str, Any]) -> None:
     if api == "chat":
-        client.chat.completions.create(model="m", messages=[HELLO], **given)  # type: ignore[arg-type]
+        beside = {key: given[key] for key in ("Tools", "compound_custom") if key in given}
+        given = {key: value for key, value in given.items() if key not in beside}
+        client.chat.completions.create(model="m", messages=[HELLO], extra_body=beside or None, **given)  # type: ignore[arg-type]
     else:
         client.responses.create(**{"model": "m", "input": "hello", **given})
 

@@ -314,6 +314,20 @@ def test_the_file_of_a_batch_is_judged_as_it_is_sent_from_its_beginning(
     assert len(asking) == 2  # what was judged and named models
 
 
+def test_the_tools_that_the_lines_of_a_batch_offer_are_judged(server: ModelServer, instrumented: Capture) -> None:
+    client, context = client_of(SYNC, server), Context(PolicyConfig(tools=Tools(deny=["web_*"])), "policy")
+    PolicyPlugin().register(context)
+    lines = b'{"body": {"model": "ok"}}\n{"body": {"model": "ok", "tools": [{"type": "web_search"}]}}\n'
+    try:
+        with pytest.raises(GuardrailRejected, match=r"'web_search' is denied .*a line of its file"):
+            batch(lines)(client)
+    finally:
+        context.close()
+    batch(lines)(client)
+    client.close()
+    assert len(server.requests) == 1
+
+
 UNREADABLE_UPLOADS: dict[str, Ask] = {
     "a line  that is none": batch(LINES + b"{"),
     "a line  with a member twice": batch(b'{"body": {"model": "secret-1", "model": "ok"}}'),

@@ -38,12 +38,13 @@ _HOLDERS = (
     "target",
     "audio",
     "svg",
+    "compound_custom",
 )
 """Keys of requests under which models are named."""
 _LISTS = ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
 """Those of them that list names: what gateways fall back on."""
-_KEYS = ("model", "model_name")
-"""Keys whose value is a model; Mistral's guardrails and judges have the other one."""
+_KEYS = ("model", "model_name", "answering_model", "reasoning_model")
+"""Keys whose value is a model; Mistral's guardrails and judges have the second one, Groq's compounds the others."""
 _BODIES = ("params", "body")
 """Keys of a request of a batch under which its body stands: Anthropic's and Mistral's."""
 _ITEMS = ("input", "items")

@@ -60,7 +60,7 @@ class Sieve:
     def request(self, wire: Mapping[str, Any], table: Table, within: str = "") -> Mapping[str, Any]:
         """Return `wire`, which stands at the place `within`, without what is not kept; itself where everything is."""
         out: dict[str, Any] | None = None
-        for key, read in table.items():
+        for key, read in (*table.items(), *_in_other_case(wire, table)):
             value = wire.get(key)
             if value is None:
                 continue
@@ -89,7 +89,8 @@ class Sieve:
         if kind.startswith("agent_toolset_"):
             read = self._toolset
         if read is None:
-            return self._judged(Offer((*_names(fields, kind), *within), kind, place), fields)
+            kept = [self.keeps(Offer((*names, *within), kind, place)) for names in _names(fields, kind)]
+            return fields if all(kept) else GONE
         if not referred:
             return read(fields, place)
         names = (*([fields["name"]] if kind == "mcp" and fields.get("name") else ()), *_group_names(fields, kind))
@@ -231,19 +232,29 @@ _MODES = frozenset({"none", "auto", "required", "any"})
 """Choices that name no tool."""
 
 
+def _in_other_case(wire: Mapping[str, Any], table: Table) -> list[tuple[str, Reader]]:
+    """Return the keys of a request that differ from those of `table` in case alone, which several servers read too."""
+    known = {key.casefold(): read for key, read in table.items()}
+    return [(key, known[key.casefold()]) for key in wire if key not in table and key.casefold() in known]
+
+
 def _kind(tool: Mapping[str, Any]) -> str:
-    kind = tool.get("type", "function")
+    kind = tool.get("type")
+    kind = "function" if kind is None else kind
     # A subclass of text is sent as what it holds, whatever it compares equal to.
     return str.__str__(kind) if isinstance(kind, str) else repr(kind)
 
 
-def _names(tool: Mapping[str, Any], kind: str) -> tuple[Any, ...]:
-    """Return what a definition goes by: chat has the name in an object called like the type, Responses beside it."""
-    inner = tool.get(kind)
-    name = (cast("Mapping[str, Any]", inner) if isinstance(inner, Mapping) else tool).get("name")
+def _names(tool: Mapping[str, Any], kind: str) -> list[tuple[Any, ...]]:
+    """Return what a definition goes by: chat has the name in an object called like the type, Responses beside it.
+
+    Where it is there in several places, each is a name of its own: one server reads this one, the next another.
+    """
+    inner = [as_mapping(tool.get(key)).get("name") for key in dict.fromkeys((kind, "function", "custom"))]
+    named: list[Any] = [name for name in (*inner, tool.get("name")) if name is not None]
     if kind in BY_APPLICATION:
-        return (name,)
-    return (kind,) if name is None else (name, kind)
+        return [(name,) for name in named] or [(None,)]
+    return [(name, kind) for name in named] or [(kind,)]
 
 
 def _group_names(tool: Mapping[str, Any], kind: str) -> tuple[Any, ...]:

@@ -192,7 +192,7 @@ class App:
             asked.wire, Exchange(self._client, sent, asked), self._tracing, opened, ExchangeCall
         )
         call.model_kept = not target.route.answers
-        call.unreadable = asked.unreadable
+        call.unreadable, call.offered_beside = asked.unreadable, asked.offers
         call.named_beside = asked.named if asked.own_model is None else (*asked.named, asked.own_model)
         if asked.deployment is not None:
             call.url_model = lambda _: asked.deployment

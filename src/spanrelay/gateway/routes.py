@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+from spanrelay.codecs.offers import Offer
 from spanrelay.errors import MiddlewareError
 from spanrelay.gateway.upstreams import Upstream
 from spanrelay.instrumentation.apis import anthropic, gemini, openai
@@ -27,6 +28,7 @@ class Asked(NamedTuple):
         deployment: The model that its path names, which runs whatever the body says.
         own_model: What its body calls `model` though the path names one, by which it is judged too.
         unreadable: Why nobody can say what it asks for, where that is so.
+        offers: Tools that its files offer.
     """
 
     api: API
@@ -37,6 +39,7 @@ class Asked(NamedTuple):
     deployment: str | None = None
     own_model: Any = None
     unreadable: str | None = None
+    offers: tuple[Offer, ...] = ()
 
 
 class API(Protocol):
@@ -87,11 +90,11 @@ class BodyAPI:
         route = next((route for suffix, route in self._routes.items() if place.path.endswith(suffix)), PLAIN)
         model = text_of(wire.get("model"))
         beside = (*place.named, *body.beside)
-        named = model is not None or place.deployment or beside or body.names_model
+        named = model is not None or place.deployment or beside or body.names_model or body.offers
         if route is PLAIN and not (named or asks_within(wire)):
             return None
         why = None if route is PLAIN and not body.names_model else body.unreadable
-        return Asked(self, route, wire, model, beside, deployment=place.deployment, unreadable=why)
+        return Asked(self, route, wire, model, beside, deployment=place.deployment, unreadable=why, offers=body.offers)
 
     def provider(self, host: str) -> str:
         """Return who answers at a host."""

@@ -1,4 +1,4 @@
-"""Models that the file of a batch names: JSON lines, each with the body of a request that is asked hours later.
+"""What the file of a batch names and offers, models and tools: JSON lines, each the body of a request of hours later.
 
 OpenAI's API, and those like it, take the file before there is a batch, and a batch names only the file. So the file is
 judged when it is uploaded, by who is in force then.
@@ -7,10 +7,13 @@ judged when it is uploaded, by who is in force then.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
 
 from spanrelay import _json
+from spanrelay.codecs import plain
 from spanrelay.codecs.naming import models_within
+from spanrelay.codecs.offers import Offer, offers_of
 from spanrelay.instrumentation.requests import Body, object_in
 
 
@@ -21,7 +24,7 @@ def is_batch(fields: Mapping[str, Any]) -> bool:
 
 
 def with_files(body: Body, files: Iterable[Any]) -> Body:
-    """Return what a form says, with the models that its files of a batch name, or why nobody can say them.
+    """Return what a form says, with what its files of a batch name and offer, or why nobody can say that.
 
     Args:
         body: Its fields.
@@ -29,13 +32,14 @@ def with_files(body: Body, files: Iterable[Any]) -> Body:
             these.
     """
     try:
-        beside = tuple(model for file in files for model in _models_in_file(file))
+        found = [_found_in_file(file) for file in files]
     except ValueError as error:
         return body._replace(unreadable=f"its file of a batch {error}", names_model=True)
     except Exception as error:  # a file of the application's own making
         why = f"its file of a batch cannot be read ({type(error).__name__}); pass bytes"
         return body._replace(unreadable=why, names_model=True)
-    return body._replace(beside=beside)
+    beside = tuple(model for models, _ in found for model in models)
+    return body._replace(beside=beside, offers=tuple(offer for _, offers in found for offer in offers))
 
 
 def in_parts(body: Body, path: str) -> Body:
@@ -46,30 +50,36 @@ def in_parts(body: Body, path: str) -> Body:
     return body._replace(unreadable=why, names_model=True)
 
 
-def _models_in_file(file: Any) -> tuple[Any, ...]:
+_Found: TypeAlias = tuple[list[Any], list[Offer]]
+"""Models, of which one may be no text, and offers of tools, each once."""
+
+
+def _found_in_file(file: Any) -> _Found:
     content = cast("tuple[Any, ...]", file)[1] if isinstance(file, tuple) else file
     if isinstance(content, (bytes, bytearray)):
-        return _models_in(bytes(content).splitlines())
+        return _found_in(bytes(content).splitlines())
     if not content.seekable():
         raise ValueError("can be read only once; pass bytes, or a file that can be read again")
     before = content.tell()
     content.seek(0)  # whence the client library sends it, wherever it stands
     try:
-        return _models_in(content)
+        return _found_in(content)
     finally:
         content.seek(before)
 
 
-def _models_in(lines: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the models that lines name, each once; one may be no text."""
-    found: list[Any] = []
+def _found_in(lines: Iterable[Any]) -> _Found:
+    models: list[Any] = []
+    offers: list[Offer] = []
     for number, line in enumerate(lines, 1):
         if not isinstance(line, bytes):
             raise ValueError("is not open for bytes; open it with 'rb'")
         if line.strip():
-            request = _object_in(line, number)
-            found += [model for model in models_within({"requests": [request]}) if model not in found]
-    return tuple(found)
+            asked = {"requests": [_object_in(line, number)]}
+            models += [model for model in models_within(asked) if model not in models]
+            told = [replace(offer, place="a line of its file") for offer in offers_of(plain, asked)]
+            offers += [offer for offer in told if offer not in offers]
+    return models, offers
 
 
 def _object_in(line: bytes, number: int) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote
 
 from spanrelay import _json
+from spanrelay.codecs.offers import Offer
 from spanrelay.pipeline.model import text_of
 
 _ABSENT = frozenset({"NotGiven", "Omit"})
@@ -24,7 +25,7 @@ class Body(NamedTuple):
     """The JSON object of a request, or the fields of its form; `unreadable` says why it is not known.
 
     `names_model` says that a model is named all the same. `parts` are the fields of a form that are JSON by themselves,
-    `beside` the models that its files name, of which one may be no text.
+    `beside` the models that its files name, of which one may be no text, and `offers` the tools that these offer.
     """
 
     wire: Mapping[str, Any]
@@ -32,6 +33,7 @@ class Body(NamedTuple):
     names_model: bool = False
     parts: frozenset[str] = frozenset()
     beside: tuple[Any, ...] = ()
+    offers: tuple[Offer, ...] = ()
 
 
 class Place(NamedTuple):

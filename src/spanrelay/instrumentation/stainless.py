@@ -166,7 +166,7 @@ class StainlessAPI:
         if target.route is PLAIN and batches.is_batch(wire):
             body = _of_batch(body._replace(wire=wire), options, place)
             named += body.beside
-        names_one = model is not None or place.deployment or named or body.names_model
+        names_one = model is not None or place.deployment or named or body.names_model or body.offers
         if target.route is PLAIN and not (names_one or asks_within(wire)):
             return None
         return target, wire, body, named
@@ -199,6 +199,7 @@ class StainlessAPI:
         boundary.reads_aws = self._reads_aws is not None and self._reads_aws(client)
         call = target.call(wire, boundary, self._tracing, opened)
         call.model_kept = route is PLAIN
+        call.offered_beside = body.offers
         if named or body.unreadable or target.place.deployment or target.place.follows:
             call.named_beside, call.unreadable = named, body.unreadable
             self._doubt(call, target.place, client, options)

@@ -15,6 +15,7 @@ from spanrelay._guard import failed, pass_on
 from spanrelay._json import clean_text
 from spanrelay.codecs import Codec, may_say_failed
 from spanrelay.codecs.narrowing import as_list
+from spanrelay.codecs.offers import Offer
 from spanrelay.conversation import read_request
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.backlog import Remainder, backlog
@@ -65,6 +66,7 @@ class ModelCall(Call):
         "made_of",
         "model_kept",
         "named_beside",
+        "offered_beside",
         "original",
         "sent",
         "unreadable",
@@ -105,6 +107,8 @@ class ModelCall(Call):
         self.original = wire
         self.named_beside: tuple[Any, ...] = ()
         """Models that the request names in its query too."""
+        self.offered_beside: tuple[Offer, ...] = ()
+        """Tools that its files offer."""
         self.model_kept = False
         """Whether a model that the request does not name is one that the provider keeps, as that of an assistant."""
         self.url_model: Callable[[ModelCall], str | None] | None = None

@@ -16,7 +16,7 @@ from spanrelay.codecs.anthropic_messages.offers import read_servers, without_too
 from spanrelay.codecs.bodies import patch_identity, patch_messages, patch_request, patch_tools
 from spanrelay.codecs.functions import patch_function, read_function, write_function
 from spanrelay.codecs.narrowing import as_list, as_mapping, as_str
-from spanrelay.codecs.offers import Keeps, Offer, Sieve, drop_without, read_choice, read_tools
+from spanrelay.codecs.offers import GONE, Keeps, Offer, Sieve, drop_without, each, read_choice, read_tools
 from spanrelay.codecs.offers import Table as Offers
 from spanrelay.codecs.openai_chat.messages import patch_message, read_assistant, read_message, write_message
 from spanrelay.codecs.openai_chat.stream import ChatAccumulator, stream_events, stream_texts
@@ -182,6 +182,15 @@ def _read_search(sieve: Sieve, value: Any, place: str) -> Any:
     return value if sieve.keeps(Offer(("web_search", place), "web_search", place)) else None
 
 
+def _read_compound(sieve: Sieve, value: Any, place: str) -> Any:
+    """Read how a compound of Groq's is to work, which names the tools that the provider runs for it."""
+    told = as_mapping(as_mapping(value).get("tools"))
+    names = as_list(told.get("enabled_tools"))
+    where = f"{place}.tools.enabled_tools"
+    left = each(names, where, lambda name, here: name if sieve.keeps(Offer((name,), "compound", here)) else GONE)
+    return value if left is names else {**value, "tools": {**told, "enabled_tools": left}}
+
+
 OFFERS: Offers = {
     "tools": read_tools,
     "functions": read_tools,
@@ -189,6 +198,7 @@ OFFERS: Offers = {
     "tool_choice": read_choice,
     "function_call": read_choice,
     "mcp_servers": read_servers,
+    "compound_custom": _read_compound,
 }
 """Every key of a request that names or offers a tool; MCP servers for a gateway that asks Anthropic's models."""
 

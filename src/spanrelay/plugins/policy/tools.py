@@ -101,7 +101,7 @@ class Offers:
         asked = call.outgoing()
         if self._sifts:
             asked = call.codec.sift_tools(asked, self._keeps)
-        for offer in offers_of(call.codec, asked):
+        for offer in (*offers_of(call.codec, asked), *call.offered_beside):
             reason = self._refusal(offer)
             if reason is not None:
                 return f"the request offers a tool to the model: {reason} ({offer.place})"
