@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import brotli
 import grpc
 import httpx
 import pytest
+import zstandard
 from google.protobuf.json_format import MessageToDict
 from google.rpc import status_pb2
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -37,6 +40,7 @@ from spanrelay.conversion import work
 from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
+from spanrelay.gateway.bodies import unpacked
 from spanrelay.observation.masking import mask_bytes
 
 Standing = Callable[..., Collector]
@@ -212,6 +216,25 @@ def test_what_is_no_request_is_refused_as_otlp_says(
     said = told.json() if "content_type" in headers else MessageToDict(status_pb2.Status.FromString(told.content))
     assert said["message"]
     assert losses.take() == {f"requests that were not taken ({status})": 1}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("br", brotli.compress), ("zstd", zstandard.compress)],
+)
+def test_a_body_that_is_cut_is_refused_whatever_packs_it(encoding: str, pack: Any, standing: Standing) -> None:
+    collector, packed = standing(), pack(REQUESTS[0].SerializeToString())
+    cuts = [packed[:4], packed[: len(packed) // 2], packed[:-1]]
+    told = [post(collector, cut, content_encoding=encoding).status_code for cut in cuts]
+    assert told == [415, 415, 415]
+    assert post(collector, packed, content_encoding=encoding).status_code == 200
+    losses.take()
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+def test_all_members_of_a_body_are_read_however_many_there_are(encoding: str, pack: Any) -> None:
+    packed = pack(b"a" * 9_000) + pack(b"") * 20_000 + pack(b"b")
+    assert unpacked(packed, encoding, 1 << 20) == b"a" * 9_000 + b"b"
 
 
 def test_a_disk_that_is_full_refuses_and_loses_nothing_accepted(

@@ -203,4 +203,6 @@ def _unpacked(data: bytes, encoding: str) -> bytes:
         raise _Refused(400, f"the body cannot be unpacked as {encoding}: {error}") from None
     if unpacking.unconsumed_tail:
         raise _Refused(413, f"a body may have {MAX_TELEMETRY} bytes")
+    if not unpacking.eof or unpacking.unused_data:
+        raise _Refused(400, f"the body is not one whole stream of {encoding}")
     return found

@@ -6,6 +6,7 @@ import asyncio
 import io
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from spanrelay import _json
@@ -188,35 +189,51 @@ def unpacked(data: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _decompressed(data: bytes, encoding: str, most: int) -> bytes:
-    """Return at most `most` bytes or little more, so that a bomb is noticed before it has gone off."""
+    """Return at most `most` bytes or little more, so that a bomb is noticed before it has gone off.
+
+    Raises:
+        ValueError: it is cut: what there is of it may be read as something else, or as nothing.
+    """
     if encoding in ("gzip", "x-gzip", "deflate"):
-        return _inflated(data, most)
+        return _in_members(data, partial(zlib.decompressobj, zlib.MAX_WBITS | 32), most)
     if encoding == "br":
         import brotli
 
-        return brotli.Decompressor().process(data, output_buffer_limit=most)
+        stream = brotli.Decompressor()
+        read = stream.process(data, output_buffer_limit=most)
+        if len(read) < most and not stream.is_finished():
+            raise ValueError(_CUT)
+        return read
     if encoding == "zstd":
         import zstandard
 
-        return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(most)
+        read = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(most)
+        # A reader says nothing of where it ended; who does say it has no limit.
+        return read if len(read) == most else _in_members(data, zstandard.ZstdDecompressor().decompressobj, most)
     raise _unknown(encoding)
 
 
-def _inflated(data: bytes, most: int) -> bytes:
-    """Return what gzip or zlib holds: of gzip all members, which servers read as one.
+_CUT = "it ends before its end"
+_STEP = 4096
+"""Bytes that are unpacked at once. What comes behind a member is copied, and there may be very many small ones."""
+
+
+def _in_members(data: bytes, begin: Callable[[], Any], most: int) -> bytes:
+    """Return what all members hold, which servers read as one.
 
     Raises:
         ValueError: it is cut.
     """
-    parts: list[bytes] = []
-    left = most
-    while data and left > 0:
-        member = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        parts.append(member.decompress(data, left))
-        left -= len(parts[-1])
+    view, at, parts, left = memoryview(data), 0, list[bytes](), most
+    while at < len(view) and left > 0:
+        member = begin()
+        while not member.eof and at < len(view) and left > 0:
+            piece = view[at : at + _STEP]
+            parts.append(member.decompress(piece))
+            left -= len(parts[-1])
+            at += len(piece) - len(member.unused_data)
         if not member.eof and left > 0:
-            raise ValueError("it ends before its end")
-        data = member.unused_data
+            raise ValueError(_CUT)
     return b"".join(parts)
 
 
