@@ -19,6 +19,7 @@ PATTERNS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**/*.md", "ins
 MAP = ROOT / "docs" / "README.md"
 BUILD = ROOT / "build" / "docs"
 """`pages` in it are what the site is made of, `site` is the site."""
+MADE = frozenset({"__pycache__", "node_modules", "target", ".spanrelay"})
 LINK = re.compile(r"(\]\(|^\[[^\]]+\]: )([^)#\s]+)", re.MULTILINE)
 SETTINGS = """\
 [project]
@@ -61,8 +62,8 @@ def linked(page: Path, text: str) -> Iterator[Path]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files below a folder, but for what Python leaves there."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    """The files below a folder, but for what is made when they are run."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and MADE.isdisjoint(path.parts)]
 
 
 def title(path: Path) -> str:
@@ -109,15 +110,23 @@ def written(pages: Path, path: Path) -> Path:
     return place
 
 
-def navigation() -> str:
-    """The map of `docs/README.md`, in TOML: a heading is a section, and a page stands where it is first."""
-    parts = ['{"SpanRelay" = "README.md"}', '{"What you want to do" = "docs/README.md"}']
+def sections() -> dict[str, list[Path]]:
+    """The map of `docs/README.md`: the pages below each heading; one that is there twice is where it is first."""
     shown = {MAP, ROOT / "README.md"}
+    found: dict[str, list[Path]] = {}
     for section in MAP.read_text().split("\n## ")[1:]:
         pages = [path for path in dict.fromkeys(_with_siblings(linked(MAP, section))) if path not in shown]
         shown.update(pages)
+        found[section.partition("\n")[0]] = pages
+    return found
+
+
+def navigation(found: dict[str, list[Path]]) -> str:
+    """The sections of the map in TOML."""
+    parts = ['{"SpanRelay" = "README.md"}', '{"What you want to do" = "docs/README.md"}']
+    for section, pages in found.items():
         names = json.dumps([str(path.relative_to(ROOT)) for path in pages])
-        parts.append(f"{{{json.dumps(section.partition(chr(10))[0])} = {names}}}")
+        parts.append(f"{{{json.dumps(section)} = {names}}}")
     return f"[{', '.join(parts)}]"
 
 
@@ -131,13 +140,16 @@ def _with_siblings(paths: Iterator[Path]) -> Iterator[Path]:
 
 
 def main() -> int:
-    """Build the site with the generator that is named; returns 1 where a link leads nowhere."""
+    """Build the site with the generator that is named; returns 1 where a link leads nowhere, or the map to no page."""
     shutil.rmtree(BUILD, ignore_errors=True)
     broken = stage(BUILD / "pages")
+    found = sections()
+    lost = set(ROOT.glob("docs/**/*.md")) - {MAP, *(page for pages in found.values() for page in pages)}
+    broken += [f"{page.relative_to(ROOT)} is not in the map of {MAP.relative_to(ROOT)}" for page in sorted(lost)]
     for each in broken:
         print(each, file=sys.stderr)
     (BUILD / "pages" / "site.css").write_text(STYLE)
-    (BUILD / "zensical.toml").write_text(SETTINGS.format(nav=navigation()))
+    (BUILD / "zensical.toml").write_text(SETTINGS.format(nav=navigation(found)))
     done = subprocess.run([sys.argv[1], "build", "--strict", "--config-file", BUILD / "zensical.toml"])
     if broken or done.returncode:
         return 1
