@@ -16,7 +16,7 @@ from tests.shared_data import exchanges, needs_shared
 from spanrelay import semconv
 from spanrelay.assembly.steps import metrics_of
 from spanrelay.plugins.plugin import Context
-from spanrelay.plugins.prompt_cache import PromptCacheConfig, PromptCachePlugin
+from spanrelay.plugins.prompt_cache import PromptCacheConfig, PromptCachePlugin, governor
 from spanrelay.plugins.prompt_cache.governor import Governor
 from spanrelay.plugins.prompt_cache.marking import Mark, marked, unmarked
 from spanrelay.plugins.prompt_cache.memory import KEPT, Memory
@@ -195,6 +195,19 @@ def test_a_request_that_nobody_knows_enough_of_is_left_alone_and_says_why(body: 
     assert next(steps) is call
     assert call.outgoing() is body
     assert call.record.prompt_cache == PromptCache(skipped=skipped)
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize("where", ["marked", "kept"])
+def test_a_fault_while_marking_and_behind_it_fails_no_call(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(governor, where, fail)
+    agent = Agent()
+    told = agent.ask(asked("a"))
+    assert told.skipped == ("ZeroDivisionError" if where == "marked" else None)
+    assert not agent.governor._flights
 
 
 @pytest.mark.swallows

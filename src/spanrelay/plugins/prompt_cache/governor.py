@@ -19,7 +19,7 @@ from spanrelay.codecs import anthropic_messages, bedrock_converse
 from spanrelay.pipeline import loops
 from spanrelay.plugins.prompt_cache.keys import GOOGLE, OPENAI, Keys
 from spanrelay.plugins.prompt_cache.marking import marked
-from spanrelay.plugins.prompt_cache.memory import Account, Memory, Odds, Scaffold
+from spanrelay.plugins.prompt_cache.memory import Account, Memory, Odds, Scaffold, free_in_children
 from spanrelay.plugins.prompt_cache.outline import Outline, Unreadable, outline_of
 from spanrelay.plugins.prompt_cache.planning import Plan, Planner, Terms, kept
 from spanrelay.plugins.prompt_cache.rules import API, Rules, rules_of
@@ -93,12 +93,17 @@ class Governor:
         self._keys = Keys(applies=applies, clock=clock)
         self._clock = clock
         self._memory = Memory()
+        self.free()
+        free_in_children(self)
+
+    def free(self) -> None:
+        """Take a lock that nobody holds, and wait for nobody: a forked child has none of its parent's threads."""
         self._flights: dict[int, _Flight] = {}
         self._lock = threading.Lock()
 
     def govern(self, call: Any) -> Generator[Any, Any, None]:
         """Send `call`, marked where that pays; an execution intercept."""
-        reads = getattr(call.codec, "decode_request", None)
+        reads = getattr(getattr(call, "codec", None), "decode_request", None)
         api = self._apis.get(reads)
         if api is None:
             if reads in self._by_themselves:
@@ -116,6 +121,7 @@ class Governor:
         try:
             yield from self._send(call, case, flight)
         finally:
+            call.begun = None
             if flight is not None:
                 self._land(case.key, flight)
 
@@ -125,14 +131,12 @@ class Governor:
         def begin() -> None:
             nonlocal begun
             begun = True
-            with self._lock:
+            with guarded("noting what a prompt cache holds"), self._lock:
                 kept(case.plan, case.outline, self._memory, case.now)
             if flight is not None:
                 self._land(case.key, flight)
 
         call.begun = begin
-        if case.told.decision == "marked":
-            call.mark(marked(case.api, case.wire, case.plan.marks))
         try:
             response = yield call
         except Exception as error:
@@ -165,10 +169,14 @@ class Governor:
                     return None, found
                 flight = self._settle(case)
             told = case.told
+            if told.decision == "marked":
+                call.mark(marked(case.api, case.wire, case.plan.marks))
         except Unreadable as reason:
             told = PromptCache(skipped=str(reason))
         except Exception as error:
-            case, told = None, PromptCache(skipped=type(error).__name__)
+            if case is not None and flight is not None:
+                self._land(case.key, flight)
+            case, flight, told = None, None, PromptCache(skipped=type(error).__name__)
             with guarded("planning the marks of a prompt"):
                 raise
         call.root.record.prompt_cache = told

@@ -15,7 +15,7 @@ from typing import Any, cast
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import gemini_generate_content, openai_chat, openai_responses
-from spanrelay.plugins.prompt_cache.memory import Bounded
+from spanrelay.plugins.prompt_cache.memory import Bounded, free_in_children
 from spanrelay.plugins.prompt_cache.outline import Unreadable
 from spanrelay.records import PromptCache
 
@@ -50,6 +50,11 @@ class Keys:
         self._applies = applies
         self._clock = clock
         self._scaffolds: Bounded[_Scaffold] = Bounded()
+        self.free()
+        free_in_children(self)
+
+    def free(self) -> None:
+        """Take a lock that nobody holds: a forked child has none of its parent's threads."""
         self._lock = threading.Lock()
 
     def govern(self, call: Any) -> Generator[Any, Any, None]:

@@ -5,9 +5,11 @@ It holds digests, times and counts, never what was said, and no more than so man
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from spanrelay.plugins.prompt_cache.marking import TTL
 from spanrelay.plugins.prompt_cache.rules import LATER_S, SOON_S
@@ -159,6 +161,21 @@ class Memory:
         """Whether the provider holds a prefix, as far as is known."""
         entry = self.entries.get(digest)
         return entry is not None and now < entry.expires
+
+
+class Freed(Protocol):
+    """What has a lock."""
+
+    def free(self) -> None:
+        """Take one that nobody holds."""
+        ...
+
+
+def free_in_children(holder: Freed) -> None:
+    """Free `holder` in each process that is forked while it is there."""
+    if hasattr(os, "register_at_fork"):
+        method = weakref.WeakMethod(holder.free)
+        os.register_at_fork(after_in_child=lambda: (free := method()) and free())
 
 
 def expected_reads(odds: Odds, all_odds: Odds, ttl: TTL) -> float:
