@@ -28,6 +28,7 @@ from spanrelay.records import (
     Message,
     ModelRequest,
     ModelResponse,
+    PromptCache,
     PromptTemplate,
     SpanRecord,
 )
@@ -104,6 +105,8 @@ def _sanitize(record: SpanRecord, sieve: Sieve) -> None:
     record.error = put_error(record.error, sieve)
     record.would_refuse = _verdicts(record.would_refuse, sieve)
     record.would_change = _verdicts(record.would_change, sieve)
+    if record.prompt_cache is not None:
+        record.prompt_cache = _prompt_cache(record.prompt_cache, sieve)
     record.marks = [mark for mark in (put_mark(mark, sieve) for mark in record.marks) if mark is not None]
     record.name = put_name(sieve, record.name, record.kind, record.operation)
 
@@ -206,6 +209,18 @@ def _verdicts(verdicts: tuple[str, ...], sieve: Sieve) -> tuple[str, ...]:
     """Put what policy on trial said through the sieve, as the error that it would have been; their number stays."""
     said = (sieve.keep("error", {"type": "GuardrailRejected", "message": verdict}) for verdict in verdicts)
     return tuple(str(each["message"]) if each is not None else "policy" for each in said)
+
+
+def _prompt_cache(told: PromptCache, sieve: Sieve) -> PromptCache:
+    """Put what a span says of a prompt cache through the sieve: ours says nothing that is anybody's, others might."""
+    marks = (_said(sieve, names.PROMPT_CACHE_MARKS, mark) for mark in told.marks)
+    return replace(
+        told,
+        scaffold=_said(sieve, names.PROMPT_CACHE_SCAFFOLD, told.scaffold),
+        marks=tuple(mark for mark in marks if mark is not None),
+        missed=_said(sieve, names.PROMPT_CACHE_MISSED, told.missed),
+        skipped=_said(sieve, names.PROMPT_CACHE_SKIPPED, told.skipped),
+    )
 
 
 def _said(sieve: Sieve, key: str, value: str | None) -> str | None:
