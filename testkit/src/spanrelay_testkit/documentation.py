@@ -153,7 +153,7 @@ def main() -> int:
     done = subprocess.run([sys.argv[1], "build", "--strict", "--config-file", BUILD / "zensical.toml"])
     if broken or done.returncode:
         return 1
-    print(f"the site is in {BUILD / 'site' / 'index.html'}")
+    print(f"the site is in {BUILD / 'site' / 'index.html'}; to search in it: python -m http.server -d {BUILD / 'site'}")
     return 0
 
 
