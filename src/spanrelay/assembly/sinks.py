@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,8 +213,8 @@ _ANEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 """Make a file, and never follow a link to do so."""
 
 
-def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a file so that readers see it whole or not at all. Raises `OSError`.
+def write_whole(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True) -> None:
+    """Write a file, in one piece or in several, so that readers see it whole or not at all. Raises `OSError`.
 
     Until it is whole it is locked, so that others can tell whether its writer lives. With `sync` it is then on the
     disk, and outlives a loss of power.
@@ -223,9 +223,10 @@ def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
     file = spool.create(temporary)
     try:
         with file:
-            written = memoryview(data)
-            while written:
-                written = written[file.write(written) :]
+            for piece in (data,) if isinstance(data, bytes) else data:
+                written = memoryview(piece)
+                while written:
+                    written = written[file.write(written) :]
             if sync:
                 os.fsync(file.fileno())
             os.replace(temporary, path)

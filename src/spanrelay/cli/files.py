@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import orjson
 from spanrelay import config
 from spanrelay.assembly.atif import AtifError, Trajectory, moment_of
 from spanrelay.errors import SpanRelayError
+from spanrelay.view.entries import Entry, entry_of
+from spanrelay.view.index import Index, state_of
 
 
 class NoTrajectory(SpanRelayError, OSError):
@@ -64,7 +67,9 @@ def each(places: Iterable[str]) -> Iterator[Path]:
 
 def oldest_first(folder: Path) -> list[Path]:
     """Return what looks like trajectories in a folder. Raises `NoTrajectory` where there are none."""
-    found = [path for path in reversed(newest_first(folder)) if looks_like_one(path)]
+    index = index_of(folder)
+    newest = newest_first(folder)
+    found = [path for path in reversed(newest) if index.begun(path) is not None or looks_like_one(path)]
     if not found:
         raise NoTrajectory(f"no trajectory in {str(folder)!r}; {_what_to_do(folder)}")
     return found
@@ -117,7 +122,8 @@ def runs_of(session: str, folder: Path) -> list[Path]:
 def _found_in(folder: Path) -> list[Path]:
     # By when they began: what is finished, or written anew, later than others is not newer. Two that are the same
     # stand in the order of their names, which never changes.
-    found = [(-_begun(file), -_written(file), file.name, file) for file in folder.rglob("*.json")]
+    index = index_of(folder)
+    found = [(-_begun(file, index), -_written(file), file.name, file) for file in folder.rglob("*.json")]
     return [file for *_, file in sorted(found)]
 
 
@@ -125,8 +131,10 @@ _FIRST_STEP = re.compile(rb'"steps"\s*:\s*\[\s*\{\s*"step_id"\s*:\s*1\s*,\s*"tim
 """How the first step of our documents begins, before which only the agent and its tools stand."""
 
 
-def _begun(file: Path) -> float:
+def _begun(file: Path, index: Index) -> float:
     """When the first step of a document was that has a time, in seconds; else when the file was written."""
+    if (known := index.begun(file)) is not None:
+        return known
     try:
         with file.open("rb") as opened:
             first = _FIRST_STEP.search(opened.read(1 << 16))
@@ -193,6 +201,42 @@ def read(path: Path) -> Any:
         raise NoTrajectory(f"cannot read {str(path)!r}: {error.strerror}") from error
     except orjson.JSONDecodeError as error:
         raise NoTrajectory(f"{str(path)!r} is not JSON: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def index_of(folder: Path) -> Index:
+    """Return the index of a folder, which is read once: what it says of a file that changes counts no more."""
+    return Index(folder)
+
+
+class Entries:
+    """What is kept of the documents meant by `places`, from the indexes of the folders among them where they know."""
+
+    def __init__(self, places: Iterable[str]) -> None:
+        self._indexes = [index_of(path) for path in map(Path, places) if path.is_dir()]
+
+    def __enter__(self) -> Entries:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the indexes anew."""
+        for index in self._indexes:
+            index.save()
+
+    def of(self, path: Path) -> Entry:
+        """Return what is kept of a document, which is read where no index knows it.
+
+        Raises:
+            SpanRelayError: it cannot be read, or is not a trajectory.
+        """
+        index = next((each for each in self._indexes if each.folder in path.parents), None)
+        if index is not None and (known := index.entry(path)) is not None:
+            return known
+        state = state_of(path)
+        entry = entry_of(trajectory(path), path)
+        if index is not None:
+            index.keep(path, state, entry)
+        return entry
 
 
 def trajectory(path: Path) -> Trajectory:

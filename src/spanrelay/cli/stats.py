@@ -43,13 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what the documents add up to; returns 1 where one cannot be read."""
     tally, unreadable = Tally(), 0
-    paths = files.each(options.paths) if options.paths else files.oldest_first(files.default_directory())
-    for path in paths:
-        try:
-            tally.add(files.trajectory(path))
-        except SpanRelayError as error:
-            say(str(error))
-            unreadable += 1
+    places = options.paths or [str(files.default_directory())]
+    paths = files.each(places) if options.paths else files.oldest_first(files.default_directory())
+    with files.Entries(places) as entries:
+        for path in paths:
+            try:
+                tally.merge(entries.of(path).tally)
+            except SpanRelayError as error:
+                say(str(error))
+                unreadable += 1
     if options.json:
         print(json.dumps(tally.to_json(), indent=2, ensure_ascii=False))
     elif options.csv:

@@ -17,7 +17,6 @@ from spanrelay.cli import files
 from spanrelay.errors import SpanRelayError
 from spanrelay.view import document, page
 from spanrelay.view.beside import Beside
-from spanrelay.view.entries import entry_of
 from spanrelay.view.folder import Folder
 
 INDEX = "index.html"
@@ -94,17 +93,16 @@ def _several(places: list[str], name: str, output: str | None) -> int:
     """Write the index of several documents, and the pages of the newest of them where there is a place for them."""
     newest_first = list(files.each(places))[::-1]
     folder, index = Folder(), _folder_for(output)
-    for path in newest_first:
-        file = f"{len(folder.lines) + 1}.html" if index is not None and len(folder.lines) < PAGES else ""
-        try:
-            read = files.trajectory(path)
-            if index is not None and file:
-                shown = document.read(read, path, Beside(path, files.trajectory))
-                _write(index / file, page.render("document.html", page=shown))
-            folder.add(entry_of(read, path), path.name, file)
-        except SpanRelayError as error:
-            say(str(error))
-            folder.add_fault(path.name, str(error))
+    with files.Entries(places) as entries:
+        for path in newest_first:
+            file = f"{len(folder.lines) + 1}.html" if index is not None and len(folder.lines) < PAGES else ""
+            try:
+                if index is not None and file:
+                    _write(index / file, _document(path))
+                folder.add(entries.of(path), path.name, file)
+            except SpanRelayError as error:
+                say(str(error))
+                folder.add_fault(path.name, str(error))
     pieces = page.render("folder.html", page=folder.page(name))
     if index is None or output is not None:
         _put(pieces, output if index is None else str(index / INDEX), INDEX)
@@ -147,6 +145,6 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a page, whole or not at all, readable by its owner alone: it says what was recorded."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, b"".join(pieces), sync=False)
+        write_whole(path, pieces, sync=False)
     except OSError as error:
         raise SpanRelayError(f"{str(path)!r} cannot be written to: {error.strerror or error}") from error

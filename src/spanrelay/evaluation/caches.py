@@ -43,6 +43,18 @@ class CacheFigures:
         if isinstance(why, str):
             self.missed[why] += 1
 
+    def merge(self, other: CacheFigures) -> None:
+        """Add what others come to."""
+        self.calls += other.calls
+        self.observed += other.observed
+        self.prompt_tokens += other.prompt_tokens
+        self.read_tokens += other.read_tokens
+        self.written_tokens += other.written_tokens
+        self.saved_tokens += other.saved_tokens
+        if other.saved_usd is not None:
+            self.saved_usd = (self.saved_usd or 0.0) + other.saved_usd
+        self.missed.update(other.missed)
+
     def share(self, tokens: int) -> float | None:
         """The share of the prompts that `tokens` are; None where there were none."""
         return tokens / self.prompt_tokens if self.prompt_tokens else None

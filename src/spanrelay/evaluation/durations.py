@@ -6,7 +6,6 @@ As many as a program of an afternoon makes are kept as they are; beyond, each co
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 
 KEPT = 4096
@@ -20,7 +19,7 @@ class Durations:
 
     def __init__(self) -> None:
         self._values: list[float] = []
-        self._buckets = Counter[float]()
+        self._buckets: dict[float, int] = {}
         self.count = 0
 
     def add(self, seconds: float, times: int = 1) -> None:
@@ -29,11 +28,16 @@ class Durations:
             return
         self.count += times
         if self.count <= KEPT:
-            self._values.extend([seconds] * times)
+            self._values += [seconds] * times
             return
-        self._buckets.update(map(_bucket, self._values))
+        for value in self._values:
+            self._put(value, 1)
         self._values.clear()
-        self._buckets[_bucket(seconds)] += times
+        self._put(seconds, times)
+
+    def _put(self, seconds: float, times: int) -> None:
+        bucket = _bucket(seconds)
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + times
 
     def items(self) -> Iterator[tuple[float, int]]:
         """Yield what was taken in, as far as it is told apart, and how many of each there are."""

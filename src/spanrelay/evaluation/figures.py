@@ -135,6 +135,8 @@ class Tally:
         for rows, others in ((self.agents, other.agents), (self.models, other.models), (self.tools, other.tools)):
             for name, figures in others.items():
                 _of(rows, name).merge(figures)
+        for name, caches in other.caches.items():
+            self.caches.setdefault(name, CacheFigures()).merge(caches)
 
     def _add_run(self, document: Trajectory) -> None:
         seconds = lasted(document)

@@ -6,7 +6,7 @@
   const main = document.querySelector("main");
   const runs = document.getElementById("runs");
   const least = 500; // milliseconds between two questions,
-  const idle = 4; // or as many times as long as the last answer took
+  const idle = 9; // or as many times as long as the last answer took
   let tag = "";
 
   const openAs = (old, fresh) => {
