@@ -520,3 +520,31 @@ def test_the_result_of_a_refused_tool_is_not_injected_into_the_response_that_ask
         context.close()
     assert [event["type"] for event in steered.events] == ["response.create", "response.inject"]
     assert steered.events[1]["input"] == result
+
+
+async def test_who_is_cancelled_while_policy_waits_is_given_the_message_when_it_asks_again(
+    server: SocketServer, instrumented: Capture
+) -> None:
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+
+    @execution_intercept
+    def around(call: Any) -> Any:
+        yield call
+        waits.set()
+        yield goes_on.wait()
+
+    async with client_of(server, openai.AsyncOpenAI).responses.connect() as connection:
+        with use(around):
+            await connection.response.create(model="gpt-5", input="hi")
+
+        async def end() -> Any:
+            return [event async for event in connection if event.type == "response.completed"]
+
+        first = asyncio.create_task(end())
+        await waits.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        goes_on.set()
+        assert (await connection.recv()).type == "response.completed"
+    assert instrumented.span.attributes[names.RESPONSE_ID] == "resp_1"

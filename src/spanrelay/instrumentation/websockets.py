@@ -130,6 +130,11 @@ class _Asking:
             for frame, last in held:
                 self.hear(frame, last=last)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something else of the answer is being taken."""
+        return self._astepping.locked()
+
     async def ahear(self, frame: bytes, *, last: bool) -> None:
         """Take a message of the answer."""
         async with self._astepping:
@@ -298,6 +303,13 @@ async def _anothing() -> None:
     return None
 
 
+async def _hear(message: Any, heard: list[tuple[_Asking, bytes, bool]]) -> Any:
+    """Return a message when all whose answers it belongs to have taken it."""
+    for asking, frame, last in heard:
+        await asking.ahear(frame, last=last)
+    return message
+
+
 class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for its proxies
     """A sync connection, whose messages are looked at as they pass."""
 
@@ -353,6 +365,8 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
     def __init__(self, connection: Any, speech: Speech, tracing: Tracing) -> None:
         super().__init__(connection)
         self._self_talk = _Talk(speech, tracing)
+        self._self_hearing: asyncio.Future[Any] | None = None
+        """Hands on a message that has come, while policy waits for something."""
 
     async def send(self, message: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a message, as a call where it asks a model."""
@@ -375,7 +389,27 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
                 await asking.asent()
 
     async def recv(self, *args: Any, **kwargs: Any) -> Any:
-        """Receive a message, and end the call whose answer's last it is."""
+        """Receive a message, and end the call whose answer's last it is.
+
+        Policy may wait then; who is cancelled meanwhile is given the message when it asks again, as by the library.
+        """
+        if self._self_hearing is None:
+            message, heard = await self._receive(*args, **kwargs)
+            if not any(last or asking.is_busy for asking, _, last in heard):
+                return await _hear(message, heard)
+            self._self_hearing = asyncio.ensure_future(_hear(message, heard))
+        hearing = self._self_hearing
+        try:
+            message = await asyncio.shield(hearing)
+        except BaseException as error:
+            if hearing.cancelled() or not isinstance(error, asyncio.CancelledError):
+                self._self_hearing = None
+            raise
+        self._self_hearing = None
+        return message
+
+    async def _receive(self, *args: Any, **kwargs: Any) -> tuple[Any, list[tuple[_Asking, bytes, bool]]]:
+        """Return the next message, and whose answers it belongs to."""
         try:
             message = await self.__wrapped__.recv(*args, **kwargs)
         except (TimeoutError, asyncio.TimeoutError, RuntimeError):
@@ -384,9 +418,7 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
             for asking in self._self_talk.left():
                 await asking.tap.read_failed(error)
             raise
-        for asking, frame, last in self._self_talk.heard(message):
-            await asking.ahear(frame, last=last)
-        return message
+        return message, self._self_talk.heard(message)
 
     async def close(self, *args: Any, **kwargs: Any) -> Any:
         """Close the connection; what was being answered ends here."""
