@@ -227,7 +227,7 @@ def _unpacked(data: bytes) -> Entry | None:
         begun, line, total, rows, growth = orjson.loads(data)
         begun = datetime.fromtimestamp(_number(begun)).astimezone()
         kinds = zip(TALLY.items(), rows, strict=True)
-        tally = {
+        tally: dict[str, dict[str, Any]] = {
             kind: {_text(name): of(**_read_values(row, table)) for name, row in each.items()}
             for (kind, (of, table)), each in kinds
         }
