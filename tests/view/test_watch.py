@@ -121,7 +121,9 @@ def test_what_is_no_run_is_said_or_left_out(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"schema_version": "ATIF-v1.7", "session_id": "s')
     (tmp_path / "package.json").write_text('{"name": "x"}')
     (tmp_path / "begun.atif.part").write_bytes(b'{"op":"open","doc":"a","he')
-    (tmp_path / "wrong.atif.part").write_bytes(b'{"op":"open","doc":"a","head":7}\n')
+    (tmp_path / "wrong.atif.part").write_bytes(
+        b'{"op":"open","doc":"a","head":{}}\n{"op":"step","doc":"b","step":{}}\n'
+    )
     (tmp_path / "lost.json").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.atif.part")
     lines = shown(live_of(tmp_path), 120)

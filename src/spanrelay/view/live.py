@@ -155,7 +155,7 @@ class Live:
     def _document(self, run: Run) -> Trajectory | str:
         if grows(run):
             try:
-                content = spool.render(run.part)
+                content = spool.render(run.part, tell=False)
                 if content is not None:
                     return Trajectory.from_json(content)
             except FileNotFoundError:
