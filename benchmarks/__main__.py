@@ -1,6 +1,7 @@
 """`python -m benchmarks [--json FILE] [--quick] [--peers | --against REV] [row …]`: measure, and print the table.
 
-`python -m benchmarks saving` measures no time: it prints what marks of prompt caches save.
+`python -m benchmarks saving` measures no time: it prints what marks of prompt caches save; with `--peers`, what
+NeMo Relay's do.
 
 Nothing passes or fails here by its figures: times depend on the machine, and only ratios of one run mean something.
 """
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     other.add_argument("--against", metavar="REV", help="this tree and a revision of it, as git names it, in turn")
     chosen = parser.parse_args(argv)
     if chosen.rows == ["saving"]:
-        print(saving.report())
+        print(saving.report_of_relay() if chosen.peers else saving.report())
         return 0
     known = peers.ROWS if chosen.peers else tuple(ROWS)
     unknown = [row for row in chosen.rows if row not in known]

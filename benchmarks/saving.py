@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from benchmarks.environments import Environment
 from spanrelay.codecs import anthropic_messages
 from spanrelay.plugins.prompt_cache.governor import Governor
 from spanrelay.records import ModelResponse, SpanRecord, Usage
@@ -207,21 +211,6 @@ def automatic(ttl: str) -> Strategy:
     return ask
 
 
-def tools_only() -> Strategy:
-    """Return what NeMo Relay's governor was seen to do: the last tool is marked, from the fourth run on."""
-    runs: set[str] = set()
-
-    def ask(call: Asked) -> Iterator[Any]:
-        body = call.outgoing()
-        runs.add(str(body["messages"][0]))
-        if len(runs) > 3 and body.get("tools"):
-            last = {**body["tools"][-1], "cache_control": {"type": "ephemeral"}}
-            call.mark({**body, "tools": [*body["tools"][:-1], last]})
-        yield call
-
-    return ask
-
-
 class Clock:
     """What time it is in a workload."""
 
@@ -278,10 +267,46 @@ def input_cost(sessions: list[Session], prices: Prices, strategy: Strategy, cloc
     return 100 * sum(cost for cost, _ in costs) / sum(total for _, total in costs)
 
 
+RELAY = Environment("nemo-relay-governor", ("nemo-relay==0.10.4",))
+RELAY_KNOWS = "claude-sonnet-4-5"
+"""A model of the rules and prices of `claude-sonnet-5`, whose name the package knows."""
+
+
+def relay(sessions: list[Session], model: str) -> Strategy:
+    """Return what NeMo Relay's own package makes of the requests; each session learns from those before it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "sessions.json")
+        file.write_text(json.dumps([[{**body, "model": model} for body in session.bodies] for session in sessions]))
+        RELAY.run("benchmarks.relay_marks", str(file), timeout=600)
+        found = json.loads(file.read_text())
+    sent = {
+        id(body): one
+        for session, ones in zip(sessions, found, strict=True)
+        for body, one in zip(session.bodies, ones, strict=True)
+    }
+
+    def ask(call: Asked) -> Iterator[Any]:
+        body = call.outgoing()
+        if (made := sent[id(body)]) is not None:
+            call.mark({**made, "model": body["model"]})
+        yield call
+
+    return ask
+
+
+def report_of_relay() -> str:
+    """Return what the package's own marks cost, by the name that it is told of the model."""
+    models = {RELAY_KNOWS: MODELS["claude-sonnet-5"], **MODELS}
+    lines = [f"| NeMo Relay 0.10.4 | {' | '.join(models)} |", f"|---|{'---:|' * len(models)}"]
+    for name, sessions in workloads("claude-sonnet-5").items():
+        costs = [input_cost(sessions, prices, relay(sessions, model), Clock()) for model, prices in models.items()]
+        lines.append(f"| {name} | {' | '.join(f'{cost:.1f}' for cost in costs)} |")
+    return "\n".join(lines)
+
+
 STRATEGIES: dict[str, Callable[[Clock], Strategy]] = {
     "automatic": lambda _: automatic("5m"),
     "automatic, 1h": lambda _: automatic("1h"),
-    "NeMo Relay's, as seen": lambda _: tools_only(),
     "prompt_cache": lambda clock: Governor(applies=True, clock=clock).govern,
 }
 
