@@ -172,15 +172,30 @@ async def test_a_request_with_a_mark_of_its_callers_is_left_alone(
     assert told(instrumented.spans[0]) == {"decision": "unmarked", "skipped": "callers_own"}
 
 
+def strict(request: Request) -> Any:
+    """A provider that takes no marks."""
+    if marks_in(request.body):
+        return error(400, {"error": {"message": "cache_control: Extra inputs are not permitted"}})
+    return reply("ok")
+
+
+async def test_a_provider_that_takes_no_marks_gets_the_request_as_it_was_from_the_gateway_too(
+    capture: Capture, in_force: Any
+) -> None:
+    in_force(APPLY)
+    with ModelServer(strict) as server:
+        standing = gateway.start(upstreams={"anthropic": server.address}, tracer_provider=capture.provider)
+        with client_of(BOTH[0], standing.base_url("anthropic")) as client:
+            assert (await ask(BOTH[0], client, turns(1))).content[0].text == "ok"
+        assert standing.stop()
+    assert [marks_in(request.body) for request in server.requests] == [2, 0]
+    assert told(capture.spans[0])["skipped"] == "refused"
+
+
 @halves
 async def test_a_provider_that_takes_no_marks_gets_the_request_as_it_was(
     half: Half, instrumented: Capture, in_force: Any
 ) -> None:
-    def strict(request: Request) -> Any:
-        if marks_in(request.body):
-            return error(400, {"error": {"message": "cache_control: Extra inputs are not permitted"}})
-        return reply("ok")
-
     in_force(APPLY)
     with ModelServer(strict) as server:
         client = client_of(half, server.address)
