@@ -24,7 +24,7 @@ _REMEMBERED = 64
 _SLOWEST_S = SOON_S
 _SOONEST_S = 15.0
 """Seconds after which a prefix that was not used again counts as one that is not, at the least."""
-_MARGIN = 0.9
+_MARGIN = 0.97
 """The share of its time in which an entry is relied on: clocks differ, and requests take their time."""
 
 
