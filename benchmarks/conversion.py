@@ -1,7 +1,8 @@
 """Conversion: from files of OTLP to trajectories, beside assembling what has been read already.
 
 Counted are finding the pieces, reading them, keeping them on disk until their session is whole, assembling, and making
-each document; not counted is writing documents, which `assembly` does not do.
+each document; not counted is writing documents, which `assembly` does not do. Garbage is looked for as seldom as the
+command does it, and in `assembly` as usual.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -20,6 +22,7 @@ from benchmarks.assembly import assemble, traces_of
 from benchmarks.measure import Effort, median
 from benchmarks.results import Result
 from spanrelay.conversion import work
+from spanrelay.conversion.crew import collect_seldom
 from spanrelay.conversion.documents import Folder, Written
 from spanrelay.observation.masking import mask_bytes
 
@@ -92,10 +95,21 @@ def _calls(request: bytes) -> int:
 
 
 def _rate(path: Path) -> float:
-    with tempfile.TemporaryDirectory() as out:
+    with tempfile.TemporaryDirectory() as out, _seldom_collected():
         start = time.process_time()
         summary = work.convert([path], _Nowhere(Path(out), mask=mask_bytes))
         return summary.spans / (time.process_time() - start)
+
+
+@contextmanager
+def _seldom_collected() -> Generator[None]:
+    usual = gc.get_threshold()
+    collect_seldom()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*usual)
 
 
 def _jobs(path: Path, scratch: Path) -> Result:

@@ -6,7 +6,7 @@ The order depends on nothing but the spans.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 from spanrelay.records import SpanRecord
 
@@ -14,26 +14,22 @@ _EARLIER_END, _START, _END = range(3)
 _NOBODY = (0, 0)
 
 
-class Moment(NamedTuple):
-    """A start or an end of a span; moments compare by when they happened."""
+Moment: TypeAlias = tuple[int, int, int, int, int, int, SpanRecord]
+"""When a span starts or ends, which of the two it does and how far below others, whose span it is, and its record.
 
-    time: int
-    phase: int
-    depth: int
-    trace_id: int
-    span_id: int
-    record: SpanRecord
+Moments compare by when they happened, and those of one list never by their records.
+"""
 
-    @property
-    def is_end(self) -> bool:
-        """Whether the span ended."""
-        return self.phase != _START
+
+def is_end(moment: Moment) -> bool:
+    """Whether the span ended."""
+    return moment[1] != _START
 
 
 def in_order(records: Sequence[SpanRecord]) -> Iterator[tuple[bool, SpanRecord]]:
     """Yield the starts (False) and ends (True) of spans."""
     for moment in moments(records):
-        yield moment.is_end, moment.record
+        yield is_end(moment), moment[-1]
 
 
 def moments(records: Sequence[SpanRecord]) -> Iterator[Moment]:
@@ -41,20 +37,19 @@ def moments(records: Sequence[SpanRecord]) -> Iterator[Moment]:
 
     No span starts before its parent: where it seems so, it ran on another machine, or its clock was put right.
     """
-    return iter(sorted(_moments(records), key=_place))
+    return iter(sorted(_moments(records)))
 
 
-def _place(moment: Moment) -> tuple[int, int, int, int, int]:
-    return moment[:5]
-
-
-def _moments(records: Sequence[SpanRecord]) -> Iterator[Moment]:
+def _moments(records: Sequence[SpanRecord]) -> list[Moment]:
     known = {(r.trace_id, r.span_id): r for r in records}
+    found: list[Moment] = []
     for record in records:
         start, depth, above = record.start, 0, known.get(record.parent_key or _NOBODY)
         while above is not None and depth < len(known):
             start, depth = max(start, above.start), depth + 1
             above = known.get(above.parent_key or _NOBODY)
         end = max(record.end or start, start)
-        yield Moment(start, _START, depth, record.trace_id, record.span_id, record)
-        yield Moment(end, _EARLIER_END if end > start else _END, -depth, record.trace_id, record.span_id, record)
+        ids = record.trace_id, record.span_id, len(found)
+        found.append((start, _START, depth, *ids, record))
+        found.append((end, _EARLIER_END if end > start else _END, -depth, *ids, record))
+    return found

@@ -67,6 +67,7 @@ class Worker:
         counts = {Span: 0, LogRecord: 0, TranscriptLine: 0}
         findings: list[Finding] = []
         for piece in pieces:
+            self._writer.expect(len(piece.data))
             for item in files.read(piece, findings.append):
                 self._gathering.add(item)
                 counts[type(item)] += 1

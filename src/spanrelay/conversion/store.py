@@ -22,7 +22,7 @@ _HELD = 1 << (_BITS - 1)
 _ROOM = 48 << 20
 """Bytes that what is held may come to."""
 _BARE = 2_048
-"""Bytes that a span has beside its texts, more or less."""
+"""Bytes that an item has beside its texts, more or less."""
 _MAX_ORIGINS = 4096
 
 Held: TypeAlias = dict[int, Telemetry]
@@ -38,10 +38,14 @@ class Writer:
         self._size = 0
         self._origins: dict[tuple[int, str | None, str | None], tuple[int, Origin]] = {}
 
+    def expect(self, size: int) -> None:
+        """Make room for items that are read from `size` bytes, which their texts come to at most."""
+        self._room -= size
+
     def add(self, item: Telemetry) -> int:
         """Append an item and return its place."""
         if self._held is not None and self._room > 0:
-            self._room -= _size_of(item)
+            self._room -= _BARE
             place = self._base | _HELD | len(self._held)
             self._held[place] = item
             return place
@@ -116,15 +120,6 @@ class Reader:
         """Let the files go."""
         for file in self._files.values():
             file.close()
-
-
-def _size_of(item: Telemetry) -> int:
-    """Return about how many bytes an item has."""
-    if isinstance(item, TranscriptLine):
-        return _BARE + len(marshal.dumps(item.line, _FORMAT))
-    texts = sum(len(value) for value in item.attributes.values() if type(value) is str)
-    inner = len(marshal.dumps([tuple(each) for each in item.events])) if isinstance(item, Span) and item.events else 0
-    return _BARE + texts + inner
 
 
 def _plain_span(span: Span) -> tuple[Any, ...]:

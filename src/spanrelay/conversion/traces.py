@@ -18,6 +18,8 @@ from spanrelay.records import SpanRecord
 
 Pair: TypeAlias = tuple[Span | None, SpanRecord]
 """A record, and the span that it was read from, if it was one."""
+_Waiting: TypeAlias = tuple[replay.Moment, int, Iterator[replay.Moment]]
+"""What happens next in a trace, which trace it is, and what happens then."""
 
 
 def events_of(
@@ -27,13 +29,16 @@ def events_of(
 
     Only traces that go on at the same time are held.
     """
-    waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]] = []
+    waiting: list[_Waiting] = []
     for number, pairs in enumerate(traces_of(group, store)):
         records = [record if finish is None else finish(record) for _, record in pairs]
         begun = min((record.start for record in records), default=0)
-        while waiting and waiting[0][0].time < begun:
+        while waiting and waiting[0][0][0] < begun:
             yield _next(waiting)
-        _push(waiting, number, replay.moments(records))
+        moments = replay.moments(records)
+        moment = next(moments, None)
+        if moment is not None:
+            heapq.heappush(waiting, (moment, number, moments))
     while waiting:
         yield _next(waiting)
 
@@ -51,18 +56,14 @@ def traces_of(group: Group, store: Reader) -> Iterator[list[Pair]]:
         yield _whole(store.read(trace.places), trace.sessions, repairs)
 
 
-def _push(
-    waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]], number: int, moments: Iterator[replay.Moment]
-) -> None:
-    moment = next(moments, None)
-    if moment is not None:
-        heapq.heappush(waiting, (moment, number, moments))
-
-
-def _next(waiting: list[tuple[replay.Moment, int, Iterator[replay.Moment]]]) -> tuple[bool, SpanRecord]:
-    moment, number, moments = heapq.heappop(waiting)
-    _push(waiting, number, moments)
-    return moment.is_end, moment.record
+def _next(waiting: list[_Waiting]) -> tuple[bool, SpanRecord]:
+    moment, number, moments = waiting[0]
+    following = next(moments, None)
+    if following is None:
+        heapq.heappop(waiting)
+    else:
+        heapq.heapreplace(waiting, (following, number, moments))
+    return replay.is_end(moment), moment[-1]
 
 
 def _of_agents(group: Group, store: Reader) -> list[list[Pair]]:

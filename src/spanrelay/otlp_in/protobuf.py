@@ -6,6 +6,7 @@ No generic dicts are made of messages: each span's attributes are read straight 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -47,8 +48,9 @@ def _is_of_logs(request: Any) -> bool:
 
     Where a span has its trace's id a log record has a time, of another wire type, which leaves the id empty.
     """
-    spans = [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
-    return bool(spans) and not any(len(span.trace_id) == 16 and len(span.span_id) == 8 for span in spans[:16])
+    spans = (span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans)
+    first = list(islice(spans, 16))
+    return bool(first) and not any(len(span.trace_id) == 16 and len(span.span_id) == 8 for span in first)
 
 
 def _spans(request: Any, fault: Fault) -> Iterator[Span]:
@@ -112,9 +114,8 @@ def attributes_of(pairs: Any) -> dict[str, Any]:
     """Return the attributes that repeated `KeyValue` messages say; of one that stands twice, the last."""
     found: dict[str, Any] = {}
     for pair in pairs:
-        value = pair.value
-        kind = value.WhichOneof("value")
-        found[pair.key] = value.string_value if kind == "string_value" else _value(value, kind)
+        value = pair.value  # most say a text, which asking for costs less than asking what is said
+        found[pair.key] = value.string_value or _value(value, value.WhichOneof("value"))
     return found
 
 
