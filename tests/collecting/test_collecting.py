@@ -203,6 +203,8 @@ def test_nothing_is_taken_without_the_token(standing: Standing) -> None:
         ("/v1/traces", b"[]", {"content_type": "application/json"}, 400),
         ("/v1/traces", b"{", {"content_type": "application/json"}, 400),
         ("/v1/traces", b"abc", {"content_encoding": "lzma"}, 415),
+        ("/v1/traces", b"", {"content_type": "text/plain"}, 415),
+        ("/v1/traces", b"{}", {"content_type": "application/x-www-form-urlencoded"}, 415),
         ("/v1/traces", b"abc", {"content_encoding": "gzip"}, 415),
         ("/v1/elsewhere", b"", {}, 404),
     ],
@@ -213,9 +215,18 @@ def test_what_is_no_request_is_refused_as_otlp_says(
     collector = standing()
     told = post(collector, data, path, **headers)
     assert told.status_code == status
-    said = told.json() if "content_type" in headers else MessageToDict(status_pb2.Status.FromString(told.content))
+    said = (
+        told.json()
+        if headers.get("content_type") == "application/json"
+        else MessageToDict(status_pb2.Status.FromString(told.content))
+    )
     assert said["message"]
     assert losses.take() == {f"requests that were not taken ({status})": 1}
+
+
+@pytest.mark.parametrize("kind", ["", "application/protobuf", "Application/X-Protobuf; a=b"])
+def test_protobuf_is_read_however_it_is_called(kind: str, standing: Standing) -> None:
+    assert post(standing(), REQUESTS[0].SerializeToString(), content_type=kind).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,19 @@ def test_zstandard_is_read_where_its_package_is_there(tmp_path: Path) -> None:
     assert (len(found), findings) == (len(SPANS), [])
 
 
+def test_a_file_of_zstandard_that_is_cut_says_so_wherever_the_cut_is(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    packing, line = zstandard.ZstdCompressor().compressobj(), FORMS["a JSON request"].replace(b"\n", b"") + b"\n"
+    blocks = [packing.compress(line) + packing.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for _ in range(2)]
+    whole = b"".join(blocks) + packing.flush()
+    for cut, times in ((whole[:-1], 2), (whole[: len(blocks[0])], 1), (whole + blocks[0], 3)):
+        found, [finding] = items(program.write(tmp_path, cut))
+        assert len(found) == times * len(SPANS)
+        assert "the file ends here, or is damaged: it is cut within a frame of zstd" in str(finding)
+    found, findings = items(program.write(tmp_path, whole + whole))
+    assert (len(found), findings) == (4 * len(SPANS), [])
+
+
 def test_numbers_and_enums_are_read_as_text_too_and_what_is_empty_is_nothing(tmp_path: Path) -> None:
     span = {
         "traceId": "0" * 31 + "1",

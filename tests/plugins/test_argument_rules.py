@@ -55,7 +55,7 @@ def rule(text: str) -> str:
         ("eq = 1", " 1.0", True),
         ("eq = 1", "one", False),
         ("eq = 1", "2", False),
-        ("eq = 1", [1], False),
+        ("eq = 1", [1], True),
         ("eq = 1", None, False),
         ("eq = true", "True", True),
         ("eq = true", "yes", True),
@@ -84,6 +84,13 @@ def rule(text: str) -> str:
         ('matches = "^/etc/"', "/etc/passwd", True),
         ('matches = "^/etc/"', "/home", False),
         ('matches = "secret"', {"in": ["a secret"]}, True),
+        ('matches = "^/etc/"', ["/home", ["/etc/passwd"]], True),
+        ('matches = "^/etc/"', ["/home"], False),
+        ('in = ["root"]', ["guest", "root"], True),
+        ('in = ["root"]', ["guest"], False),
+        ('eq = "root"', ["root"], True),
+        ("eq = 5", [], False),
+        ("eq = 5", ["5"], True),  # it cannot be compared
     ],
 )
 def test_a_rule_compares_an_argument(capture: Capture, policy: Any, text: str, amount: Any, holds: bool) -> None:

@@ -14,7 +14,7 @@ from mistralai.client import Mistral, errors
 from mistralai.client.models import AssistantMessage
 from opentelemetry.trace import StatusCode
 
-from spanrelay.errors import GuardrailRejected
+from spanrelay.errors import GuardrailRejected, MiddlewareError
 from spanrelay.semconv import names
 from spanrelay_mistral import MistralInstrumentor
 from spanrelay_testkit.capture import Capture, at_work, said
@@ -205,6 +205,33 @@ async def test_a_model_that_the_query_names_is_judged_too(half: Half, instrument
             with pytest.raises(GuardrailRejected, match="'secret-1' is denied"):
                 await ask(half, client, model="m")
     assert server.requests == []
+
+
+LINE = b'{"body": {"model": "secret-1"}}\n'
+
+
+@HALVES
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (LINE, GuardrailRejected),
+        (b'{"body": {"tools": [{"type": "function", "function": {"name": "delete_all"}}]}}', GuardrailRejected),
+        (b"{", MiddlewareError),
+    ],
+    ids=["model", "tool", "what is not JSON"],
+)
+async def test_the_file_of_a_batch_is_judged_where_it_is_uploaded(
+    content: bytes, error: type[Exception], half: Half, instrumented: Capture, governed: None
+) -> None:
+    async with talking(half, lambda request: reply("ok")) as (server, client):
+        upload: Any = given(client, half, "files", "upload")
+        with pytest.raises(error):
+            await half.settle(upload(file={"file_name": "b.jsonl", "content": content}, purpose="batch"))
+        assert server.requests == []
+        for purpose, sent in (("batch", LINE.replace(b"secret", b"open")), ("ocr", content)):
+            with pytest.raises(errors.SDKError):  # this server keeps no files
+                await half.settle(upload(file={"file_name": "b.jsonl", "content": sent}, purpose=purpose))
+            assert sent in server.requests[-1].raw
 
 
 ENTRIES = [

@@ -13,6 +13,7 @@ from typing import Any
 import cerebras.cloud.sdk
 import groq
 import pytest
+import together
 from opentelemetry.trace import StatusCode
 
 import spanrelay
@@ -183,3 +184,23 @@ def test_an_answer_of_policy_is_of_the_type_that_cerebras_sdk_makes(
             kinds = {type(chunk).__name__ for chunk in found} if stream else {type(found).__name__}
         assert server.requests == []
     assert kinds == {"ChatChunkResponse" if stream else "ChatCompletionResponse"}
+
+
+# --- Together ---
+
+
+def test_the_file_of_a_batch_that_goes_to_another_server_is_refused_under_policy(
+    capture: Capture, tmp_path: Path
+) -> None:
+    file = tmp_path / "batch.jsonl"
+    file.write_bytes(b'{"custom_id": "1", "body": {"model": "llama-4"}}')
+    with at_work(capture, ours.TogetherInstrumentor), ModelServer() as server:
+        client = together.Together(base_url=server.address, api_key="none", max_retries=0)
+        with spanrelay.use(spanrelay.guardrail(name="any")(lambda call: None)):
+            with pytest.raises(spanrelay.MiddlewareError, match="to another server, cannot be checked"):
+                client.files.upload(file=str(file), purpose="batch-api", check=False)
+            assert server.requests == []
+            with pytest.raises(together.APIStatusError):  # this server keeps no files
+                client.files.upload(file=str(file), purpose="eval", check=False)
+        client.close()
+    assert len(server.requests) == 1

@@ -21,6 +21,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _PATIENCE_S = 60.0
 """Seconds within which a request has to have come."""
 _PROTOBUF, _JSON, _TEXT = b"application/x-protobuf", b"application/json", b"text/plain; charset=utf-8"
+_KINDS = ("application/json", "application/x-protobuf", "application/protobuf", "")
+"""Content types that are read; some clients say protobuf's without the `x-`, or nothing."""
 _CODES = {
     400: code_pb2.INVALID_ARGUMENT,
     401: code_pb2.UNAUTHENTICATED,
@@ -60,7 +62,7 @@ class App:
         if method == "GET" and path == "/metrics":
             return await _answer(send, 200, told(self._counts).encode(), _TEXT)
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        is_json = headers.get(b"content-type", "").partition(";")[0].strip().casefold() == "application/json"
+        is_json = _kind_of(headers) == "application/json"
         try:
             await self._take(method, path, headers, receive, is_json=is_json)
         except _Refused as refused:
@@ -81,6 +83,9 @@ class App:
             raise _Refused(404, f"POST to one of {', '.join(f'/v1/{each}' for each in SIGNALS)}")
         if not self._taking.knows(headers.get(b"authorization", "")):
             raise _Refused(401, "this collector asks for its token: authorization: Bearer …")
+        if _kind_of(headers) not in _KINDS:
+            told = f"{_kind_of(headers)!r} is not a form of OTLP; send application/x-protobuf or application/json"
+            raise _Refused(415, told)
         try:
             if int(headers.get(b"content-length", "0")) > LARGEST:
                 raise TooLarge
@@ -98,6 +103,10 @@ class App:
             raise _Refused(400, str(error)) from None
         except (Busy, Full) as error:
             raise _Refused(503, str(error)) from None
+
+
+def _kind_of(headers: Mapping[bytes, str]) -> str:
+    return headers.get(b"content-type", "").partition(";")[0].strip().casefold()
 
 
 def _told_why(refused: _Refused, *, is_json: bool) -> tuple[bytes, bytes]:

@@ -43,11 +43,17 @@ def with_files(body: Body, files: Iterable[Any]) -> Body:
 
 
 def in_parts(body: Body, path: str) -> Body:
-    """Return what a request to `path` says; of an upload whose parts nobody can judge one by one, that it is that."""
-    if not (path.endswith("/uploads") and is_batch(body.wire)):
+    """Return what a request to `path` says, that has no file; of an upload that the file is not in, that it is that.
+
+    OpenAI's takes it in parts that nobody can judge one by one, and Together's tells where else to put it.
+    """
+    if not (path.endswith(_UPLOADS) and is_batch(body.wire)):
         return body
-    why = "a file of a batch that is uploaded in parts cannot be checked; pass all of it to `files`"
-    return body._replace(unreadable=why, names_model=True)
+    why = "a file of a batch that is uploaded in parts, or to another server, cannot be checked"
+    return body._replace(unreadable=f"{why}; pass all of it to `files`, or ask without a batch", names_model=True)
+
+
+_UPLOADS = ("/uploads", "/files", "/files/multipart/initiate")
 
 
 _Found: TypeAlias = tuple[list[Any], list[Offer]]

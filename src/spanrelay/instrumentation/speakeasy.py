@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl
 from spanrelay import _json
 from spanrelay.codecs import sse
 from spanrelay.errors import MiddlewareError
+from spanrelay.instrumentation import batches
 from spanrelay.instrumentation.operations import OperationCall, Refused
 from spanrelay.instrumentation.patching import Patch
-from spanrelay.instrumentation.requests import models_of, normal, object_in
+from spanrelay.instrumentation.requests import Body, models_of, normal, object_in
 from spanrelay.instrumentation.responses import EVENTS, http_module, received
 from spanrelay.instrumentation.targets import (
     PLAIN,
@@ -29,8 +30,10 @@ from spanrelay.instrumentation.targets import (
     outgoing_of,
 )
 from spanrelay.pipeline.driver import arun_looked_at, run_looked_at
+from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.providers import provider_of_host
+from spanrelay.scopes import current_scope
 from spanrelay.tracing import Tracing
 
 _ASKING_NOTHING = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -73,11 +76,11 @@ class SpeakeasyRequests:
         asked = self._asked(args, kwargs)
         if asked is None:
             return run_looked_at(wrapped, args, kwargs)
-        target, wire, unreadable = asked
+        target, body = asked
         opened = target.open(self._tracing)
         boundary = Boundary(self._sdk, self._blank, wrapped, args, kwargs)
         try:
-            return ask(opened, partial(self._call, target, wire, unreadable, opened, boundary), wrapped, args, kwargs)
+            return ask(opened, partial(self._call, target, body, opened, boundary), wrapped, args, kwargs)
         except Refused as refused:
             return refused.response
 
@@ -85,21 +88,22 @@ class SpeakeasyRequests:
         asked = self._asked(args, kwargs)
         if asked is None:
             return await arun_looked_at(wrapped, args, kwargs)
-        target, wire, unreadable = asked
+        target, body = asked
         opened = target.open(self._tracing)
         boundary = AsyncBoundary(self._sdk, self._blank, wrapped, args, kwargs)
         try:
-            made = partial(self._call, target, wire, unreadable, opened, boundary)
+            made = partial(self._call, target, body, opened, boundary)
             return await aask(opened, made, wrapped, args, kwargs)
         except Refused as refused:
             return refused.response
 
-    def _asked(self, args: Any, kwargs: Any) -> tuple[Target, Mapping[str, Any], str | None] | None:
-        """Return where a request goes, what its body says, and why that is not known; None if it asks no model."""
+    def _asked(self, args: Any, kwargs: Any) -> tuple[Target, Body] | None:
+        """Return where a request goes and what its body says; None if it asks no model."""
         request = _request_in(args, kwargs)
         if request is None or request.method in _ASKING_NOTHING:
             return None
-        wire, unreadable = _body_of(request)
+        body = _body_of(request)
+        wire = body.wire
         url, model, stream = request.url, text_of(wire.get("model")), bool(wire.get("stream"))
 
         def make() -> Target:
@@ -107,35 +111,38 @@ class SpeakeasyRequests:
             return Target(url, self._route_of(normal(url.path).casefold()), provider, model, stream=stream)
 
         target = self._targets.known((url.host, url.port, url.path, model, stream), make)
-        named = models_of(url.params.multi_items())
-        if target.route is PLAIN and (unreadable or not (model or asks_within(wire))) and not named:
+        named = models_of(url.params.multi_items()) or body.beside or body.offers or body.names_model
+        if target.route is PLAIN and (body.unreadable or not (model or asks_within(wire))) and not named:
             return None
-        return target, wire, unreadable
+        return target, body
 
     def _call(
         self,
         target: Target,
-        wire: Mapping[str, Any],
-        unreadable: str | None,
+        body: Body,
         opened: Any,
         boundary: Boundary,
     ) -> ModelCall:
-        call = target.call(wire, boundary, self._tracing, opened, OperationCall)
-        call.model_kept = self._keeps_model(target.route, wire)
-        named = models_of(boundary.request.url.params.multi_items())
-        if unreadable or named:
-            call.unreadable, call.named_beside = unreadable, named
+        call = target.call(body.wire, boundary, self._tracing, opened, OperationCall)
+        call.model_kept = self._keeps_model(target.route, body.wire)
+        call.offered_beside = body.offers
+        named = models_of(boundary.request.url.params.multi_items()) + body.beside
+        if body.unreadable or named:
+            call.unreadable, call.named_beside = body.unreadable, named
             call.distrust()
         return call
 
 
-def _body_of(request: Any) -> tuple[Mapping[str, Any], str | None]:
-    """Return what is in the body of a request, or the fields of its form, and why that is not known."""
+def _body_of(request: Any) -> Body:
+    """Return what is in the body of a request, or the fields of its form, with those of its files of a batch."""
     if _is_form(request):
         told = dict(_fields_of(request))
-        return told | {"stream": told.get("stream") == "true"} if told else told, None
+        body = Body(told | {"stream": told.get("stream") == "true"} if told else told)
+        if batches.is_batch(told) and is_covered(current_scope()):
+            return batches.with_files(body, _files_of(request))
+        return body
     read = object_in(request.content) if request.content else {}
-    return (read, None) if isinstance(read, Mapping) else ({}, read.unreadable)
+    return Body({}, read.unreadable) if isinstance(read, Body) else Body(read)
 
 
 def _is_form(request: Any) -> bool:
@@ -149,6 +156,11 @@ def _fields_of(request: Any) -> list[tuple[str, str]]:
         return parse_qsl(content.decode("utf-8", "replace"), keep_blank_values=True)
     fields = getattr(request.stream, "fields", ())
     return [(field.name, _text_of(field.value)) for field in fields if not hasattr(field, "file")]
+
+
+def _files_of(request: Any) -> list[Any]:
+    """Return the files of a form, as the HTTP client is given them."""
+    return [field.file for field in getattr(request.stream, "fields", ()) if hasattr(field, "file")]
 
 
 def _content_of(request: Any) -> bytes | None:

@@ -239,7 +239,47 @@ def _unpacked_zstd(stream: IO[bytes]) -> IO[bytes]:
         raise SpanRelayError(
             "this file is compressed with zstd: `pip install zstandard` lets it be read, or unpack it first"
         ) from error
-    return cast("IO[bytes]", zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+    return cast("IO[bytes]", _Parts(_parts_of_frames(stream, zstandard.ZstdDecompressor().decompressobj)))
+
+
+class _Parts:
+    """Parts of a stream, read one at a time."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+
+    def read1(self, _size: int) -> bytes:
+        return next(self._parts, b"")
+
+
+_STEP = 4096
+"""Bytes that are unpacked at once; each may become thirty thousand."""
+
+
+def _parts_of_frames(stream: IO[bytes], begin: Callable[[], Any]) -> Iterator[bytes]:
+    """Yield what frames of zstd hold. The reader of its package takes a cut for the end, and says nothing.
+
+    Raises:
+        EOFError: the stream ends within a frame.
+    """
+    frame, parts, held = None, list[bytes](), 0
+    try:
+        while data := stream.read(_STEP):
+            while data:
+                frame = frame or begin()
+                parts.append(frame.decompress(data))
+                held += len(parts[-1])
+                data, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+            if held >= _CHUNK:
+                yield b"".join(parts)
+                parts, held = [], 0
+        if frame is not None:
+            raise EOFError("it is cut within a frame of zstd")
+    except Exception:
+        if held:
+            yield b"".join(parts)
+        raise
+    yield b"".join(parts)
 
 
 def _pieces(ahead: _Ahead, place: _Place) -> Iterator[Piece]:

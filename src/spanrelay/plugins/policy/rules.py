@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from spanrelay import _json
@@ -41,7 +41,8 @@ class ArgumentRule:
             (name, wanted, _TESTS[name]) for name, wanted in rule.comparisons().items() if name != "matches"
         ]
         if pattern is not None:
-            self._tests.append(("matches", rule.matches, lambda value, _wanted: _matches(pattern, value)))
+            matches = _of_any(lambda value, _wanted: _matches(pattern, value))
+            self._tests.append(("matches", rule.matches, matches))
 
     def refusal(self, request: Any, given: Any = None) -> str | None:
         """Return why a tool may not be executed with what it is given, or None.
@@ -204,16 +205,31 @@ def _are_equal(pairs: Iterable[tuple[Any, Any]]) -> bool:
 
 
 def _is_among(value: Any, wanted: Any) -> bool:
+    return _is_any(_equals, ((value, each) for each in wanted))
+
+
+def _is_any(test: Callable[[Any, Any], bool], pairs: Iterable[tuple[Any, Any]]) -> bool:
     doubtful = False
-    for each in wanted:
+    for value, wanted in pairs:
         try:
-            if _equals(value, each):
+            if test(value, wanted):
                 return True
         except Unjudged:
             doubtful = True
     if doubtful:
         raise Unjudged
     return False
+
+
+def _of_any(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Return a test that a list passes where the whole of it does, or anything in it."""
+    return lambda value, wanted: _is_any(test, ((each, wanted) for each in (value, *_elements(value))))
+
+
+def _elements(value: Any) -> Iterator[Any]:
+    for each in cast("list[Any]", value) if isinstance(value, (list, tuple)) else ():
+        yield each
+        yield from _elements(each)
 
 
 def _sort(value: Any) -> type:
@@ -270,9 +286,9 @@ def _matches(pattern: Any, value: Any) -> bool:
 
 
 _TESTS: dict[str, Callable[[Any, Any], bool]] = {
-    "eq": _equals,
+    "eq": _of_any(_equals),
     "ne": lambda value, wanted: not _equals(value, wanted),
-    "in": _is_among,
+    "in": _of_any(_is_among),
     "lt": _ordered(operator.lt),
     "le": _ordered(operator.le),
     "gt": _ordered(operator.gt),
