@@ -33,7 +33,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from spanrelay._guard import losses
 from spanrelay.collecting import intake
-from spanrelay.collecting.intake import Request, numbers_in, read_again
+from spanrelay.collecting.gatherer import Gatherer
+from spanrelay.collecting.intake import Request, Shelf
 from spanrelay.collecting.serving import PLACE, Collector, Options, start
 from spanrelay.collecting.sessions import Sessions
 from spanrelay.conversion import work
@@ -111,7 +112,7 @@ def converted(requests: list[ExportTraceServiceRequest], folder: Path) -> dict[s
 
 def until(ready: Callable[[], Any]) -> Any:
     """Wait for something that another thread does."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (found := ready()):
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.01)
@@ -265,7 +266,7 @@ def test_a_disk_that_is_full_refuses_and_loses_nothing_accepted(
     monkeypatch.undo()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert post(collector, third).status_code == 200
-    kept = [request.data for request in read_again(tmp_path / "runs" / PLACE)]
+    kept = [request.data for request in Shelf(tmp_path / "runs" / PLACE).read_again()]
     assert kept == [first, third]
     assert losses.take() == {"requests that were not taken (503)": 1}
 
@@ -290,7 +291,7 @@ def test_a_disk_that_keeps_a_torn_end_loses_nothing_that_is_accepted_behind_it(
     assert post(collector, second).status_code == 503
     monkeypatch.undo()
     assert post(collector, third).status_code == 200
-    assert [request.data for request in read_again(tmp_path / "runs" / PLACE)] == [first, third]
+    assert [request.data for request in Shelf(tmp_path / "runs" / PLACE).read_again()] == [first, third]
     losses.take()
 
 
@@ -309,7 +310,7 @@ def test_a_next_file_that_cannot_be_made_is_a_refusal_and_not_the_end(
         patch.setattr(intake, "_open", fail)
         assert post(collector, second).status_code == 503
     assert post(collector, second).status_code == 200
-    assert [request.data for request in read_again(tmp_path / "runs" / PLACE)] == [first, second]
+    assert [request.data for request in Shelf(tmp_path / "runs" / PLACE).read_again()] == [first, second]
     losses.take()
 
 
@@ -347,14 +348,15 @@ class Gathered:
         (place / "runs").mkdir(exist_ok=True)
         folder = Folder(place / "runs", overwrite=True, mask=mask_bytes)
         scratch = Path(self._scratch.name)
-        self.sessions = Sessions(folder, kept, scratch, form="1.7", silence=1, keep=keep, clock=lambda: self.now)
+        self.shelf = Shelf(kept)
+        self.sessions = Sessions(folder, self.shelf, scratch, form="1.7", silence=1, keep=keep, clock=lambda: self.now)
 
     def take(self, *requests: ExportTraceServiceRequest, file: int = 1) -> None:
         for request in requests:
             data = request.SerializeToString()
             with (self.place / "kept" / f"{file:08}.otlp").open("ab") as kept:
                 kept.write(len(data).to_bytes(4, "big") + data)
-            self.sessions._gather([Request(data, False, file)])
+            self.sessions.gather([Request(data, False, file)])
 
     def settle(self, seconds: float = 2) -> dict[str, bytes]:
         """Let time pass, and return the documents that there are then."""
@@ -364,11 +366,12 @@ class Gathered:
 
     def close(self) -> dict[str, bytes]:
         """Read again what an earlier run kept, if nothing has been taken; end, and return the documents."""
+        gatherer = Gatherer(self.sessions)
         if self.sessions.counts.requests:
-            self.sessions._thread.start()
+            gatherer._thread.start()
         else:
-            self.sessions.start()
-        self.sessions.close()
+            gatherer.start(self.shelf.read_again())
+        gatherer.close()
         self._scratch.cleanup()
         return documents_in(self.place / "runs")
 
@@ -388,7 +391,7 @@ def test_what_is_old_is_let_go_of_with_its_files(tmp_path: Path) -> None:
     gathered.settle(50)
     gathered.take(REQUESTS[1], file=2)
     gathered.settle(60)
-    assert numbers_in(tmp_path / "kept") == [2, 3]
+    assert Shelf(tmp_path / "kept").numbers() == [2, 3]
     assert set(gathered.close()) == {"session-1.json", "session-2.json"}
 
 
@@ -414,7 +417,7 @@ def test_a_session_of_which_one_file_was_let_go_of_is_not_written_anew_without_i
     gathered.now = 90
     gathered.take(REQUESTS[1], file=2)
     gathered.settle(20)
-    assert numbers_in(tmp_path / "kept") == [2, 3]
+    assert Shelf(tmp_path / "kept").numbers() == [2, 3]
     gathered.close()
     after = Gathered(tmp_path).close()
     assert (after["session-1.json"], len(after)) == (before["session-1.json"], 2)
@@ -465,20 +468,21 @@ def test_a_request_that_cannot_be_gathered_keeps_no_other_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gathered = Gathered(tmp_path)
-    real, failing = Worker.read, [OSError(28, "No space left on device")]
+    real, first = Worker.read, REQUESTS[0].SerializeToString()
 
     def read(worker: Worker, pieces: Any) -> Any:
-        if failing:
-            raise failing.pop()
+        if any(piece.data == first for piece in pieces):
+            raise OSError(28, "No space left on device")
         return real(worker, pieces)
 
     monkeypatch.setattr(Worker, "read", read)
     requests = [Request(request.SerializeToString(), False, 1) for request in REQUESTS[:2]]
-    gathered.sessions.take(requests)
-    gathered.sessions._thread.start()
-    gathered.sessions.close()
+    gatherer = Gatherer(gathered.sessions)
+    gatherer.take(requests)
+    gatherer._thread.start()
+    gatherer.close()
     gathered._scratch.cleanup()
-    assert gathered.sessions.behind == 0
+    assert gatherer.behind == 0
     assert set(documents_in(tmp_path / "runs")) == {"session-2.json"}
     losses.take()
 
@@ -514,26 +518,19 @@ def test_a_stop_writes_every_session(tmp_path: Path) -> None:
     assert documents_in(tmp_path / "runs") == converted(REQUESTS, tmp_path / "wanted")
 
 
-def test_nothing_that_was_accepted_is_lost_by_kills(tmp_path: Path) -> None:
-    generator, accepted = random.Random(7), 0
-    requests = [request_of(number, f"session-{number % 5}") for number in range(1, 61)]
-    for _ in range(4):
-        process = command(tmp_path / "runs")
-        port = port_of(process)
-        with httpx.Client() as client:
-            for request in requests[accepted : accepted + generator.randrange(5, 15)]:
-                told = client.post(f"http://127.0.0.1:{port}/v1/traces", content=request.SerializeToString())
-                assert told.status_code == 200
-                accepted += 1
-        process.kill()
-        process.communicate()
-    process = command(tmp_path / "runs")
-    port_of(process)
-    wanted = converted(requests[:accepted], tmp_path / "wanted")
-    until(lambda: documents_in(tmp_path / "runs") == wanted)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert documents_in(tmp_path / "runs") == wanted
+def test_nothing_that_was_accepted_is_lost_by_a_kill_between_any_two_requests(tmp_path: Path) -> None:
+    number = int(os.environ.get("SPANRELAY_TEST_KILLS", "60"))
+    requests = [request_of(each, f"session-{each % 7}") for each in range(1, number + 1)]
+    killed = [sys.executable, "-m", "tests.collecting.killed", str(tmp_path / "runs")]
+    with subprocess.Popen(killed, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for request in requests:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            url = f"http://127.0.0.1:{process.stdout.readline().strip()}/v1/traces"
+            assert httpx.post(url, content=request.SerializeToString()).status_code == 200
+        wanted = converted(requests, tmp_path / "wanted")
+        until(lambda: documents_in(tmp_path / "runs") == wanted)
 
 
 @pytest.mark.parametrize(

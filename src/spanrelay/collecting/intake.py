@@ -17,6 +17,7 @@ from typing import NamedTuple
 from spanrelay import _json
 from spanrelay._guard import swallow
 from spanrelay.assembly import spool
+from spanrelay.collecting import forgetting
 from spanrelay.errors import ConfigurationError
 
 _FULL = 64 << 20
@@ -26,11 +27,12 @@ _FORGOTTEN = "forgotten"
 
 
 class Request(NamedTuple):
-    """An export request, and the number of the file that it is in."""
+    """An export request, the number of the file that it is in, and its name where something is wrong with it."""
 
     data: bytes
     is_json: bool
     file: int = 0
+    name: str = ""
 
 
 class Full(Exception):
@@ -105,7 +107,7 @@ class Intake:
         self._waiting: list[_Waiting] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._file = _File(folder, max(numbers_in(folder), default=0) + 1)
+        self._file = _File(folder, max(Shelf(folder).numbers(), default=0) + 1)
         self._thread = threading.Thread(target=self._run, name="spanrelay-intake", daemon=True)
 
     def start(self) -> None:
@@ -166,46 +168,40 @@ class Intake:
             before.close()
 
 
-def numbers_in(folder: Path) -> list[int]:
-    """Return the numbers of the files that are there, in order."""
-    found = {int(path.stem) for path in folder.glob("*.*") if path.stem.isdecimal()}
-    return sorted(found)
+class Shelf:
+    """The files of a folder of requests, by their numbers."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-def read_again(folder: Path) -> Iterator[Request]:
-    """Yield what was kept before, in the order of its files; what a kill cut off, untold to anybody, is removed."""
-    for number in numbers_in(folder):
-        for is_json, path in _paths(folder, number).items():
-            if path.exists():
-                for data in _lines(path) if is_json else _messages(path):
-                    yield Request(data, is_json, number)
+    def numbers(self) -> list[int]:
+        """Return the numbers of the files that are there, in order; the last is being written."""
+        return sorted({int(path.stem) for path in self._folder.glob("*.*") if path.stem.isdecimal()})
 
+    def read_again(self) -> Iterator[Request]:
+        """Yield what was kept before, in the order of its files; what a kill cut off, untold to anybody, is removed."""
+        for number in self.numbers():
+            for is_json, path in _paths(self._folder, number).items():
+                if path.exists():
+                    for data in _lines(path) if is_json else _messages(path):
+                        yield Request(data, is_json, number)
 
-def remove(folder: Path, number: int) -> None:
-    """Remove the files of a number."""
-    for path in _paths(folder, number).values():
-        path.unlink(missing_ok=True)
+    def set_aside(self, request: Request, fault: str) -> bool:
+        """Leave what could not be read where it is: the next start reads it again."""
+        return False
 
+    def remove(self, number: int) -> None:
+        """Remove the files of a number."""
+        for path in _paths(self._folder, number).values():
+            path.unlink(missing_ok=True)
 
-def forget(folder: Path, traces: Mapping[str, int]) -> None:
-    """Note traces that are not wanted any more, by their keys: each with the last file that it is in."""
-    with (folder / _FORGOTTEN).open("ab") as file:
-        file.write(b"\n".join([b"", *(_json.dumps(each) for each in traces.items()), b""]))
-        file.flush()
-        os.fsync(file.fileno())
+    def forget(self, traces: Mapping[str, int]) -> None:
+        """Note traces that are not wanted any more, by their keys: each with the last file that it is in."""
+        forgetting.note(self._folder / _FORGOTTEN, traces)
 
-
-def forgotten(folder: Path) -> dict[str, int]:
-    """Return what was noted by `forget`, and leave out what no file has any more."""
-    path, oldest = folder / _FORGOTTEN, min(numbers_in(folder), default=0)
-    found: dict[str, int] = {}
-    if path.exists():
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError, TypeError):  # cut off by a kill, before any file was removed; or empty
-                key, number = _json.loads(line)
-                if number >= oldest:
-                    found[key] = number
-    return found
+    def forgotten(self) -> dict[str, int]:
+        """Return what was noted by `forget`, and leave out what no file has any more."""
+        return forgetting.noted(self._folder / _FORGOTTEN, min(self.numbers(), default=0))
 
 
 def _messages(path: Path) -> Iterator[bytes]:

@@ -11,8 +11,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanrelay._guard import losses
+from spanrelay.collecting.gatherer import Gatherer
 from spanrelay.collecting.intake import Intake, Request
-from spanrelay.collecting.sessions import Sessions
 
 LARGEST = 64 << 20
 """Bytes of an export request, unpacked."""
@@ -40,12 +40,12 @@ class Taking:
 
     Args:
         intake: Keeps them.
-        sessions: Is asked how far behind it is.
+        gatherer: Is asked how far behind it is.
         token: What a request has to know; None lets everybody in who can connect.
     """
 
-    def __init__(self, intake: Intake, sessions: Sessions, token: str | None) -> None:
-        self._intake, self._sessions, self._token = intake, sessions, token
+    def __init__(self, intake: Intake, gatherer: Gatherer, token: str | None) -> None:
+        self._intake, self._gatherer, self._token = intake, gatherer, token
 
     def knows(self, authorization: str) -> bool:
         """Whether a request may be made, by its header `authorization`."""
@@ -63,7 +63,7 @@ class Taking:
             losses.add("requests of metrics, which no trajectory is made of")
             return
         _check(signal, data, is_json=is_json)
-        if self._sessions.behind > _BEHIND:
+        if self._gatherer.behind > _BEHIND:
             losses.add("requests that came faster than they are gathered")
             raise Busy("what has been accepted is still being read; send it again later")
         if data:

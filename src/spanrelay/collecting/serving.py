@@ -13,9 +13,10 @@ from typing import Any
 
 import uvicorn
 
+from spanrelay.collecting.gatherer import Gatherer
 from spanrelay.collecting.grpc import server_of
 from spanrelay.collecting.http import App
-from spanrelay.collecting.intake import Intake
+from spanrelay.collecting.intake import Intake, Shelf
 from spanrelay.collecting.requests import Taking
 from spanrelay.collecting.sessions import Counts, Sessions
 from spanrelay.conversion.documents import Folder
@@ -57,18 +58,20 @@ class Collector:
     def __init__(self, options: Options, listening: socket.socket | None) -> None:
         self._options, self._socket = options, listening
         kept = options.folder / PLACE
-        self._intake = Intake(kept, lambda requests: self._sessions.take(requests))  # first: there may be another
+        self._intake = Intake(kept, lambda requests: self._gatherer.take(requests))  # first: there may be another
+        self._shelf = Shelf(kept)
         self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
         folder = Folder(options.folder, overwrite=True, mask=mask_bytes)
         self._sessions = Sessions(
             folder,
-            kept,
+            self._shelf,
             Path(self._scratch.name),
             form=options.form,
             silence=options.silence,
             keep=options.keep,
         )
-        self._taking = Taking(self._intake, self._sessions, options.token)
+        self._gatherer = Gatherer(self._sessions)
+        self._taking = Taking(self._intake, self._gatherer, options.token)
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Event
         self._started = threading.Event()
@@ -88,7 +91,7 @@ class Collector:
 
     def begin(self) -> None:
         """Read again what was kept, then listen."""
-        self._sessions.start()
+        self._gatherer.start(self._shelf.read_again())
         self._intake.start()
         self._thread.start()
         self._started.wait()
@@ -104,7 +107,7 @@ class Collector:
     def _close(self) -> None:
         self._thread.join()
         self._intake.close()
-        self._sessions.close()
+        self._gatherer.close()
         self._scratch.cleanup()
 
     def _run(self) -> None:

@@ -6,30 +6,47 @@ again, whose documents are then written anew, as if all of it had come in time.
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from spanrelay._guard import losses, swallow
+from spanrelay._guard import losses
 from spanrelay._voice import say
-from spanrelay.collecting import intake
 from spanrelay.collecting.intake import Request
 from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
 from spanrelay.conversion.gathering import Group, Groups
-from spanrelay.conversion.ledger import Ledger
+from spanrelay.conversion.ledger import NAME, Ledger
 from spanrelay.otlp_in.files import Finding, Piece
 
-_TICK_S = 0.25
-_IDLE = 20
-"""Times that looking for what is due is left alone for as long as it took: with many sessions it takes a while."""
 _PATIENCE = 0.1
 """Of the time that a session has gone on: the silence it may make, so that a long one is not written at each pause."""
 _TOLD = 100
 """Findings that are told at once, each kind once; the rest are counted."""
+
+
+class Kept(Protocol):
+    """What requests are kept in until nothing that may come needs them: files with numbers, or the like."""
+
+    def numbers(self) -> list[int]:
+        """Return the numbers that are there, in order; the last is being written."""
+        ...
+
+    def remove(self, number: int) -> None:
+        """Remove what has a number."""
+
+    def set_aside(self, request: Request, fault: str) -> bool:
+        """Keep a request elsewhere that could not be read, or not all of it; return whether that was done."""
+        ...
+
+    def forget(self, traces: Mapping[str, int]) -> None:
+        """Note traces that are not wanted any more, by their keys: each with the last number that it is in."""
+
+    def forgotten(self) -> dict[str, int]:
+        """Return what was noted."""
+        ...
 
 
 @dataclass(slots=True)
@@ -62,30 +79,32 @@ class Counts:
 
 
 class Sessions:
-    """What is known of every session, in a thread of its own.
+    """What is known of every session. Used from one thread.
 
     Args:
         folder: Where documents go.
-        intake_folder: Where requests are kept.
+        kept: Where requests are kept.
         scratch: Where telemetry waits to be assembled; nothing of it is needed after a kill.
         silence: Seconds without anything new after which a session is written.
         keep: Seconds for which what was accepted is kept, for what comes late.
+        ledger: The file in the folder that says whose its documents are.
         clock: Tells seconds, and never goes back.
     """
 
     def __init__(
         self,
         folder: Folder,
-        intake_folder: Path,
+        kept: Kept,
         scratch: Path,
         *,
         form: str,
         silence: float,
         keep: float,
+        ledger: str = NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = Counts()
-        self._folder, self._intake, self._form = folder, intake_folder, form
+        self._folder, self._kept, self._form = folder, kept, form
         self._silence, self._keep, self._clock = silence, keep, clock
         self._scratch = scratch
         self._readers: dict[int, Worker] = {}
@@ -100,25 +119,14 @@ class Sessions:
         """By the names of documents, what they were written with last."""
         self._left_alone: set[str] = set()
         """Documents of sessions that were let go of, which what comes later does not replace."""
-        self._forgotten = intake.forgotten(intake_folder)
-        self._ledger = Ledger(folder.path, form)
+        self._forgotten = kept.forgotten()
+        self._ledger = Ledger(folder.path, form, ledger)
         self._unread: set[int] = set()
         """Files of requests that could not be gathered."""
         self._told: set[str] = set()
-        self._queue: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
-        self._size = 0
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="spanrelay-sessions", daemon=True)
 
-    @property
-    def behind(self) -> int:
-        """Bytes of requests that are on disk and have not been gathered yet."""
-        return self._size
-
-    def start(self) -> None:
-        """Read again what was kept before, then begin to gather."""
-        for request in intake.read_again(self._intake):
-            self._gather([request])
+    def resume(self) -> None:
+        """Know the documents of earlier runs, once what was kept before has been gathered again."""
         for name, key in self._ledger.documents().items():
             if key in self._lives:
                 wrote = self._wrote.get(key, _Wrote((), ()))
@@ -126,18 +134,9 @@ class Sessions:
                 self._owners |= dict.fromkeys(wrote.names, self._wrote[key])
             else:
                 self._left_alone.add(name)
-        self._thread.start()
-
-    def take(self, requests: list[Request]) -> None:
-        """Take in requests that are on disk."""
-        with self._lock:
-            self._size += sum(len(request.data) for request in requests)
-        self._queue.put(requests)
 
     def close(self) -> None:
-        """Gather what waits, write every session, and end."""
-        self._queue.put(None)
-        self._thread.join()
+        """Let go of what is open."""
         self._ledger.close()
         for worker in (self._writer, *self._readers.values()):
             worker.close()
@@ -145,54 +144,40 @@ class Sessions:
     def _new_worker(self, number: int) -> Worker:
         return Worker(self._scratch, number, self._folder, self._form)
 
-    def _run(self) -> None:
-        next_look = self._clock() + _TICK_S
-        ends = False
-        while not ends:
-            try:
-                taken = self._queue.get(timeout=_TICK_S)
-            except queue.Empty:
-                taken = []
-            try:
-                if taken is None:
-                    ends = True
-                    self.write_due(everything=True)
-                elif taken:
-                    self._gather(taken)
-                    with self._lock:
-                        self._size -= sum(len(request.data) for request in taken)
-                if not ends and (begun := self._clock()) >= next_look:
-                    self.write_due()
-                    next_look = self._clock() + max(_TICK_S, _IDLE * (self._clock() - begun))
-            except Exception as error:
-                swallow("assembling what was collected", error)
-
-    def _gather(self, requests: Iterable[Request]) -> None:
-        for request in requests:
-            self.counts.requests += 1
-            try:
-                self._gather_one(request)
-            except Exception as error:
-                self._unread.add(request.file)  # which is not let go of
+    def gather(self, requests: list[Request]) -> None:
+        """Take in requests that are kept, each of which the same file has."""
+        try:
+            self._read(requests)
+        except Exception as error:
+            if len(requests) > 1:  # what can be read is
+                for request in requests:
+                    self.gather([request])
+            elif self._kept.set_aside(requests[0], repr(error)):
+                self._tell([Finding(_place_of(requests[0]), f"cannot be read ({error!r}): it is set aside")])
+            else:
+                self._unread.add(requests[0].file)  # which is not let go of
                 fault = f"cannot be gathered now ({error!r}): it is kept, and read again at the next start"
-                self._tell([Finding(f"request {self.counts.requests}", fault)])
+                self._tell([Finding(_place_of(requests[0]), fault)])
 
-    def _gather_one(self, request: Request) -> None:
-        if request.file not in self._readers:
-            self._readers[request.file] = self._new_worker(request.file)
-        read = self._readers[request.file].read(
-            [Piece(f"request {self.counts.requests}", request.data, request.is_json)]
-        )
+    def _read(self, requests: list[Request]) -> None:
+        file = requests[0].file
+        if file not in self._readers:
+            self._readers[file] = self._new_worker(file)
+        read = self._readers[file].read([Piece(_place_of(each), each.data, each.is_json) for each in requests])
+        self.counts.requests += len(requests)
         self.counts.spans += read.spans
         self.counts.logs += read.logs
         self._tell(read.findings)
-        gathered = [trace for trace in read.gathered if request.file > self._forgotten.get(trace.key, 0)]
+        named = {_place_of(each): each for each in requests}
+        for finding in read.findings:
+            self._kept.set_aside(named[finding.place], finding.fault)
+        gathered = [trace for trace in read.gathered if file > self._forgotten.get(trace.key, 0)]
         self._groups.add(gathered)
         now = self._clock()
         for trace in gathered:
             life = self._lives.setdefault(trace.key, _Life(now, now))
             life.last = now
-            life.files.add(request.file)
+            life.files.add(file)
             self._changed.add(trace.key)
 
     def write_due(self, *, everything: bool = False) -> None:
@@ -263,7 +248,7 @@ class Sessions:
         """Forget sessions to which nothing has come for as long as is kept, and the files that have nothing else."""
         if not any(now - life.last > self._keep for life in self._lives.values()):
             return
-        numbers = intake.numbers_in(self._intake)
+        numbers = self._kept.numbers()
         forgotten: dict[str, int] = {}
         for group in self._groups.groups():
             keys = [trace.key for trace in group.traces]
@@ -278,12 +263,12 @@ class Sessions:
                             self._left_alone.add(name)
         if not forgotten:
             return
-        intake.forget(self._intake, forgotten)  # before any file goes: a part of a session is not read again
+        self._kept.forget(forgotten)  # before any file goes: a part of a session is not read again
         self._forgotten |= forgotten
         needed = self._unread.union(*(life.files for life in self._lives.values()))
         for number in numbers[:-1]:  # the last is being written
             if number not in needed:
-                intake.remove(self._intake, number)
+                self._kept.remove(number)
                 if number in self._readers:
                     self._readers.pop(number).close()
                     (self._scratch / str(number)).unlink()
@@ -294,3 +279,7 @@ class Sessions:
         """Whether nothing has come to a group for as long as is kept, and nothing of it is where more may come."""
         lives = [self._lives[key] for key in keys]
         return all(now - life.last > self._keep and writing not in life.files for life in lives)
+
+
+def _place_of(request: Request) -> str:
+    return request.name or "a request"

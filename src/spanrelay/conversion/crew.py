@@ -77,9 +77,11 @@ class Worker:
 
     def write(self, group: Group, taken: Iterable[str] = ()) -> Written:
         """Assemble a group and write its documents, under names that are not among `taken`, which have no suffix."""
-        losses.take()
+        before = losses.take()
         written = self._written(group, set(taken))
         written.faults += [f"{count} {what}" for what, count in sorted(losses.take().items())]
+        for reason, count in before.items():  # which are not of this group
+            losses.add(reason, count)
         return written
 
     def _written(self, group: Group, taken: set[str]) -> Written:

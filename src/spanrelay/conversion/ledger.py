@@ -21,9 +21,9 @@ NAME = ".spanrelay-convert"
 class Ledger:
     """The file in a folder of documents that says whose they are, a line a group."""
 
-    def __init__(self, folder: Path, form: str) -> None:
+    def __init__(self, folder: Path, form: str, name: str = NAME) -> None:
         self._folder = folder
-        self._path = folder / NAME
+        self._path = folder / name
         self._seal = f"{version('spanrelay')} {form}"
         self._known = self._read()
         self._file: IO[bytes] | None = None

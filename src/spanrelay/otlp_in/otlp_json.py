@@ -73,7 +73,7 @@ def _of_resource(
     fault: Fault,
 ) -> Iterator[Telemetry]:
     about = resource.get("resource")
-    attributes = _attributes(about.get("attributes")) if isinstance(about, dict) else {}
+    attributes = attributes_of(about.get("attributes")) if isinstance(about, dict) else {}
     for scope_items in _first_list(resource, scopes, fault):
         scope = scope_items.get("scope") or scope_items.get("instrumentationLibrary")
         named: Mapping[str, JSON] = cast("dict[str, JSON]", scope) if isinstance(scope, dict) else {}
@@ -108,7 +108,7 @@ def _span(span: dict[str, JSON], origin: Origin) -> Span:
         _text(get("name")) or "",
         start,
         max(end, start),
-        _attributes(get("attributes")),
+        attributes_of(get("attributes")),
         [_event(event) for event in cast("list[JSON]", events) if isinstance(event, dict)]
         if isinstance(events, list)
         else [],
@@ -123,11 +123,11 @@ _FAILED = (2, "2", "STATUS_CODE_ERROR", "ERROR", "Error")
 
 def _event(event: dict[str, JSON]) -> Event:
     time = _integer(_either(event, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
-    return Event(_text(event.get("name")) or "", time, _attributes(event.get("attributes")))
+    return Event(_text(event.get("name")) or "", time, attributes_of(event.get("attributes")))
 
 
 def _log(record: dict[str, JSON], origin: Origin) -> LogRecord:
-    attributes = _attributes(record.get("attributes"))
+    attributes = attributes_of(record.get("attributes"))
     time = _integer(_either(record, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
     observed = _integer(_either(record, "observedTimeUnixNano", "observed_time_unix_nano"), "observedTimeUnixNano")
     body = record.get("body")
@@ -200,9 +200,10 @@ def _identity(value: JSON, size: int, what: str) -> int:
     raise Unreadable(f"{what} is {str(value)[:40]!r}: expected {2 * size} hex digits")
 
 
-def _attributes(pairs: JSON) -> dict[str, Any]:
+def attributes_of(pairs: JSON) -> dict[str, Any]:
+    """Return the attributes that a list of keys and values says, or the mapping that some write in its place."""
     if type(pairs) is not list:
-        return cast("dict[str, Any]", pairs) if isinstance(pairs, dict) else {}  # some write the mapping itself
+        return cast("dict[str, Any]", pairs) if isinstance(pairs, dict) else {}
     found: dict[str, Any] = {}
     for pair in cast("list[JSON]", pairs):
         if isinstance(pair, dict) and isinstance(key := pair.get("key"), str):
@@ -250,7 +251,7 @@ def _items(value: JSON) -> list[Any]:
 
 
 def _pairs(value: JSON) -> dict[str, Any]:
-    return _attributes(value.get("values") or [] if isinstance(value, dict) else value)
+    return attributes_of(value.get("values") or [] if isinstance(value, dict) else value)
 
 
 def _bytes(value: JSON) -> Any:

@@ -27,7 +27,7 @@ def read(data: bytes, fault: Fault) -> Iterator[Telemetry]:
         Unreadable: this is no export request.
     """
     request = _parsed(ExportTraceServiceRequest, data)
-    if request is not None and not _is_of_logs(request):
+    if request is not None and not is_of_logs(request):
         yield from _spans(request, fault)
         return
     request = _parsed(ExportLogsServiceRequest, data)
@@ -43,7 +43,7 @@ def _parsed(kind: Any, data: bytes) -> Any:
         return None
 
 
-def _is_of_logs(request: Any) -> bool:
+def is_of_logs(request: Any) -> bool:
     """Whether what was read as spans are log records, whose requests differ only in what stands in their fields.
 
     Where a span has its trace's id a log record has a time, of another wire type, which leaves the id empty.
