@@ -19,12 +19,14 @@ from spanrelay.errors import ConfigurationError
 if TYPE_CHECKING:
     from spanrelay.collecting.serving import Collector
 
-_NEEDED = ("grpc", "httptools", "uvicorn")
+_KEEP_H, _KEEP_KAFKA_H = 24.0, 1.0
+"""Hours that what came is kept: from Kafka, all of it is read again by whoever gets a partition."""
 
 EXAMPLES = (
     "spanrelay collect -o runs/",
     "spanrelay collect --grpc off --http 127.0.0.1:4319 --silence 30 -o runs/",
     "spanrelay collect --http 0.0.0.0:4318 --token-variable TOKEN -o runs/",
+    "spanrelay collect --kafka kafka:9092 --topic otlp_spans -o runs/",
 )
 
 
@@ -43,14 +45,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         type=float,
-        default=24.0,
         metavar="HOURS",
-        help="how long what came is kept for what comes late (%(default)s)",
+        help="how long what came is kept for what comes late (24, from Kafka 1)",
     )
     parser.add_argument(
         "--token-variable",
         metavar="NAME",
         help="the environment variable with a token that every request must know; needed where others can connect",
+    )
+    kafka = parser.add_argument_group("from Apache Kafka, in place of listening")
+    kafka.add_argument("--kafka", metavar="BROKERS", help="HOST:PORT, several with commas")
+    kafka.add_argument(
+        "--topic", default="otlp_spans", help="what the collector's kafka exporter writes to (%(default)s)"
+    )
+    kafka.add_argument(
+        "--group", default="spanrelay", help="the consumer group: the same for all that share the work (%(default)s)"
+    )
+    kafka.add_argument(
+        "--keyed",
+        action="store_true",
+        help="the topic's records are keyed by session already: write no topic TOPIC-by-session",
+    )
+    kafka.add_argument(
+        "--kafka-properties",
+        metavar="FILE",
+        help="a file of NAME=VALUE lines for librdkafka, such as security.protocol=SSL",
     )
 
 
@@ -60,9 +79,20 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: nobody can listen there or write there; nothing has been started.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(f"collecting needs {', '.join(missing)}: pip install 'spanrelay[collect]'")
+    stopped = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda _number, _frame: stopped.set())
+    if options.kafka is None:
+        _listen(options, stopped)
+    else:
+        _consume(options, stopped)
+    for what, count in sorted(losses.take().items()):
+        say(f"{count} {what}")
+    return 0
+
+
+def _listen(options: argparse.Namespace, stopped: threading.Event) -> None:
+    _need("collect", "grpc", "httptools", "uvicorn")
     from spanrelay.collecting.serving import Options, start  # what the other commands do not need
 
     chosen = Options(
@@ -71,22 +101,40 @@ def run(options: argparse.Namespace) -> int:
         _address("--grpc", options.grpc),
         token_of(options.token_variable),
         options.silence,
-        options.keep * 3600,
+        (_KEEP_H if options.keep is None else options.keep) * 3600,
         config.load_strictly().atif_version,
     )
     if chosen.http is None and chosen.grpc is None:
         raise ConfigurationError("--http off and --grpc off leave nothing to listen to; choose one of them")
-    stopped = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda _number, _frame: stopped.set())
     collector = start(chosen)
     print(*_told(collector), sep="\n", flush=True)
     while not stopped.wait(0.5):  # a wait without end would keep signals from being handled on Windows
         pass
     collector.stop()
-    for what, count in sorted(losses.take().items()):
-        say(f"{count} {what}")
-    return 0
+
+
+def _consume(options: argparse.Namespace, stopped: threading.Event) -> None:
+    _need("kafka", "confluent_kafka")
+    from spanrelay.collecting.kafka.clients import Kafka, properties_of
+    from spanrelay.collecting.kafka.serving import collect
+
+    properties = {} if options.kafka_properties is None else properties_of(Path(options.kafka_properties))
+    kafka = Kafka(options.kafka, options.topic, options.group, options.keyed, properties)
+    print(f"spanrelay collect: reading {kafka.topic} at {kafka.brokers}", flush=True)
+    collect(
+        kafka,
+        Path(options.output),
+        stopped,
+        form=config.load_strictly().atif_version,
+        silence=options.silence,
+        keep=(_KEEP_KAFKA_H if options.keep is None else options.keep) * 3600,
+    )
+
+
+def _need(extra: str, *modules: str) -> None:
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(f"collecting needs {', '.join(missing)}: pip install 'spanrelay[{extra}]'")
 
 
 def _address(option: str, given: str) -> tuple[str, int] | None:

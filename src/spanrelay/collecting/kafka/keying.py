@@ -1,0 +1,221 @@
+"""Which session what is in a record belongs to, and records that hold one trace each.
+
+A trace is known by its session once any of its spans or log records has named it. Until then its records are held; one
+that has named none within some seconds is known by itself.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from spanrelay import _json
+from spanrelay.otlp_in.otlp_json import attributes_of as json_attributes_of
+from spanrelay.otlp_in.protobuf import attributes_of, is_of_logs
+from spanrelay.semconv import names
+from spanrelay.semconv.fields import session_of
+
+_KNOWN = 100_000
+"""Traces whose session is remembered."""
+_SESSION_KEYS = frozenset(names.SESSION_KEYS)
+
+
+class Part(NamedTuple):
+    """What a record has of one trace: an export request, the trace's id or none, and the session that it names."""
+
+    data: bytes
+    trace: str
+    session: str | None
+
+
+class Keyed(NamedTuple):
+    """A record to be written, and its key."""
+
+    key: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Held:
+    since: float
+    first: int
+    parts: list[bytes] = field(default_factory=list[bytes])
+
+
+class Keying:
+    """Keys the records of one partition. Used from one thread.
+
+    Args:
+        learned: Is told of each trace whose session has become known.
+        known: The sessions of traces that were learned before.
+        patience: Seconds that a trace is held which has named no session.
+        room: Bytes that are held; beyond, the oldest goes by itself.
+    """
+
+    def __init__(
+        self,
+        learned: Callable[[str, str], object],
+        known: Iterable[tuple[str, str]] = (),
+        *,
+        patience: float = 5.0,
+        room: int = 64 << 20,
+    ) -> None:
+        self._learned, self._patience, self._room = learned, patience, room
+        self._sessions: OrderedDict[str, str] = OrderedDict(known)
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._size = 0
+
+    def add(self, data: bytes, offset: int, now: float) -> Iterator[Keyed]:
+        """Yield what can be written now that a record is there."""
+        for part in parts_of(data):
+            session = self._sessions.get(part.trace) or part.session
+            if session is None and part.trace:
+                held = self._held.setdefault(part.trace, _Held(now, offset))
+                held.parts.append(part.data)
+                self._size += len(part.data)
+                continue
+            if part.trace and session is not None:
+                self._remember(part.trace, session)
+                yield from self._let_go(part.trace, session)
+            yield Keyed(session or "", part.data)
+        while self._size > self._room:
+            oldest = next(iter(self._held))
+            yield from self._let_go(oldest, oldest)
+
+    def due(self, now: float) -> Iterator[Keyed]:
+        """Yield what has been held for long enough."""
+        while self._held:
+            oldest = next(iter(self._held))
+            if now - self._held[oldest].since < self._patience:
+                return
+            yield from self._let_go(oldest, oldest)
+
+    @property
+    def needed(self) -> int | None:
+        """The offset of the oldest record that is held, if any is."""
+        return min((held.first for held in self._held.values()), default=None)
+
+    def _remember(self, trace: str, session: str) -> None:
+        if trace not in self._sessions:
+            self._learned(trace, session)
+            self._sessions[trace] = session
+        self._sessions.move_to_end(trace)
+        while len(self._sessions) > _KNOWN:
+            self._sessions.popitem(last=False)
+
+    def _let_go(self, trace: str, key: str) -> Iterator[Keyed]:
+        held = self._held.pop(trace, None)
+        for data in () if held is None else held.parts:
+            self._size -= len(data)
+            yield Keyed(key, data)
+
+
+def parts_of(data: bytes) -> list[Part]:
+    """Return what a record has of each trace; what has one only is the record itself, byte for byte.
+
+    A record that cannot be read is a part without a trace: whoever reads it next says what is wrong.
+    """
+    try:
+        form: Any = _Json(_json.loads(data)) if data.startswith(b"{") else _protobuf(data)
+        parts: dict[tuple[str, str | None], list[tuple[Any, Any, Any]]] = {}
+        sessions: dict[str, str] = {}
+        for place in form.items():
+            trace, session = form.trace_of(place[2]), session_of(form.telling(place[2]))
+            if trace and session is not None:
+                sessions.setdefault(trace, session)
+            parts.setdefault((trace, None if trace else session), []).append(place)
+    except (DecodeError, ValueError, TypeError, AttributeError, KeyError):
+        return [Part(data, "", None)]
+    told = {key: key[1] or sessions.get(key[0]) for key in parts}
+    if len(parts) <= 1:
+        return [Part(data, key[0], session) for key, session in told.items()] or [Part(data, "", None)]
+    return [Part(form.of(places), key[0], told[key]) for key, places in parts.items()]
+
+
+class _Protobuf:
+    """An export request in protobuf."""
+
+    def __init__(self, request: Any, resources: str, scopes: str, items: str) -> None:
+        self._request, self._resources, self._scopes, self._items = request, resources, scopes, items
+
+    def items(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield each span or log record, behind its resource and its scope."""
+        for resource in getattr(self._request, self._resources):
+            for scope in getattr(resource, self._scopes):
+                for item in getattr(scope, self._items):
+                    yield resource, scope, item
+
+    def trace_of(self, item: Any) -> str:
+        """Return the id of the trace that an item is of."""
+        return item.trace_id.hex()
+
+    def telling(self, item: Any) -> Mapping[str, Any]:
+        """Return the attributes that may name a session."""
+        return attributes_of(pair for pair in item.attributes if pair.key in _SESSION_KEYS)
+
+    def of(self, places: list[tuple[Any, Any, Any]]) -> bytes:
+        """Return a request of these items."""
+        request = type(self._request)()
+        last_resource = last_scope = resources = scopes = None
+        for resource, scope, item in places:
+            if resource is not last_resource:
+                resources = getattr(request, self._resources).add(schema_url=resource.schema_url)
+                resources.resource.CopyFrom(resource.resource)
+            if scope is not last_scope:
+                scopes = getattr(resources, self._scopes).add(schema_url=scope.schema_url)
+                scopes.scope.CopyFrom(scope.scope)
+            getattr(scopes, self._items).append(item)
+            last_resource, last_scope = resource, scope
+        return request.SerializeToString()
+
+
+def _protobuf(data: bytes) -> _Protobuf:
+    request = ExportTraceServiceRequest.FromString(data)
+    if is_of_logs(request):
+        return _Protobuf(ExportLogsServiceRequest.FromString(data), "resource_logs", "scope_logs", "log_records")
+    return _Protobuf(request, "resource_spans", "scope_spans", "spans")
+
+
+class _Json:
+    """An export request in OTLP's JSON."""
+
+    def __init__(self, request: Any) -> None:
+        of_logs = "resourceLogs" in request
+        self._request = request
+        self._resources = "resourceLogs" if of_logs else "resourceSpans"
+        self._scopes = "scopeLogs" if of_logs else "scopeSpans"
+        self._items = "logRecords" if of_logs else "spans"
+
+    def items(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield each span or log record, behind its resource and its scope."""
+        for resource in self._request[self._resources]:
+            for scope in resource.get(self._scopes) or ():
+                for item in scope.get(self._items) or ():
+                    yield resource, scope, item
+
+    def trace_of(self, item: Any) -> str:
+        """Return the id of the trace that an item is of."""
+        return str(item.get("traceId") or "").lower()
+
+    def telling(self, item: Any) -> Mapping[str, Any]:
+        """Return the attributes that may name a session."""
+        return json_attributes_of([pair for pair in item.get("attributes") or () if pair.get("key") in _SESSION_KEYS])
+
+    def of(self, places: list[tuple[Any, Any, Any]]) -> bytes:
+        """Return a request of these items."""
+        resources: list[Any] = []
+        last_resource = last_scope = None
+        for resource, scope, item in places:
+            if resource is not last_resource:
+                resources.append({**resource, self._scopes: []})
+            if scope is not last_scope:
+                resources[-1][self._scopes].append({**scope, self._items: []})
+            resources[-1][self._scopes][-1][self._items].append(item)
+            last_resource, last_scope = resource, scope
+        return _json.dumps({**self._request, self._resources: resources})

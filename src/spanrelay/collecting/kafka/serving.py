@@ -1,0 +1,58 @@
+"""Runs a member of the consumer groups: one thread writes what is keyed by session, this one assembles it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+
+from spanrelay.collecting.kafka.assembling import Assembling
+from spanrelay.collecting.kafka.clients import Kafka
+from spanrelay.collecting.kafka.rekeying import Rekeying, make_topics
+from spanrelay.errors import SpanRelayError
+
+
+def collect(kafka: Kafka, folder: Path, stopped: threading.Event, *, form: str, silence: float, keep: float) -> None:
+    """Collect until `stopped`, then write every session.
+
+    Raises:
+        ConfigurationError: there is no such topic or broker.
+        SpanRelayError: nothing can be read or written any more.
+    """
+    if not kafka.keyed:
+        make_topics(kafka)
+    assembling = Assembling(kafka, folder, form=form, silence=silence, keep=keep)
+    failures: list[BaseException] = []
+
+    def rekey() -> None:
+        try:
+            with _told():
+                Rekeying(kafka).run(stopped)
+        except BaseException as error:  # told by the other thread
+            failures.append(error)
+            stopped.set()
+
+    rekeying = threading.Thread(target=rekey, name="spanrelay-rekeying")
+    if not kafka.keyed:
+        rekeying.start()
+    try:
+        with _told():
+            assembling.run(stopped)
+    finally:
+        stopped.set()
+        if not kafka.keyed:
+            rekeying.join()
+    if failures:
+        raise failures[0]
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Say what brokers refuse as an error of ours, which names what was asked."""
+    try:
+        yield
+    except KafkaException as error:
+        raise SpanRelayError(f"Kafka refuses: {error.args[0].str()} ({error.args[0].name()})") from error

@@ -1,0 +1,255 @@
+"""Sessions from a topic become the trajectories that `spanrelay convert` makes of the same spans, whoever is killed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.collecting.test_collecting import converted, documents_in, request_of, until
+
+from spanrelay.collecting.kafka.assembling import PLACE
+from spanrelay.collecting.kafka.clients import properties_of
+from spanrelay.collecting.kafka.keying import Keyed, Keying, Part, parts_of
+from spanrelay.collecting.kafka.segments import Segments
+from spanrelay.conversion import work
+from spanrelay.conversion.documents import Folder
+from spanrelay.errors import ConfigurationError
+from spanrelay_testkit.kafka_broker import Broker, is_possible, running
+
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    if not is_possible():
+        pytest.skip("a broker takes Java, and Maven the first time")
+    with running(tmp_path_factory.mktemp("broker")) as started:
+        yield started
+
+
+@pytest.fixture
+def topic(broker: Broker, request: pytest.FixtureRequest) -> str:
+    name = f"spans-{request.node.name.partition('[')[0]}"
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(60)
+    return name
+
+
+def produce(broker: Broker, topic: str, *requests: ExportTraceServiceRequest) -> None:
+    """Write requests of one trace each, keyed by it, as the collector's exporter does with `partition_traces_by_id`."""
+    producer = Producer({"bootstrap.servers": broker.address})
+    for request in requests:
+        trace = request.resource_spans[0].scope_spans[0].spans[0].trace_id
+        producer.produce(topic, request.SerializeToString(), key=trace.hex())
+    assert producer.flush(60) == 0
+
+
+@contextmanager
+def assembler(broker: Broker, topic: str, folder: Path, *options: str) -> Generator[subprocess.Popen[str]]:
+    """A member of the group, which is killed at the end if it has not ended by then."""
+    properties = folder.with_name("kafka.properties")
+    properties.write_text(
+        "# so that a member that is killed is missed soon\nsession.timeout.ms=3000\nheartbeat.interval.ms=500\n"
+    )
+    arguments = ("collect", "--kafka", broker.address, "--topic", topic, "--group", topic, "--silence", "0.5")
+    command = (sys.executable, "-m", "spanrelay", *arguments, "--kafka-properties", str(properties), *options)
+    with subprocess.Popen(
+        [*command, "-o", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "SPANRELAY_"))},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until_written(folder: Path, wanted: dict[str, bytes], *members: subprocess.Popen[str]) -> None:
+    """Wait until a folder has the documents that are wanted; none of the members ends before."""
+
+    def is_written() -> bool:
+        assert [each.communicate()[1] for each in members if each.poll() is not None] == []
+        return documents_in(folder) == wanted
+
+    until(is_written)
+
+
+def trace_of(number: int, session: str) -> list[ExportTraceServiceRequest]:
+    """A trace in two records: a call that names no session, and one that does."""
+    first, second = request_of(number, None), request_of(number, session)
+    second.resource_spans[0].scope_spans[0].spans[0].span_id = (number * 7 + 2).to_bytes(8, "big")
+    return [first, second]
+
+
+@pytest.mark.slow
+def test_two_assemblers_leave_what_convert_makes_though_one_is_killed_at_random(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    generator, kills = random.Random(5), int(os.environ.get("SPANRELAY_TEST_KILLS", "3"))
+    requests: list[ExportTraceServiceRequest] = []
+    with ExitStack() as stack:
+        steady, victim = (stack.enter_context(assembler(broker, topic, tmp_path / "runs")) for _ in range(2))
+        for kill in range(kills):
+            share = [each for number in range(200) for each in trace_of(1 + 200 * kill + number, f"s-{number % 40}")]
+            generator.shuffle(share)
+            produce(broker, topic, *share)
+            requests += share
+            written = generator.randrange(1, 40)
+            until(lambda written=written: len(documents_in(tmp_path / "runs")) >= written)
+            victim.kill()
+            victim = stack.enter_context(assembler(broker, topic, tmp_path / "runs"))
+        wanted = converted(requests, tmp_path / "wanted")
+        until_written(tmp_path / "runs", wanted, steady, victim)
+        for each in (steady, victim):
+            each.send_signal(signal.SIGTERM)
+            assert (each.communicate(timeout=60)[1], each.returncode) == ("", 0)
+    assert documents_in(tmp_path / "runs") == wanted
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_is_set_aside_with_its_reason_and_the_partition_goes_on(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    producer = Producer({"bootstrap.servers": broker.address})
+    good = request_of(1, "session-1")
+    in_json = json.dumps(otlp_json(request_of(2, "session-1")))
+    for record in (b"\xff no request", good.SerializeToString(), b'{"resourceSpans": 3}', in_json, b""):
+        producer.produce(topic, record, partition=0)
+    assert producer.flush(60) == 0
+    with assembler(broker, topic, tmp_path / "runs") as process:
+        wanted = converted([good, request_of(2, "session-1")], tmp_path / "wanted")
+        until_written(tmp_path / "runs", wanted, process)
+        process.send_signal(signal.SIGTERM)
+        assert "2 findings in what was collected" in process.communicate(timeout=60)[1]
+    [aside] = (tmp_path / "runs" / PLACE).glob("*.unreadable.jsonl")
+    told = [json.loads(line) for line in aside.read_bytes().splitlines()]
+    assert [base64.b64decode(each["data"]) for each in told] == [b"\xff no request", b'{"resourceSpans": 3}']
+    assert "no OTLP protobuf" in told[0]["fault"]
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_away_for_a_while_loses_nothing(broker: Broker, topic: str, tmp_path: Path) -> None:
+    requests = [request_of(number, f"session-{number % 3}") for number in range(1, 13)]
+    with assembler(broker, topic, tmp_path / "runs") as process:
+        produce(broker, topic, *requests[:6])
+        until(lambda: len(documents_in(tmp_path / "runs")) == 3)
+        broker.stop()
+        broker.start()
+        produce(broker, topic, *requests[6:])
+        wanted = converted(requests, tmp_path / "wanted")
+        until_written(tmp_path / "runs", wanted, process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_topic_that_is_not_there_is_told(broker: Broker, tmp_path: Path) -> None:
+    with assembler(broker, "nowhere", tmp_path / "runs") as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"there is no topic 'nowhere' at '{broker.address}'" in said
+
+
+def otlp_json(request: ExportTraceServiceRequest) -> Any:
+    """A request as OTLP has it in JSON, with ids in hexadecimal."""
+    value = MessageToDict(request)
+    for resource in value["resourceSpans"]:
+        for span in (each for scope in resource["scopeSpans"] for each in scope["spans"]):
+            span |= {name: base64.b64decode(span[name]).hex() for name in ("traceId", "spanId")}
+    return value
+
+
+def mixed() -> ExportTraceServiceRequest:
+    """One request of three traces, of which two share a scope."""
+    request = request_of(1, "a")
+    request.resource_spans[0].schema_url = "https://opentelemetry.io/schemas/1.38.0"
+    for each in (request_of(2, None), request_of(1, None)):
+        request.resource_spans[0].scope_spans[0].spans.extend(each.resource_spans[0].scope_spans[0].spans)
+    request.resource_spans.extend(request_of(3, "b", service="other").resource_spans)
+    return request
+
+
+@pytest.mark.parametrize("form", ["protobuf", "JSON"])
+def test_a_record_of_several_traces_is_parted_and_nothing_of_it_is_lost(form: str, tmp_path: Path) -> None:
+    request = mixed()
+    data = request.SerializeToString() if form == "protobuf" else json.dumps(otlp_json(request)).encode()
+    parts = parts_of(data)
+    assert [(int(part.trace, 16), part.session) for part in parts] == [(1, "a"), (2, None), (3, "b")]
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    for folder, pieces in ((whole, [data]), (parted, [part.data for part in parts])):
+        source = folder.with_suffix(".otlp" if form == "protobuf" else ".jsonl")
+        framed = (len(each).to_bytes(4, "big") + each if form == "protobuf" else each + b"\n" for each in pieces)
+        source.write_bytes(b"".join(framed))
+        work.convert([source], Folder(folder))
+    assert documents_in(whole) == documents_in(parted)
+    assert len(documents_in(whole)) == 3
+
+
+def test_a_record_of_one_trace_stays_as_it_is() -> None:
+    data = request_of(1, "a").SerializeToString()
+    assert parts_of(data) == [Part(data, f"{1:032x}", "a")]
+    assert parts_of(b"no request") == [Part(b"no request", "", None)]
+
+
+def test_a_trace_is_held_until_its_session_is_known_and_then_goes_with_it() -> None:
+    learned: list[tuple[str, str]] = []
+    keying = Keying(lambda trace, session: learned.append((trace, session)), patience=5)
+    first, second = (each.SerializeToString() for each in trace_of(1, "a"))
+    assert (list(keying.add(first, 7, 0)), keying.needed) == ([], 7)
+    assert list(keying.add(second, 8, 1)) == [Keyed("a", first), Keyed("a", second)]
+    assert (list(keying.add(first, 9, 2)), keying.needed) == ([Keyed("a", first)], None)
+    assert learned == [(f"{1:032x}", "a")]
+    assert list(Keying(lambda _, __: None, learned).add(first, 10, 3)) == [Keyed("a", first)]
+
+
+def test_a_trace_that_names_no_session_goes_by_itself_in_time() -> None:
+    keying = Keying(lambda _, __: None, patience=5)
+    nameless = request_of(1, None).SerializeToString()
+    assert list(keying.add(nameless, 1, 0)) == list(keying.due(4)) == []
+    assert list(keying.due(5)) == [Keyed(f"{1:032x}", nameless)]
+
+
+def test_what_is_held_has_a_bound() -> None:
+    nameless = [request_of(number, None).SerializeToString() for number in range(1, 4)]
+    keying = Keying(lambda _, __: None, room=2 * len(nameless[0]))
+    went = [keyed.data for offset, data in enumerate(nameless) for keyed in keying.add(data, offset, 0)]
+    assert (went, keying.needed) == (nameless[:1], 1)
+
+
+def test_an_offset_is_in_the_same_segment_whoever_reads_it(tmp_path: Path) -> None:
+    first = Segments(tmp_path, "spans-0", 500)
+    assert [first.number_of(offset) for offset in (500, 999, 1_000, 2_500)] == [1, 1, 2, 3]
+    assert first.needed == 500
+    first.forget({"trace": 2})
+    first.remove(1)
+    assert (first.needed, first.numbers()) == (1_000, [2, 3])
+    second = Segments(tmp_path, "spans-0", first.needed)
+    assert second.forgotten() == {"trace": second.number_of(1_500)}
+    assert Segments(tmp_path, "spans-0", 2_000).forgotten() == {}
+
+
+def test_a_line_of_the_properties_that_is_none_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text("# of TLS\n\nsecurity.protocol = SSL\nsasl.password=a=b\n")
+    assert properties_of(file) == {"security.protocol": "SSL", "sasl.password": "a=b"}
+    file.write_text("security.protocol SSL\n")
+    with pytest.raises(ConfigurationError, match="line 1, must be NAME=VALUE"):
+        properties_of(file)
