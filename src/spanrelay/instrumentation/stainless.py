@@ -335,7 +335,7 @@ class StainlessBoundary:
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""
         options, edited = self._options, call.edited
-        if call.is_copied and not is_writable(call.original):
+        if call.edited and not call.only_marked and not is_writable(call.original):
             self.check_sendable()  # a copy may have a form for what the SDK has none for
         wire = outgoing_of(call) if edited else call.original
         if wire is not call.original:

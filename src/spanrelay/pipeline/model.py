@@ -53,7 +53,6 @@ class ModelCall(Call):
         "_judged",
         "_judged_above",
         "_lender",
-        "_marked",
         "_paid",
         "_provider",
         "_remainder",
@@ -68,6 +67,7 @@ class ModelCall(Call):
         "model_kept",
         "named_beside",
         "offered_beside",
+        "only_marked",
         "original",
         "sent",
         "unreadable",
@@ -131,7 +131,8 @@ class ModelCall(Call):
         """The status of the HTTP answer, where it was seen."""
         self._wire: Mapping[str, Any] | None = None
         self._copied: bytes | None = None
-        self._marked = False
+        self.only_marked = False
+        """Whether it is sent with the application's own objects, and marks beside them."""
         self._request: ModelRequest | None = None
         self._judged: Mapping[str, Any] = wire
 
@@ -262,7 +263,7 @@ class ModelCall(Call):
     def mark(self, wire: Mapping[str, Any]) -> None:
         """Send `wire`, which differs from what is to be sent only in what no model sees: nobody checks it again."""
         judged = not self.changed()
-        self._marked = self._marked or not self.edited
+        self.only_marked = self.only_marked or not self.edited
         self.wire = wire
         if judged:
             self._judged = wire
@@ -297,11 +298,6 @@ class ModelCall(Call):
     def edited(self) -> bool:
         """Whether policy has looked at the request in a form that it may have changed."""
         return self._wire is not None or self._request is not None
-
-    @property
-    def is_copied(self) -> bool:
-        """Whether a copy in JSON may stand for the application's objects; they are there where it is only marked."""
-        return self.edited and not self._marked
 
     def outgoing(self) -> Mapping[str, Any]:
         """Return the JSON to send: the application's own object unless policy changed something."""
@@ -355,7 +351,7 @@ class ModelCall(Call):
             other._copied = copied
         other._wire = cast("dict[str, Any]", _json.loads(copied))
         other._request = None
-        other._marked = False
+        other.only_marked = False
         other.sent = other.body = None
         other._turn = list(self._turn) if self._turn is not None else None
         return other
