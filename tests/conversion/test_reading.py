@@ -83,6 +83,20 @@ def test_a_file_of_zstandard_that_is_cut_says_so_wherever_the_cut_is(tmp_path: P
     assert (len(found), findings) == (4 * len(SPANS), [])
 
 
+@pytest.mark.parametrize("depth", [300, 333])
+def test_a_span_that_is_nested_too_deep_costs_no_other(depth: int, tmp_path: Path) -> None:
+    deep = '{"arrayValue": {"values": [' * depth + '{"intValue": 1}' + "]}}" * depth
+    spans = [
+        f'{{"traceId": "{number:032x}", "spanId": "{number:016x}", "attributes": [{{"key": "a", "value": {each}}}]}}'
+        for number, each in enumerate((deep, '{"stringValue": "y"}'), 1)
+    ]
+    request = f'{{"resourceSpans": [{{"scopeSpans": [{{"spans": [{", ".join(spans)}]}}]}}]}}'.encode()
+    found, findings = items(program.write(tmp_path, request))
+    assert found[-1].attributes == {"a": "y"}
+    assert len(found) + len(findings) == 2
+    assert all("one of 'spans' is nested too deep" in str(finding) for finding in findings)
+
+
 def test_numbers_and_enums_are_read_as_text_too_and_what_is_empty_is_nothing(tmp_path: Path) -> None:
     span = {
         "traceId": "0" * 31 + "1",

@@ -140,6 +140,8 @@ def read(piece: Piece, found: Found) -> Iterator[Telemetry]:
             yield from protobuf.read(piece.data, fault)
     except ValueError as error:
         fault(str(error) if isinstance(error, Unreadable) else f"no JSON: {error}")
+    except RecursionError:
+        fault("it is nested too deep to be read")
 
 
 def _loads(data: bytes) -> JSON:

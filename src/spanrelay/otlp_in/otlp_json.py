@@ -83,6 +83,8 @@ def _of_resource(
                 yield make(item, origin)
             except Unreadable as error:
                 fault(str(error))
+            except RecursionError:
+                fault(f"one of {items[0]!r} is nested too deep to be read")
 
 
 def _first_list(place: dict[str, JSON], names: tuple[str, ...], fault: Fault) -> list[dict[str, JSON]]:
