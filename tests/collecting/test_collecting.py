@@ -225,6 +225,14 @@ def test_what_is_no_request_is_refused_as_otlp_says(
     assert losses.take() == {f"requests that were not taken ({status})": 1}
 
 
+def test_a_client_that_offers_another_protocol_loses_nothing(standing: Standing, tmp_path: Path) -> None:
+    collector = standing(silence=0.01)
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2_settings": "AAMAAABk"}
+    assert post(collector, REQUESTS[0].SerializeToString(), **offer).status_code == 200
+    kept = [request.data for request in read_again(tmp_path / "runs" / PLACE)]
+    assert kept == [REQUESTS[0].SerializeToString()]
+
+
 @pytest.mark.parametrize("kind", ["", "application/protobuf", "Application/X-Protobuf; a=b"])
 def test_protobuf_is_read_however_it_is_called(kind: str, standing: Standing) -> None:
     assert post(standing(), REQUESTS[0].SerializeToString(), content_type=kind).status_code == 200

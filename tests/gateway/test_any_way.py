@@ -89,6 +89,9 @@ WAYS: dict[str, tuple[str, str, object, bytes]] = {
         "POST", SPEECH, FORM, form((FIELD + b"\r\nContent-Transfer-Encoding: base64", b"c2VjcmV0LTE=")),
     ),
     "fields of a URL": ("POST", SPEECH, kind("application/x-www-form-urlencoded"), b"model=secret-1&prompt=x"),
+    "fields of a URL for readers of old": (
+        "POST", SPEECH, kind("application/x-www-form-urlencoded"), b"prompt=x;model=secret-1",
+    ),
     "a line of a batch": ("POST", FILES, FORM, form((LINES, lines("gpt-5", "secret-1")), PURPOSE)),
     "a tool in a line of a batch": ("POST", FILES, FORM, form(PURPOSE, (LINES, WITH_TOOL))),
     "a line of a batch that is none": ("POST", FILES, FORM, form(PURPOSE, (LINES, lines("gpt-5") + b"{"))),

@@ -218,6 +218,18 @@ def test_a_websocket_is_refused_at_once(standing: Standing) -> None:
         assert server.requests == []
 
 
+OFFER = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"}
+"""What Java's client says with its first request to a server that it knows nothing of."""
+
+
+def test_a_request_that_offers_another_protocol_passes_with_its_body(standing: Standing) -> None:
+    with ModelServer([reply("Hello")] * 3) as server, httpx.Client() as client:
+        url, kind = standing(server).base_url("openai") + PATH, {"content-type": "application/json"}
+        for offered in (OFFER, {}, OFFER):
+            assert client.post(url, content=ASKED, headers={**kind, **offered}).status_code == 200
+    assert [request.raw for request in server.requests] == [ASKED] * 3
+
+
 def test_an_upstream_that_hangs_holds_up_nobody_else(capture: Capture, standing: Standing) -> None:
     hold = threading.Event()
     with ModelServer(lambda request: reply("late", hold=hold) if b"slow" in request.raw else reply("soon")) as server:

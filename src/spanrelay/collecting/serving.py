@@ -22,6 +22,7 @@ from spanrelay.collecting.sessions import Counts, Sessions
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.listening import is_loopback, listening_at
+from spanrelay.gateway.protocol import Protocol
 from spanrelay.observation.masking import mask_bytes
 
 PLACE = ".spanrelay-collect"
@@ -141,7 +142,7 @@ class Collector:
     async def _serve_http(self, listening: socket.socket) -> Callable[[], Any]:
         config = uvicorn.Config(
             App(self._taking, self._sessions.counts),
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",
             access_log=False,

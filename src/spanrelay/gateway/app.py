@@ -86,7 +86,7 @@ class App:
         refuse = partial(_refuse, send, api)
         if allowed is None:
             return await refuse(401, "this gateway asks for its secret in the path or a header", "gateway_secret")
-        if b"upgrade" in headers and headers[b"upgrade"].lower() == b"websocket":
+        if b"upgrade" in headers and "websocket" in _said(scope["headers"], b"upgrade").casefold():
             return await refuse(404, "this gateway speaks no WebSocket; ask over HTTP", "no_websocket")
         if self._open >= self._limits.exchanges:
             losses.add("requests that the gateway was too busy for")

@@ -41,6 +41,8 @@ def _doubted(found: dict[str, Any], why: str, *, strictly: bool) -> Body:
 
 
 def _pairs(data: bytes) -> list[tuple[str, Any]]:
+    if b";" in data:
+        raise ValueError("it has a ';', at which some readers end a field")
     return list(parse_qsl(data.decode(), keep_blank_values=True, strict_parsing=True))
 
 

@@ -15,6 +15,7 @@ from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.app import App
 from spanrelay.gateway.limits import Limits
 from spanrelay.gateway.listening import is_loopback, listening_at
+from spanrelay.gateway.protocol import Protocol
 from spanrelay.gateway.upstreams import Upstreams
 
 _BACKLOG = 1024
@@ -37,7 +38,7 @@ class Gateway:
         config = uvicorn.Config(
             app,
             loop="auto",
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="on",
             access_log=False,
