@@ -229,7 +229,7 @@ def test_a_client_that_offers_another_protocol_loses_nothing(standing: Standing,
     collector = standing(silence=0.01)
     offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2_settings": "AAMAAABk"}
     assert post(collector, REQUESTS[0].SerializeToString(), **offer).status_code == 200
-    kept = [request.data for request in read_again(tmp_path / "runs" / PLACE)]
+    kept = [request.data for request in Shelf(tmp_path / "runs" / PLACE).read_again()]
     assert kept == [REQUESTS[0].SerializeToString()]
 
 

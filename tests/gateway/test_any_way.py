@@ -95,6 +95,7 @@ WAYS: dict[str, tuple[str, str, object, bytes]] = {
     "a line of a batch": ("POST", FILES, FORM, form((LINES, lines("gpt-5", "secret-1")), PURPOSE)),
     "a tool in a line of a batch": ("POST", FILES, FORM, form(PURPOSE, (LINES, WITH_TOOL))),
     "a line of a batch that is none": ("POST", FILES, FORM, form(PURPOSE, (LINES, lines("gpt-5") + b"{"))),
+    "a batch whose file goes elsewhere": ("POST", FILES, FORM, form(PURPOSE)),
     "a batch in parts": ("POST", "/uploads", {}, b'{"purpose": "batch", "bytes": 1, "filename": "a.jsonl"}'),
 }  # fmt: skip
 FREE: dict[str, tuple[str, str, object, bytes]] = {

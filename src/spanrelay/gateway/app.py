@@ -152,7 +152,7 @@ class App:
             if isinstance(data, bytes):
                 read = bodies.read(data, _said(sent.headers, b"content-encoding"), kind, limit, strictly=covered)
                 sent = sent._replace(data=data, read=read.data, is_form=read.is_form)
-                body = batches.in_parts(read.body, sent.path) if covered else read.body
+                body = batches.in_parts(read.body, sent.path) if covered and not read.is_form else read.body
                 asked = api.asked(sent.path, sent.query, body)
             answer = await (self._forwarded(sent, data) if asked is None else self._exchanged(sent, asked))
             await _passed_on(answer, send)

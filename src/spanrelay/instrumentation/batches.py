@@ -33,6 +33,8 @@ def with_files(body: Body, files: Iterable[Any]) -> Body:
     """
     try:
         found = [_found_in_file(file) for file in files]
+        if not found:
+            return body._replace(unreadable=_ELSEWHERE, names_model=True)
     except ValueError as error:
         return body._replace(unreadable=f"its file of a batch {error}", names_model=True)
     except Exception as error:  # a file of the application's own making
@@ -49,10 +51,13 @@ def in_parts(body: Body, path: str) -> Body:
     """
     if not (path.endswith(_UPLOADS) and is_batch(body.wire)):
         return body
-    why = "a file of a batch that is uploaded in parts, or to another server, cannot be checked"
-    return body._replace(unreadable=f"{why}; pass all of it to `files`, or ask without a batch", names_model=True)
+    return body._replace(unreadable=_ELSEWHERE, names_model=True)
 
 
+_ELSEWHERE = (
+    "a file of a batch that is uploaded in parts, or to another server, cannot be checked; "
+    "pass all of it to `files`, or ask without a batch"
+)
 _UPLOADS = ("/uploads", "/files", "/files/multipart/initiate")
 
 

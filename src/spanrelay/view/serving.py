@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from spanrelay._guard import swallow
 from spanrelay.assembly.atif import Trajectory
@@ -159,7 +158,7 @@ class _Server(ThreadingHTTPServer):
         """Return what a request is answered."""
         if host not in self.names:
             return Answer(403, body=b"refused: expected the address that `spanrelay watch --web` printed\n")
-        secret, slash, rest = urlsplit(path).path.lstrip("/").partition("/")
+        secret, slash, rest = path.partition("?")[0].lstrip("/").partition("/")
         if not slash or not hmac.compare_digest(secret.encode("utf-8", "surrogateescape"), self.secret.encode()):
             return Answer(403, body=b"refused: open the whole address that `spanrelay watch --web` printed\n")
         return self.pages.answer(rest, tag)
