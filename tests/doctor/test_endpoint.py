@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from tests.doctor.doctors import Doctor
 from tests.exporters.otlp_server import OtlpServer, free_port
@@ -110,10 +111,15 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
+class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
+    """Says of what it is asked that there is no such thing, as generated servicers do."""
+
+
 @pytest.fixture
 def grpc_port() -> Iterator[int]:
     server = grpc.server(futures.ThreadPoolExecutor(1))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield port
@@ -171,3 +177,56 @@ def test_a_clock_that_is_wrong_is_told(doctor: Doctor, told_time: Callable[[str]
     assert "s behind the endpoint's" in told
     assert "does not say what time" in doctor(OTEL_EXPORTER_OTLP_ENDPOINT=told_time("soon")).of("clock")[0]
     assert "agree" in doctor(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url).of("clock")[0]
+
+
+# ── metrics and logs
+
+
+ALL = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"}
+
+
+def test_every_signal_that_is_asked_for_is_sent_to_its_endpoint(doctor: Doctor, collector: OtlpServer) -> None:
+    report = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **ALL)
+    assert collector.asked == ["/v1/traces", "/v1/metrics", "/v1/logs"]
+    assert collector.bodies[1:] == [b"", b""], "of these nothing is left there"
+    assert [told.partition(" was taken")[0] for told in report.of("exporters")] == [
+        "a span 'spanrelay doctor'",
+        "an empty request of metrics",
+        "an empty request of logs",
+    ]
+    assert report.of("exporters", "fail") == report.of("exporters", "warn") == []
+
+
+def test_a_server_that_takes_traces_only_is_a_warning_with_its_cure(doctor: Doctor, collector: OtlpServer) -> None:
+    collector.script = lambda body: 200 if collector.asked[-1] == "/v1/traces" else 404
+    report = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_LOGS_EXPORTER="otlp")
+    metrics, logs = report.of("exporters", "warn")
+    assert "404 Not Found | that server takes no metrics" in metrics and "| OTEL_METRICS_EXPORTER=none" in metrics
+    assert "404 Not Found | that server takes no logs" in logs and "| OTEL_LOGS_EXPORTER=none" in logs
+    assert (report.code, report.of("exporters", "fail")) == (3, [])
+    collector.asked.clear()
+    report = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_METRICS_EXPORTER="none")
+    assert (report.code, collector.asked) == (0, ["/v1/traces"])
+
+
+def test_an_endpoint_of_one_signal_is_asked_for_that_one(doctor: Doctor, collector: OtlpServer, grpc_port: int) -> None:
+    port = free_port()
+    report = doctor(
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=f"http://127.0.0.1:{port}/v1/logs",
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=f"http://127.0.0.1:{grpc_port}",
+        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL="grpc",
+        **ALL,
+    )
+    [told] = report.of("exporters", "fail")
+    assert told.startswith(f"logs to http://127.0.0.1:{port}/v1/logs") and "nobody listens there; logs wait" in told
+    [told] = report.of("exporters", "warn")
+    assert "UNIMPLEMENTED" in told and "takes no metrics" in told
+    assert collector.asked == ["/v1/traces"]
+
+
+def test_where_spans_are_not_taken_the_other_signals_are_not_sent(doctor: Doctor, collector: OtlpServer) -> None:
+    collector.script = lambda body: 401
+    report = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **ALL)
+    assert len(report.of("exporters", "fail")) == len(collector.asked) == 1
+    assert sum("not asked, as nothing is taken there" in told for told in report.of("exporters", "pass")) == 2

@@ -9,7 +9,8 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from spanrelay import config
-from spanrelay.doctor.endpoint import PATIENCE_S, Place, place_of, protocols_of, unchecked
+from spanrelay.doctor.answers import PATIENCE_S, Place, unchecked
+from spanrelay.doctor.endpoint import senders
 from spanrelay.doctor.findings import Case, Finding
 
 _TOLERATED_S = 5.0
@@ -18,8 +19,8 @@ _TOLERATED_S = 5.0
 
 def clock(case: Case) -> Iterator[Finding]:
     """Compare this machine's clock with the `Date` that the endpoint answers."""
-    over_http = config.PROTOCOLS[0] in protocols_of(case)
-    place = place_of(case, config.PROTOCOLS[0]) if over_http and not case.offline else None
+    places = [] if case.offline else [sender.place for sender in senders(case, "traces")]
+    place = next((each for each in places if each is not None and each.protocol == config.PROTOCOLS[0]), None)
     if place is None or config.proxy_of(place.url) is not None:
         yield Finding("pass", "not compared: no endpoint of OTLP over HTTP is asked directly")
         return

@@ -73,9 +73,8 @@ def prospect(case: Case) -> str:
         return "a program started here would record nothing"
     on_disk = settings.trajectories in ("on", "all") and settings.content != "off"
     kept = f"write trajectories to {settings.trajectory_directory}" if on_disk else "write no trajectories"
-    places = [endpoint.place_of(case, protocol) for protocol in endpoint.protocols_of(case)]
-    others = endpoint.available().intersection(config.chosen_exporters("traces", case.environment))
-    names = [place.shown for place in places if place is not None] + sorted(others.difference(endpoint.PROTOCOLS))
+    places = [sender.place for sender in endpoint.senders(case, "traces")]
+    names = [place.shown for place in places if place is not None] + sorted(endpoint.others(case))
     text = "with" if settings.spans_have_content else "without"
     sent = f"send spans to {', '.join(names)}, {text} message content" if names else "send no spans"
     return Hiding(case.environment)(f"a program started here would {kept} and {sent}")

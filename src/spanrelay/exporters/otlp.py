@@ -5,12 +5,11 @@ They speak no OTLP themselves; the stock exporters do, inside `exporters.deliver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricExporter
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from spanrelay import config
 from spanrelay._guard import pass_on
@@ -19,6 +18,11 @@ from spanrelay.exporters.answers import Hearing
 from spanrelay.exporters.delivery import History, ReliableMetricExporter, ReliableSpanExporter
 from spanrelay.exporters.grace import grace
 from spanrelay.exporters.outbox import Answer, Limits
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+
+    Stock: TypeAlias = SpanExporter | MetricExporter | LogRecordExporter
 
 E = TypeVar("E")
 
@@ -47,6 +51,30 @@ def _grpc_metrics() -> MetricExporter:
     return OTLPMetricExporter()
 
 
+def _http_logs() -> LogRecordExporter:
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+    return OTLPLogExporter()
+
+
+def _grpc_logs() -> LogRecordExporter:
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+
+    return OTLPLogExporter()
+
+
+_STOCK: dict[str, tuple[Callable[[], Stock], Callable[[], Stock]]] = {
+    "traces": (_http_spans, _grpc_spans),
+    "metrics": (_http_metrics, _grpc_metrics),
+    "logs": (_http_logs, _grpc_logs),
+}
+
+
+def stock(signal: str, protocol: str) -> Stock:
+    """Return the exporter of OpenTelemetry for one of `config.SIGNALS`, as the environment says."""
+    return _STOCK[signal][protocol == "grpc"]()
+
+
 def _as_at_first(build: Callable[[], E]) -> Callable[[], E]:
     """Let what is built again, in a forked child for instance, go where the first went.
 
@@ -61,14 +89,9 @@ def _as_at_first(build: Callable[[], E]) -> Callable[[], E]:
     return built
 
 
-def ask_once(spans: Sequence[ReadableSpan], protocol: str) -> Answer:
-    """Send spans once to where the exporters below would, and return what is answered; nothing is kept.
-
-    Args:
-        spans: What is sent.
-        protocol: One of `config.PROTOCOLS`.
-    """
-    exporter, begun = (_grpc_spans if protocol == "grpc" else _http_spans)(), False
+def ask_once(exporter: Stock, batch: Any) -> Answer:
+    """Send a batch once by a stock exporter, which is shut down, and return what is answered; nothing is kept."""
+    begun = False
 
     def stop() -> None:
         nonlocal begun
@@ -81,7 +104,7 @@ def ask_once(spans: Sequence[ReadableSpan], protocol: str) -> Answer:
     begun = True
     hearing.listen()
     try:
-        taken = exporter.export(spans) is SpanExportResult.SUCCESS
+        taken = exporter.export(batch).name == "SUCCESS"
     except Exception as error:
         if not hearing.refused:
             raise
