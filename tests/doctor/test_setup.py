@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import venv
 import zipfile
 from pathlib import Path
@@ -72,6 +73,25 @@ def test_this_environment_has_all_that_records_it(capsys: pytest.CaptureFixture[
     assert (status, told.splitlines()[-1]) == (0, "nothing is missing")
     rows = {line.split()[0]: line for line in told.splitlines()[1:-1]}
     assert "spanrelay-langchain, spanrelay-langgraph" in rows["langgraph"] and rows["openai"].endswith("installed")
+
+
+def test_what_opentelemetry_bootstrap_would_install_beside_ours_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bootstrap = str(Path(sys.executable).parent / "opentelemetry-bootstrap")
+    ran = subprocess.run([bootstrap, "-a", "requirements"], capture_output=True, text=True, timeout=60, check=True)
+    theirs = "opentelemetry-instrumentation-openai-v2"
+    assert theirs in ran.stdout.split(), "it looks at this environment, which has openai"
+    assert "spanrelay" not in ran.stdout, "it has one table, and nobody can add to it"
+    [told] = [line for line in setup(capsys)[1].splitlines() if "opentelemetry-bootstrap" in line]
+    assert told == (
+        f"opentelemetry-bootstrap would add {theirs}, which records what spanrelay-openai records; "
+        "SpanRelay leaves its spans out"
+    )
+    (file := tmp_path / "requirements.txt").write_text("boto3\nrequests\n")
+    [told] = [line for line in setup(capsys, "--requirements", file)[1].splitlines() if "bootstrap" in line]
+    assert "opentelemetry-instrumentation-botocore" in told and "spanrelay-bedrock" in told
+    assert "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=botocore" in told
 
 
 def test_each_package_of_others_on_the_page_of_frameworks_is_known() -> None:

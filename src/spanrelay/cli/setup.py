@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from spanrelay.cli.printing import print_table
-from spanrelay.doctor.needs import Need, installed, named_in, needs
+from spanrelay.doctor.needs import Double, Need, doubles, installed, named_in, needs
 from spanrelay.errors import SpanRelayError
 
 EXAMPLES = (
@@ -47,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     there = named_in(options.requirements) if options.requirements is not None else installed()
     found = needs(there)
     print_table(HEADINGS, list(map(_row, found)), sys.stdout, elastic={0, 2, 3})
+    for double in doubles(found):
+        print(_told(double))
     missing = list(dict.fromkeys(name for need in found for name in need.missing))
     if not found:
         print("no SDK and no framework that SpanRelay knows; docs/providers.md and docs/frameworks.md list them")
@@ -65,6 +67,15 @@ def run(options: argparse.Namespace) -> int:
 def _row(need: Need) -> list[str]:
     state = f"missing: {', '.join(need.missing)}" if need.missing else "installed"
     return [need.package, need.version, ", ".join(need.recorded_by), state]
+
+
+def _told(double: Double) -> str:
+    end = (
+        "SpanRelay leaves its spans out"
+        if double.left_out
+        else f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={double.name} switches it off"
+    )
+    return f"opentelemetry-bootstrap would add {double.distribution}, which records what {double.ours} records; {end}"
 
 
 def _installer() -> list[str]:

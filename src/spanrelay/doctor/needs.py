@@ -11,10 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from opentelemetry.instrumentation.bootstrap_gen import libraries
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from spanrelay.errors import ConfigurationError
+from spanrelay.instrumentation import foreign
 from spanrelay.providers import FRAMEWORKS, SDKS
 
 try:
@@ -32,6 +34,26 @@ class Need(NamedTuple):
     missing: tuple[str, ...]
 
 
+class Double(NamedTuple):
+    """What `opentelemetry-bootstrap` would install for a package that is recorded by ours.
+
+    Attributes:
+        distribution: Its name, with the version that would be installed where that says one.
+        ours: What records the same calls.
+        name: Its entry point.
+        left_out: Whether SpanRelay leaves its spans out by itself.
+    """
+
+    distribution: str
+    ours: str
+    name: str
+    left_out: bool
+
+
+_PARTS = {"botocore": "boto3"}
+"""Instrumentation that records more than calls of models, by the package whose calls of models are among it."""
+
+
 def installed() -> dict[str, str]:
     """Return the versions of what is installed in this environment, by canonical name."""
     return {canonicalize_name(dist.name): dist.version for dist in metadata.distributions() if dist.name}
@@ -46,6 +68,17 @@ def needs(there: dict[str, str]) -> list[Need]:
             missing = tuple(each for each in distributions if canonicalize_name(each) not in there)
             found.append(Need(package, version, distributions, missing))
     return found
+
+
+def doubles(found: Iterable[Need]) -> Iterator[Double]:
+    """Yield what `opentelemetry-bootstrap`, which has one table and takes no other packages into it, would add."""
+    ours = {need.package: need.recorded_by[0] for need in found}
+    for distribution in dict.fromkeys(row["instrumentation"] for row in libraries):
+        name = Requirement(distribution).name.removeprefix("opentelemetry-instrumentation-").replace("-", "_")
+        package = foreign.package_of(f"opentelemetry.instrumentation.{name}") or ""
+        known = ours.get(_PARTS.get(package, package))
+        if known is not None:
+            yield Double(distribution, known, package, package not in _PARTS)
 
 
 def _table() -> Iterator[tuple[str, tuple[str, ...]]]:
