@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     known = peers.ROWS if chosen.peers else tuple(ROWS)
     unknown = [row for row in chosen.rows if row not in known]
     if unknown:
-        parser.error(f"no row {unknown[0]!r}; expected some of {', '.join(known)}")
+        parser.error(f"no row {unknown[0]!r}; expected some of {', '.join(known)}, or saving alone")
     try:
         measured = _measured(chosen, chosen.rows or known)
     except builds.NoBuild as reason:

@@ -32,6 +32,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from spanrelay._guard import losses
+from spanrelay.cli import main
 from spanrelay.collecting import intake
 from spanrelay.collecting.gatherer import Gatherer
 from spanrelay.collecting.intake import Request, Shelf
@@ -554,3 +555,9 @@ def test_a_wrong_option_is_told_and_nothing_is_started(options: tuple[str, ...],
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     assert said in err
+
+
+def test_a_time_below_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["collect", "-o", "runs", "--silence", "-3"])
+    assert "--silence: expected a number from 0, not '-3'" in capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_the_command_says_what_it_made_and_what_it_could_not_read(
     said = capsys.readouterr()
     steps = sum(len(json.loads(document)["steps"]) for document in documents_of(tmp_path / "out").values())
     assert said.out == f"{len(RUNS)} spans read: 5 trajectories of 5 sessions, {steps} steps, in {out}\n"
-    assert "1 files in the folders are not telemetry" in said.err
+    assert "passed over, since not telemetry: 1 file in the folders" in said.err
     assert main(["convert", str(folder / "README.md"), "-o", out]) == 1
     assert "not telemetry: expected OTLP" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "nothing"), "-o", out]) == 1

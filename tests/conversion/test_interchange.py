@@ -348,4 +348,4 @@ def test_what_was_written_into_a_folder_of_sources_is_no_source(
     put(tmp_path, document(TALK))
     for _ in range(2):
         assert main(["convert", str(tmp_path), "-o", str(tmp_path / "out")]) == 0
-        assert capsys.readouterr().out.startswith("1 lines of transcripts or trajectories read: 1 trajectories")
+        assert capsys.readouterr().out.startswith("1 line of transcripts or trajectories read: 1 trajectory ")

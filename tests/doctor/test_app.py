@@ -89,6 +89,11 @@ def test_nothing_arrives_since_nothing_known_is_imported(app: Run, tmp_path: Pat
     assert "imports no SDK that SpanRelay knows" in told
 
 
+def test_nothing_arrives_since_the_program_does_not_start(app: Run) -> None:
+    [told] = app("import no_such_package").of("app", "fail")
+    assert "ended before it imported an SDK" in told
+
+
 def test_nothing_arrives_since_recording_is_off_or_nothing_is_sampled(app: Run) -> None:
     assert any("OTEL_SDK_DISABLED is true" in told for told in app(MODEL, OTEL_SDK_DISABLED="true").of("app", "fail"))
     program = "import openai\n"

@@ -188,8 +188,13 @@ def test_an_address_that_others_reach_needs_a_secret() -> None:
 
 
 def test_a_port_that_is_taken_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError, match="cannot listen"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError, match="another port"):
         start(port=taken.getsockname()[1])
+
+
+def test_a_number_that_is_no_port_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"127\.0\.0\.1:70000: expected a port from 0 to 65535"):
+        start(port=70000)
 
 
 def test_an_upstream_that_nobody_answers_at_is_told_as_its_provider_would(capture: Capture, standing: Standing) -> None:

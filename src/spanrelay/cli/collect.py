@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from spanrelay._guard import losses
 from spanrelay._voice import say
 from spanrelay.cli.gateway import token_of
 from spanrelay.errors import ConfigurationError
+from spanrelay.report import counted
 
 if TYPE_CHECKING:
     from spanrelay.collecting.serving import Collector
@@ -37,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc", metavar="ADDR", default="127.0.0.1:4317", help="OTLP over gRPC, or off (%(default)s)")
     parser.add_argument(
         "--silence",
-        type=float,
+        type=_duration,
         default=10.0,
         metavar="SECONDS",
         help="how long nothing new has come of a session before it is written (%(default)s)",
     )
     parser.add_argument(
         "--keep",
-        type=float,
+        type=_duration,
         metavar="HOURS",
         help="how long what came is kept for what comes late (24, from Kafka 1)",
     )
@@ -87,8 +89,15 @@ def run(options: argparse.Namespace) -> int:
     else:
         _consume(options, stopped)
     for what, count in sorted(losses.take().items()):
-        say(f"{count} {what}")
+        say(counted(count, what))
     return 0
+
+
+def _duration(value: str) -> float:
+    number = float(value)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number from 0, not {value!r}")
+    return number
 
 
 def _listen(options: argparse.Namespace, stopped: threading.Event) -> None:

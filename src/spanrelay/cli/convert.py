@@ -23,6 +23,7 @@ from spanrelay.conversion.work import Source, Summary
 from spanrelay.errors import SpanRelayError
 from spanrelay.observation.masking import mask_bytes
 from spanrelay.otlp_in import files
+from spanrelay.report import counted
 
 _MOST_SHOWN = 20
 """Findings that are printed one by one, and scopes that are named."""
@@ -125,13 +126,14 @@ def _print(summary: Summary, made: str, folder: Path, skipped: int) -> None:
         "log records": summary.logs,
         "lines of transcripts or trajectories": summary.lines,
     }
-    read = " and ".join(f"{count} {what}" for what, count in counts.items() if count) or "0 spans"
-    same = f" ({summary.unchanged} were there already)" if summary.unchanged else ""
+    read = " and ".join(counted(count, what) for what, count in counts.items() if count) or "0 spans"
+    same = f" ({summary.unchanged} there already)" if summary.unchanged else ""
     total = summary.documents + summary.unchanged
-    steps = f", {summary.steps} steps" if summary.steps else ""
-    print(f"{read} read: {total} {made}{same} of {summary.sessions} sessions{steps}, in {folder}")
+    steps = f", {counted(summary.steps, 'steps')}" if summary.steps else ""
+    sessions = counted(summary.sessions, "sessions")
+    print(f"{read} read: {counted(total, made)}{same} of {sessions}{steps}, in {folder}")
     if skipped:
-        say(f"{skipped} files in the folders are not telemetry, and were passed over")
+        say(f"passed over, since not telemetry: {counted(skipped, 'files')} in the folders")
     if summary.silent:
         scopes = ", ".join(f"{count} of {scope!r}" for scope, count in summary.unknown.most_common(_MOST_SHOWN))
         say(f"spans and log records that tell of no model and no tool that we know, so no trajectory: {scopes}")

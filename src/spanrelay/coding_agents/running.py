@@ -188,7 +188,7 @@ def summary(outcome: Outcome, program: Program, status: int, took: float) -> lis
     total = outcome.tally.total
     counts = [(total.calls, "model call"), (total.tool_calls, "tool call"), (total.errors, "failure")]
     told = ", ".join(f"{count} {what}{'s' if count != 1 else ''}" for count, what in counts if count)
-    lines = [f"{program.title} {how} after {took:.1f} s: {told or 'no model was asked'}"]
+    lines = [f"{program.title} {how} after {took:.1f} s: {told or 'no model call was recorded'}"]
     tokens = [(total.prompt_tokens, "in"), (total.completion_tokens, "out"), (total.cached_tokens, "cached")]
     used = [f"{count:,} {what}" for count, what in tokens if count]
     cost = [f"${total.cost_usd:.4f}"] if total.cost_usd else []

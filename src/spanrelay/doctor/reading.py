@@ -59,7 +59,7 @@ def _ended(ran: Ran) -> Finding:
     return Finding(
         "warn",
         f"the program {how}",
-        "what it does after that is not seen here, and a signal that cannot be handled takes what was not sent",
+        "what it would have done next is not seen here, and a signal that cannot be handled takes what was not sent",
         "run it by itself to see what it prints",
     )
 
@@ -148,6 +148,13 @@ def _arrived(ran: Ran, case: Case, calls: list[SpanRecord]) -> Iterator[Finding]
             "models were asked, and no span was made of it: the sampler leaves each trace out",
             "nothing is exported",
             "the check `sampling` says which setting does that",
+        )
+    elif not ran.noted("imported") and ran.status and not ran.stopped:
+        yield Finding(
+            "fail",
+            "no span was made: the program ended before it imported an SDK that SpanRelay knows",
+            "what fails at once asks no model",
+            "run it by itself to see what it prints, and the doctor once it works",
         )
     elif not ran.noted("imported"):
         yield Finding(

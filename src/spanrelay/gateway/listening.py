@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 
@@ -33,6 +34,14 @@ def listening_at(host: str, port: int, *, what: str) -> socket.socket:
         except BaseException:
             found.close()
             raise
-    except OSError as error:
-        raise ConfigurationError(f"the {what} cannot listen at {host}:{port}: {error.strerror or error}") from error
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"the {what} cannot listen at {host}:{port}: {_why(error)}") from error
     return found
+
+
+def _why(error: OSError | OverflowError) -> str:
+    if isinstance(error, OverflowError):
+        return "expected a port from 0 to 65535"
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; end it, or choose another port"
+    return error.strerror or str(error)

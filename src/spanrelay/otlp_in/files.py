@@ -139,7 +139,7 @@ def read(piece: Piece, found: Found) -> Iterator[Telemetry]:
         else:
             yield from protobuf.read(piece.data, fault)
     except ValueError as error:
-        fault(str(error) if isinstance(error, Unreadable) else f"no JSON: {error}")
+        fault(str(error) if isinstance(error, Unreadable) else f"is not JSON: {error}")
     except RecursionError:
         fault("it is nested too deep to be read")
 
