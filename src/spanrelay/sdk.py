@@ -59,7 +59,7 @@ class SpanRelayConfigurator(_OTelSDKConfigurator):
             raise ConfigurationError(_told(error)) from error
 
     def _build(self, variables: dict[str, str], kwargs: dict[str, Any]) -> None:
-        with config.replaced(variables), _one_voice(), succession.building():
+        with config.replaced(variables), one_voice(), succession.building():
             # A file takes none: the SDK would warn of what its own launcher gives.
             super()._configure(**({} if config.config_file() else kwargs))
 
@@ -167,7 +167,7 @@ _LOADER = "opentelemetry.configuration.file._loader"
 
 
 @contextmanager
-def _one_voice() -> Generator[None]:
+def one_voice() -> Generator[None]:
     """Within the block, keep the reader of configuration files from logging what it raises too."""
 
     def is_only_logged(record: logging.LogRecord) -> bool:

@@ -5,7 +5,7 @@ One span is really sent; of the other signals an empty request, which leaves not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 from spanrelay import config
 from spanrelay._guard import pass_on
 from spanrelay.doctor.answers import NOUNS, Place, Sender, refused
+from spanrelay.doctor.declaration import Declaration, Exporter, borrowed
 from spanrelay.doctor.findings import Case, Finding
 from spanrelay.doctor.hiding import address
 from spanrelay.exporters import otlp
@@ -67,8 +68,8 @@ def place_by_variables(case: Case, signal: str, protocol: str) -> Place | None:
 
 def senders(case: Case, signal: str) -> list[Sender]:
     """Return the exporters of OTLP that a program started here would have for one of `config.SIGNALS`."""
-    if config.config_file(case.environment):
-        return []
+    if case.declared is not None:
+        return [_declared(case, each, each.protocol) for each in _of_file(case, signal) if each.protocol is not None]
     usual = config.otlp_protocol(signal, case.environment)
     names = config.chosen_exporters(signal, case.environment)
     protocols = [PROTOCOLS[name] or usual for name in names if name in PROTOCOLS]
@@ -78,18 +79,37 @@ def senders(case: Case, signal: str) -> list[Sender]:
     ]
 
 
+def _of_file(case: Case, signal: str) -> list[Exporter]:
+    return [] if case.declared is None else [each for each in case.declared.exporters if each.signal == signal]
+
+
+def _declared(case: Case, exporter: Exporter, protocol: str) -> Sender:
+    """Return an exporter of the file, which goes where variables say if that does not say where."""
+    given = exporter.said.endpoint
+    if given is None:
+        place = place_by_variables(case, exporter.signal, protocol)
+    elif protocol != "grpc" and not given.startswith(("http://", "https://")):
+        place = None
+    else:
+        place = place_of(case, protocol, given)
+    return Sender(exporter.signal, place, exporter.build, of_file=True)
+
+
 def others(case: Case) -> list[str]:
     """Return the names of the exporters of spans that a program would have beside those of OTLP."""
+    if case.declared is not None:
+        return [each.name for each in _of_file(case, "traces") if each.protocol is None]
     names = config.chosen_exporters("traces", case.environment)
     return [name for name in names if name not in PROTOCOLS and name in available()]
 
 
 def exporters(case: Case) -> Iterator[Finding]:
     """Look at where spans, metrics and logs would go, and send something there."""
-    if config.config_file(case.environment):
-        yield Finding("pass", "not checked: OTEL_CONFIG_FILE says where spans go")
-        return
-    if not config.chosen_exporters("traces", case.environment):
+    if case.declared is not None:
+        if case.declared.fault:
+            return  # it has been said of the file
+        yield from _borrowed(case.declared, case.environment)
+    elif not config.chosen_exporters("traces", case.environment):
         yield _nowhere(case)
     yield from _files(case)
     failed: set[str] = set()
@@ -105,6 +125,22 @@ def exporters(case: Case) -> Iterator[Finding]:
 def available() -> set[str]:
     """Return the names of the exporters of spans that are installed."""
     return {entry.name for entry in entry_points(group="opentelemetry_traces_exporter")}
+
+
+def _borrowed(found: Declaration, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Say which exporters take their endpoint or headers from variables."""
+    for exporter in found.exporters:
+        for what, name in borrowed(exporter, environment).items():
+            named = f"{exporter.name} of {exporter.signal} in {found.path}"
+            if what == "endpoint":
+                yield Finding("pass", f"{named} has no endpoint: {name} says it")
+            elif exporter.said.endpoint is not None:
+                yield Finding(
+                    "warn",
+                    f"{named} sends the headers of {name} too",
+                    "a key in them gets to the file's endpoint, whoever that is",
+                    f"take {name} out, and say in {found.path} which headers are sent",
+                )
 
 
 def _nowhere(case: Case) -> Finding:
@@ -151,13 +187,15 @@ def _of(case: Case, sender: Sender, failed: set[str]) -> Finding:
             "fail",
             f"no {noun} are sent, as the OTLP endpoint is not an address",
             "the exporter is left out",
-            "OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318",
+            f"`endpoint: http://HOST:4318/v1/{sender.signal}` in the file"
+            if sender.of_file
+            else "OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318",
         )
     why_not = (
         "--offline is given"
         if case.offline
         else "nothing is recorded"
-        if case.settings.disabled
+        if case.settings.disabled or (case.declared is not None and not case.declared.records)
         else "nothing is taken there"
         if place.url in failed
         else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from spanrelay.config import Settings
+from spanrelay.doctor.declaration import Declaration
 from spanrelay.doctor.hiding import Hiding
 
 Level: TypeAlias = Literal["pass", "warn", "fail"]
@@ -54,12 +55,14 @@ class Case:
         settings: What they say.
         problems: What is wrong with them, in words.
         offline: Whether nothing may be sent.
+        declared: What the file of `OTEL_CONFIG_FILE` says, where there is one: exporters and sampler are what it says.
     """
 
     environment: Mapping[str, str]
     settings: Settings
     problems: tuple[str, ...] = ()
     offline: bool = False
+    declared: Declaration | None = None
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from spanrelay import config
 from spanrelay._guard import pass_on
-from spanrelay.doctor import clock, endpoint, folder, launcher, policy, sdks, variables
+from spanrelay.doctor import clock, declaration, endpoint, folder, launcher, policy, sdks, variables
 from spanrelay.doctor.findings import Case, Finding
 from spanrelay.doctor.hiding import Hiding
 
@@ -33,7 +33,8 @@ CHECKS: dict[str, Check] = {
 def case_here(*, offline: bool = False) -> Case:
     """Return what there is to look at in this environment."""
     settings, problems = config.load()
-    return Case(config.inherited(), settings, tuple(problems), offline)
+    environment = config.inherited()
+    return Case(environment, settings, tuple(problems), offline, declaration.read(environment))
 
 
 def examine(case: Case) -> Iterator[Finding]:

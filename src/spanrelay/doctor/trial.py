@@ -142,7 +142,27 @@ def _told(case: Case, folder: Path, endpoint: str) -> dict[str, str]:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": config.PROTOCOLS[0],
         "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "",
         **past_proxies({"HTTP_PROXY": "any", **case.environment}),
+        **_redirected(case, folder, endpoint),
     }
+
+
+def _redirected(case: Case, folder: Path, endpoint: str) -> dict[str, str]:
+    """Return what names a copy of the file of `OTEL_CONFIG_FILE` that sends spans to us, and nothing else."""
+    if case.declared is None or not case.declared.records:
+        return {}
+    import yaml  # where such a file was read, it is there
+
+    original = Path(case.declared.path).absolute()
+    content: dict[str, Any] = yaml.safe_load(original.read_text("utf-8"))
+    ours = {"otlp_http": {"endpoint": f"{endpoint}/v1/traces"}}
+    content["tracer_provider"]["processors"] = [{"batch": {"exporter": ours}}]
+    for other in ("meter_provider", "logger_provider"):
+        content.pop(other, None)
+    policy = (content.get("distribution") or {}).get("spanrelay") or {}
+    if isinstance(policy.get("include"), list):
+        policy["include"] = [str(original.parent / Path(name).expanduser()) for name in policy["include"]]
+    (copy := folder / "configuration.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    return {"OTEL_CONFIG_FILE": str(copy)}
 
 
 def _run(ran: Ran, command: list[str], environment: dict[str, str], folder: Path) -> None:

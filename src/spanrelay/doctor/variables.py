@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from spanrelay import config, sdk
+from spanrelay.doctor.declaration import Declaration, borrowed
 from spanrelay.doctor.findings import Case, Finding
 
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -15,6 +18,11 @@ _HTTP_HEADERS = (
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
 )
 _SANITIZE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS"
+_UNREAD = re.compile(
+    r"OTEL_(?:(?:TRACES|METRICS|LOGS)_EXPORTER|TRACES_SAMPLER(?:_ARG)?|BLRP_\w+|EXPORTER_OTLP_(?:\w+_)?PROTOCOL)"
+)
+"""Variables that the SDK does not read beside a file; those of OTLP exporters it does, where the file says nothing."""
+
 _ENOUGH = 128
 """Attributes of a span that OpenTelemetry allows unless asked; a model call with a few tools has as many."""
 
@@ -36,47 +44,100 @@ def names(case: Case) -> Iterator[Finding]:
             "nothing is recorded; policy holds all the same",
             "take OTEL_SDK_DISABLED out",
         )
-    declarative = config.config_file(case.environment)
-    if declarative:
+    if case.declared is not None:
+        yield from _declared(case.declared, case.environment)
+
+
+def _declared(found: Declaration, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Say whether the file can be used, and which variables do nothing beside it."""
+    named = f"OTEL_CONFIG_FILE names {found.path}"
+    if found.fault:
+        yield Finding("fail", f"{named}, which cannot be used: {found.fault}", "nothing is exported", found.cure)
+        return
+    if not found.records:
         yield Finding(
-            "pass",
-            f"OTEL_CONFIG_FILE names {declarative}: exporters and sampler are what it says, not what OTEL_* says",
+            "fail",
+            f"{named}, which has no tracer_provider or is disabled",
+            "nothing is recorded",
+            "write a tracer_provider with a processor into it, and take `disabled` out",
         )
+    names = ", ".join(f"{each.name} of {each.signal}" for each in found.exporters) or "none"
+    yield Finding(
+        "pass", f"{named}, which is valid, of format {found.version}; its sampler: {found.sampler}; exporters: {names}"
+    )
+    text = Path(found.path).read_text("utf-8")
+    unread = sorted(name for name in _set(environment) if _UNREAD.fullmatch(name) and f"${{{name}" not in text)
+    unread += sorted(set(_unneeded(found, environment, text)))
+    if unread:
+        yield Finding(
+            "warn",
+            f"{', '.join(unread)}: set, and not read beside OTEL_CONFIG_FILE",
+            "the file says it all",
+            f"say it in {found.path}, as ${{{unread[0]}}} for instance, or take it out",
+        )
+
+
+def _set(environment: Mapping[str, str]) -> Iterator[str]:
+    return (name for name, value in environment.items() if value.strip())
+
+
+def _unneeded(found: Declaration, environment: Mapping[str, str], text: str) -> Iterator[str]:
+    """Yield variables of endpoints and headers that no exporter of the file takes."""
+    taken = {name for exporter in found.exporters for name in borrowed(exporter, environment).values()}
+    for name in _set(environment):
+        part = re.fullmatch(r"OTEL_EXPORTER_OTLP_(?:(?:TRACES|METRICS|LOGS)_)?(?:ENDPOINT|HEADERS)", name)
+        if part is not None and name not in taken and f"${{{name}" not in text:
+            yield name
 
 
 def sampling(case: Case) -> Iterator[Finding]:
     """Look at which traces are recorded at all."""
-    name = case.environment.get("OTEL_TRACES_SAMPLER", "").strip().lower()
-    cure = "OTEL_TRACES_SAMPLER=parentbased_always_on; SPANRELAY_TRAJECTORIES=all writes trajectories all the same"
+    found = case.declared
+    if found is not None and found.fault:
+        return  # it has been said of the file
+    if found is not None:
+        name, given, said = found.sampler, "", f"{found.path} has the sampler {found.sampler}"
+        cure = f"`sampler: {{parent_based: {{root: {{always_on: {{}}}}}}}}` in {found.path}"
+    else:
+        name = case.environment.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+        given, said = case.environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip(), f"OTEL_TRACES_SAMPLER={name}"
+        cure = "OTEL_TRACES_SAMPLER=parentbased_always_on"
+    cure += "; SPANRELAY_TRAJECTORIES=all writes trajectories all the same"
     if not name or name.endswith("always_on"):
         yield Finding("pass", "every trace is sampled")
     elif name == "always_off":
-        yield Finding("fail", "OTEL_TRACES_SAMPLER=always_off: no trace is sampled", "no span is exported", cure)
+        yield Finding("fail", f"{said}: no trace is sampled", "no span is exported", cure)
     elif name == "parentbased_always_off":
         yield Finding(
             "fail",
-            "OTEL_TRACES_SAMPLER=parentbased_always_off: a trace that begins here is not sampled",
+            f"{said}: a trace that begins here is not sampled",
             "no span is exported unless a caller has sampled its trace",
             cure,
         )
     elif name.endswith("traceidratio"):
-        yield _of_ratio(case, name, cure)
+        yield _of_ratio(said, _ratio(given) if found is None else found.ratio, given, cure)
     else:
+        # In quotes, what may be a key in the wrong line is hidden.
+        shown = f"OTEL_TRACES_SAMPLER={name!r}" if found is None else said
         yield Finding(
             "warn",
-            f"OTEL_TRACES_SAMPLER={name!r} decides which traces are sampled",
+            f"{shown}, which decides what is sampled",
             "a trace that it leaves out is in no exporter and no trajectory",
             cure,
         )
 
 
-def _of_ratio(case: Case, name: str, cure: str) -> Finding:
-    given = case.environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+def _ratio(given: str) -> float | None:
+    """Return the number from 0 to 1 that a text is, 1 where there is none; None where it is no such number."""
     try:
         ratio = float(given) if given else 1.0
     except ValueError:
-        ratio = -1.0
-    if not 0 <= ratio <= 1:
+        return None
+    return ratio if 0 <= ratio <= 1 else None
+
+
+def _of_ratio(said: str, ratio: float | None, given: str, cure: str) -> Finding:
+    if ratio is None:
         return Finding(
             "fail",
             f"OTEL_TRACES_SAMPLER_ARG={given!r} is not a number from 0 to 1",
@@ -87,7 +148,7 @@ def _of_ratio(case: Case, name: str, cure: str) -> Finding:
         return Finding("pass", "every trace is sampled")
     return Finding(
         "fail" if ratio == 0 else "warn",
-        f"OTEL_TRACES_SAMPLER={name} samples {ratio:.3g} of all traces",
+        f"{said}: it samples {ratio:.3g} of all traces",
         "the others are in no exporter and no trajectory",
         cure,
     )
@@ -96,7 +157,10 @@ def _of_ratio(case: Case, name: str, cure: str) -> Finding:
 def content(case: Case) -> Iterator[Finding]:
     """Look at where message content may be."""
     settings = case.settings
-    sends = bool(config.chosen_exporters("traces", case.environment))
+    names = config.chosen_exporters("traces", case.environment)
+    sends = bool(
+        names if case.declared is None else [each for each in case.declared.exporters if each.signal == "traces"]
+    )
     if settings.content == "off":
         yield Finding(
             "warn",

@@ -76,7 +76,7 @@ def _yaml_section(content: bytes) -> dict[str, Any]:
     try:
         document: Any = yaml.safe_load(content.decode("utf-8-sig"))
     except yaml.YAMLError as error:
-        raise ValueError(f"is not YAML: {_line_of(error)}") from None
+        raise ValueError(f"is not YAML: {line_of(error)}") from None
     section: Any = document
     for name in ("distribution", "spanrelay"):
         section = cast("dict[str, Any]", section).get(name) if isinstance(section, dict) else None
@@ -85,7 +85,7 @@ def _yaml_section(content: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", section or {})
 
 
-def _line_of(error: Any) -> str:
+def line_of(error: Any) -> str:
     """Where a YAML error is; its own text quotes the file, and with it what may be a secret."""
     mark = getattr(error, "problem_mark", None)
     return str(getattr(error, "problem", None) or "unreadable") + (f" (at line {mark.line + 1})" if mark else "")
