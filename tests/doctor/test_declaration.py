@@ -95,6 +95,17 @@ def test_the_sampler_of_the_file_is_told(doctor: Doctor, file: Path, sampler: st
     assert words in told and "`sampler: {parent_based: {root: {always_on: {}}}}` in" in told
 
 
+def test_limits_are_those_of_the_file(doctor: Doctor, file: Path) -> None:
+    both = {"OTEL_CONFIG_FILE": str(file), "PLACE": "http://127.0.0.1:4318"}
+    assert doctor("--offline", OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="100", **both).levels()["limits"] == "pass"
+    limits = (
+        "attribute_limits: {attribute_value_length_limit: 100}\ntracer_provider:\n  limits: {event_count_limit: 8}\n"
+    )
+    file.write_text(file.read_text().replace("tracer_provider:\n", limits))
+    long, many = doctor("--offline", **both).of("limits", "warn")
+    assert "attribute_value_length_limit=100 cuts" in long and "event_count_limit=8 is below" in many
+
+
 FAULTS = {
     "no such file": (None, "not found"),
     "no YAML": ("a: [secret\n", "is not YAML: "),
@@ -133,4 +144,7 @@ def test_a_program_that_is_run_sends_to_the_doctor_and_samples_as_the_file_says(
     arguments = ("--offline", "--app", "python program.py")
     report = doctor(*arguments, OTEL_CONFIG_FILE=str(file), PLACE=collector.url)
     assert any("spans that arrived: 1, of model calls: 1" in told for told in report.of("app", "pass"))
+    file.write_text(FILE.format(sampler="{always_off: }"))
+    report = doctor(*arguments, OTEL_CONFIG_FILE=str(file), PLACE=collector.url)
+    assert not any("spans that arrived: 1" in told for told in report.of("app"))
     assert collector.asked == []

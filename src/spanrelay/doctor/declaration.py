@@ -6,7 +6,7 @@ Nothing that stands in it is quoted but names: keys are among the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Declaration:
         exporters: Those that push.
         sampler: Its name, as `OTEL_TRACES_SAMPLER` would have it where that knows it.
         ratio: Which share of traces that samples, where it is given.
+        limits: Those of spans, by their names in the file.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Declaration:
     exporters: tuple[Exporter, ...] = ()
     sampler: str = _SAMPLES
     ratio: float | None = None
+    limits: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def read(environment: Mapping[str, str]) -> Declaration | None:
@@ -75,7 +77,8 @@ def read(environment: Mapping[str, str]) -> Declaration | None:
     provider = model.tracer_provider
     sampler, ratio = _sampler(None if provider is None else provider.sampler)
     records = provider is not None and not model.disabled
-    return Declaration(path, "", "", model.file_format, records, tuple(_exporters(model)), sampler, ratio)
+    exporters, limits = tuple(_exporters(model)), dict(_limits(model))
+    return Declaration(path, "", "", model.file_format, records, exporters, sampler, ratio, limits)
 
 
 def _why(error: Exception) -> str:
@@ -117,6 +120,14 @@ def _chosen(said: Any) -> tuple[str, Any]:
     known = ((each.name, getattr(said, each.name)) for each in fields(said))
     others = said.additional_properties.items()
     return next((pair for pair in (*known, *others) if pair[1] is not None), (next(iter(dict(others)), ""), None))
+
+
+def _limits(model: Any) -> Iterator[tuple[str, str]]:
+    """Yield the limits of spans that are set: those of all attributes, which those of spans go before."""
+    for said in (model.attribute_limits, model.tracer_provider and model.tracer_provider.limits):
+        for each in fields(said) if said else ():
+            if (value := getattr(said, each.name)) is not None:
+                yield each.name, str(value)
 
 
 def _sampler(said: Any) -> tuple[str, float | None]:

@@ -13,6 +13,8 @@ from spanrelay.doctor.findings import Case, Finding
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _LENGTHS = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
 _COUNTS = ("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_EVENT_COUNT_LIMIT")
+_LENGTHS_OF_FILE = ("attribute_value_length_limit",)
+_COUNTS_OF_FILE = ("attribute_count_limit", "event_count_limit")
 _HTTP_HEADERS = (
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST",
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
@@ -191,8 +193,11 @@ def content(case: Case) -> Iterator[Finding]:
 def limits(case: Case) -> Iterator[Finding]:
     """Look at limits that cut what spans carry."""
     found = False
-    for name in (*_LENGTHS, *_COUNTS):
-        if _number(case, name) is None and case.environment.get(name, "").strip():
+    declared = case.declared is not None  # then variables are not read
+    given = case.environment if case.declared is None else case.declared.limits
+    lengths, counts = (_LENGTHS_OF_FILE, _COUNTS_OF_FILE) if declared else (_LENGTHS, _COUNTS)
+    for name in (*lengths, *counts):
+        if _number(given, name) is None and given.get(name, "").strip():
             found = True
             yield Finding(
                 "fail",
@@ -200,8 +205,8 @@ def limits(case: Case) -> Iterator[Finding]:
                 "OpenTelemetry refuses to build a tracer provider with it",
                 f"set it right, or take {name} out",
             )
-    for name in _LENGTHS:
-        number = _number(case, name)
+    for name in lengths:
+        number = _number(given, name)
         if number is not None:
             found = True
             yield Finding(
@@ -210,8 +215,8 @@ def limits(case: Case) -> Iterator[Finding]:
                 "message content in exported spans ends there, and cannot be read as JSON; trajectories are whole",
                 f"take {name} out, or leave content out of spans",
             )
-    for name in _COUNTS:
-        number = _number(case, name)
+    for name in counts:
+        number = _number(given, name)
         if number is not None and number < _ENOUGH:
             found = True
             yield Finding(
@@ -224,6 +229,6 @@ def limits(case: Case) -> Iterator[Finding]:
         yield Finding("pass", "no limit cuts what spans carry")
 
 
-def _number(case: Case, name: str) -> int | None:
-    given = case.environment.get(name, "").strip()
-    return int(given) if given.isdecimal() else None
+def _number(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name, "").strip()
+    return int(text) if text.isdecimal() else None
