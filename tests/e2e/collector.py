@@ -15,6 +15,7 @@ from typing import Any
 from tests.exporters.otlp_server import free_port
 
 CONFIG = Path(__file__).parents[2] / "collector-config" / "otelcol.yaml"
+KAFKA = CONFIG.with_name("kafka.yaml")
 
 
 def await_ok(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
@@ -41,8 +42,11 @@ def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
 class Collector:
     """One place in the world for a collector: its ports, its folder, and the process when it runs."""
 
-    def __init__(self, binary: Path, folder: Path, log: Path, *, backend: str | None = None) -> None:
+    def __init__(
+        self, binary: Path, folder: Path, log: Path, *, backend: str | None = None, kafka: dict[str, str] | None = None
+    ) -> None:
         self._binary = binary
+        self._configs = [CONFIG] if kafka is None else [CONFIG, KAFKA]
         self.folder = folder
         self.grpc_port, self.http_port, self._health_port = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
@@ -56,6 +60,7 @@ class Collector:
             "SPANRELAY_TELEMETRY_PORT": str(free_port()),
             "SPANRELAY_OUTPUT_DIR": str(folder),
             "SPANRELAY_QUEUE_DIR": str(folder / "queue"),
+            **(kafka or {}),
         }
         if backend is None:
             self._environment["SPANRELAY_TRACES_EXPORTERS"] = "[file/traces]"
@@ -65,7 +70,10 @@ class Collector:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binary, f"--config={CONFIG}"], env=self._environment, stdout=log, stderr=log
+                [self._binary, *(f"--config={each}" for each in self._configs)],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
             )
         await_ok(f"http://127.0.0.1:{self._health_port}", self._process, self._log, 30)
 

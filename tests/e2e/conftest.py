@@ -43,10 +43,10 @@ def collectors(binary: Path, tmp_path: Path) -> Iterator[MakeCollector]:
     """Makes collectors with folders of their own, which they create; not started."""
     made: list[Collector] = []
 
-    def make(backend: str | None = None, output: Path | None = None) -> Collector:
+    def make(backend: str | None = None, output: Path | None = None, kafka: dict[str, str] | None = None) -> Collector:
         folder = output or tmp_path / f"collector-{len(made)}"
         log = tmp_path / f"collector-{len(made)}.log"
-        made.append(Collector(binary, folder, log, backend=backend))
+        made.append(Collector(binary, folder, log, backend=backend, kafka=kafka))
         return made[-1]
 
     yield make
