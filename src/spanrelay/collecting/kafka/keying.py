@@ -21,6 +21,8 @@ from spanrelay.otlp_in.protobuf import attributes_of, is_of_logs
 from spanrelay.semconv import names
 from spanrelay.semconv.fields import session_of
 
+HELD_S = 5.0
+"""Seconds that a trace is held which has named no session."""
 _KNOWN = 100_000
 """Traces whose session is remembered."""
 _SESSION_KEYS = frozenset(names.SESSION_KEYS)
@@ -49,7 +51,7 @@ class _Held:
 
 
 class Keying:
-    """Keys the records of one partition. Used from one thread.
+    """Keys the records of one partition, by their time in seconds. Used from one thread.
 
     Args:
         learned: Is told of each trace whose session has become known.
@@ -63,7 +65,7 @@ class Keying:
         learned: Callable[[str, str], object],
         known: Iterable[tuple[str, str]] = (),
         *,
-        patience: float = 5.0,
+        patience: float = HELD_S,
         room: int = 64 << 20,
     ) -> None:
         self._learned, self._patience, self._room = learned, patience, room

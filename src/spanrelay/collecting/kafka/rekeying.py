@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # where its types are
 
 from spanrelay.collecting.kafka.clients import PATIENCE_S, Kafka, begins_of, checked, commit, ends_of
-from spanrelay.collecting.kafka.keying import Keyed, Keying
+from spanrelay.collecting.kafka.keying import HELD_S, Keyed, Keying
 from spanrelay.collecting.requests import LARGEST
 from spanrelay.errors import ConfigurationError, SpanRelayError
 
@@ -33,6 +34,10 @@ class Rekeying:
         self._partitions: dict[tuple[str, int], Keying] = {}
         self._read: dict[tuple[str, int], int] = {}
         """The offset behind the last record that was read of each partition."""
+        self._times: dict[tuple[str, int], float] = {}
+        """The newest time of a record of each partition."""
+        self._heard: dict[tuple[str, int], float] = {}
+        """When a record of each was read last, by our clock."""
         self._committed: dict[tuple[str, int], int] = {}
         self._failure: KafkaError | None = None
         self._producer: Producer
@@ -60,9 +65,7 @@ class Rekeying:
             while not stopped.is_set():
                 for message in consumer.consume(_AT_ONCE, _PATIENCE_S):
                     self._take(message)
-                for keying in self._partitions.values():
-                    for keyed in keying.due(time.monotonic()):
-                        self._write(keyed)
+                self._write_due(consumer)
                 if time.monotonic() >= next_commit:
                     self._commit(consumer)
                     next_commit = time.monotonic() + _COMMIT_S
@@ -77,9 +80,20 @@ class Rekeying:
         where, offset, data = (message.topic() or "", message.partition() or 0), message.offset() or 0, message.value()
         if (keying := self._partitions.get(where)) is None:
             return
-        self._read[where] = offset + 1
+        self._read[where], self._heard[where] = offset + 1, time.monotonic()
+        self._times[where] = max(self._times[where], message.timestamp()[1] / 1e3)
         if isinstance(data, bytes) and data:
-            for keyed in keying.add(data, offset, time.monotonic()):
+            for keyed in keying.add(data, offset, self._times[where]):
+                self._write(keyed)
+
+    def _write_due(self, consumer: Consumer) -> None:
+        """Write what has been held for long enough, by the clock of the records: ours goes on while nothing is read."""
+        for where, keying in self._partitions.items():
+            time_there = self._times[where]
+            if keying.needed is not None and time.monotonic() - self._heard[where] >= HELD_S:
+                _, end = ends_of(consumer, TopicPartition(*where))
+                time_there = math.inf if self._read[where] >= end else time_there
+            for keyed in keying.due(time_there):
                 self._write(keyed)
 
     def _write(self, keyed: Keyed) -> None:
@@ -122,6 +136,7 @@ class Rekeying:
             learned = partial(self._remember, where[1])
             self._partitions[where] = Keying(learned, _known(self._kafka, where[1]))
             self._read[where] = self._committed[where] = begin
+            self._times[where], self._heard[where] = 0.0, time.monotonic()
         consumer.incremental_assign([TopicPartition(*where, begin) for where, (begin, _) in begins.items()])
 
     def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
