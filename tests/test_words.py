@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,13 @@ STILTED = {
 """What is not written in a message, and what is instead."""
 
 
-def messages() -> Iterator[tuple[str, str]]:
+@cache
+def messages() -> list[tuple[str, str]]:
     """Every text of several words in our sources that is not a docstring, with its place."""
+    return list(_read())
+
+
+def _read() -> Iterator[tuple[str, str]]:
     for file in (file for source in SOURCES for file in source.rglob("*.py")):
         tree = ast.parse(file.read_text())
         silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -54,7 +60,7 @@ def test_messages_are_in_plain_english(pattern: str) -> None:
 
 
 def test_the_messages_are_found() -> None:
-    assert len(list(messages())) > 500
+    assert len(messages()) > 500
 
 
 def test_a_message_is_written_in_one_piece_with_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
