@@ -35,7 +35,7 @@ def collect(effort: Effort) -> list[Result]:
     rates: list[float] = []
     shares: list[float] = []
     for _ in range(max(2, int(effort.seconds) // 2)):
-        converted = _converted(requests)
+        converted = converted_rate(requests)
         rates.append(_collected(requests))
         shares.append(rates[-1] / converted)
     rate, share = median(rates), median(shares)
@@ -47,7 +47,8 @@ def collect(effort: Effort) -> list[Result]:
     ]
 
 
-def _converted(requests: list[bytes]) -> float:
+def converted_rate(requests: list[bytes]) -> float:
+    """Return how many spans of requests one CPU second converts."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "requests.otlp")
         source.write_bytes(b"".join(len(request).to_bytes(4, "big") + request for request in requests))

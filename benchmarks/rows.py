@@ -38,6 +38,7 @@ ROWS = {
     "assembly": "assembly:assembly",
     "convert": "conversion:convert",
     "collect": "collecting:collect",
+    "kafka": "kafka:kafka",
     "gateway": "gateway:gateway",
     "gateways": "gateways:gateways",
     "anthropic": "ours:anthropic",

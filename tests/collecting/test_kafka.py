@@ -160,6 +160,32 @@ def test_a_broker_that_is_away_for_a_while_loses_nothing(broker: Broker, topic: 
     assert process.returncode == 0
 
 
+def continued(number: int, before: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
+    """A call that names no session and sends what was said before, in a trace of its own."""
+    request = request_of(number, None)
+    [[said, answered], [asked, _]] = (
+        [each.value for each in span.attributes if each.key in ("gen_ai.input.messages", "gen_ai.output.messages")]
+        for span in (each.resource_spans[0].scope_spans[0].spans[0] for each in (before, request))
+    )
+    history = [*json.loads(said.string_value), *json.loads(answered.string_value), *json.loads(asked.string_value)]
+    asked.string_value = json.dumps(history)
+    return request
+
+
+@pytest.mark.slow
+def test_a_conversation_that_names_no_session_is_one_document(broker: Broker, topic: str, tmp_path: Path) -> None:
+    requests = [request_of(1, None)]
+    for number in range(2, 8):
+        requests.append(continued(number, requests[-1]))
+    with assembler(broker, topic, tmp_path / "runs") as process:
+        produce(broker, topic, *requests)
+        wanted = converted(requests, tmp_path / "wanted")
+        assert len(wanted) == 1
+        until_written(tmp_path / "runs", wanted, process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
 @pytest.mark.slow
 def test_a_topic_that_is_not_there_is_told(broker: Broker, tmp_path: Path) -> None:
     with assembler(broker, "nowhere", tmp_path / "runs") as process:
@@ -205,7 +231,7 @@ def test_a_record_of_several_traces_is_parted_and_nothing_of_it_is_lost(form: st
 
 def test_a_record_of_one_trace_stays_as_it_is() -> None:
     data = request_of(1, "a").SerializeToString()
-    assert parts_of(data) == [Part(data, f"{1:032x}", "a")]
+    assert parts_of(data) == [Part(data, f"{1:032x}", "a", "agent")]
     assert parts_of(b"no request") == [Part(b"no request", "", None)]
 
 
@@ -220,11 +246,11 @@ def test_a_trace_is_held_until_its_session_is_known_and_then_goes_with_it() -> N
     assert list(Keying(lambda _, __: None, learned).add(first, 10, 3)) == [Keyed("a", first)]
 
 
-def test_a_trace_that_names_no_session_goes_by_itself_in_time() -> None:
+def test_a_trace_that_names_no_session_goes_with_its_service_in_time() -> None:
     keying = Keying(lambda _, __: None, patience=5)
     nameless = request_of(1, None).SerializeToString()
     assert list(keying.add(nameless, 1, 0)) == list(keying.due(4)) == []
-    assert list(keying.due(5)) == [Keyed(f"{1:032x}", nameless)]
+    assert list(keying.due(5)) == [Keyed("agent", nameless)]
 
 
 def test_what_is_held_has_a_bound() -> None:

@@ -1,7 +1,7 @@
 """Which session what is in a record belongs to, and records that hold one trace each.
 
 A trace is known by its session once any of its spans or log records has named it. Until then its records are held; one
-that has named none within some seconds is known by itself.
+that has named none within some seconds is known by its service: such traces are put together by what was said.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ _SESSION_KEYS = frozenset(names.SESSION_KEYS)
 
 
 class Part(NamedTuple):
-    """What a record has of one trace: an export request, the trace's id or none, and the session that it names."""
+    """What a record has of one trace: an export request, the trace's id, the session that it names, and its service."""
 
     data: bytes
     trace: str
     session: str | None
+    service: str = ""
 
 
 class Keyed(NamedTuple):
@@ -47,6 +48,7 @@ class Keyed(NamedTuple):
 class _Held:
     since: float
     first: int
+    service: str
     parts: list[bytes] = field(default_factory=list[bytes])
 
 
@@ -78,17 +80,16 @@ class Keying:
         for part in parts_of(data):
             session = self._sessions.get(part.trace) or part.session
             if session is None and part.trace:
-                held = self._held.setdefault(part.trace, _Held(now, offset))
+                held = self._held.setdefault(part.trace, _Held(now, offset, part.service))
                 held.parts.append(part.data)
                 self._size += len(part.data)
                 continue
             if part.trace and session is not None:
                 self._remember(part.trace, session)
                 yield from self._let_go(part.trace, session)
-            yield Keyed(session or "", part.data)
+            yield Keyed(session or part.service, part.data)
         while self._size > self._room:
-            oldest = next(iter(self._held))
-            yield from self._let_go(oldest, oldest)
+            yield from self._let_go(next(iter(self._held)))
 
     def due(self, now: float) -> Iterator[Keyed]:
         """Yield what has been held for long enough."""
@@ -96,7 +97,7 @@ class Keying:
             oldest = next(iter(self._held))
             if now - self._held[oldest].since < self._patience:
                 return
-            yield from self._let_go(oldest, oldest)
+            yield from self._let_go(oldest)
 
     @property
     def needed(self) -> int | None:
@@ -111,11 +112,11 @@ class Keying:
         while len(self._sessions) > _KNOWN:
             self._sessions.popitem(last=False)
 
-    def _let_go(self, trace: str, key: str) -> Iterator[Keyed]:
+    def _let_go(self, trace: str, session: str | None = None) -> Iterator[Keyed]:
         held = self._held.pop(trace, None)
-        for data in () if held is None else held.parts:
-            self._size -= len(data)
-            yield Keyed(key, data)
+        if held is not None:
+            self._size -= sum(map(len, held.parts))
+            yield from (Keyed(session or held.service, data) for data in held.parts)
 
 
 def parts_of(data: bytes) -> list[Part]:
@@ -134,10 +135,18 @@ def parts_of(data: bytes) -> list[Part]:
             parts.setdefault((trace, None if trace else session), []).append(place)
     except (DecodeError, ValueError, TypeError, AttributeError, KeyError):
         return [Part(data, "", None)]
-    told = {key: key[1] or sessions.get(key[0]) for key in parts}
-    if len(parts) <= 1:
-        return [Part(data, key[0], session) for key, session in told.items()] or [Part(data, "", None)]
-    return [Part(form.of(places), key[0], told[key]) for key, places in parts.items()]
+    if not parts:
+        return [Part(data, "", None)]
+    alone = len(parts) == 1
+    return [
+        Part(
+            data if alone else form.of(places),
+            trace,
+            session or sessions.get(trace),
+            str(form.about(places[0][0]).get("service.name") or ""),
+        )
+        for (trace, session), places in parts.items()
+    ]
 
 
 class _Protobuf:
@@ -156,6 +165,10 @@ class _Protobuf:
     def trace_of(self, item: Any) -> str:
         """Return the id of the trace that an item is of."""
         return item.trace_id.hex()
+
+    def about(self, resource: Any) -> Mapping[str, Any]:
+        """Return the attributes of a resource."""
+        return attributes_of(resource.resource.attributes)
 
     def telling(self, item: Any) -> Mapping[str, Any]:
         """Return the attributes that may name a session."""
@@ -204,6 +217,10 @@ class _Json:
     def trace_of(self, item: Any) -> str:
         """Return the id of the trace that an item is of."""
         return str(item.get("traceId") or "").lower()
+
+    def about(self, resource: Any) -> Mapping[str, Any]:
+        """Return the attributes of a resource."""
+        return json_attributes_of((resource.get("resource") or {}).get("attributes"))
 
     def telling(self, item: Any) -> Mapping[str, Any]:
         """Return the attributes that may name a session."""
