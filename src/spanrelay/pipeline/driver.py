@@ -17,7 +17,15 @@ from opentelemetry.context import Context, attach, detach, set_value
 from spanrelay.pipeline import loops
 from spanrelay.pipeline.call import LOOKED_AT_KEY, Call, Opened
 from spanrelay.pipeline.flow import Answer, Apart, Deliver, Drain, Flow, Leave, Send, Together, Wait, flow_of, judged
-from spanrelay.pipeline.middleware import Frame, chain_for, current_frame, is_covered, policy_context, registered
+from spanrelay.pipeline.middleware import (
+    Frame,
+    chain_for,
+    current_frame,
+    is_covered,
+    marks_for,
+    policy_context,
+    registered,
+)
 from spanrelay.tracing import SPAN_KEY, attach_within, detach_within
 
 
@@ -31,7 +39,7 @@ def run(call: Call) -> Any:
     """
     token = attach_within(call.open())
     try:
-        chain = chain_for(call)
+        chain = marks_for(call) if call.exempt else chain_for(call)
         if chain is None:
             native = call.boundary.send(call)
         else:
@@ -52,7 +60,7 @@ async def arun(call: Call) -> Any:
     """Run `call` as `run` does, awaiting the real call and what policy waits for."""
     token = attach(call.open())
     try:
-        chain = chain_for(call)
+        chain = marks_for(call) if call.exempt else chain_for(call)
         if chain is None:
             native = await call.boundary.send(call)
         else:

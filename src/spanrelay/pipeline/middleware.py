@@ -445,21 +445,28 @@ def chain_for(call: Call) -> Chain | None:
     scope = call.scope
     if not is_covered(scope):
         return None
+    chain = _visible_to(call, scope, Place.AROUND)
+    return chain if chain is None or not chain.gates else chain.past_gates(call)
+
+
+def marks_for(call: Call) -> Chain | None:
+    """Return what marks an exempt call where it is sent, which was checked at a framework's call above."""
+    scope = call.scope
+    return _visible_to(call, scope, Place.MARKS) if call.sent_beneath and is_covered(scope) else None
+
+
+def _visible_to(call: Call, scope: Scope | None, within: Place) -> Chain | None:
     registries = (registered,) if scope is None else (registered, *scope.registries)
     frame = current_frame()
     excluded = _NOTHING if frame is None else frame.excluded()
-    if call.exempt:
-        # What was checked at a framework's call is marked where it is sent.
-        return _compiled(registries, call.record.kind or "custom", excluded, Place.MARKS) if call.sent_beneath else None
-    chain = _compiled(registries, call.record.kind or "custom", excluded)
-    return chain if chain is None or not chain.gates else chain.past_gates(call)
+    return _compiled(registries, call.record.kind or "custom", excluded, within)
 
 
 def _compiled(
     registries: tuple[Registry[Middleware], ...],
     kind: Kind,
     excluded: frozenset[Middleware],
-    within: Place = Place.AROUND,
+    within: Place,
 ) -> Chain | None:
     """Return the chain of what stands at the place `within`, or further in."""
     if len(registries) == 1:
