@@ -34,7 +34,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from spanrelay._guard import losses
 from spanrelay.cli import main
 from spanrelay.collecting import intake
-from spanrelay.collecting.gatherer import Gatherer
+from spanrelay.collecting.gatherer import Gatherer, Pace
 from spanrelay.collecting.intake import Request, Shelf
 from spanrelay.collecting.serving import PLACE, Collector, Options, start
 from spanrelay.collecting.sessions import Sessions
@@ -494,6 +494,27 @@ def test_a_request_that_cannot_be_gathered_keeps_no_other_from_it(
     assert gatherer.behind == 0
     assert set(documents_in(tmp_path / "runs")) == {"session-2.json"}
     losses.take()
+
+
+class Slow:
+    """Sessions that take three seconds of a clock to look through, of which some may be due."""
+
+    def __init__(self, *due: bool) -> None:
+        self.now, self.looks, self._due = 0.0, 0, iter(due)
+
+    def write_due(self) -> bool:
+        self.now += 3
+        self.looks += 1
+        return next(self._due)
+
+
+@pytest.mark.parametrize(("due", "looks"), [(True, 2), (False, 1)])
+def test_looking_that_takes_long_is_left_alone_for_longer_only_where_nothing_was_due(due: bool, looks: int) -> None:
+    sessions: Any = Slow(due, False)
+    pace = Pace(lambda: sessions.now)
+    for sessions.now in (1, 8):
+        pace.look([sessions])
+    assert sessions.looks == looks
 
 
 # --- the command, and kills ---

@@ -13,7 +13,7 @@ from spanrelay.collecting.sessions import Sessions
 
 _TICK_S = 0.25
 _IDLE = 20
-"""Times that looking for what is due is left alone for as long as it took: with many sessions it takes a while."""
+"""Times as long as it took that looking is left alone, where nothing was due: with many sessions it takes a while."""
 
 
 class Pace:
@@ -26,9 +26,9 @@ class Pace:
     def look(self, sessions: Iterable[Sessions]) -> None:
         """Let sessions write what is due, if it is time."""
         if (begun := self._clock()) >= self._next:
-            for each in sessions:
-                each.write_due()
-            self._next = self._clock() + max(_TICK_S, _IDLE * (self._clock() - begun))
+            has_written = [each.write_due() for each in sessions]
+            took = self._clock() - begun
+            self._next = self._clock() + max(_TICK_S, took if any(has_written) else _IDLE * took)
 
 
 class Gatherer:

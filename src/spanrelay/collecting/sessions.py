@@ -180,18 +180,25 @@ class Sessions:
             life.files.add(file)
             self._changed.add(trace.key)
 
-    def write_due(self, *, everything: bool = False) -> None:
-        """Write the documents of sessions that have changed and fallen silent, and let go of what is old."""
+    def write_due(self, *, everything: bool = False) -> bool:
+        """Write the documents of sessions that have changed and fallen silent, and let go of what is old.
+
+        Returns whether any was due.
+        """
         groups = self._groups.groups() if self._changed or self.counts.open_sessions else []
-        now, waiting = self._clock(), 0
+        now, waiting, due = self._clock(), 0, False
         for group in groups:
             keys = [trace.key for trace in group.traces]
             if self._changed.isdisjoint(keys) and self._is_as_written(keys):
                 continue
-            if not (everything or self._is_silent(keys, now)) or not self._write(group, keys, now):
+            if not (everything or self._is_silent(keys, now)):
                 waiting += 1
+                continue
+            due = True
+            waiting += not self._write(group, keys, now)
         self.counts.open_sessions = waiting
         self._let_go(now)
+        return due
 
     def _is_silent(self, keys: list[str], now: float) -> bool:
         first = min(self._lives[key].first for key in keys)
