@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from benchmarks.gateway import FEW, PATH, Program, costs_of, programs
 from benchmarks.measure import Effort, Figure, cpu_of, median
 from benchmarks.proxies import CHUNKS
 from benchmarks.results import Result
+from spanrelay_testkit.kafka_broker import free_port, is_open
 
 _NEMO_RELAY = Environment("nemo-relay-gateway", ("nemo-relay-cli-bin==0.10.4",))
 _LITELLM = Environment("litellm-proxy", ("litellm[proxy]==1.108.7",))
@@ -56,7 +56,7 @@ class Foreign(Program):
         self._process = process
         self.listen(port, PATH)
         deadline = time.monotonic() + _PATIENCE_S
-        while not _is_open(port):
+        while not is_open(port):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{process.args!r} does not listen at port {port}")
             time.sleep(0.1)
@@ -120,7 +120,7 @@ def _litellm(url: str) -> Iterator[Program]:
 def _started(command: Callable[[int, Path], Sequence[str]]) -> Iterator[Program]:
     """Run a gateway in a home folder of its own, so that it finds no settings but those written for it."""
     with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(
             command(port, Path(folder)),
             env={**variables(), **_OPEN, "HOME": folder, "PATH": os.environ["PATH"]},
@@ -134,16 +134,3 @@ def _started(command: Callable[[int, Path], Sequence[str]]) -> Iterator[Program]
         finally:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
-def _is_open(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -55,7 +55,7 @@ class Broker:
     """A broker at work in a folder, which keeps what it has over a restart. Made by `running`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._port, self._controller = folder, _free_port(), _free_port()
+        self._folder, self._port, self._controller = folder, free_port(), free_port()
         self._settings = folder / "server.properties"
         given = {"port": self._port, "controller": self._controller, "folder": folder}
         self._settings.write_text(_PROPERTIES.format(**given))
@@ -76,7 +76,7 @@ class Broker:
         with (self._folder / "told").open("ab") as told:
             self._process = subprocess.Popen(self._command("kafka.Kafka"), stdout=told, stderr=told)
         deadline = time.monotonic() + _PATIENCE_S
-        while not _is_open(self._port):
+        while not is_open(self._port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 told = (self._folder / "told").read_text(errors="replace")
                 raise RuntimeError(f"the broker did not start: {told[-2000:]}")
@@ -123,12 +123,14 @@ def _fetch() -> None:
     shutil.rmtree(work)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine at which nobody listens now."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
 
 
-def _is_open(port: int) -> bool:
+def is_open(port: int) -> bool:
+    """Whether somebody listens at a port of this machine."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
