@@ -87,7 +87,7 @@ def test_hooks_are_answered(heard: Heard, listening: Receiver) -> None:
         (b"x" * 200, {}, 413),
         (gzip.compress(b"x" * 200, mtime=0), {"Content_Encoding": "gzip"}, 413),
         (b"no gzip", {"Content_Encoding": "gzip"}, 400),
-        (gzip.compress(b"two")[:-1], {"Content_Encoding": "gzip"}, 400),
+        (gzip.compress(b"two", mtime=0)[:-1], {"Content_Encoding": "gzip"}, 400),
         (b"x", {"Content_Encoding": "br"}, 415),
     ],
 )
