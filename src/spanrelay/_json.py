@@ -183,6 +183,19 @@ def clean_text(text: str) -> str:
     return text
 
 
+def clean(value: Any) -> Any:
+    """Return plain JSON with `clean_text` of every text in it, names of members too.
+
+    Raises:
+        RecursionError: it is nested too deep to be looked through.
+    """
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(name): clean(item) for name, item in cast("dict[str, Any]", value).items()}
+    return [clean(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
 def _plain(value: object) -> object:
     """Return the nearest plain form of an object that orjson does not know."""
     dump = getattr(value, "model_dump", None)

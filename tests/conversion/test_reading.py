@@ -7,6 +7,7 @@ import io
 import json
 import random
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from tests.conversion import program
 from tests.conversion.captures import converted, told
+from tests.shared_data import SHARED, needs_shared
 
 from spanrelay import _guard
 from spanrelay.conversion import work
@@ -165,6 +167,16 @@ def test_a_time_that_is_none_is_named(time: object, tmp_path: Path) -> None:
     assert "'startTimeUnixNano'" in finding.fault
 
 
+@pytest.mark.parametrize("alone", [b"\\ud800", b"\xed\xa0\x80"], ids=["escaped", "as bytes"])
+def test_half_a_character_that_a_session_or_a_name_has_is_replaced(alone: bytes, tmp_path: Path) -> None:
+    request = json.dumps(program.otlp_json(SPANS)).replace("session-1", "session-?").replace("some.ins", "some?ins")
+    found, findings = items(program.write(tmp_path, request.encode().replace(b"?", alone)))
+    assert (len(found), findings) == (len(SPANS), [])
+    named = {span.attributes.get("gen_ai.conversation.id") for span in found} - {None}
+    assert {name.strip("\ufffd") for name in named} == {"session-"}
+    assert {span.origin.scope.replace("\ufffd", "") for span in found} == {"someinstrumentation"}
+
+
 def test_a_file_that_was_cut_gives_what_is_whole(tmp_path: Path) -> None:
     whole = b"".join(json.dumps(program.otlp_json([span])).encode() + b"\n" for span in SPANS)
     found, findings = items(program.write(tmp_path, gzip.compress(whole)[:-20]))
@@ -185,7 +197,8 @@ def test_what_is_no_telemetry_is_one_finding(tmp_path: Path) -> None:
 MUTATIONS = 300
 """Mutated files that are read and converted in a normal run.
 
-`python -m tests.conversion.test_reading 1000000` reads as many as it is told.
+`python -m tests.conversion.test_reading 1000000` reads as many as it is told, and converts a twentieth as many mutated
+recordings.
 """
 
 
@@ -225,6 +238,30 @@ def read_mutated(number: int) -> None:
                 record_of(item)
 
 
+def recordings() -> list[Path]:
+    """Return the small files of what programs and coding agents left."""
+    if SHARED is None:
+        return []
+    folders = (SHARED / name for name in ("cli-captures", "spans", "spans-polyglot"))
+    every = (path for folder in folders for path in sorted(folder.rglob("*")))
+    return [
+        path for path in every if path.suffix in (".jsonl", ".json", ".pb", ".db") and path.stat().st_size < 150_000
+    ]
+
+
+RECORDINGS = recordings()
+
+
+def convert_mutated(number: int, folder: Path) -> None:
+    """Convert a mutated recording: its documents are valid, and nothing is written outside of the folder."""
+    chance = random.Random(number)
+    path = chance.choice(RECORDINGS)
+    folder.mkdir()
+    mutant = program.write(folder, mutated(path.read_bytes(), chance), f"mutated{path.suffix}")
+    converted([mutant], folder / "out")
+    assert {each.name for each in folder.iterdir()} == {mutant.name, "out"}
+
+
 def test_mutated_files_are_read_and_raise_nothing() -> None:
     for number in range(20 * MUTATIONS):
         read_mutated(number)
@@ -235,6 +272,12 @@ def test_mutated_files_are_converted_and_write_nothing_outside_of_the_folder(tmp
         path = program.write(tmp_path, file_of(number), "mutated")
         work.convert([path], Folder(tmp_path / "out", overwrite=True))
     assert {path.name for path in tmp_path.iterdir()} == {"mutated", "out"}
+
+
+@needs_shared
+def test_whatever_is_left_of_a_recording_becomes_valid_documents_and_nothing_outside(tmp_path: Path) -> None:
+    for number in range(MUTATIONS // 3):
+        convert_mutated(number, tmp_path / f"{number}")
 
 
 @pytest.mark.parametrize("session", ["../../outside", "/etc/outside", "a\0b", "..", "C:\\x", "x" * 5_000, "CON"])
@@ -249,4 +292,7 @@ if __name__ == "__main__":
     _guard.strict = True
     for number in range(int(sys.argv[1])):
         read_mutated(number)
+    for number in range(int(sys.argv[1]) // 20 if RECORDINGS else 0):
+        with tempfile.TemporaryDirectory() as scratch:
+            convert_mutated(number, Path(scratch) / "all")
     print(f"{sys.argv[1]} mutated files were read, and nothing was raised")

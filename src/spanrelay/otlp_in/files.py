@@ -149,7 +149,7 @@ def _loads(data: bytes) -> JSON:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return _json.loads(data)  # NaN and lone surrogates, as some write them
+        return _json.clean(_json.loads(data))  # NaN and lone surrogates, as some write them
 
 
 class _Place:
