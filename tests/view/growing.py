@@ -43,6 +43,10 @@ class Growing:
         write_whole(self.path, dumps(document), sync=False)
         self.close()
 
+    def abandon(self) -> None:
+        """Let the journal go, as a program does that is killed."""
+        self._part.close()
+
     def close(self) -> None:
         self._part.close(remove=True)
 

@@ -22,10 +22,11 @@ from tests.view.documents import HIDDEN, clerk, document, put, step, trip
 from tests.view.growing import Growing
 
 from spanrelay._guard import losses
+from spanrelay.assembly.sinks import recover
 from spanrelay.cli import files, main
 from spanrelay.cli.board import board
 from spanrelay.cli.told import Told
-from spanrelay.view.live import Live
+from spanrelay.view.live import Live, state_of
 
 
 def live_of(folder: Path) -> Live:
@@ -104,6 +105,24 @@ def test_sub_agents_are_told_with_the_agent_that_they_work_for(tmp_path: Path) -
 # ── what is wrong with a folder
 
 
+def test_a_run_whose_program_is_gone_is_left_and_grows_no_more(growing: Growing) -> None:
+    growing.step()
+    live = live_of(growing.path.parent)
+    news, (run,) = Told(live, None), (run for run, _ in live.newest(1)[0])
+    told(news)
+    assert (state_of(run), shown(live, 80)[4][0]) == ("growing", "●")
+    growing.abandon()
+    cure = "`spanrelay recover` finishes it"
+    assert told(news) == [f"trip-7.json is left unfinished: its program is gone; {cure}"]
+    assert told(news) == []
+    assert shown(live, 80)[1] == f"1 run, 0 growing, 1 left unfinished: {cure}"
+    assert shown(live, 80)[4][0] == "✗"
+    assert told(Told(live, None)) == [f"{live.folder}: 1 run, 0 growing, 1 left unfinished: {cure}"]
+    recover(growing.path.parent)
+    assert told(news)[0].startswith("trip-7.json is finished: 1 step")
+    assert shown(live, 80)[1] == "1 run, 0 growing"
+
+
 def test_a_torn_line_is_left_out_until_it_is_whole(growing: Growing) -> None:
     news = Told(live_of(growing.path.parent), None)
     growing.step()
@@ -127,9 +146,9 @@ def test_what_is_no_run_is_said_or_left_out(tmp_path: Path) -> None:
     (tmp_path / "lost.json").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.atif.part")
     lines = shown(live_of(tmp_path), 120)
-    assert "3 runs, 2 growing" in lines[1]
+    assert "3 runs, 0 growing, 2 left unfinished" in lines[1]
     text = "\n".join(lines)
-    assert "'begun.json' begins: no step has ended yet" in text
+    assert "'begun.json' begins: no step had ended when its program was killed" in text
     assert "the journal 'wrong.atif.part' cannot be read" in text
     assert "half.json' is not JSON" in text
     losses.take()

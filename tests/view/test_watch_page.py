@@ -158,6 +158,17 @@ def test_a_page_grows_with_its_run_and_what_is_open_stays_open(browser: Browser,
     assert ran_nothing(visit, site)
 
 
+def test_a_page_says_when_the_program_of_its_run_is_gone(browser: Browser, site: Site, growing: Growing) -> None:
+    growing.step()
+    visit = browser.visit(site.address)
+    expect(visit, ".counts", "growing 1 step")
+    growing.abandon()
+    expect(visit, ".counts", "left unfinished 1 step")
+    visit.page.locator(".runs a").click()
+    expect(visit, ".remark", "left unfinished, as its program is gone: `spanrelay recover` finishes it")
+    assert ran_nothing(visit, site)
+
+
 def test_a_new_run_appears_in_the_index_and_filters_stay(browser: Browser, site: Site, folder: Path) -> None:
     visit = browser.visit(site.address)
     expect(visit, "#runs", "No run yet")

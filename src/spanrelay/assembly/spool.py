@@ -162,6 +162,18 @@ def lock(file: io.FileIO, *, wait: bool = False) -> bool:
     return True
 
 
+def is_written(part: Path) -> bool:
+    """Whether a live process writes a file, or that cannot be told: it is asked by a shared lock, held for no time."""
+    if fcntl is None:
+        return True
+    try:
+        with part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
 def render(part: Path, *, tell: bool = True) -> dict[str, JSON] | None:
     """Replay a part file into a complete document; None where no step was finished.
 

@@ -29,7 +29,7 @@ from spanrelay.cli.printing import (
 )
 from spanrelay.view.entries import Entry
 from spanrelay.view.facts import dollars, plural, visible
-from spanrelay.view.live import Live, Run, grows
+from spanrelay.view.live import Live, Run, State, counted, state_of
 
 HEADINGS = (" ", "agent", "session", "first words", "steps", "tokens", "cost", "errors", "last")
 _RIGHT = frozenset({4, 5, 6, 7, 8})
@@ -40,6 +40,7 @@ _WORDS = 80
 _STEPS = 20
 """Steps beneath the lines, at most."""
 _LIMITS = Limits(lines=3, characters=240)
+_MARKS: dict[State, tuple[str, str]] = {"": ("", ""), "growing": ("●", "agent"), "left unfinished": ("✗", "error")}
 
 
 @contextmanager
@@ -55,8 +56,8 @@ def board(live: Live, width: int, height: int, now: float, *, plain: bool = Fals
     """Return what the runs of a folder look like in so many columns and lines."""
     most = max(height // 2 - 3, 1)
     runs, count = live.newest(most)
-    growing = sum(grows(run) for run, _ in runs)
-    what = f"{plural(count, 'run')}, {growing} growing" if count else "no run yet; what is written here appears"
+    states = counted(state_of(run) for run, _ in runs)
+    what = f"{plural(count, 'run')}, {states}" if count else "no run yet; what is written here appears"
     head: list[list[Piece]] = [[(_cut(visible(str(live.folder)), width), "title")], [(_cut(what, width), "quiet")], []]
     lines = head + list(_table([_row(run, entry, now) for run, entry in runs], width)) if runs else head[:2]
     if plain:
@@ -72,7 +73,7 @@ def board(live: Live, width: int, height: int, now: float, *, plain: bool = Fals
 
 def _row(run: Run, entry: Entry | str, now: float) -> tuple[list[str], str]:
     """The cells of a run, and how its mark is styled."""
-    mark, style = ("●", "agent") if grows(run) else ("", "")
+    mark, style = _MARKS[state_of(run)]
     last = _age(now - run.changed / 1e9)
     if isinstance(entry, str):
         return [mark, "", "", visible(entry), *[""] * 4, last], style or "quiet"

@@ -11,7 +11,7 @@ from spanrelay.cli.outline import Branch, Limits, outline, steps_of
 from spanrelay.cli.printing import wrap
 from spanrelay.view.entries import Entry
 from spanrelay.view.facts import begun_by, plural, text_of, visible
-from spanrelay.view.live import Live, Run, grows
+from spanrelay.view.live import Live, Run, State, counted, state_of
 
 MOST = 200
 """Runs that are followed at once: those that changed last."""
@@ -22,10 +22,10 @@ _LIMITS = Limits(lines=1, characters=160)
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a run: what was told of it, whether it grew, and whether steps of it were left untold."""
+    """What is known of a run: what was told of it, how far it was, and whether steps of it were left untold."""
 
     stamp: tuple[int, ...] = ()
-    grew: bool = False
+    state: State = ""
     late: bool = False
     told: set[Any] = field(default_factory=set[Any])
 
@@ -52,8 +52,8 @@ class Told:
         first, known = self._known is None, self._known or {}
         self._known = {run.place: known.get(run.place) or _Known() for run, _ in runs}
         if first:
-            growing = sum(grows(run) for run, _ in runs)
-            yield f"{visible(str(self._live.folder))}: {plural(count, 'run')}, {growing} growing"
+            states = counted(state_of(run) for run, _ in runs)
+            yield f"{visible(str(self._live.folder))}: {plural(count, 'run')}, {states}"
         for place in known.keys() - self._known.keys() if count < MOST else ():
             yield f"{visible(place)} was removed"
         for run, entry in reversed(runs):
@@ -61,16 +61,18 @@ class Told:
                 yield from self._news_of(run, self._known[run.place], entry, first)
 
     def _news_of(self, run: Run, known: _Known, entry: Entry | str, first: bool) -> Iterator[str]:
-        grew, now = known.grew, grows(run)
-        known.stamp, known.grew, known.late = run.stamp, now, known.late or first
-        document = self._live.document(run) if now or not first else None
+        before, now = known.state, state_of(run)
+        known.stamp, known.state, known.late = run.stamp, now, known.late or first
+        document = self._live.document(run) if now == "growing" or not first else None
         if isinstance(entry, str) or not isinstance(document, Trajectory):
             return
         lines = [line for key, line in _lines(document, "") if not _is_in(known.told, key)]
         yield from lines[-LAST:] if known.late else lines
         known.late = False
-        if grew and not now:
+        if before and not now:
             yield _ended(run, document)
+        elif now == "left unfinished" != before:
+            yield f"{visible(run.path.name)} is left unfinished: its program is gone; `spanrelay recover` finishes it"
 
 
 def _is_in(known: set[Any], key: Any) -> bool:

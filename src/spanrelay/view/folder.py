@@ -41,8 +41,8 @@ class Line:
     errors: int = 0
     page: str = ""
     """Where its own page is, as the index refers to it."""
-    grows: bool = False
-    """Whether it is not finished."""
+    state: str = ""
+    """How far it is, where it is not finished."""
 
     @property
     def counts(self) -> str:
@@ -95,18 +95,18 @@ class Folder:
     _models: dict[str, int] = field(default_factory=dict[str, int])
     _growth: list[list[int]] = field(default_factory=list[list[int]])
 
-    def add(self, entry: Entry, file: str, page: str = "", *, grows: bool = False) -> None:
-        """Take in a document; `file` is what it is called on the page, and `page` where its own page is."""
+    def add(self, entry: Entry, file: str, page: str = "", state: str = "") -> None:
+        """Take in a document: what it is called on the page, where its own page is, and how far it is, if not whole."""
         self._tally.merge(entry.tally)
         self._grow(entry.growth)
-        self.lines.append(self._line(entry.line, file, page, grows))
+        self.lines.append(self._line(entry.line, file, page, state))
 
     def add_fault(self, file: str, words: str) -> None:
         """Take in a file that cannot be read."""
         self.unreadable += 1
         self.lines.append(Line(len(self.lines) + 1, visible(file), fault=visible(words)))
 
-    def _line(self, found: Summary, file: str, page: str, grows: bool) -> Line:
+    def _line(self, found: Summary, file: str, page: str, state: str) -> Line:
         return Line(
             len(self.lines) + 1,
             visible(file),
@@ -122,7 +122,7 @@ class Folder:
             found.cost,
             found.errors,
             page,
-            grows,
+            state,
         )
 
     def _grow(self, growth: list[tuple[int, int, int]]) -> None:

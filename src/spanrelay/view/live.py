@@ -1,6 +1,6 @@
-"""The runs of a folder as they are at a moment: its documents, and the journals of those that still grow.
+"""The runs of a folder as they are at a moment: its documents, and the journals of those that are not finished.
 
-Only looks. No file of the folder is written, locked or renamed, so that whoever writes there never notices.
+Only looks. No file of the folder is written, renamed or kept locked, so that whoever writes there never notices.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from spanrelay.assembly import spool
 from spanrelay.assembly.atif import Trajectory
@@ -20,7 +22,10 @@ from spanrelay.view.entries import Entry, entry_of
 _DOCUMENT = ".json"
 
 Stamp = tuple[int, ...]
-"""What is another whenever a file of a run is: sizes and times."""
+"""What is another whenever a file of a run is, or its program has gone: sizes and times."""
+
+State: TypeAlias = Literal["", "growing", "left unfinished"]
+"""How far a run is: finished, or not and written by a program, or by none, which was killed."""
 
 
 @dataclass(slots=True)
@@ -32,12 +37,14 @@ class Run:
         changed: When it last changed, in nanoseconds since the epoch.
         document: The size and the time of its document; None where there is none.
         journal: Those of the journal beside it in which it grows; None where there is none.
+        left: Whether nobody writes that journal any more.
     """
 
     place: str
     changed: int = 0
     document: tuple[int, int] | None = None
     journal: tuple[int, int] | None = None
+    left: bool = False
 
     @property
     def path(self) -> Path:
@@ -52,7 +59,7 @@ class Run:
     @property
     def stamp(self) -> Stamp:
         """What is another once anything of the run has changed."""
-        return (*(self.document or (-1, -1)), *(self.journal or (-1, -1)))
+        return (*(self.document or (-1, -1)), *(self.journal or (-1, -1)), self.left)
 
 
 def runs_in(folder: Path) -> list[Run]:
@@ -64,7 +71,7 @@ def runs_in(folder: Path) -> list[Run]:
         run = found.setdefault(name, Run(name))
         run.changed = max(run.changed, changed)
         if is_journal:
-            run.journal = size, changed
+            run.journal, run.left = (size, changed), not spool.is_written(run.part)
         else:
             run.document = size, changed
     return sorted(found.values(), key=lambda run: (-run.changed, run.place))
@@ -91,7 +98,7 @@ def _files(folder: str) -> Iterator[tuple[str, int, int]]:
                             yield entry.path, found.st_size, found.st_mtime_ns
 
 
-def _state_of(path: Path) -> tuple[int, int] | None:
+def _file(path: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
         found = path.stat()
         return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
@@ -133,7 +140,8 @@ class Live:
     def run_at(self, place: str) -> Run:
         """Return a run by the place of its document, as its files are now."""
         run = Run(place)
-        run.document, run.journal = _state_of(run.path), _state_of(run.part)
+        run.document, run.journal = _file(run.path), _file(run.part)
+        run.left = run.journal is not None and not spool.is_written(run.part)
         return run
 
     def _entry(self, run: Run) -> Entry | str | None:
@@ -153,7 +161,7 @@ class Live:
             return _gone(run)
 
     def _document(self, run: Run) -> Trajectory | str:
-        if grows(run):
+        if state_of(run):
             try:
                 content = spool.render(run.part, tell=False)
                 if content is not None:
@@ -163,21 +171,34 @@ class Live:
             except Exception as error:  # anybody may have written there: whatever is wrong with it
                 return f"the journal {run.part.name!r} cannot be read: {error!r:.200}"
             if run.document is None and run.part.exists():
-                return f"{run.path.name!r} begins: no step has ended yet"
+                ended = "had ended when its program was killed" if run.left else "has ended yet"
+                return f"{run.path.name!r} begins: no step {ended}"
         try:
             return self.read(run.path)
         except SpanRelayError as error:
             return str(error) if run.path.exists() else _gone(run)
 
 
-def grows(run: Run) -> bool:
-    """Whether a run has a journal that says more than its document."""
+def state_of(run: Run) -> State:
+    """Return whether a run has a journal that says more than its document, and somebody who writes it."""
     if run.journal is None:
-        return False
+        return ""
     try:
-        return run.document is None or not spool.is_whole(run.part)
+        if run.document is not None and spool.is_whole(run.part):
+            return ""
     except OSError:
-        return False
+        return ""
+    return "left unfinished" if run.left else "growing"
+
+
+def counted(states: Iterable[State]) -> str:
+    """Return how many runs grow and, where there are any, how many were left, and what to do of these."""
+    count = Counter(states)
+    left = count["left unfinished"]
+    them = "it" if left == 1 else "them"
+    return f"{count['growing']} growing" + (
+        f", {left} left unfinished: `spanrelay recover` finishes {them}" if left else ""
+    )
 
 
 def _gone(run: Run) -> str:

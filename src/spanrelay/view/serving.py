@@ -23,12 +23,16 @@ from spanrelay.view import document, page
 from spanrelay.view.beside import Beside
 from spanrelay.view.facts import visible
 from spanrelay.view.folder import Folder
-from spanrelay.view.live import Live, Run, grows
+from spanrelay.view.live import Live, Run, State, state_of
 
 LINES = 500
 """Runs of the index: those that changed last."""
 
 HOST = "127.0.0.1"
+_UNFINISHED: dict[State, str] = {
+    "growing": "not finished: this page grows with it",
+    "left unfinished": "left unfinished, as its program is gone: `spanrelay recover` finishes it",
+}
 _PATIENCE_S = 30.0
 """Seconds within which a request has to come."""
 
@@ -69,7 +73,7 @@ class Pages:
             if isinstance(entry, str):
                 folder.add_fault(run.path.name, entry)
             else:
-                folder.add(entry, run.path.name, str(self._number(run)), grows=grows(run))
+                folder.add(entry, run.path.name, str(self._number(run)), state_of(run))
         name = str(self.live.folder) + (f" (the newest {len(runs)} of {count:,})" if count > len(runs) else "")
         return _rendered(now, page.render("folder.html", live=True, page=folder.page(name)))
 
@@ -82,8 +86,8 @@ class Pages:
         if not isinstance(found, Trajectory):
             return Answer(404, body=f"{visible(found)}\n".encode())
         shown = document.read(found, run.path, Beside(run.path, self.live.read))
-        if grows(run):
-            shown.remarks.insert(0, "not finished: this page grows with it")
+        if state := state_of(run):
+            shown.remarks.insert(0, _UNFINISHED[state])
         return _rendered(now, page.render("document.html", live=True, page=shown))
 
     def _number(self, run: Run) -> int:
