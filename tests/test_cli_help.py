@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -45,6 +46,31 @@ def test_help_has_the_examples_as_they_are_typed(
     assert columns == 40 or max(map(len, head.splitlines())) <= columns  # some words are longer than that
 
 
+MEANT = {
+    "shwo": "argument COMMAND: invalid choice: 'shwo'; did you mean 'show'?",
+    "show --stpes=3": "unrecognized arguments: --stpes=3; did you mean '--steps'?",
+    "plugins lst": "argument ACTION: invalid choice: 'lst'; did you mean 'list'?",
+    "completion fsh": "argument shell: invalid choice: 'fsh'; did you mean 'fish'?",
+    "doctor --jsn --what": "unrecognized arguments: --jsn; did you mean '--json'? --what",
+}
+
+
+@pytest.mark.parametrize("typed", MEANT)
+def test_a_word_that_is_not_known_is_told_with_the_nearest(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(typed.split())
+    assert ended.value.code == 2
+    command = typed.split()[0]
+    who = f"spanrelay {command}" if command in COMMANDS else "spanrelay"
+    assert capsys.readouterr().err.splitlines()[-1] == f"{who}: error: {MEANT[typed]}"
+
+
+def test_a_word_that_is_near_nothing_is_told_with_all_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["xyzzy"])
+    assert "invalid choice: 'xyzzy' (choose from" in capsys.readouterr().err
+
+
 def test_bash_completes_commands_and_their_options(tmp_path: Path) -> None:
     asked = """
 source /dev/stdin
@@ -63,6 +89,14 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
     assert completed("val") == ["validate"]
     assert completed("show", "--st") == ["--steps"]
+
+
+@pytest.mark.skipif(which("fish") is None, reason="needs fish")
+def test_fish_completes_commands_and_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "fish"]) == 0
+    asked = ["fish", "-c", 'source -; complete -C "spanrelay val"; complete -C "spanrelay show --st"']
+    done = subprocess.run(asked, input=capsys.readouterr().out, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["validate", "--steps"]
 
 
 def test_a_command_imports_no_other(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -57,6 +58,35 @@ class _Formatter(argparse.HelpFormatter):
         return "\n\n".join(each if "\n  " in each else filled(each, width, indent) for each in paragraphs)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says of a word that it does not know which one it may have been meant for."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # Not public, and all that is asked about a word with the words that it can be. The list of all commands is
+        # long: where one is near, that one is said alone.
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = _nearest(str(value), map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}{near}") if near else error from None
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - it is overloaded there
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As its own, but each command says itself what it does not know: it alone knows its options."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            names = [name for action in self._actions for name in action.option_strings]
+            words = (f"{word}{_nearest(word.partition('=')[0], names)}" for word in unknown)
+            self.error(f"unrecognized arguments: {' '.join(words)}")
+        return found, unknown
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, known, 1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def _examples(lines: Sequence[str]) -> str:
     return "\n  ".join(("examples:", *lines))
 
@@ -64,7 +94,7 @@ def _examples(lines: Sequence[str]) -> str:
 def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of all commands, or of one, where that is known to be asked for."""
     what = "Record AI agents, hold policy at their calls, and look at what they did."
-    parser = argparse.ArgumentParser(prog="spanrelay", description=what)
+    parser = _Parser(prog="spanrelay", description=what)
     parser.add_argument("--version", action="version", version=f"spanrelay {version('spanrelay')}")
     parser.set_defaults(unfinished=parser, whole=parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

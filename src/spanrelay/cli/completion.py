@@ -6,11 +6,12 @@ import argparse
 
 from spanrelay.errors import ConfigurationError
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 EXAMPLES = (
     'eval "$(spanrelay completion bash)"                # in ~/.bashrc',
     "spanrelay completion zsh > ~/.zfunc/_spanrelay     # in a folder of $fpath",
+    "spanrelay completion fish > ~/.config/fish/completions/spanrelay.fish",
 )
 
 
