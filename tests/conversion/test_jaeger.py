@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conversion.captures import converted
-from tests.conversion.test_polyglot import CAPTURES, capture
+from tests.conversion.stores import both, spans_in
+from tests.conversion.test_polyglot import CAPTURES
 from tests.shared_data import needs_shared
 
 from spanrelay.assembly.atif import Trajectory
@@ -75,23 +74,10 @@ def jaeger_of(spans: list[Span]) -> dict[str, Any]:
     return {"data": data, "total": 0, "limit": 0, "offset": 0, "errors": None}
 
 
-def spans_in(path: Path) -> Iterator[Span]:
-    for piece in files.pieces_of(path, pytest.fail):
-        yield from (item for item in files.read(piece, pytest.fail) if isinstance(item, Span))
-
-
 @needs_shared
 @pytest.mark.parametrize("name", CAPTURES)
 def test_a_trace_of_jaeger_is_the_same_trajectory(name: str, tmp_path: Path) -> None:
-    without_logs = tmp_path / "spans.jsonl"
-    lines = [line for line in capture(name).read_text().splitlines() if "resourceSpans" in line]
-    without_logs.write_text("\n".join(lines))
-    saved = tmp_path / "saved.json"
-    saved.write_text(json.dumps(jaeger_of(list(spans_in(without_logs))), indent=1))
-    assert files.is_telemetry(saved)
-    found, summary = converted([saved], tmp_path / "jaeger")
-    assert summary.findings == []
-    expected, _ = converted([without_logs], tmp_path / "otlp")
+    found, expected = both(name, tmp_path, lambda spans: json.dumps(jaeger_of(spans), indent=1))
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert not compare(Trajectory.from_json(one), Trajectory.from_json(other), everything=True)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conversion.captures import converted, told
-from tests.conversion.test_jaeger import spans_in
-from tests.conversion.test_polyglot import CAPTURES, capture
+from tests.conversion.captures import told
+from tests.conversion.stores import at, both, spans_in
+from tests.conversion.test_polyglot import CAPTURES
 from tests.shared_data import needs_shared
 
 from spanrelay.otlp_in import files
 from spanrelay.otlp_in.telemetry import Event, Origin, Span
 
 BY_SCOPE = {"quarkus_langchain4j": "what its spans say is known by who recorded them, which Phoenix does not keep"}
-
-
-def at(nanoseconds: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=nanoseconds // 1000)).isoformat()
 
 
 def phoenix_span(span: Span) -> dict[str, Any]:
@@ -44,32 +39,15 @@ def phoenix_span(span: Span) -> dict[str, Any]:
     }
 
 
-def both(name: str, tmp_path: Path) -> tuple[list[Any], list[Any]]:
-    """Return what the trajectories of a capture tell, from Phoenix and from its own spans."""
-    lines = [line for line in capture(name).read_text().splitlines() if "resourceSpans" in line]
-    source = tmp_path / "spans.jsonl"
-    source.write_text("\n".join(lines))
-    page = tmp_path / "page.json"
-    page.write_text(json.dumps({"data": [phoenix_span(span) for span in spans_in(source)], "next_cursor": None}))
-    assert files.is_telemetry(page)
-    found, summary = converted([page], tmp_path / "phoenix")
-    assert summary.findings == []
-    expected, _ = converted([source], tmp_path / "otlp")
-    return [told(document) for document in found], [told(document) for document in expected]
+def page_of(spans: list[Span]) -> str:
+    return json.dumps({"data": list(map(phoenix_span, spans)), "next_cursor": None})
 
 
 @needs_shared
-@pytest.mark.parametrize("name", [name for name in CAPTURES if name not in BY_SCOPE])
-def test_spans_of_phoenix_are_the_same_trajectory(name: str, tmp_path: Path) -> None:
-    found, expected = both(name, tmp_path)
-    assert found == expected
-
-
-@needs_shared
-@pytest.mark.parametrize("name", BY_SCOPE)
-def test_what_is_known_by_its_scope_alone_is_another_trajectory(name: str, tmp_path: Path) -> None:
-    found, expected = both(name, tmp_path)
-    assert found != expected
+@pytest.mark.parametrize("name", CAPTURES)
+def test_spans_of_phoenix_are_the_same_trajectory_but_for_what_is_known_by_its_scope(name: str, tmp_path: Path) -> None:
+    found, expected = both(name, tmp_path, page_of)
+    assert (list(map(told, found)) == list(map(told, expected))) is (name not in BY_SCOPE)
 
 
 FAILED = Span(

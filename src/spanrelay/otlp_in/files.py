@@ -27,6 +27,7 @@ from spanrelay.otlp_in import (
     phoenix_json,
     protobuf,
     sdk_json,
+    span_tables,
     trajectories,
     transcripts,
 )
@@ -64,7 +65,7 @@ class Piece(NamedTuple):
 
 _TELLING = (b"resourceSpans", b"resource_spans", b"scopeSpans", b"resourceLogs", b"resource_logs", b"scopeLogs",
             b"resourceMetrics", b"resource_metrics", b'"span_id"', *transcripts.MARKS, *trajectories.MARKS,
-            *jaeger_json.MARKS, *langfuse_json.MARKS, *hooks.MARKS)  # fmt: skip
+            *jaeger_json.MARKS, *langfuse_json.MARKS, *span_tables.MARKS, *hooks.MARKS)  # fmt: skip
 _GLIMPSE = 1 << 16
 
 
@@ -436,7 +437,8 @@ def _of_value(value: JSON, place: str, fault: Callable[[str], None]) -> Iterator
         elif not (_is_aside(value) or langfuse_json.is_score(value)):
             fault(
                 f"{_glimpse(value)} is not telemetry: expected 'resourceSpans', 'resourceLogs', a span of the SDK, "
-                "traces of Jaeger, observations of Langfuse, a line of a coding agent's transcript, or a trajectory"
+                "traces of Jaeger, observations of Langfuse, a row of a table of spans, a line of a coding agent's "
+                "transcript, or a trajectory"
             )
 
 
@@ -445,6 +447,8 @@ def _item_of(value: JSON, place: str) -> Telemetry | None:
         return phoenix_json.span_of(value)
     if sdk_json.is_span(value):
         return sdk_json.span_of(value)
+    if span_tables.is_row(value):
+        return span_tables.span_of(value)
     return trajectories.line_of(value, place) or hooks.line_of(value, place) or transcripts.line_of(value, place)
 
 

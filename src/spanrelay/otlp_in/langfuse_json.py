@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from spanrelay import semconv
-from spanrelay._json import loads
 from spanrelay.otlp_in.sdk_json import nanoseconds
 from spanrelay.otlp_in.telemetry import Origin, Span, Unreadable
+from spanrelay.otlp_in.texts import untexted
 from spanrelay.records import JSON, Kind
 from spanrelay.semconv import frameworks, names, vocabularies
 from spanrelay.semconv.values import as_list, as_object, decode, first, text
@@ -36,7 +36,6 @@ _MODEL: Mapping[str, tuple[str, ...]] = {
 _ABOUT = ("attributes", "resourceAttributes", "scope")
 """Of the metadata, what Langfuse keeps of a span itself; the rest is the program's."""
 _WORDS = {kind: word for word, kind in vocabularies.LANGFUSE.kinds.items() if word != "span"}
-_SCALAR = re.compile(r"true|false|-?(0|[1-9]\d{0,17})(\.\d{1,17})?(e[+-]?\d{1,2})?")
 _HEX = re.compile("[0-9a-fA-F]+")
 
 Row = dict[str, JSON]
@@ -129,7 +128,7 @@ def _span_of_trace(row: Row, about: dict[str, Any]) -> Span:
 
 
 def _attributes(row: Row, metadata: dict[str, Any]) -> dict[str, Any]:
-    told = {key: _value(key, value) for key, value in _object(metadata.get("attributes")).items()}
+    told = {key: untexted(key, value) for key, value in _object(metadata.get("attributes")).items()}
     given, gave = row.get("input"), row.get("output")
     found: dict[str, Any] = {_COST: _either(row, "costDetails", "cost_details")}
     if not told:
@@ -171,16 +170,6 @@ def _content_of_vercel(kind: Kind | None, given: JSON, gave: JSON) -> dict[str, 
 
 def _begins_with_system(given: JSON) -> bool:
     return as_object(next(iter(as_list(decode(given))), None)).get("role") == "system"
-
-
-def _value(key: str, value: JSON) -> Any:
-    """Return an attribute as it was before Langfuse made a text of it; an id of digits stays one."""
-    if not isinstance(value, str):
-        return value
-    if _SCALAR.fullmatch(value) and not key.endswith("id"):
-        return loads(value)
-    found = decode(value) if value[:2] == '["' else value
-    return found if isinstance(found, list) and all(isinstance(item, str) for item in as_list(found)) else value
 
 
 def _either(row: Row, name: str, other: str) -> JSON:

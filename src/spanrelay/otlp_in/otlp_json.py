@@ -41,7 +41,7 @@ def read(request: dict[str, JSON], fault: Fault) -> Iterator[Telemetry]:
     `fault` is told of each that cannot be read, and the rest is read.
     """
     for resource in _list(request, "resourceSpans", "resource_spans", fault) or _itself(request, _SPANS):
-        yield from _of_resource(resource, _SPANS, ("spans",), _span, fault)
+        yield from _of_resource(resource, _SPANS, ("spans",), span_of, fault)
     for resource in _list(request, "resourceLogs", "resource_logs", fault) or _itself(request, _LOGS):
         yield from _of_resource(resource, _LOGS, ("logRecords", "log_records"), _log, fault)
 
@@ -94,19 +94,24 @@ def _first_list(place: dict[str, JSON], names: tuple[str, ...], fault: Fault) ->
     return []
 
 
-def _span(span: dict[str, JSON], origin: Origin) -> Span:
+def span_of(span: dict[str, JSON], origin: Origin) -> Span:
+    """Return a span; its attributes may be a mapping, as some write them.
+
+    Raises:
+        Unreadable: its ids or times are none.
+    """
     get = span.get
     status = get("status")
     said: Mapping[str, JSON] = cast("dict[str, JSON]", status) if isinstance(status, dict) else {}
-    start = _integer(_either(span, "startTimeUnixNano", "start_time_unix_nano"), "startTimeUnixNano")
-    end = _integer(_either(span, "endTimeUnixNano", "end_time_unix_nano"), "endTimeUnixNano")
+    start = integer(_either(span, "startTimeUnixNano", "start_time_unix_nano"), "startTimeUnixNano")
+    end = integer(_either(span, "endTimeUnixNano", "end_time_unix_nano"), "endTimeUnixNano")
     dropped = _either(span, "droppedAttributesCount", "dropped_attributes_count")
     events = get("events")
     return Span(
-        _identity(_either(span, "traceId", "trace_id"), 16, "a span's 'traceId'"),
-        _identity(_either(span, "spanId", "span_id"), 8, "a span's 'spanId'"),
+        identity(_either(span, "traceId", "trace_id"), 16, "a span's 'traceId'"),
+        identity(_either(span, "spanId", "span_id"), 8, "a span's 'spanId'"),
         parent_of(_either(span, "parentSpanId", "parent_span_id")),
-        bool(_integer(get("flags"), "flags") & _REMOTE),
+        bool(integer(get("flags"), "flags") & _REMOTE),
         _text(get("name")) or "",
         start,
         max(end, start),
@@ -114,24 +119,24 @@ def _span(span: dict[str, JSON], origin: Origin) -> Span:
         [_event(event) for event in cast("list[JSON]", events) if isinstance(event, dict)]
         if isinstance(events, list)
         else [],
-        (_text(said.get("message")) or "") if said.get("code") in _FAILED else None,
+        (_text(said.get("message")) or "") if said.get("code") in FAILED else None,
         origin,
         dropped not in (None, 0, "0", ""),
     )
 
 
-_FAILED = (2, "2", "STATUS_CODE_ERROR", "ERROR", "Error")
+FAILED = (2, "2", "STATUS_CODE_ERROR", "ERROR", "Error")
 
 
 def _event(event: dict[str, JSON]) -> Event:
-    time = _integer(_either(event, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
+    time = integer(_either(event, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
     return Event(_text(event.get("name")) or "", time, attributes_of(event.get("attributes")))
 
 
 def _log(record: dict[str, JSON], origin: Origin) -> LogRecord:
     attributes = attributes_of(record.get("attributes"))
-    time = _integer(_either(record, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
-    observed = _integer(_either(record, "observedTimeUnixNano", "observed_time_unix_nano"), "observedTimeUnixNano")
+    time = integer(_either(record, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
+    observed = integer(_either(record, "observedTimeUnixNano", "observed_time_unix_nano"), "observedTimeUnixNano")
     body = record.get("body")
     return LogRecord(
         _known(_either(record, "traceId", "trace_id"), 16, "a log record's 'traceId'"),
@@ -153,7 +158,7 @@ def _text(value: JSON) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _integer(value: JSON, name: str) -> int:
+def integer(value: JSON, name: str) -> int:
     """Return an integer of 64 bits without a sign, as the protobuf has it; 0 for none.
 
     Raises:
@@ -171,7 +176,7 @@ def _integer(value: JSON, name: str) -> int:
 
 
 def _known(value: JSON, size: int, what: str) -> int | None:
-    return _identity(value, size, what) or None if value else None
+    return identity(value, size, what) or None if value else None
 
 
 def parent_of(value: JSON) -> int | None:
@@ -182,7 +187,7 @@ def parent_of(value: JSON) -> int | None:
         return None
 
 
-def _identity(value: JSON, size: int, what: str) -> int:
+def identity(value: JSON, size: int, what: str) -> int:
     """Return an id of `size` bytes.
 
     Raises:
