@@ -146,6 +146,16 @@ def test_a_broken_value_is_told_with_what_happens_instead(variable: str, instead
     assert problem.endswith(f"; {told}")
 
 
+def test_the_number_of_attributes_is_chosen_where_it_is_read(tmp_path: Path) -> None:
+    (file := tmp_path / "otel.yaml").write_text("attribute_limits: {attribute_value_length_limit: 9}\n")
+    variables = {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "128"}
+    assert config.limits_are_set(variables) and not config.limits_are_set({})
+    assert not config.limits_are_set({**variables, "OTEL_CONFIG_FILE": str(file)}), "no variable is read beside a file"
+    file.write_text("tracer_provider:\n  limits:\n    attribute_count_limit: 128\n")
+    assert config.limits_are_set({"OTEL_CONFIG_FILE": str(file)})
+    assert not config.limits_are_set({"OTEL_CONFIG_FILE": str(tmp_path / "gone.yaml")})
+
+
 def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
     environment = {"SPANRELAY_TRAJECTORY": "off", "SPANRELAY_QUITE": "true", "SPANRELAY_QUIET": "true", "PATH": "/bin"}
     environment["SPANRELAY_LOG_LEVEL"] = "debug"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from tests.doctor.doctors import Doctor
+from tests.doctor.doctors import Doctor, distribution
 from tests.doctor.test_app import MODEL
-from tests.exporters.otlp_server import OtlpServer
+from tests.exporters.otlp_server import OtlpServer, free_port
 
 FILE = """
 file_format: "1.0"
@@ -106,6 +110,103 @@ def test_limits_are_those_of_the_file(doctor: Doctor, file: Path) -> None:
     assert "attribute_value_length_limit=100 cuts" in long and "event_count_limit=8 is below" in many
 
 
+UNASKED = """
+file_format: "1.0"
+tracer_provider:
+  processors:
+    - simple: {{exporter: {traces}}}
+meter_provider:
+  readers:
+    - pull: {{exporter: {metrics}}}
+"""
+CONSOLE = "{console: }"
+
+
+def distributed(folder: Path, group: str, name: str) -> Path:
+    """A folder with a distribution that has an exporter of that name."""
+    distribution(folder, "acme", f"[{group}]\n{name} = json:JSONEncoder\n")
+    return folder
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What files and Prometheus need, as if it were installed."""
+    for name in ("opentelemetry.exporter.otlp.json.file", "opentelemetry.exporter.prometheus"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+
+
+def unasked(doctor: Doctor, traces: str = CONSOLE, metrics: str = "{acme: }", *arguments: str) -> list[str]:
+    """What is said of exporters that answer nothing: the level of each and its words."""
+    path = doctor.folder / "otel.yaml"
+    path.write_text(UNASKED.format(traces=traces, metrics=metrics))
+    known = distributed(doctor.folder / "known", "opentelemetry_pull_metric_exporter", "acme")
+    report = doctor(*arguments, known=known, OTEL_CONFIG_FILE=str(path))
+    shutil.rmtree(known)
+    return [
+        f"{each['level']}: {each['what']} | {each['do']}" for each in report.findings if each["check"] == "exporters"
+    ]
+
+
+def test_exporters_that_answer_nothing_are_told(doctor: Doctor, packages: None) -> None:
+    port, file = free_port(), doctor.folder / "spans.jsonl"
+    fetched = f"{{prometheus/development: {{port: {port}}}}}"
+    written = f"{{otlp_file/development: {{output_stream: 'file://{file}'}}}}"
+    assert unasked(doctor) == [
+        "pass: spans go to the exporter 'console', which is not asked | ",
+        "pass: metrics go to the exporter 'acme', which is not asked | ",
+    ]
+    spans, metrics = unasked(doctor, written, fetched)
+    assert spans.startswith(f"pass: spans go to {file}, by otlp_file/development of traces in ")
+    assert metrics.startswith(f"pass: metrics are fetched from http://localhost:{port}/metrics, by prometheus/develop")
+    assert not file.exists()
+    assert unasked(doctor, "{otlp_file/development: }")[0].startswith("pass: spans go to standard output, by ")
+    with socket.create_server(("localhost", port)):
+        [taken] = unasked(doctor, CONSOLE, fetched)[1:]
+        assert taken.startswith(f"warn: somebody listens at localhost:{port} already") and "each process" in taken
+        assert unasked(doctor, CONSOLE, fetched, "--offline")[1].startswith("pass: ")
+
+
+CANNOT = {
+    "no such plugin": ("{other: }", "nothing that is installed has an exporter of that name"),
+    "no such folder": ("{otlp_file/development: {output_stream: 'file:///nowhere/at/all.jsonl'}}", "mkdir -p /nowhere"),
+    "a folder": ("{otlp_file/development: {output_stream: 'file:///tmp'}}", "/tmp cannot be written"),
+    "no file": ("{otlp_file/development: {output_stream: 'spans.jsonl'}}", "is not an absolute file"),
+}
+
+
+@pytest.mark.parametrize(("exporter", "words"), CANNOT.values(), ids=CANNOT)
+def test_an_exporter_that_no_program_can_make_is_a_failure(
+    doctor: Doctor, packages: None, exporter: str, words: str
+) -> None:
+    told = unasked(doctor, exporter)[0]
+    assert told.startswith("fail: ") and "of traces in " in told and words in told
+
+
+def test_a_package_that_an_exporter_lacks_is_named(doctor: Doctor) -> None:
+    spans, metrics = unasked(doctor, "{otlp_file/development: }", "{prometheus/development: }")
+    assert spans.startswith("fail: otlp_file/development of traces in ") and "ModuleNotFoundError" in spans
+    assert spans.endswith("| pip install opentelemetry-exporter-otlp-json-file")
+    assert metrics.endswith("| pip install opentelemetry-exporter-prometheus")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_what_a_file_says_of_tls_is_not_read_and_variables_are(
+    doctor: Doctor, secure: tuple[str, Path], file: Path
+) -> None:
+    endpoint, certificate = secure
+    file.write_text(
+        FILE.format(sampler=ALWAYS).replace("headers_list", f"tls: {{ca_file: {certificate}}}\n            #")
+    )
+    report = doctor(OTEL_CONFIG_FILE=str(file), PLACE=endpoint)
+    [told] = report.of("exporters", "warn")
+    assert "otlp_http of traces" in told and "OpenTelemetry does not read its `tls`" in told
+    assert "OTEL_EXPORTER_OTLP_CERTIFICATE=ca.pem" in told
+    assert "certificate is not trusted" in report.of("exporters", "fail")[0], "as a program's exporter finds"
+    known = {"OTEL_CONFIG_FILE": str(file), "PLACE": endpoint, "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate)}
+    report = doctor.apart(**known)  # in this process nobody is trusted
+    assert report.of("exporters", "warn") == report.of("exporters", "fail") == []
+
+
 FAULTS = {
     "no such file": (None, "not found"),
     "no YAML": ("a: [secret\n", "is not YAML: "),
@@ -115,6 +216,10 @@ FAULTS = {
         "'procesors' was unexpected",
     ),
     "a wrong value": ('file_format: "1.0"\ndisabled: secret\n', "disabled: is not as the schema has it: type "),
+    "a processor of a plugin": (
+        'file_format: "1.0"\ntracer_provider: {processors: [{acme: }]}\n',
+        "there is no processor 'acme': expected batch or simple",
+    ),
     "no provider": ('file_format: "1.0"\n', "has no tracer_provider or is disabled | nothing is recorded"),
     "no recording": (FILE.format(sampler=ALWAYS) + "disabled: true\n", "has no tracer_provider or is disabled"),
 }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -69,22 +67,6 @@ def test_tls_where_there_is_none_is_told(doctor: Doctor, collector: OtlpServer) 
     endpoint = collector.url.replace("http:", "https:")
     [told] = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint).of("exporters", "fail")
     assert "one side speaks TLS and the other does not" in told
-
-
-@pytest.fixture
-def secure(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A server that takes spans over TLS: where it is, and the certificate, which nobody trusts."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    subprocess.run(
-        ["openssl", *made.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
-    )
-    server = OtlpServer()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
-    yield f"https://localhost:{server.port}", certificate
-    server.close()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")

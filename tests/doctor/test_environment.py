@@ -186,6 +186,12 @@ SETTINGS = {
     "a limit that is not one": ({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"}, "limits", "fail", "not a whole number"),
     "a count that cuts": ({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "8"}, "limits", "warn", "is below 128"),
     "no trajectories": ({"SPANRELAY_TRAJECTORIES": "off"}, "trajectories", "warn", "no trajectories are written"),
+    "trajectories that a collector writes": (
+        {"SPANRELAY_TRAJECTORIES": "off", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+        "trajectories",
+        "pass",
+        "a collector may, from the spans it gets, which have no message content",
+    ),
 }
 
 

@@ -6,11 +6,12 @@ Nothing that stands in it is quoted but names: keys are among the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from spanrelay import config, sdk
+from spanrelay._guard import pass_on
 from spanrelay.plugins.files import line_of
 
 _SAMPLES = "parentbased_always_on"
@@ -20,12 +21,28 @@ _SAID = {"ENDPOINT": ("endpoint",), "HEADERS": ("headers", "headers_list")}
 
 
 class Exporter(NamedTuple):
-    """An exporter of the file: its signal, its name there, what is said of it, and what builds it."""
+    """An exporter of the file.
+
+    Attributes:
+        signal: One of `config.SIGNALS`.
+        name: Its name, as OpenTelemetry's reader has it.
+        said: What is said of it.
+        build: Builds it.
+        group: The entry points in which it is looked for; empty where OpenTelemetry knows its name.
+        unread: What is said of it that nothing reads.
+    """
 
     signal: str
     name: str
     said: Any
     build: Callable[[], Any]
+    group: str
+    unread: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """Its name, as the file has it."""
+        return self.name.replace("_development", "/development")
 
     @property
     def protocol(self) -> str | None:
@@ -43,7 +60,7 @@ class Declaration:
         cure: What to do about that.
         version: Its `file_format`.
         records: Whether it has a tracer provider and is not disabled.
-        exporters: Those that push.
+        exporters: Those that push, and those that are asked for metrics.
         sampler: Its name, as `OTEL_TRACES_SAMPLER` would have it where that knows it.
         ratio: Which share of traces that samples, where it is given.
         limits: Those of spans, by their names in the file.
@@ -74,6 +91,9 @@ def read(environment: Mapping[str, str]) -> Declaration | None:
             model = load_config_file(path)
     except (ConfigurationError, UnicodeDecodeError) as error:
         return Declaration(path, _why(error), "set it right, or take OTEL_CONFIG_FILE out")
+    if (name := _unknown_processor(model)) is not None:
+        fault = f"there is no processor {name!r}: expected batch or simple"
+        return Declaration(path, fault, "set it right, or take OTEL_CONFIG_FILE out")
     provider = model.tracer_provider
     sampler, ratio = _sampler(None if provider is None else provider.sampler)
     records = provider is not None and not model.disabled
@@ -103,16 +123,56 @@ def _exporters(model: Any) -> Iterator[Exporter]:
 
     traces, metrics, logs = model.tracer_provider, model.meter_provider, model.logger_provider
     spans = [each.batch or each.simple for each in traces.processors] if traces else []
-    readers = [each.periodic for each in metrics.readers] if metrics else []
+    readers = metrics.readers if metrics else []
     records = [each.batch or each.simple for each in logs.processors] if logs else []
-    for signal, holders, build in (
-        ("traces", spans, _tracer_provider._create_span_exporter),
-        ("metrics", readers, _meter_provider._create_push_metric_exporter),
-        ("logs", records, _logger_provider._create_log_record_exporter),
+    for signal, group, holders, build in (
+        ("traces", "traces", spans, _tracer_provider._create_span_exporter),
+        ("metrics", "metrics", [each.periodic for each in readers], _meter_provider._create_push_metric_exporter),
+        ("metrics", "pull_metric", [each.pull for each in readers], _meter_provider._create_pull_metric_exporter),
+        ("logs", "logs", records, _logger_provider._create_log_record_exporter),
     ):
         for holder in filter(None, holders):
             name, said = _chosen(holder.exporter)
-            yield Exporter(signal, name, said, partial(build, holder.exporter))
+            group = "" if name in _names(holder.exporter) else f"opentelemetry_{group}_exporter"
+            made = Exporter(signal, name, said, partial(build, holder.exporter), group)
+            yield made if made.protocol is None else made._replace(unread=_unread(made, holder.exporter, build))
+
+
+def _unknown_processor(model: Any) -> str | None:
+    """Return the name of a processor that the SDK does not have: it knows no others than its own."""
+    for provider in filter(None, (model.tracer_provider, model.logger_provider)):
+        for each in provider.processors:
+            if each.batch is None and each.simple is None:
+                return next(iter(each.additional_properties), "")
+    return None
+
+
+class _Noted:
+    """What is said of an exporter, which notes what of it is read."""
+
+    def __init__(self, said: Any) -> None:
+        self._said = said
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(self._said, name)
+
+
+def _unread(exporter: Exporter, holder: Any, build: Callable[[Any], Any]) -> tuple[str, ...]:
+    """Return what the SDK leaves unread of what is said; nothing where it cannot build the exporter at all."""
+    noted = _Noted(exporter.said)
+    try:
+        build(replace(holder, **{exporter.name: noted})).shutdown()
+    except Exception as error:
+        pass_on(error)  # whoever asks says so
+        return ()
+    given = (each.name for each in fields(exporter.said) if getattr(exporter.said, each.name) is not None)
+    return tuple(name for name in given if name not in noted.read)
+
+
+def _names(said: Any) -> set[str]:
+    return {each.name for each in fields(said)}
 
 
 def _chosen(said: Any) -> tuple[str, Any]:

@@ -23,6 +23,7 @@ from spanrelay.doctor.answers import NOUNS, Place, Sender, refused
 from spanrelay.doctor.declaration import Declaration, Exporter, borrowed
 from spanrelay.doctor.findings import Case, Finding
 from spanrelay.doctor.hiding import address
+from spanrelay.doctor.unasked import unasked
 from spanrelay.exporters import otlp
 from spanrelay.exporters.outbox import Outcome
 
@@ -98,7 +99,7 @@ def _declared(case: Case, exporter: Exporter, protocol: str) -> Sender:
 def others(case: Case) -> list[str]:
     """Return the names of the exporters of spans that a program would have beside those of OTLP."""
     if case.declared is not None:
-        return [each.name for each in _of_file(case, "traces") if each.protocol is None]
+        return [each.shown for each in _of_file(case, "traces") if each.protocol is None]
     names = config.chosen_exporters("traces", case.environment)
     return [name for name in names if name not in PROTOCOLS and name in available()]
 
@@ -109,6 +110,7 @@ def exporters(case: Case) -> Iterator[Finding]:
         if case.declared.fault:
             return  # it has been said of the file
         yield from _borrowed(case.declared, case.environment)
+        yield from _unread(case.declared, case.environment)
     elif not config.chosen_exporters("traces", case.environment):
         yield _nowhere(case)
     yield from _files(case)
@@ -118,6 +120,11 @@ def exporters(case: Case) -> Iterator[Finding]:
             yield (finding := _of(case, sender, failed))
             if finding.level == "fail" and sender.place is not None:
                 failed.add(sender.place.url)
+    if case.declared is not None:
+        for exporter in case.declared.exporters:
+            if exporter.protocol is None:
+                yield unasked(exporter, case.declared.path, offline=case.offline)
+        return
     for name in others(case):
         yield Finding("pass", f"spans go to the exporter {name!r}, which is not asked")
 
@@ -131,7 +138,7 @@ def _borrowed(found: Declaration, environment: Mapping[str, str]) -> Iterator[Fi
     """Say which exporters take their endpoint or headers from variables."""
     for exporter in found.exporters:
         for what, name in borrowed(exporter, environment).items():
-            named = f"{exporter.name} of {exporter.signal} in {found.path}"
+            named = f"{exporter.shown} of {exporter.signal} in {found.path}"
             if what == "endpoint":
                 yield Finding("pass", f"{named} has no endpoint: {name} says it")
             elif exporter.said.endpoint is not None:
@@ -141,6 +148,21 @@ def _borrowed(found: Declaration, environment: Mapping[str, str]) -> Iterator[Fi
                     "a key in them gets to the file's endpoint, whoever that is",
                     f"take {name} out, and say in {found.path} which headers are sent",
                 )
+
+
+def _unread(found: Declaration, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Say what the file says of exporters of OTLP and nothing reads, of TLS above all."""
+    for exporter in found.exporters:
+        if "tls" in exporter.unread:
+            names = [f"OTEL_EXPORTER_OTLP_{signal}CERTIFICATE" for signal in ("", f"{exporter.signal.upper()}_")]
+            yield Finding(
+                "pass" if any(environment.get(name, "").strip() for name in names) else "warn",
+                f"{exporter.shown} of {exporter.signal} in {found.path}: OpenTelemetry does not read its `tls`",
+                "without variables that say the same, it trusts the authorities of this system alone, and shows no "
+                "certificate of its own",
+                "OTEL_EXPORTER_OTLP_CERTIFICATE=ca.pem, with OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and "
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY where the server asks; for gRPC without TLS http:// before the endpoint",
+            )
 
 
 def _nowhere(case: Case) -> Finding:

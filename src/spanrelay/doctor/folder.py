@@ -11,6 +11,7 @@ from pathlib import Path
 from spanrelay._json import loads
 from spanrelay.assembly import spool
 from spanrelay.coding_agents.folder import left_behind
+from spanrelay.doctor.endpoint import senders
 from spanrelay.doctor.findings import Case, Finding
 
 _ROOM = 100 << 20
@@ -26,6 +27,11 @@ _LARGEST = 16 << 20
 def trajectories(case: Case) -> Iterator[Finding]:
     """Look at whether trajectories are written, and can be."""
     settings, folder = case.settings, Path(case.settings.trajectory_directory)
+    if settings.trajectories == "off" and settings.content != "off" and senders(case, "traces"):
+        has_content = settings.spans_have_content or settings.events_have_content
+        said = "" if has_content else ", which have no message content"
+        yield Finding("pass", f"no trajectories are written here: a collector may, from the spans it gets{said}")
+        return
     if settings.trajectories == "off" or settings.content == "off":
         yield Finding(
             "warn",

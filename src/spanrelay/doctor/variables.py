@@ -63,7 +63,7 @@ def _declared(found: Declaration, environment: Mapping[str, str]) -> Iterator[Fi
             "nothing is recorded",
             "write a tracer_provider with a processor into it, and take `disabled` out",
         )
-    names = ", ".join(f"{each.name} of {each.signal}" for each in found.exporters) or "none"
+    names = ", ".join(f"{each.shown} of {each.signal}" for each in found.exporters) or "none"
     yield Finding(
         "pass", f"{named}, which is valid, of format {found.version}; its sampler: {found.sampler}; exporters: {names}"
     )
@@ -178,6 +178,8 @@ def content(case: Case) -> Iterator[Finding]:
             "prompts, answers and tools' results leave this machine, with what people said in them",
             f"{_CAPTURE}=trajectories, or the plugin pii_redaction (docs/pii.md)",
         )
+    elif settings.trajectories == "off":
+        yield Finding("pass", "message content is in no exported span, and no trajectories are written here")
     else:
         yield Finding("pass", "message content is in trajectories on this machine, and in no exported span")
     for name in _HTTP_HEADERS:
