@@ -83,6 +83,15 @@ def dumps_sorted(value: object) -> str:
         return json.dumps(_rebuild(value, 0, set()), allow_nan=False, sort_keys=True)
 
 
+def dumps_canonical(value: object) -> bytes:
+    """Return the JSON of `value` with the members of each object in the order of their names.
+
+    Raises:
+        TypeError: there is something in it that JSON has no form for, so that two values might look alike.
+    """
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
 def loads(data: bytes | bytearray | memoryview | str) -> Any:
     """Return the JSON value in `data`.
 

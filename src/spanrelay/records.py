@@ -187,6 +187,24 @@ class PromptCache:
 
 
 @dataclass(slots=True)
+class ResponseCache:
+    """What the plugin `response_cache` did with a model call.
+
+    Attributes:
+        decision: `hit`: it was answered from the cache; `would_hit`: it is only observed; `miss`; `bypass`: it was not
+            looked up.
+        reason: Why it was not looked up, or its answer not kept.
+        age_seconds: How long ago the provider gave the answer.
+        saved_tokens: How many tokens the provider counted for it then.
+    """
+
+    decision: Literal["hit", "would_hit", "miss", "bypass"] = "bypass"
+    reason: str | None = None
+    age_seconds: float | None = None
+    saved_tokens: int | None = None
+
+
+@dataclass(slots=True)
 class Tokens:
     """The tokens of a model call's first choice, where the provider tells them: ids, and log probabilities.
 
@@ -402,6 +420,7 @@ class SpanRecord:
     would_refuse: tuple[str, ...] = ()
     would_change: tuple[str, ...] = ()
     prompt_cache: PromptCache | None = None
+    response_cache: ResponseCache | None = None
     omitted: Omission | None = None
     missing: int = 0
     parent_trace_id: int | None = None

@@ -732,3 +732,31 @@ async def test_a_list_of_events_is_a_stream_and_so_is_an_async_generator(capture
     with pytest.raises(TypeError, match=r"needs an async iterator of the provider's events, .* returned a 'list'"):
         await astream_model(Sent([{"a": 1}]).later, WIRE)
     assert len(capture.spans) == 3
+
+
+# --- what middleware answers with ---
+
+
+def test_an_answer_in_the_providers_json_is_recorded_without_the_tokens_of_another(
+    capture: Capture, call: Callable[..., Any]
+) -> None:
+    said = {"role": "assistant", "content": "by heart"}
+    answer = {"choices": [{"index": 0, "message": said, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}
+    seen: list[Any] = []
+
+    @execution_intercept(priority=1)
+    def around(call: Any) -> Iterator[Any]:
+        response = yield call
+        seen.append(response.record.messages[0].text)
+
+    @execution_intercept
+    def by_heart(call: Any) -> Any:
+        return answer
+        yield
+
+    with use(around), use(by_heart):
+        assert call(Sent()) == answer
+    assert seen == ["by heart"]
+    attributes = capture.span.attributes or {}
+    assert "by heart" in str(attributes["gen_ai.output.messages"])
+    assert "gen_ai.usage.input_tokens" not in attributes

@@ -72,7 +72,7 @@ def test_installed_plugins_are_listed(capsys: Any) -> None:
     assert rows[-1] == ["words", "1.0", "words-plugin", "on trial", "Refuses words."]
     assert [row[:3] for row in rows[1:-1]] == [
         [name, version("spanrelay"), "spanrelay"]
-        for name in ("nemo_guardrails", "pii_redaction", "policy", "pricing", "prompt_cache")
+        for name in ("nemo_guardrails", "pii_redaction", "policy", "pricing", "prompt_cache", "response_cache")
     ]
     assert [row[3] for row in rows[1:-1]] == ["no", "no", "no", "error", "no"]
     # Published prices, which a catalogue takes where none is named, are in a package that Python 3.10 has none of.

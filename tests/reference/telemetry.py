@@ -23,6 +23,7 @@ from spanrelay.records import (
     Opaque,
     PromptCache,
     PromptTemplate,
+    ResponseCache,
     SpanRecord,
     Text,
     ToolCall,
@@ -125,6 +126,7 @@ def _fill(record: SpanRecord) -> None:
         response.usage = Usage(*range(1, 9), 0.3, 0.1, 0.2, 1)
         record.time_to_first_chunk = 0.5
         record.prompt_cache = PromptCache("marked", "s", ("system 5m",), 1, 0.5, 1, 0.5, "m", "s")
+        record.response_cache = ResponseCache("hit", "r", 0.5, 1)
     response.parameters = {**dict.fromkeys(names.RESPONSE_PARAMETER_NAMES, "x"), "status": "completed"}
 
 

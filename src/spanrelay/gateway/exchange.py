@@ -185,7 +185,7 @@ class Exchange:
         route = self._asked.route
         content, kind = written(call, {**route.filling, **body}, ends_with_done=route.ends_with_done)
         if self._is_array:
-            content, kind = _json.dumps(list(call.codec.stream_events(body))), "application/json"
+            content, kind = _json.dumps(list(call.stream_events(body))), "application/json"
         return told(200, content, kind)
 
     @property

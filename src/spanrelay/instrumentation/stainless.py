@@ -29,6 +29,7 @@ from spanrelay.instrumentation.responses import http_module, is_of_http, is_read
 from spanrelay.instrumentation.targets import PLAIN, Route, Target, asks_within, outgoing_of, written
 from spanrelay.pipeline.call import CALL_KEY, Opened
 from spanrelay.pipeline.driver import arun, arun_looked_at, arun_unseen, is_unseen, run, run_looked_at, run_unseen
+from spanrelay.pipeline.identity import Identity, identity_of
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall, open_for, text_of
 from spanrelay.pipeline.stream import AsyncTap, SyncTap
@@ -289,6 +290,11 @@ def _options_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return kwargs.get("options") if args or "cast_to" in kwargs else None
 
 
+_ASKED_ANEW = ("_api_key_provider", "_azure_ad_token_provider", "_provider", "_workload_identity_auth", "credentials")
+"""What clients have that ask for a credential when they send."""
+_SECRETS = ("api_key", "auth_token", "_azure_ad_token", "aws_access_key", "aws_secret_key", "access_token")
+
+
 class StainlessBoundary:
     """The way of one call through the client's method."""
 
@@ -359,6 +365,17 @@ class StainlessBoundary:
         # Where keys are asked for when a request is sent, there is none yet.
         headers = {"Authorization": "none", **given} if isinstance(given, Mapping) else given
         self._client._build_request(self._options.model_copy(update={"headers": headers}), retries_taken=0)
+
+    def identity(self) -> Identity | None:
+        """Return who asks where; None where the client asks anew for a credential with each request."""
+        client, options = self._client, self._options
+        if any(getattr(client, name, None) is not None for name in _ASKED_ANEW):
+            return None
+        given = options.headers if isinstance(options.headers, Mapping) else {}
+        headers = {**client.auth_headers, **client.default_headers, **given}
+        query = {**client.default_query, **(options.params if isinstance(options.params, Mapping) else {})}
+        secrets = [getattr(client, name, None) for name in _SECRETS]
+        return identity_of((str(client.base_url), options.method, options.url, query), headers, *secrets)
 
     def _expected(self) -> Any:
         """Return what the SDK makes of an answer."""

@@ -150,7 +150,7 @@ def written(
     if not call.streams:
         return _json.dumps(body), "application/json"
     frame, kind = (aws_events.chunk, aws_events.CONTENT_TYPE) if as_aws else (sse.frame, EVENTS)
-    frames = map(frame, call.codec.stream_events(body))
+    frames = map(frame, call.stream_events(body))
     return b"".join((*frames, sse.DONE if ends_with_done else b"")), kind
 
 

@@ -107,6 +107,9 @@ def _sanitize(record: SpanRecord, sieve: Sieve) -> None:
     record.would_change = _verdicts(record.would_change, sieve)
     if record.prompt_cache is not None:
         record.prompt_cache = _prompt_cache(record.prompt_cache, sieve)
+    if record.response_cache is not None:
+        reason = _said(sieve, names.RESPONSE_CACHE_REASON, record.response_cache.reason)
+        record.response_cache = replace(record.response_cache, reason=reason)
     record.marks = [mark for mark in (put_mark(mark, sieve) for mark in record.marks) if mark is not None]
     record.name = put_name(sieve, record.name, record.kind, record.operation)
 

@@ -333,6 +333,10 @@ class Call:
         """Return the record of an answer to this call."""
         raise NotImplementedError  # pragma: no cover - as above
 
+    def read_answer(self, answer: Any) -> Any:
+        """Return the record of an answer that middleware made, which may be one."""
+        return answer
+
     def encode_answer(self, record: Any) -> Any:
         """Return the body for `Boundary.answer` that says `record`."""
         raise NotImplementedError  # pragma: no cover - as above

@@ -17,7 +17,7 @@ from spanrelay._guard import broke_in
 from spanrelay._json import clean_text
 from spanrelay.errors import GuardrailRejected, MiddlewareError, SpanRelayError
 from spanrelay.pipeline.call import Call, Response
-from spanrelay.pipeline.middleware import CALLED, Chain, Frame, Middleware, policy_context
+from spanrelay.pipeline.middleware import CALLED, Chain, Frame, Middleware, Place, policy_context
 from spanrelay.pipeline.rewriting import rewriting
 from spanrelay.pipeline.stream import Tap
 from spanrelay.pipeline.trial import would_change, would_fail, would_refuse
@@ -120,6 +120,8 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
     try:
         if not call.exempt:
             call.insist_on_reading()
+        if chain.streams:
+            call.rewriting = rewriting(chain.streams, policy_context(call, frame))
         yield from _edit(call, chain, frame)
         yield from _judge(call, chain, frame)
         response = yield from _layer(call, chain, frame, 0)
@@ -306,6 +308,8 @@ def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
     entry = chain.executions[index]
     if entry.on_trial:
         return (yield from _try_around(call, chain, frame, index))
+    if entry.place is Place.ANSWERS:
+        yield from _judge_again(call, chain, frame)
     frame.running = entry
     body: Any = entry.function(call)
     if type(body) is not GeneratorType:
@@ -462,14 +466,20 @@ def _answered(branch: Call, chain: Chain, frame: Frame, index: int) -> Flow:
 
 
 class _Made(Response):
-    """An answer that middleware made; `by` is its name."""
+    """An answer that middleware made, `native` as it made it; `by` is its name."""
 
     __slots__ = ("by",)
 
-    def __init__(self, call: Call, record: Any, by: str) -> None:
-        super().__init__(call, record)
-        self._record = record
+    def __init__(self, call: Call, native: Any, by: str) -> None:
+        super().__init__(call, native)
         self.by = by
+
+    @property
+    def record(self) -> Any:
+        """The answer as policy around it is to see it."""
+        if self._record is None:
+            self._record = self.call.read_answer(self.native)
+        return self._record
 
 
 def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
@@ -479,10 +489,7 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         raise _unrepeatable(shown)
     if call.tap is not None:
         call.tap.forget()
-    if chain.guardrails and call.changed():
-        yield from _judge(call, chain, frame)
-        if call.changed():
-            raise MiddlewareError(_CHANGED_WHILE_JUDGED)
+    yield from _judge_again(call, chain, frame)
     if call.beside and call.streams and not chain.buffered:
         raise MiddlewareError(_TOGETHER)
     if (chain.buffered or chain.streams) and getattr(call.boundary, "pushes", False):
@@ -509,6 +516,14 @@ def _send(call: Call, chain: Chain, frame: Frame) -> Flow:
         tap.call, call.record = call.root, call.root.record
         yield Deliver(native, tap)
     return Response(call, native)
+
+
+def _judge_again(call: Call, chain: Chain, frame: Frame) -> Flow:
+    """Let the guardrails judge a request that was changed since they saw it."""
+    if chain.guardrails and call.changed():
+        yield from _judge(call, chain, frame)
+        if call.changed():
+            raise MiddlewareError(_CHANGED_WHILE_JUDGED)
 
 
 class _GivenUp(Exception):
@@ -555,7 +570,6 @@ def _settle(call: Call, answer: Response) -> Flow:
             call.tap.call = call
             call.tap.hand_out()
         return answer.native
-    record = answer.record
     if call.sends == 0:
         call.record.answered_by = answer.by
     if call.tap is not None and call.tap.delivered:
@@ -563,7 +577,7 @@ def _settle(call: Call, answer: Response) -> Flow:
             f"execution intercept {answer.by!r}: a stream that has been delivered cannot be changed; "
             "register it with buffered=True"
         )
-    return (yield Answer(call, _body_of(call, record, answer.by)))
+    return (yield Answer(call, _body_of(call, answer.native, answer.by)))
 
 
 def _body_of(call: Call, record: Any, by: str) -> Any:

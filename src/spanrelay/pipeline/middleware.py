@@ -41,9 +41,11 @@ class Place(IntEnum):
     """Where applications and plugins register."""
     REFUSES = 1
     """Refuses a sending, which then does not count."""
-    COUNTS = 2
+    ANSWERS = 2
+    """Answers in the provider's place: all of policy sees it as the provider's, and nothing is sent or counted."""
+    COUNTS = 3
     """Counts, so that each sending of whatever else there is passes it."""
-    MARKS = 3
+    MARKS = 4
     """Adds hints to what is sent, which change nothing that a model sees: no policy has to check them."""
 
 

@@ -6,7 +6,7 @@ where a request is sent, unless the very request was judged at the framework's c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -20,6 +20,7 @@ from spanrelay.conversation import read_request
 from spanrelay.errors import MiddlewareError
 from spanrelay.pipeline.backlog import Remainder, backlog
 from spanrelay.pipeline.call import CALL_KEY, NO_CONTEXT, Boundary, Call, Lent, Opened, Response, Taken
+from spanrelay.pipeline.identity import Identity
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.stream import read_frames
 from spanrelay.records import Kind, ModelRequest, ModelResponse, PromptTemplate, SpanRecord
@@ -69,6 +70,7 @@ class ModelCall(Call):
         "offered_beside",
         "only_marked",
         "original",
+        "replayed",
         "sent",
         "unreadable",
         "url_model",
@@ -131,6 +133,8 @@ class ModelCall(Call):
         """The status of the HTTP answer, where it was seen."""
         self._wire: Mapping[str, Any] | None = None
         self._copied: bytes | None = None
+        self.replayed: tuple[Mapping[str, Any], list[dict[str, Any]]] | None = None
+        """An answer that middleware gives again, and the events that it came in."""
         self.only_marked = False
         """Whether it is sent with the application's own objects, and marks beside them."""
         self._request: ModelRequest | None = None
@@ -223,6 +227,11 @@ class ModelCall(Call):
         check = getattr(self.boundary, "check_sendable", None)
         if check is not None:
             check()
+
+    def identity(self) -> Identity | None:
+        """Return what tells this request from others beside its JSON; None where its boundary does not know."""
+        tell = getattr(self.boundary, "identity", None)
+        return None if tell is None else tell()
 
     @property
     def reached(self) -> bool:
@@ -375,6 +384,10 @@ class ModelCall(Call):
         """Return the record of an answer."""
         return self.codec.decode_response(self._json_of(response.body, response.arrived))
 
+    def read_answer(self, answer: Any) -> Any:
+        """Return the record of an answer that middleware made: one, or the provider's JSON."""
+        return self.codec.decode_response(answer) if isinstance(answer, Mapping) else answer
+
     def encode_answer(self, record: ModelResponse) -> dict[str, Any]:
         """Return the response body that says `record`, patched onto the provider's own where there is one."""
         if record.model is None:
@@ -383,26 +396,38 @@ class ModelCall(Call):
         self.tap, self.body = None, _json.dumps(body)
         return body
 
+    def stream_events(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Return the events that add up to `body`: those that it came in, where it is an answer that is given again."""
+        kept = self.replayed
+        if kept is not None and body.items() >= kept[0].items():
+            return iter(kept[1])
+        return self.codec.stream_events(body)
+
     def checked_answer(self, body: dict[str, Any], by: str) -> dict[str, Any]:
         """Return the provider's JSON that the execution intercept `by` answers with.
 
         Raises:
             MiddlewareError: what the API answers with is not in it, and no error either.
         """
-        key = getattr(self.codec, "answers_with", None)
-        if key is None or body.get("error"):
+        told = self._doubt_about(body)
+        if told is None:
+            self.tap, self.body = None, _json.dumps(body)
             return body
-        items, told = body.get(key), f"it has {sorted(map(str, body))}"
-        if isinstance(items, list) and all(isinstance(item, Mapping) for item in cast("list[object]", items)):
-            doubts = map(cast("Any", self.codec).doubt_about, cast("list[Mapping[str, Any]]", items))
-            doubt = next(((index, why) for index, why in enumerate(doubts) if why is not None), None)
-            if doubt is None:
-                return body
-            told = f"{key}[{doubt[0]}] {doubt[1]}"
         raise MiddlewareError(
             f"execution intercept {by!r}: the answer to a call of kind {self.record.kind!r} must be a ModelResponse, "
-            f"or the provider's JSON with a list of objects as {key!r}; {told}"
+            f"or the provider's JSON with a list of objects as {self.codec.answers_with!r}; {told}"  # type: ignore[attr-defined] - it has one, or there were no doubt
         )
+
+    def _doubt_about(self, body: Mapping[str, Any]) -> str | None:
+        """Return what of the JSON that middleware answers with is not as the API answers."""
+        key = getattr(self.codec, "answers_with", None)
+        if key is None or body.get("error"):
+            return None
+        items = body.get(key)
+        if not (isinstance(items, list) and all(isinstance(item, Mapping) for item in cast("list[object]", items))):
+            return f"it has {sorted(map(str, body))}"
+        doubts = map(cast("Any", self.codec).doubt_about, cast("list[Mapping[str, Any]]", items))
+        return next((f"{key}[{index}] {why}" for index, why in enumerate(doubts) if why is not None), None)
 
     def adopt(self, response: Response) -> None:
         """Record what `response` came of: this call, or a branch of it."""
@@ -520,6 +545,7 @@ class ModelCall(Call):
         record.would_refuse += theirs.would_refuse
         record.would_change += theirs.would_change
         record.prompt_cache = theirs.prompt_cache or record.prompt_cache
+        record.response_cache = theirs.response_cache or record.response_cache
         record.server_address, record.server_port = theirs.server_address, theirs.server_port
         if theirs.error is None or record.response is None or self._answered_failure:
             record.response = theirs.response or record.response
@@ -553,6 +579,8 @@ class ModelCall(Call):
                 record.incomplete = record.incomplete or "cut"
             if body:
                 record.response = self.codec.decode_response(body)
+                if record.answered_by is not None:
+                    record.response.usage = None  # no provider was asked, whatever the answer says of one that was
                 self._fail_by(record.response)
         except Exception as error:
             failed("decoding a response", error)

@@ -17,6 +17,7 @@ from spanrelay.records import (
     ErrorInfo,
     ModelResponse,
     PromptCache,
+    ResponseCache,
     SpanRecord,
     ToolRequest,
     ToolResult,
@@ -127,6 +128,9 @@ def write_call_facts(record: SpanRecord, attributes: dict[str, AttributeValue]) 
         attributes[names.WOULD_CHANGE] = list(record.would_change)
     if record.prompt_cache is not None:
         _write_prompt_cache(record.prompt_cache, attributes)
+    if record.response_cache is not None:
+        attributes[names.RESPONSE_CACHE_DECISION] = record.response_cache.decision
+        _write_told(record.response_cache, _RESPONSE_CACHE, attributes)
     if record.metadata:
         attributes[names.OI_METADATA] = dumps_text(record.metadata)
     if record.result is not None and record.result.is_error:
@@ -348,6 +352,7 @@ def _read_seldom(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     record.would_refuse = record.would_refuse or _texts(get(names.WOULD_REFUSE))
     record.would_change = record.would_change or _texts(get(names.WOULD_CHANGE))
     record.prompt_cache = record.prompt_cache or _read_prompt_cache(attributes)
+    record.response_cache = record.response_cache or _read_response_cache(attributes)
     if record.time_to_first_chunk is None:
         record.time_to_first_chunk = number(get(names.TIME_TO_FIRST_CHUNK))
     if names.OI_METADATA in attributes and not record.metadata:
@@ -365,13 +370,25 @@ _PROMPT_CACHE: dict[str, tuple[str, Callable[[object], Any]]] = {
     names.PROMPT_CACHE_SKIPPED: ("skipped", text),
 }
 """Attributes by the field of `PromptCache` that they are, and by what reads it."""
+_RESPONSE_CACHE: dict[str, tuple[str, Callable[[object], Any]]] = {
+    names.RESPONSE_CACHE_REASON: ("reason", text),
+    names.RESPONSE_CACHE_AGE: ("age_seconds", number),
+    names.RESPONSE_CACHE_SAVED_TOKENS: ("saved_tokens", count),
+}
+"""The same for `ResponseCache`."""
 
 
 def _write_prompt_cache(told: PromptCache, attributes: dict[str, AttributeValue]) -> None:
     attributes[names.PROMPT_CACHE_DECISION] = told.decision
     if told.marks:
         attributes[names.PROMPT_CACHE_MARKS] = list(told.marks)
-    for name, (field, _) in _PROMPT_CACHE.items():
+    _write_told(told, _PROMPT_CACHE, attributes)
+
+
+def _write_told(
+    told: object, table: dict[str, tuple[str, Callable[[object], Any]]], attributes: dict[str, AttributeValue]
+) -> None:
+    for name, (field, _) in table.items():
         value = getattr(told, field)
         if value is not None:
             attributes[name] = value
@@ -383,6 +400,15 @@ def _read_prompt_cache(attributes: Mapping[str, Any]) -> PromptCache | None:
         return None
     told = {field: read(attributes.get(name)) for name, (field, read) in _PROMPT_CACHE.items()}
     return PromptCache(decision, marks=_texts(attributes.get(names.PROMPT_CACHE_MARKS)), **told)
+
+
+def _read_response_cache(attributes: Mapping[str, Any]) -> ResponseCache | None:
+    decision = attributes.get(names.RESPONSE_CACHE_DECISION)
+    if decision not in ("hit", "would_hit", "miss", "bypass"):
+        return None
+    return ResponseCache(
+        decision, **{field: read(attributes.get(name)) for name, (field, read) in _RESPONSE_CACHE.items()}
+    )
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ _SELDOM = frozenset(
         names.WOULD_REFUSE,
         names.WOULD_CHANGE,
         names.PROMPT_CACHE_DECISION,
+        names.RESPONSE_CACHE_DECISION,
         names.TIME_TO_FIRST_CHUNK,
         names.OI_METADATA,
     )

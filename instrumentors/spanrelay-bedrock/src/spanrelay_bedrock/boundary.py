@@ -182,7 +182,7 @@ class Boundary:
         body.pop(KEY, None)
         if not self.asked.operation.stream:
             return _json.dumps(body)
-        events = call.codec.stream_events(body)
+        events = call.stream_events(body)
         if self.asked.operation.body:
             return b"".join(map(aws_events.chunk, events))
         return b"".join(aws_events.frame(kind, told) for event in events for kind, told in event.items())

@@ -251,7 +251,7 @@ class StreamBoundary(Boundary):
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return a stream of the answer."""
-        return (made(event, {}) for event in call.codec.stream_events(body))
+        return (made(event, {}) for event in call.stream_events(body))
 
 
 class AsyncStreamBoundary(Boundary):
@@ -267,7 +267,7 @@ class AsyncStreamBoundary(Boundary):
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """Return a stream of the answer."""
-        return amade(call.codec.stream_events(body))
+        return amade(call.stream_events(body))
 
 
 def _headers(options: Any) -> Any:
