@@ -33,15 +33,18 @@ NOTHING = "\N{EN DASH}"
 HEAD = """\
 # Providers
 
-Each SDK below is recorded, and policy holds for it, at the lowest place where a request is still JSON: whichever
-method, helper or framework above is used, policy sees what goes over the wire, and that is what is recorded. The
-`openai` SDK is also how most other providers are asked.
+See which SDKs are installed, and which package records each:
 
-`make conformance` asks recorded exchanges with the providers once more through the real SDKs, each in every way its SDK
-has, bare and with ours at work. What the program gets and what is sent must be the same, byte by byte; the span and the
-trajectory must say what the exchange says: request, answer, tool calls, usage, finish reasons, errors. `DATA=folder`
-asks those of another folder. The figures are exchanges that passed, of those there are; this page is written by
-`python -m tests.conformance --page docs/providers.md`.
+```bash
+spanrelay setup
+```
+
+It prints the `pip install` line for the packages that are missing. These are the SDKs of providers;
+[LiteLLM](../instrumentors/spanrelay-litellm/README.md) has a package too.
+
+SpanRelay records a call, and policy decides about it, at the lowest place where the request is still JSON. Whichever
+method, helper or framework your program uses, policy sees what goes over the wire, and the span says the same.
+Providers that are not in the table are mostly reached through the `openai` SDK.
 
 | SDK | Package | Versions |
 |---|---|---|
@@ -49,19 +52,30 @@ asks those of another folder. The figures are exchanges that passed, of those th
 
 FEATURES = """\
 
-- **sync**, **async**: the halves of the SDK.
-- **stream**: the answer came in events, and what they add up to is told.
-- **raw**: with the raw response of the SDK.
-- **tools**: calls of tools and their results, in parallel and the provider's own.
-- **reasoning**, **cached usage**, **multimodal**, **errors**: exchanges that have it.
-- **policy**: a refused call is not sent, and one for another model is sent as that and otherwise unchanged.
-- **runs**: the exchanges of one recorded run are one trajectory.
+## What was tried with each SDK
+
+`make conformance` repeats recorded exchanges with providers through the real SDKs: in every way that an SDK has, once
+without SpanRelay and once with it. Your program must send and receive the same bytes both times. The span and the
+trajectory must say what the exchange says: request, answer, tool calls, usage, finish reasons and errors.
+
+A cell counts the exchanges that passed, of those there are; a dash means that no exchange was of that kind. To repeat
+exchanges of your own, run `make conformance DATA=folder`. `python -m tests.conformance --page docs/providers.md` writes
+this page.
+
+- **sync**, **async**: the synchronous and the asynchronous client.
+- **stream**: the answer comes in events, and the span says what they add up to.
+- **raw**: the program asks the SDK for the raw response.
+- **tools**: tool calls and their results, also in parallel, and the provider's own tools.
+- **reasoning**, **cached usage**, **multimodal**, **errors**: exchanges that contain one.
+- **policy**: a refused call is not sent; a call that policy moves to another model is sent with that model, otherwise
+  unchanged.
+- **runs**: all exchanges of one recorded run make one trajectory.
 
 """
 
 PROVIDERS = """\
 
-The same by who answered:
+The same by provider:
 
 """
 
