@@ -41,6 +41,7 @@ FLOORS: list[list[str]] = [
         "coding_agents",
         "doctor",
         "collecting",
+        "spark",
     ],
     ["distro", "view", "cli", "notebook", "__main__", "testing", "atif", "atof", "otlp"],
 ]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from spanrelay.conversion.store import Writer
+from spanrelay.conversion.store import Store
 from spanrelay.otlp_in import agents
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span, Telemetry, TranscriptLine
 from spanrelay.semconv.fields import session_of
@@ -64,7 +64,7 @@ class Group:
 class Gathering:
     """Takes in telemetry, in any order, and appends it to the store."""
 
-    def __init__(self, store: Writer) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._traces: dict[str, Gathered] = {}
         self._known: tuple[Origin | None, str | None] = (None, None)

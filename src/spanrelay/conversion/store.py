@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Protocol, TypeAlias
 
 from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry, TranscriptLine
 
@@ -25,7 +25,21 @@ _BARE = 2_048
 """Bytes that an item has beside its texts, more or less."""
 _MAX_ORIGINS = 4096
 
+_NOBODY = Origin({})
+
 Held: TypeAlias = dict[int, Telemetry]
+
+
+class Store(Protocol):
+    """Keeps items until they are read by their places."""
+
+    def add(self, item: Telemetry) -> int:
+        """Keep an item and return its place."""
+        ...
+
+    def flush(self) -> None:
+        """Let what is kept be read."""
+        ...
 
 
 class Writer:
@@ -50,9 +64,8 @@ class Writer:
             self._held[place] = item
             return place
         if isinstance(item, TranscriptLine):
-            return self._append((None, (item.agent, item.file, item.sessions, item.time, item.line)))
-        plain = _plain_span(item) if isinstance(item, Span) else _plain_log(item)
-        return self._append((self._origin(item.origin), plain))
+            return self._append((None, _plain(item)))
+        return self._append((self._origin(item.origin), _plain(item)))
 
     def _append(self, value: Any) -> int:
         data = marshal.dumps(value, _FORMAT)
@@ -99,7 +112,7 @@ class Reader:
                 continue
             at, plain = self._value(place)
             if at is None:
-                yield TranscriptLine(*plain)
+                yield _item(plain, _NOBODY)
                 continue
             origin = self._origins.get(at)
             if origin is None:
@@ -122,19 +135,40 @@ class Reader:
             file.close()
 
 
-def _plain_span(span: Span) -> tuple[Any, ...]:
-    events = [tuple(event) for event in span.events]
-    return (
-        *(span.trace_id, span.span_id, span.parent_id, span.remote_parent, span.name, span.start, span.end),
-        *(span.attributes, events, span.error, span.truncated),
-    )
+def packed(items: Iterable[Telemetry]) -> bytes:
+    """Return items as bytes, which `unpacked` of the same Python reads."""
+    origins: dict[int, tuple[int, Origin]] = {}
+    found: list[tuple[int, tuple[Any, ...]]] = []
+    for item in items:
+        origin = _NOBODY if isinstance(item, TranscriptLine) else item.origin
+        number, _ = origins.setdefault(id(origin), (len(origins), origin))
+        found.append((number, _plain(item)))
+    return marshal.dumps(([tuple(origin) for _, origin in origins.values()], found), _FORMAT)
 
 
-def _plain_log(record: LogRecord) -> tuple[Any, ...]:
-    return (record.trace_id, record.span_id, record.time, record.name, record.body, record.attributes)
+def unpacked(data: bytes) -> Iterator[Telemetry]:
+    """Yield the items that are `packed` in data."""
+    origins, found = marshal.loads(data)
+    known = [Origin(*origin) for origin in origins]
+    for number, plain in found:
+        yield _item(plain, known[number])
+
+
+def _plain(item: Telemetry) -> tuple[Any, ...]:
+    if isinstance(item, Span):
+        events = [tuple(event) for event in item.events]
+        return (
+            *(item.trace_id, item.span_id, item.parent_id, item.remote_parent, item.name, item.start, item.end),
+            *(item.attributes, events, item.error, item.truncated),
+        )
+    if isinstance(item, LogRecord):
+        return (item.trace_id, item.span_id, item.time, item.name, item.body, item.attributes)
+    return (item.agent, item.file, item.sessions, item.time, item.line)
 
 
 def _item(plain: tuple[Any, ...], origin: Origin) -> Telemetry:
+    if len(plain) == 5:
+        return TranscriptLine(*plain)
     if len(plain) == 6:
         return LogRecord(*plain, origin)
     events = [Event(*event) for event in plain[8]]

@@ -6,7 +6,7 @@ OTLP's protobuf does, `trace_id`, `start_time_unix_nano`, with attributes in a m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from spanrelay.semconv.values import as_list, as_object, decode, text
 MARKS = (b'"SpanId"', b'"start_time_unix_nano"')
 
 _CLICKHOUSE = {"TraceId", "SpanId", "SpanName", "Timestamp"}
+_EVENT = ("Timestamp", "Name", "Attributes")
 _CATALOG = {"trace_id", "span_id", "name", "start_time_unix_nano"}
 
 
@@ -39,8 +40,7 @@ def span_of(row: dict[str, JSON]) -> Span:
 
 def _of_clickhouse(row: dict[str, JSON]) -> Span:
     start = _time(row["Timestamp"])
-    given = (as_list(row.get(f"Events.{name}")) for name in ("Timestamp", "Name", "Attributes"))
-    events = [Event(str(name or ""), _time(at), _attributes(held)) for at, name, held in zip_longest(*given)]
+    events = [Event(str(name or ""), _time(at), _attributes(held)) for at, name, held in _told(row)]
     failed = row.get("StatusCode") in otlp_json.FAILED
     resource = _attributes(row.get("ResourceAttributes"))
     if service := text(row.get("ServiceName")):
@@ -58,6 +58,13 @@ def _of_clickhouse(row: dict[str, JSON]) -> Span:
         (text(row.get("StatusMessage")) or "") if failed else None,
         Origin(resource, text(row.get("ScopeName")), text(row.get("ScopeVersion"))),
     )
+
+
+def _told(row: dict[str, JSON]) -> Iterable[tuple[JSON, JSON, JSON]]:
+    """Return the time, name and attributes of each event: a column of each, or one of structs."""
+    if "Events" in row:
+        return (tuple(map(as_object(event).get, _EVENT)) for event in as_list(row["Events"]))
+    return zip_longest(*(as_list(row.get(f"Events.{name}")) for name in _EVENT))
 
 
 def _of_catalog(row: dict[str, JSON]) -> Span:
