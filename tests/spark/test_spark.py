@@ -6,7 +6,7 @@ import gzip
 import json
 import os
 import random
-import subprocess
+import runpy
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -26,6 +26,9 @@ pytest.importorskip("pyspark")
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from spanrelay.spark import trajectories
+
+# PySpark leaves sockets to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 SESSIONS = 30
 
@@ -141,17 +144,21 @@ def test_figures_are_columns_and_what_cannot_be_read_is_a_row(spark: SparkSessio
     assert row.prompt_tokens == document["final_metrics"]["total_prompt_tokens"]
 
 
-def test_the_example_leaves_a_table(spark: SparkSession, wanted: dict[str, str], tmp_path: Path) -> None:
+def test_the_example_leaves_a_table(
+    spark: SparkSession,
+    wanted: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "spans.jsonl").write_text("\n".join([*LINES, "a word"]))
-    example, out = Path(__file__).parents[2] / "examples" / "spark" / "trajectories.py", tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, example, tmp_path / "spans.jsonl", out], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "a word" not in done.stderr
-    assert "is not JSON" in done.stderr
-    assert "weather" in done.stdout
-    assert {row.name: row.document for row in spark.read.parquet(str(out)).collect()} == wanted
+    monkeypatch.setattr(spark, "stop", lambda: None)  # the tests go on with it
+    monkeypatch.setattr(sys, "argv", ["trajectories.py", str(tmp_path / "spans.jsonl"), str(tmp_path / "out")])
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "spark" / "trajectories.py"))
+    told = capsys.readouterr()
+    assert "is not JSON" in told.err
+    assert "weather" in told.out
+    assert {row.name: row.document for row in spark.read.parquet(str(tmp_path / "out")).collect()} == wanted
 
 
 @needs_shared
