@@ -1,5 +1,7 @@
 """What every test shares: the capture of spans, policy in force, and the rule that a swallowed error fails the test."""
 
+from hypothesis import HealthCheck, settings
+
 from spanrelay_testkit.capture import (
     capture,
     nobody_is_trusted,
@@ -9,3 +11,7 @@ from spanrelay_testkit.capture import (
 )
 
 __all__ = ["capture", "nobody_is_trusted", "only_what_tests_make_is_collected", "policy", "swallowing_fails_the_test"]
+
+# The same examples in each run, and none fails because the machine is busy.
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
