@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from spanrelay_anthropic import AnthropicInstrumentor
 from spanrelay_testkit.contract import InstrumentorContract
+from spanrelay_testkit.contract.caching import CacheContract
 from spanrelay_testkit.half import Form, Half, Outcome, StreamForm
 
 MODEL = "claude-sonnet-5"
@@ -120,7 +121,7 @@ async def beta_helper_parsed(half: Half, client: Any, messages: Any) -> Outcome:
     return Outcome(text_of(final), (type(final), type(final.parsed_output)))
 
 
-class TestAnthropic(InstrumentorContract):
+class TestAnthropic(InstrumentorContract, CacheContract):
     instrumentor = AnthropicInstrumentor
     forms: ClassVar[dict[str, Any]] = {
         "messages": whole(lambda client: client.messages.create),

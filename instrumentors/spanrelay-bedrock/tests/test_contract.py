@@ -15,6 +15,7 @@ from spanrelay.semconv import names
 from spanrelay_bedrock import BedrockInstrumentor
 from spanrelay_testkit.capture import Capture, captured
 from spanrelay_testkit.contract import InstrumentorContract
+from spanrelay_testkit.contract.caching import CacheContract
 from spanrelay_testkit.contract.checks import check_same_error
 from spanrelay_testkit.contract.outcomes import failure_of
 from spanrelay_testkit.contract.subject import ANSWER
@@ -88,7 +89,7 @@ def ask_invoke_stream(client: Any, messages: Any) -> Any:
 
 # What botocore and aiobotocore do about a stream that is dropped, cut or cancelled, with us or without.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore:Unclosed connection:ResourceWarning")
-class TestBedrock(InstrumentorContract):
+class TestBedrock(InstrumentorContract, CacheContract):
     instrumentor = BedrockInstrumentor
     forms: ClassVar[dict[str, Form]] = {
         "converse": converse,

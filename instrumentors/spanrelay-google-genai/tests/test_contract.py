@@ -15,6 +15,7 @@ from google.genai import types
 from spanrelay_google_genai import GoogleGenAIInstrumentor
 from spanrelay_testkit.capture import Capture
 from spanrelay_testkit.contract import InstrumentorContract
+from spanrelay_testkit.contract.caching import CacheContract
 from spanrelay_testkit.contract.checks import check_same_error
 from spanrelay_testkit.contract.outcomes import check_failed, deaf_address, failure_of
 from spanrelay_testkit.exchange import error
@@ -135,7 +136,7 @@ async def awaited(stream: Any) -> AsyncStream:
 
 
 @pytest.mark.filterwarnings("ignore:.*outside of chats is not recommended")
-class TestGoogleGenAI(InstrumentorContract):
+class TestGoogleGenAI(InstrumentorContract, CacheContract):
     instrumentor = GoogleGenAIInstrumentor
     forms: ClassVar[dict[str, Form]] = {
         "whole": whole,

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.contract import InstrumentorContract
+from spanrelay_testkit.contract.caching import CacheContract
 from spanrelay_testkit.contract.stainless import (
     Ask,
     chat_text,
@@ -97,7 +98,7 @@ COMPLETIONS = asking(lambda client: client.completions.create, "prompt")
 
 
 @pytest.mark.proves("openai", "one trace", "streaming", "policy")
-class TestOpenAI(InstrumentorContract):
+class TestOpenAI(InstrumentorContract, CacheContract):
     instrumentor = OpenAIInstrumentor
     forms: ClassVar[dict[str, Any]] = {
         "chat": whole(CHAT),
@@ -144,6 +145,10 @@ class TestOpenAI(InstrumentorContract):
     def bound_call(self, client: Any) -> Callable[[Any], Any]:
         create = client.chat.completions.with_raw_response.create
         return lambda messages: create(model=MODEL, messages=messages)
+
+    def make_cacheable(self, call: Any) -> None:
+        if "input" in call.wire:
+            call.wire["store"] = False
 
     def embed(self, client: Any, texts: Sequence[str]) -> Any:
         return client.embeddings.create(model="text-embedding-3-small", input=texts)

@@ -23,6 +23,7 @@ from spanrelay.gateway.routes import GEMINI, Asked
 from spanrelay.gateway.upstreams import Upstream
 from spanrelay.instrumentation.responses import EVENTS
 from spanrelay.instrumentation.targets import carried_by, outgoing_of, written
+from spanrelay.pipeline.identity import Identity, identity_of
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap, Form
@@ -179,6 +180,14 @@ class Exchange:
         if response.status >= 400:
             raise await _declined(response)
         return self._received(call, response)
+
+    def identity(self) -> Identity:
+        """Return who asks where; some write their key into the query."""
+        sent = self._sent
+        query = sent.query.decode("latin-1")
+        headers = dict(request_headers(sent.headers, remade=False))
+        place = (sent.method, sent.upstream.base, sent.path, query)
+        return identity_of(place, headers, query if "key=" in query else None)
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Answer:
         """Return the answer that policy gives in the place of a provider's."""

@@ -103,7 +103,9 @@ class Arrived:
         return data if self._decode is None else self._decode(data)
 
     def items(self) -> list[Any]:
-        """Return the events of a stream of events."""
+        """Return the events of a stream."""
+        if self.form == "frames":
+            return sse.events(self.data())
         return [_json.loads(chunk) for chunk in self.chunks]
 
     def body(self, codec: Codec) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from spanrelay import GuardrailRejected, execution_intercept, guardrail, stream_intercept, use
+from spanrelay import GuardrailRejected, execution_intercept, gateway, guardrail, stream_intercept, use
 from spanrelay.records import Message, ModelResponse, Text
 from spanrelay.semconv import names
 from spanrelay_openai import OpenAIInstrumentor
@@ -65,7 +65,7 @@ def instrumented(capture: Capture) -> Iterator[Capture]:
 @asynccontextmanager
 async def client_of(half: Half, server: ModelServer, **options: Any) -> AsyncGenerator[Any]:
     kind: Any = openai.AsyncOpenAI if half.asynchronous else openai.OpenAI
-    client = kind(base_url=server.url, max_retries=0, **{"api_key": "none", **options})
+    client = kind(**{"base_url": server.url, "max_retries": 0, "api_key": "none", **options})
     try:
         yield client
     finally:
@@ -149,6 +149,23 @@ async def test_the_responses_api_is_answered_where_it_keeps_nothing(
     assert answers[0] == answers[1]
     assert provider.asked == 2
     assert decisions(instrumented) == ["miss", "hit", "stateful"]
+
+
+@halves
+@streams
+async def test_what_comes_through_the_gateway_is_answered_too(
+    half: Half, stream: bool, server: ModelServer, provider: Counting, capture: Capture, in_force: Any
+) -> None:
+    in_force()
+    standing = gateway.start(upstreams={"openai": server.url}, tracer_provider=capture.provider)
+    answers: list[Any] = []
+    for key in ("one", "one", "two"):
+        async with client_of(half, server, base_url=standing.base_url("openai"), api_key=key) as client:
+            answers.append(await ask(half, client, stream=stream))
+    assert standing.stop()
+    assert answers[0] == answers[1] != answers[2]
+    assert decisions(capture) == ["miss", "hit", "miss"]
+    assert provider.asked == 2
 
 
 async def test_a_tool_call_is_answered_as_it_came(

@@ -21,6 +21,7 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.requests import Body
 from spanrelay.instrumentation.targets import Address, Route, Target, Targets, aask, ask, carried_by, outgoing_of
 from spanrelay.pipeline.call import CALL_KEY, Opened
+from spanrelay.pipeline.identity import Identity, identity_of
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.tracing import Tracing, current_context, describe_error
@@ -126,6 +127,15 @@ class Boundary:
         finally:
             detach(token)
 
+    def identity(self) -> Identity:
+        """Return who asks where, and what is asked for beside the body."""
+        asked, signer = self.asked, self.asked.client._request_signer
+        beside = {key: value for key, value in asked.given.items() if key != "body"} if asked.operation.body else {}
+        # Not by their property: credentials that end would be asked for anew here.
+        held, token = _members(signer._credentials), _members(getattr(signer, "_auth_token", None))
+        secrets = (held.get("access_key"), held.get("_access_key"), token.get("token"))
+        return identity_of((asked.client.meta.endpoint_url, asked.name, beside), {}, *secrets)
+
     def check_sendable(self) -> None:
         """Raise what the client raises of parameters that are none of the operation's."""
         client = self.asked.client
@@ -179,13 +189,17 @@ class Boundary:
         return aws_events.CONTENT_TYPE if self.asked.operation.stream else "application/json"
 
     def _content(self, call: ModelCall, body: dict[str, Any]) -> bytes:
+        events = call.stream_events(body)  # an answer that is given again has AWS's counts where it had them
         body.pop(KEY, None)
         if not self.asked.operation.stream:
             return _json.dumps(body)
-        events = call.stream_events(body)
         if self.asked.operation.body:
             return b"".join(map(aws_events.chunk, events))
         return b"".join(aws_events.frame(kind, told) for event in events for kind, told in event.items())
+
+
+def _members(value: Any) -> Mapping[str, Any]:
+    return getattr(value, "__dict__", {})
 
 
 class AsyncBoundary(Boundary):

@@ -19,6 +19,7 @@ from spanrelay.instrumentation.apis.gemini import PLAIN, Place, asks_within, bod
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.targets import Address, Route, Target, Targets, aask, ask, carried_by, outgoing_of
 from spanrelay.pipeline.driver import arun, arun_looked_at, run, run_looked_at
+from spanrelay.pipeline.identity import Identity, identity_of
 from spanrelay.pipeline.model import ModelCall, text_of
 from spanrelay.tracing import Tracing
 from spanrelay_google_genai.streams import MODULE, Passing, amade, aread, atapped, made, read, tapped
@@ -213,6 +214,14 @@ class Boundary:
         if self._asked.own_model is not None:
             body["model"] = self._asked.own_model
         return f"{resource}:{path.rpartition(':')[2]}" if changed else path
+
+    def identity(self) -> Identity:
+        """Return who asks where: by a key, or for a project of Google's cloud."""
+        client, (method, path, _, options) = self._client, self._asked.given
+        at = [_option(client, options, name) for name in ("base_url", "api_version")]
+        headers = {**as_mapping(client._http_options.headers), **as_mapping(_headers(options))}
+        place = (*at, method, path, client.vertexai, client.location)
+        return identity_of(place, headers, client.api_key, client.project)
 
     def send(self, call: ModelCall) -> Any:
         """Send what policy left of the request; the SDK retries inside."""

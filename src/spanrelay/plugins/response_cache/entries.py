@@ -72,8 +72,7 @@ def _said(call: Any, response: Any) -> tuple[dict[str, Any], list[dict[str, Any]
     """Return the body of an answer, and the events that it came in if it came so."""
     arrived = response.arrived
     if arrived is not None and arrived.form != "body":
-        events = arrived.items() if arrived.form == "events" else sse.events(arrived.data())
-        return arrived.body(call.codec), events
+        return arrived.body(call.codec), arrived.items()
     data = response.body if arrived is None else arrived.data()
     if not data:
         return {}, None

@@ -17,6 +17,7 @@ from spanrelay.codecs import (
     bedrock_converse,
     gemini_generate_content,
     openai_chat,
+    openai_completions,
     openai_responses,
 )
 from spanrelay.codecs.narrowing import as_mapping
@@ -28,13 +29,14 @@ VERSION = 1
 
 _SAMPLING: dict[Any, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
     openai_chat.decode_request: lambda wire: wire,
+    openai_completions.decode_request: lambda wire: wire,
     openai_responses.decode_request: lambda wire: wire,
     anthropic_messages.decode_request: lambda wire: wire,
     bedrock_converse.decode_request: lambda wire: as_mapping(wire.get("inferenceConfig")),
     gemini_generate_content.decode_request: lambda wire: as_mapping(wire.get("generationConfig")),
 }
 """Where a request says how its answer is drawn, by how its codec reads it."""
-_STATE = ("previous_response_id", "conversation", "background", "prompt", "container", "cachedContent")
+_STATE = ("previous_response_id", "conversation", "background", "container", "cachedContent")
 """Keys of what the provider keeps, and of what runs there: the request does not say all that the answer depends on."""
 _REFERENCE = re.compile(
     rb'"(?:file_id|fileId|file_uri|fileUri|file_url)":"|"s3Location":\{|"type":"item_reference"|"type":"container_upload"'
@@ -121,7 +123,7 @@ def _is_named(wire: Mapping[str, Any], call: Any, terms: Terms) -> bool:
 
 
 def _has_state(call: Any, wire: Mapping[str, Any]) -> bool:
-    if any(wire.get(key) for key in _STATE):
+    if any(wire.get(key) for key in _STATE) or isinstance(wire.get("prompt"), Mapping):  # a stored one
         return True
     if call.codec.decode_request is openai_responses.decode_request:
         return wire.get("store") is not False  # it keeps answers unless it is told not to
