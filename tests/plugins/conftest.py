@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from tests.plugins.redis_server import RedisServer, redis_running
 
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
@@ -26,6 +28,12 @@ class Shelf:
 
     def take(self, name: str) -> Any:
         return self._plugin, []
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_running(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

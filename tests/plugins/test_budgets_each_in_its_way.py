@@ -20,11 +20,12 @@ from spanrelay import ConfigurationError, GuardrailRejected, arun_model, run_too
 from spanrelay.config import PolicyFile
 from spanrelay.pipeline.trial import take_report
 from spanrelay.plugins.activation import Activation
+from spanrelay.plugins.keeping import turn
 from spanrelay.plugins.policy import ApprovalRequest, PolicyPlugin, approve_with
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.limits import MINUTE, Limits, Spent
 from spanrelay.plugins.policy.loops import Calls
-from spanrelay.plugins.policy.stores import MemoryStore, turn
+from spanrelay.plugins.policy.stores import MemoryStore
 from spanrelay.records import ToolCallResponse
 from spanrelay_langchain import LangChainInstrumentor
 from spanrelay_testkit.capture import Capture

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -20,16 +19,18 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.plugins.redis_server import RedisServer
 
 from spanrelay import ConfigurationError, GuardrailRejected, arun_model, arun_tool, run_model, run_tool
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
+from spanrelay.plugins.keeping import StoreError
 from spanrelay.plugins.policy import PolicyPlugin, redis_store
 from spanrelay.plugins.policy.counts import Counts
 from spanrelay.plugins.policy.limits import Count, Limits, Spent
 from spanrelay.plugins.policy.redis_store import RedisStore
 from spanrelay.plugins.policy.sqlite_store import SqliteStore
-from spanrelay.plugins.policy.stores import Store, StoreError
+from spanrelay.plugins.policy.stores import Store
 
 WORKERS = 4
 ALLOWED = 50
@@ -52,50 +53,6 @@ for _ in range(40):
         assert "tool calls allowed" in refusal.reason, refusal.reason
 print(len(ran))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class RedisServer:
-    """A server of its own on a free port, which keeps nothing on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port, self.folder = free_port(), folder
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            ["redis-server", *options, "--dir", str(self.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-        raise AssertionError("redis-server did not start")
-
-    def send_signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def stop(self) -> None:
-        self._process.kill()  # a stopped one heeds nothing else
-        self._process.wait()
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    pytest.importorskip("redis")
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer(tmp_path)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -417,7 +374,7 @@ def test_a_count_of_another_type_is_a_store_that_cannot_be_read(open_store: Any,
     text = json.dumps({**whole, **known}) if isinstance(known, dict) and known else broken
     if isinstance(store, SqliteStore):
         store.update(["k"], lambda counts: True, "once")
-        with sqlite3.connect(store._path) as db:
+        with sqlite3.connect(store._file.path) as db:
             db.execute("UPDATE counts SET count = ?", (text,))
         db.close()
     else:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from spanrelay import GuardrailRejected, execution_intercept, gateway, guardrail, stream_intercept, use
+from spanrelay.plugins.response_cache import redis_store
 from spanrelay.records import Message, ModelResponse, Text
 from spanrelay.semconv import names
 from spanrelay_openai import OpenAIInstrumentor
@@ -70,6 +72,18 @@ async def client_of(half: Half, server: ModelServer, **options: Any) -> AsyncGen
         yield client
     finally:
         await half.settle(client.close())
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Returns the line of a file that names a store."""
+
+    def line(where: str) -> str:
+        if where == "sqlite":
+            return f'path = "{tmp_path / "answers.sqlite3"}"'
+        return f'url = "{request.getfixturevalue("redis_server").url}"'
+
+    return line
 
 
 async def ask(half: Half, client: Any, *, stream: bool = False, **options: Any) -> Any:
@@ -211,6 +225,49 @@ async def test_what_only_observes_sends_each_call_and_says_what_it_would_have_an
     assert [each.choices[0].message.content for each in answers] == ["answer 1", "answer 2"]
     assert decisions(instrumented) == ["miss", "would_hit"]
     assert attributes_of(instrumented)[1]["gen_ai.usage.input_tokens"] == 60
+
+
+# --- kept elsewhere ---
+
+
+@halves
+@streams
+@pytest.mark.parametrize("where", ["sqlite", "redis"])
+async def test_what_another_process_was_answered_is_answered_here(
+    half: Half,
+    stream: bool,
+    where: str,
+    server: ModelServer,
+    provider: Counting,
+    instrumented: Capture,
+    in_force: Any,
+    place: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_store, "PATIENCE_S", 5.0)  # nobody is to give up here
+    lines = f'{place(where)}\nencryption_key = "{"A" * 43}="'
+    async with client_of(half, server) as client:
+        in_force(lines).close()
+        activation = in_force(lines)
+        first = await ask(half, client, stream=stream)
+        activation.close()
+        in_force(lines)  # with nothing in memory
+        assert await ask(half, client, stream=stream) == first
+    assert provider.asked == 1
+
+
+@pytest.mark.swallows
+async def test_a_file_that_breaks_later_loses_no_call(
+    server: ModelServer, provider: Counting, instrumented: Capture, in_force: Any, place: Any, tmp_path: Path
+) -> None:
+    in_force(place("sqlite"))
+    async with client_of(BOTH[0], server) as client:
+        await ask(BOTH[0], client)
+        for path in tmp_path.glob("answers.sqlite3*"):
+            path.unlink()
+        (tmp_path / "answers.sqlite3").write_bytes(b"no database" * 200)
+        await ask(BOTH[0], client)
+    assert provider.asked == 2
 
 
 # --- another request ---

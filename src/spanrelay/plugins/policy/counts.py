@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from spanrelay._guard import losses
+from spanrelay.plugins.keeping import StoreError, renewed
 from spanrelay.plugins.policy.limits import NOTHING, Count, Limits, Spent
-from spanrelay.plugins.policy.stores import MemoryStore, Store, StoreError, renewed
+from spanrelay.plugins.policy.stores import MemoryStore, Store
 
 Share: TypeAlias = tuple[str, Limits, str]
 """A key of the counts, the limits for it, and how a reason calls it."""

@@ -20,13 +20,13 @@ from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.answered import is_answered
 from spanrelay.pipeline.middleware import Mode, Place, execution_intercept, request_intercept
 from spanrelay.pipeline.model import offers_within
+from spanrelay.plugins.keeping import renewed
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.history import WireHistory
 from spanrelay.plugins.policy.limits import OnRefusal
 from spanrelay.plugins.policy.names import normal, plain_text
 from spanrelay.plugins.policy.settings import Tools
-from spanrelay.plugins.policy.stores import renewed
 from spanrelay.records import ModelResponse, ToolCall, ToolCallResponse
 from spanrelay.scopes import mark_span
 from spanrelay.semconv.names import REFUSED_TOOL_CALL

@@ -14,6 +14,7 @@ from spanrelay.errors import GuardrailRejected
 from spanrelay.pipeline.call import Response
 from spanrelay.pipeline.flow import Apart
 from spanrelay.pipeline.middleware import Mode, Place, execution_intercept, guardrail
+from spanrelay.plugins.keeping import StoreError
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.approval import Approvals
 from spanrelay.plugins.policy.counts import Counts, Share
@@ -21,7 +22,6 @@ from spanrelay.plugins.policy.limits import NOTHING, Limits, OnRefusal, Spent
 from spanrelay.plugins.policy.names import MODELS, model_of, normal, pattern_of, plain_text
 from spanrelay.plugins.policy.sessions import Sessions
 from spanrelay.plugins.policy.settings import PolicyConfig
-from spanrelay.plugins.policy.stores import StoreError
 from spanrelay.records import Kind, ModelResponse, Usage
 
 Tables: TypeAlias = dict[str, Limits]

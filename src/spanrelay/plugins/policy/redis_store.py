@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from spanrelay import _json
 from spanrelay.errors import ConfigurationError
+from spanrelay.plugins.keeping import StoreError, renewed, turn, without_secrets
 from spanrelay.plugins.policy.limits import Count
-from spanrelay.plugins.policy.stores import StoreError, renewed, turn
 
 PATIENCE_S = 2.0
 """Seconds that one question to the server may take."""
@@ -56,7 +55,7 @@ class RedisStore:
             raise ConfigurationError("counts.url needs the package redis; pip install 'spanrelay[redis]'") from None
         self._errors = (redis.RedisError, OSError)
         self._prefix, self._keep_s = f"spanrelay:{name}:", max(1, round(keep_s))
-        self._place = _without_secrets(url)
+        self._place = without_secrets(url)
         try:
             # It makes connections of its own in each process.
             self.client: Any = redis.Redis.from_url(
@@ -115,9 +114,3 @@ class RedisStore:
 
 def _count(text: bytes | None) -> Count:
     return Count() if text is None else Count.from_json(_json.loads(text))
-
-
-def _without_secrets(url: str) -> str:
-    """Return a URL without user, password and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -14,9 +14,9 @@ from uuid import uuid4
 from spanrelay._guard import guarded
 from spanrelay.assembly.conversations import Conversations, Question, question_of
 from spanrelay.pipeline.middleware import Place, execution_intercept
+from spanrelay.plugins.keeping import renewed
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.history import MESSAGE_FIELDS, WireHistory
-from spanrelay.plugins.policy.stores import renewed
 from spanrelay.records import ModelRequest, ModelResponse
 from spanrelay.scopes import Scope
 

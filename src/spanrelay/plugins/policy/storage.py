@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from spanrelay.plugins.keeping import REDIS
 from spanrelay.plugins.plugin import Diagnostic, Secret
 from spanrelay.plugins.policy.stores import MemoryStore, Store
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_REDIS = re.compile(r"(redis|rediss|unix)://.")
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ def doubts_about_storage(storage: Storage) -> list[Diagnostic]:
         found.append(Diagnostic("has both path and url", "remove one", "counts"))
     if storage.path is not None and not storage.path.parent.is_dir():
         found.append(Diagnostic("is in a folder that does not exist", "create the folder", "counts.path"))
-    if storage.url is not None and not _REDIS.match(storage.url.reveal()):
+    if storage.url is not None and not REDIS.match(storage.url.reveal()):
         found.append(Diagnostic("is not the URL of a Redis server", "write redis://host:6379/0", "counts.url"))
     if storage.name is not None and not _NAME.fullmatch(storage.name):
         found.append(Diagnostic("is not a valid name", "write letters, digits, '.', '_' and '-'", "counts.name"))

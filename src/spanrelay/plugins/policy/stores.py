@@ -5,40 +5,16 @@ A change is made as one, whoever else changes the same. A store that cannot be r
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from spanrelay.plugins.keeping import renewed
 from spanrelay.plugins.policy.limits import Count
 
 MAX_KEPT = 10_000
 """Counts that are kept in memory; the one used longest ago is forgotten first."""
-
-
-class StoreError(Exception):
-    """Counts cannot be read or written; its text names the store, without what may be secret."""
-
-
-@contextmanager
-def turn(lock: Any, seconds: float) -> Generator[None]:
-    """Hold `lock`, which threads of one process take one after another.
-
-    It is a lock that its thread may take again: the collector of garbage may end an abandoned stream, whose tokens
-    are then counted, within whatever is done with a store.
-
-    Raises:
-        TimeoutError: others have had it for longer than `seconds`.
-    """
-    if not lock.acquire(timeout=seconds):
-        raise TimeoutError("other calls of this process wait for them too")
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Store(Protocol):
@@ -103,24 +79,3 @@ class MemoryStore:
                 self._counts.popitem(last=False)
         self._counts.move_to_end(key)
         return count
-
-
-class Renewed(Protocol):
-    """What has state that a forked child must not go on with."""
-
-    def after_fork(self) -> None:
-        """Begin anew."""
-        ...
-
-
-renewed: weakref.WeakSet[Renewed] = weakref.WeakSet()
-"""What `after_fork` is called of in a forked child: a thread that does not live on there may have held a lock."""
-
-
-def _renew() -> None:
-    for each in list(renewed):
-        each.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)

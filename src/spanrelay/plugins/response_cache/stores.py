@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from typing import Protocol
 
-from spanrelay.plugins.policy.stores import StoreError, renewed
+from spanrelay.plugins.keeping import StoreError, renewed
 
 __all__ = ["MemoryStore", "Store", "StoreError"]
 

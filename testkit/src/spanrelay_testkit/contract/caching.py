@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ class CacheContract(Subject):
 
 
 @contextmanager
-def answering_again(**config: Any) -> Iterator[None]:
+def answering_again(**config: Any) -> Generator[None]:
     """Have the plugin `response_cache` in force, for all requests that say what their answers depend on."""
     given: dict[str, Any] = {"namespace": "contract", "mode": "apply", "nondeterministic": True, **config}
     context = Context(ResponseCacheConfig(**given), "response_cache")
