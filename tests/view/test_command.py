@@ -142,3 +142,5 @@ def test_without_the_package_that_escapes_the_extra_is_named(
     assert main(["view", str(run), "-o", str(tmp_path / "page.html")]) == 1
     assert capsys.readouterr().err == "spanrelay: the page needs jinja2: pip install 'spanrelay[view]'\n"
     assert not (tmp_path / "page.html").exists()
+    assert main(["watch", str(tmp_path), "--web"]) == 1
+    assert capsys.readouterr() == ("", "spanrelay: the page needs jinja2: pip install 'spanrelay[view]'\n")

@@ -23,7 +23,7 @@ def show(live: Live, port: int, stopped: threading.Event, *, browser: bool) -> i
     """Serve until `stopped`; returns the exit status.
 
     Raises:
-        ConfigurationError: nobody can listen at the port.
+        ConfigurationError: nobody can listen at the port, or the package that makes pages is not installed.
     """
     site = Site(live, port)
     folder = Path(tempfile.mkdtemp(prefix="spanrelay-"))  # readable by its owner alone

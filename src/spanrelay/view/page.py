@@ -45,6 +45,15 @@ def render(template: str, *, live: bool = False, **shown: object) -> Iterator[by
     return _in_blocks(pieces)
 
 
+def check() -> None:
+    """See that pages can be made, before somebody waits for one.
+
+    Raises:
+        ConfigurationError: the package that escapes is not installed.
+    """
+    _environment()
+
+
 def _in_blocks(pieces: Iterator[str]) -> Iterator[bytes]:
     """Join pieces: a template makes one of every few words, and a list of them all would take more than the page."""
     waiting, size = list[str](), 0

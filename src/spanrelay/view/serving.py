@@ -117,10 +117,11 @@ class Site:
         port: Of 127.0.0.1; 0 takes a free one.
 
     Raises:
-        ConfigurationError: nobody can listen there.
+        ConfigurationError: nobody can listen there, or no page can be made.
     """
 
     def __init__(self, live: Live, port: int = 0) -> None:
+        page.check()
         try:
             self._server = _Server(Pages(live), port)
         except (OSError, OverflowError) as error:
