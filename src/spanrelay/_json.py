@@ -33,6 +33,8 @@ _LONG = b"0" * 19
 _GLIMPSE = b"000"
 _MAX_BITS = 10_000
 """Integers beyond are described: Python writes only so many digits of a number unless it is told otherwise."""
+_LARGE = 32_768
+"""Bytes beside which the room that orjson leaves to a result is little."""
 _PLAIN = 2
 """The version of marshal that writes values alone, and not which of them are shared: the same value, the same bytes."""
 
@@ -45,10 +47,19 @@ def dumps(value: object) -> bytes:
     null, a lone surrogate as U+FFFD, a cycle or another object as its `repr`.
     """
     try:
-        return orjson.dumps(value, _plain)
+        data = orjson.dumps(value, _plain)
     except (TypeError, ValueError, RecursionError) as error:
         pass_on(error.__cause__ or error)  # orjson makes its own error of what `_plain` raises
-        return _dumps_odd(value)
+        data = _dumps_odd(value)
+    return fitting(data)
+
+
+def fitting(data: bytes) -> bytes:
+    """Return `data`, which orjson has written, in no more room than it takes, so that it may be kept.
+
+    orjson leaves to each result some 4 KB of the room that it was written in.
+    """
+    return b"".join((data, b"")) if len(data) < _LARGE else data  # of two parts, as one alone is no copy
 
 
 def plain_text(value: object) -> str | None:
@@ -71,7 +82,8 @@ def _dumps_odd(value: object) -> bytes:
 
 def dumps_text(value: object) -> str:
     """Return `dumps(value)` as text."""
-    return dumps(value).decode()
+    text = plain_text(value)
+    return _dumps_odd(value).decode() if text is None else text
 
 
 def dumps_sorted(value: object) -> str:

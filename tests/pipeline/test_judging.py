@@ -20,27 +20,27 @@ NOBODY = cast("Boundary", None)
 """A call that is sent through this fails."""
 
 
-def judged(*policy: Any) -> ToolExecution:
-    """Let `policy` judge an open call; it is ended here, as its owner would."""
+def judged(*policy: Any) -> tuple[Any, Any]:
+    """Let `policy` judge an open call, which is ended here, as its owner would; return what was given and is sent."""
 
-    async def judge() -> ToolExecution:
+    async def judge() -> tuple[Any, Any]:
         call = ToolExecution(ToolRequest("search", {"q": "tides"}), NOBODY, default_tracing())
         call.open()
         handles = [use(each) for each in policy]
         try:
             await ajudge(call)
+            return call.given, call.outgoing()
         finally:
             for handle in handles:
                 handle.remove()
             call.finish()
-        return call
 
     return asyncio.run(judge())
 
 
 def test_a_call_without_policy_is_left_as_it_is(capture: Capture) -> None:
-    call = judged()
-    assert call.outgoing() is call.given
+    given, sent = judged()
+    assert sent is given
 
 
 def test_intercepts_change_it_and_guardrails_see_the_change(capture: Capture) -> None:
@@ -55,7 +55,7 @@ def test_intercepts_change_it_and_guardrails_see_the_change(capture: Capture) ->
         seen.append(call.request.arguments)
         return None
 
-    assert judged(narrower, noting).outgoing() == {"q": "spring tides"}
+    assert judged(narrower, noting)[1] == {"q": "spring tides"}
     assert seen == [{"q": "spring tides"}]
     assert [span.name for span in capture.spans] == ["run_guardrail noting", "execute_tool search"]
 
@@ -76,4 +76,4 @@ def test_execution_intercepts_stand_around_the_sending_and_not_here(capture: Cap
         raise AssertionError("nothing is sent")
         yield call
 
-    assert judged(around).outgoing() == {"q": "tides"}
+    assert judged(around)[1] == {"q": "tides"}

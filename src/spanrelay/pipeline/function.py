@@ -21,6 +21,9 @@ from spanrelay.scopes import Scope, mark_span, place_now
 from spanrelay.semconv.names import OPERATION_OF_KIND, span_name
 from spanrelay.tracing import SPAN_KEY, Tracing, is_read
 
+_LET_GO: Any = object()
+"""What a call was given that has ended: it is in the record."""
+
 
 class FunctionCall(Call):
     """A call of a function with `given`, the application's own objects.
@@ -49,13 +52,23 @@ class FunctionCall(Call):
         """Return what `request` gives to the function."""
         raise NotImplementedError  # pragma: no cover - as above
 
+    def _told(self) -> JSON:
+        """Return the input that the record tells of."""
+        raise NotImplementedError  # pragma: no cover - as above
+
     def _keep(self, given: JSON, gave: JSON) -> None:
         """Put both into the record."""
         raise NotImplementedError  # pragma: no cover - as above
 
     @property
     def request(self) -> Any:
-        """The request as a record, a copy that policy may edit or replace."""
+        """The request as a record, a copy that policy may edit or replace.
+
+        Of a call that has ended it is what has been kept of it.
+        """
+        if self.given is _LET_GO:
+            sent = self.sent
+            return self._first_request(_json.loads(sent) if sent else self._told())
         if self._request is None:
             self._plain = _json.dumps(self.given)
             self._request = self._first_request(_json.loads(self._plain))
@@ -146,7 +159,14 @@ class FunctionCall(Call):
         if self.sent is None and self.observed:
             with guarded("keeping what a function was given"):
                 self.sent = _json.dumps(self.given if self._request is None else self._input_of(self._request))
+        self._settle()
         super().finish(end)
+        # What waits to be read is bounded by its bytes: the objects that they were written from are several times that.
+        self.given, self._request, self._judged = _LET_GO, None, None
+        self._plain = b""
+
+    def _settle(self) -> None:
+        """Put into the record what policy has made of the request beside the input."""
 
     @property
     def size(self) -> int:
@@ -210,8 +230,16 @@ class ToolExecution(FunctionCall):
     def _input_of(self, request: ToolRequest) -> JSON:
         return request.arguments
 
+    def _told(self) -> JSON:
+        return cast("ToolRequest", self.record.tool).arguments
+
+    def _settle(self) -> None:
+        asked = self._request
+        if asked is not None:
+            self.record.tool = ToolRequest(asked.name, None, asked.call_id, asked.description, asked.type)
+
     def _keep(self, given: JSON, gave: JSON) -> None:
-        known = cast("ToolRequest", self._request or self.record.tool)
+        known = cast("ToolRequest", self.record.tool)
         self.record.tool = ToolRequest(known.name, given, known.call_id, known.description, known.type)
         if gave is not None or (self.body is not None and self.record.error is None):
             self.record.result = ToolResult(gave, self._is_error, self.annotation)
@@ -254,6 +282,9 @@ class AgentRun(FunctionCall):
 
     def _input_of(self, request: AgentRequest) -> JSON:
         return request.input
+
+    def _told(self) -> JSON:
+        return self.record.input
 
     def _keep(self, given: JSON, gave: JSON) -> None:
         self.record.input, self.record.output = given, gave

@@ -31,6 +31,8 @@ from spanrelay.tracing import Start, Tracing, heard, leave_out, take
 if TYPE_CHECKING:
     from spanrelay.pipeline.stream import Arrived
 
+_LET_GO: Mapping[str, Any] = {}
+"""The request of a call that has ended: it is in the record."""
 _SAID_OTHERWISE = frozenset(
     {"messages", "input", "prompt", "instructions", "system", "stream", "stream_options", "encoding_format"}
 )
@@ -59,6 +61,7 @@ class ModelCall(Call):
         "_remainder",
         "_request",
         "_shown",
+        "_streamed",
         "_turn",
         "_wire",
         "body",
@@ -245,7 +248,14 @@ class ModelCall(Call):
 
     @property
     def request(self) -> ModelRequest:
-        """The request as a record; edit it or replace it, and the codec patches the wire."""
+        """The request as a record; edit it or replace it, and the codec patches the wire.
+
+        Of a call that has ended it is what has been kept of it.
+        """
+        if self.original is _LET_GO:
+            sent = self.sent
+            asked = self.codec.decode_request(_json.loads_object(sent)) if sent else self.record.request
+            return cast("ModelRequest", asked)
         if self._request is None:
             self._request = self.codec.decode_request(self.wire)
         return self._request
@@ -259,6 +269,8 @@ class ModelCall(Call):
     @property
     def wire(self) -> dict[str, Any]:
         """The provider's JSON, a copy that policy may edit. Edit this or `request`, not both."""
+        if self.original is _LET_GO:
+            return _json.loads_object(self.sent or b"{}")
         if self._wire is None:
             self._copied = _json.dumps(self.original)
             self._wire = cast("dict[str, Any]", _json.loads(self._copied))
@@ -301,7 +313,7 @@ class ModelCall(Call):
     @property
     def streams(self) -> bool:
         """Whether the answer is known to come as a stream."""
-        return bool(self.original.get("stream"))
+        return self._streamed if self.original is _LET_GO else bool(self.original.get("stream"))
 
     @property
     def edited(self) -> bool:
@@ -460,10 +472,14 @@ class ModelCall(Call):
         if self._lender is not None:
             # The framework's call ends the span, and reads what was kept here.
             self.context = NO_CONTEXT
-            return
-        if self._wire is not None and not self.foreign:
-            self._rename()
-        super().finish(end)
+        else:
+            if self._wire is not None and not self.foreign:
+                self._rename()
+            super().finish(end)
+        # What waits to be read is bounded by its bytes: the objects that they were written from are several times that.
+        self._streamed = self.streams
+        self.original = self._judged = _LET_GO
+        self._wire = self._request = None
 
     def _note_failure(self) -> None:
         """Record that the call failed though HTTP said that it went well: the span's status is set when it ends."""
@@ -585,7 +601,6 @@ class ModelCall(Call):
         except Exception as error:
             failed("decoding a response", error)
         self.sent = self.body = self.arrived = self._remainder = None
-        self.original = {}
 
     def forget_content(self) -> None:
         """Drop the bytes; model, times and error stay."""

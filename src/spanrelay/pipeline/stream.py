@@ -73,6 +73,10 @@ def _sum(events: Iterable[Any], codec: Codec) -> dict[str, Any]:
     return accumulator.result()
 
 
+_CHUNK_BYTES = 48
+"""What a chunk takes in memory beside what it says."""
+
+
 class Arrived:
     """What has come of a stream, as bytes. The call keeps this and not the stream, so an abandoned one can end.
 
@@ -90,8 +94,8 @@ class Arrived:
 
     @property
     def size(self) -> int:
-        """Bytes that came."""
-        return sum(map(len, self.chunks))
+        """Bytes that what came takes, about."""
+        return sum(map(len, self.chunks)) + _CHUNK_BYTES * len(self.chunks)
 
     def data(self) -> bytes:
         """Return all that came, readable."""

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from spanrelay import _json
 from spanrelay.assembly.sinks import write_whole
 from spanrelay.evaluation.caches import CacheFigures
 from spanrelay.evaluation.durations import Durations
@@ -79,8 +80,7 @@ class Index:
         name = self._name(path)
         with contextlib.suppress(ValueError, OverflowError, TypeError):  # a time or a number beyond all measure
             if state is not None and b"\n" not in name:
-                # A copy: what orjson returns holds on to the room that it was written in, several times as much.
-                data = bytes(memoryview(orjson.dumps(_packed(entry))))
+                data = _json.fitting(orjson.dumps(_packed(entry)))
                 self._known[name] = self._seen[name] = state, data
                 self._new = True
 
