@@ -138,6 +138,11 @@ RESPONSES = [
         passes=False,
     ),
     Form("namespace", {"tools": [namespace("get_x", "delete_x")]}, {"tools": [namespace("get_x")]}),
+    Form(
+        "within a tool of another type",
+        {"tools": [GET, {"type": "tool_search", "tools": [GET, namespace("delete_x")]}]},
+        {"tools": [GET, {"type": "tool_search", "tools": [GET]}]},
+    ),
     Form("namespace emptied", {"tools": [GET, namespace("delete_x")]}, {"tools": [GET]}),
     Form(
         "more tools in the input",

@@ -185,6 +185,8 @@ def test_a_conversation_that_goes_on_begins_with_the_digests_of_the_one_before(c
         (asked([{**_RESULT, "content": [{"type": "text", "text": "a", "cache_control": {}}]}]), "callers_own"),  # type: ignore[arg-type] - a block
         (asked(object()), "unknown_block"),  # type: ignore[arg-type] - what the API has none for
         (asked("hi", tools=[{"name": "t", "defer_loading": True}]), "unknown_block"),
+        (asked("hi", tools=[{"type": "mcp_toolset", "default_config": {"defer_loading": True}}]), "unknown_block"),
+        (asked("hi", tools=[{"type": "tool_search_next", "tools": [{"defer_loading": True}]}]), "unknown_block"),
         (asked("hi", messages="hi"), "unknown_block"),
         (asked(system=None), "empty"),
     ],
@@ -239,6 +241,14 @@ def test_marks_stand_behind_the_scaffold_and_the_last_block() -> None:
     assert told.marks == ("system 5m", "messages[2][0] 5m")
     assert told.hit_ratio is not None and told.hit_ratio > 0.99
     assert told.expected_read_tokens is not None and told.expected_read_tokens > 2000
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t\u00a0"])
+def test_no_mark_stands_at_a_text_that_says_nothing(blank: str) -> None:
+    said = {"type": "text", "text": "b"}
+    body = asked("a", blank, [said, {"type": "text", "text": blank}], system=[said, {"type": "text", "text": blank}])  # type: ignore[arg-type] - blocks
+    places = outline_of("anthropic", body).places
+    assert places == [("system", 0, 0), ("messages", 0, 0), None, ("messages", 2, 0)]
 
 
 def test_a_long_turn_is_read_from_where_the_one_before_ended() -> None:

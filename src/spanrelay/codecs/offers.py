@@ -90,7 +90,7 @@ class Sieve:
             read = self._toolset
         if read is None:
             kept = [self.keeps(Offer((*names, *within), kind, place)) for names in _names(fields, kind)]
-            return fields if all(kept) else GONE
+            return self._within(fields, place, referred=referred) if all(kept) else GONE
         if not referred:
             return read(fields, place)
         names = (*([fields["name"]] if kind == "mcp" and fields.get("name") else ()), *_group_names(fields, kind))
@@ -135,6 +135,12 @@ class Sieve:
     def _called(self, names: list[Any], server: tuple[Any, ...], place: str) -> list[bool]:
         """Return which tools of an MCP server are kept, of those called by name."""
         return [self.keeps(Offer((name, *server), "mcp", f"{place}[{index}]")) for index, name in enumerate(names)]
+
+    def _within(self, tool: Mapping[str, Any], place: str, *, referred: bool) -> Any:
+        """Read the tools within one of a type that has none by its API's word, as the next version's may."""
+        value = tool.get("tools")
+        left = value if value is None else self.tools(value, f"{place}.tools", referred=referred)
+        return tool if left is value else {**tool, "tools": [] if left is GONE else left}
 
     def _namespace(self, tool: Mapping[str, Any], place: str) -> Any:
         names = _group_names(tool, "namespace")

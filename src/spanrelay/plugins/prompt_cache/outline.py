@@ -18,6 +18,8 @@ _PICTURE = 6400
 """Characters that what is no text is taken for, such as a picture in base64."""
 _OWN_MARKS = ("cache_control", "cachePoint")
 """Keys by which a caller marks what is to be cached."""
+_DEFERRED = b'"defer_loading":'
+"""What says in JSON that a tool is not of the prefix: it is loaded when it is wanted."""
 _OWN_MARKS_JSON = tuple(f'"{key}":'.encode() for key in _OWN_MARKS)
 
 
@@ -69,7 +71,7 @@ def outline_of(api: str, wire: Mapping[str, Any]) -> Outline:
     digest = hash((api, wire.get("model")))
     tools, system = _listed(config.get("tools")), wire.get("system")
     if tools:
-        if any(type(tool) is not dict or "defer_loading" in tool for tool in tools):  # such a tool is not of the prefix
+        if any(type(tool) is not dict for tool in tools):
             raise Unreadable("unknown_block")
         digest = _add(outline, digest, "tools", [("tools", tools)])
     if system:
@@ -95,7 +97,7 @@ def _add(outline: Outline, digest: int, section: Section, said: list[tuple[Any, 
     size, number = outline.size, outline.blocks
     for at, (role, content) in enumerate(said):
         if type(content) is str:
-            last, blocks, told = 0 if content else -1, 1, content
+            last, blocks, told = -1 if _is_blank(content) else 0, 1, content
             length = len(content)
         else:
             last, blocks = _last_markable(section, content), len(content)
@@ -103,6 +105,8 @@ def _add(outline: Outline, digest: int, section: Section, said: list[tuple[Any, 
             length = len(told)
             if b'"cache' in told:
                 _refuse_own_marks(told)
+            if section == "tools" and _DEFERRED in told:  # in a set of tools too
+                raise Unreadable("unknown_block")
             if length > _LONG:
                 told, length = _leaves(content)
         digest = hash((digest, role, told))
@@ -128,9 +132,14 @@ def _last_markable(section: Section, content: Any) -> int:
         if section == "tools":
             return at
         kind = block.get("type") or next(iter(block), None)
-        if kind in _MARKABLE and block.get("text") != "":
+        if kind in _MARKABLE and not _is_blank(block.get("text")):
             return at
     return -1
+
+
+def _is_blank(text: Any) -> bool:
+    """Whether this is a text that says nothing, which no mark may stand at."""
+    return type(text) is str and (not text or text.isspace())
 
 
 def _listed(value: Any) -> list[Any]:
