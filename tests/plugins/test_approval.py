@@ -7,6 +7,7 @@ import contextvars
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -393,6 +394,56 @@ def test_a_person_at_the_terminal_decides(
     told = capsys.readouterr().err
     assert "spanrelay: tool 'delete_x': " in told
     assert 'given {"path": "/a"}\nspanrelay:   allow this call? [y/N] ' in told
+
+
+class Interrupted(Exception):
+    """What a handler of a signal raises."""
+
+
+def interrupted_by_a_signal(shown: list[Callable[[], None]]) -> None:
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    shown.append(lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1))
+    try:
+        with pytest.raises(Interrupted):
+            CALLS[0]()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def cancelled(shown: list[Callable[[], None]]) -> None:
+    async def ask() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(arun_tool("delete_x", later))
+        shown.append(lambda: loop.call_soon_threadsafe(task.cancel) and None)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(ask())
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals of this system are others")
+@pytest.mark.parametrize("give_up", [interrupted_by_a_signal, cancelled])
+def test_what_is_typed_once_nobody_waits_for_an_answer_is_the_applications(
+    capture: Capture, policy: Any, monkeypatch: Any, give_up: Any
+) -> None:
+    policy(ASK)
+    shown: list[Callable[[], None]] = []
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        person = Person(sys.stderr, ours, "")
+        monkeypatch.setattr(person, "flush", lambda: shown.pop()(), raising=False)
+        monkeypatch.setattr(sys, "stderr", person)
+        give_up(shown)
+        for thread in threading.enumerate():
+            if thread.name == "spanrelay-approver":
+                thread.join(10)
+                assert not thread.is_alive()
+        os.write(ours, b"for the application\n")
+        assert terminal.readline() == "for the application\n"
+    os.close(ours)
 
 
 # --- what the application does meanwhile ---

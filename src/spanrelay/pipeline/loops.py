@@ -229,12 +229,14 @@ class OwnLoop:
             self._inner = self._inner or OwnLoop()
             return self._inner.wait(effect)
         future = self.start(effect.awaitable)
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        if not done.wait(effect.timeout):
-            future.cancel()
-            raise _late(effect)
-        return future.result()
+        try:
+            done = threading.Event()
+            future.add_done_callback(lambda _: done.set())
+            if not done.wait(effect.timeout):
+                raise _late(effect)
+            return future.result()
+        finally:
+            future.cancel()  # where it is not done: a signal of the application's may have ended the waiting too
 
 
 _loops: dict[int, OwnLoop] = {}

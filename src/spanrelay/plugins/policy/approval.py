@@ -164,7 +164,7 @@ class Approvals:
         if self._config.url is not None:
             return await _in_thread(self._posted, request)
         if self._config.terminal and _is_at_terminal():
-            return await _in_thread(_prompted, request, self._config.timeout)
+            return await _at_terminal(request, self._config.timeout)
         raise _Denied("there is no approver to ask; set approval.url or call approve_with()")
 
     async def _awaited(self, answer: Awaitable[Any], began: float) -> Any:
@@ -270,13 +270,17 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     return await future
 
 
+_GLANCE_S = 0.05
+"""How often it is looked whether anybody still waits for what is typed."""
 _terminal = threading.Lock()
 
 
 def _free() -> None:
     """Take a lock that nobody holds: a forked child has none of its parent's threads."""
     global _terminal
-    _terminal = threading.Lock()
+    _GLANCE_S = 0.05
+"""How often it is looked whether anybody still waits for what is typed."""
+_terminal = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -293,22 +297,34 @@ def _is_at_terminal() -> bool:
         return True
 
 
-def _prompted(request: ApprovalRequest, timeout: float) -> bool:
+async def _at_terminal(request: ApprovalRequest, timeout: float) -> bool:
+    """Ask at the terminal, for as long as somebody waits: what is typed after that is the application's."""
+    gone = threading.Event()
+    try:
+        return await _in_thread(_prompted, request, time.monotonic() + timeout, gone)
+    finally:
+        gone.set()
+
+
+def _prompted(request: ApprovalRequest, until: float, gone: threading.Event) -> bool:
     """Ask at the terminal; what a model chose is shown as ASCII, so that it moves no cursor."""
     import termios  # only where there is a terminal: not on Windows
 
     shown = json.dumps(request.arguments)
-    until, turn = time.monotonic() + timeout, _terminal
+    turn = _terminal
     # One question at a time, and none for a call that has been refused while it waited for its turn.
-    if not turn.acquire(timeout=timeout):
+    if not turn.acquire(timeout=max(until - time.monotonic(), 0)):
         raise _Late
     try:
+        if gone.is_set():
+            raise _Late
         # What was typed before the question was seen answers another one.
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
         told = f"{request.kind} {request.name!a}: {request.reason!a}\n  given {shown}\n  allow this call? [y/N]"
         print(marked(told), end=" ", file=sys.stderr, flush=True)
-        if not select.select([sys.stdin], [], [], max(until - time.monotonic(), 0))[0]:
-            raise _Late
+        while not select.select([sys.stdin], [], [], min(max(until - time.monotonic(), 0), _GLANCE_S))[0]:
+            if gone.is_set() or time.monotonic() >= until:
+                raise _Late
         # Not by the buffer of Python's: that holds what the application has not read yet.
         return os.read(sys.stdin.fileno(), MAX_ANSWER).strip().lower() in (b"y", b"yes")
     finally:
