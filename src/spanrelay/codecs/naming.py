@@ -39,12 +39,17 @@ _HOLDERS = (
     "audio",
     "svg",
     "compound_custom",
+    "parameters",
 )
 """Keys of requests under which models are named."""
 _LISTS = ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
 """Those of them that list names: what gateways fall back on."""
 _KEYS = ("model", "model_name", "answering_model", "reasoning_model")
 """Keys whose value is a model; Mistral's guardrails and judges have the second one, Groq's compounds the others."""
+_BESIDE = ("model_name", "model_id", "base_model", "safety_model")
+"""Keys of a request itself whose value is a model too: Together's batches, tunings and moderated chats have the others."""
+_ROLES = ("model_to_evaluate", "model_a", "model_b")
+"""Keys whose value is a model in a part, as in Together's evaluations, or an object that names one."""
 _BODIES = ("params", "body")
 """Keys of a request of a batch under which its body stands: Anthropic's and Mistral's."""
 _ITEMS = ("input", "items")
@@ -104,7 +109,7 @@ def models_within(wire: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the models that `wire` names beneath its first level; one may be no text."""
     if isinstance(wire.get("model"), Mapping):
         yield from _models_in(wire["model"], 0)
-    yield from () if wire.get("model_name") is None else (wire["model_name"],)
+    yield from (wire[key] for key in _BESIDE if wire.get(key) is not None)
     for key in wire:
         if len(key) == len("model") and key != "model" and key.casefold() == "model":
             yield wire[key]  # several servers read members in any case, and the last one counts
@@ -157,6 +162,8 @@ def _models_in(value: Any, depth: int, *, listed: bool = False) -> Iterator[Any]
         for key, each in cast("Mapping[str, Any]", value).items():
             if key in _KEYS:
                 yield from _named_as_model(each, depth)
+            elif key in _ROLES and isinstance(each, str):
+                yield each
             elif listed and isinstance(each, (list, tuple)) and "model" not in value:
                 yield from _models_in(each, depth + 1, listed=True)  # by the model that it stands in for
             elif key not in _DATA or (
