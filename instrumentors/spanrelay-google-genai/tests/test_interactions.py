@@ -211,3 +211,23 @@ def test_the_model_of_an_agent_that_is_made_is_judged(server: ModelServer, instr
     ):
         client.agents.create(id="mine", base_agent="antigravity", agent_config=config)
     assert server.requests == []
+
+
+@pytest.mark.filterwarnings("ignore:Triggers usage is experimental")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"agent_config": {"type": "antigravity", "model": "secret-1"}},
+        {"tools": [{"type": "function", "name": "delete_x", "parameters": {}}]},
+    ],
+    ids=["model", "tool"],
+)
+def test_what_a_trigger_will_ask_for_is_judged(asked: Any, server: ModelServer, instrumented: Capture) -> None:
+    interaction: Any = {"agent": "antigravity", "input": "look", **asked}
+    with (
+        refusing(models=Names(deny=["secret-*"]), tools=Tools(deny=["delete_*"], offered="refuse")),
+        client_of(server.address) as client,
+        pytest.raises(GuardrailRejected, match="denied by"),
+    ):
+        client.triggers.create(interaction=interaction, schedule="0 9 * * *", time_zone="UTC")
+    assert server.requests == []

@@ -153,6 +153,16 @@ async def test_the_model_in_a_form_is_judged_and_the_form_sent_as_it_is(
     assert (attributes[names.REQUEST_MODEL], attributes[names.INPUT_TOKENS[0]]) == ("m", 3)
 
 
+JUDGE: Any = {
+    "name": "j",
+    "description": "d",
+    "model_name": "secret-1",
+    "instructions": "i",
+    "tools": [],
+    "output": {"type": "CLASSIFICATION", "options": [{"value": "good", "description": "good"}]},
+}
+
+
 @HALVES
 @pytest.mark.parametrize(
     ("resource", "method", "asked"),
@@ -163,8 +173,15 @@ async def test_the_model_in_a_form_is_judged_and_the_form_sent_as_it_is(
         ("batch.jobs", "create", {"endpoint": "/v1/chat/completions", "model": "m", "body": {"model": "secret-1"}}),
         ("batch.jobs", "create", {"endpoint": "/v1/chat/completions", "model": "m", "body": {"tools": [TOOL]}}),
         ("chat", "complete", {"model": "m", "guardrails": [{"moderation_llm_v1": {"model_name": "secret-1"}}]}),
+        ("audio.sessions", "create", {"llm": {"model": "secret-1"}}),
+        ("audio.agents", "create", {"name": "a", "configuration": {"tts": {"model": "secret-1"}}}),
+        ("audio.agents", "create", {"name": "a", "configuration": {"tools": [TOOL]}}),
+        ("beta.observability.datasets.records", "judge", {"dataset_record_id": "d", "judge_definition": JUDGE}),
     ],
-    ids=["form", "agent", "agent's tool", "batch", "tool of a batch", "guardrail"],
+    ids=[
+        *("form", "agent", "agent's tool", "batch", "tool of a batch", "guardrail", "voices", "voice of an agent"),
+        *("tool of an agent that speaks", "judge"),
+    ],
 )
 async def test_what_is_denied_is_not_sent_wherever_a_request_names_it(
     resource: str, method: str, asked: dict[str, Any], half: Half, instrumented: Capture, governed: None

@@ -40,6 +40,13 @@ _HOLDERS = (
     "svg",
     "compound_custom",
     "parameters",
+    "configuration",
+    "llm",
+    "tts",
+    "stt",
+    "judge_definition",
+    "interaction",
+    "voice",
 )
 """Keys of requests under which models are named."""
 _LISTS = ("models", "fallbacks", "fallback_models", "context_window_fallbacks", "content_policy_fallbacks")
@@ -47,7 +54,7 @@ _LISTS = ("models", "fallbacks", "fallback_models", "context_window_fallbacks", 
 _KEYS = ("model", "model_name", "answering_model", "reasoning_model")
 """Keys whose value is a model; Mistral's guardrails and judges have the second one, Groq's compounds the others."""
 _BESIDE = ("model_name", "model_id", "base_model", "safety_model")
-"""Keys of a request itself whose value is a model too: Together's batches, tunings and moderated chats have the others."""
+"""Keys of a request itself whose value is a model too; Together's batches, tunings and chats have the last three."""
 _ROLES = ("model_to_evaluate", "model_a", "model_b")
 """Keys whose value is a model in a part, as in Together's evaluations, or an object that names one."""
 _BODIES = ("params", "body")

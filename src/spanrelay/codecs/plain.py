@@ -74,7 +74,18 @@ def _sifted(sieve: Sieve, wire: Mapping[str, Any], within: str = "") -> Mapping[
     return drop_without(out, wire, ("functions",), "function_call")
 
 
-_HOLDERS = ("session", "agent", "target", "delegation", "responses", "data_source", "sampling_params")
+_HOLDERS = (
+    "session",
+    "agent",
+    "target",
+    "delegation",
+    "responses",
+    "data_source",
+    "sampling_params",
+    "configuration",
+    "llm",
+    "interaction",
+)
 OFFERS: Offers = {
     **dict.fromkeys(_HOLDERS, read_holder),
     "input": openai_responses.OFFERS["input"],

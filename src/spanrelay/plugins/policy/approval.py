@@ -278,9 +278,7 @@ _terminal = threading.Lock()
 def _free() -> None:
     """Take a lock that nobody holds: a forked child has none of its parent's threads."""
     global _terminal
-    _GLANCE_S = 0.05
-"""How often it is looked whether anybody still waits for what is typed."""
-_terminal = threading.Lock()
+    _terminal = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
