@@ -50,6 +50,17 @@ def test_an_answer_that_takes_nothing_is_a_failure_with_its_reason(
     assert (report.code, len(collector.asked)) == (1, 1), "it is asked once"
 
 
+def test_a_proxy_that_stands_between_is_told(doctor: Doctor, collector: OtlpServer) -> None:
+    between = {"HTTP_PROXY": collector.url, "NO_PROXY": "", "no_proxy": ""}
+    between["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://collector.example:4318"
+    assert doctor(**between).of("exporters", "fail") == []
+    assert collector.asked[0] == "http://collector.example:4318/v1/traces"
+    collector.script = lambda body: 407
+    [told] = doctor(**between).of("exporters", "fail")
+    assert f"the request went by the proxy {collector.url}" in told
+    assert "without a name and a password" in told and "NO_PROXY names hosts" in told
+
+
 def test_where_nobody_listens_that_is_said(doctor: Doctor) -> None:
     port = free_port()
     [told] = doctor(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}").of("exporters", "fail")

@@ -268,6 +268,14 @@ def test_without_the_otlp_exporters_the_rest_is_looked_at(doctor: Doctor, collec
     assert report.levels()["trajectories"] == "pass"
 
 
+@pytest.mark.parametrize("module", ["opentelemetry.sdk", "opentelemetry.sdk.trace", "opentelemetry.instrumentation"])
+def test_a_broken_opentelemetry_is_a_failure_and_no_traceback(doctor: Doctor, module: str) -> None:
+    report = doctor.apart("--offline", before=f"import sys\nsys.modules[{module!r}] = None")
+    [told] = report.of("installation", "fail")
+    assert "cannot be imported: ModuleNotFoundError: " in told and module in told and "pip check" in told
+    assert (report.code, report.prospect) == (1, "a program started here would record nothing")
+
+
 def test_a_check_that_fails_is_told_and_the_others_go_on(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     def trajectories(case: Case) -> list[Finding]:
         raise ValueError("a fault of ours")

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from spanrelay._guard import pass_on
 from spanrelay.cli.outline import Branch, Piece
 from spanrelay.cli.printing import print_outline
 from spanrelay.doctor.findings import LEVELS, STATUS, Finding, Level, worst
@@ -53,21 +54,40 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         SpanRelayError: the program cannot be started, or the bundle cannot be written.
     """
-    from spanrelay.doctor import bundle  # what the other commands do not need
-    from spanrelay.doctor.table import case_here, examine, prospect, try_out
-
+    try:
+        from spanrelay.doctor import bundle  # what the other commands do not need
+        from spanrelay.doctor.table import case_here, examine, prospect, try_out
+    except Exception as error:  # whatever a broken package raises
+        pass_on(error)
+        return _show([_broken(error)], "a program started here would record nothing", as_text=not options.json)
     case = case_here(offline=options.offline)
     tried = list(try_out(case, options.app, options.seconds)) if options.app else []
     findings = [*examine(case), *tried]
-    if options.json:
-        print(as_json(findings, prospect(case)))
-    else:
-        print_outline(_tree(findings), sys.stdout)
-        print(visible(prospect(case)))
+    status = _show(findings, prospect(case), as_text=not options.json)
     if options.bundle is not None:
         bundle.write(options.bundle, findings, case)
         print(f"{options.bundle} has what was found; its README says what was left out", file=sys.stderr)
+    return status
+
+
+def _show(findings: list[Finding], end: str, *, as_text: bool) -> int:
+    """Print what was found; returns the exit status."""
+    if as_text:
+        print_outline(_tree(findings), sys.stdout)
+        print(visible(end))
+    else:
+        print(as_json(findings, end))
     return STATUS[worst(findings)]
+
+
+def _broken(error: Exception) -> Finding:
+    return Finding(
+        "fail",
+        f"what SpanRelay is built on cannot be imported: {type(error).__name__}: {error}",
+        "nothing can be recorded or checked in this environment",
+        "`pip check`, then pip install --force-reinstall spanrelay opentelemetry-sdk opentelemetry-instrumentation",
+        "installation",
+    )
 
 
 def _command(text: str) -> list[str]:

@@ -77,6 +77,11 @@ _MEANINGS = (
         "ask for a key that may write traces, or set the project or tenant header that the server asks for",
     ),
     _meaning(
+        r"answered 407|407 Proxy",
+        "the proxy does not let this program through without a name and a password",
+        "HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT, or HTTP_PROXY for an endpoint without TLS",
+    ),
+    _meaning(
         r"answered 3\d\d",
         "a redirect that would lose or leak what is sent is not followed",
         "set the endpoint to where it leads, if that is the right address",

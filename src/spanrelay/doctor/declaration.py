@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from spanrelay import config, sdk
+from spanrelay import config
 from spanrelay._guard import pass_on
 from spanrelay.plugins.files import line_of
 
@@ -86,6 +86,8 @@ def read(environment: Mapping[str, str]) -> Declaration | None:
         from opentelemetry.configuration import ConfigurationError, load_config_file
     except ImportError:
         return Declaration(path, "opentelemetry-configuration is not installed", "pip install 'spanrelay[config-file]'")
+    from spanrelay import sdk  # what names findings does not need, since it may be broken
+
     try:
         with sdk.one_voice():
             model = load_config_file(path)
