@@ -96,12 +96,21 @@ REASONS = {
 HEAD = """\
 # Frameworks
 
-`opentelemetry-instrument python app.py` switches on every installed package below, with no change to the program. So
-does `spanrelay.activate()` in the program, before or after the SDK is imported; `activate(instrument=["openai"])`
-switches on only those, `instrument=False` none, and `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out what it names.
-Where a [`spanrelay.toml`](plugins.md) puts policy in force, all are on. A model call is recorded once; if the package
-of the SDK below the framework (such as `spanrelay-openai`) is installed too, the record has what that saw. Each
-package's README says what it records.
+Start your program by the launcher. It switches on every installed package below, and the program stays as it is:
+
+<!-- not run: README.md runs the same -->
+```bash
+spanrelay setup                           # what the frameworks that are installed here need
+opentelemetry-instrument python app.py
+spanrelay show                            # the run, as a tree
+```
+
+`spanrelay.activate()` in the program does the same, before or after it imports the SDK.
+`activate(instrument=["openai"])` switches on only the packages that it names, and `instrument=False` none;
+`OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` leaves out those that it names. Where a [`spanrelay.toml`](plugins.md) puts
+policy in force, all are on. A model call is recorded once: if the package of the SDK below the framework (such as
+`spanrelay-openai`) is installed too, the span says what went over the wire. The README of each package says what it
+records.
 
 | Framework | Packages |
 |---|---|
