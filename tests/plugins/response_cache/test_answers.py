@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from spanrelay import GuardrailRejected, execution_intercept, gateway, guardrail, stream_intercept, use
+from spanrelay.assembly.steps import agent_step, answer_of
 from spanrelay.plugins.response_cache import redis_store
 from spanrelay.records import Message, ModelResponse, Text
 from spanrelay.semconv import names
@@ -537,6 +538,24 @@ async def test_who_asks_again_in_one_call_gets_another_answer(
         with use(twice):
             answer = await ask(BOTH[0], client)
     assert answer.choices[0].message.content == "answer 2"
+
+
+async def test_what_is_answered_again_counts_in_no_budget_and_is_no_model_call_of_a_trajectory(
+    server: ModelServer, provider: Counting, instrumented: Capture, in_force: Any
+) -> None:
+    in_force("[plugins.policy.process]\nmax_model_calls = 2\nmax_tokens = 1000")
+    async with client_of(BOTH[0], server) as client:
+        for _ in range(4):
+            await ask(BOTH[0], client)
+        await ask(BOTH[0], client, seed=1)
+        with pytest.raises(GuardrailRejected, match="2 of the 2"):
+            await ask(BOTH[0], client, seed=2)
+    assert decisions(instrumented) == ["miss", "hit", "hit", "hit", "miss"]
+    calls = [span for span in instrumented.spans if names.RESPONSE_CACHE_DECISION in (span.attributes or {})]
+    record = instrumented.record(calls[1])
+    step = agent_step(record, answer_of(record), None, 1)
+    assert (step.llm_call_count, step.metrics) == (0, None)
+    assert (step.extra or {})["answered_by"] == "response_cache.answers"
 
 
 # --- at the same time ---
