@@ -64,6 +64,9 @@ def shown(capsys: Any, *arguments: str) -> tuple[int, list[str], str]:
     return status, captured.out.replace(f"{Path.cwd()}/", "").splitlines(), captured.err
 
 
+OURS = ("nemo_guardrails", "pii_redaction", "policy", "pricing", "prompt_cache", "response_cache", "tool_cache")
+
+
 def test_installed_plugins_are_listed(capsys: Any) -> None:
     Path("spanrelay.toml").write_text('[policy]\nmode = "observe"\n[plugins.words]\n[plugins.pricing]\nsource = 1')
     status, lines, err = shown(capsys, "list")
@@ -72,9 +75,17 @@ def test_installed_plugins_are_listed(capsys: Any) -> None:
     assert rows[-1] == ["words", "1.0", "words-plugin", "on trial", "Refuses words."]
     assert [row[:3] for row in rows[1:-1]] == [
         [name, version("spanrelay"), "spanrelay"]
-        for name in ("nemo_guardrails", "pii_redaction", "policy", "pricing", "prompt_cache", "response_cache")
+        for name in (
+            "nemo_guardrails",
+            "pii_redaction",
+            "policy",
+            "pricing",
+            "prompt_cache",
+            "response_cache",
+            "tool_cache",
+        )
     ]
-    assert [row[3] for row in rows[1:-1]] == ["no", "no", "no", "error", "no", "no"]
+    assert [row[3] for row in rows[1:-1]] == ["no", "no", "no", "error", "no", "no", "no"]
     # Published prices, which a catalogue takes where none is named, are in a package that Python 3.10 has none of.
     errors = "1 error" if published_prices.is_installed() else "2 errors"
     assert (status, err) == (1, f"spanrelay: {errors} in the configuration files: `spanrelay plugins validate`\n")

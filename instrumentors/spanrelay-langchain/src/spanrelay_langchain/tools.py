@@ -190,6 +190,18 @@ class ToolBoundary:
         call.gave(answer)
         return answer
 
+    def given_again(self, result: Any) -> Any:
+        """Return what `answer` makes the same result of; an object of a class where it cannot, or might not."""
+        from langchain_core.tools.base import _format_output
+
+        if isinstance(self._input, dict) and self._input.keys() != self.shown.keys():
+            return NotImplemented
+        message = message_in(result, self.call_id)
+        if message is None:
+            return result
+        made = _format_output(message.content, None, self.call_id, self.tool.name, "success")
+        return message.content if made == result else NotImplemented
+
 
 class AsyncToolBoundary(ToolBoundary):
     """The way of one run through `BaseTool.arun`."""

@@ -14,9 +14,10 @@ from typing import Any
 
 from spanrelay._guard import guarded
 from spanrelay.pipeline.flow import Apart
-from spanrelay.plugins.response_cache.entries import Entry, Unkept, entry_of
+from spanrelay.plugins.keeping import renewed
+from spanrelay.plugins.response_cache.entries import Entry, Unkept
 from spanrelay.plugins.response_cache.flights import Flight, Flights
-from spanrelay.plugins.response_cache.keys import Bypassed, Terms, key_of
+from spanrelay.plugins.response_cache.keys import Bypassed
 from spanrelay.plugins.response_cache.stores import Store
 from spanrelay.records import ResponseCache
 
@@ -31,11 +32,13 @@ class _Answered:
 
 
 class Cache:
-    """Stands around the sending of each model call, and around all that checks its answer.
+    """Stands around the sending of each call, and around all that checks its answer.
 
     Args:
         store: Keeps the answers.
-        terms: Which answers may be given again, and to whom.
+        key_of: Returns the key of a call, or raises `Bypassed`.
+        entry_of: Returns what is kept of an answer, or raises `Unkept`.
+        answer_of: Returns what a call is answered with.
         ttl_seconds: How old an answer may be.
         max_wait_seconds: How long a call waits at most for another that asks the same.
         applies: Whether calls are answered; else it is only told which would have been, and no answer is kept.
@@ -45,7 +48,9 @@ class Cache:
     def __init__(
         self,
         store: Store,
-        terms: Terms,
+        key_of: Callable[[Any], bytes],
+        entry_of: Callable[[Any, Any, float], Entry],
+        answer_of: Callable[[Any, Entry], Any],
         *,
         ttl_seconds: float,
         max_wait_seconds: float,
@@ -53,11 +58,12 @@ class Cache:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._terms = terms
+        self._key_of, self._entry_of, self._answer_of = key_of, entry_of, answer_of
         self._ttl_seconds, self._max_wait_seconds = ttl_seconds, max_wait_seconds
         self._applies = applies
         self._clock = clock
         self._flights = Flights()
+        renewed.add(self)
         self._open: weakref.WeakKeyDictionary[Any, list[_Answered]] = weakref.WeakKeyDictionary()
         """What was answered of calls that have not ended, so that policy around may still refuse it."""
 
@@ -91,7 +97,7 @@ class Cache:
     def answer(self, call: Any) -> Generator[Any, Any, Any]:
         """Answer a call with what is kept for it, or send it; an execution intercept."""
         told = ResponseCache()
-        key = self._key_of(call, told)
+        key = self._asked(call, told)
         call.root.record.response_cache = told
         if key is None:
             yield call
@@ -112,18 +118,18 @@ class Cache:
             told.decision = "hit" if self._applies else "would_hit"
             told.age_seconds, told.saved_tokens = max(round(self._clock() - entry.at, 3), 0.0), entry.tokens
             if self._applies:
-                call.replayed = None if entry.events is None else (entry.body, entry.events)
-                return entry.body
+                return self._answer_of(call, entry)
         yield from self._send(call, key, told, flight)
         return None
 
-    def _key_of(self, call: Any, told: ResponseCache) -> bytes | None:
+    def _asked(self, call: Any, told: ResponseCache) -> bytes | None:
+        """Return the key of a call; None where it is not looked up."""
         before = call.root.record.response_cache
         if before is not None and before.decision == "hit":
             told.reason = "asked_again"  # somebody around is not content with the answer that is kept
             return None
         try:
-            key = key_of(call, self._terms)
+            key = self._key_of(call)
         except Bypassed as reason:
             told.reason = str(reason)
             return None
@@ -141,8 +147,8 @@ class Cache:
             response = yield call
             with guarded("reading what a response cache is to keep"):
                 try:
-                    entry = entry_of(call, response, self._clock())
-                    data = (entry if self._applies else replace(entry, body={}, events=None)).to_bytes()
+                    entry = self._entry_of(call, response, self._clock())
+                    data = (entry if self._applies else replace(entry, body=None, events=None)).to_bytes()
                 except Unkept as reason:
                     told.reason = str(reason)
         finally:

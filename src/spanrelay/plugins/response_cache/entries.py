@@ -28,7 +28,7 @@ class Entry:
 
     at: float
     tokens: int | None
-    body: dict[str, Any]
+    body: Any
     events: list[dict[str, Any]] | None = None
 
     def to_bytes(self) -> bytes:
