@@ -16,7 +16,7 @@ from spanrelay.records import Message, ModelResponse, Text, Usage
 from spanrelay_litellm import LiteLLMInstrumentor
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, asked, at_work, said
-from spanrelay_testkit.exchange import reply
+from spanrelay_testkit.exchange import raw, reply
 from spanrelay_testkit.model_server import ModelServer
 from spanrelay_testkit.outline import tree
 
@@ -46,6 +46,9 @@ EMBEDDING = Function(
 RERANK = Function(
     "rerank", "RERANKER", "cohere/rerank-v3.5", "rerank-v3.5", query="sky?", documents=["blue", "green"], top_n=1
 )
+COMPACT = Function("compact_responses", "LLM", "openai/gpt-5", "chat gpt-5", input="Which colour has the sky?")
+PAGE: Any = {"type": "document_url", "document_url": "https://example.com/a.pdf"}
+OCR = Function("ocr", "LLM", "mistral/mistral-ocr-latest", "generate_content mistral-ocr-latest", document=PAGE)
 each_colour = pytest.mark.parametrize("colour", COLOURS)
 each_function = pytest.mark.parametrize("function", [RESPONSES, EMBEDDING, RERANK], ids=lambda each: each.name)
 
@@ -121,7 +124,22 @@ def test_a_ranking_is_recorded_with_its_query_and_how_many_were_ranked(
 
 
 @each_colour
-@each_function
+@pytest.mark.parametrize("placed", [False, True], ids=["by name", "in order"])
+def test_a_document_that_is_read_is_a_call_of_a_model(instrumented: Capture, colour: str, placed: bool) -> None:
+    pages = [{"index": 0, "markdown": "# Sky", "images": [], "dimensions": None}]
+    told = {"pages": pages, "model": "mistral-ocr-2", "usage_info": {"pages_processed": 1}}
+    with ModelServer(lambda request: raw(json.dumps(told).encode())) as server:
+        options = {"api_base": f"{server.address}/v1", "api_key": "none"}
+        asked = ((OCR.model, PAGE), options) if placed else ((), {"model": OCR.model, "document": PAGE, **options})
+        ask = litellm.ocr if colour == "sync" else lambda *args, **kwargs: asyncio.run(litellm.aocr(*args, **kwargs))
+        answer = ask(*asked[0], **asked[1])
+        [request] = server.requests
+    assert (answer.pages[0].markdown, request.body["model"]) == ("# Sky", "mistral-ocr-latest")
+    assert tree(instrumented) == [OCR.span]
+
+
+@each_colour
+@pytest.mark.parametrize("function", [RESPONSES, EMBEDDING, RERANK, COMPACT, OCR], ids=lambda each: each.name)
 def test_policy_refuses_before_anything_is_sent(
     instrumented: Capture, server: ModelServer, policy: Policy, colour: str, function: Function
 ) -> None:

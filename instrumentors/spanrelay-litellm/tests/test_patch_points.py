@@ -19,6 +19,8 @@ FIRST = {
     "responses": {"model", "input"},
     "embedding": {"model", "input"},
     "rerank": {"model", "query"},
+    "compact_responses": {"model", "input"},
+    "ocr": {"model", "document"},
 }
 """What each function asks for first; an async one may take anything, and passes it on."""
 

@@ -23,7 +23,7 @@ class LiteLLMInstrumentor(Instrumentor):
 
     package = "litellm"
     requires = ("litellm >= 1.110",)
-    modules = ("litellm.main", "litellm.responses.main", "litellm.rerank_api.main", "litellm")
+    modules = ("litellm.main", "litellm.responses.main", "litellm.rerank_api.main", "litellm.ocr.dispatch", "litellm")
     name = "spanrelay_litellm"
     version = __version__
 

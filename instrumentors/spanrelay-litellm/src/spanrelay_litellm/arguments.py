@@ -17,8 +17,10 @@ from spanrelay.codecs.narrowing import as_mapping
 
 _APART = frozenset(
     (
+        "acompact_responses",
         "acompletion",
         "aembedding",
+        "aocr",
         "api_base",
         "api_key",
         "api_type",

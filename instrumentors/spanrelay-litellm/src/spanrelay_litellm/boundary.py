@@ -18,9 +18,9 @@ from spanrelay.pipeline.stream import AsyncTap, SyncTap, Tap
 from spanrelay_litellm.arguments import changed
 
 
-def named(name: str) -> Callable[[dict[str, Any]], Any]:
+def named(name: str, module: str = "litellm") -> Callable[[dict[str, Any]], Any]:
     """Return what makes an answer of JSON: the class of the package's that has this name."""
-    return lambda body: getattr(sys.modules["litellm"], name)(**body)
+    return lambda body: getattr(sys.modules[module], name)(**body)
 
 
 def completion_chunk(event: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from spanrelay.codecs import Codec, cohere_rerank, openai_embeddings, openai_responses
+from spanrelay.codecs import Codec, cohere_rerank, openai_compaction, openai_embeddings, openai_responses, plain
 from spanrelay.codecs.chat_dialects import capped_chat
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.pipeline.driver import arun, run
@@ -42,6 +42,7 @@ class Function(NamedTuple):
         codec: The API whose words its arguments are.
         form: How answers are made that are not the provider's.
         kind: What kind of call it makes.
+        names: Its parameters in order, where its signature does not say them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Function(NamedTuple):
     codec: Codec
     form: Form
     kind: Kind = "llm"
+    names: tuple[str, ...] = ()
 
     @property
     def twin(self) -> str:
@@ -64,6 +66,15 @@ FUNCTIONS = (
     ),
     Function("embedding", "litellm.main", openai_embeddings, Form(named("EmbeddingResponse")), "embedder"),
     Function("rerank", "litellm.rerank_api.main", cohere_rerank, Form(named("RerankResponse")), "reranker"),
+    Function("compact_responses", "litellm.responses.main", openai_compaction, Form(named("ResponsesAPIResponse"))),
+    # Sent by native code, past every HTTP client.
+    Function(
+        "ocr",
+        "litellm.ocr.dispatch",
+        plain,
+        Form(named("OCRResponse", "litellm.llms.base_llm.ocr.transformation")),
+        names=("model", "document"),
+    ),
 )
 
 
@@ -133,5 +144,7 @@ class Wrappers:
 @lru_cache
 def _ordered(function: Function) -> tuple[str, ...]:
     """Return the parameters of a function, in their order."""
+    if function.names:
+        return function.names
     home = sys.modules[function.module]
     return tuple(inspect.signature(inspect.unwrap(getattr(home, function.name))).parameters)
