@@ -96,7 +96,7 @@ def apart(
 
 def run_tests_of(programs: Path, *tests: str | Path) -> None:
     """Run `tests`, with pytest's options, by the Python of an environment, and fail where one of them does."""
-    command = [programs / "python", "-m", "pytest", "-q", "-rs", *tests]
+    command = [programs / "python", "-m", "pytest", "-q", "-rfs", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
     assert " passed" in done.stdout.splitlines()[-1]
