@@ -324,7 +324,7 @@ async def test_what_no_model_sees_makes_no_difference(
     ("options", "reason"),
     [
         ({"temperature": 0.1}, "nondeterministic"),
-        ({"temperature": openai.omit}, "nondeterministic"),
+        pytest.param({"temperature": openai.omit}, "nondeterministic", id="no temperature"),
         ({"store": True}, "stateful"),
         ({"extra_body": {"tools": [{"type": "web_search"}]}}, "server_tools"),
         (
