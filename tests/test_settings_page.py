@@ -9,6 +9,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
+```bash
+SPANRELAY_TRAJECTORY_DIR=runs SPANRELAY_METRICS=false opentelemetry-instrument python app.py
+ls runs/*.json
+```
+
 Every setting is an environment variable. OpenTelemetry's own (`OTEL_*`) do what OpenTelemetry says: endpoints,
 samplers, resource attributes, batch sizes. `OTEL_EXPORTER_OTLP_PROTOCOL` is `http/protobuf` unless you set it.
 

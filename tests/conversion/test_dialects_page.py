@@ -33,6 +33,12 @@ NOT_ASKED = {"genkit_js_tool_error": "ends with the failure", "genkit_go_tool_er
 HEAD = """\
 # What each source carries
 
+<!-- not run: there is no such telemetry here -->
+```bash
+spanrelay convert otlp/ -o trajectories   # spans and logs of any row below, as a collector or an exporter wrote them
+spanrelay diff trajectories/ others/      # the same conversation, recorded by two of them
+```
+
 Telemetry of the same conversation becomes the same trajectory, whoever recorded it, except for what a source does not
 carry. Tests convert captures of the real programs and check each row: everything else equals the one expected
 trajectory, and a row may not name what is no longer missing. The page is written by `python -m
