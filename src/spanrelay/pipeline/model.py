@@ -477,7 +477,8 @@ class ModelCall(Call):
                 self._rename()
             super().finish(end)
         # What waits to be read is bounded by its bytes: the objects that they were written from are several times that.
-        self._streamed = self.streams
+        if self.original is not _LET_GO:
+            self._streamed = bool(self.original.get("stream"))
         self.original = self._judged = _LET_GO
         self._wire = self._request = None
 
