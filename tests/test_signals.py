@@ -16,6 +16,7 @@ from opentelemetry import context as otel_context
 
 from spanrelay import _guard, _json, execution_intercept, guardrail, run_tool, sanitizer, tracing, use
 from spanrelay._guard import broke_in, guarded, losses, swallow
+from spanrelay.pipeline.loops import OwnLoop
 from spanrelay.tracing import default_tracing, describe_error
 from spanrelay_testkit.capture import Capture
 
@@ -367,6 +368,30 @@ def test_alarms_at_any_moment_are_never_taken_for_our_own_failures(recorded: Cap
         sys.unraisablehook = hook
     assert 0 <= heard <= raised[0]
     assert [key for key in losses.take() if key.startswith("failures while")] == []
+
+
+def test_policy_is_not_awaited_for_a_call_that_a_signal_ends_as_the_waiting_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[Any] = []
+
+    @guardrail
+    async def judge(call: Any) -> None:
+        judged.append(call.request.arguments)
+
+    def struck(loop: OwnLoop, awaitable: Any) -> None:
+        start(loop, awaitable)
+        signal.raise_signal(signal.SIGALRM)
+
+    start = OwnLoop.start
+    signal.signal(signal.SIGALRM, plain_handler(Alarm()))
+    with use(judge):
+        monkeypatch.setattr(OwnLoop, "start", struck)
+        with pytest.raises(Alarm):
+            run_tool("t", lambda value: value, {"value": 1})
+        monkeypatch.undo()
+        assert run_tool("t", lambda value: value, {"value": 2}) == 2
+    assert judged == [{"value": 2}]
 
 
 class Unasked:

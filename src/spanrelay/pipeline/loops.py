@@ -154,6 +154,17 @@ async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
+async def _once_entered(entered: Future[None], awaitable: Awaitable[Any]) -> Any:
+    """Await `awaitable` once somebody waits for it, who can then no longer be gone without a word."""
+    try:
+        await asyncio.wrap_future(entered)
+    except asyncio.CancelledError:
+        if asyncio.iscoroutine(awaitable):
+            awaitable.close()
+        raise
+    return await awaitable
+
+
 async def on_own_loop(awaitable: Awaitable[Any]) -> Any:
     """Wait for `awaitable` on the runtime's own loop, whichever loop this is: for what may only ever see one."""
     future = own_loop().start(awaitable)
@@ -228,15 +239,21 @@ class OwnLoop:
             # A sync call of policy that runs here: this loop is blocked until the call is over.
             self._inner = self._inner or OwnLoop()
             return self._inner.wait(effect)
-        future = self.start(effect.awaitable)
+        entered: Future[None] = Future()
+        future: Future[Any] | None = None
         try:
+            future = self.start(_once_entered(entered, effect.awaitable))
+            entered.set_result(None)
             done = threading.Event()
             future.add_done_callback(lambda _: done.set())
             if not done.wait(effect.timeout):
                 raise _late(effect)
             return future.result()
         finally:
-            future.cancel()  # where it is not done: a signal of the application's may have ended the waiting too
+            # Where it is not done: a signal of the application's may have ended the waiting, even as it began.
+            entered.cancel()
+            if future is not None:
+                future.cancel()
 
 
 _loops: dict[int, OwnLoop] = {}
