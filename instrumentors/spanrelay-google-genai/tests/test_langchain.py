@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,19 @@ from spanrelay_testkit.model_server import ModelServer, reply, tool_call
 from spanrelay_testkit.outline import tree
 
 langchain = pytest.importorskip("langchain_google_genai")
-pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+# LangChain closes none of the connections that it has on a loop, and leaves them to whoever collects garbage.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",
+    "ignore:[Uu]nclosed:ResourceWarning",
+    "ignore:.*Transport.__del__:pytest.PytestUnraisableExceptionWarning",
+    "ignore:.*socket:pytest.PytestUnraisableExceptionWarning",
+)
+
+
+@pytest.fixture(autouse=True)
+def connections_are_collected_here() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture
