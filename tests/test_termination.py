@@ -508,13 +508,18 @@ def test_the_workers_of_a_pool_deliver_all_that_they_did(
 
 
 KILLED = """
-import multiprocessing, os, signal, sys, time
+import multiprocessing, os, pathlib, signal, sys, time
 import spanrelay
+
+def written():
+    # Not only whether the file is there: it is, and empty, before its first line.
+    files = pathlib.Path(".spanrelay/trajectories").glob("child*")
+    return any('"op":"step"' in line for file in files for line in file.read_text().splitlines(True) if line[-1] == "\\n")
 
 def work():
     with spanrelay.scope("agent", session="child"):
         spanrelay.run_tool("t", lambda: 1)
-        while not any(name.startswith("child") for name in os.listdir(".spanrelay/trajectories")):
+        while not written():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
