@@ -513,8 +513,8 @@ import spanrelay
 
 def written():
     # Not only whether the file is there: it is, and empty, before its first line.
-    files = pathlib.Path(".spanrelay/trajectories").glob("child*")
-    return any('"op":"step"' in line for file in files for line in file.read_text().splitlines(True) if line[-1] == "\\n")
+    texts = [file.read_text() for file in pathlib.Path(".spanrelay/trajectories").glob("child*")]
+    return any('"op":"step"' in text[: text.rfind("\\n") + 1] for text in texts)
 
 def work():
     with spanrelay.scope("agent", session="child"):
