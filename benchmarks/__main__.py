@@ -1,7 +1,7 @@
 """`python -m benchmarks [--json FILE] [--quick] [--peers | --against REV] [row …]`: measure, and print the table.
 
-`python -m benchmarks saving` measures no time: it prints what marks of prompt caches save; with `--peers`, what
-NeMo Relay's do.
+`python -m benchmarks cache` measures no time: it prints what marks of prompt caches save; with `--peers`, what
+NeMo Relay's own package does.
 
 Nothing passes or fails here by its figures: times depend on the machine, and only ratios of one run mean something.
 """
@@ -34,15 +34,15 @@ def main(argv: list[str] | None = None) -> int:
     other.add_argument("--peers", action="store_true", help=f"other instrumentations at {', '.join(peers.ROWS)}")
     other.add_argument("--against", metavar="REV", help="this tree and a revision of it, as git names it, in turn")
     chosen = parser.parse_args(argv)
-    if chosen.rows == ["saving"]:
+    if chosen.rows == ["cache"]:
         from benchmarks import saving  # a build without what it needs can be measured by the others
 
-        print(saving.report_of_relay() if chosen.peers else saving.report())
+        print(saving.report_of_relay() if chosen.peers else saving.reports())
         return 0
     known = peers.ROWS if chosen.peers else tuple(ROWS)
     unknown = [row for row in chosen.rows if row not in known]
     if unknown:
-        parser.error(f"no row {unknown[0]!r}; expected some of {', '.join(known)}, or saving alone")
+        parser.error(f"no row {unknown[0]!r}; expected some of {', '.join(known)}, or cache alone")
     try:
         measured = _measured(chosen, chosen.rows or known)
     except builds.NoBuild as reason:

@@ -47,6 +47,7 @@ class _Case:
     key: int
     now: float
     plan: Plan = field(default_factory=Plan)
+    stake: float = 0.0
     told: PromptCache = field(default_factory=PromptCache)
 
 
@@ -122,6 +123,8 @@ class Governor:
             yield from self._send(call, case, flight)
         finally:
             call.begun = None
+            with self._lock:
+                case.account.staked -= case.stake
             if flight is not None:
                 self._land(case.key, flight)
 
@@ -223,11 +226,13 @@ class Governor:
         if before is not None:
             memory.again(before, now, in_turn=True)
         known = memory.used_before(case.key)
-        of_all = memory.first if before is None else memory.further
-        odds = case.scaffold.first if before is None else case.scaffold.further
+        depth = 0 if before is None else before.depth + 1
+        sorts = memory.sorts(case.scaffold, depth)
         planner = Planner(outline, case.rules, self._terms, memory, case.account, now)
-        plan = case.plan = planner.plan(self._use_bases(case), odds, of_all)
-        memory.use(outline.digests[-1], now, odds, of_all, bet=plan.bet)
+        plan = case.plan = planner.plan(self._use_bases(case), sorts, (memory.further, case.scaffold.further))
+        memory.use(outline.digests[-1], now, *sorts, depth=depth)
+        case.stake = plan.stake
+        case.account.staked += plan.stake
         told = case.told = PromptCache(scaffold=case.scaffold.name, marks=tuple(map(str, plan.marks)))
         told.decision = ("marked" if self.applies else "would_mark") if plan.marks else "unmarked"
         told.expected_read_tokens = self._tokens(case, plan.read)
@@ -239,9 +244,9 @@ class Governor:
             return None
         return self._flights.setdefault(case.key, _Flight(now))
 
-    def _use_bases(self, case: _Case) -> list[Odds]:
-        """Note that the tools and the system prompt are used; return how often they are."""
-        memory, outline, found = self._memory, case.outline, list[Odds]()
+    def _use_bases(self, case: _Case) -> list[tuple[Odds, Odds]]:
+        """Note that the tools and the system prompt are used; return of what sorts they are."""
+        memory, outline, found = self._memory, case.outline, list[tuple[Odds, Odds]]()
         for digest in outline.digests[: outline.scaffold]:
             if (use := memory.used_before(digest)) is not None:
                 memory.again(use, case.now, in_turn=False)
@@ -250,7 +255,7 @@ class Governor:
                 odds, of_all = memory.tools.get(digest) or Odds(), memory.of_tools
                 memory.tools.put(digest, odds)
             memory.use(digest, case.now, odds, of_all)
-            found.append(odds)
+            found.append((of_all, odds))
         return found
 
     def _tokens(self, case: _Case, at: int) -> int:
@@ -277,14 +282,15 @@ class Governor:
             ratio = given / max(case.outline.size, 1)
             account.tokens_per_character += (ratio - account.tokens_per_character) * (0.3 if account.answers else 1.0)
             account.answers += 1
+            account.sent += given
             if told.decision == "would_mark":
                 told.saved_tokens = self._would_save(case)
+                account.net += told.saved_tokens
                 return
             hour = usage.cache_write_1h_tokens or 0
             minutes = max((usage.cache_write_tokens or 0) - hour, 0)
             paid = (rules.write_5m - 1) * minutes + ((rules.write_1h or 1) - 1) * hour
             saved = (1 - rules.read) * read - paid
-            account.sent += given
             account.net += saved
             told.saved_tokens = round(saved)
             if case.plan.read >= 0 and not read:

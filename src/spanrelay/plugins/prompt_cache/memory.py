@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -17,10 +18,12 @@ from spanrelay.plugins.prompt_cache.rules import LATER_S, SOON_S
 V = TypeVar("V")
 KEPT = 4096
 """Prefixes, entries and scaffolds, of each at most."""
-_WEIGHT = 2.0
-"""How many uses what is known of all prompts counts for, where little is known of one."""
+_WEIGHT = 1.0
+"""How many uses what is known of a more general sort counts for, where little is known of one."""
 _REMEMBERED = 64
 """Uses of one sort after which half of them are forgotten, so that an agent may change its ways."""
+_TURNS = 12
+"""Turns of a conversation that are told apart; all later ones are one sort."""
 _SLOWEST_S = SOON_S
 _SOONEST_S = 15.0
 """Seconds after which a prefix that was not used again counts as one that is not, at the least."""
@@ -64,8 +67,8 @@ class Use:
 
     at: float
     odds: tuple[Odds, ...]
-    bet: bool = False
-    """Whether it was written for use that nobody has seen yet."""
+    depth: int = 0
+    """Turns of its conversation before it."""
     counted: bool = False
     again: bool = False
 
@@ -84,6 +87,8 @@ class Account:
 
     sent: float = 0.0
     net: float = 0.0
+    staked: float = 0.0
+    """What requests on their way pay for writing."""
     answers: int = 0
     tokens_per_character: float = 0.25
     refuses: bool = False
@@ -92,12 +97,21 @@ class Account:
 
 @dataclass(slots=True)
 class Scaffold:
-    """What is known of one model with its tools and its system prompt."""
+    """What is known of one model with its tools and its system prompt.
+
+    Attributes:
+        name: Digits that stand for it.
+        reuse: How often it is used again.
+        first: How often a conversation's first request is gone on from.
+        further: The same of all others.
+        turns: The same of each of the first turns, since conversations of one agent often end at the same.
+    """
 
     name: str
     reuse: Odds = field(default_factory=Odds)
     first: Odds = field(default_factory=Odds)
     further: Odds = field(default_factory=Odds)
+    turns: list[Odds] = field(default_factory=lambda: [Odds() for _ in range(_TURNS)])
 
 
 class Memory:
@@ -111,10 +125,13 @@ class Memory:
         self._uses: Bounded[Use] = Bounded()
         self._open: deque[Use] = deque()
         self._gap = 0.0
-        self.bets = 0
-        """Prefixes that were written, and of which it is not known yet whether they are used again."""
         self.accounts: dict[tuple[str, str], Account] = {}
         self.reuse, self.of_tools, self.first, self.further = Odds(), Odds(), Odds(), Odds()
+
+    def sorts(self, scaffold: Scaffold, depth: int) -> tuple[Odds, ...]:
+        """Return of what sorts a request is, behind `depth` turns of its conversation, the most general first."""
+        of_all, own = (self.further, scaffold.further) if depth else (self.first, scaffold.first)
+        return (of_all, own, scaffold.turns[depth]) if depth < _TURNS else (of_all, own)
 
     def account(self, api: str, model: str) -> Account:
         """The account of a model, of which there are few."""
@@ -122,12 +139,11 @@ class Memory:
             self.accounts.clear()
         return self.accounts.setdefault((api, model), Account())
 
-    def use(self, digest: int, now: float, *odds: Odds, bet: bool = False) -> None:
+    def use(self, digest: int, now: float, *odds: Odds, depth: int = 0) -> None:
         """Note that a prefix is used, and counted among `odds` once it is used again, or is not for long."""
-        use = Use(now, odds, bet)
+        use = Use(now, odds, depth)
         self._uses.put(digest, use)
         self._open.append(use)
-        self.bets += bet
         patience = min(_SLOWEST_S, max(_SOONEST_S, 4 * self._gap))
         while self._open and (now - self._open[0].at > patience or len(self._open) > KEPT):
             self._count(self._open.popleft())
@@ -153,7 +169,6 @@ class Memory:
         """Count `use` as one of those that may be used again; once."""
         if not use.counted:
             use.counted = True
-            self.bets -= use.bet
             for odds in use.odds:
                 odds.ask()
 
@@ -178,11 +193,18 @@ def free_in_children(holder: Freed) -> None:
         os.register_at_fork(after_in_child=lambda: (free := method()) and free())
 
 
-def expected_reads(odds: Odds, all_odds: Odds, ttl: TTL) -> float:
-    """Return how often what is written now is read: what of one sort is known, and a little of all others.
+def chance_of(sorts: Iterable[Odds], ttl: TTL, *, given: float = 0.5) -> float:
+    """Return the chance that a prefix is used again, by sorts of it from the most general to its own.
 
-    A prefix that is used again with the chance p, each time anew, is read p / (1 - p) times.
+    Where little is known of a sort, what is known of the more general one stands in, and for all of them `given`.
     """
-    general = (all_odds.of(ttl) + 1) / (all_odds.asked + 2)
-    chance = (odds.of(ttl) + _WEIGHT * general) / (odds.asked + _WEIGHT)
-    return chance / max(1 - chance, 0.02)
+    chance = given
+    for odds in sorts:
+        chance = (odds.of(ttl) + _WEIGHT * chance) / (odds.asked + _WEIGHT)
+    return chance
+
+
+def expected_reads(sorts: Iterable[Odds], onward: Iterable[Odds], ttl: TTL) -> float:
+    """Return how often what is written now is read: once by the chance of `sorts`, and again by that of `onward`."""
+    chance = chance_of(sorts, ttl)
+    return chance / max(1 - chance_of(onward, ttl, given=min(chance, 0.5)), 0.02)

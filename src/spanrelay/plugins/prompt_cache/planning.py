@@ -1,19 +1,24 @@
 """Where marks pay: behind the scaffold, behind the last block, and where an earlier request left off.
 
-Nothing is written without a reason to expect that it is read: see `expected_reads`.
+Nothing is written without a reason to expect that it is read, see `expected_reads`, nor where more might be lost by it
+than is to be: see `Planner._is_covered`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from spanrelay.plugins.prompt_cache.marking import TTL, Mark
 from spanrelay.plugins.prompt_cache.memory import Account, Entry, Memory, Odds, expected_reads
 from spanrelay.plugins.prompt_cache.outline import Outline
 from spanrelay.plugins.prompt_cache.rules import LATER_S, SOON_S, Rules
 
-_UNPROVEN = 8
-"""How many prefixes may wait for their first reader, and answers be paid for, before there has to be a success."""
+Sorts: TypeAlias = tuple[Odds, ...]
+"""Of what sorts a prefix is, from the most general to its own."""
+_STAKE = 2.0
+"""Requests of the size of the one at hand whose input may be lost for a start, beyond `max_write_premium`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Terms:
 
     ttl: TTL | None = None
     min_reuse: float = 0.28
-    max_write_premium: float = 0.05
+    max_write_premium: float = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +43,16 @@ class Plan:
     Attributes:
         marks: At most as many as the provider takes.
         read: The last block of what is expected to be read from the cache; -1 where nothing is.
-        bet: Whether it writes though nothing is read.
         writes_scaffold: Whether this request is the one to write the scaffold.
         short: Whether the whole request is too short to be cached.
+        stake: What is paid for writing, in tokens of plain input.
     """
 
     marks: tuple[Mark, ...] = ()
     read: int = -1
-    bet: bool = False
     writes_scaffold: bool = False
     short: bool = False
+    stake: float = 0.0
 
 
 class Planner:
@@ -59,34 +64,33 @@ class Planner:
         self._outline, self._rules, self._terms = outline, rules, terms
         self._memory, self._account, self._now = memory, account, now
 
-    def plan(self, bases: list[Odds], odds: Odds, all_odds: Odds) -> Plan:
+    def plan(self, bases: Sequence[Sorts], sorts: Sorts, onward: Sorts) -> Plan:
         """Return where marks are to stand.
 
         Args:
-            bases: How often the tools, and what the system prompt ends, are used again; those of them that there are.
-            odds: How often a request of this sort is gone on from.
-            all_odds: The same of all requests.
+            bases: Of what sorts the tools, and what the system prompt ends, are; those of them that there are.
+            sorts: Of what sorts the request is.
+            onward: Of what sorts those that go on from it are.
         """
         outline, memory, rules = self._outline, self._memory, self._rules
         live, tail = self._live(outline.scaffold), self._tail()
         read = live if live >= 0 else self._live(0)
-        may_write = read >= 0 or self._may_bet(all_odds)
         ttls: dict[int, TTL] = {}
-        if tail > live and may_write and (ttl := self._pays(odds, all_odds)):
+        if tail > live and (ttl := self._pays(tail, read, sorts, onward)):
             ttls[tail] = ttl
         if live >= 0 and (tail not in ttls or outline.numbers[tail] - outline.numbers[live] >= rules.look_back - 1):
             ttls[live] = memory.entries[outline.digests[live]].ttl
         for at in reversed(range(outline.scaffold)):
-            if self._may_end(at) and (ttl := self._base_ttl(at, bases[at], may_write, beside=bool(ttls))):
+            if self._may_end(at) and (ttl := self._base_ttl(at, bases[at], read, beside=bool(ttls))):
                 ttls[at] = ttl
         marks = self._in_order(ttls)
-        writes = any(mark.index > read for mark in marks)
+        last = marks[-1] if marks else None
         return Plan(
             marks,
             read,
-            bet=writes and read < 0,
             writes_scaffold=any(read < mark.index < outline.scaffold for mark in marks),
             short=tail < 0 and not any(map(self._may_end, range(outline.scaffold))),
+            stake=self._stake(last.index, read, last.ttl) if last is not None and last.index > read else 0.0,
         )
 
     def _live(self, first: int) -> int:
@@ -108,38 +112,42 @@ class Planner:
         return last if last >= 0 and self._may_end(last) else -1
 
     def _may_end(self, at: int) -> bool:
-        outline = self._outline
-        tokens = outline.sizes[at] * self._account.tokens_per_character
-        return tokens >= self._rules.minimum and self._may_stand(at)
+        return self._tokens(at) >= self._rules.minimum and self._may_stand(at)
 
-    def _may_bet(self, all_odds: Odds) -> bool:
-        """Whether something may be written that nobody is known to read."""
+    def _tokens(self, at: int) -> float:
+        return self._outline.sizes[at] * self._account.tokens_per_character if at >= 0 else 0.0
+
+    def _stake(self, at: int, read: int, ttl: TTL) -> float:
+        """Return what writing from behind `read` up to `at` costs beyond plain input, in tokens of that."""
+        price = self._rules.write_1h if ttl == "1h" else None
+        return ((price or self._rules.write_5m) - 1) * max(self._tokens(at) - self._tokens(read), 0.0)
+
+    def _is_covered(self, stake: float) -> bool:
+        """Whether so much may be lost: by what was saved, by a share of what was sent, and a little for a start."""
         account = self._account
-        lost = account.net < -self._terms.max_write_premium * account.sent
-        return self._memory.bets < _UNPROVEN + all_odds.later and not (lost and account.answers >= _UNPROVEN)
+        most = self._terms.max_write_premium * account.sent + _STAKE * self._tokens(len(self._outline.sizes) - 1)
+        return stake + account.staked - account.net <= most
 
-    def _pays(self, odds: Odds, all_odds: Odds) -> TTL | None:
-        """Return for how long writing pays most; None where it does not."""
+    def _pays(self, at: int, read: int, sorts: Sorts, onward: Sorts) -> TTL | None:
+        """Return for how long writing all up to `at` pays most; None where it does not."""
         rules, terms = self._rules, self._terms
         prices: dict[TTL, float | None] = {"5m": rules.write_5m, "1h": rules.write_1h}
         best: tuple[float, TTL] | None = None
         for ttl, price in prices.items():
-            if price is None or terms.ttl not in (None, ttl):
+            if price is None or terms.ttl not in (None, ttl) or not self._is_covered(self._stake(at, read, ttl)):
                 continue
-            reads = expected_reads(odds, all_odds, ttl)
+            reads = expected_reads(sorts, onward, ttl)
             value = reads * (1 - rules.read) - (price - 1)
             if value > 0 and reads >= terms.min_reuse and (best is None or value > best[0]):
                 best = value, ttl
         return None if best is None else best[1]
 
-    def _base_ttl(self, at: int, odds: Odds, may_write: bool, *, beside: bool) -> TTL | None:
+    def _base_ttl(self, at: int, sorts: Sorts, read: int, *, beside: bool) -> TTL | None:
         """Return for how long tools or system prompt are marked: `beside` another mark that costs nothing."""
         memory, digest = self._memory, self._outline.digests[at]
         if memory.is_live(digest, self._now):
             return memory.entries[digest].ttl
-        all_odds = memory.reuse if at == self._outline.scaffold - 1 else memory.of_tools
-        found = self._pays(odds, all_odds) if may_write else None
-        return found or ("5m" if beside else None)
+        return self._pays(at, read, sorts, sorts) or ("5m" if beside else None)
 
     def _in_order(self, ttls: dict[int, TTL]) -> tuple[Mark, ...]:
         """Return marks in order: one for an hour stands before those for minutes."""

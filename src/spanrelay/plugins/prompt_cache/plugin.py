@@ -34,7 +34,7 @@ class PromptCacheConfig:
     mode: Literal["observe", "apply"] = "observe"
     providers: list[API] = field(default_factory=lambda: list[API](["anthropic", "bedrock", "openai", "google"]))
     ttl: Literal["auto", "5m", "1h"] = "auto"
-    max_write_premium: float = 0.05
+    max_write_premium: float = 0.01
     min_reuse: float = 0.28
     max_wait_ms: int = 2000
 
