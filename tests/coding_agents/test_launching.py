@@ -277,6 +277,7 @@ def test_what_cannot_be_kept_whole_leaves_what_was_there_before(
     folder.add_telemetry(b"whole", is_json=False)
     [kept] = (tmp_path / "run").iterdir()
     before = kept.read_bytes()
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # what is imported meanwhile would be cut off, and kept so
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))

@@ -9,8 +9,6 @@ import pytest
 from tests.conversion.captures import converted, told
 from tests.shared_data import SHARED, needs_shared
 
-from spanrelay.conversion.gathering import Gathered, Groups
-
 LANGCHAIN = (
     "openinference_langchain",
     "openinference_langchain+openinference_openai",
@@ -70,39 +68,3 @@ def test_sub_agents_stand_beneath_the_agent_that_called_them(tmp_path: Path) -> 
     chat, boss = documents_of("pydantic_ai_subagents", tmp_path)
     assert [step["source"] for step in told(chat)] == ["system", "user", "agent", "agent", "user", "agent"]
     assert len(boss["subagent_trajectories"]) == 2
-
-
-def trace(number: int, start: int, end: int, *sessions: str, nested: bool = True, service: str = "a") -> Gathered:
-    found = Gathered(f"{number:032x}", number, service, start=start, end=end, nested=nested)
-    found.sessions.update(sessions)
-    return found
-
-
-def grouped(*traces: Gathered) -> list[set[int | None]]:
-    """Return which traces are assembled together."""
-    groups = Groups()
-    groups.add(traces)
-    return [{each.trace_id for each in group.traces} for group in groups.groups()]
-
-
-def test_a_span_by_itself_is_assembled_with_the_session_that_it_lies_within() -> None:
-    around, within = trace(1, 0, 9, "s"), trace(2, 3, 4, nested=False)
-    assert grouped(around, within) == [{1, 2}]
-    assert grouped(around, trace(3, 1, 8, "s"), within) == [{1, 2, 3}]
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        trace(2, 3, 10, nested=False),
-        trace(2, 3, 4, nested=True),
-        trace(2, 3, 4, nested=False, service="b"),
-        trace(2, 10, 11, nested=False),
-    ],
-)
-def test_what_lies_not_within_a_session_stays_apart(other: Gathered) -> None:
-    assert grouped(trace(1, 0, 9, "s"), other) == [{1}, {2}]
-
-
-def test_a_span_within_two_sessions_at_once_is_of_neither() -> None:
-    assert grouped(trace(1, 0, 9, "s"), trace(3, 1, 8, "t"), trace(2, 3, 4, nested=False)) == [{1}, {3}, {2}]

@@ -229,7 +229,7 @@ def test_what_a_full_disk_takes_a_part_of_is_counted_and_the_next_line_begins_on
     program = tmp_path / "program.py"
     program.write_text(FULL)
     done = subprocess.run(
-        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-B", str(program)], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
     whole, torn = 0, 0
     for line in (tmp_path / "events.jsonl").read_text().splitlines():

@@ -194,12 +194,14 @@ class Talk:
 @contextmanager
 def full_disk(room: int = 0) -> Generator[None]:
     """Let no file grow beyond `room` bytes, as far as a process can be told so without a disk of its own."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, keeps = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # or what is imported meanwhile is cut off in the interpreter's cache, and kept so
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = keeps
 
 
 @contextmanager

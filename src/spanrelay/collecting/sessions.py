@@ -17,7 +17,7 @@ from spanrelay._voice import say
 from spanrelay.collecting.intake import Request
 from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
-from spanrelay.conversion.gathering import Group, Groups
+from spanrelay.conversion.grouping import Group, Groups
 from spanrelay.conversion.ledger import NAME, Ledger
 from spanrelay.otlp_in.files import Finding, Piece
 
@@ -138,6 +138,7 @@ class Sessions:
     def close(self) -> None:
         """Let go of what is open."""
         self._ledger.close()
+        self._groups.close()
         for worker in (self._writer, *self._readers.values()):
             worker.close()
 
@@ -185,7 +186,7 @@ class Sessions:
 
         Returns whether any was due.
         """
-        groups = self._groups.groups() if self._changed or self.counts.open_sessions else []
+        groups = self._groups.groups() if self._changed or self.counts.open_sessions else ()
         now, waiting, due = self._clock(), 0, False
         for group in groups:
             keys = [trace.key for trace in group.traces]
@@ -215,7 +216,7 @@ class Sessions:
         written = self._ledger.find(group)  # before a kill, and nothing has come since
         if written is None:
             try:
-                written = self._writer.write(group, {Path(name).stem for name in self._left_alone})
+                written = self._writer.write(self._groups.fill(group), {Path(name).stem for name in self._left_alone})
                 self._ledger.note(group, written)
             except Exception as error:
                 self._tell([Finding(group.name, f"cannot be written: {error!r}")])
@@ -257,7 +258,7 @@ class Sessions:
             return
         numbers = self._kept.numbers()
         forgotten: dict[str, int] = {}
-        for group in self._groups.groups():
+        for group in list(self._groups.groups()):
             keys = [trace.key for trace in group.traces]
             if self._changed.isdisjoint(keys) and self._is_old(keys, now, numbers[-1]):
                 self._groups.forget(keys)

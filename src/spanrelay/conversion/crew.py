@@ -19,7 +19,8 @@ from spanrelay import _json
 from spanrelay._guard import losses
 from spanrelay.conversion.dialects import rewritten
 from spanrelay.conversion.documents import Documents, Folder, Written
-from spanrelay.conversion.gathering import Gathered, Gathering, Group
+from spanrelay.conversion.gathering import Gathered, Gathering
+from spanrelay.conversion.grouping import Group
 from spanrelay.conversion.store import Reader, Writer
 from spanrelay.conversion.traces import events_of, traces_of
 from spanrelay.errors import SpanRelayError

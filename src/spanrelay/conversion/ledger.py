@@ -12,7 +12,7 @@ from typing import IO
 
 from spanrelay import _json
 from spanrelay.conversion.documents import Written
-from spanrelay.conversion.gathering import Group
+from spanrelay.conversion.grouping import Group
 from spanrelay.records import JSON
 
 NAME = ".spanrelay-convert"
@@ -25,29 +25,42 @@ class Ledger:
         self._folder = folder
         self._path = folder / name
         self._seal = f"{version('spanrelay')} {form}"
+        self._earlier = self._opened()
         self._known = self._read()
         self._file: IO[bytes] | None = None
 
-    def _read(self) -> dict[str, JSON]:
-        known: dict[str, JSON] = {}
+    def _opened(self) -> IO[bytes] | None:
         try:
-            lines = self._path.read_bytes().splitlines()
+            return self._path.open("rb")
         except OSError:
-            return known
-        for line in lines:
+            return None
+
+    def _read(self) -> dict[str, int]:
+        """Return where the last line of each group is, in the order of those; it is read when it is asked for."""
+        known: dict[str, int] = {}
+        place = 0
+        for line in self._earlier or ():
             try:
-                entry = _json.loads(line)
-                key = str(entry["group"])
-                known.pop(key, None)  # in the order in which they were written last
-                known[key] = entry
+                key = str(_json.loads(line)["group"])
+                known.pop(key, None)
+                known[key] = place
             except (ValueError, TypeError, KeyError):  # cut off as the process was killed: that group is done again
-                continue
+                pass
+            place += len(line)
         return known
+
+    def _entry(self, key: str) -> dict[str, JSON] | None:
+        """Return what an earlier run noted of a group."""
+        place = self._known.get(key)
+        if place is None or self._earlier is None:
+            return None
+        self._earlier.seek(place)
+        return _json.loads(self._earlier.readline())
 
     def find(self, group: Group) -> Written | None:
         """Return what was written of a group, where it is all there still."""
-        entry = self._known.get(group.key)
-        if not isinstance(entry, dict) or entry.get("seal") != self._seal_of(group):
+        entry = self._entry(group.key)
+        if entry is None or entry.get("seal") != self._seal_of(group):
             return None
         names = entry.get("documents")
         if not isinstance(names, list) or not all((self._folder / str(name)).is_file() for name in names):
@@ -57,8 +70,8 @@ class Ledger:
     def documents(self) -> dict[str, str]:
         """Return what an earlier run wrote, by the names of documents: the key of the group that each is of."""
         found: dict[str, str] = {}
-        for key, entry in self._known.items():
-            names = entry.get("documents") if isinstance(entry, dict) else None
+        for key in self._known:
+            names = (self._entry(key) or {}).get("documents")
             found |= dict.fromkeys(map(str, names if isinstance(names, list) else ()), key)
         return {name: key for name, key in found.items() if Path(name).name == name}
 
@@ -79,10 +92,11 @@ class Ledger:
 
     def _seal_of(self, group: Group) -> str:
         """Return what is another wherever something else was gathered."""
-        said = [(trace.key, len(trace.places), trace.start, trace.end) for trace in group.traces]
+        said = [(trace.key, trace.count, trace.start, trace.end) for trace in group.traces]
         return hashlib.sha256(_json.dumps([self._seal, said])).hexdigest()[:32]
 
     def close(self) -> None:
         """Let the file go."""
-        if self._file is not None:
-            self._file.close()
+        for file in (self._earlier, self._file):
+            if file is not None:
+                file.close()

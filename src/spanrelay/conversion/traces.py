@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from spanrelay.assembly import replay
-from spanrelay.conversion.gathering import Group
+from spanrelay.conversion.grouping import Group
 from spanrelay.conversion.store import Reader
 from spanrelay.otlp_in import agents, logs, trajectories
 from spanrelay.otlp_in.records import record_of

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias
 
 from spanrelay.conversion.crew import Crew, Read, crew
 from spanrelay.conversion.documents import Folder, Written
-from spanrelay.conversion.gathering import Group, Groups
+from spanrelay.conversion.grouping import Group, Groups
 from spanrelay.conversion.ledger import Ledger
 from spanrelay.errors import SpanRelayError
 from spanrelay.otlp_in import files
@@ -96,40 +99,60 @@ def convert(
     with (
         tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch,
         crew(jobs, Path(scratch), folder, form) as all_,
+        closing(Groups()) as groups,
+        _room(scratch),
     ):
-        groups = _read(sources, all_, summary, tell)
-        _write(groups, folder, form, all_, summary, tell)
+        _read(sources, groups, all_, summary, tell)
+        _write(groups, Ledger(folder.path, form), all_, summary, tell)
     summary.findings.sort(key=lambda finding: (finding.place, finding.fault))
     return summary
 
 
-def _read(sources: Iterable[Source], all_: Crew, summary: Summary, tell: Tell) -> list[Group]:
-    gathered, done = Groups(), 0
+@contextmanager
+def _room(scratch: str) -> Generator[None]:
+    """Say where there is no room, if there is none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise SpanRelayError(
+            f"what is read does not fit into {os.path.dirname(scratch)!r}, where it waits ({error.strerror}): "
+            "make room there, or name another folder in TMPDIR"
+        ) from error
+
+
+def _read(sources: Iterable[Source], groups: Groups, all_: Crew, summary: Summary, tell: Tell) -> None:
+    done = 0
     for read in all_.read(_batches(sources, summary.findings.append)):
-        gathered.add(read.gathered)
+        groups.add(read.gathered)
         summary.count_read(read)
         done += read.size
         tell("read", done, 0)
-    return gathered.groups()
 
 
-def _write(groups: list[Group], folder: Folder, form: str, all_: Crew, summary: Summary, tell: Tell) -> None:
-    ledger, done = Ledger(folder.path, form), 0
-    left: list[Group] = []
-    for group in groups:
-        known = ledger.find(group)
-        if known is None:
-            left.append(group)
-        else:
-            summary.count_written(group, known)
-    # The largest first, so that at the end no process waits long for another.
-    left.sort(key=lambda group: -sum(len(trace.places) for trace in group.traces))
+def _write(groups: Groups, ledger: Ledger, all_: Crew, summary: Summary, tell: Tell) -> None:
+    done = 0
+
+    def count(group: Group, written: Written) -> None:
+        nonlocal done
+        done += 1
+        summary.count_written(group, written)
+        tell("write", done, len(groups))
+
+    def left() -> Iterator[Group]:
+        # The largest first, so that at the end no process waits long for another.
+        for group in groups.groups(largest_first=True):
+            known = ledger.find(group)
+            if known is None:
+                yield groups.fill(group)
+            else:
+                count(group, known)
+
     try:
-        for group, written in all_.write(left):
+        for group, written in all_.write(left()):
             ledger.note(group, written)
-            summary.count_written(group, written)
-            done += 1
-            tell("write", done, len(left))
+            count(group, written)
     finally:
         ledger.close()
 

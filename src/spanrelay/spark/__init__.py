@@ -6,11 +6,12 @@ shuffled by that, and a task holds those of one session at a time.
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from typing import Any, TypeAlias
 
 from spanrelay.conversion.crew import ATIF
-from spanrelay.conversion.gathering import Groups
+from spanrelay.conversion.grouping import Groups
 from spanrelay.errors import SpanRelayError
 from spanrelay.spark import tasks
 
@@ -50,9 +51,9 @@ def trajectories(spans: DataFrame, *, version: str = "1.7") -> DataFrame:
         raise SpanRelayError(f"version {version!r} of ATIF: expected {' or '.join(ATIF)}")
     rows = _rows(spans)
     told = rows.mapInArrow(tasks.summaries, tasks.SUMMARY).toArrow()
-    groups = Groups()
-    groups.add(map(tasks.gathered, told.column("summary")))
-    joined = {trace.key: group.key for group in groups.groups() for trace in group.traces[1:]}
+    with closing(Groups()) as groups:
+        groups.add(map(tasks.gathered, told.column("summary")))
+        joined = {trace.key: group.key for group in groups.groups() for trace in group.traces[1:]}
     parts = rows.mapInArrow(tasks.parts, tasks.PART)
     if joined:
         import pyarrow as pa  # pyright: ignore[reportMissingImports] - comes with the extra

@@ -9,6 +9,7 @@ import io
 import marshal
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +20,8 @@ import pyarrow as pa  # pyright: ignore[reportMissingImports] - comes with the e
 from spanrelay._guard import losses
 from spanrelay.assembly import spool
 from spanrelay.conversion.documents import Documents, Folder, Written
-from spanrelay.conversion.gathering import Gathered, Gathering, Groups
+from spanrelay.conversion.gathering import Gathered, Gathering
+from spanrelay.conversion.grouping import Groups
 from spanrelay.conversion.store import Held, Reader, Writer, packed, unpacked
 from spanrelay.conversion.traces import events_of
 from spanrelay.evaluation.figures import FAILED
@@ -80,7 +82,7 @@ def summaries(batches: Batches) -> Batches:
     """Yield what says which traces belong together: a row for each trace in some rows, as `gathered` reads it."""
     for traces, _, _ in _read(batches):
         told = [
-            (each.key, each.trace_id, each.service, each.start, each.end, [*each.sessions], each.agent, each.nested)
+            (each.key, each.is_trace, each.service, each.start, each.end, [*each.sessions], each.agent, each.nested)
             for each in traces
         ]
         yield pa.record_batch([pa.array(map(marshal.dumps, told), pa.binary())], schema=_SUMMARY)
@@ -88,8 +90,8 @@ def summaries(batches: Batches) -> Batches:
 
 def gathered(summary: Any) -> Gathered:
     """Return what a row of `summaries` says."""
-    key, trace, service, start, end, sessions, agent, nested = marshal.loads(summary.as_py())
-    return Gathered(key, trace, service, start=start, end=end, sessions=set(sessions), agent=agent, nested=nested)
+    key, is_trace, service, start, end, sessions, agent, nested = marshal.loads(summary.as_py())
+    return Gathered(key, is_trace, service, start=start, end=end, sessions=set(sessions), agent=agent, nested=nested)
 
 
 def parts(batches: Batches) -> Batches:
@@ -105,11 +107,11 @@ def parts(batches: Batches) -> Batches:
 
 def documents(batches: Batches, *, version: str) -> Batches:
     """Yield a row for each document of parts that stand together where their key is the same."""
-    with tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch, closing(Groups()) as groups:
         rows: list[Row] = []
         size = 0
         for _, together in groupby(_parts(batches), itemgetter(0)):
-            for row in _of_group(together, Path(scratch), version):
+            for row in _of_group(together, groups, Path(scratch), version):
                 rows.append(row)
                 size += len(row.get("document") or "")
                 if size >= _AT_ONCE:
@@ -150,11 +152,13 @@ def _parts(batches: Batches) -> Iterator[tuple[str, bytes | None, str | None]]:
             yield key.as_py(), data.as_py(), fault.as_py()
 
 
-def _of_group(together: Iterator[tuple[str, bytes | None, str | None]], scratch: Path, version: str) -> Iterator[Row]:
+def _of_group(
+    together: Iterator[tuple[str, bytes | None, str | None]], groups: Groups, scratch: Path, version: str
+) -> Iterator[Row]:
     held: Held = {}
     writer, reader = Writer(scratch, 0, held), Reader(scratch, held)
     try:
-        gathering, groups = Gathering(writer), Groups()
+        gathering = Gathering(writer)
         for _, data, fault in together:
             if data is None:
                 yield {"fault": fault}
@@ -163,7 +167,7 @@ def _of_group(together: Iterator[tuple[str, bytes | None, str | None]], scratch:
             for item in unpacked(data):
                 gathering.add(item)
         groups.add(gathering.hand_over())
-        for group in groups.groups():
+        for group in map(groups.fill, groups.groups()):
             folder = _Rows(Path(), mask=mask_bytes)
             losses.take()
             written = Documents(folder, version, set()).add(events_of(group, reader))
@@ -171,6 +175,7 @@ def _of_group(together: Iterator[tuple[str, bytes | None, str | None]], scratch:
             for fault in (*written.faults, *(f"{number} {what}" for what, number in sorted(losses.take().items()))):
                 yield {"fault": f"{group.name}: {fault}"}
     finally:
+        groups.clear()
         writer.close()
         reader.close()
 

@@ -1,0 +1,254 @@
+"""What has been gathered, put together: which traces are assembled with each other, whoever read them.
+
+Kept in a database that goes with the process, and in memory no more than its cache and some bytes a trace, so that how
+much was read is no matter.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from spanrelay.conversion.gathering import TRANSCRIPT, Gathered
+
+_SCHEMA = """
+CREATE TABLE traces (
+    number INTEGER PRIMARY KEY, key BLOB UNIQUE, is_trace INTEGER, service BLOB, start INTEGER, end INTEGER,
+    agent TEXT, nested INTEGER, count INTEGER
+);
+CREATE TABLE sessions (trace INTEGER, session BLOB, PRIMARY KEY (trace, session)) WITHOUT ROWID;
+CREATE TABLE places (trace INTEGER, places BLOB);
+CREATE INDEX places_of ON places (trace);
+CREATE TABLE scopes (trace INTEGER, scope BLOB, count INTEGER, PRIMARY KEY (trace, scope)) WITHOUT ROWID;
+CREATE TABLE members (trace INTEGER PRIMARY KEY, together INTEGER);
+CREATE TABLE groups (number INTEGER PRIMARY KEY, size INTEGER);
+"""
+
+_ADD = """
+INSERT INTO traces (key, is_trace, service, start, end, agent, nested, count) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET
+    start = min(start, excluded.start), end = max(end, excluded.end), nested = max(nested, excluded.nested),
+    agent = coalesce(agent, excluded.agent), service = min(service, excluded.service), count = count + excluded.count
+"""
+
+_TRACES = """
+SELECT together, traces.number, key, is_trace, service, start, end, agent, nested, count, session
+FROM members JOIN traces ON traces.number = members.trace JOIN groups ON groups.number = together
+    LEFT JOIN sessions ON sessions.trace = traces.number
+ORDER BY {order} together, start, key
+"""
+_NOTED = """
+INSERT INTO scopes VALUES (?, ?, ?) ON CONFLICT (trace, scope) DO UPDATE SET count = count + excluded.count
+"""
+_BY_TIME = """
+SELECT number, service, start, end, is_trace AND NOT nested AND agent IS NULL,
+    EXISTS (SELECT 1 FROM sessions WHERE trace = number)
+FROM traces ORDER BY start, end DESC, key
+"""
+
+
+_LAST = (1 << 63) - 1
+"""The latest time that a database tells apart, in nanoseconds: of the year 2262."""
+
+_Row: TypeAlias = tuple[int, int, bytes, int, bytes, int, int, str | None, int, int, bytes | None]
+
+
+@dataclass(slots=True)
+class Group:
+    """Traces that are assembled together: those of one session, or those of a service that name none.
+
+    `session` is the one session that any of them names, if there is one.
+    """
+
+    traces: list[Gathered]
+    session: str | None
+    agent: str | None
+
+    @property
+    def key(self) -> str:
+        """What names the group, the same whenever the same is read."""
+        return self.traces[0].key
+
+    @property
+    def name(self) -> str:
+        """What a file of it is called."""
+        return self.session or self.key.removeprefix(TRANSCRIPT)
+
+
+class Groups:
+    """What has been gathered, by whoever, put together. Used from one thread at a time.
+
+    Raises:
+        OSError: there is no room for it, from any method.
+    """
+
+    def __init__(self) -> None:
+        # Without a name it is a file that only this connection has, and none at all while the cache holds it.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.executescript(_SCHEMA)
+        self._number = 0
+
+    def __len__(self) -> int:
+        """Return how many groups there were when they were put together last."""
+        return self._number
+
+    def close(self) -> None:
+        """Let what was gathered go."""
+        self._database.close()
+
+    @contextmanager
+    def _change(self) -> Generator[Callable[[str, tuple[Any, ...]], sqlite3.Cursor]]:
+        """Change all or nothing."""
+        try:
+            self._database.execute("BEGIN")
+            with self._database:
+                yield self._database.execute
+        except sqlite3.OperationalError as error:
+            raise OSError(errno.ENOSPC, str(error)) from error
+
+    def add(self, gathered: Iterable[Gathered]) -> None:
+        """Take in what was gathered somewhere."""
+        with self._change() as execute:
+            for trace in gathered:
+                key, service = _blob(trace.key), _blob(trace.service)
+                start, end = min(trace.start, _LAST), min(trace.end, _LAST)
+                execute(_ADD, (key, trace.is_trace, service, start, end, trace.agent, trace.nested, trace.count))
+                ((number,),) = execute("SELECT number FROM traces WHERE key = ?", (key,))
+                if trace.places:
+                    execute("INSERT INTO places VALUES (?, ?)", (number, trace.places.tobytes()))
+                for session in trace.sessions:
+                    execute("INSERT OR IGNORE INTO sessions VALUES (?, ?)", (number, _blob(session)))
+                for scope, count in trace.scopes.items():
+                    execute(_NOTED, (number, _blob(scope), count))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let traces go, by their keys."""
+        with self._change() as execute:
+            for key in map(_blob, keys):
+                for (number,) in execute("SELECT number FROM traces WHERE key = ?", (key,)).fetchall():
+                    execute("DELETE FROM traces WHERE number = ?", (number,))
+                    for table in ("sessions", "places", "scopes"):
+                        execute(f"DELETE FROM {table} WHERE trace = ?", (number,))
+
+    def clear(self) -> None:
+        """Let all traces go."""
+        with self._change() as execute:
+            for table in ("traces", "sessions", "places", "scopes"):
+                execute(f"DELETE FROM {table}", ())
+
+    def groups(self, *, largest_first: bool = False) -> Iterator[Group]:
+        """Put together what there is, and yield it: that which began first before the rest.
+
+        Where the items of a group are, `fill` tells.
+        """
+        self._join()
+        rows = self._database.execute(_TRACES.format(order="size DESC," if largest_first else ""))
+        for _, traces in groupby(rows, itemgetter(0)):
+            yield _group([_trace(list(named)) for _, named in groupby(traces, itemgetter(1))])
+
+    def fill(self, group: Group) -> Group:
+        """Put into the traces of a group where their items are, and who recorded those; and return it."""
+        execute = self._database.execute
+        for trace in group.traces:
+            ((number,),) = execute("SELECT number FROM traces WHERE key = ?", (_blob(trace.key),))
+            for (places,) in execute("SELECT places FROM places WHERE trace = ? ORDER BY rowid", (number,)):
+                trace.places.frombytes(places)
+            for scope, count in execute("SELECT scope, count FROM scopes WHERE trace = ?", (number,)):
+                trace.scopes[_text(scope)] = count
+        return group
+
+    def _join(self) -> None:
+        """Write down which traces are in which group, numbered from 1."""
+        together = self._together()
+        numbers = array("q", bytes(8 * len(together.above)))
+        sizes = array("q")
+        with self._change() as execute:
+            execute("DELETE FROM members", ())
+            execute("DELETE FROM groups", ())
+            for number, count in execute("SELECT number, count FROM traces ORDER BY start, key", ()):
+                top = together.top(number)
+                if not numbers[top]:
+                    sizes.append(0)
+                    numbers[top] = len(sizes)
+                sizes[numbers[top] - 1] += count
+                execute("INSERT INTO members VALUES (?, ?)", (number, numbers[top]))
+            self._database.executemany("INSERT INTO groups VALUES (?, ?)", enumerate(sizes, start=1))
+        self._number = len(sizes)
+
+    def _together(self) -> _Together:
+        """Join the traces of each session, and what names none with what it lies within, or with its service's."""
+        execute = self._database.execute
+        ((most,),) = execute("SELECT max(number) FROM traces")
+        joined = _Together(1 + (most or 0))
+        last: tuple[bytes, int] | None = None
+        for session, number in execute("SELECT session, trace FROM sessions ORDER BY session"):
+            if last is not None and last[0] == session:
+                joined.join(number, last[1])
+            last = session, number
+        services: dict[bytes, int] = {}
+        for number, around, service in self._nameless(joined):
+            joined.join(number, services.setdefault(service, number) if around is None else around)
+        return joined
+
+    def _nameless(self, joined: _Together) -> Iterator[tuple[int, int | None, bytes]]:
+        """Yield the traces that name no session: each with one of a session that it lies within, and its service.
+
+        Within are another instrumentor's spans of what happens there: only those without any parent, and only where
+        they lie within no other session's too.
+        """
+        begun: dict[bytes, list[tuple[int, int]]] = {}
+        for number, service, start, end, alone, named in self._database.execute(_BY_TIME):
+            around = begun.setdefault(service, [])
+            around[:] = [each for each in around if each[0] >= start]
+            if named:
+                around.append((end, number))
+                continue
+            holding = [each for each_end, each in around if each_end >= end] if alone else []
+            yield number, holding[0] if len({joined.top(each) for each in holding}) == 1 else None, service
+
+
+class _Together:
+    """Sets of numbers, joined by what they have in common; each is known by one that is in it."""
+
+    def __init__(self, count: int) -> None:
+        self.above = array("q", range(count))
+
+    def join(self, one: int, other: int) -> None:
+        self.above[self.top(one)] = self.top(other)
+
+    def top(self, number: int) -> int:
+        above = self.above
+        while (higher := above[number]) != number:
+            above[number] = above[higher]
+            number = higher
+        return number
+
+
+def _trace(rows: list[_Row]) -> Gathered:
+    """Return a trace from its rows, one for each session that it names."""
+    _, _, key, is_trace, service, start, end, agent, nested, count, _ = rows[0]
+    sessions = {_text(row[-1]) for row in rows if row[-1] is not None}
+    trace = Gathered(_text(key), bool(is_trace), _text(service), start=start, end=end, sessions=sessions, count=count)
+    trace.agent, trace.nested = agent, bool(nested)
+    return trace
+
+
+def _group(traces: list[Gathered]) -> Group:
+    names = {name for trace in traces for name in trace.sessions}
+    makers = {trace.agent for trace in traces if trace.agent is not None}
+    return Group(traces, next(iter(names)) if len(names) == 1 else None, min(makers) if makers else None)
+
+
+def _blob(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # the name of a file may be no text
+
+
+def _text(blob: bytes) -> str:
+    return blob.decode("utf-8", "surrogatepass")
