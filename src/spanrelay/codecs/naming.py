@@ -24,6 +24,7 @@ _HOLDERS = (
     "content_policy_fallbacks",
     "plugins",
     "session",
+    "transcription_session",
     "input_audio_transcription",
     "data_source",
     "testing_criteria",

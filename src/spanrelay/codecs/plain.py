@@ -82,6 +82,7 @@ _HOLDERS = (
     "responses",
     "data_source",
     "sampling_params",
+    "config",
     "configuration",
     "llm",
     "interaction",

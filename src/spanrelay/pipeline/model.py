@@ -67,6 +67,7 @@ class ModelCall(Call):
         "body",
         "codec",
         "http_status",
+        "lends_plainly",
         "made_of",
         "model_kept",
         "named_beside",
@@ -103,6 +104,8 @@ class ModelCall(Call):
         self._provider: ModelCall | None = None
         self.made_of: PromptTemplate | None = None
         """What a framework's messages were made of, where it knows."""
+        self.lends_plainly = False
+        """Whether one that lends is no conversation, so that what it asks beneath is none either."""
         self._lender: Any = opened.lender if opened is not None else None
         self._above: Any = opened.above if opened is not None else None
         self._judged_above = False
@@ -616,12 +619,14 @@ def open_for(tracing: Tracing, start: Start, kind: Kind | None) -> Opened:
     """Open the span of a provider's call, or take that of the framework's call which this is the first under.
 
     The framework's call is one of ours, or a span that other instrumentation has opened for it. `kind` is None for a
-    call that no framework's stands for.
+    call that no framework's stands for but one of the same sort: that of an image, say, which is no conversation.
     """
     context = place_now()
-    if kind is None:
-        return Opened(tracing, start, outer=context)
     above = context.get(CALL_KEY)
+    if kind is None:
+        if not isinstance(above, ModelCall) or not above.lends_plainly:
+            return Opened(tracing, start, outer=context)
+        kind = "llm"
     lender = None
     if above is not None and isinstance(above, ModelCall) and above.lends and above.record.kind == kind:
         lender = above

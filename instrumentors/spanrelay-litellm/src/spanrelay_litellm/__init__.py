@@ -1,4 +1,4 @@
-"""SpanRelay instrumentor for LiteLLM: completions, responses, embeddings and rankings, by its functions and its Router.
+"""SpanRelay instrumentor for LiteLLM: every function of its that asks a model, and its Router.
 
 A patch table. What each function asks for stands in `functions`, how a request is made of its arguments and put back
 into them in `arguments`, and the way of one call in `boundary`.
@@ -23,7 +23,40 @@ class LiteLLMInstrumentor(Instrumentor):
 
     package = "litellm"
     requires = ("litellm >= 1.110",)
-    modules = ("litellm.main", "litellm.responses.main", "litellm.rerank_api.main", "litellm.ocr.dispatch", "litellm")
+    modules = (
+        "litellm.main",
+        "litellm.anthropic_interface",
+        "litellm.anthropic_interface.messages",
+        "litellm.chat_completions",
+        "litellm.chat_completions.dispatch",
+        "litellm.decisions",
+        "litellm.decisions.main",
+        "litellm.embeddings.dispatch",
+        "litellm.evals",
+        "litellm.evals.main",
+        "litellm.extraction",
+        "litellm.extraction.main",
+        "litellm.google_genai",
+        "litellm.google_genai.main",
+        "litellm.images.main",
+        "litellm.interactions",
+        "litellm.interactions.agents",
+        "litellm.interactions.agents.main",
+        "litellm.interactions.main",
+        "litellm.messages",
+        "litellm.messages.dispatch",
+        "litellm.ocr",
+        "litellm.ocr.dispatch",
+        "litellm.realtime_api.main",
+        "litellm.rerank_api.main",
+        "litellm.responses.dispatch",
+        "litellm.responses.main",
+        "litellm.systemone",
+        "litellm.systemone.main",
+        "litellm.videos",
+        "litellm.videos.main",
+        "litellm",
+    )
     name = "spanrelay_litellm"
     version = __version__
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import Codec
+from spanrelay.codecs.naming import models_within
 from spanrelay.codecs.narrowing import as_mapping
 
 _APART = frozenset(
@@ -37,20 +38,28 @@ _APART = frozenset(
         "extra_body",
         "extra_headers",
         "extra_query",
+        "file",
         "headers",
+        "image",
+        "input_reference",
+        "mask",
         "max_retries",
         "model_list",
+        "openai_ephemeral_key",
         "organization",
         "request_timeout",
+        "sdp_body",
         "shared_session",
         "timeout",
     )
 )
-"""Arguments that are no part of a request: `extra_body` is one, and read by itself."""
+"""Arguments that are no part of a request, or files: `extra_body` is one, and read by itself."""
 _NAMING = frozenset(("fallbacks", "context_window_fallbacks", "models"))
 """Arguments of LiteLLM's own that name models."""
 _NAMING_ONE = ("model_id", "oci_endpoint_id")
 """Arguments of one provider's own that name what runs, whatever `model` says: at Bedrock, SageMaker and Oracle."""
+_NAMING_WITHIN = frozenset(("session", "transcription_session", "agent_config", "data_source", "testing_criteria"))
+"""Arguments that may name models in LiteLLM's spelling within."""
 _ROUTES = {
     "azure": re.compile(r".*/"),
     "bedrock": re.compile(r".*?(?=arn:)|.*/"),
@@ -83,7 +92,7 @@ def changed(asked: Mapping[str, Any], before: Mapping[str, Any], outgoing: Mappi
     other = {name: value for name, value in outgoing.items() if name not in before or before[name] != value}
     if isinstance(other.get("model"), str) and "model" not in apart:
         key = "model" if asked.get("deployment_id") is None else "deployment_id"
-        other[key] = _as_litellm_has_it(other.pop("model"), before["model"], running(asked))
+        other[key] = _as_litellm_has_it(other.pop("model"), before.get("model"), running(asked))
     for name in _NAMING & other.keys():
         other[name] = _with_keys(other[name], asked.get(name))
     kept.update({name: value for name, value in other.items() if name not in apart})
@@ -104,6 +113,8 @@ def doubt_about(codec: Codec, asked: Mapping[str, Any]) -> str | None:
 def resolved(asked: Mapping[str, Any]) -> tuple[Any, str]:
     """Return the model as its provider knows it, and LiteLLM's name of the provider."""
     model, litellm = running(asked), sys.modules["litellm"]
+    if model is None:
+        return None, asked.get("custom_llm_provider") or "litellm"
     base = asked.get("api_base") or asked.get("base_url")
     of = "azure" if asked.get("deployment_id") is not None else asked.get("custom_llm_provider")
     with guarded("asking LiteLLM for the provider of a model"):
@@ -133,6 +144,12 @@ def named_beside(asked: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*(asked[name] for name in _NAMING_ONE if asked.get(name) is not None), *larger)
 
 
+def named_within(wire: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the models that a request names deeper, such as that of a session, as their providers know them."""
+    within = tuple(models_within(wire)) if wire.keys() & _NAMING_WITHIN else ()
+    return tuple(resolved({"model": each})[0] for each in within if isinstance(each, str))
+
+
 def running(asked: Mapping[str, Any]) -> Any:
     """Return the model that LiteLLM asks: a deployment for any other, and what an alias stands for."""
     model, deployment = asked.get("model"), asked.get("deployment_id")
@@ -145,7 +162,11 @@ def running(asked: Mapping[str, Any]) -> Any:
 def _as_litellm_has_it(model: str, original: Any, asked: Any) -> str:
     """Return another model for the one that was asked for: by the same provider, unless it names one itself."""
     prefix = asked.removesuffix(original) if isinstance(asked, str) and isinstance(original, str) else ""
-    names_another = "/" not in original and model.partition("/")[0] in sys.modules["litellm"].provider_list
+    names_another = (
+        isinstance(original, str)
+        and "/" not in original
+        and model.partition("/")[0] in sys.modules["litellm"].provider_list
+    )
     return model if not prefix or model.startswith(prefix) or names_another else prefix + model
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import wrapt
 
 from spanrelay import _json
+from spanrelay._guard import guarded
+from spanrelay.codecs import plain, sse
+from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.targets import outgoing_of
 from spanrelay.pipeline.model import ModelCall
 from spanrelay.pipeline.stream import AsyncTap, SyncTap, Tap
@@ -38,16 +41,27 @@ class Form(NamedTuple):
     """How answers that are not the provider's become LiteLLM's objects.
 
     Attributes:
-        whole: Makes an answer of its JSON.
+        whole: Makes an answer of its JSON, where that can be done.
         chunk: Makes one of a stream's chunks.
+        frames: Whether a stream is the bytes of a provider's.
     """
 
-    whole: Callable[[dict[str, Any]], Any]
+    whole: Callable[[dict[str, Any]], Any] | None
     chunk: Callable[[dict[str, Any]], Any] | None = None
+    frames: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Whether a stream is known how to be read."""
+        return self.frames or self.chunk is not None
 
     def given(self, chunk: Any) -> Any:
         """Return a chunk as LiteLLM hands it out."""
-        return self.chunk(chunk) if self.chunk is not None and isinstance(chunk, dict) else chunk
+        if not isinstance(chunk, dict):
+            return chunk
+        if self.frames:
+            return sse.frame(cast("dict[str, Any]", chunk))
+        return self.chunk(cast("dict[str, Any]", chunk)) if self.chunk is not None else chunk
 
 
 class Boundary:
@@ -65,6 +79,8 @@ class Boundary:
         self._wrapped, self._asked, self.form = wrapped, asked, form
 
     def _ask(self, call: ModelCall) -> Any:
+        if call.streams and call.rewriting is not None and not self.form.streams:
+            raise MiddlewareError("policy cannot look at this stream of LiteLLM's, so the call is refused")
         outgoing = outgoing_of(call)
         if call.observed:
             call.sent = _json.dumps(outgoing)
@@ -72,9 +88,16 @@ class Boundary:
             **(self._asked if outgoing is call.original else changed(self._asked, call.original, outgoing))
         )
 
+    def _keep_whole(self, call: ModelCall, response: Any) -> Any:
+        """Keep an answer that is whole, though a stream was asked for."""
+        if call.rewriting is not None:
+            raise MiddlewareError("LiteLLM has answered whole, so policy cannot look at it as the stream asked for")
+        return self._keep(call, response)
+
     def _keep(self, call: ModelCall, response: Any) -> Any:
         if call.observed:
-            call.body = _json.dumps(_body_of(response))
+            with guarded("reading an answer of LiteLLM's"):
+                call.body = _json.dumps(_body_of(call, response))
         return response
 
     def send(self, call: ModelCall) -> Any:
@@ -83,6 +106,8 @@ class Boundary:
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
         """An answer of policy is the response that LiteLLM would have made of it."""
+        if self.form.whole is None:
+            raise MiddlewareError("policy cannot answer this call of LiteLLM's: its answers are not made of JSON")
         return self.form.whole(body)
 
 
@@ -108,8 +133,12 @@ class StreamBoundary(Boundary):
     def send(self, call: ModelCall) -> Any:
         """Begin to ask the model."""
         self.stream = stream = self._ask(call)
-        source = iter(stream) if call.rewriting is None else _as_json(stream)
-        call.tap = tap = SyncTap(call, source, getattr(stream, "close", _nothing), form="events")
+        if isinstance(stream, dict):
+            return self._keep_whole(call, stream)
+        raw = self.form.frames or call.rewriting is None
+        source = iter(stream) if raw else _as_json(stream)
+        kind: Any = "frames" if self.form.frames else "events"
+        call.tap = tap = SyncTap(call, source, getattr(stream, "close", _nothing), form=kind)
         return tap
 
     def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
@@ -125,8 +154,12 @@ class AsyncStreamBoundary(Boundary):
     async def send(self, call: ModelCall) -> Any:
         """Begin to ask the model."""
         self.stream = stream = await self._ask(call)
-        source = aiter(stream) if call.rewriting is None else _aas_json(stream)
-        call.tap = tap = AsyncTap(call, source, getattr(stream, "aclose", _anothing), form="events")
+        if isinstance(stream, dict):
+            return self._keep_whole(call, stream)
+        raw = self.form.frames or call.rewriting is None
+        source = aiter(stream) if raw else _aas_json(stream)
+        kind: Any = "frames" if self.form.frames else "events"
+        call.tap = tap = AsyncTap(call, source, getattr(stream, "aclose", _anothing), form=kind)
         return tap
 
     async def answer(self, call: ModelCall, body: dict[str, Any]) -> Any:
@@ -155,14 +188,33 @@ async def _each(chunks: list[Any]) -> AsyncGenerator[Any, None]:
         yield chunk
 
 
-def _body_of(response: Any) -> dict[str, Any]:
-    """Return a response as JSON. Counts that are all zero are LiteLLM's word for none."""
-    body: dict[str, Any] = response.model_dump(exclude_none=True)
+def _body_of(call: ModelCall, response: Any) -> dict[str, Any]:
+    """Return a response as JSON. Counts that are all zero are LiteLLM's word for none.
+
+    Of images, sound and the like only what is read of them: they are large.
+    """
+    body: dict[str, Any] = response if isinstance(response, dict) else _dumped(response)
     usage = body.get("usage")
-    counted = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
-    if isinstance(usage, dict) and not any(usage.get(name) for name in counted):
-        del body["usage"]
-    return body
+    if isinstance(usage, dict) and not any(usage.get(name) for name in _COUNTED):
+        body = {name: value for name, value in body.items() if name != "usage"}
+    return {name: body[name] for name in _READ if name in body} if call.codec is plain else body
+
+
+_COUNTED = (
+    "prompt_tokens",
+    "completion_tokens",
+    "input_tokens",
+    "output_tokens",
+    "total_input_tokens",
+    "total_output_tokens",
+)
+_READ = ("id", "model", "usage", "error")
+"""What is read of an answer on a route that no codec is for."""
+
+
+def _dumped(response: Any) -> dict[str, Any]:
+    dump = getattr(response, "model_dump", None)
+    return {} if dump is None else dump(exclude_none=True)
 
 
 def shown(boundary: Any, native: Any) -> Any:
