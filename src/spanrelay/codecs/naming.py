@@ -89,7 +89,7 @@ def names_of(model: Any) -> tuple[Any, ...]:
     """Return what a model goes by, its own name first; it may be no text.
 
     At Bedrock that of an ARN is its end, and an inference profile names the model that it is of behind a geography;
-    so is an endpoint of Vertex AI's known by its end, and a model of Ollama's library without that.
+    so is a model or an endpoint of Google's known by its end, and a model of Ollama's library without that.
     """
     return _names_of(model) if type(model) is str else (model,)
 
@@ -103,7 +103,10 @@ def _names_of(model: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for each in (model, name, bare) if each))
 
 
-_ENDS_IN_NAME = re.compile(r"^arn:|(?:^|/)(?:tunedModels|endpoints)/[^/]+$", re.IGNORECASE)
+_ENDS_IN_NAME = re.compile(
+    r"^arn:|(?:^|/)(?:tunedModels|endpoints)/[^/]+$|^(?:publishers/[^/]+/|projects/(?:[^/]+/)+)?models/[^/]+$",
+    re.IGNORECASE,
+)
 """What is no name but says where one stands: an ARN, and a resource of Google's."""
 _BEFORE_NAME = re.compile(
     r"(?:us|us-gov|eu|apac|au|ca|jp|sa|global)\.(?=[a-z0-9]+\.)"
