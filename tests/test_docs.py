@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import venv
@@ -16,12 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from spanrelay_testkit.exchange import Answer, Request
-from spanrelay_testkit.model_scripts import echo, weather
+from spanrelay_testkit.model_scripts import pages
 from spanrelay_testkit.model_server import ModelServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("instrumentors/*/README.md")])
+OWN = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+PAGES = sorted([*OWN, *ROOT.glob("docs/**/*.md"), *ROOT.glob("instrumentors/*/README.md")])
+MAP = ROOT / "docs" / "README.md"
+RUN_BY = {"docs/nemo-guardrails.md": "tests/plugins/test_nemo_guardrails.py", "docs/release.md": ".ci/run"}
+"""What runs the pages of the map that have no block which these tests run: it needs more than others have."""
+NOTHING_TO_RUN = {"CHANGELOG.md"}
 SHELL = ("bash", "sh", "shell", "console")
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<source>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
@@ -57,17 +62,12 @@ def pages_with(*languages: str) -> list[pytest.param]:
     ]
 
 
-def model(request: Request) -> Answer:
-    """The model of the docs: the weather agent's where tools are offered, else an echo."""
-    return weather(request) if request.get("tools") else echo(request)
-
-
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """A reader's environment: a model to talk to, and nothing of ours set."""
     ours = ("OTEL_", "SPANRELAY_", "OPENAI_", "PIP_", "MAKE", "MFLAGS")
     outside = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    with ModelServer(model) as server:
+    with ModelServer(pages) as server:
         yield {**outside, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none"}
 
 
@@ -94,8 +94,13 @@ def test_python_of_a_page_runs(page: Path, blocks: list[Block], environment: dic
 
 
 def shell_program(page: Path, blocks: list[Block]) -> str:
-    """One script, in which a failure names the line of the page."""
-    lines = ["set -eu", "trap 'echo \"failed at $where\" >&2' ERR", "set -E"]
+    """One script, in which a failure names the line of the page, and which leaves nothing running."""
+    lines = [
+        "set -eu",
+        "trap 'echo \"failed at $where\" >&2' ERR",
+        "set -E",
+        "trap 'kill $(jobs -p) 2>/dev/null || :; wait' EXIT",
+    ]
     for block in blocks:
         lines.append(f"where={page.name}:{block.line}")
         typed = block.source
@@ -123,6 +128,15 @@ def programs_for(blocks: list[Block], folder: Path) -> Path:
     return copy_environment(folder)
 
 
+def on_free_ports(program: str) -> str:
+    """The program with other ports of this machine than those that it names, at which somebody may listen."""
+    for port in ("4318", "8080"):
+        if f"127.0.0.1:{port}" in program:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                program = re.sub(rf"\b{port}\b", str(free.getsockname()[1]), program)
+    return program
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="needs to run from a virtual environment")
 @pytest.mark.parametrize(("page", "blocks"), pages_with(*SHELL))
@@ -130,15 +144,32 @@ def test_commands_of_a_page_run(page: Path, blocks: list[Block], environment: di
     clone = tmp_path / "spanrelay"
     shutil.copytree(ROOT, clone, ignore=LEFT_OUT)
     shutil.copy(ROOT / "examples" / "weather_agent.py", clone / "app.py")
-    programs = programs_for(blocks, tmp_path / "programs")
+    programs = programs_for(blocks, clone / ".venv")
     settings = {
         "PATH": f"{programs / 'bin'}{os.pathsep}{environment['PATH']}",
         "PIP_CONSTRAINT": str(ROOT / "constraints.txt"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "VENV": str(programs),
         "TESTS": "tests/test_public_names.py",  # what `make test` on a page runs here
     }
-    run(["bash", "-s"], shell_program(page, blocks), clone, {**environment, **settings})
+    run(["bash", "-s"], on_free_ports(shell_program(page, blocks)), clone, {**environment, **settings})
+
+
+def of_the_map() -> list[str]:
+    found = re.findall(r"\]\(([^)#]+\.md)\)", MAP.read_text())
+    return sorted({str((MAP.parent / name).resolve().relative_to(ROOT)) for name in found} - NOTHING_TO_RUN)
+
+
+@pytest.mark.parametrize("name", of_the_map())
+def test_each_page_of_the_map_is_run(name: str) -> None:
+    here = [block for block in blocks_of((ROOT / name).read_text()) if block.language in ("python", *SHELL)]
+    assert bool(here) is (name not in RUN_BY), "either it has a block that runs, or RUN_BY says what runs it"
+
+
+@pytest.mark.parametrize(("name", "runner"), RUN_BY.items())
+def test_what_runs_a_page_that_is_not_run_here_does(name: str, runner: str) -> None:
+    text = (ROOT / runner).read_text()
+    commands = [line for found in FENCE.finditer((ROOT / name).read_text()) for line in found["source"].splitlines()]
+    assert Path(name).name in text or [line for line in commands if line not in text] == []
 
 
 def test_a_marked_block_is_left_out_and_others_are_not() -> None:

@@ -98,7 +98,6 @@ HEAD = """\
 
 Start your program by the launcher. It switches on every installed package below, and the program stays as it is:
 
-<!-- not run: README.md runs the same -->
 ```bash
 spanrelay setup                           # what the frameworks that are installed here need
 opentelemetry-instrument python app.py

@@ -33,10 +33,11 @@ NOT_ASKED = {"genkit_js_tool_error": "ends with the failure", "genkit_go_tool_er
 HEAD = """\
 # What each source carries
 
-<!-- not run: there is no such telemetry here -->
 ```bash
-spanrelay convert otlp/ -o trajectories   # spans and logs of any row below, as a collector or an exporter wrote them
-spanrelay diff trajectories/ others/      # the same conversation, recorded by two of them
+make demo
+spanrelay convert .spanrelay/trajectories -o otlp --to openinference   # the run in spans of another dialect
+spanrelay convert otlp -o trajectories                # spans and logs of any row below, by a collector or an exporter
+spanrelay diff .spanrelay/trajectories trajectories   # the same conversation, told by two of them: "1 equal"
 ```
 
 Telemetry of the same conversation becomes the same trajectory, whoever recorded it, except for what a source does not

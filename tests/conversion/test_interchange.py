@@ -272,6 +272,16 @@ def test_what_was_asked_is_told_where_no_model_was_called(way: str, tmp_path: Pa
     assert [(step.source, step.message) for step in found.steps] == [("user", "How warm?"), ("agent", "")]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tool_that_an_answer_of_nobody_asked_for_is_asked_for_again(way: str, tmp_path: Path) -> None:
+    answered = agent(2, "", llm_call_count=0, tool_calls=[CALL], observation=SEEN, extra={"answered_by": "cache"})
+    found = back(put(tmp_path, document([ASK, answered, agent(3, "Warm.")])), way, tmp_path)
+    assert [step.message for step in found.steps] == ["How warm?", "", "Warm."]
+    step = found.steps[1]
+    assert (step.llm_call_count, (step.extra or {})["answered_by"]) == (0, "cache")
+    assert [call.function_name for call in step.tool_calls or []] == [CALL["function_name"]]
+
+
 def child_of(reference: dict[str, Any]) -> dict[str, Any]:
     result = {"source_call_id": "c-1", "content": "done", "subagent_trajectory_ref": [reference]}
     return document([ASK, agent(2, "", tool_calls=[CALL], observation={"results": [result]}), agent(3, "Done.")])

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import re
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +19,7 @@ from typing import Any
 
 import openai
 import pytest
-from tests.programs import ASK, run
+from tests.programs import ASK, environment, run
 
 from spanrelay import ConfigurationError, GuardrailRejected, MiddlewareError, astream_model, execution_intercept, use
 from spanrelay.config import PolicyFile
@@ -23,11 +27,14 @@ from spanrelay.plugins.activation import Activation
 from spanrelay_openai import OpenAIInstrumentor
 from spanrelay_testkit.capture import Capture, asked, said
 from spanrelay_testkit.exchange import Answer, Request, reply
+from spanrelay_testkit.model_scripts import pages
 from spanrelay_testkit.model_server import ModelServer
 
 pytest.importorskip("nemoguardrails", reason="pip install 'spanrelay[guardrails]', or set SPANRELAY_TEST_NEMO=1")
 # What it says of itself; ours are errors, as everywhere.
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:(nemoguardrails|pydantic)\b.*")
+
+AUTO = "from opentelemetry.instrumentation.auto_instrumentation import run"
 
 YAML = r"""
 rails:
@@ -512,6 +519,28 @@ def test_a_program_is_judged_with_nothing_but_a_file(tmp_path: Path, server: Mod
     ran = run(program, tmp_path, server, launched=False, SPANRELAY_CONFIG=str(file), DO_NOT_TRACK="1")
     assert "GuardrailRejected: guardrail 'nemo_guardrails.input' refused the call: regex check input" in ran.err
     assert server.requests == []
+
+
+def test_what_the_page_tells_to_type_refuses_what_it_says(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "nemo-guardrails.md").read_text()
+    typed = re.search(r"```bash\npip install [^\n]*\n(.*?)```", page, re.DOTALL)
+    assert typed is not None
+    # The environment that has the package may have no scripts of ours.
+    (programs := tmp_path / "bin").mkdir()
+    for name, module in (("opentelemetry-instrument", AUTO), ("spanrelay", "from spanrelay.cli import main")):
+        (programs / name).write_text(f"#!{sys.executable}\n{module} as run\nimport sys\nsys.exit(run())\n")
+        (programs / name).chmod(0o755)
+    shutil.copy(root / "examples" / "weather_agent.py", tmp_path / "app.py")
+    with ModelServer(pages) as server:
+        path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
+        settings = environment(server, {"PATH": path, "DO_NOT_TRACK": "1"})
+        done = subprocess.run(
+            ["bash", "-eu"], input=typed[1], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=300
+        )
+    assert done.returncode == 0, done.stderr
+    assert "guardrail 'nemo_guardrails.input' refused the call: regex check input" in done.stderr
+    assert "And in Atlantis?" in done.stdout and "refused" in done.stdout
 
 
 def test_the_rails_of_the_docs_hold(tmp_path: Path, client: openai.OpenAI, server: ModelServer) -> None:

@@ -90,7 +90,9 @@ def test_a_document_that_appears_is_told_and_one_that_is_removed(tmp_path: Path)
     news = Told(live_of(tmp_path / "runs"), None)
     assert told(news) == [f"{tmp_path / 'runs'}: 0 runs, 0 growing"]  # there is no such folder
     path = put(tmp_path / "runs" / "deeper", "run.json", clerk())
-    assert told(news)[0] == "travel-agent  trip-7  1 user  +0.0 s  A ticket to Oslo."
+    lines = told(news)
+    assert lines[0] == "travel-agent  trip-7  1 user  +0.0 s  A ticket to Oslo."
+    assert lines[-1].startswith("run.json is finished: ")  # it began and ended between two looks
     path.unlink()
     assert told(news) == [f"{path} was removed"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
-import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +13,7 @@ from spanrelay import config
 from spanrelay._guard import losses
 from spanrelay._voice import say
 from spanrelay.cli.gateway import token_of
+from spanrelay.cli.stopping import Stop, stop_on_signals
 from spanrelay.errors import ConfigurationError
 from spanrelay.report import counted
 
@@ -81,9 +80,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: nobody can listen there or write there; nothing has been started.
     """
-    stopped = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda _number, _frame: stopped.set())
+    stopped = stop_on_signals()
     if options.kafka is None:
         _listen(options, stopped)
     else:
@@ -100,7 +97,7 @@ def _duration(value: str) -> float:
     return number
 
 
-def _listen(options: argparse.Namespace, stopped: threading.Event) -> None:
+def _listen(options: argparse.Namespace, stopped: Stop) -> None:
     _need("collect", "grpc", "httptools", "uvicorn")
     from spanrelay.collecting.serving import Options, start  # what the other commands do not need
 
@@ -117,12 +114,11 @@ def _listen(options: argparse.Namespace, stopped: threading.Event) -> None:
         raise ConfigurationError("--http off and --grpc off leave nothing to listen to; choose one of them")
     collector = start(chosen)
     print(*_told(collector), sep="\n", flush=True)
-    while not stopped.wait(0.5):  # a wait without end would keep signals from being handled on Windows
-        pass
+    stopped.wait_until_set()
     collector.stop()
 
 
-def _consume(options: argparse.Namespace, stopped: threading.Event) -> None:
+def _consume(options: argparse.Namespace, stopped: Stop) -> None:
     _need("kafka", "confluent_kafka")
     from spanrelay.collecting.kafka.clients import Kafka, properties_of
     from spanrelay.collecting.kafka.serving import collect

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 
 from spanrelay import config
 from spanrelay._voice import say
+from spanrelay.cli.stopping import stop_on_signals
 from spanrelay.errors import ConfigurationError
 from spanrelay.instrumentation.apis import BASES
 
@@ -65,18 +65,14 @@ def run(options: argparse.Namespace) -> int:
     if options.config is not None:
         settings = replace(settings, config_file=options.config)
     activate(settings, instrument=False)
-    stopped = threading.Event()
-    asked: list[int] = []
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda number, _: (asked.append(number), stopped.set()))
+    stopped = stop_on_signals()
     gateway = start(host=options.host, port=options.port, secret=token, upstreams=upstreams)
     below = "" if token is None else f"/r/${options.token_variable}"
     print(*_told(gateway.upstreams, gateway.address + below), sep="\n", flush=True)
-    while not stopped.wait(0.5):  # a wait without end would keep signals from being handled on Windows
-        pass
+    stopped.wait_until_set()
     stop = threading.Thread(target=gateway.stop, args=(options.grace,), daemon=True)
     stop.start()
-    while stop.is_alive() and len(asked) < 2:
+    while stop.is_alive() and stopped.times < 2:
         stop.join(0.1)
     if gateway.exchanges:
         say(f"{gateway.exchanges} answers were cut")

@@ -25,7 +25,7 @@ class _Known:
     """What is known of a run: what was told of it, how far it was, and whether steps of it were left untold."""
 
     stamp: tuple[int, ...] = ()
-    state: State = ""
+    state: State | None = None
     late: bool = False
     told: set[Any] = field(default_factory=set[Any])
 
@@ -69,7 +69,7 @@ class Told:
         lines = [line for key, line in _lines(document, "") if not _is_in(known.told, key)]
         yield from lines[-LAST:] if known.late else lines
         known.late = False
-        if before and not now:
+        if not now and before != now:
             yield _ended(run, document)
         elif now == "left unfinished" != before:
             yield f"{visible(run.path.name)} is left unfinished: its program is gone; `spanrelay recover` finishes it"

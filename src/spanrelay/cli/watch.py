@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from spanrelay.cli import files
+from spanrelay.cli.stopping import Stop, stop_on_signals
 from spanrelay.cli.told import Told
 from spanrelay.errors import SpanRelayError
 from spanrelay.view.live import Live
@@ -51,9 +50,7 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(options.folder) if options.folder else files.default_directory()
     _check(folder)
     live = Live(folder, files.trajectory, files.looks_like_one)
-    stopped = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda _number, _frame: stopped.set())
+    stopped = stop_on_signals()
     if options.web:
         from spanrelay.cli.website import show  # what the terminal does not need
 
@@ -66,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     told = Told(live, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     _until(stopped, lambda: _print(told, sys.stdout))
+    _print(told, sys.stdout)  # what was written while it rested
     return 0
 
 
@@ -88,7 +86,7 @@ def _is_terminal(stream: TextIO) -> bool:
     return not Console(file=stream).is_dumb_terminal
 
 
-def _until(stopped: threading.Event, look: Callable[[], object]) -> None:
+def _until(stopped: Stop, look: Callable[[], object]) -> None:
     """Look again and again; the rests are finite, since one without end would keep signals waiting on Windows."""
     while True:
         begun = time.monotonic()

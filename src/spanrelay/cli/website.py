@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import webbrowser
 from pathlib import Path
 
 from spanrelay._voice import say
+from spanrelay.cli.stopping import Stop
 from spanrelay.view.live import Live
 from spanrelay.view.serving import Site
 
 _LEADS = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={}"><title>spanrelay</title>'
 
 
-def show(live: Live, port: int, stopped: threading.Event, *, browser: bool) -> int:
+def show(live: Live, port: int, stopped: Stop, *, browser: bool) -> int:
     """Serve until `stopped`; returns the exit status.
 
     Raises:
@@ -33,8 +33,7 @@ def show(live: Live, port: int, stopped: threading.Event, *, browser: bool) -> i
             (way := folder / "watch.html").write_text(_LEADS.format(site.address))
             if not webbrowser.open(way.as_uri()):
                 say("no browser could be opened here; open the address in one")
-        while not stopped.wait(0.5):  # a wait without end would keep signals from being handled on Windows
-            pass
+        stopped.wait_until_set()
     finally:
         site.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -38,6 +38,11 @@ def weather(request: Request) -> Answer:
     return reply("I have no weather for Atlantis: there is no station there. May I look up another city?")
 
 
+def pages(request: Request) -> Answer:
+    """The model of what the docs tell to type: the weather agent's where tools are offered, else an echo."""
+    return weather(request) if request.get("tools") else echo(request)
+
+
 def support(request: Request) -> Answer:
     """The model's side of `examples/policy/agent.py`: two tool calls at once, then what came of them."""
     messages: list[dict[str, Any]] = request.get("messages", [])
@@ -57,5 +62,5 @@ def results_since_user(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [message for message in messages[last + 1 :] if message.get("role") == "tool"]
 
 
-SCRIPTS: dict[str, Script] = {"echo": echo, "support": support, "weather": weather}
+SCRIPTS: dict[str, Script] = {"echo": echo, "pages": pages, "support": support, "weather": weather}
 """The scripts that the command line knows."""

@@ -155,7 +155,8 @@ class _Agent:
     # ── steps of the agent
 
     def _tell_step(self, step: Step) -> None:
-        by_itself = step.llm_call_count == 0 and not step.message and bool(step.tool_calls)
+        answered = "answered_by" in (step.extra or {})  # in place of a model
+        by_itself = step.llm_call_count == 0 and not answered and not step.message and bool(step.tool_calls)
         if not by_itself:
             self._tell_call(step)
         begun = self._clock.now
