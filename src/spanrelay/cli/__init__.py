@@ -36,6 +36,7 @@ COMMANDS = (
     "validate",
     "convert",
     "plugins",
+    "adaptive",
     "gateway",
     "collect",
     "hook",

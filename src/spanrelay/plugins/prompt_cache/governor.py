@@ -18,6 +18,7 @@ from spanrelay._guard import guarded
 from spanrelay.codecs import anthropic_messages, bedrock_converse
 from spanrelay.pipeline import loops
 from spanrelay.plugins.prompt_cache.keys import GOOGLE, OPENAI, Keys
+from spanrelay.plugins.prompt_cache.learned import Learned, Place
 from spanrelay.plugins.prompt_cache.marking import marked
 from spanrelay.plugins.prompt_cache.memory import Account, Memory, Odds, Scaffold, free_in_children
 from spanrelay.plugins.prompt_cache.outline import Outline, Unreadable, outline_of
@@ -73,6 +74,7 @@ class Governor:
         terms: On what terms something is written.
         max_wait_s: Seconds that a call waits at most for the one that writes what both begin with.
         clock: Seconds that only grow.
+        place: Where what is learned is kept for others.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Governor:
         terms: Terms | None = None,
         max_wait_s: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
+        place: Place | None = None,
     ) -> None:
         self.applies = applies
         self._terms = terms or Terms()
@@ -96,6 +99,7 @@ class Governor:
         self._memory = Memory()
         self.free()
         free_in_children(self)
+        self.learned = None if place is None else Learned(self._memory, place, lambda: self._lock)
 
     def free(self) -> None:
         """Take a lock that nobody holds, and wait for nobody: a forked child has none of its parent's threads."""
@@ -154,6 +158,8 @@ class Governor:
             usage = response.record.usage
             if usage is not None and usage.input_tokens:
                 self._learn(case, usage)
+            if self.learned is not None:
+                self.learned.change()
 
     # --- before a call is sent ---
 
@@ -206,8 +212,9 @@ class Governor:
         if account.refuses:
             raise Unreadable("refused")
         if scaffold is None:
-            scaffold = Scaffold(_name_of(wire))
+            digest = _digest_of(wire)
             with self._lock:
+                scaffold = self._memory.recalled.pop(digest, None) or Scaffold(digest, api, cast("str", model))
                 self._memory.scaffolds.put(key, scaffold)
         return _Case(api, wire, outline, rules, account, scaffold, key, self._clock())
 
@@ -312,10 +319,10 @@ def plan_end(plan: Plan) -> int:
     return plan.marks[-1].index if plan.marks else -1
 
 
-def _name_of(wire: Mapping[str, Any]) -> str:
-    """Return eight digits that stand for a scaffold in every process."""
+def _digest_of(wire: Mapping[str, Any]) -> str:
+    """Return digits that stand for a scaffold in every process."""
     told = _json.dumps([wire.get("model"), wire.get("tools") or wire.get("toolConfig"), wire.get("system")])
-    return blake2b(told, digest_size=4).hexdigest()
+    return blake2b(told, digest_size=16).hexdigest()
 
 
 def _refuses(error: Exception) -> bool:

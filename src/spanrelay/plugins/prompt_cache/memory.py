@@ -20,9 +20,9 @@ KEPT = 4096
 """Prefixes, entries and scaffolds, of each at most."""
 _WEIGHT = 1.0
 """How many uses what is known of a more general sort counts for, where little is known of one."""
-_REMEMBERED = 64
+REMEMBERED = 64
 """Uses of one sort after which half of them are forgotten, so that an agent may change its ways."""
-_TURNS = 12
+TURNS = 12
 """Turns of a conversation that are told apart; all later ones are one sort."""
 _SLOWEST_S = SOON_S
 _SOONEST_S = 15.0
@@ -53,7 +53,7 @@ class Odds:
     def ask(self) -> None:
         """Count one more; what is long ago counts for less each time."""
         self.asked += 1
-        if self.asked >= _REMEMBERED:
+        if self.asked >= REMEMBERED:
             self.asked, self.soon, self.later = self.asked // 2, self.soon // 2, self.later // 2
 
     def of(self, ttl: TTL) -> int:
@@ -100,18 +100,32 @@ class Scaffold:
     """What is known of one model with its tools and its system prompt.
 
     Attributes:
-        name: Digits that stand for it.
+        digest: Digits that stand for it in every process.
+        api: Whose rules hold.
+        model: Which is asked.
         reuse: How often it is used again.
         first: How often a conversation's first request is gone on from.
         further: The same of all others.
         turns: The same of each of the first turns, since conversations of one agent often end at the same.
     """
 
-    name: str
+    digest: str
+    api: str = ""
+    model: str = ""
     reuse: Odds = field(default_factory=Odds)
     first: Odds = field(default_factory=Odds)
     further: Odds = field(default_factory=Odds)
-    turns: list[Odds] = field(default_factory=lambda: [Odds() for _ in range(_TURNS)])
+    turns: list[Odds] = field(default_factory=lambda: [Odds() for _ in range(TURNS)])
+
+    @property
+    def name(self) -> str:
+        """The first of its digits, as spans have them."""
+        return self.digest[:8]
+
+    def sorts(self) -> dict[str, Odds]:
+        """Return all that is counted of it, by name."""
+        turns = {f"turn {number}": odds for number, odds in enumerate(self.turns)}
+        return {"reuse": self.reuse, "first": self.first, "further": self.further, **turns}
 
 
 class Memory:
@@ -119,6 +133,8 @@ class Memory:
 
     def __init__(self) -> None:
         self.scaffolds: Bounded[Scaffold] = Bounded()
+        self.recalled: dict[str, Scaffold] = {}
+        """Those by digest that are known from elsewhere, and were not asked here yet."""
         self.tools: Bounded[Odds] = Bounded()
         """How often sets of tools are used again, whatever system prompt stands behind them."""
         self.entries: Bounded[Entry] = Bounded()
@@ -128,10 +144,14 @@ class Memory:
         self.accounts: dict[tuple[str, str], Account] = {}
         self.reuse, self.of_tools, self.first, self.further = Odds(), Odds(), Odds(), Odds()
 
+    def general(self) -> dict[str, Odds]:
+        """Return what is counted of all scaffolds, by name."""
+        return {"reuse": self.reuse, "tools": self.of_tools, "first": self.first, "further": self.further}
+
     def sorts(self, scaffold: Scaffold, depth: int) -> tuple[Odds, ...]:
         """Return of what sorts a request is, behind `depth` turns of its conversation, the most general first."""
         of_all, own = (self.further, scaffold.further) if depth else (self.first, scaffold.first)
-        return (of_all, own, scaffold.turns[depth]) if depth < _TURNS else (of_all, own)
+        return (of_all, own, scaffold.turns[depth]) if depth < TURNS else (of_all, own)
 
     def account(self, api: str, model: str) -> Account:
         """The account of a model, of which there are few."""

@@ -130,17 +130,8 @@ class Planner:
 
     def _pays(self, at: int, read: int, sorts: Sorts, onward: Sorts) -> TTL | None:
         """Return for how long writing all up to `at` pays most; None where it does not."""
-        rules, terms = self._rules, self._terms
-        prices: dict[TTL, float | None] = {"5m": rules.write_5m, "1h": rules.write_1h}
-        best: tuple[float, TTL] | None = None
-        for ttl, price in prices.items():
-            if price is None or terms.ttl not in (None, ttl) or not self._is_covered(self._stake(at, read, ttl)):
-                continue
-            reads = expected_reads(sorts, onward, ttl)
-            value = reads * (1 - rules.read) - (price - 1)
-            if value > 0 and reads >= terms.min_reuse and (best is None or value > best[0]):
-                best = value, ttl
-        return None if best is None else best[1]
+        covered: list[TTL] = [ttl for ttl in TTLS if self._is_covered(self._stake(at, read, ttl))]
+        return best_ttl(self._rules, self._terms, sorts, onward, covered)
 
     def _base_ttl(self, at: int, sorts: Sorts, read: int, *, beside: bool) -> TTL | None:
         """Return for how long tools or system prompt are marked: `beside` another mark that costs nothing."""
@@ -158,6 +149,23 @@ class Planner:
             ttl: TTL = "1h" if marks and marks[-1].ttl == "1h" else ttls[at]
             marks.append(Mark(at, place, ttl))
         return tuple(reversed(marks))
+
+
+TTLS: tuple[TTL, ...] = ("5m", "1h")
+
+
+def best_ttl(rules: Rules, terms: Terms, sorts: Sorts, onward: Sorts, among: Sequence[TTL] = TTLS) -> TTL | None:
+    """Return for how long writing a prefix of `sorts` saves most; None where it costs more than it saves."""
+    best: tuple[float, TTL] | None = None
+    for ttl in among:
+        price = rules.write_5m if ttl == "5m" else rules.write_1h
+        if price is None or terms.ttl not in (None, ttl):
+            continue
+        reads = expected_reads(sorts, onward, ttl)
+        value = reads * (1 - rules.read) - (price - 1)
+        if value > 0 and reads >= terms.min_reuse and (best is None or value > best[0]):
+            best = value, ttl
+    return None if best is None else best[1]
 
 
 def kept(plan: Plan, outline: Outline, memory: Memory, now: float) -> None:

@@ -9,11 +9,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from spanrelay.pipeline.middleware import Place, execution_intercept
-from spanrelay.plugins.plugin import Context, Diagnostic
+from spanrelay.plugins.plugin import Context, Diagnostic, Secret
 from spanrelay.plugins.prompt_cache.governor import Governor
+from spanrelay.plugins.prompt_cache.places import doubts_about_place, place_of
 from spanrelay.plugins.prompt_cache.planning import Terms
 from spanrelay.plugins.prompt_cache.rules import API
 
@@ -29,6 +31,8 @@ class PromptCacheConfig:
         max_write_premium: The share of the input's cost that may be lost by writing what nobody reads.
         min_reuse: How often what is written has to be expected to be read.
         max_wait_ms: How long a call waits at most for another that writes what both begin with.
+        path: An SQLite file in which what is learned is kept for other processes and later ones.
+        url: A Redis server that keeps it.
     """
 
     mode: Literal["observe", "apply"] = "observe"
@@ -37,6 +41,8 @@ class PromptCacheConfig:
     max_write_premium: float = 0.01
     min_reuse: float = 0.28
     max_wait_ms: int = 2000
+    path: Path | None = None
+    url: Secret | None = None
 
 
 class PromptCachePlugin:
@@ -53,7 +59,7 @@ class PromptCachePlugin:
         self._clock = clock
 
     def validate(self, config: PromptCacheConfig) -> list[Diagnostic]:
-        """Find figures that are none, and a table that asks for nothing."""
+        """Find figures that are none, a table that asks for nothing, and what cannot be a place."""
         found: list[Diagnostic] = []
         if not config.providers:
             found.append(Diagnostic("is an empty list", "name a provider, or remove the key for all", "providers"))
@@ -62,7 +68,7 @@ class PromptCachePlugin:
             if not (math.isfinite(value) and 0 <= value <= most):
                 upper = f" and at most {most:g}" if math.isfinite(most) else ""
                 found.append(Diagnostic("is out of its range", f"write a number of at least 0{upper}", key))
-        return found
+        return found + doubts_about_place(config.path, config.url)
 
     def register(self, context: Context) -> None:
         """Stand around the sending of model calls."""
@@ -70,11 +76,20 @@ class PromptCachePlugin:
         governor = Governor(
             applies=config.mode == "apply" and context.mode == "enforce",
             providers=frozenset(config.providers),
-            terms=Terms(None if config.ttl == "auto" else config.ttl, config.min_reuse, config.max_write_premium),
+            terms=terms_of(config),
             max_wait_s=config.max_wait_ms / 1000,
             clock=self._clock,
+            place=place_of(config.path, config.url),
         )
+        if governor.learned is not None:
+            governor.learned.begin()
+            context.on_close(governor.learned.close)
 
         # Not on trial with its file: then it is shown a copy, and would not know what comes of it.
         declared = execution_intercept(name="marks", kinds=["llm"], mode="enforce")
         context.use(declared(governor.govern).standing(Place.MARKS))
+
+
+def terms_of(config: PromptCacheConfig) -> Terms:
+    """Return on what terms something is written."""
+    return Terms(None if config.ttl == "auto" else config.ttl, config.min_reuse, config.max_write_premium)
