@@ -19,8 +19,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from tests.collecting.test_collecting import converted, documents_in, request_of, until
+from tests.collecting.test_collecting import attribute, converted, documents_in, request_of, until
 
 from spanrelay.collecting.kafka.assembling import PLACE
 from spanrelay.collecting.kafka.clients import properties_of
@@ -91,11 +92,12 @@ def until_written(folder: Path, wanted: dict[str, bytes], *members: subprocess.P
     until(is_written)
 
 
-def trace_of(number: int, session: str) -> list[ExportTraceServiceRequest]:
-    """A trace in two records: a call that names no session, and one that does."""
-    first, second = request_of(number, None), request_of(number, session)
-    second.resource_spans[0].scope_spans[0].spans[0].span_id = (number * 7 + 2).to_bytes(8, "big")
-    return [first, second]
+def trace_of(number: int, session: str, service: str = "agent") -> list[ExportTraceServiceRequest]:
+    """A trace in two records: a call that names no session, and the span above it, which does."""
+    below, above = request_of(number, None, service=service), request_of(number, session, service=service)
+    [call], [first] = (each.resource_spans[0].scope_spans[0].spans for each in (below, above))
+    first.span_id = call.parent_span_id = (number * 7 + 2).to_bytes(8, "big")
+    return [below, above]
 
 
 @pytest.mark.slow
@@ -231,8 +233,24 @@ def test_a_record_of_several_traces_is_parted_and_nothing_of_it_is_lost(form: st
 
 def test_a_record_of_one_trace_stays_as_it_is() -> None:
     data = request_of(1, "a").SerializeToString()
-    assert parts_of(data) == [Part(data, f"{1:032x}", "a", "agent")]
+    assert parts_of(data) == [Part(data, f"{1:032x}", "a", "agent", has_first=True)]
     assert parts_of(b"no request") == [Part(b"no request", "", None)]
+
+
+def test_log_records_go_with_the_trace_that_they_are_of() -> None:
+    """Those with a body, which cannot be read as spans, in the collector's protobuf."""
+    request = ExportLogsServiceRequest()
+    resource = request.resource_logs.add()
+    resource.resource.attributes.append(attribute("service.name", "agent"))
+    record = resource.scope_logs.add().log_records.add(trace_id=(1).to_bytes(16, "big"), severity_number=9)
+    record.body.kvlist_value.values.append(attribute("content", "Hello?"))
+    record.attributes.append(attribute("event.name", "gen_ai.user.message"))
+    data = request.SerializeToString()
+    assert parts_of(data) == [Part(data, f"{1:032x}", None, "agent")]
+    keying = Keying(lambda _, __: None)
+    named = request_of(1, "a").SerializeToString()
+    went = [*keying.add(data, 1, 0), *keying.add(named, 2, 1)]
+    assert went == [Keyed("a", data), Keyed("a", named)]
 
 
 def test_a_trace_is_held_until_its_session_is_known_and_then_goes_with_it() -> None:
@@ -251,6 +269,15 @@ def test_a_trace_that_names_no_session_goes_with_its_service_in_time() -> None:
     nameless = request_of(1, None).SerializeToString()
     assert list(keying.add(nameless, 1, 0)) == list(keying.due(4)) == []
     assert list(keying.due(5)) == [Keyed("agent", nameless)]
+
+
+def test_a_trace_whose_first_span_has_not_come_is_held_for_it() -> None:
+    below, above = (each.SerializeToString() for each in trace_of(1, "a"))
+    keying = Keying(lambda _, __: None, patience=5, longest=60)
+    assert list(keying.add(below, 1, 0)) == list(keying.due(59)) == []
+    assert list(keying.add(above, 2, 59)) == [Keyed("a", below), Keyed("a", above)]
+    assert list(keying.add(trace_of(2, "b")[0].SerializeToString(), 3, 60)) == list(keying.due(119)) == []
+    assert [keyed.key for keyed in keying.due(120)] == ["agent"]
 
 
 def test_what_is_held_has_a_bound() -> None:

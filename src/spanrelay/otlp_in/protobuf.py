@@ -26,14 +26,22 @@ def read(data: bytes, fault: Fault) -> Iterator[Telemetry]:
     Raises:
         Unreadable: this is no export request.
     """
+    request = parsed(data)
+    yield from (_logs if isinstance(request, ExportLogsServiceRequest) else _spans)(request, fault)
+
+
+def parsed(data: bytes) -> Any:
+    """Return the `ExportTraceServiceRequest` or `ExportLogsServiceRequest` that some bytes are.
+
+    Raises:
+        Unreadable: they are neither.
+    """
     request = _parsed(ExportTraceServiceRequest, data)
-    if request is not None and not is_of_logs(request):
-        yield from _spans(request, fault)
-        return
-    request = _parsed(ExportLogsServiceRequest, data)
+    if request is None or _is_of_logs(request):
+        request = _parsed(ExportLogsServiceRequest, data)
     if request is None:
         raise Unreadable(f"these {len(data)} bytes are no OTLP protobuf: expected an export request")
-    yield from _logs(request, fault)
+    return request
 
 
 def _parsed(kind: Any, data: bytes) -> Any:
@@ -43,7 +51,7 @@ def _parsed(kind: Any, data: bytes) -> Any:
         return None
 
 
-def is_of_logs(request: Any) -> bool:
+def _is_of_logs(request: Any) -> bool:
     """Whether what was read as spans are log records, whose requests differ only in what stands in their fields.
 
     Where a span has its trace's id a log record has a time, of another wire type, which leaves the id empty.

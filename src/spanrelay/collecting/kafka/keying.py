@@ -1,7 +1,8 @@
 """Which session what is in a record belongs to, and records that hold one trace each.
 
-A trace is known by its session once any of its spans or log records has named it. Until then its records are held; one
-that has named none within some seconds is known by its service: such traces are put together by what was said.
+A trace is known by its session once any of its spans or log records has named it. Until then its records are held:
+often it is the first span that names it, which ends last. A trace whose first span is there and that has named none
+some seconds later is known by its service: such traces are put together by what was said.
 """
 
 from __future__ import annotations
@@ -11,30 +12,39 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanrelay import _json
 from spanrelay.otlp_in.otlp_json import attributes_of as json_attributes_of
-from spanrelay.otlp_in.protobuf import attributes_of, is_of_logs
+from spanrelay.otlp_in.protobuf import attributes_of, parsed
 from spanrelay.semconv import names
-from spanrelay.semconv.fields import session_of
+from spanrelay.semconv.fields import service_of, session_of
 
 HELD_S = 5.0
-"""Seconds that a trace is held which has named no session."""
+"""Seconds that a trace is held which has named no session, from when its first span is there."""
+LONGEST_S = 600.0
+"""Seconds that one is held at most."""
 _KNOWN = 100_000
 """Traces whose session is remembered."""
 _SESSION_KEYS = frozenset(names.SESSION_KEYS)
 
 
 class Part(NamedTuple):
-    """What a record has of one trace: an export request, the trace's id, the session that it names, and its service."""
+    """What a record has of one trace.
+
+    Attributes:
+        data: An export request of that trace alone.
+        trace: The trace's id, or nothing.
+        session: The session that it names.
+        service: Whose it is.
+        has_first: Whether the span is in it that has no parent.
+    """
 
     data: bytes
     trace: str
     session: str | None
     service: str = ""
+    has_first: bool = False
 
 
 class Keyed(NamedTuple):
@@ -46,7 +56,7 @@ class Keyed(NamedTuple):
 
 @dataclass(slots=True)
 class _Held:
-    since: float
+    until: float
     first: int
     service: str
     parts: list[bytes] = field(default_factory=list[bytes])
@@ -58,7 +68,8 @@ class Keying:
     Args:
         learned: Is told of each trace whose session has become known.
         known: The sessions of traces that were learned before.
-        patience: Seconds that a trace is held which has named no session.
+        patience: Seconds that a trace is held which has named no session, from when its first span is there.
+        longest: Seconds that one is held at most.
         room: Bytes that are held; beyond, the oldest goes by itself.
     """
 
@@ -68,9 +79,10 @@ class Keying:
         known: Iterable[tuple[str, str]] = (),
         *,
         patience: float = HELD_S,
+        longest: float = LONGEST_S,
         room: int = 64 << 20,
     ) -> None:
-        self._learned, self._patience, self._room = learned, patience, room
+        self._learned, self._patience, self._longest, self._room = learned, patience, longest, room
         self._sessions: OrderedDict[str, str] = OrderedDict(known)
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._size = 0
@@ -80,8 +92,10 @@ class Keying:
         for part in parts_of(data):
             session = self._sessions.get(part.trace) or part.session
             if session is None and part.trace:
-                held = self._held.setdefault(part.trace, _Held(now, offset, part.service))
+                held = self._held.setdefault(part.trace, _Held(now + self._longest, offset, part.service))
                 held.parts.append(part.data)
+                if part.has_first:
+                    held.until = min(held.until, now + self._patience)
                 self._size += len(part.data)
                 continue
             if part.trace and session is not None:
@@ -93,11 +107,8 @@ class Keying:
 
     def due(self, now: float) -> Iterator[Keyed]:
         """Yield what has been held for long enough."""
-        while self._held:
-            oldest = next(iter(self._held))
-            if now - self._held[oldest].since < self._patience:
-                return
-            yield from self._let_go(oldest)
+        for trace in [trace for trace, held in self._held.items() if now >= held.until]:
+            yield from self._let_go(trace)
 
     @property
     def needed(self) -> int | None:
@@ -133,7 +144,7 @@ def parts_of(data: bytes) -> list[Part]:
             if trace and session is not None:
                 sessions.setdefault(trace, session)
             parts.setdefault((trace, None if trace else session), []).append(place)
-    except (DecodeError, ValueError, TypeError, AttributeError, KeyError):
+    except (ValueError, TypeError, AttributeError, KeyError):
         return [Part(data, "", None)]
     if not parts:
         return [Part(data, "", None)]
@@ -143,7 +154,8 @@ def parts_of(data: bytes) -> list[Part]:
             data if alone else form.of(places),
             trace,
             session or sessions.get(trace),
-            str(form.about(places[0][0]).get("service.name") or ""),
+            service_of(form.about(places[0][0])),
+            any(form.is_first(item) for _, _, item in places),
         )
         for (trace, session), places in parts.items()
     ]
@@ -165,6 +177,10 @@ class _Protobuf:
     def trace_of(self, item: Any) -> str:
         """Return the id of the trace that an item is of."""
         return item.trace_id.hex()
+
+    def is_first(self, item: Any) -> bool:
+        """Whether an item is a span without a parent."""
+        return self._items == "spans" and not item.parent_span_id
 
     def about(self, resource: Any) -> Mapping[str, Any]:
         """Return the attributes of a resource."""
@@ -191,9 +207,9 @@ class _Protobuf:
 
 
 def _protobuf(data: bytes) -> _Protobuf:
-    request = ExportTraceServiceRequest.FromString(data)
-    if is_of_logs(request):
-        return _Protobuf(ExportLogsServiceRequest.FromString(data), "resource_logs", "scope_logs", "log_records")
+    request = parsed(data)
+    if isinstance(request, ExportLogsServiceRequest):
+        return _Protobuf(request, "resource_logs", "scope_logs", "log_records")
     return _Protobuf(request, "resource_spans", "scope_spans", "spans")
 
 
@@ -217,6 +233,10 @@ class _Json:
     def trace_of(self, item: Any) -> str:
         """Return the id of the trace that an item is of."""
         return str(item.get("traceId") or "").lower()
+
+    def is_first(self, item: Any) -> bool:
+        """Whether an item is a span without a parent."""
+        return self._items == "spans" and not item.get("parentSpanId")
 
     def about(self, resource: Any) -> Mapping[str, Any]:
         """Return the attributes of a resource."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -87,12 +86,12 @@ class Rekeying:
                 self._write(keyed)
 
     def _write_due(self, consumer: Consumer) -> None:
-        """Write what has been held for long enough, by the clock of the records: ours goes on while nothing is read."""
+        """Write what has been held for long enough by the clock of the records, which is ours where all are read."""
         for where, keying in self._partitions.items():
-            time_there = self._times[where]
-            if keying.needed is not None and time.monotonic() - self._heard[where] >= HELD_S:
+            time_there, quiet = self._times[where], time.monotonic() - self._heard[where]
+            if keying.needed is not None and quiet >= HELD_S:
                 _, end = ends_of(consumer, TopicPartition(*where))
-                time_there = math.inf if self._read[where] >= end else time_there
+                time_there += quiet if self._read[where] >= end else 0
             for keyed in keying.due(time_there):
                 self._write(keyed)
 
