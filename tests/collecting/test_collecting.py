@@ -13,6 +13,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,14 @@ from spanrelay.collecting import intake
 from spanrelay.collecting.gatherer import Gatherer, Pace
 from spanrelay.collecting.intake import Request, Shelf
 from spanrelay.collecting.serving import PLACE, Collector, Options, start
-from spanrelay.collecting.sessions import Sessions
+from spanrelay.collecting.sessions import Sessions, Terms
 from spanrelay.conversion import work
 from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.bodies import unpacked
 from spanrelay.observation.masking import mask_bytes
+from spanrelay.semconv.fields import service_of
 
 Standing = Callable[..., Collector]
 
@@ -53,7 +55,8 @@ def standing(tmp_path: Path) -> Iterator[Standing]:
     running: list[Collector] = []
 
     def begin(**options: Any) -> Collector:
-        collector = start(Options(**{"folder": tmp_path / "runs", "http": ("127.0.0.1", 0), "grpc": None, **options}))
+        chosen: dict[str, Any] = {"http": ("127.0.0.1", 0), "grpc": None, **options}
+        collector = start(Options(tmp_path / "runs", **chosen))
         running.append(collector)
         return collector
 
@@ -103,11 +106,11 @@ def documents_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.json")}
 
 
-def converted(requests: list[ExportTraceServiceRequest], folder: Path) -> dict[str, bytes]:
+def converted(requests: list[ExportTraceServiceRequest], folder: Path, **options: Any) -> dict[str, bytes]:
     source = folder.with_suffix(".otlp")
     framed = [data for each in requests for data in [each.SerializeToString()]]
     source.write_bytes(b"".join(len(data).to_bytes(4, "big") + data for data in framed))
-    work.convert([source], Folder(folder, mask=mask_bytes))
+    work.convert([source], Folder(folder, mask=mask_bytes), **options)
     return documents_in(folder)
 
 
@@ -162,6 +165,40 @@ def test_a_trace_that_turns_out_to_be_of_a_session_leaves_no_document_of_its_own
     post(collector, named.SerializeToString())
     until(lambda: set(documents_in(tmp_path / "runs")) == {"session-1.json"})
     assert before != "session-1.json"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_two_services_that_use_one_session_id_have_a_document_each_in_whatever_order_they_come(
+    order: tuple[int, ...], tmp_path: Path
+) -> None:
+    requests = [request_of(1, "s"), request_of(2, "s", service="billing"), request_of(3, "s")]
+    wanted = converted(requests, tmp_path / "wanted")
+    assert [name for name in wanted if name.startswith("s_of_billing-")] == [
+        name for name in wanted if name != "s.json"
+    ]
+    told = {name: [step["message"] for step in json.loads(data)["steps"]] for name, data in wanted.items()}
+    assert told.pop("s.json") == ["question 1", "answer 1", "question 3", "answer 3"]
+    assert list(told.values()) == [["question 2", "answer 2"]]
+    gathered = Gathered(tmp_path)
+    for number in order:
+        gathered.take(requests[number])
+        documents = gathered.settle()
+    assert documents == gathered.close() == Gathered(tmp_path).close() == wanted
+
+
+def test_a_session_is_one_across_services_where_that_is_asked_for(standing: Standing, tmp_path: Path) -> None:
+    requests = [request_of(1, "s"), request_of(2, "s", service="billing")]
+    wanted = converted(requests, tmp_path / "wanted", across_services=True)
+    assert set(wanted) == {"s.json"}
+    collector = standing(silence=0.01, across_services=True)
+    for request in requests:
+        post(collector, request.SerializeToString())
+    until(lambda: documents_in(tmp_path / "runs") == wanted)
+
+
+def test_services_of_one_name_in_two_namespaces_are_two() -> None:
+    names = [service_of({"service.name": "agent", **more}) for more in ({}, {"service.namespace": "shop"})]
+    assert names == ["agent", "shop/agent"]
 
 
 def test_the_sdks_exporters_deliver_over_http_and_grpc(standing: Standing, tmp_path: Path) -> None:
@@ -358,7 +395,7 @@ class Gathered:
         folder = Folder(place / "runs", overwrite=True, mask=mask_bytes)
         scratch = Path(self._scratch.name)
         self.shelf = Shelf(kept)
-        self.sessions = Sessions(folder, self.shelf, scratch, form="1.7", silence=1, keep=keep, clock=lambda: self.now)
+        self.sessions = Sessions(folder, self.shelf, scratch, Terms(silence=1, keep=keep), clock=lambda: self.now)
 
     def take(self, *requests: ExportTraceServiceRequest, file: int = 1) -> None:
         for request in requests:

@@ -34,10 +34,10 @@ ANSWERED = _message("tool", {"type": "tool_call_response", "id": "c1", "response
 SAID = _message("assistant", _text("Sunny."))
 
 
-def spans(session: str = "session-1", base: int = START) -> list[ReadableSpan]:
+def spans(session: str = "session-1", base: int = START, service: str = "weather-agent") -> list[ReadableSpan]:
     """Return the spans of one run: an agent, two model calls, and a tool's that raises a warning on the way."""
     kept = InMemorySpanExporter()
-    provider = TracerProvider(resource=Resource({"service.name": "weather-agent", "service.version": "1.2.3"}))
+    provider = TracerProvider(resource=Resource({"service.name": service, "service.version": "1.2.3"}))
     provider.add_span_processor(SimpleSpanProcessor(kept))
     tracer = provider.get_tracer("some.instrumentation", "0.1")
     agent = tracer.start_span(

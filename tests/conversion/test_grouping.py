@@ -21,19 +21,53 @@ from spanrelay.conversion.grouping import Group, Groups
 
 def trace(number: int, start: int, end: int, *sessions: str, nested: bool = True, service: str = "a") -> Gathered:
     found = Gathered(f"{number:032x}", True, service, start=start, end=end, nested=nested)
-    found.sessions.update(sessions)
+    found.sessions.update((service, session) for session in sessions)
     return found
 
 
-def grouped(*traces: Gathered) -> list[set[int]]:
+def grouped(*traces: Gathered, across_services: bool = False) -> list[set[int]]:
     """Return which traces are assembled together."""
-    with closing(Groups()) as groups:
+    with closing(Groups(across_services=across_services)) as groups:
         groups.add(traces)
         return [numbers_of(group) for group in groups.groups()]
 
 
 def numbers_of(group: Group) -> set[int]:
     return {int(each.key, 16) for each in group.traces}
+
+
+def test_two_services_that_name_one_session_have_one_each_unless_told_otherwise() -> None:
+    traces = trace(1, 0, 1, "s"), trace(2, 2, 3, "s", service="b"), trace(3, 4, 5, "s")
+    assert grouped(*traces) == [{1, 3}, {2}]
+    assert grouped(*traces, across_services=True) == [{1, 2, 3}]
+
+
+def test_a_trace_with_spans_of_two_services_that_name_a_session_makes_it_one() -> None:
+    one, other, both = trace(1, 0, 1, "s"), trace(2, 2, 3, "s", service="b"), trace(3, 4, 5, "s")
+    both.sessions.add(("b", "s"))
+    assert grouped(one, other, both) == [{1, 2, 3}]
+
+
+def test_a_session_that_a_coding_agent_names_is_one_whichever_services_name_it_too() -> None:
+    one, other = trace(1, 0, 1, "s"), trace(2, 2, 3, "s", service="b")
+    other.agent = "claude_code"
+    assert grouped(one, other) == [{1, 2}]
+
+
+def test_the_session_that_began_first_has_its_name_though_it_is_let_go_of() -> None:
+    with closing(Groups()) as groups:
+        groups.add([trace(1, 2, 3, "s", "t"), trace(2, 0, 1, "s", service="b"), trace(3, 4, 5, "u")])
+        assert [group.called for group in groups.groups()] == [{}, {"s": "s of a"}, {}]
+        groups.forget([f"{2:032x}"])
+        assert [group.called for group in groups.groups()] == [{"s": "s of a"}, {}]
+
+
+def test_a_session_keeps_its_name_when_that_of_another_service_is_let_go_of() -> None:
+    with closing(Groups()) as groups:
+        groups.add([trace(1, 0, 1, "s"), trace(2, 2, 3, "s", service="b")])
+        assert [group.called for group in groups.groups()] == [{}, {"s": "s of b"}]
+        groups.forget([f"{2:032x}"])
+        assert [group.called for group in groups.groups()] == [{}]
 
 
 def test_a_span_by_itself_is_assembled_with_the_session_that_it_lies_within() -> None:
@@ -92,7 +126,7 @@ def test_what_was_gathered_in_pieces_is_whole_again_and_in_its_order() -> None:
         assert len(groups) == 1
     (whole,) = group.traces
     assert list(whole.places) == [0, 1, 2, 10, 11, 12, 20, 21, 22]
-    assert (whole.start, whole.end, whole.sessions, whole.agent, whole.count) == (1, 10, {"a", "b"}, "codex", 9)
+    assert (whole.start, whole.end, whole.names, whole.agent, whole.count) == (1, 10, {"a", "b"}, "codex", 9)
     assert whole.scopes == Counter({"one": 6, "other 0": 1, "other 1": 1, "other 2": 1})
     assert (group.session, group.agent) == (None, "codex")
 

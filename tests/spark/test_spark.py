@@ -44,10 +44,11 @@ def spark() -> Iterator[SparkSession]:
 
 
 def runs() -> list[list[Any]]:
-    """Spans of two runs of each session, and of some runs that name no session; each run in two pieces."""
+    """Spans of two runs of each session, of runs that name no session, and of two services' one; each in two pieces."""
     hour = 3_600 * program.SECOND
     names = [f"session-{number}" for number in range(SESSIONS)]
     whole = [program.spans(name, program.START + at * hour) for at in (0, 1) for name in [*names, "", ""]]
+    whole.append(program.spans(names[0], program.START + 2 * hour, "billing"))
     pieces = [part for spans in whole for part in (spans[:2], spans[2:])]
     random.Random(7).shuffle(pieces)
     return pieces
@@ -80,6 +81,7 @@ def test_lines_of_json_are_the_same_documents(spark: SparkSession, wanted: dict[
         (tmp_path / f"{number}.jsonl").write_text("\n".join(LINES[number::3]))
     assert documents(trajectories(spark.read.text(str(tmp_path)))) == wanted
     assert len(wanted) > SESSIONS
+    assert [name for name in wanted if name.startswith("session-0_of_billing-")]
 
 
 def test_requests_of_protobuf_in_parquet_are_the_same_documents(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spanrelay import config
 from spanrelay._guard import losses
@@ -106,9 +106,7 @@ def _listen(options: argparse.Namespace, stopped: Stop) -> None:
         _address("--http", options.http),
         _address("--grpc", options.grpc),
         token_of(options.token_variable),
-        options.silence,
-        (_KEEP_H if options.keep is None else options.keep) * 3600,
-        config.load_strictly().atif_version,
+        **_terms(options, _KEEP_H),
     )
     if chosen.http is None and chosen.grpc is None:
         raise ConfigurationError("--http off and --grpc off leave nothing to listen to; choose one of them")
@@ -122,6 +120,7 @@ def _consume(options: argparse.Namespace, stopped: Stop) -> None:
     _need("kafka", "confluent_kafka")
     from spanrelay.collecting.kafka.clients import Kafka, properties_of
     from spanrelay.collecting.kafka.serving import collect
+    from spanrelay.collecting.sessions import Terms
 
     properties = {} if options.kafka_properties is None else properties_of(Path(options.kafka_properties))
     kafka = Kafka(options.kafka, options.topic, options.group, options.keyed, properties)
@@ -130,10 +129,19 @@ def _consume(options: argparse.Namespace, stopped: Stop) -> None:
         kafka,
         Path(options.output),
         stopped,
-        form=config.load_strictly().atif_version,
-        silence=options.silence,
-        keep=(_KEEP_KAFKA_H if options.keep is None else options.keep) * 3600,
+        Terms(**_terms(options, _KEEP_KAFKA_H)),
     )
+
+
+def _terms(options: argparse.Namespace, keep: float) -> dict[str, Any]:
+    """Return what is agreed on sessions, with so many hours of `--keep` where it is not given."""
+    settings = config.load_strictly()
+    return {
+        "silence": options.silence,
+        "keep": (keep if options.keep is None else options.keep) * 3600,
+        "form": settings.atif_version,
+        "across_services": settings.sessions_across_services,
+    }
 
 
 def _need(extra: str, *modules: str) -> None:

@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     collect_seldom()
     form = settings.atif_version if options.to == "atif" else options.to
     with shown_progress(sys.stderr) as tell:
-        summary = work.convert(sources, folder, form=form, jobs=jobs, tell=tell)
+        across = settings.sessions_across_services
+        summary = work.convert(sources, folder, form=form, jobs=jobs, across_services=across, tell=tell)
     _print(summary, "trajectories" if options.to == "atif" else "files of spans", folder.path, len(skipped))
     return 1 if summary.findings else 0
 

@@ -18,7 +18,7 @@ from spanrelay.collecting.grpc import server_of
 from spanrelay.collecting.http import App
 from spanrelay.collecting.intake import Intake, Shelf
 from spanrelay.collecting.requests import Taking
-from spanrelay.collecting.sessions import Counts, Sessions
+from spanrelay.collecting.sessions import Counts, Sessions, Terms
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.listening import is_loopback, listening_at
@@ -31,7 +31,7 @@ _CONNECTIONS = 2_000
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Terms):
     """What a collector is asked to be.
 
     Attributes:
@@ -39,18 +39,12 @@ class Options:
         http: Host and port of OTLP over HTTP, or None; port 0 takes a free one.
         grpc: Those of OTLP over gRPC.
         token: What every request has to know.
-        silence: Seconds without anything new after which a session is written.
-        keep: Seconds for which what was accepted is kept, so that what comes late is still put where it belongs.
-        form: The version of ATIF.
     """
 
     folder: Path
     http: tuple[str, int] | None = ("127.0.0.1", 4318)
     grpc: tuple[str, int] | None = ("127.0.0.1", 4317)
     token: str | None = None
-    silence: float = 10.0
-    keep: float = 24 * 3600.0
-    form: str = "1.7"
 
 
 class Collector:
@@ -63,14 +57,7 @@ class Collector:
         self._shelf = Shelf(kept)
         self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
         folder = Folder(options.folder, overwrite=True, mask=mask_bytes)
-        self._sessions = Sessions(
-            folder,
-            self._shelf,
-            Path(self._scratch.name),
-            form=options.form,
-            silence=options.silence,
-            keep=options.keep,
-        )
+        self._sessions = Sessions(folder, self._shelf, Path(self._scratch.name), options)
         self._gatherer = Gatherer(self._sessions)
         self._taking = Taking(self._intake, self._gatherer, options.token)
         self._loop: asyncio.AbstractEventLoop

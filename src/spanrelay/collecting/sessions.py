@@ -60,10 +60,11 @@ class _Life:
 
 @dataclass(frozen=True, slots=True)
 class _Wrote:
-    """The documents of a group, and the keys of the traces that were in it."""
+    """The documents of a group, the keys of the traces that were in it, and what its sessions were called."""
 
     keys: tuple[str, ...]
     names: tuple[str, ...]
+    called: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(slots=True)
@@ -78,6 +79,23 @@ class Counts:
     open_sessions: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What is agreed on sessions.
+
+    Attributes:
+        silence: Seconds without anything new after which a session is written.
+        keep: Seconds for which what was accepted is kept, so that what comes late is still put where it belongs.
+        form: The version of ATIF.
+        across_services: Whether a session is one whichever service names it.
+    """
+
+    silence: float = 10.0
+    keep: float = 24 * 3600.0
+    form: str = "1.7"
+    across_services: bool = False
+
+
 class Sessions:
     """What is known of every session. Used from one thread.
 
@@ -85,8 +103,7 @@ class Sessions:
         folder: Where documents go.
         kept: Where requests are kept.
         scratch: Where telemetry waits to be assembled; nothing of it is needed after a kill.
-        silence: Seconds without anything new after which a session is written.
-        keep: Seconds for which what was accepted is kept, for what comes late.
+        terms: What is agreed on.
         ledger: The file in the folder that says whose its documents are.
         clock: Tells seconds, and never goes back.
     """
@@ -96,21 +113,18 @@ class Sessions:
         folder: Folder,
         kept: Kept,
         scratch: Path,
+        terms: Terms,
         *,
-        form: str,
-        silence: float,
-        keep: float,
         ledger: str = NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = Counts()
-        self._folder, self._kept, self._form = folder, kept, form
-        self._silence, self._keep, self._clock = silence, keep, clock
-        self._scratch = scratch
+        self._folder, self._kept, self._scratch = folder, kept, scratch
+        self._terms, self._clock = terms, clock
         self._readers: dict[int, Worker] = {}
         """By the number of the file of requests whose telemetry each keeps in scratch."""
         self._writer = self._new_worker(0)
-        self._groups = Groups()
+        self._groups = Groups(across_services=terms.across_services)
         self._lives: dict[str, _Life] = {}
         self._changed: set[str] = set()
         self._wrote: dict[str, _Wrote] = {}
@@ -120,7 +134,7 @@ class Sessions:
         self._left_alone: set[str] = set()
         """Documents of sessions that were let go of, which what comes later does not replace."""
         self._forgotten = kept.forgotten()
-        self._ledger = Ledger(folder.path, form, ledger)
+        self._ledger = Ledger(folder.path, terms.form, ledger)
         self._unread: set[int] = set()
         """Files of requests that could not be gathered."""
         self._told: set[str] = set()
@@ -143,7 +157,7 @@ class Sessions:
             worker.close()
 
     def _new_worker(self, number: int) -> Worker:
-        return Worker(self._scratch, number, self._folder, self._form)
+        return Worker(self._scratch, number, self._folder, self._terms.form)
 
     def gather(self, requests: list[Request]) -> None:
         """Take in requests that are kept, each of which the same file has."""
@@ -190,7 +204,7 @@ class Sessions:
         now, waiting, due = self._clock(), 0, False
         for group in groups:
             keys = [trace.key for trace in group.traces]
-            if self._changed.isdisjoint(keys) and self._is_as_written(keys):
+            if self._changed.isdisjoint(keys) and self._is_as_written(group, keys):
                 continue
             if not (everything or self._is_silent(keys, now)):
                 waiting += 1
@@ -204,12 +218,12 @@ class Sessions:
     def _is_silent(self, keys: list[str], now: float) -> bool:
         first = min(self._lives[key].first for key in keys)
         last = max(self._lives[key].last for key in keys)
-        return now - last >= max(self._silence, _PATIENCE * (last - first))
+        return now - last >= max(self._terms.silence, _PATIENCE * (last - first))
 
-    def _is_as_written(self, keys: list[str]) -> bool:
+    def _is_as_written(self, group: Group, keys: list[str]) -> bool:
         """Whether a group has the traces that it had: what comes to another session may show where a trace belongs."""
         wrote = self._wrote.get(keys[0])
-        return wrote is not None and wrote.keys == tuple(keys)
+        return wrote is not None and wrote.keys == tuple(keys) and wrote.called == group.called
 
     def _write(self, group: Group, keys: list[str], now: float) -> bool:
         """Write a group and return whether it is written; one that is not is tried again once it is silent again."""
@@ -230,7 +244,7 @@ class Sessions:
             self._changed.update(keys)
             return False
         self._changed.difference_update(keys)
-        self._replace(_Wrote(tuple(keys), tuple(written.names)))
+        self._replace(_Wrote(tuple(keys), tuple(written.names), group.called))
         return True
 
     def _replace(self, wrote: _Wrote) -> None:
@@ -254,7 +268,7 @@ class Sessions:
 
     def _let_go(self, now: float) -> None:
         """Forget sessions to which nothing has come for as long as is kept, and the files that have nothing else."""
-        if not any(now - life.last > self._keep for life in self._lives.values()):
+        if not any(now - life.last > self._terms.keep for life in self._lives.values()):
             return
         numbers = self._kept.numbers()
         forgotten: dict[str, int] = {}
@@ -286,7 +300,7 @@ class Sessions:
     def _is_old(self, keys: list[str], now: float, writing: int) -> bool:
         """Whether nothing has come to a group for as long as is kept, and nothing of it is where more may come."""
         lives = [self._lives[key] for key in keys]
-        return all(now - life.last > self._keep and writing not in life.files for life in lives)
+        return all(now - life.last > self._terms.keep and writing not in life.files for life in lives)
 
 
 def _place_of(request: Request) -> str:

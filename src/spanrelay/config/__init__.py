@@ -127,6 +127,7 @@ class Settings:
     trajectory_sync: bool = False
     trajectory_name: str = "{session}"
     atif_version: Literal["1.7", "1.8"] = "1.7"
+    sessions_across_services: bool = False
     content: Content = "trajectories"
     dialect: str = "genai"
     semconv: Literal["1.41", "0.1", "0.1/dup"] = "1.41"
@@ -280,6 +281,14 @@ TABLE: tuple[Setting, ...] = (
         one_of("1.7", "1.8"),
         "1.7 or 1.8",
         "The version of ATIF that trajectories are written in; what has audio in it is always 1.8.",
+    ),
+    Setting(
+        "sessions_across_services",
+        "SPANRELAY_SESSIONS_ACROSS_SERVICES",
+        boolean,
+        "true or false",
+        "Whether `spanrelay convert` and `spanrelay collect` take a session that two services name for one and the "
+        "same. `false`: those are two, for two users it may be, unless a trace has spans of both that name it.",
     ),
     Setting(
         "dialect",

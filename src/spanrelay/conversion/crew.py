@@ -87,7 +87,8 @@ class Worker:
 
     def _written(self, group: Group, taken: set[str]) -> Written:
         if self._form in ATIF:
-            return Documents(self._folder, self._form, taken).add(events_of(group, self._reader, self._folder.finish))
+            documents = Documents(self._folder, self._form, taken, group.called)
+            return documents.add(events_of(group, self._reader, self._folder.finish))
         written = Written()
         traces = (rewritten(pairs, self._form) for pairs in traces_of(group, self._reader))
         lines = (_json.dumps(request_of(spans)) + b"\n" for spans in traces)

@@ -6,7 +6,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,11 +117,12 @@ class _Journal:
 class Documents:
     """The documents of one group, from the starts and ends of its spans in order; `version` is ATIF's.
 
-    `taken` are names, without a suffix, that none of them may have.
+    `taken` are names, without a suffix, that none of them may have; `called` says what those of some sessions are
+    called in place of the session's name.
     """
 
-    def __init__(self, folder: Folder, version: str, taken: set[str]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder, version: str, taken: set[str], called: Mapping[str, str]) -> None:
+        self._folder, self._called = folder, called
         self._journals: dict[int, _Journal] = {}
         self._taken = taken
         self._written = Written()
@@ -156,7 +157,8 @@ class Documents:
         if document is None:
             return
         self._written.steps += _steps_of(document)
-        self._folder.write(self._folder.names_for(journal.name), document, self._taken, self._written)
+        name = self._called.get(journal.name, journal.name)
+        self._folder.write(self._folder.names_for(name), document, self._taken, self._written)
 
 
 def _steps_of(document: dict[str, JSON]) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import sqlite3
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -23,7 +23,9 @@ CREATE TABLE traces (
     number INTEGER PRIMARY KEY, key BLOB UNIQUE, is_trace INTEGER, service BLOB, start INTEGER, end INTEGER,
     agent TEXT, nested INTEGER, count INTEGER
 );
-CREATE TABLE sessions (trace INTEGER, session BLOB, PRIMARY KEY (trace, session)) WITHOUT ROWID;
+CREATE TABLE sessions (
+    trace INTEGER, session BLOB, service BLOB, PRIMARY KEY (trace, session, service)
+) WITHOUT ROWID;
 CREATE TABLE places (trace INTEGER, places BLOB);
 CREATE INDEX places_of ON places (trace);
 CREATE TABLE scopes (trace INTEGER, scope BLOB, count INTEGER, PRIMARY KEY (trace, scope)) WITHOUT ROWID;
@@ -39,7 +41,8 @@ ON CONFLICT (key) DO UPDATE SET
 """
 
 _TRACES = """
-SELECT together, traces.number, key, is_trace, service, start, end, agent, nested, count, session
+SELECT together, traces.number, key, is_trace, traces.service, start, end, agent, nested, count,
+    sessions.service, session
 FROM members JOIN traces ON traces.number = members.trace JOIN groups ON groups.number = together
     LEFT JOIN sessions ON sessions.trace = traces.number
 ORDER BY {order} together, start, key
@@ -47,6 +50,15 @@ ORDER BY {order} together, start, key
 _NOTED = """
 INSERT INTO scopes VALUES (?, ?, ?) ON CONFLICT (trace, scope) DO UPDATE SET count = count + excluded.count
 """
+_NAMED = """
+SELECT session, sessions.service, trace, agent IS NOT NULL FROM sessions JOIN traces ON traces.number = trace
+ORDER BY session, sessions.service
+"""
+_FIRST = """
+SELECT session, min(together) FROM sessions JOIN members ON members.trace = sessions.trace
+GROUP BY session HAVING max(together) > min(together)
+"""
+_HAS = "SELECT session, together FROM sessions JOIN members ON members.trace = sessions.trace WHERE members.trace = ?"
 _BY_TIME = """
 SELECT number, service, start, end, is_trace AND NOT nested AND agent IS NULL,
     EXISTS (SELECT 1 FROM sessions WHERE trace = number)
@@ -57,19 +69,21 @@ FROM traces ORDER BY start, end DESC, key
 _LAST = (1 << 63) - 1
 """The latest time that a database tells apart, in nanoseconds: of the year 2262."""
 
-_Row: TypeAlias = tuple[int, int, bytes, int, bytes, int, int, str | None, int, int, bytes | None]
+_Row: TypeAlias = tuple[int, int, bytes, int, bytes, int, int, str | None, int, int, bytes | None, bytes | None]
 
 
 @dataclass(slots=True)
 class Group:
     """Traces that are assembled together: those of one session, or those of a service that name none.
 
-    `session` is the one session that any of them names, if there is one.
+    `session` is the one session that any of them names, if there is one. `called` says what files are called of those
+    sessions whose name a group that began before has as well: that of another service.
     """
 
     traces: list[Gathered]
     session: str | None
     agent: str | None
+    called: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def key(self) -> str:
@@ -79,21 +93,29 @@ class Group:
     @property
     def name(self) -> str:
         """What a file of it is called."""
-        return self.session or self.key.removeprefix(TRANSCRIPT)
+        name = self.session or self.key.removeprefix(TRANSCRIPT)
+        return self.called.get(name, name)
 
 
 class Groups:
     """What has been gathered, by whoever, put together. Used from one thread at a time.
 
+    Args:
+        across_services: Whether a session is one whichever service names it. Else those of two services are two, unless
+            a trace has spans of both that name it, or a coding agent names it: its ids are its own everywhere.
+
     Raises:
         OSError: there is no room for it, from any method.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, across_services: bool = False) -> None:
         # Without a name it is a file that only this connection has, and none at all while the cache holds it.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(_SCHEMA)
         self._number = 0
+        self._across_services = across_services
+        self._first: dict[bytes, int] = {}
+        """The group that has the name of a session which more than one has; 0 is one that was let go of."""
 
     def __len__(self) -> int:
         """Return how many groups there were when they were put together last."""
@@ -123,22 +145,26 @@ class Groups:
                 ((number,),) = execute("SELECT number FROM traces WHERE key = ?", (key,))
                 if trace.places:
                     execute("INSERT INTO places VALUES (?, ?)", (number, trace.places.tobytes()))
-                for session in trace.sessions:
-                    execute("INSERT OR IGNORE INTO sessions VALUES (?, ?)", (number, _blob(session)))
+                for by, session in trace.sessions:
+                    execute("INSERT OR IGNORE INTO sessions VALUES (?, ?, ?)", (number, _blob(session), _blob(by)))
                 for scope, count in trace.scopes.items():
                     execute(_NOTED, (number, _blob(scope), count))
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Let traces go, by their keys."""
+        """Let traces go, by their keys: all of a group."""
         with self._change() as execute:
             for key in map(_blob, keys):
                 for (number,) in execute("SELECT number FROM traces WHERE key = ?", (key,)).fetchall():
+                    for session, group in execute(_HAS, (number,)):
+                        if self._first.get(session) == group:
+                            self._first[session] = 0
                     execute("DELETE FROM traces WHERE number = ?", (number,))
                     for table in ("sessions", "places", "scopes"):
                         execute(f"DELETE FROM {table} WHERE trace = ?", (number,))
 
     def clear(self) -> None:
         """Let all traces go."""
+        self._first = {}
         with self._change() as execute:
             for table in ("traces", "sessions", "places", "scopes"):
                 execute(f"DELETE FROM {table}", ())
@@ -150,8 +176,21 @@ class Groups:
         """
         self._join()
         rows = self._database.execute(_TRACES.format(order="size DESC," if largest_first else ""))
-        for _, traces in groupby(rows, itemgetter(0)):
-            yield _group([_trace(list(named)) for _, named in groupby(traces, itemgetter(1))])
+        for number, traces in groupby(rows, itemgetter(0)):
+            group = _group([_trace(list(named)) for _, named in groupby(traces, itemgetter(1))])
+            group.called = self._called(group, number) if self._first else {}
+            yield group
+
+    def _called(self, group: Group, number: int) -> dict[str, str]:
+        """Return what files are called of sessions whose name another group has."""
+        services: dict[str, str] = {}
+        for service, name in sorted((each for trace in group.traces for each in trace.sessions), reverse=True):
+            services[name] = service
+        return {
+            name: f"{name} of {service}"
+            for name, service in services.items()
+            if self._first.get(_blob(name), number) != number
+        }
 
     def fill(self, group: Group) -> Group:
         """Put into the traces of a group where their items are, and who recorded those; and return it."""
@@ -180,6 +219,8 @@ class Groups:
                 sizes[numbers[top] - 1] += count
                 execute("INSERT INTO members VALUES (?, ?)", (number, numbers[top]))
             self._database.executemany("INSERT INTO groups VALUES (?, ?)", enumerate(sizes, start=1))
+            gone = [session for session, first in self._first.items() if not first]
+            self._first = {**dict(execute(_FIRST, ())), **dict.fromkeys(gone, 0)}
         self._number = len(sizes)
 
     def _together(self) -> _Together:
@@ -187,11 +228,14 @@ class Groups:
         execute = self._database.execute
         ((most,),) = execute("SELECT max(number) FROM traces")
         joined = _Together(1 + (most or 0))
-        last: tuple[bytes, int] | None = None
-        for session, number in execute("SELECT session, trace FROM sessions ORDER BY session"):
-            if last is not None and last[0] == session:
-                joined.join(number, last[1])
-            last = session, number
+        for _, named in groupby(execute(_NAMED), itemgetter(0)):
+            rows = list(named)
+            is_one = self._across_services or any(of_agent for *_, of_agent in rows)
+            last: tuple[bytes, int] | None = None
+            for _, service, number, _ in rows:
+                if last is not None and (is_one or last[0] == service):
+                    joined.join(number, last[1])
+                last = service, number
         services: dict[bytes, int] = {}
         for number, around, service in self._nameless(joined):
             joined.join(number, services.setdefault(service, number) if around is None else around)
@@ -233,15 +277,15 @@ class _Together:
 
 def _trace(rows: list[_Row]) -> Gathered:
     """Return a trace from its rows, one for each session that it names."""
-    _, _, key, is_trace, service, start, end, agent, nested, count, _ = rows[0]
-    sessions = {_text(row[-1]) for row in rows if row[-1] is not None}
+    _, _, key, is_trace, service, start, end, agent, nested, count, *_ = rows[0]
+    sessions = {(_text(by), _text(name)) for *_, by, name in rows if by is not None and name is not None}
     trace = Gathered(_text(key), bool(is_trace), _text(service), start=start, end=end, sessions=sessions, count=count)
     trace.agent, trace.nested = agent, bool(nested)
     return trace
 
 
 def _group(traces: list[Gathered]) -> Group:
-    names = {name for trace in traces for name in trace.sessions}
+    names = {name for trace in traces for name in trace.names}
     makers = {trace.agent for trace in traces if trace.agent is not None}
     return Group(traces, next(iter(names)) if len(names) == 1 else None, min(makers) if makers else None)
 

@@ -93,7 +93,8 @@ class Ledger:
     def _seal_of(self, group: Group) -> str:
         """Return what is another wherever something else was gathered."""
         said = [(trace.key, trace.count, trace.start, trace.end) for trace in group.traces]
-        return hashlib.sha256(_json.dumps([self._seal, said])).hexdigest()[:32]
+        called = [sorted(group.called.items())] if group.called else []
+        return hashlib.sha256(_json.dumps([self._seal, said, *called])).hexdigest()[:32]
 
     def close(self) -> None:
         """Let the file go."""

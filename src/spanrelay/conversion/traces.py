@@ -53,7 +53,7 @@ def traces_of(group: Group, store: Reader) -> Iterator[list[Pair]]:
         return
     repairs = Repairs()
     for trace in group.traces:
-        yield _whole(store.read(trace.places), trace.sessions, repairs)
+        yield _whole(store.read(trace.places), trace.names, repairs)
 
 
 def _next(waiting: list[_Waiting]) -> tuple[bool, SpanRecord]:
@@ -69,7 +69,7 @@ def _next(waiting: list[_Waiting]) -> tuple[bool, SpanRecord]:
 def _of_agents(group: Group, store: Reader) -> list[list[Pair]]:
     """Return what coding agents left, and the traces of others around it, that which began first before the rest."""
     left: dict[str, list[Telemetry]] = {}
-    recorded = {name for trace in group.traces if trace.agent != trajectories.NAME for name in trace.sessions}
+    recorded = {name for trace in group.traces if trace.agent != trajectories.NAME for name in trace.names}
     found: list[list[Pair]] = []
     repairs = Repairs()
     for trace in group.traces:
@@ -79,7 +79,7 @@ def _of_agents(group: Group, store: Reader) -> list[list[Pair]]:
             if maker == trajectories.NAME and isinstance(item, TranscriptLine) and item.sessions[0] in recorded:
                 continue  # what it was made of is here itself
             (left.setdefault(maker, []) if maker is not None else around).append(item)
-        found.append(_whole(around, trace.sessions, repairs))
+        found.append(_whole(around, trace.names, repairs))
     for maker, items in left.items():
         lines = [item for item in items if isinstance(item, TranscriptLine)]
         found.append([(None, record) for record in agents.records_of(maker, *parted(items), lines)])

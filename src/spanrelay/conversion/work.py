@@ -76,7 +76,13 @@ def _heard(_phase: str, _done: int, _total: int) -> None:
 
 
 def convert(
-    sources: Iterable[Source], folder: Folder, *, form: str = "1.7", jobs: int = 1, tell: Tell = _heard
+    sources: Iterable[Source],
+    folder: Folder,
+    *,
+    form: str = "1.7",
+    jobs: int = 1,
+    across_services: bool = False,
+    tell: Tell = _heard,
 ) -> Summary:
     """Convert sources into files in `folder`.
 
@@ -86,6 +92,7 @@ def convert(
         form: What is written: trajectories by a version of ATIF, 1.7 or 1.8, or the same spans in another dialect,
             `genai` or `openinference`, as OTLP JSON.
         jobs: How many processes work; with 1 it is this one.
+        across_services: Whether a session is one whichever service names it, as `Groups` has it.
         tell: Hears how far it is.
 
     Raises:
@@ -99,7 +106,7 @@ def convert(
     with (
         tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch,
         crew(jobs, Path(scratch), folder, form) as all_,
-        closing(Groups()) as groups,
+        closing(Groups(across_services=across_services)) as groups,
         _room(scratch),
     ):
         _read(sources, groups, all_, summary, tell)

@@ -344,6 +344,12 @@ def session_of(attributes: Mapping[str, Any]) -> str | None:
     return None
 
 
+def service_of(resource: Mapping[str, Any]) -> str:
+    """Return what tells a service from others, by the attributes of its resource: its name, within its namespace."""
+    name, namespace = (text(resource.get(key)) or "" for key in ("service.name", "service.namespace"))
+    return f"{namespace}/{name}" if namespace else name
+
+
 def _read_seldom(attributes: Mapping[str, Any], record: SpanRecord) -> None:
     get = attributes.get
     record.user_id = record.user_id or text(get(names.USER_ID))

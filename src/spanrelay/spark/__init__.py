@@ -26,7 +26,7 @@ _TIME = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 """How a time is written in a row of JSON: with all that Spark keeps of it."""
 
 
-def trajectories(spans: DataFrame, *, version: str = "1.7") -> DataFrame:
+def trajectories(spans: DataFrame, *, version: str = "1.7", across_services: bool = False) -> DataFrame:
     """Return the trajectories of spans, a row each: the bytes that `spanrelay convert` writes of the same spans.
 
     Reads the rows twice: at once, to find out which traces belong together, and whenever the result is computed.
@@ -37,6 +37,8 @@ def trajectories(spans: DataFrame, *, version: str = "1.7") -> DataFrame:
             whole file of either, compressed or not (`spark.read.format("binaryFile")`). Or a table of spans, a row
             each: of the Collector's ClickHouse exporter or of Unity Catalog.
         version: Of ATIF, `1.7` or `1.8`.
+        across_services: Whether a session is one whichever service names it. Else those of two services are two, unless
+            a trace has spans of both that name it.
 
     Returns:
         The columns `name` (of the file that `convert` writes), `session_id`, `agent`, `steps`, `prompt_tokens`,
@@ -51,17 +53,25 @@ def trajectories(spans: DataFrame, *, version: str = "1.7") -> DataFrame:
         raise SpanRelayError(f"version {version!r} of ATIF: expected {' or '.join(ATIF)}")
     rows = _rows(spans)
     told = rows.mapInArrow(tasks.summaries, tasks.SUMMARY).toArrow()
-    with closing(Groups()) as groups:
+    with closing(Groups(across_services=across_services)) as groups:
         groups.add(map(tasks.gathered, told.column("summary")))
-        joined = {trace.key: group.key for group in groups.groups() for trace in group.traces[1:]}
+        joined = [
+            (trace.key, group.key, tasks.told(group.called))
+            for group in groups.groups()
+            for trace in (group.traces if group.called else group.traces[1:])
+        ]
     parts = rows.mapInArrow(tasks.parts, tasks.PART)
     if joined:
         import pyarrow as pa  # pyright: ignore[reportMissingImports] - comes with the extra
 
-        known = spans.sparkSession.createDataFrame(pa.table({"key": list(joined), "first": list(joined.values())}))
-        parts = parts.join(known, "key", "left").selectExpr("coalesce(first, key) AS key", "data", "fault")
+        columns = dict(zip(("key", "first", "called"), map(list, zip(*joined, strict=True)), strict=True))
+        known = spans.sparkSession.createDataFrame(pa.table(columns))
+        parts = parts.join(known, "key", "left").selectExpr("coalesce(first, key) AS key", "data", "fault", "called")
+    else:
+        parts = parts.selectExpr("*", "'' AS called")
     together = parts.repartition("key").sortWithinPartitions("key")
-    return together.mapInArrow(partial(tasks.documents, version=version), tasks.DOCUMENT)
+    do = partial(tasks.documents, version=version, across_services=across_services)
+    return together.mapInArrow(do, tasks.DOCUMENT)
 
 
 def _rows(spans: DataFrame) -> DataFrame:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import io
 import marshal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import count, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa  # pyright: ignore[reportMissingImports] - comes with the extra
 
+from spanrelay import _json
 from spanrelay._guard import losses
 from spanrelay.assembly import spool
 from spanrelay.conversion.documents import Documents, Folder, Written
@@ -81,11 +82,11 @@ Read: TypeAlias = tuple[list[Gathered], Held, list[Finding]]
 def summaries(batches: Batches) -> Batches:
     """Yield what says which traces belong together: a row for each trace in some rows, as `gathered` reads it."""
     for traces, _, _ in _read(batches):
-        told = [
+        said = [
             (each.key, each.is_trace, each.service, each.start, each.end, [*each.sessions], each.agent, each.nested)
             for each in traces
         ]
-        yield pa.record_batch([pa.array(map(marshal.dumps, told), pa.binary())], schema=_SUMMARY)
+        yield pa.record_batch([pa.array(map(marshal.dumps, said), pa.binary())], schema=_SUMMARY)
 
 
 def gathered(summary: Any) -> Gathered:
@@ -105,9 +106,17 @@ def parts(batches: Batches) -> Batches:
         yield pa.RecordBatch.from_pylist(rows, schema=_PART)
 
 
-def documents(batches: Batches, *, version: str) -> Batches:
+def told(called: Mapping[str, str]) -> str:
+    """Return what documents of some sessions are called, as the column `called` of parts says it."""
+    return _json.dumps(called).decode() if called else ""
+
+
+def documents(batches: Batches, *, version: str, across_services: bool) -> Batches:
     """Yield a row for each document of parts that stand together where their key is the same."""
-    with tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch, closing(Groups()) as groups:
+    with (
+        tempfile.TemporaryDirectory(prefix="spanrelay-") as scratch,
+        closing(Groups(across_services=across_services)) as groups,
+    ):
         rows: list[Row] = []
         size = 0
         for _, together in groupby(_parts(batches), itemgetter(0)):
@@ -146,31 +155,39 @@ def _pieces(batches: Batches, findings: list[Finding]) -> Iterator[Piece]:
                 yield from files.pieces_of_stream(io.BytesIO(data), place, findings.append)
 
 
-def _parts(batches: Batches) -> Iterator[tuple[str, bytes | None, str | None]]:
+class _Part(NamedTuple):
+    """A row of the shuffle: some items of a trace, or what could not be read."""
+
+    key: str
+    data: bytes | None
+    fault: str | None
+    called: str | None
+
+
+def _parts(batches: Batches) -> Iterator[_Part]:
     for batch in batches:
-        for key, data, fault in zip(*(batch.column(name) for name in ("key", "data", "fault")), strict=True):
-            yield key.as_py(), data.as_py(), fault.as_py()
+        for row in zip(*map(batch.column, _Part._fields), strict=True):
+            yield _Part(*(each.as_py() for each in row))
 
 
-def _of_group(
-    together: Iterator[tuple[str, bytes | None, str | None]], groups: Groups, scratch: Path, version: str
-) -> Iterator[Row]:
+def _of_group(together: Iterator[_Part], groups: Groups, scratch: Path, version: str) -> Iterator[Row]:
     held: Held = {}
     writer, reader = Writer(scratch, 0, held), Reader(scratch, held)
     try:
-        gathering = Gathering(writer)
-        for _, data, fault in together:
-            if data is None:
-                yield {"fault": fault}
+        gathering, called = Gathering(writer), dict[str, str]()
+        for part in together:
+            if part.data is None:
+                yield {"fault": part.fault}
                 continue
-            writer.expect(len(data))
-            for item in unpacked(data):
+            writer.expect(len(part.data))
+            called = _json.loads(part.called) if part.called else {}
+            for item in unpacked(part.data):
                 gathering.add(item)
         groups.add(gathering.hand_over())
         for group in map(groups.fill, groups.groups()):
             folder = _Rows(Path(), mask=mask_bytes)
             losses.take()
-            written = Documents(folder, version, set()).add(events_of(group, reader))
+            written = Documents(folder, version, set(), called).add(events_of(group, reader))
             yield from folder.rows()
             for fault in (*written.faults, *(f"{number} {what}" for what, number in sorted(losses.take().items()))):
                 yield {"fault": f"{group.name}: {fault}"}

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
@@ -16,7 +15,7 @@ from spanrelay.collecting.gatherer import Pace
 from spanrelay.collecting.intake import Request
 from spanrelay.collecting.kafka.clients import Kafka, begins_of, checked, commit
 from spanrelay.collecting.kafka.segments import Segments
-from spanrelay.collecting.sessions import Sessions
+from spanrelay.collecting.sessions import Sessions, Terms
 from spanrelay.conversion.documents import Folder
 from spanrelay.observation.masking import mask_bytes
 
@@ -30,9 +29,7 @@ _PATIENCE_S = 0.25
 class _Partition:
     """The sessions of one partition, as long as it is this process's."""
 
-    def __init__(
-        self, name: str, begin: int, end: int, folder: Path, *, form: str, silence: float, keep: float
-    ) -> None:
+    def __init__(self, name: str, begin: int, end: int, folder: Path, terms: Terms) -> None:
         self._name, self._end = name, end
         self._next = begin
         self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
@@ -41,9 +38,7 @@ class _Partition:
             Folder(folder, overwrite=True, mask=mask_bytes),
             self._segments,
             Path(self._scratch.name),
-            form=form,
-            silence=silence,
-            keep=keep,
+            terms,
             ledger=f"{PLACE}/{name}.ledger",
         )
         self.is_current = False
@@ -85,15 +80,12 @@ class Assembling:
     Args:
         kafka: Where records are read.
         folder: Where documents go, and beneath it what is noted of partitions: the same for all members.
-        form: The version of ATIF.
-        silence: Seconds without anything new after which a session is written.
-        keep: Seconds for which a session that is written is still held, for what comes late.
+        terms: What is agreed on sessions; one that is written is held for as long as it says, for what comes late.
     """
 
-    def __init__(self, kafka: Kafka, folder: Path, *, form: str, silence: float, keep: float) -> None:
+    def __init__(self, kafka: Kafka, folder: Path, terms: Terms) -> None:
         (folder / PLACE).mkdir(parents=True, exist_ok=True)
-        self._kafka, self._folder = kafka, folder
-        self._terms: dict[str, Any] = {"form": form, "silence": silence, "keep": keep}
+        self._kafka, self._folder, self._terms = kafka, folder, terms
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._committed: dict[tuple[str, int], int] = {}
 
@@ -135,7 +127,7 @@ class Assembling:
         begins = begins_of(consumer, partitions)
         for where, (begin, end) in begins.items():
             self._committed[where] = begin
-            self._partitions[where] = _Partition("{}-{}".format(*where), begin, end, self._folder, **self._terms)
+            self._partitions[where] = _Partition("{}-{}".format(*where), begin, end, self._folder, self._terms)
         consumer.incremental_assign([TopicPartition(*where, begin) for where, (begin, _) in begins.items()])
 
     def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

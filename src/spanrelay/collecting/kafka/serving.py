@@ -12,10 +12,11 @@ from confluent_kafka import KafkaException
 from spanrelay.collecting.kafka.assembling import Assembling
 from spanrelay.collecting.kafka.clients import Kafka
 from spanrelay.collecting.kafka.rekeying import Rekeying, make_topics
+from spanrelay.collecting.sessions import Terms
 from spanrelay.errors import SpanRelayError
 
 
-def collect(kafka: Kafka, folder: Path, stopped: threading.Event, *, form: str, silence: float, keep: float) -> None:
+def collect(kafka: Kafka, folder: Path, stopped: threading.Event, terms: Terms) -> None:
     """Collect until `stopped`, then write every session.
 
     Raises:
@@ -24,7 +25,7 @@ def collect(kafka: Kafka, folder: Path, stopped: threading.Event, *, form: str, 
     """
     if not kafka.keyed:
         make_topics(kafka)
-    assembling = Assembling(kafka, folder, form=form, silence=silence, keep=keep)
+    assembling = Assembling(kafka, folder, terms)
     failures: list[BaseException] = []
 
     def rekey() -> None:
