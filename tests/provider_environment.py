@@ -22,6 +22,7 @@ OURS = (
     "ollama",
     "openai",
     "openai-compatible",
+    "pydantic-ai",
 )
 """The folders of this repository that are installed there."""
 OTHERS = (
@@ -48,13 +49,14 @@ OTHERS = (
     "mistralai",
     "ollama",
     "perplexityai",
+    "pydantic-ai-slim",
     "sambanova",
     "together",
     "uvicorn",
     "writer-sdk",
     "zstandard",
 )
-"""The SDKs, and LangChain's packages for them."""
+"""The SDKs, LangChain's packages for them, and Pydantic AI, which has none."""
 
 
 def providers() -> Path:

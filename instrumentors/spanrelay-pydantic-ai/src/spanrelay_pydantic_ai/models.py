@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -31,16 +32,34 @@ from spanrelay_pydantic_ai import streams, wire
 _ARGUMENTS = ("messages", "model_settings", "model_request_parameters")
 
 
+_MODELS = "pydantic_ai.models."
+_SENDS = {
+    "anthropic": ("client", ("_request", "request")),
+    "bedrock": ("client", ("_make_api_call",)),
+    "cohere": ("client._client_wrapper.httpx_client", ("request",)),
+    "google": ("client._api_client", ("async_request",)),
+    "huggingface": ("client", ("_inner_post",)),
+    "mistral": ("client.chat", ("do_request_async",)),
+}
+"""How models send, by the module of the framework that does it: where the client is that is patched, and which method
+of it, by the version of the SDK."""
+_AS_OPENAI = ("client", ("request",))
+
+
 def is_left_to_client(model: Any, settings: Mapping[str, Any] | None) -> bool:
     """Whether what `model` sends goes through a client that is patched, so that policy sees it on the wire."""
     kind = type(model)
-    if not all(
-        getattr(kind, name).__module__.startswith("pydantic_ai.models.") for name in ("request", "request_stream")
-    ):
+    modules = {getattr(kind, name).__module__ for name in ("request", "request_stream")}
+    if not all(module.startswith(_MODELS) for module in modules):
         return False
-    sockets = {**(model.settings or {}), **(settings or {})}.get("openai_transport") == "websocket"
-    client = None if sockets else getattr(model, "client", None)
-    return client is not None and is_patched(type(client), "request")
+    if {**(model.settings or {}), **(settings or {})}.get("openai_transport") == "websocket":
+        return False
+    sends = {_SENDS.get(module.removeprefix(_MODELS).partition(".")[0], _AS_OPENAI) for module in modules}
+    try:
+        clients = [(attrgetter(where)(model), methods) for where, methods in sends]
+    except AttributeError:  # a client of the application's own making
+        return False
+    return all(any(is_patched(type(client), method) for method in methods) for client, methods in clients)
 
 
 def _insist_on_policy(call: ModelCall) -> None:
