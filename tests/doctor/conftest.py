@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.doctor.doctors import Doctor
 from tests.exporters.otlp_server import OtlpServer
+
+from spanrelay.doctor import importing
+
+
+@functools.cache
+def import_faults(modules: tuple[str, ...], path: tuple[str, ...], environment: frozenset[tuple[str, str]]) -> Any:
+    """What importing says, once for each set of packages: it takes a second and the same comes of it."""
+    return _import_faults(modules, dict(environment))
+
+
+_import_faults = importing.import_faults
+
+
+@pytest.fixture(autouse=True)
+def _each_import_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    python = ("PATH", "PYTHON", "HOME")
+
+    def once(modules: Sequence[str], environment: Mapping[str, str]) -> Any:
+        kept = frozenset(each for each in environment.items() if each[0].startswith(python))
+        return import_faults(tuple(modules), tuple(sys.path), kept)
+
+    monkeypatch.setattr(importing, "import_faults", once)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.exporters.otlp_server import OtlpServer
 import spanrelay
 import spanrelay_langchain
 from spanrelay.assembly.spool import SUFFIX
-from spanrelay.doctor import table
+from spanrelay.doctor import importing, table
 from spanrelay.doctor.findings import Case, Finding
 
 
@@ -87,10 +87,37 @@ def test_an_sdk_is_recorded_or_the_reason_is_told(doctor: Doctor, tmp_path: Path
     report = doctor("--offline", known=known, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="spanrelay_langgraph")
     told = {each.partition(" ")[0]: each for each in report.of("sdks")}
     assert "recorded by spanrelay-openai " in told["openai"]
-    assert "groq 1.0 is recorded by spanrelay-openai-compatible" in told["groq"], "nothing of it was imported"
+    assert "groq 1.0 cannot be imported: ImportError: broken" in told["groq"] and "groq" not in sys.modules
     assert "its module 'cohere' is not there" in told["cohere"]
     assert "spanrelay-mistral needs mistralai" in told["mistralai"]
     assert "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS leaves spanrelay_langgraph out" in told["langgraph"]
+
+
+FAULTS = {
+    "import something_that_nobody_has": "ModuleNotFoundError: No module named 'something_that_nobody_has'",
+    "raise SystemExit('no licence')": "SystemExit: no licence",
+    "print('[]'); import os; os._exit(7)": "it ends the process with 7",
+    "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "it ends the process with -9",
+}
+
+
+@pytest.mark.parametrize("source", FAULTS)
+def test_what_an_import_does_befalls_a_process_of_its_own(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in (("fine_before", "print('hello')"), ("at_fault", source), ("fine_after", "")):
+        (tmp_path / f"{name}.py").write_text(f"{text}\n")
+    assert importing.import_faults(["fine_before", "at_fault", "fine_after"], os.environ) == {
+        "at_fault": FAULTS[source]
+    }
+
+
+def test_an_import_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "SECONDS", 1.0)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "at_fault.py").write_text("import threading\nthreading.Event().wait()\n")
+    assert importing.import_faults(["at_fault"], os.environ) == {"at_fault": "it takes longer than 1 s"}
 
 
 def test_an_instrumentor_that_is_missing_is_named_and_one_of_others_too(doctor: Doctor, tmp_path: Path) -> None:

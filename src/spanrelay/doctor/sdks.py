@@ -1,4 +1,7 @@
-"""Which SDKs and frameworks are installed, and whether an instrumentor is in force for each, or why not."""
+"""Which SDKs and frameworks are installed, and whether an instrumentor is in force for each, or why not.
+
+None is imported in this process: what is wrong with it would be wrong with the doctor.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from spanrelay import config
 from spanrelay._guard import pass_on
+from spanrelay.doctor import importing
 from spanrelay.doctor.findings import Case, Finding
 from spanrelay.installed import instrumentors, version_of
 from spanrelay.instrumentation import foreign
@@ -38,7 +42,11 @@ def sdks(case: Case) -> Iterator[Finding]:
             "run the doctor by the Python of the program, or see docs/frameworks.md",
         )
     ours, others = _ours(), _others()
+    faults = importing.import_faults([sdk.module for sdk, _ in found if _is_there(sdk.module)], case.environment)
     for sdk, version in found:
+        if sdk.module in faults:
+            yield _broken(sdk, version, faults[sdk.module])
+            continue
         yield from _of(case, sdk, version, ours.get(sdk.package, []), others.get(canonicalize_name(sdk.package), []))
     for package, instrumentor in FRAMEWORKS:
         version = version_of(package)
@@ -55,6 +63,15 @@ def _of_framework(package: str, version: str, instrumentor: str) -> Finding:
         f"{package} {version} is not recorded itself: {instrumentor} is not installed",
         "models that it asks by an SDK above are recorded, and its agents and tools are not",
         f"pip install {instrumentor}",
+    )
+
+
+def _broken(sdk: SDK, version: str, fault: str) -> Finding:
+    return Finding(
+        "warn" if sdk.shared else "fail",
+        f"{sdk.package} {version} cannot be imported: {fault}",
+        "a program that imports it fails",
+        f"pip check says which packages are missing or do not fit; pip install --force-reinstall {sdk.package}",
     )
 
 
