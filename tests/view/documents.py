@@ -34,6 +34,17 @@ def document(steps: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {"schema_version": "ATIF-v1.8", "session_id": "trip-7", "agent": agent, "steps": steps, **more}
 
 
+def newer() -> dict[str, Any]:
+    """A run of a version that nobody has published: fields, a kind of step and a kind of part that are not known."""
+    film = {"type": "video", "source": {"media_type": "video/mp4", "path": "fjord.mp4"}}
+    steps = [
+        step(1, "user", [{"type": "text", "text": "What is this?"}, film]),
+        step(2, "environment", "The door opens.", llm_call_count=1),
+        step(3, "agent", "A fjord.", plan=["look", "say"], metrics={"prompt_tokens": 9, "watts": 5}),
+    ]
+    return document(steps) | {"schema_version": "ATIF-v1.12", "mood": {"calm": 0.9}}
+
+
 def call(name: str, result: Any, seconds: float = 0.4, start: str = "", **extra: Any) -> tuple[dict[str, Any], ...]:
     """A tool call and its result."""
     identity = f"call-{name}"

@@ -13,7 +13,7 @@ import pytest
 from tests.programs import command, environment
 from tests.test_example_policy import DENIED, SPENT, run_example
 from tests.view.conftest import Browser, page_of
-from tests.view.documents import clerk, hostile, long, png, put, trip
+from tests.view.documents import clerk, hostile, long, newer, png, put, trip
 
 from spanrelay_testkit.model_scripts import weather
 from spanrelay_testkit.model_server import ModelServer
@@ -249,6 +249,18 @@ def test_a_browser_lets_a_page_do_nothing_even_if_something_got_into_it(
     visit.page.wait_for_load_state("networkidle")
     assert visit.page.evaluate("window.owned") is None
     assert asked == []
+
+
+def test_a_document_of_a_newer_version_opens_with_a_note_and_with_all_that_it_has(
+    browser: Browser, tmp_path: Path
+) -> None:
+    visit = browser.visit(page_of(put(tmp_path, "run.json", newer()), to=tmp_path / "run.html"))
+    text = visit.page.locator("body").inner_text()
+    assert "ATIF-v1.12 is newer than ATIF-v1.8, the last version that is known here" in text
+    assert 'not understood: $.mood = {"calm":0.9}' in text
+    assert "The door opens." in text and "A fjord." in text and "fjord.mp4" in text
+    whole = visit.page.content()  # folded
+    assert all(words in whole for words in ("environment", "plan", "watts", "look"))
 
 
 def test_media_that_are_not_there_are_named(browser: Browser, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from spanrelay import config
+from spanrelay.assembly import newer
 from spanrelay.assembly.atif import AtifError, Trajectory, moment_of
 from spanrelay.errors import SpanRelayError
 from spanrelay.view.entries import Entry, entry_of
@@ -242,6 +243,6 @@ class Entries:
 def trajectory(path: Path) -> Trajectory:
     """Return what a file holds. Raises `SpanRelayError` where that is not a trajectory."""
     try:
-        return Trajectory.from_json(read(path))
+        return newer.read(read(path))
     except AtifError as error:
         raise SpanRelayError(f"{str(path)!r} is not an ATIF trajectory: {error}; see `spanrelay validate`") from error

@@ -7,7 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from spanrelay.assembly.atif import AtifError, Trajectory
+from spanrelay.assembly import newer
+from spanrelay.assembly.atif import AtifError
 from spanrelay.cli import files
 from spanrelay.cli.printing import print_table
 from spanrelay.errors import SpanRelayError
@@ -65,7 +66,7 @@ def numbered_runs(newest_first: list[Path]) -> dict[Path, str]:
 def row(number: int, path: Path, session: str) -> list[str]:
     """What is told of one document; of one that cannot be read, why."""
     try:
-        found = summary(Trajectory.from_json(files.read(path)), path)
+        found = summary(newer.read(files.read(path)), path)
     except AtifError:
         return fault(number, f"{path.name} is not a trajectory")
     except SpanRelayError as error:
