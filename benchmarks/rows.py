@@ -37,6 +37,7 @@ ROWS = {
     "concurrent": "concurrent:concurrent",
     "assembly": "assembly:assembly",
     "convert": "conversion:convert",
+    "archive": "archive:archive",
     "collect": "collecting:collect",
     "kafka": "kafka:kafka",
     "gateway": "gateway:gateway",
