@@ -180,6 +180,7 @@ def test_two_services_that_use_one_session_id_have_a_document_each_in_whatever_o
     assert told.pop("s.json") == ["question 1", "answer 1", "question 3", "answer 3"]
     assert list(told.values()) == [["question 2", "answer 2"]]
     gathered = Gathered(tmp_path)
+    documents = dict[str, bytes]()
     for number in order:
         gathered.take(requests[number])
         documents = gathered.settle()

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -30,7 +31,7 @@ from spanrelay.collecting.kafka.segments import Segments
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
-from spanrelay_testkit.kafka_broker import Broker, is_possible, running
+from spanrelay_testkit.kafka_broker import Broker, free_port, is_possible, running
 
 PARTITIONS = 4
 
@@ -186,6 +187,36 @@ def test_a_conversation_that_names_no_session_is_one_document(broker: Broker, to
         until_written(tmp_path / "runs", wanted, process)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_member_tells_that_it_lives_and_how_far_it_is(broker: Broker, topic: str, tmp_path: Path) -> None:
+    requests = [request_of(number, f"session-{number % 3}") for number in range(1, 7)]
+    with assembler(broker, topic, tmp_path / "runs", "--http", "127.0.0.1:0") as process:
+        assert process.stdout is not None
+        assert "reading" in process.stdout.readline()
+        url = process.stdout.readline().split("/healthz")[0].strip()
+        assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
+        assert httpx.post(f"{url}/v1/traces").status_code == 404
+        produce(broker, topic, *requests)
+        until(lambda: "\nspanrelay_documents_total 3\n" in httpx.get(f"{url}/metrics").text)
+        told = httpx.get(f"{url}/metrics").text
+        assert "\nspanrelay_spans_total 6\n" in told
+        assert "\nspanrelay_records_behind 0\n" in told
+        process.send_signal(signal.SIGTERM)
+        assert (process.communicate(timeout=60)[1], process.returncode) == ("", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--keyed",)])
+def test_a_broker_that_is_not_reached_is_told_at_once_and_nothing_is_said_to_be_read(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    command = (sys.executable, "-m", "spanrelay", "collect", "--kafka", address, "-o", str(tmp_path / "runs"))
+    told = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert f"no broker of '{address}' is reached within 5 seconds" in told.stderr
+    assert (told.stdout, told.returncode) == ("", 1)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +28,18 @@ EXAMPLES = (
     "spanrelay collect -o runs/",
     "spanrelay collect --grpc off --http 127.0.0.1:4319 --silence 30 -o runs/",
     "spanrelay collect --http 0.0.0.0:4318 --token-variable TOKEN -o runs/",
-    "spanrelay collect --kafka kafka:9092 --topic otlp_spans -o runs/",
+    "spanrelay collect --kafka kafka:9092 --topic spans --http 0.0.0.0:80 -o runs/",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `collect` takes."""
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder to write trajectories into")
-    parser.add_argument("--http", metavar="ADDR", default="127.0.0.1:4318", help="OTLP over HTTP, or off (%(default)s)")
+    parser.add_argument(
+        "--http",
+        metavar="ADDR",
+        help="OTLP over HTTP, or off (127.0.0.1:4318); from Kafka only /healthz and /metrics, where it is given",
+    )
     parser.add_argument("--grpc", metavar="ADDR", default="127.0.0.1:4317", help="OTLP over gRPC, or off (%(default)s)")
     parser.add_argument(
         "--silence",
@@ -103,7 +108,7 @@ def _listen(options: argparse.Namespace, stopped: Stop) -> None:
 
     chosen = Options(
         Path(options.output),
-        _address("--http", options.http),
+        _address("--http", options.http or "127.0.0.1:4318"),
         _address("--grpc", options.grpc),
         token_of(options.token_variable),
         **_terms(options, _KEEP_H),
@@ -119,18 +124,25 @@ def _listen(options: argparse.Namespace, stopped: Stop) -> None:
 def _consume(options: argparse.Namespace, stopped: Stop) -> None:
     _need("kafka", "confluent_kafka")
     from spanrelay.collecting.kafka.clients import Kafka, properties_of
-    from spanrelay.collecting.kafka.serving import collect
+    from spanrelay.collecting.kafka.serving import collect, prepared
     from spanrelay.collecting.sessions import Terms
 
+    status = _address("--http", options.http or "off")
+    if status is not None:
+        _need("collect", "httptools", "uvicorn")
     properties = {} if options.kafka_properties is None else properties_of(Path(options.kafka_properties))
     kafka = Kafka(options.kafka, options.topic, options.group, options.keyed, properties)
-    print(f"spanrelay collect: reading {kafka.topic} at {kafka.brokers}", flush=True)
-    collect(
-        kafka,
-        Path(options.output),
-        stopped,
-        Terms(**_terms(options, _KEEP_KAFKA_H)),
-    )
+    assembling = prepared(kafka, Path(options.output), Terms(**_terms(options, _KEEP_KAFKA_H)))
+    with ExitStack() as stack:
+        lines = [f"spanrelay collect: reading {kafka.topic} at {kafka.brokers}"]
+        if status is not None:
+            from spanrelay.collecting.http import Status
+            from spanrelay.collecting.listening import serving
+
+            port = stack.enter_context(serving(Status(lambda: assembling.counts), *status))
+            lines.append(f"  http://127.0.0.1:{port}/healthz and /metrics")
+        print(*lines, sep="\n", flush=True)
+        collect(kafka, assembling, stopped)
 
 
 def _terms(options: argparse.Namespace, keep: float) -> dict[str, Any]:

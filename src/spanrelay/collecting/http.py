@@ -43,6 +43,32 @@ class _Refused(Exception):
         self.status = status
 
 
+class Status:
+    """The application that answers `/healthz` and `/metrics`, and nothing else.
+
+    Args:
+        counts: What `/metrics` tells.
+    """
+
+    def __init__(self, counts: Callable[[], Counts]) -> None:
+        self._counts = counts
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if not await self.answers(scope, send):
+            await _answer(send, 404, b"GET /healthz or /metrics\n", _TEXT)
+
+    async def answers(self, scope: Mapping[str, Any], send: Send) -> bool:
+        """Answer a request if it is one of these."""
+        if scope["method"] != "GET" or scope["path"] not in ("/healthz", "/metrics"):
+            return False
+        if scope["path"] == "/healthz":
+            await _answer(send, 200, b'{"status":"ok"}', _JSON)
+        else:
+            await _answer(send, 200, told(self._counts()).encode(), _TEXT)
+        return True
+
+
 class App:
     """The application.
 
@@ -51,16 +77,14 @@ class App:
         counts: What `/metrics` tells.
     """
 
-    def __init__(self, taking: Taking, counts: Counts) -> None:
-        self._taking, self._counts = taking, counts
+    def __init__(self, taking: Taking, counts: Callable[[], Counts]) -> None:
+        self._taking, self._status = taking, Status(counts)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if await self._status.answers(scope, send):
+            return None
         method, path = scope["method"], scope["path"]
-        if method == "GET" and path == "/healthz":
-            return await _answer(send, 200, b'{"status":"ok"}', _JSON)
-        if method == "GET" and path == "/metrics":
-            return await _answer(send, 200, told(self._counts).encode(), _TEXT)
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         is_json = _kind_of(headers) == "application/json"
         try:
@@ -134,6 +158,7 @@ def told(counts: Counts) -> str:
         ("documents_total", "counter", "documents written", counts.documents),
         ("findings_total", "counter", "what could not be read or written", counts.findings),
         ("sessions_open", "gauge", "sessions that wait for silence", counts.open_sessions),
+        *((("records_behind", "gauge", "records that are to be read", counts.behind),) * (counts.behind is not None)),
     )
     lines = [
         f"# HELP spanrelay_{name} {what}\n# TYPE spanrelay_{name} {kind}\nspanrelay_{name} {value}\n"

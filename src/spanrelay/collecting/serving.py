@@ -11,23 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from spanrelay.collecting.gatherer import Gatherer
 from spanrelay.collecting.grpc import server_of
 from spanrelay.collecting.http import App
 from spanrelay.collecting.intake import Intake, Shelf
+from spanrelay.collecting.listening import serve
 from spanrelay.collecting.requests import Taking
 from spanrelay.collecting.sessions import Counts, Sessions, Terms
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.listening import is_loopback, listening_at
-from spanrelay.gateway.protocol import Protocol
 from spanrelay.observation.masking import mask_bytes
 
 PLACE = ".spanrelay-collect"
 """The folder beneath the documents' in which requests are kept."""
-_CONNECTIONS = 2_000
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class Collector:
         if self._options.grpc is not None:
             stops.append(await self._serve_grpc(*self._options.grpc))
         if self._socket is not None:
-            stops.append(await self._serve_http(self._socket))
+            stops.append(await serve(App(self._taking, lambda: self.counts), self._socket))
         self._started.set()
         await self._ended.wait()
         for stop in stops:
@@ -125,32 +122,6 @@ class Collector:
             raise ConfigurationError(f"the collector cannot listen at {host}:{port}: {error}") from error
         await server.start()
         return lambda: server.stop(grace=5.0)
-
-    async def _serve_http(self, listening: socket.socket) -> Callable[[], Any]:
-        config = uvicorn.Config(
-            App(self._taking, self._sessions.counts),
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            log_level="critical",
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=5,
-        )
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.005)
-
-        async def stop() -> None:
-            server.should_exit = True
-            await task
-
-        return stop
 
 
 def start(options: Options) -> Collector:

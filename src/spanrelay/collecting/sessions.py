@@ -69,7 +69,7 @@ class _Wrote:
 
 @dataclass(slots=True)
 class Counts:
-    """What has come and what became of it, since the start."""
+    """What has come and what became of it, since the start; `behind` says how many records are to be read, of Kafka."""
 
     requests: int = 0
     spans: int = 0
@@ -77,6 +77,16 @@ class Counts:
     documents: int = 0
     findings: int = 0
     open_sessions: int = 0
+    behind: int | None = None
+
+    def add(self, other: Counts) -> None:
+        """Count what others have counted, but for what is behind."""
+        self.requests += other.requests
+        self.spans += other.spans
+        self.logs += other.logs
+        self.documents += other.documents
+        self.findings += other.findings
+        self.open_sessions += other.open_sessions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from spanrelay.collecting.gatherer import Pace
 from spanrelay.collecting.intake import Request
 from spanrelay.collecting.kafka.clients import Kafka, begins_of, checked, commit
 from spanrelay.collecting.kafka.segments import Segments
-from spanrelay.collecting.sessions import Sessions, Terms
+from spanrelay.collecting.sessions import Counts, Sessions, Terms
 from spanrelay.conversion.documents import Folder
 from spanrelay.observation.masking import mask_bytes
 
@@ -30,8 +30,11 @@ class _Partition:
     """The sessions of one partition, as long as it is this process's."""
 
     def __init__(self, name: str, begin: int, end: int, folder: Path, terms: Terms) -> None:
-        self._name, self._end = name, end
-        self._next = begin
+        self._name, self._given = name, end
+        self.end = end
+        """The offset behind the last record that there is, as far as is known."""
+        self.next = begin
+        """The offset behind the last record that was read."""
         self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
         self._segments = Segments(folder / PLACE, name, begin)
         self.sessions = Sessions(
@@ -55,7 +58,7 @@ class _Partition:
         requests: list[Request] = []
         for message in messages:
             offset, data = message.offset() or 0, message.value()
-            self._next = offset + 1
+            self.next = offset + 1
             if isinstance(data, bytes) and data:
                 name = f"{self._name}@{offset}"
                 requests.append(Request(data, data.startswith(b"{"), self._segments.number_of(offset), name))
@@ -64,7 +67,7 @@ class _Partition:
         self._look()
 
     def _look(self) -> None:
-        if not self.is_current and self._next >= self._end:
+        if not self.is_current and self.next >= self._given:
             self.is_current = True
             self.sessions.resume()
 
@@ -88,6 +91,17 @@ class Assembling:
         self._kafka, self._folder, self._terms = kafka, folder, terms
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._committed: dict[tuple[str, int], int] = {}
+        self._before = Counts()
+        """What was counted of partitions that others have now."""
+
+    @property
+    def counts(self) -> Counts:
+        """What has come, and what became of it; asked for from any thread."""
+        partitions = list(self._partitions.values())
+        counts = Counts(behind=sum(max(0, each.end - each.next) for each in partitions))
+        for each in (self._before, *(partition.sessions.counts for partition in partitions)):
+            counts.add(each)
+        return counts
 
     def run(self, stopped: threading.Event) -> None:
         """Assemble until `stopped`, then write every session.
@@ -121,6 +135,8 @@ class Assembling:
                 partition.take(message for message in taken if message.error() is None)
 
     def _commit(self, consumer: Consumer) -> None:
+        for where, each in self._partitions.items():
+            each.end = max(each.end, consumer.get_watermark_offsets(TopicPartition(*where), cached=True)[1])
         commit(consumer, {where: each.needed for where, each in self._partitions.items()}, self._committed)
 
     def _given(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -133,6 +149,8 @@ class Assembling:
     def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
             if (partition := self._partitions.pop((each.topic, each.partition), None)) is not None:
+                self._before.add(partition.sessions.counts)
+                self._before.open_sessions = 0  # whoever has it next counts them
                 try:
                     partition.close()
                 except Exception as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from spanrelay._guard import losses
 from spanrelay._voice import say
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 PATIENCE_S = 60.0
 """Seconds that an answer of a broker may take."""
+_REACHED_S = 5.0
+"""Seconds within which one has to be reached at the start: later it is waited for."""
 _POLL_MS = 30 * 60_000
 """Milliseconds that writing documents may take between two polls."""
 _REFRESH_MS = 10_000
@@ -98,6 +101,24 @@ def properties_of(path: Path) -> dict[str, str]:
             raise ConfigurationError(f"{str(path)!r}, line {number}, must be NAME=VALUE, as in security.protocol=SSL")
         found[name.strip()] = value.strip()
     return found
+
+
+def partitions_of(kafka: Kafka) -> dict[str, int]:
+    """Return how many partitions each topic has; they are asked at the start.
+
+    Raises:
+        ConfigurationError: no broker is reached, or there is no producers' topic.
+    """
+    try:
+        topics: dict[str, Any] = AdminClient(kafka.client()).list_topics(timeout=_REACHED_S).topics
+    except KafkaException as error:
+        raise ConfigurationError(
+            f"no broker of {kafka.brokers!r} is reached within {_REACHED_S:.0f} seconds ({error.args[0].str()}): "
+            "name their addresses in --kafka, and TLS and SASL in --kafka-properties"
+        ) from error
+    if kafka.topic not in topics:
+        raise ConfigurationError(f"there is no topic {kafka.topic!r} at {kafka.brokers!r}: create it (kafka-topics.sh)")
+    return {name: len(topic.partitions) for name, topic in topics.items()}
 
 
 def patiently(ask: Callable[[], T]) -> T:

@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # where its types are
 
-from spanrelay.collecting.kafka.clients import PATIENCE_S, Kafka, begins_of, checked, commit, ends_of
+from spanrelay.collecting.kafka.clients import PATIENCE_S, Kafka, begins_of, checked, commit, ends_of, partitions_of
 from spanrelay.collecting.kafka.keying import HELD_S, Keyed, Keying
 from spanrelay.collecting.requests import LARGEST
 from spanrelay.errors import ConfigurationError, SpanRelayError
@@ -167,16 +166,11 @@ def make_topics(kafka: Kafka) -> None:
     """Make the topics of our own, of as many partitions as the producers', if they are not there.
 
     Raises:
-        ConfigurationError: there is no producers' topic, or they cannot be made.
+        ConfigurationError: no broker is reached, there is no producers' topic, or they cannot be made.
     """
+    topics = partitions_of(kafka)
     admin = AdminClient(kafka.client())
-    try:
-        topics: dict[str, Any] = admin.list_topics(timeout=PATIENCE_S).topics
-    except KafkaException as error:
-        raise ConfigurationError(f"the brokers {kafka.brokers!r} cannot be reached: {error.args[0].str()}") from error
-    if kafka.topic not in topics:
-        raise ConfigurationError(f"there is no topic {kafka.topic!r} at {kafka.brokers!r}: create it (kafka-topics.sh)")
-    number = len(topics[kafka.topic].partitions)
+    number = topics[kafka.topic]
     remembers = {"cleanup.policy": "compact,delete", "retention.ms": str(_REMEMBERED_MS)}
     wanted = [
         NewTopic(kafka.keyed_topic, num_partitions=number, config={"max.message.bytes": str(LARGEST)}),

@@ -10,22 +10,31 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from spanrelay.collecting.kafka.assembling import Assembling
-from spanrelay.collecting.kafka.clients import Kafka
+from spanrelay.collecting.kafka.clients import Kafka, partitions_of
 from spanrelay.collecting.kafka.rekeying import Rekeying, make_topics
 from spanrelay.collecting.sessions import Terms
 from spanrelay.errors import SpanRelayError
 
 
-def collect(kafka: Kafka, folder: Path, stopped: threading.Event, terms: Terms) -> None:
-    """Collect until `stopped`, then write every session.
+def prepared(kafka: Kafka, folder: Path, terms: Terms) -> Assembling:
+    """Return a member that `collect` has collect.
 
     Raises:
         ConfigurationError: there is no such topic or broker.
+    """
+    if kafka.keyed:
+        partitions_of(kafka)
+    else:
+        make_topics(kafka)
+    return Assembling(kafka, folder, terms)
+
+
+def collect(kafka: Kafka, assembling: Assembling, stopped: threading.Event) -> None:
+    """Collect until `stopped`, then write every session.
+
+    Raises:
         SpanRelayError: nothing can be read or written any more.
     """
-    if not kafka.keyed:
-        make_topics(kafka)
-    assembling = Assembling(kafka, folder, terms)
     failures: list[BaseException] = []
 
     def rekey() -> None:
