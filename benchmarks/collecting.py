@@ -18,9 +18,9 @@ from pathlib import Path
 from benchmarks.assembly import traces_of
 from benchmarks.measure import Effort, cpu_of, median
 from benchmarks.results import Result
+from spanrelay._masking import mask_bytes
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
-from spanrelay.observation.masking import mask_bytes
 
 _SIZE, _CALLS = 1_000, 5
 """Bytes of content in a span, and model calls in a run; each run is a request of its own."""

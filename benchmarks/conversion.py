@@ -21,10 +21,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from benchmarks.assembly import assemble, traces_of
 from benchmarks.measure import Effort, median
 from benchmarks.results import Result
+from spanrelay._masking import mask_bytes
 from spanrelay.conversion import work
 from spanrelay.conversion.crew import collect_seldom
 from spanrelay.conversion.documents import Folder, Written
-from spanrelay.observation.masking import mask_bytes
 
 _SIZES = {1_000: 5, 7_000: 20, 46_000: 60}
 """Bytes of content in a span: the calls of one run that have it on average."""

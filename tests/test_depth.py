@@ -13,8 +13,8 @@ import pytest
 from tests.trajectory.program import Program, answers, calls, outline, says, user
 
 from spanrelay import _guard, _json, use
+from spanrelay._masking import MASK, mask_value
 from spanrelay.observation.declarations import sanitizer
-from spanrelay.observation.masking import MASK, mask_value
 from spanrelay.observation.observers import Field, observers
 from spanrelay.plugins.pii import Redactor, Rule
 from spanrelay.plugins.pii_redaction import PiiRedactionConfig, Profile, sanitizers

@@ -30,9 +30,9 @@ from tests.collecting.test_kafka import assembler, trace_of
 from tests.e2e.collector import Collector
 from tests.shared_data import SHARED
 
+from spanrelay._masking import mask_bytes
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.otlp_in import files
 from spanrelay.otlp_in.files import Piece
 from spanrelay.otlp_in.telemetry import Span, TranscriptLine

@@ -33,6 +33,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from spanrelay._guard import losses
+from spanrelay._masking import mask_bytes
 from spanrelay.cli import main
 from spanrelay.collecting import intake
 from spanrelay.collecting.gatherer import Gatherer, Pace
@@ -44,7 +45,6 @@ from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.bodies import unpacked
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.semconv.fields import service_of
 
 Standing = Callable[..., Collector]

@@ -13,10 +13,10 @@ from tests.conversion import program
 from tests.conversion.captures import converted, told
 from tests.shared_data import SHARED
 
+from spanrelay._masking import mask_bytes
 from spanrelay.cli import main
 from spanrelay.conversion import ledger, store, work
 from spanrelay.conversion.documents import Folder
-from spanrelay.observation.masking import mask_bytes
 
 RUNS = [span for n in range(12) for span in program.spans(f"session-{n % 5}", program.START + n * 60 * program.SECOND)]
 

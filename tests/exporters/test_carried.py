@@ -20,6 +20,7 @@ from tests.shared_data import SHARED, needs_shared
 from tests.trajectory.spans import load
 
 from spanrelay import _json, conversation, semconv
+from spanrelay._masking import MASK
 from spanrelay.assembly import replay
 from spanrelay.assembly.exporter import TrajectoryKeeper
 from spanrelay.assembly.omitted import Omitted
@@ -27,7 +28,6 @@ from spanrelay.codecs import openai_chat
 from spanrelay.conversation import read_request
 from spanrelay.exporters import carried
 from spanrelay.exporters.carried import Carried
-from spanrelay.observation.masking import MASK
 from spanrelay.records import (
     JSON,
     Message,

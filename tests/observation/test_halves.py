@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link, SpanContext
 
 from spanrelay import flush, subscribe, use
+from spanrelay._masking import MASK, mask_cut
 from spanrelay.observation.halves import without_last_word
-from spanrelay.observation.masking import MASK, mask_cut
 from spanrelay.plugins.pii_redaction import PiiRedactionConfig, Profile, sanitizers
 from spanrelay.telemetry.front import put_in_front, put_in_front_of_logs
 from spanrelay.telemetry.logs import RelayLogProcessor

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanrelay._masking import MASK, mask_bytes, mask_text, mask_value, mask_values
 from spanrelay._voice import say
-from spanrelay.observation.masking import MASK, mask_bytes, mask_text, mask_value, mask_values
 
 SOURCES = Path(__file__).parents[2] / "src"
 KEYS = [

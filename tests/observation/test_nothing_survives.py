@@ -58,7 +58,7 @@ from spanrelay import (
     use,
 )
 from spanrelay._guard import losses
-from spanrelay.observation.masking import mask_bytes, mask_values
+from spanrelay._masking import mask_bytes, mask_values
 from spanrelay.observation.observers import Watchers
 from spanrelay.observation.sanitizing import finished
 from spanrelay.pipeline.managed import run_model

@@ -17,10 +17,10 @@ import pytest
 from tests.conversion import program
 from tests.shared_data import SHARED, needs_shared
 
+from spanrelay._masking import mask_bytes
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import SpanRelayError
-from spanrelay.observation.masking import mask_bytes
 
 pytest.importorskip("pyspark")
 from pyspark.sql import DataFrame, Row, SparkSession

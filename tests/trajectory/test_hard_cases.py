@@ -24,8 +24,8 @@ from tests.trajectory.program import (
     user,
 )
 
+from spanrelay._masking import mask_bytes
 from spanrelay.assembly.atif import violations
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.records import (
     AgentInfo,
     ErrorInfo,
@@ -1147,6 +1147,19 @@ def test_a_text_that_is_cut_ends_with_a_whole_word_so_that_no_half_of_a_key_stay
     [message] = [step["message"] for step in program.document()["steps"] if step["source"] == "user"]
     assert "0123" not in message
     assert message.endswith("characters, sha256=" + message[-65:])
+
+
+def test_a_key_that_begins_a_part_is_masked_though_the_part_before_ends_in_a_letter(tmp_path: Path) -> None:
+    program = Program(tmp_path, mask=mask_bytes)
+    root = program.agent()
+    parts = [Text("the key is"), Text(KEY)]
+    given = Message("tool", [ToolCallResponse("c", [Text("the key is"), Text(KEY)])])
+    asks = Message("assistant", [*parts, ToolCall("c", "f", {})])
+    program.ask(root, [system("s"), Message("user", list(parts)), asks, given], Message("assistant", list(parts)))
+    program.end(root)
+    told = str(program.document()["steps"])
+    assert KEY not in told
+    assert told.count("[masked key]") == 4
 
 
 @pytest.mark.parametrize("form", ["Authorization: Bearer {}", "key sk-proj-{}", "aws_secret_access_key = '{}'"])

@@ -19,10 +19,10 @@ import pytest
 from tests.trajectory.program import Program, outline, read, says, user
 
 from spanrelay import _guard
+from spanrelay._masking import mask_bytes
 from spanrelay.assembly.sinks import TrajectoryDirectory, recover, write_whole
 from spanrelay.assembly.spool import SUFFIX, TEMPORARY, Spool, render
 from spanrelay.cli import main
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.records import Message
 
 

@@ -187,7 +187,7 @@ def _add_tool_turn(document: Document, record: SpanRecord, turn: Turn) -> None:
     part = turn.parts[0] if turn.parts else None
     if not isinstance(part, ToolCallResponse):
         texts = [each.text for each in turn.parts if isinstance(each, Text)]
-        part = ToolCallResponse(None, "".join(texts) if texts else None, turn.name)
+        part = ToolCallResponse(None, steps.joined(texts) if texts else None, turn.name)
     if not tell_result(document, part, {}):
         name, given = part.name or turn.name or "unknown", part.id or f"{record.span_id:016x}:result"
         step = document.dispatch_step(given, name, None, record)

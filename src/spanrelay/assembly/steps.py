@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from spanrelay import _json
+from spanrelay._masking import mask_text
 from spanrelay.assembly import atif
 from spanrelay.assembly.transcript import Turn
 from spanrelay.records import (
@@ -87,7 +88,7 @@ def content_of(parts: Sequence[Part], media: MediaStore | None, glue: str = "\n\
     if len(parts) == 1 and type(parts[0]) is Text:  # as most are
         return cut(parts[0].text)
     if not any(isinstance(part, Media) for part in parts):
-        return glue.join([cut(text) for part in parts if (text := _text_of(part))])
+        return joined([cut(text) for part in parts if (text := _text_of(part))], glue)
     found: list[atif.ContentPart] = []
     for part in parts:
         if isinstance(part, Media):
@@ -96,7 +97,12 @@ def content_of(parts: Sequence[Part], media: MediaStore | None, glue: str = "\n\
             found.append(atif.ContentPart("text", cut(text)))
     if any(part.type != "text" for part in found):
         return found
-    return glue.join([part.text or "" for part in found])
+    return joined([part.text or "" for part in found], glue)
+
+
+def joined(texts: list[str], glue: str = "") -> str:
+    """Return texts as one. A credential that one begins with would not be known behind the last letter of another."""
+    return glue.join(texts if glue or len(texts) < 2 else map(mask_text, texts))
 
 
 def _text_of(part: Part) -> str:

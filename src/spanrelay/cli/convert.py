@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spanrelay import config
+from spanrelay._masking import mask_bytes
 from spanrelay._voice import say
 from spanrelay.cli.printing import shown_progress
 from spanrelay.conversion import work
@@ -21,7 +22,6 @@ from spanrelay.conversion.crew import collect_seldom
 from spanrelay.conversion.documents import Folder
 from spanrelay.conversion.work import Source, Summary
 from spanrelay.errors import SpanRelayError
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.otlp_in import files
 from spanrelay.report import counted
 

@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from spanrelay._masking import mask_value
 from spanrelay._voice import say
 from spanrelay.assembly.atif import AtifError
 from spanrelay.cli import files
 from spanrelay.errors import SpanRelayError
 from spanrelay.evaluation.export import CHARACTERS_OF_A_TOKEN, FORMATS, Export, Wish
-from spanrelay.observation.masking import mask_value
 from spanrelay.view.facts import plural
 
 EXAMPLES = (

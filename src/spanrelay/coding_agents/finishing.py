@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spanrelay import _json
+from spanrelay._masking import mask_bytes
 from spanrelay.assembly.atif import AtifError, Trajectory
 from spanrelay.assembly.sinks import write_whole
 from spanrelay.coding_agents.folder import Belongs, Description, RunFolder, left_behind
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
 from spanrelay.evaluation.figures import Tally
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.observation.observers import watching
 from spanrelay.observation.sanitizing import finished
 from spanrelay.records import SpanRecord

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spanrelay._masking import mask_bytes
 from spanrelay.collecting.gatherer import Gatherer
 from spanrelay.collecting.grpc import server_of
 from spanrelay.collecting.http import App
@@ -21,7 +22,6 @@ from spanrelay.collecting.sessions import Counts, Sessions, Terms
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.listening import is_loopback, listening_at
-from spanrelay.observation.masking import mask_bytes
 
 PLACE = ".spanrelay-collect"
 """The folder beneath the documents' in which requests are kept."""

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from opentelemetry.util._importlib_metadata import entry_points
 
 from spanrelay import config
-from spanrelay.observation.masking import mask_text
+from spanrelay._masking import mask_text
 
 HIDDEN = "(hidden)"
 

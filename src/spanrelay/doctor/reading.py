@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
+from spanrelay._masking import mask_text
 from spanrelay.assembly.duplicates import Sighting, contains, relate
 from spanrelay.doctor.findings import Case, Finding
 from spanrelay.doctor.launcher import is_same
 from spanrelay.doctor.trial import Ran
-from spanrelay.observation.masking import mask_text
 from spanrelay.otlp_in.records import record_of
 from spanrelay.plugins.policy.names import MODELS
 from spanrelay.records import SpanRecord

@@ -15,10 +15,10 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar, cast
 
+from spanrelay._masking import mask_text
 from spanrelay.exporters.bodies import bound_answers
 from spanrelay.exporters.outbox import Answer, Outcome
 from spanrelay.exporters.redirects import Reply, Route, shown, status_text
-from spanrelay.observation.masking import mask_text
 
 _LONGEST = 300
 """Characters of a collector's own words that are repeated."""

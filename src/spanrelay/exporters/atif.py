@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from spanrelay import config
+from spanrelay._masking import mask_bytes
 from spanrelay.assembly.exporter import AtifSpanExporter
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.tracing import is_adopted
 
 

@@ -21,8 +21,8 @@ from opentelemetry.trace import Span
 from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay._json import clean_text
+from spanrelay._masking import mask_bytes
 from spanrelay.observation.mailbox import ITEM_BYTES, size_of_texts
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.observation.observers import CATEGORIES, NOBODY, Frozen, Watchers, apart, watching
 from spanrelay.observation.sanitizing import sanitized_mark
 from spanrelay.records import JSON, Kind, Mark, ModelRequest, ModelResponse, SpanRecord

@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceState
 
-from spanrelay.observation.masking import mask_text, masked_mapping
+from spanrelay._masking import mask_text, masked_mapping
 
 T = TypeVar("T")
 

@@ -17,12 +17,12 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from spanrelay import config, conversation, semconv, termination, tracing
 from spanrelay._guard import guarded
+from spanrelay._masking import mask_bytes
 from spanrelay._voice import say
 from spanrelay.config import Settings
 from spanrelay.errors import TrajectoryUnavailable
 from spanrelay.instrumentation.foreign import stand_down, stands_down, tells_again
 from spanrelay.observation import mailbox
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.records import JSON
 from spanrelay.report import last_words
 from spanrelay.runtime.arguments import check_session, seconds_of

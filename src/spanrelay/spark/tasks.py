@@ -19,6 +19,7 @@ import pyarrow as pa  # pyright: ignore[reportMissingImports] - comes with the e
 
 from spanrelay import _json
 from spanrelay._guard import losses
+from spanrelay._masking import mask_bytes
 from spanrelay.assembly import spool
 from spanrelay.conversion.documents import Documents, Folder, Written
 from spanrelay.conversion.gathering import Gathered, Gathering
@@ -26,7 +27,6 @@ from spanrelay.conversion.grouping import Groups
 from spanrelay.conversion.store import Held, Reader, Writer, packed, unpacked
 from spanrelay.conversion.traces import events_of
 from spanrelay.evaluation.figures import FAILED
-from spanrelay.observation.masking import mask_bytes
 from spanrelay.otlp_in import files
 from spanrelay.otlp_in.files import Finding, Piece
 from spanrelay.otlp_in.telemetry import Telemetry

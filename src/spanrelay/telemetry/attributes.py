@@ -14,9 +14,9 @@ from opentelemetry.trace import Link, Status
 
 from spanrelay import _json
 from spanrelay._guard import swallow
+from spanrelay._masking import next_name
 from spanrelay.observation.bounds import bounded
 from spanrelay.observation.injecting import injected
-from spanrelay.observation.masking import next_name
 from spanrelay.observation.observers import FieldName, Watchers, apart
 from spanrelay.observation.sanitizing import sanitized_context, sanitized_resource, sanitized_scope, sanitized_status
 from spanrelay.observation.sieve import DROPPED, Sieve, put_error, put_mark, put_name

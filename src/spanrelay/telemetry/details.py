@@ -13,7 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import ReadWriteLogRecord
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from spanrelay.observation.masking import masked_mapping
+from spanrelay._masking import masked_mapping
 from spanrelay.records import SpanRecord
 from spanrelay.semconv import genai, names
 from spanrelay.semconv.fields import counts_of

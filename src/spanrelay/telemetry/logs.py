@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import get_current_span
 
 from spanrelay._guard import guarded, losses
+from spanrelay._masking import mask_cut, mask_text, mask_value, masked_mapping
 from spanrelay.observation.halves import mended, without_last_word
-from spanrelay.observation.masking import mask_cut, mask_text, mask_value, masked_mapping
 from spanrelay.observation.observers import Watchers, apart, observation, sanitizing, watching_here
 from spanrelay.observation.surroundings import masked_resource, masked_scope
 from spanrelay.semconv.events import TELLING, Event, name_of

@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 
 from spanrelay._guard import guarded, losses
-from spanrelay.observation.masking import mask_text, masked_mapping
+from spanrelay._masking import mask_text, masked_mapping
 from spanrelay.observation.observers import Watchers, apart, observation, sanitizing, watching_here
 from spanrelay.observation.surroundings import masked_resource, masked_scope
 

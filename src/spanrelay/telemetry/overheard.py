@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from spanrelay._guard import losses
-from spanrelay.observation.masking import masked_mapping
+from spanrelay._masking import masked_mapping
 from spanrelay.observation.observers import NOBODY, Frozen, Watchers
 from spanrelay.records import Kind
 from spanrelay.semconv.events import Event, attributes_of

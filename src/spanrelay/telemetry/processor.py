@@ -23,11 +23,11 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, Status
 
 from spanrelay import _json
 from spanrelay._guard import guarded, losses, pass_on, swallow, traced
+from spanrelay._masking import mask_cut, mask_text, mask_values, masked_mapping
 from spanrelay.observation import mailbox
 from spanrelay.observation.bounds import bounded
 from spanrelay.observation.events import TOLD, SpanEnd, SpanStart, Watch, tell
 from spanrelay.observation.halves import are_cut, mend_span, without_last_word
-from spanrelay.observation.masking import mask_cut, mask_text, mask_values, masked_mapping
 from spanrelay.observation.observers import NOBODY, Frozen, Watchers, observation, watching
 from spanrelay.observation.sanitizing import sanitized_context
 from spanrelay.observation.surroundings import masked_context, masked_origin

@@ -20,10 +20,10 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode
 
 from spanrelay import semconv
 from spanrelay._guard import failed, guarded, losses, swallow
+from spanrelay._masking import mask_text, mask_values
 from spanrelay.conversation import Conversation, Telling
 from spanrelay.observation import sanitizing
 from spanrelay.observation.mailbox import ITEM_BYTES, size_of_texts
-from spanrelay.observation.masking import mask_text, mask_values
 from spanrelay.observation.observers import Frozen, Watchers
 from spanrelay.pipeline.backlog import backlog
 from spanrelay.records import Message, SpanRecord

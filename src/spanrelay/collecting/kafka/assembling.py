@@ -11,13 +11,13 @@ from pathlib import Path
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from spanrelay._guard import swallow
+from spanrelay._masking import mask_bytes
 from spanrelay.collecting.gatherer import Pace
 from spanrelay.collecting.intake import Request
 from spanrelay.collecting.kafka.clients import Kafka, begins_of, checked, commit
 from spanrelay.collecting.kafka.segments import Segments
 from spanrelay.collecting.sessions import Counts, Sessions, Terms
 from spanrelay.conversion.documents import Folder
-from spanrelay.observation.masking import mask_bytes
 
 PLACE = ".spanrelay-kafka"
 """The folder beneath the documents' for what is noted of partitions."""

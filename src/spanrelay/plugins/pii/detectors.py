@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spanrelay.observation.masking import PRIVATE_KEY, TOKENS, is_basic
+from spanrelay._masking import PRIVATE_KEY, TOKENS, is_basic
 
 Span: TypeAlias = tuple[int, int]
 Find: TypeAlias = Callable[[str], Iterator[Span]]
