@@ -197,7 +197,7 @@ def _heard(url: str, result: Any, refusal: str) -> Answer:
     answered = f"{shown(url)} answered {status_text(status)}"
     if not 200 <= status < 300:
         outcome = Outcome.REFUSED if status in _REFUSING_STATUS else Outcome.RETRY
-        return Answer(outcome, answered, retry_after=_retry_after(headers.get("retry-after")))
+        return Answer(outcome, answered, retry_after=retry_after_in(headers.get("retry-after")))
     kind = headers.get("content-type", "").lower()
     if kind.startswith("application/grpc") and headers.get("grpc-status") != "0":
         said = ": ".join(filter(None, (headers.get("grpc-status"), headers.get("grpc-message"))))
@@ -221,7 +221,7 @@ def _innermost(error: BaseException) -> str:
     return _one_line(str(words))
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after_in(value: str | None) -> float | None:
     """Return the seconds of a `Retry-After`, given as such or as a date; None where there are none."""
     if not value:
         return None

@@ -91,12 +91,14 @@ class Declined(Exception):
     Attributes:
         answer: What the provider answered.
         status_code: Its status.
+        headers: Its headers.
     """
 
     def __init__(self, answer: Answer, message: str) -> None:
         super().__init__(message)
         self.answer = answer
         self.status_code = answer.status
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
 
 
 class ExchangeCall(ModelCall):

@@ -123,7 +123,8 @@ def flow_of(call: Call, chain: Chain, frame: Frame) -> Flow:
         if chain.streams:
             call.rewriting = rewriting(chain.streams, policy_context(call, frame))
         yield from _edit(call, chain, frame)
-        yield from _judge(call, chain, frame)
+        if not chain.choosing:
+            yield from _judge(call, chain, frame)
         response = yield from _layer(call, chain, frame, 0)
     except _GivenUp as given_up:
         raise given_up.error from None
@@ -303,6 +304,8 @@ def _ask(entry: Middleware, call: Call, frame: Frame) -> Flow:
 
 def _layer(call: Call, chain: Chain, frame: Frame, index: int) -> Flow:
     """Run the execution intercepts from `index` on, and the sending within; returns a `Response` or an answer."""
+    if chain.choosing and index == chain.choosing:
+        yield from _judge(call, chain, frame)
     if index == len(chain.executions):
         return (yield from _send(call, chain, frame))
     entry = chain.executions[index]

@@ -35,6 +35,8 @@ _FRAME_KEY = otel_context.create_key("spanrelay.frame")
 class Place(IntEnum):
     """Where middleware stands, which no priority changes: policy within what applications register, or around it."""
 
+    CHOOSES = -2
+    """Sends another request where one is refused: guardrails judge within it each that it sends, the first too."""
     AROUND = -1
     """Sees the answer as the application gets it."""
     AMONG = 0
@@ -345,7 +347,7 @@ def use(entry: Registrable | Step, *, scope: Scope | None = None) -> Handle:
 class Chain:
     """The middleware of one kind of call, compiled."""
 
-    __slots__ = ("buffered", "entries", "executions", "gates", "guardrails", "requests", "streams")
+    __slots__ = ("buffered", "choosing", "entries", "executions", "gates", "guardrails", "requests", "streams")
 
     def __init__(self, entries: list[Middleware]) -> None:
         entries = [e for e in entries if not (e.on_trial and e.family in ("stream", "gate"))]
@@ -356,6 +358,7 @@ class Chain:
         self.guardrails = tuple(entry for entry in entries if entry.family == "guardrail")
         self.executions = tuple(entry for entry in entries if entry.family == "execution")
         self.buffered = any(entry.buffered and not entry.on_trial for entry in self.executions)
+        self.choosing = sum(entry.place is Place.CHOOSES for entry in self.executions)
 
     def past_gates(self, call: Call) -> Chain | None:
         """Return this chain without what its gates switch off for `call`; None when nothing is left."""
@@ -447,7 +450,7 @@ def chain_for(call: Call) -> Chain | None:
     scope = call.scope
     if not is_covered(scope):
         return None
-    chain = _visible_to(call, scope, Place.AROUND)
+    chain = _visible_to(call, scope, Place.CHOOSES)
     return chain if chain is None or not chain.gates else chain.past_gates(call)
 
 
