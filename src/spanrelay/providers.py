@@ -140,19 +140,21 @@ class Framework(NamedTuple):
     Attributes:
         package: Its name.
         instrumentor: The distribution that records it, ours or another's.
+        module: The name it is imported by.
     """
 
     package: str
     instrumentor: str
+    module: str
 
 
 FRAMEWORKS = (
-    Framework("agno", "openinference-instrumentation-agno"),
-    Framework("crewai", "openinference-instrumentation-crewai"),
-    Framework("dspy", "openinference-instrumentation-dspy"),
-    Framework("llama-index-core", "openinference-instrumentation-llama-index"),
-    Framework("mcp", "spanrelay-mcp"),
-    Framework("smolagents", "openinference-instrumentation-smolagents"),
+    Framework("agno", "openinference-instrumentation-agno", "agno"),
+    Framework("crewai", "openinference-instrumentation-crewai", "crewai"),
+    Framework("dspy", "openinference-instrumentation-dspy", "dspy"),
+    Framework("llama-index-core", "openinference-instrumentation-llama-index", "llama_index.core"),
+    Framework("mcp", "spanrelay-mcp", "mcp"),
+    Framework("smolagents", "openinference-instrumentation-smolagents", "smolagents"),
 )
 """Those of `docs/frameworks.md`, and MCP's SDK; the other frameworks record themselves, or are in `SDKS`."""
 

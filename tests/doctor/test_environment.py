@@ -84,10 +84,13 @@ def test_an_sdk_is_recorded_or_the_reason_is_told(doctor: Doctor, tmp_path: Path
     (known / "groq").mkdir()
     (known / "groq" / "__init__.py").write_text("raise ImportError('broken')\n")
     (known / "mistralai.py").write_text("")
+    distribution(known, "mcp")
+    (known / "mcp.py").write_text("import something_that_nobody_has\n")
     report = doctor("--offline", known=known, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="spanrelay_langgraph")
     told = {each.partition(" ")[0]: each for each in report.of("sdks")}
     assert "recorded by spanrelay-openai " in told["openai"]
     assert "groq 1.0 cannot be imported: ImportError: broken" in told["groq"] and "groq" not in sys.modules
+    assert "mcp 1.0 cannot be imported: ModuleNotFoundError" in told["mcp"]
     assert "its module 'cohere' is not there" in told["cohere"]
     assert "spanrelay-mistral needs mistralai" in told["mistralai"]
     assert "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS leaves spanrelay_langgraph out" in told["langgraph"]

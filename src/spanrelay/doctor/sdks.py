@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from spanrelay import config
 from spanrelay._guard import pass_on
 from spanrelay.doctor import importing
-from spanrelay.doctor.findings import Case, Finding
+from spanrelay.doctor.findings import Case, Finding, Level
 from spanrelay.installed import instrumentors, version_of
 from spanrelay.instrumentation import foreign
 from spanrelay.providers import FRAMEWORKS, SDK, SDKS
@@ -42,16 +42,19 @@ def sdks(case: Case) -> Iterator[Finding]:
             "run the doctor by the Python of the program, or see docs/frameworks.md",
         )
     ours, others = _ours(), _others()
-    faults = importing.import_faults([sdk.module for sdk, _ in found if _is_there(sdk.module)], case.environment)
+    frameworks = [(each, version) for each in FRAMEWORKS if (version := version_of(each.package)) is not None]
+    modules = [each.module for each, _ in (*found, *frameworks) if _is_there(each.module)]
+    faults = importing.import_faults(modules, case.environment)
     for sdk, version in found:
         if sdk.module in faults:
-            yield _broken(sdk, version, faults[sdk.module])
+            yield _broken("warn" if sdk.shared else "fail", sdk.package, version, faults[sdk.module])
             continue
         yield from _of(case, sdk, version, ours.get(sdk.package, []), others.get(canonicalize_name(sdk.package), []))
-    for package, instrumentor in FRAMEWORKS:
-        version = version_of(package)
-        if version is not None:
-            yield _of_framework(package, version, instrumentor)
+    for framework, version in frameworks:
+        if framework.module in faults:
+            yield _broken("fail", framework.package, version, faults[framework.module])
+        else:
+            yield _of_framework(framework.package, version, framework.instrumentor)
 
 
 def _of_framework(package: str, version: str, instrumentor: str) -> Finding:
@@ -66,12 +69,12 @@ def _of_framework(package: str, version: str, instrumentor: str) -> Finding:
     )
 
 
-def _broken(sdk: SDK, version: str, fault: str) -> Finding:
+def _broken(level: Level, package: str, version: str, fault: str) -> Finding:
     return Finding(
-        "warn" if sdk.shared else "fail",
-        f"{sdk.package} {version} cannot be imported: {fault}",
+        level,
+        f"{package} {version} cannot be imported: {fault}",
         "a program that imports it fails",
-        f"pip check says which packages are missing or do not fit; pip install --force-reinstall {sdk.package}",
+        f"pip check says which packages are missing or do not fit; pip install --force-reinstall {package}",
     )
 
 
