@@ -20,7 +20,7 @@ PACKAGES = [
 ]
 
 FLOORS: list[list[str]] = [
-    ["_exit", "_voice", "records", "errors", "_guard", "_json", "_masking", "conversation"],
+    ["_exit", "_voice", "records", "errors", "_guard", "_json", "_masking", "_retrying", "conversation"],
     ["codecs", "semconv"],
     ["registry", "stacktraces", "tracing", "scopes", "propagation"],
     ["pipeline"],

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar, cast
 
 from spanrelay._masking import mask_text
+from spanrelay._retrying import retry_after_in
 from spanrelay.exporters.bodies import bound_answers
 from spanrelay.exporters.outbox import Answer, Outcome
 from spanrelay.exporters.redirects import Reply, Route, shown, status_text
@@ -219,21 +217,6 @@ def _innermost(error: BaseException) -> str:
         error = error.__cause__ or error.__context__ or error
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return _one_line(str(words))
-
-
-def retry_after_in(value: str | None) -> float | None:
-    """Return the seconds of a `Retry-After`, given as such or as a date; None where there are none."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(value)
-        except (TypeError, ValueError):
-            return None
-        seconds = (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - time.time()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _partial_success(body: bytes, kind: str) -> tuple[int, str] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
+from spanrelay._retrying import retry_after_in
 from spanrelay.errors import GuardrailRejected
-from spanrelay.exporters.answers import retry_after_in
 
 _BY_STATUS = {429: "rate_limit", 529: "overload", 503: "overload", 408: "timeout", 504: "timeout"}
 _BY_CODE = {
