@@ -43,6 +43,7 @@ from spanrelay.collecting.sessions import Sessions, Terms
 from spanrelay.conversion import work
 from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
+from spanrelay.conversion.ledger import NAME, Ledger
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.bodies import unpacked
 from spanrelay.semconv.fields import service_of
@@ -497,6 +498,49 @@ def test_a_document_of_an_earlier_run_goes_when_its_trace_turns_out_to_be_of_a_s
     gathered.sessions._groups.forget([f"{1:032x}"])
     gathered.close()
     assert set(Gathered(tmp_path).close()) == {"session-1.json"}
+
+
+class Killed(BaseException):
+    """Ends everything, as a kill does."""
+
+
+@pytest.mark.parametrize("moment", ["before it is noted", "before the earlier one is removed"])
+def test_a_kill_at_a_document_leaves_none_under_an_earlier_name(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    nameless, named = request_of(1, None), request_of(1, "session-1")
+    named.resource_spans[0].scope_spans[0].spans[0].span_id = (99).to_bytes(8, "big")
+    gathered = Gathered(tmp_path)
+    gathered.take(nameless)
+    if moment == "before it is noted":
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(Ledger, "note", killed)
+            gathered.settle()
+        gathered.take(named, file=2)
+    else:
+        gathered.settle()
+        gathered.take(named, file=2)
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(Path, "unlink", killed)
+            gathered.settle()
+        assert len(documents_in(tmp_path / "runs")) == 2
+    gathered.sessions.close()
+    gathered._scratch.cleanup()
+    assert Gathered(tmp_path).close() == converted([nameless, named], tmp_path / "wanted")
+
+
+def test_what_is_noted_behind_a_line_that_was_cut_off_is_known(tmp_path: Path) -> None:
+    gathered = Gathered(tmp_path)
+    (tmp_path / "runs" / NAME).write_bytes(b'{"group":"a","docu')
+    gathered.take(REQUESTS[0])
+    gathered.settle()
+    gathered.close()
+    ledger = Ledger(tmp_path / "runs", "1.7")
+    assert list(ledger.documents()) == ["session-1.json"]
+    ledger.close()
 
 
 def test_a_document_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -239,6 +240,7 @@ class Sessions:
         """Write a group and return whether it is written; one that is not is tried again once it is silent again."""
         written = self._ledger.find(group)  # before a kill, and nothing has come since
         if written is None:
+            self._folder.announce = partial(self._ledger.announce, group)
             try:
                 written = self._writer.write(self._groups.fill(group), {Path(name).stem for name in self._left_alone})
                 self._ledger.note(group, written)

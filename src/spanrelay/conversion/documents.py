@@ -30,6 +30,10 @@ class Written:
     faults: list[str] = field(default_factory=list[str])
 
 
+def _unheard(_name: str) -> None:
+    """Nobody wants to know."""
+
+
 class Folder:
     """Where documents and their media go.
 
@@ -49,6 +53,8 @@ class Folder:
         finish: Callable[[SpanRecord], SpanRecord] | None = None,
     ) -> None:
         self.path, self.finish = path, finish
+        self.announce: Callable[[str], None] = _unheard
+        """Hears the name of each document before it is there."""
         self._mask = mask
         self._overwrite = overwrite
 
@@ -90,6 +96,7 @@ class Folder:
                 if not self._overwrite:
                     written.faults.append(f"{path}: another document has this name; --overwrite replaces it")
                     return
+            self.announce(name)
             write_whole(path, data, sync=False)  # what a loss of power takes is converted again
             written.documents += 1
         except OSError as error:

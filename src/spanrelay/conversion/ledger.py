@@ -1,14 +1,18 @@
 """Which groups a folder has the documents of, so that a conversion goes on where the last one was broken off.
 
-A group is known by what was gathered of it: with more of it read, or under another version, it is written again.
+A group is known by what was gathered of it: with more of it read, or under another version, it is written again. Who
+may write one under another name than before, or be killed at it, has its names announced before.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from spanrelay import _json
 from spanrelay.conversion.documents import Written
@@ -19,7 +23,7 @@ NAME = ".spanrelay-convert"
 
 
 class Ledger:
-    """The file in a folder of documents that says whose they are, a line a group."""
+    """The file in a folder of documents that says whose they are: a line a group, and one a document announced."""
 
     def __init__(self, folder: Path, form: str, name: str = NAME) -> None:
         self._folder = folder
@@ -38,16 +42,23 @@ class Ledger:
     def _read(self) -> dict[str, int]:
         """Return where the last line of each group is, in the order of those; it is read when it is asked for."""
         known: dict[str, int] = {}
-        place = 0
-        for line in self._earlier or ():
-            try:
-                key = str(_json.loads(line)["group"])
-                known.pop(key, None)
-                known[key] = place
-            except (ValueError, TypeError, KeyError):  # cut off as the process was killed: that group is done again
-                pass
-            place += len(line)
+        for place, entry in self._entries():
+            if "seal" in entry:
+                known.pop(str(entry["group"]), None)
+                known[str(entry["group"])] = place
         return known
+
+    def _entries(self) -> Iterator[tuple[int, dict[str, JSON]]]:
+        """Yield what an earlier run noted, each with its place; what was cut off, as by a kill, is left out."""
+        if self._earlier is None:
+            return
+        place = self._earlier.seek(0)
+        for line in self._earlier:
+            with suppress(ValueError):
+                entry = _json.loads(line)
+                if isinstance(entry, dict) and "group" in entry:
+                    yield place, cast("dict[str, JSON]", entry)
+            place += len(line)
 
     def _entry(self, key: str) -> dict[str, JSON] | None:
         """Return what an earlier run noted of a group."""
@@ -68,27 +79,40 @@ class Ledger:
         return Written(unchanged=len(names), steps=int(entry.get("steps") or 0), names=names)
 
     def documents(self) -> dict[str, str]:
-        """Return what an earlier run wrote, by the names of documents: the key of the group that each is of."""
+        """Return what earlier runs have written, by the names of documents: the key of the group that each is of.
+
+        Among them are those that a run was killed at, and those that it had not yet removed after it wrote others.
+        """
         found: dict[str, str] = {}
-        for key in self._known:
-            names = (self._entry(key) or {}).get("documents")
-            found |= dict.fromkeys(map(str, names if isinstance(names, list) else ()), key)
-        return {name: key for name, key in found.items() if Path(name).name == name}
+        for _, entry in self._entries():
+            names = entry.get("documents")
+            found |= dict.fromkeys(map(str, names if isinstance(names, list) else ()), str(entry["group"]))
+        return {name: key for name, key in found.items() if Path(name).name == name and (self._folder / name).exists()}
+
+    def announce(self, group: Group, name: str) -> None:
+        """Remember that a document of a group is about to be there."""
+        self._append({"group": group.key, "documents": [name]})
 
     def note(self, group: Group, written: Written) -> None:
         """Remember that a group has been written."""
         if written.faults:
             return
+        seal = self._seal_of(group)
+        self._append({"group": group.key, "seal": seal, "documents": written.names, "steps": written.steps})
+
+    def _append(self, entry: dict[str, JSON]) -> None:
         if self._file is None:
             self._file = self._path.open("ab")
-        entry = {
-            "group": group.key,
-            "seal": self._seal_of(group),
-            "documents": written.names,
-            "steps": written.steps,
-        }
+            self._file.write(b"\n" if self._is_torn() else b"")
         self._file.write(_json.dumps(entry) + b"\n")
         self._file.flush()
+
+    def _is_torn(self) -> bool:
+        """Whether the last line was cut off: what is written next must not go on in it."""
+        if self._earlier is None or not self._earlier.seek(0, os.SEEK_END):
+            return False
+        self._earlier.seek(-1, os.SEEK_END)
+        return self._earlier.read() != b"\n"
 
     def _seal_of(self, group: Group) -> str:
         """Return what is another wherever something else was gathered."""
