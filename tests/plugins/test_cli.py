@@ -76,6 +76,7 @@ def test_installed_plugins_are_listed(capsys: Any) -> None:
     assert [row[:3] for row in rows[1:-1]] == [
         [name, version("spanrelay"), "spanrelay"]
         for name in (
+            "fallback",
             "nemo_guardrails",
             "pii_redaction",
             "policy",
@@ -250,7 +251,7 @@ def test_what_cannot_be_shown_is_said_beside_it(capsys: Any) -> None:
         ),
         (
             "[plugins.zzz]",
-            "no installed plugin has this name; install the package that has it; installed: nemo_guardrails",
+            "no installed plugin has this name; install the package that has it; installed: fallback, nemo_guardrails",
         ),
         ("[plugins.pii_redaction.profiles]", "is a table; write a list: [[plugins.pii_redaction.profiles]]"),
         (

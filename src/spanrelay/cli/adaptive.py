@@ -7,13 +7,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from spanrelay import config
 from spanrelay._voice import say
+from spanrelay.cli.configured import add_actions, planned
 from spanrelay.cli.printing import print_table
 from spanrelay.errors import ConfigurationError
-from spanrelay.plugins.activation import make_plan
 from spanrelay.plugins.keeping import StoreError
-from spanrelay.plugins.loading import Shelf
 from spanrelay.plugins.prompt_cache.learned import Place, memory_of
 from spanrelay.plugins.prompt_cache.memory import Memory, Odds, Scaffold
 from spanrelay.plugins.prompt_cache.places import place_of
@@ -32,24 +30,12 @@ EXAMPLES = ("spanrelay adaptive show", "spanrelay adaptive reset spanrelay.toml"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `adaptive` takes."""
-    parser.set_defaults(unfinished=parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    for name, summary in ACTIONS.items():
-        action = actions.add_parser(name, help=summary, description=summary)
-        action.set_defaults(unfinished=None)
-        action.add_argument(
-            "file",
-            nargs="?",
-            default="",
-            metavar="FILE",
-            help="as if SPANRELAY_CONFIG named it (default: the files a program started here would read)",
-        )
+    add_actions(parser, ACTIONS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do one of `ACTIONS`; returns 1 where nothing is kept, or it cannot be read."""
-    places = config.policy_places(options.file or config.load()[0].config_file)
-    plan = make_plan([place.file for place in places if not place.why_not], Shelf())
+    plan, _ = planned(options)
     tables = [each.config for each in plan.components if isinstance(each.config, PromptCacheConfig)]
     kept = [table for table in tables if table.path is not None or table.url is not None]
     if not kept:

@@ -11,14 +11,14 @@ from typing import Any
 
 from opentelemetry.util._importlib_metadata import EntryPoint
 
-from spanrelay import config
 from spanrelay._voice import say
+from spanrelay.cli.configured import add_actions, planned
 from spanrelay.cli.outline import Branch, Piece
 from spanrelay.cli.printing import print_outline, print_table
 from spanrelay.config import PolicyPlace
-from spanrelay.plugins.activation import Component, Plan, make_plan, without_secrets
+from spanrelay.plugins.activation import Component, Plan, without_secrets
 from spanrelay.plugins.files import Layer
-from spanrelay.plugins.loading import Shelf, installed, load
+from spanrelay.plugins.loading import installed, load
 from spanrelay.plugins.reading import joined
 from spanrelay.plugins.unguarded import unguarded
 from spanrelay.view.facts import plural, visible
@@ -38,26 +38,12 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what `plugins` takes."""
-    parser.set_defaults(unfinished=parser)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    for name, summary in ACTIONS.items():
-        action = actions.add_parser(name, help=summary, description=summary)
-        action.set_defaults(unfinished=None)
-        if name != "list":
-            action.add_argument(
-                "file",
-                nargs="?",
-                default="",
-                metavar="FILE",
-                help="as if SPANRELAY_CONFIG named it (default: the files a program started here would read)",
-            )
+    add_actions(parser, ACTIONS, bare=("list",))
 
 
 def run(options: argparse.Namespace) -> int:
     """Do one of `ACTIONS`; returns 1 when anything is wrong."""
-    file = "" if options.action == "list" else options.file
-    places = config.policy_places(file or config.load()[0].config_file)
-    plan = make_plan([place.file for place in places if not place.why_not], Shelf())
+    plan, places = planned(options)
     if options.action == "validate":
         return validate(plan, places)
     return list_installed(plan) if options.action == "list" else show(plan)
