@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
 import sys
+import threading
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import FrameType
@@ -16,7 +19,7 @@ from opentelemetry import context as otel_context
 
 from spanrelay import _guard, _json, execution_intercept, guardrail, run_tool, sanitizer, tracing, use
 from spanrelay._guard import broke_in, guarded, losses, swallow
-from spanrelay.pipeline.loops import OwnLoop
+from spanrelay.pipeline.loops import OwnLoop, own_loop
 from spanrelay.tracing import default_tracing, describe_error
 from spanrelay_testkit.capture import Capture
 
@@ -392,6 +395,31 @@ def test_policy_is_not_awaited_for_a_call_that_a_signal_ends_as_the_waiting_begi
         monkeypatch.undo()
         assert run_tool("t", lambda value: value, {"value": 2}) == 2
     assert judged == [{"value": 2}]
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_what_a_handler_raises_as_policy_begins_to_be_awaited_ends_the_call(
+    moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wakes: list[int] = []
+
+    @guardrail(timeout=60)
+    async def wait(call: Any) -> None:
+        await asyncio.sleep(60)
+
+    def struck(loop: Any) -> None:
+        wake(loop)
+        if threading.current_thread() is threading.main_thread():
+            wakes.append(1)
+            if len(wakes) == moment:
+                signal.raise_signal(signal.SIGALRM)
+
+    own_loop()
+    wake = BaseSelectorEventLoop._write_to_self
+    signal.signal(signal.SIGALRM, plain_handler(Alarm()))
+    with use(wait), pytest.raises(Alarm):
+        monkeypatch.setattr(BaseSelectorEventLoop, "_write_to_self", struck)
+        run_tool("t", lambda: None)
 
 
 class Unasked:

@@ -14,5 +14,5 @@ def test_the_tests_of_this_package_pass_beside_other_sdks() -> None:
 @beside_other_sdks("litellm")
 def test_they_pass_beneath_a_framework() -> None:
     ours = ("litellm", "openai", "openai-agents", "testkit")
-    others = (*TOOLS, "litellm", "openai-agents")
+    others = (*TOOLS, "litellm", "openai-agents", "tenacity")
     run_tests_of(programs_of("litellm-agents", ours, others, unpinned=("websockets",)), Path(__file__).parent)

@@ -117,7 +117,7 @@ async def test_a_tool_of_the_openai_agents_sdk_is_one_span(capture: Capture, pro
     assert not any("tools/call" in line for line in whole)
 
 
-@where("pydantic_ai")
+@where("fastmcp")  # which comes with Pydantic AI's extra for MCP
 async def test_a_tool_of_pydantic_ai_is_one_span(capture: Capture, program: str, model: ModelServer) -> None:
     from fastmcp.client.transports import StdioTransport
     from pydantic_ai import Agent

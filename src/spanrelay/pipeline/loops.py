@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, cast
 
 from opentelemetry.context import attach, detach
@@ -154,15 +154,35 @@ async def _as_coroutine(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-async def _once_entered(entered: Future[None], awaitable: Awaitable[Any]) -> Any:
-    """Await `awaitable` once somebody waits for it, who can then no longer be gone without a word."""
-    try:
-        await asyncio.wrap_future(entered)
-    except asyncio.CancelledError:
-        if asyncio.iscoroutine(awaitable):
-            awaitable.close()
-        raise
-    return await awaitable
+class _Gate:
+    """Lets what is awaited begin once somebody waits for it, who can then no longer be gone without a word.
+
+    Told of by nothing that calls back: what a handler of a signal raises within a callback of a future goes to a log.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._opened, self._given_up = loop, asyncio.Event(), False
+
+    def open(self) -> None:
+        """Let it begin."""
+        self._loop.call_soon_threadsafe(self._opened.set)
+
+    def give_up(self) -> None:
+        """Let it never begin, unless it has."""
+        self._given_up = True
+        self.open()
+
+    async def passed(self, awaitable: Awaitable[Any]) -> Any:
+        """Await `awaitable` once it may begin."""
+        try:
+            await self._opened.wait()
+        except asyncio.CancelledError:
+            self._given_up = True
+            raise
+        finally:
+            if self._given_up and asyncio.iscoroutine(awaitable):
+                awaitable.close()
+        return None if self._given_up else await awaitable
 
 
 async def on_own_loop(awaitable: Awaitable[Any]) -> Any:
@@ -239,19 +259,20 @@ class OwnLoop:
             # A sync call of policy that runs here: this loop is blocked until the call is over.
             self._inner = self._inner or OwnLoop()
             return self._inner.wait(effect)
-        entered: Future[None] = Future()
+        gate = _Gate(self._loop)
         future: Future[Any] | None = None
+        is_open = False
         try:
-            future = self.start(_once_entered(entered, effect.awaitable))
-            entered.set_result(None)
-            done = threading.Event()
-            future.add_done_callback(lambda _: done.set())
-            if not done.wait(effect.timeout):
+            future = self.start(gate.passed(effect.awaitable))
+            gate.open()
+            is_open = True
+            if not wait([future], effect.timeout).done:
                 raise _late(effect)
             return future.result()
         finally:
             # Where it is not done: a signal of the application's may have ended the waiting, even as it began.
-            entered.cancel()
+            if not is_open:
+                gate.give_up()
             if future is not None:
                 future.cancel()
 
