@@ -65,9 +65,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
 def test_the_program_of_a_readme_runs(package: str, server: ModelServer) -> None:
     page = ROOT / "instrumentors" / f"spanrelay-{package}" / "README.md"
     [source] = [found["source"] for found in FENCE.finditer(page.read_text()) if found["language"] == "python"]
-    # Two SDKs are told of their server by arguments alone.
+    # Two SDKs are told of their server by arguments alone, and Cohere's by a variable as it is first imported.
     typed = source.replace("http://127.0.0.1:8080", server.address)
     typed = typed.replace("Mistral(api_key", f"Mistral(server_url={server.address!r}, api_key")
+    typed = typed.replace("cohere.ClientV2()", f"cohere.ClientV2(base_url={server.address!r})")
     try:
         exec(compile(typed, str(page), "exec"), {"__name__": "__main__"})
     finally:
