@@ -13,7 +13,8 @@ from tests.own_environment import programs_of
 
 from spanrelay.cli import make_parser
 
-FILE = Path(__file__).parents[1] / "collector-config" / "kubernetes.yaml"
+CONFIGURED = Path(__file__).parents[1] / "collector-config"
+FILE = CONFIGURED / "kubernetes" / "manifests.yaml"
 MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all(FILE.read_text()))
 PODS: dict[str, Any] = {
     each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in MANIFESTS if "template" in each["spec"]
@@ -38,9 +39,9 @@ def test_what_the_assembler_is_told_is_what_the_command_takes() -> None:
 
 def test_the_collector_is_the_one_that_is_tested_and_is_told_only_what_its_configuration_knows() -> None:
     [container] = PODS["collector"]["containers"]
-    version = yaml.safe_load(FILE.with_name("builder.yaml").read_text())["dist"]["version"]
+    version = yaml.safe_load((CONFIGURED / "builder.yaml").read_text())["dist"]["version"]
     assert container["image"].endswith(f":{version}")
-    configured = "".join(FILE.with_name(name).read_text() for name in ("otelcol.yaml", "kafka.yaml"))
+    configured = "".join((CONFIGURED / name).read_text() for name in ("otelcol.yaml", "kafka.yaml"))
     known = set(re.findall(r"\$\{env:(\w+)", configured))
     assert {each["name"] for each in container["env"]} <= known
 
