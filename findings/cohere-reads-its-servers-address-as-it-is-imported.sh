@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cohere 7.3.1, Python 3.10 to 3.13
+# cohere 7.3.1, Python 3.11
 #
 # One would guess that CO_API_URL and CO_API_KEY are read alike, when a client is made, as by other providers' SDKs.
 #
