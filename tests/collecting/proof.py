@@ -65,16 +65,13 @@ class Sent:
         return "application/json" if self.data.startswith(b"{") else "application/x-protobuf"
 
 
-def captures(*, logs: bool) -> list[list[Sent]]:
-    """Return what real programs sent, as OTLP in JSON: a list for each; none where there are no captures.
-
-    Without `logs` it is what those sent that sent spans alone.
-    """
+def captures() -> list[list[Sent]]:
+    """Return what real programs sent, as OTLP in JSON: a list for each; none where there are no captures."""
     if SHARED is None:
         return []
     found = [*(SHARED / "spans").glob("*.json"), *(SHARED / "spans-polyglot").glob("*.jsonl")]
     wanted = (path for path in sorted(found) if ".metrics" not in path.name and path.stem not in _ASIDE)
-    return [sent for sent in map(_requests_of, wanted) if logs or all(each.signal == "traces" for each in sent)]
+    return [_requests_of(path) for path in wanted]
 
 
 def _requests_of(path: Path) -> list[Sent]:
@@ -109,12 +106,12 @@ def copy_of(capture: list[Sent], name: str) -> list[Sent]:
     return [Sent(line, each.spans, each.signal) for line, each in zip(lines, capture, strict=True)]
 
 
-def shares(spans: int, number: int, generator: random.Random, *, logs: bool) -> Iterator[list[Sent]]:
+def shares(spans: int, number: int, generator: random.Random) -> Iterator[list[Sent]]:
     """Yield so many shares of about `spans` spans together, each shuffled: captures, then sessions of our own.
 
     A tenth of what is made up is of sessions that are in every share, and some of two services that name them alike.
     """
-    real, trace = captures(logs=logs), 0
+    real, trace = captures(), 0
     for share in range(number):
         wanted, sent = spans // number, list[Sent]()
         for copy in range(wanted // (5 * max(1, sum(each.spans for capture in real for each in capture))) or 1):
@@ -156,13 +153,8 @@ class Told:
         )
 
 
-def prove(
-    spans: int, kills: int, seed: int, folder: Path, collect: Callable[[Broker], Collector], *, logs: bool = True
-) -> Told:
-    """Prove it in a folder, by a collector that writes to the broker; raises AssertionError where it is not so.
-
-    With `logs` it may not be so: a log record that a killed member has passed on already counts twice.
-    """
+def prove(spans: int, kills: int, seed: int, folder: Path, collect: Callable[[Broker], Collector]) -> Told:
+    """Prove it in a folder, by a collector that writes to the broker; raises AssertionError where it is not so."""
     generator, told, begun = random.Random(seed), Told(), time.monotonic()
     runs, wanted = folder / "runs", folder / "wanted"
     (folder / "broker").mkdir()
@@ -175,7 +167,7 @@ def prove(
         stack.callback(collector.stop)
         members = [stack.enter_context(assembler(broker, TOPIC, runs)) for _ in range(2)]
         client = stack.enter_context(httpx.Client(timeout=60))
-        for sent in shares(spans, kills, generator, logs=logs):
+        for sent in shares(spans, kills, generator):
             before = _number_in(runs)
             for each in sent:
                 _send(client, collector, each, folder)

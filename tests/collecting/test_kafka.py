@@ -30,10 +30,14 @@ from spanrelay.collecting.kafka.keying import Keyed, Keying, Part, parts_of
 from spanrelay.collecting.kafka.segments import Segments
 from spanrelay.conversion import work
 from spanrelay.conversion.documents import Folder
+from spanrelay.conversion.traces import parted
 from spanrelay.errors import ConfigurationError
+from spanrelay.otlp_in import files
+from spanrelay.otlp_in.files import Piece
 from spanrelay_testkit.kafka_broker import Broker, free_port, is_possible, running
 
 PARTITIONS = 4
+SPANS = ("resourceSpans", "scopeSpans", "spans")
 
 
 @pytest.fixture(scope="module")
@@ -227,12 +231,14 @@ def test_a_topic_that_is_not_there_is_told(broker: Broker, tmp_path: Path) -> No
     assert f"there is no topic 'nowhere' at '{broker.address}'" in said
 
 
-def otlp_json(request: ExportTraceServiceRequest) -> Any:
+def otlp_json(request: ExportTraceServiceRequest | ExportLogsServiceRequest) -> Any:
     """A request as OTLP has it in JSON, with ids in hexadecimal."""
     value = MessageToDict(request)
-    for resource in value["resourceSpans"]:
-        for span in (each for scope in resource["scopeSpans"] for each in scope["spans"]):
-            span |= {name: base64.b64decode(span[name]).hex() for name in ("traceId", "spanId")}
+    of_logs = isinstance(request, ExportLogsServiceRequest)
+    resources, scopes, items = ("resourceLogs", "scopeLogs", "logRecords") if of_logs else SPANS
+    for resource in value[resources]:
+        for item in (each for scope in resource[scopes] for each in scope[items]):
+            item |= {name: base64.b64decode(item[name]).hex() for name in ("traceId", "spanId")}
     return value
 
 
@@ -250,7 +256,7 @@ def mixed() -> ExportTraceServiceRequest:
 def test_a_record_of_several_traces_is_parted_and_nothing_of_it_is_lost(form: str, tmp_path: Path) -> None:
     request = mixed()
     data = request.SerializeToString() if form == "protobuf" else json.dumps(otlp_json(request)).encode()
-    parts = parts_of(data)
+    parts = parts_of(data, "t-0@7")
     assert [(int(part.trace, 16), part.session) for part in parts] == [(1, "a"), (2, None), (3, "b")]
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     for folder, pieces in ((whole, [data]), (parted, [part.data for part in parts])):
@@ -264,8 +270,8 @@ def test_a_record_of_several_traces_is_parted_and_nothing_of_it_is_lost(form: st
 
 def test_a_record_of_one_trace_stays_as_it_is() -> None:
     data = request_of(1, "a").SerializeToString()
-    assert parts_of(data) == [Part(data, f"{1:032x}", "a", "agent", has_first=True)]
-    assert parts_of(b"no request") == [Part(b"no request", "", None)]
+    assert parts_of(data, "t-0@7") == [Part(data, f"{1:032x}", "a", "agent", has_first=True)]
+    assert parts_of(b"no request", "t-0@7") == [Part(b"no request", "", None)]
 
 
 def test_log_records_go_with_the_trace_that_they_are_of() -> None:
@@ -273,30 +279,54 @@ def test_log_records_go_with_the_trace_that_they_are_of() -> None:
     request = ExportLogsServiceRequest()
     resource = request.resource_logs.add()
     resource.resource.attributes.append(attribute("service.name", "agent"))
-    record = resource.scope_logs.add().log_records.add(trace_id=(1).to_bytes(16, "big"), severity_number=9)
+    scope = resource.scope_logs.add()
+    scope.scope.name = "app"
+    record = scope.log_records.add(trace_id=(1).to_bytes(16, "big"), severity_number=9)
     record.body.kvlist_value.values.append(attribute("content", "Hello?"))
     record.attributes.append(attribute("event.name", "gen_ai.user.message"))
     data = request.SerializeToString()
-    assert parts_of(data) == [Part(data, f"{1:032x}", None, "agent")]
-    keying = Keying(lambda _, __: None)
+    record.attributes.append(attribute("log.record.uid", "t-0@7.0"))
+    marked = request.SerializeToString()
+    assert parts_of(data, "t-0@7") == [Part(marked, f"{1:032x}", None, "agent")]
+    keying = Keying("t-0", lambda _, __: None)
     named = request_of(1, "a").SerializeToString()
-    went = [*keying.add(data, 1, 0), *keying.add(named, 2, 1)]
-    assert went == [Keyed("a", data), Keyed("a", named)]
+    went = [*keying.add(data, 7, 0), *keying.add(named, 8, 1)]
+    assert went == [Keyed("a", marked), Keyed("a", named)]
+
+
+@pytest.mark.parametrize("form", ["protobuf", "JSON"])
+def test_a_log_record_that_is_passed_on_twice_counts_once_and_one_that_was_said_twice_counts_twice(
+    form: str, tmp_path: Path
+) -> None:
+    request = ExportLogsServiceRequest()
+    records = request.resource_logs.add().scope_logs.add().log_records
+    for trace, answer in ((1, "Yes."), (1, "Yes."), (2, "No.")):
+        record = records.add(trace_id=trace.to_bytes(16, "big"), span_id=bytes(7) + b"\1", time_unix_nano=5)
+        record.event_name = "gen_ai.choice"
+        record.body.kvlist_value.values.append(attribute("content", answer))
+    records[1].attributes.append(attribute("log.record.uid", "its own"))
+    data = request.SerializeToString() if form == "protobuf" else json.dumps(otlp_json(request)).encode()
+    parts = parts_of(data, "t-0@7")
+    assert parts == parts_of(data, "t-0@7")  # whoever reads it again says the same
+    again = [*parts, *parts, *parts_of(data, "t-0@8")[:1]]
+    read = [item for part in again for item in files.read(Piece("", part.data, form == "JSON"), print)]
+    said = [(record.trace_id, record.uid, record.attributes) for record in parted(read)[1]]
+    assert sorted(said) == [(1, "its own", {}), (1, "t-0@7.0", {}), (1, "t-0@8.0", {}), (2, "t-0@7.2", {})]
 
 
 def test_a_trace_is_held_until_its_session_is_known_and_then_goes_with_it() -> None:
     learned: list[tuple[str, str]] = []
-    keying = Keying(lambda trace, session: learned.append((trace, session)), patience=5)
+    keying = Keying("t-0", lambda trace, session: learned.append((trace, session)), patience=5)
     first, second = (each.SerializeToString() for each in trace_of(1, "a"))
     assert (list(keying.add(first, 7, 0)), keying.needed) == ([], 7)
     assert list(keying.add(second, 8, 1)) == [Keyed("a", first), Keyed("a", second)]
     assert (list(keying.add(first, 9, 2)), keying.needed) == ([Keyed("a", first)], None)
     assert learned == [(f"{1:032x}", "a")]
-    assert list(Keying(lambda _, __: None, learned).add(first, 10, 3)) == [Keyed("a", first)]
+    assert list(Keying("t-0", lambda _, __: None, learned).add(first, 10, 3)) == [Keyed("a", first)]
 
 
 def test_a_trace_that_names_no_session_goes_with_its_service_in_time() -> None:
-    keying = Keying(lambda _, __: None, patience=5)
+    keying = Keying("t-0", lambda _, __: None, patience=5)
     nameless = request_of(1, None).SerializeToString()
     assert list(keying.add(nameless, 1, 0)) == list(keying.due(4)) == []
     assert list(keying.due(5)) == [Keyed("agent", nameless)]
@@ -304,7 +334,7 @@ def test_a_trace_that_names_no_session_goes_with_its_service_in_time() -> None:
 
 def test_a_trace_whose_first_span_has_not_come_is_held_for_it() -> None:
     below, above = (each.SerializeToString() for each in trace_of(1, "a"))
-    keying = Keying(lambda _, __: None, patience=5, longest=60)
+    keying = Keying("t-0", lambda _, __: None, patience=5, longest=60)
     assert list(keying.add(below, 1, 0)) == list(keying.due(59)) == []
     assert list(keying.add(above, 2, 59)) == [Keyed("a", below), Keyed("a", above)]
     assert list(keying.add(trace_of(2, "b")[0].SerializeToString(), 3, 60)) == list(keying.due(119)) == []
@@ -313,7 +343,7 @@ def test_a_trace_whose_first_span_has_not_come_is_held_for_it() -> None:
 
 def test_what_is_held_has_a_bound() -> None:
     nameless = [request_of(number, None).SerializeToString() for number in range(1, 4)]
-    keying = Keying(lambda _, __: None, room=2 * len(nameless[0]))
+    keying = Keying("t-0", lambda _, __: None, room=2 * len(nameless[0]))
     went = [keyed.data for offset, data in enumerate(nameless) for keyed in keying.add(data, offset, 0)]
     assert (went, keying.needed) == (nameless[:1], 1)
 

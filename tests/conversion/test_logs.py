@@ -11,6 +11,7 @@ import pytest
 from tests.conversion import program
 from tests.conversion.captures import converted, told
 
+from spanrelay.conversion.traces import parted
 from spanrelay.otlp_in import logs
 from spanrelay.otlp_in.records import record_of
 from spanrelay.otlp_in.telemetry import LogRecord, Origin, Span
@@ -49,6 +50,14 @@ def read(*records: LogRecord, **attributes: Any) -> SpanRecord:
     span = Span(1, 2, None, False, "chat", 1, 9, given, [], None, Origin({}))
     logs.join([span], list(records))
     return record_of(span)
+
+
+def test_records_of_one_uid_and_time_are_one_and_all_others_are_as_many_as_there_are() -> None:
+    def said(uid: str | None, time: int) -> LogRecord:
+        return LogRecord(1, 2, time, "gen_ai.choice", {"content": "Yes."}, {}, uid=uid)
+
+    given = [said("a", 5), said("a", 5), said("b", 5), said(None, 5), said(None, 5), said("a", 6)]
+    assert parted(given)[1] == [given[0], *given[2:]]
 
 
 def messages_of(record: SpanRecord) -> list[Message]:

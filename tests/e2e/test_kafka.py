@@ -26,6 +26,5 @@ def test_what_programs_send_becomes_the_trajectories_that_convert_makes_though_a
         collect=lambda broker: collectors(
             kafka={"SPANRELAY_KAFKA_BROKERS": broker.address, "SPANRELAY_KAFKA_TOPIC": TOPIC}
         ),
-        logs=False,
     )
     assert len(told.kills) == 2

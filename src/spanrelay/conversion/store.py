@@ -162,14 +162,14 @@ def _plain(item: Telemetry) -> tuple[Any, ...]:
             *(item.attributes, events, item.error, item.truncated),
         )
     if isinstance(item, LogRecord):
-        return (item.trace_id, item.span_id, item.time, item.name, item.body, item.attributes)
+        return (item.trace_id, item.span_id, item.time, item.name, item.body, item.attributes, item.uid)
     return (item.agent, item.file, item.sessions, item.time, item.line)
 
 
 def _item(plain: tuple[Any, ...], origin: Origin) -> Telemetry:
     if len(plain) == 5:
         return TranscriptLine(*plain)
-    if len(plain) == 6:
-        return LogRecord(*plain, origin)
+    if len(plain) == 7:
+        return LogRecord(*plain[:6], origin, plain[6])
     events = [Event(*event) for event in plain[8]]
     return Span(*plain[:7], attributes=plain[7], events=events, error=plain[9], origin=origin, truncated=plain[10])

@@ -99,11 +99,20 @@ def _whole(items: Iterable[Telemetry], sessions: set[str], repairs: Repairs) -> 
 
 
 def parted(items: Iterable[Telemetry]) -> tuple[list[Span], list[LogRecord]]:
-    """Return the spans, none twice, and the log records, in an order that does not depend on that of their arrival."""
+    """Return the spans and the log records, in an order that does not depend on that of their arrival.
+
+    None stands twice, of spans by their ids and of log records by their uid; those that have none may be said twice.
+    """
     spans: dict[tuple[int, int], Span] = {}
     told: list[LogRecord] = []
+    heard: set[tuple[str, int]] = set()
     for item in items:
         if isinstance(item, LogRecord):
+            if item.uid is not None:
+                key = (item.uid, item.time)  # a uid that stands at every record, by mistake, loses none of them
+                if key in heard:
+                    continue
+                heard.add(key)
             told.append(item)
             continue
         if isinstance(item, TranscriptLine):

@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry, Unreadable
+from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry, Unreadable, taken_uid
 from spanrelay.records import JSON
 
 _REMOTE = 0x200
@@ -137,7 +137,7 @@ def _log(record: dict[str, JSON], origin: Origin) -> LogRecord:
     attributes = attributes_of(record.get("attributes"))
     time = integer(_either(record, "timeUnixNano", "time_unix_nano"), "timeUnixNano")
     observed = integer(_either(record, "observedTimeUnixNano", "observed_time_unix_nano"), "observedTimeUnixNano")
-    body = record.get("body")
+    body, uid = record.get("body"), taken_uid(attributes)
     return LogRecord(
         _known(_either(record, "traceId", "trace_id"), 16, "a log record's 'traceId'"),
         _known(_either(record, "spanId", "span_id"), 8, "a log record's 'spanId'"),
@@ -146,6 +146,7 @@ def _log(record: dict[str, JSON], origin: Origin) -> LogRecord:
         value_of(cast("dict[str, JSON]", body)) if isinstance(body, dict) else body,
         attributes,
         origin,
+        uid,
     )
 
 

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanrelay.otlp_in.otlp_json import Fault
-from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry, Unreadable
+from spanrelay.otlp_in.telemetry import Event, LogRecord, Origin, Span, Telemetry, Unreadable, taken_uid
 
 _REMOTE = 0x200
 _FAILED = 2
@@ -107,14 +107,17 @@ def _logs(request: Any, fault: Fault) -> Iterator[LogRecord]:
                         "expected 16 and 8, or none"
                     )
                     continue
+                attributes = attributes_of(record.attributes)
+                uid = taken_uid(attributes)
                 yield LogRecord(
                     int.from_bytes(record.trace_id, "big") or None,
                     int.from_bytes(record.span_id, "big") or None,
                     record.time_unix_nano or record.observed_time_unix_nano,
                     record.event_name or None,
                     value_of(record.body),
-                    attributes_of(record.attributes),
+                    attributes,
                     origin,
+                    uid,
                 )
 
 

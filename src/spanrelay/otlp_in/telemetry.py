@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from spanrelay.semconv import names
+
 
 class Origin(NamedTuple):
     """Who recorded: the attributes of the resource, the instrumentation scope's name and version."""
@@ -46,7 +48,10 @@ class Span:
 
 @dataclass(slots=True)
 class LogRecord:
-    """A log record; `name` is that of its event. It is of a span where it has the ids of one."""
+    """A log record; `name` is that of its event. It is of a span where it has the ids of one.
+
+    `uid` is what it and its duplicates have alone (OpenTelemetry's `log.record.uid`), which `attributes` are without.
+    """
 
     trace_id: int | None
     span_id: int | None
@@ -55,6 +60,13 @@ class LogRecord:
     body: Any
     attributes: dict[str, Any]
     origin: Origin = field(default=Origin({}))
+    uid: str | None = None
+
+
+def taken_uid(attributes: dict[str, Any]) -> str | None:
+    """Return the uid that a log record's attributes say, and take it from them: none where it is no text."""
+    uid = attributes.pop(names.LOG_RECORD_UID, None)
+    return uid if isinstance(uid, str) else None
 
 
 @dataclass(slots=True)

@@ -66,6 +66,7 @@ class Keying:
     """Keys the records of one partition, by their time in seconds. Used from one thread.
 
     Args:
+        name: What its records are called: with the offset of each, nothing else in the cluster is.
         learned: Is told of each trace whose session has become known.
         known: The sessions of traces that were learned before.
         patience: Seconds that a trace is held which has named no session, from when its first span is there.
@@ -75,6 +76,7 @@ class Keying:
 
     def __init__(
         self,
+        name: str,
         learned: Callable[[str, str], object],
         known: Iterable[tuple[str, str]] = (),
         *,
@@ -82,6 +84,7 @@ class Keying:
         longest: float = LONGEST_S,
         room: int = 64 << 20,
     ) -> None:
+        self._name = name
         self._learned, self._patience, self._longest, self._room = learned, patience, longest, room
         self._sessions: OrderedDict[str, str] = OrderedDict(known)
         self._held: OrderedDict[str, _Held] = OrderedDict()
@@ -89,7 +92,7 @@ class Keying:
 
     def add(self, data: bytes, offset: int, now: float) -> Iterator[Keyed]:
         """Yield what can be written now that a record is there."""
-        for part in parts_of(data):
+        for part in parts_of(data, f"{self._name}@{offset}"):
             session = self._sessions.get(part.trace) or part.session
             if session is None and part.trace:
                 held = self._held.setdefault(part.trace, _Held(now + self._longest, offset, part.service))
@@ -130,16 +133,20 @@ class Keying:
             yield from (Keyed(session or held.service, data) for data in held.parts)
 
 
-def parts_of(data: bytes) -> list[Part]:
-    """Return what a record has of each trace; what has one only is the record itself, byte for byte.
+def parts_of(data: bytes, name: str) -> list[Part]:
+    """Return what a record has of each trace; where it has spans of one only that is the record itself, byte for byte.
 
-    A record that cannot be read is a part without a trace: whoever reads it next says what is wrong.
+    Log records get a uid by the record's name, unless they have one: who takes over from a member that was killed may
+    write them again, and only by that are they known. A record that cannot be read is a part without a trace: whoever
+    reads it next says what is wrong.
     """
     try:
         form: Any = _Json(_json.loads(data)) if data.startswith(b"{") else _protobuf(data)
         parts: dict[tuple[str, str | None], list[tuple[Any, Any, Any]]] = {}
         sessions: dict[str, str] = {}
-        for place in form.items():
+        for number, place in enumerate(form.items()):
+            if form.of_logs:
+                form.mark(place[2], f"{name}.{number}")
             trace, session = form.trace_of(place[2]), session_of(form.telling(place[2]))
             if trace and session is not None:
                 sessions.setdefault(trace, session)
@@ -148,10 +155,10 @@ def parts_of(data: bytes) -> list[Part]:
         return [Part(data, "", None)]
     if not parts:
         return [Part(data, "", None)]
-    alone = len(parts) == 1
+    as_it_is = len(parts) == 1 and not form.of_logs
     return [
         Part(
-            data if alone else form.of(places),
+            data if as_it_is else form.of(places),
             trace,
             session or sessions.get(trace),
             service_of(form.about(places[0][0])),
@@ -166,6 +173,7 @@ class _Protobuf:
 
     def __init__(self, request: Any, resources: str, scopes: str, items: str) -> None:
         self._request, self._resources, self._scopes, self._items = request, resources, scopes, items
+        self.of_logs = items != "spans"
 
     def items(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield each span or log record, behind its resource and its scope."""
@@ -180,7 +188,7 @@ class _Protobuf:
 
     def is_first(self, item: Any) -> bool:
         """Whether an item is a span without a parent."""
-        return self._items == "spans" and not item.parent_span_id
+        return not self.of_logs and not item.parent_span_id
 
     def about(self, resource: Any) -> Mapping[str, Any]:
         """Return the attributes of a resource."""
@@ -189,6 +197,11 @@ class _Protobuf:
     def telling(self, item: Any) -> Mapping[str, Any]:
         """Return the attributes that may name a session."""
         return attributes_of(pair for pair in item.attributes if pair.key in _SESSION_KEYS)
+
+    def mark(self, item: Any, uid: str) -> None:
+        """Give a log record a uid if it has none."""
+        if all(pair.key != names.LOG_RECORD_UID for pair in item.attributes):
+            item.attributes.add(key=names.LOG_RECORD_UID).value.string_value = uid
 
     def of(self, places: list[tuple[Any, Any, Any]]) -> bytes:
         """Return a request of these items."""
@@ -217,7 +230,7 @@ class _Json:
     """An export request in OTLP's JSON."""
 
     def __init__(self, request: Any) -> None:
-        of_logs = "resourceLogs" in request
+        self.of_logs = of_logs = "resourceLogs" in request
         self._request = request
         self._resources = "resourceLogs" if of_logs else "resourceSpans"
         self._scopes = "scopeLogs" if of_logs else "scopeSpans"
@@ -236,7 +249,7 @@ class _Json:
 
     def is_first(self, item: Any) -> bool:
         """Whether an item is a span without a parent."""
-        return self._items == "spans" and not item.get("parentSpanId")
+        return not self.of_logs and not item.get("parentSpanId")
 
     def about(self, resource: Any) -> Mapping[str, Any]:
         """Return the attributes of a resource."""
@@ -245,6 +258,12 @@ class _Json:
     def telling(self, item: Any) -> Mapping[str, Any]:
         """Return the attributes that may name a session."""
         return json_attributes_of([pair for pair in item.get("attributes") or () if pair.get("key") in _SESSION_KEYS])
+
+    def mark(self, item: Any, uid: str) -> None:
+        """Give a log record a uid if it has none."""
+        attributes: list[Any] = item.get("attributes") or []
+        if all(pair.get("key") != names.LOG_RECORD_UID for pair in attributes):
+            item["attributes"] = [*attributes, {"key": names.LOG_RECORD_UID, "value": {"stringValue": uid}}]
 
     def of(self, places: list[tuple[Any, Any, Any]]) -> bytes:
         """Return a request of these items."""

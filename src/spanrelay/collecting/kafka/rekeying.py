@@ -132,7 +132,7 @@ class Rekeying:
         begins = begins_of(consumer, partitions)
         for where, (begin, _) in begins.items():
             learned = partial(self._remember, where[1])
-            self._partitions[where] = Keying(learned, _known(self._kafka, where[1]))
+            self._partitions[where] = Keying("{}-{}".format(*where), learned, _known(self._kafka, where[1]))
             self._read[where] = self._committed[where] = begin
             self._times[where], self._heard[where] = 0.0, time.monotonic()
         consumer.incremental_assign([TopicPartition(*where, begin) for where, (begin, _) in begins.items()])
