@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         stream_intercept,
         use,
     )
+    from spanrelay.pipeline.omission import without
     from spanrelay.pipeline.started import start_model, start_scope, start_tool
     from spanrelay.runtime import Runtime, activate, flush, trajectories, trajectory
     from spanrelay.scopes import Scope, current_scope, mark, scope, scoped
@@ -80,6 +81,7 @@ __all__ = [
     "trajectories",
     "trajectory",
     "use",
+    "without",
 ]
 __version__ = "0.1.0"
 
@@ -127,6 +129,7 @@ _HOMES = {
     "trajectories": "runtime",
     "trajectory": "runtime",
     "use": "pipeline.middleware",
+    "without": "pipeline.omission",
 }
 
 

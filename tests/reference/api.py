@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "pipeline.started.StartedScope",
     ),
     "Hold policy": (
-        *("guardrail", "request_intercept", "execution_intercept", "stream_intercept", "gate", "use"),
+        *("guardrail", "request_intercept", "execution_intercept", "stream_intercept", "gate", "use", "without"),
         *("registry.Handle", "pipeline.call.Call", "pipeline.model.ModelCall", "pipeline.call.Response"),
     ),
     "Observe": (

@@ -64,7 +64,7 @@ class Middleware:
     `mode`: `observe` puts on trial: what it would have refused or changed is told, and nothing comes of it. Stream
     intercepts and gates on trial do not run. None is `enforce`, unless the plugin that registers it is on trial.
     `place` is policy's own: see `standing`. `plugin`: which plugin registered it, as its context is named; what a
-    plugin has put in force, no gate of others switches off.
+    plugin has put in force, no gate of others switches off. `optional`: its file lets the application leave it out.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Middleware:
     mode: Mode | None = None
     place: Place = Place.AMONG
     plugin: str = ""
+    optional: bool = False
 
     def standing(self, place: Place) -> Middleware:
         """Return the same at another place, which its priority is compared within."""
@@ -421,7 +422,7 @@ def policy_context(call: Call, frame: Frame) -> Context:
     return otel_context.set_value(_FRAME_KEY, frame, call.policy_context())
 
 
-def without(entries: Iterable[Middleware]) -> Context:
+def leaving_out(entries: Iterable[Middleware]) -> Context:
     """Return the current context, but that `entries` do not run for calls that are made in it."""
     outer = current_frame()
     above = frozenset(entries) if outer is None else outer.excluded().union(entries)
@@ -429,7 +430,7 @@ def without(entries: Iterable[Middleware]) -> Context:
 
 
 def leave_nothing_out(context: Context) -> None:
-    """Let everything run again for what was begun in the context that `without` gave, and goes on."""
+    """Let everything run again for what was begun in the context that `leaving_out` gave, and goes on."""
     cast("Frame", otel_context.get_value(_FRAME_KEY, context)).above = _NOTHING
 
 

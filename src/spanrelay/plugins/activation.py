@@ -43,6 +43,7 @@ class Component:
     config: Any
     enabled: bool = True
     mode: Mode = "enforce"
+    optional: bool = False
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ def _component(
     found = [replace(diagnostic, file=layer.file) for diagnostic in found]
     if switch is None or config is None or any(diagnostic.level == "error" for diagnostic in found):
         return None, found
-    return Component(plugin, name, layer, config, switch.enabled, switch.mode or layer.mode), found
+    return Component(plugin, name, layer, config, switch.enabled, switch.mode or layer.mode, switch.optional), found
 
 
 @dataclass(slots=True)
@@ -111,6 +112,7 @@ class _Switch:
 
     enabled: bool = True
     mode: Mode | None = None
+    optional: bool = False
 
 
 _KEYS = frozenset(field.name for field in fields(_Switch))
@@ -301,7 +303,14 @@ def _install(plan: Plan) -> list[Context]:
     installed: list[Context] = []
     for component in plan.components:
         layer = component.layer
-        context = Context(component.config, component.name, layer.file, component.mode, layer.place)
+        context = Context(
+            component.config,
+            component.name,
+            layer.file,
+            component.mode,
+            layer.place,
+            optional=component.optional,
+        )
         try:
             component.plugin.register(context)
         except Exception as error:

@@ -19,7 +19,7 @@ from opentelemetry.context import attach, detach
 
 from spanrelay.errors import ConfigurationError, GuardrailRejected, MiddlewareError
 from spanrelay.pipeline.loops import on_own_loop
-from spanrelay.pipeline.middleware import Middleware, Place, execution_intercept, guardrail, without
+from spanrelay.pipeline.middleware import Middleware, Place, execution_intercept, guardrail, leaving_out
 from spanrelay.plugins.plugin import Context, Diagnostic
 from spanrelay.records import Message, ModelRequest, ModelResponse, Text
 
@@ -215,7 +215,7 @@ class _Rails:
 
     async def _check(self, conversation: list[Said], side: Side) -> _Verdict:
         """Ask the rails about the last message; they see one event loop, whoever calls."""
-        token = attach(without(self._entries))
+        token = attach(leaving_out(self._entries))
         try:
             return await on_own_loop(self._checked(conversation, side))
         finally:

@@ -77,15 +77,26 @@ class Context:
         mode: `observe` puts on trial what is registered, unless the middleware says a mode itself.
         place: What the file is, whichever others there are: `system`, `declarative`, the name of one that another
             includes, or an empty string.
+        optional: Whether the application may leave out what is registered, by `spanrelay.without`.
     """
 
-    def __init__(self, config: Any, name: str, file: str = "", mode: Mode = "enforce", place: str = "") -> None:
+    def __init__(
+        self,
+        config: Any,
+        name: str,
+        file: str = "",
+        mode: Mode = "enforce",
+        place: str = "",
+        *,
+        optional: bool = False,
+    ) -> None:
         self.config = config
         self.name = name
         self.file = file
         self.stops_unguarded = False
         self.mode: Mode = mode
         self.place = place
+        self.optional = optional
         self.entries: list[Registrable] = []
         self._handles: list[Handle] = []
         self._undo: list[Callable[[], None]] = []
@@ -102,7 +113,7 @@ class Context:
         self._check_open()
         entry = named(entry, f"{self.name}.{getattr(entry, 'name', type(entry).__name__)}", self.mode)
         if hasattr(entry, "plugin"):
-            entry = replace(entry, plugin=self.name)  # pyright: ignore[reportArgumentType] - it is a dataclass
+            entry = replace(entry, plugin=self.name, optional=self.optional)  # pyright: ignore[reportArgumentType] - it is middleware
         handle = entry.register(None)
         self.entries.append(entry)
         self._handles.append(handle)

@@ -23,7 +23,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach,
 from spanrelay import _json
 from spanrelay._voice import marked
 from spanrelay.pipeline.loops import leave, on_own_loop, running_trio
-from spanrelay.pipeline.middleware import Middleware, Mode, leave_nothing_out, without
+from spanrelay.pipeline.middleware import Middleware, Mode, leave_nothing_out, leaving_out
 from spanrelay.plugins.plugin import Context
 from spanrelay.plugins.policy.limits import OnRefusal
 from spanrelay.plugins.policy.settings import Approval, PolicyConfig
@@ -112,7 +112,7 @@ class Approvals:
         guardrail = f"{self._context.name}.{guardrail}"
         request = _request_of(call, reason, guardrail)
         entries = [entry for entry in self._context.entries if isinstance(entry, Middleware)]
-        asking = without(entries)
+        asking = leaving_out(entries)
         token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, asking))
         try:
             _check(await self._answer(request))
