@@ -22,6 +22,7 @@ from confluent_kafka.cimpl import NewTopic
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.collecting.receiver import Receiver
 from tests.collecting.test_collecting import attribute, converted, documents_in, request_of, until
 
 from spanrelay.collecting.kafka.assembling import PLACE
@@ -209,6 +210,23 @@ def test_a_member_tells_that_it_lives_and_how_far_it_is(broker: Broker, topic: s
         assert "\nspanrelay_records_behind 0\n" in told
         process.send_signal(signal.SIGTERM)
         assert (process.communicate(timeout=60)[1], process.returncode) == ("", 0)
+
+
+@pytest.mark.slow
+def test_what_a_killed_member_has_not_delivered_goes_out_from_whoever_has_its_partitions_next(
+    broker: Broker, topic: str, tmp_path: Path
+) -> None:
+    requests = [request_of(number, f"session-{number % 9}") for number in range(1, 19)]
+    with Receiver().running() as receiver:
+        receiver.status = 503
+        with assembler(broker, topic, tmp_path / "runs", "--to", receiver.url) as first:
+            produce(broker, topic, *requests)
+            wanted = converted(requests, tmp_path / "wanted")
+            until_written(tmp_path / "runs", wanted, first)
+            until(lambda: receiver.posts)
+        receiver.status = 200
+        with assembler(broker, topic, tmp_path / "runs", "--to", receiver.url):
+            until(lambda: receiver.bodies == wanted)
 
 
 @pytest.mark.slow

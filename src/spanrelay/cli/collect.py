@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from spanrelay.errors import ConfigurationError
 from spanrelay.report import counted
 
 if TYPE_CHECKING:
+    from spanrelay.collecting.delivery.targets import Target
     from spanrelay.collecting.serving import Collector
 
 _KEEP_H, _KEEP_KAFKA_H = 24.0, 1.0
@@ -28,6 +29,7 @@ EXAMPLES = (
     "spanrelay collect -o runs/",
     "spanrelay collect --grpc off --http 127.0.0.1:4319 --silence 30 -o runs/",
     "spanrelay collect --http 0.0.0.0:4318 --token-variable TOKEN -o runs/",
+    "spanrelay collect --to https://example.com/trajectories -o runs/",
     "spanrelay collect --kafka kafka:9092 --topic spans --http 0.0.0.0:80 -o runs/",
 )
 
@@ -58,6 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-variable",
         metavar="NAME",
         help="the environment variable with a token that every request must know; needed where others can connect",
+    )
+    parser.add_argument(
+        "--to",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where each document is delivered besides: http(s)://HOST/PATH is posted to; may be repeated",
+    )
+    parser.add_argument(
+        "--to-headers-variable",
+        metavar="NAME",
+        help="the environment variable with the headers for the server of --to: NAME=VALUE,NAME=VALUE, URL-encoded",
     )
     kafka = parser.add_argument_group("from Apache Kafka, in place of listening")
     kafka.add_argument("--kafka", metavar="BROKERS", help="HOST:PORT, several with commas")
@@ -111,6 +125,7 @@ def _listen(options: argparse.Namespace, stopped: Stop) -> None:
         _address("--http", options.http or "127.0.0.1:4318"),
         _address("--grpc", options.grpc),
         token_of(options.token_variable),
+        _targets(options),
         **_terms(options, _KEEP_H),
     )
     if chosen.http is None and chosen.grpc is None:
@@ -123,6 +138,7 @@ def _listen(options: argparse.Namespace, stopped: Stop) -> None:
 
 def _consume(options: argparse.Namespace, stopped: Stop) -> None:
     _need("kafka", "confluent_kafka")
+    from spanrelay.collecting.delivery.outlet import Deliveries
     from spanrelay.collecting.kafka.clients import Kafka, properties_of
     from spanrelay.collecting.kafka.serving import collect, prepared
     from spanrelay.collecting.sessions import Terms
@@ -132,17 +148,34 @@ def _consume(options: argparse.Namespace, stopped: Stop) -> None:
         _need("collect", "httptools", "uvicorn")
     properties = {} if options.kafka_properties is None else properties_of(Path(options.kafka_properties))
     kafka = Kafka(options.kafka, options.topic, options.group, options.keyed, properties)
-    assembling = prepared(kafka, Path(options.output), Terms(**_terms(options, _KEEP_KAFKA_H)))
+    folder, terms, targets = Path(options.output), Terms(**_terms(options, _KEEP_KAFKA_H)), _targets(options)
     with ExitStack() as stack:
+        deliveries = stack.enter_context(closing(Deliveries(folder, targets)))
+        assembling = prepared(kafka, folder, terms, deliveries)
         lines = [f"spanrelay collect: reading {kafka.topic} at {kafka.brokers}"]
         if status is not None:
             from spanrelay.collecting.http import Status
             from spanrelay.collecting.listening import serving
 
-            port = stack.enter_context(serving(Status(lambda: assembling.counts), *status))
+            port = stack.enter_context(serving(Status(lambda: assembling.counts, deliveries), *status))
             lines.append(f"  http://127.0.0.1:{port}/healthz and /metrics")
         print(*lines, sep="\n", flush=True)
         collect(kafka, assembling, stopped)
+
+
+def _targets(options: argparse.Namespace) -> tuple[Target, ...]:
+    """Return where documents are delivered besides."""
+    from spanrelay.collecting.delivery.addresses import targets_of
+
+    variable, headers = options.to_headers_variable, dict[str, str]()
+    if variable is not None:
+        try:
+            headers = config.headers(config.variable(variable) or "")
+        except ValueError as error:
+            raise ConfigurationError(f"{variable} must hold NAME=VALUE,NAME=VALUE, with URL-encoded values") from error
+        if not headers:
+            raise ConfigurationError(f"{variable} must hold NAME=VALUE,NAME=VALUE, as in authorization=Bearer%20abc")
+    return tuple(targets_of(options.to, headers))
 
 
 def _terms(options: argparse.Namespace, keep: float) -> dict[str, Any]:

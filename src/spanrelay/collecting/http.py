@@ -10,6 +10,8 @@ from google.rpc import code_pb2, status_pb2
 
 from spanrelay import _json
 from spanrelay._guard import failed, losses
+from spanrelay.collecting.delivery.courier import Figures
+from spanrelay.collecting.delivery.outlet import Deliveries
 from spanrelay.collecting.intake import Full
 from spanrelay.collecting.requests import LARGEST, RETRY_S, SIGNALS, Busy, Malformed, Taking
 from spanrelay.collecting.sessions import Counts
@@ -48,10 +50,11 @@ class Status:
 
     Args:
         counts: What `/metrics` tells.
+        deliveries: What both tell of where documents are delivered.
     """
 
-    def __init__(self, counts: Callable[[], Counts]) -> None:
-        self._counts = counts
+    def __init__(self, counts: Callable[[], Counts], deliveries: Deliveries) -> None:
+        self._counts, self._deliveries = counts, deliveries
 
     async def __call__(self, scope: Mapping[str, Any], _receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -63,9 +66,10 @@ class Status:
         if scope["method"] != "GET" or scope["path"] not in ("/healthz", "/metrics"):
             return False
         if scope["path"] == "/healthz":
-            await _answer(send, 200, b'{"status":"ok"}', _JSON)
+            await _answer(send, 200, _json.dumps(health(self._deliveries.figures)), _JSON)
         else:
-            await _answer(send, 200, told(self._counts()).encode(), _TEXT)
+            text = told(self._counts()) + told_of_deliveries(self._deliveries.figures)
+            await _answer(send, 200, text.encode(), _TEXT)
         return True
 
 
@@ -75,10 +79,11 @@ class App:
     Args:
         taking: Takes what comes.
         counts: What `/metrics` tells.
+        deliveries: As `Status` has them.
     """
 
-    def __init__(self, taking: Taking, counts: Callable[[], Counts]) -> None:
-        self._taking, self._status = taking, Status(counts)
+    def __init__(self, taking: Taking, counts: Callable[[], Counts], deliveries: Deliveries) -> None:
+        self._taking, self._status = taking, Status(counts, deliveries)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -165,3 +170,26 @@ def told(counts: Counts) -> str:
         for name, kind, what, value in rows
     ]
     return "".join(lines)
+
+
+def told_of_deliveries(figures: Mapping[str, Figures]) -> str:
+    """Return what became of documents that are delivered, by target, as Prometheus reads it."""
+    rows = (
+        ("deliveries_total", "counter", "documents delivered", "delivered"),
+        ("delivery_retries_total", "counter", "attempts that failed and are made again", "retried"),
+        ("dead_letters_total", "counter", "documents refused for good", "dead"),
+        ("deliveries_waiting", "gauge", "documents that are not delivered yet", "waiting"),
+    )
+    lines: list[str] = []
+    for name, kind, what, field in rows if figures else ():
+        lines += [f"# HELP spanrelay_{name} {what}\n# TYPE spanrelay_{name} {kind}\n"]
+        for to, each in figures.items():
+            label = to.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+            lines.append(f'spanrelay_{name}{{to="{label}"}} {getattr(each, field)}\n')
+    return "".join(lines)
+
+
+def health(figures: Mapping[str, Figures]) -> dict[str, Any]:
+    """Return what `/healthz` says: a target that is away is told, and no reason to start this collector again."""
+    waits = {to: {"waiting": each.waiting, "reason": each.why} for to, each in figures.items() if each.why}
+    return {"status": "ok", **({"deliveries": waits} if waits else {})}

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from spanrelay._masking import mask_bytes
+from spanrelay.collecting.delivery.outlet import Deliveries
+from spanrelay.collecting.delivery.targets import Target
 from spanrelay.collecting.gatherer import Gatherer
 from spanrelay.collecting.grpc import server_of
 from spanrelay.collecting.http import App
@@ -36,12 +38,14 @@ class Options(Terms):
         http: Host and port of OTLP over HTTP, or None; port 0 takes a free one.
         grpc: Those of OTLP over gRPC.
         token: What every request has to know.
+        to: Where documents are delivered besides.
     """
 
     folder: Path
     http: tuple[str, int] | None = ("127.0.0.1", 4318)
     grpc: tuple[str, int] | None = ("127.0.0.1", 4317)
     token: str | None = None
+    to: tuple[Target, ...] = ()
 
 
 class Collector:
@@ -54,7 +58,9 @@ class Collector:
         self._shelf = Shelf(kept)
         self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
         folder = Folder(options.folder, overwrite=True, mask=mask_bytes)
-        self._sessions = Sessions(folder, self._shelf, Path(self._scratch.name), options)
+        self._deliveries = Deliveries(options.folder, options.to)
+        self._outlet = self._deliveries.outlet("collected")
+        self._sessions = Sessions(folder, self._shelf, Path(self._scratch.name), options, outlet=self._outlet)
         self._gatherer = Gatherer(self._sessions)
         self._taking = Taking(self._intake, self._gatherer, options.token)
         self._loop: asyncio.AbstractEventLoop
@@ -93,6 +99,8 @@ class Collector:
         self._thread.join()
         self._intake.close()
         self._gatherer.close()
+        self._deliveries.close()
+        self._outlet.close()
         self._scratch.cleanup()
 
     def _run(self) -> None:
@@ -108,7 +116,7 @@ class Collector:
         if self._options.grpc is not None:
             stops.append(await self._serve_grpc(*self._options.grpc))
         if self._socket is not None:
-            stops.append(await serve(App(self._taking, lambda: self.counts), self._socket))
+            stops.append(await serve(App(self._taking, lambda: self.counts, self._deliveries), self._socket))
         self._started.set()
         await self._ended.wait()
         for stop in stops:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from spanrelay._guard import losses
 from spanrelay._voice import say
+from spanrelay.collecting.delivery.outlet import Outlet
 from spanrelay.collecting.intake import Request
 from spanrelay.conversion.crew import Worker
 from spanrelay.conversion.documents import Folder
@@ -116,6 +117,7 @@ class Sessions:
         scratch: Where telemetry waits to be assembled; nothing of it is needed after a kill.
         terms: What is agreed on.
         ledger: The file in the folder that says whose its documents are.
+        outlet: Hears of what is written and removed, and delivers it elsewhere.
         clock: Tells seconds, and never goes back.
     """
 
@@ -127,11 +129,14 @@ class Sessions:
         terms: Terms,
         *,
         ledger: str = NAME,
+        outlet: Outlet | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = Counts()
         self._folder, self._kept, self._scratch = folder, kept, scratch
         self._terms, self._clock = terms, clock
+        self._outlet = outlet or Outlet(())
+        folder.announce_medium = partial(self._outlet.begin, is_medium=True)
         self._readers: dict[int, Worker] = {}
         """By the number of the file of requests whose telemetry each keeps in scratch."""
         self._writer = self._new_worker(0)
@@ -240,7 +245,7 @@ class Sessions:
         """Write a group and return whether it is written; one that is not is tried again once it is silent again."""
         written = self._ledger.find(group)  # before a kill, and nothing has come since
         if written is None:
-            self._folder.announce = partial(self._ledger.announce, group)
+            self._folder.announce = partial(self._announce, group)
             try:
                 written = self._writer.write(self._groups.fill(group), {Path(name).stem for name in self._left_alone})
                 self._ledger.note(group, written)
@@ -250,6 +255,8 @@ class Sessions:
             else:
                 self.counts.documents += written.documents
                 self._tell([Finding(group.name, fault) for fault in written.faults])
+            finally:
+                self._outlet.settle()
         if written is None or written.unwritten:
             for key in keys:
                 self._lives[key].last = now
@@ -258,6 +265,10 @@ class Sessions:
         self._changed.difference_update(keys)
         self._replace(_Wrote(tuple(keys), tuple(written.names), group.called))
         return True
+
+    def _announce(self, group: Group, name: str) -> None:
+        self._outlet.begin(name)
+        self._ledger.announce(group, name)
 
     def _replace(self, wrote: _Wrote) -> None:
         """Remember what was written, and remove what its traces were in before and nobody has written since."""
@@ -268,7 +279,14 @@ class Sessions:
             for name in old.names:
                 if self._owners.get(name) is old:
                     del self._owners[name]
-                    (self._folder.path / name).unlink(missing_ok=True)
+                    self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._outlet.begin(name, removed=True)
+            (self._folder.path / name).unlink(missing_ok=True)
+        finally:
+            self._outlet.settle()
 
     def _tell(self, findings: Iterable[Finding]) -> None:
         for finding in findings:

@@ -55,6 +55,8 @@ class Folder:
         self.path, self.finish = path, finish
         self.announce: Callable[[str], None] = _unheard
         """Hears the name of each document before it is there."""
+        self.announce_medium: Callable[[str], None] = _unheard
+        """Hears the path of each medium before it is there."""
         self._mask = mask
         self._overwrite = overwrite
 
@@ -71,6 +73,7 @@ class Folder:
         name = spool.path_of_media(data, folder, extension)
         path = self.path / name
         if not path.exists():
+            self.announce_medium(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data, sync=False)
         return name

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from spanrelay._guard import swallow
 from spanrelay._masking import mask_bytes
+from spanrelay.collecting.delivery.outlet import Deliveries, Outlet
 from spanrelay.collecting.gatherer import Pace
 from spanrelay.collecting.intake import Request
 from spanrelay.collecting.kafka.clients import Kafka, begins_of, checked, commit
@@ -29,7 +30,7 @@ _PATIENCE_S = 0.25
 class _Partition:
     """The sessions of one partition, as long as it is this process's."""
 
-    def __init__(self, name: str, begin: int, end: int, folder: Path, terms: Terms) -> None:
+    def __init__(self, name: str, begin: int, end: int, folder: Path, terms: Terms, outlet: Outlet) -> None:
         self._name, self._given = name, end
         self.end = end
         """The offset behind the last record that there is, as far as is known."""
@@ -43,7 +44,9 @@ class _Partition:
             Path(self._scratch.name),
             terms,
             ledger=f"{PLACE}/{name}.ledger",
+            outlet=outlet,
         )
+        self._outlet = outlet
         self.is_current = False
         """Whether what lay in it as it was given to this process has been read; nothing is written before."""
         self._look()
@@ -74,6 +77,7 @@ class _Partition:
     def close(self) -> None:
         """Let go of what is open; whoever has the partition next writes it."""
         self.sessions.close()
+        self._outlet.close()
         self._scratch.cleanup()
 
 
@@ -84,11 +88,12 @@ class Assembling:
         kafka: Where records are read.
         folder: Where documents go, and beneath it what is noted of partitions: the same for all members.
         terms: What is agreed on sessions; one that is written is held for as long as it says, for what comes late.
+        deliveries: Where documents are delivered besides.
     """
 
-    def __init__(self, kafka: Kafka, folder: Path, terms: Terms) -> None:
+    def __init__(self, kafka: Kafka, folder: Path, terms: Terms, deliveries: Deliveries) -> None:
         (folder / PLACE).mkdir(parents=True, exist_ok=True)
-        self._kafka, self._folder, self._terms = kafka, folder, terms
+        self._kafka, self._folder, self._terms, self._deliveries = kafka, folder, terms, deliveries
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._committed: dict[tuple[str, int], int] = {}
         self._before = Counts()
@@ -120,6 +125,7 @@ class Assembling:
             for each in self._partitions.values():
                 if each.is_current:
                     each.sessions.write_due(everything=True)
+            self._deliveries.close()
             self._commit(consumer)
         finally:
             consumer.close()
@@ -143,7 +149,9 @@ class Assembling:
         begins = begins_of(consumer, partitions)
         for where, (begin, end) in begins.items():
             self._committed[where] = begin
-            self._partitions[where] = _Partition("{}-{}".format(*where), begin, end, self._folder, self._terms)
+            name = "{}-{}".format(*where)
+            outlet = self._deliveries.outlet(name)
+            self._partitions[where] = _Partition(name, begin, end, self._folder, self._terms, outlet)
         consumer.incremental_assign([TopicPartition(*where, begin) for where, (begin, _) in begins.items()])
 
     def _taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+from spanrelay.collecting.delivery.outlet import Deliveries
 from spanrelay.collecting.kafka.assembling import Assembling
 from spanrelay.collecting.kafka.clients import Kafka, partitions_of
 from spanrelay.collecting.kafka.rekeying import Rekeying, make_topics
@@ -16,7 +17,7 @@ from spanrelay.collecting.sessions import Terms
 from spanrelay.errors import SpanRelayError
 
 
-def prepared(kafka: Kafka, folder: Path, terms: Terms) -> Assembling:
+def prepared(kafka: Kafka, folder: Path, terms: Terms, deliveries: Deliveries) -> Assembling:
     """Return a member that `collect` has collect.
 
     Raises:
@@ -26,7 +27,7 @@ def prepared(kafka: Kafka, folder: Path, terms: Terms) -> Assembling:
         partitions_of(kafka)
     else:
         make_topics(kafka)
-    return Assembling(kafka, folder, terms)
+    return Assembling(kafka, folder, terms, deliveries)
 
 
 def collect(kafka: Kafka, assembling: Assembling, stopped: threading.Event) -> None:
