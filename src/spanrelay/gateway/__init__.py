@@ -13,7 +13,19 @@ What is recorded goes where `activate()` sends it, or to the `tracer_provider` t
 in force in the process. `start` takes a `Context` to put every exchange under: a parent span, a session, a user.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from spanrelay.gateway.limits import Limits
-from spanrelay.gateway.serving import Gateway, new_secret, start
+
+if TYPE_CHECKING:
+    from spanrelay.gateway.serving import Gateway, new_secret, start
 
 __all__ = ["Gateway", "Limits", "new_secret", "start"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs aiohttp once it is asked for: the collector reads bodies as the gateway does, without it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("spanrelay.gateway.serving"), name)
