@@ -49,6 +49,7 @@ test-all: export SPANRELAY_TEST_OPENAI_AGENTS = 1
 test-all: export SPANRELAY_TEST_POLYGLOT = 1
 test-all: export SPANRELAY_TEST_PROVIDERS = 1
 test-all: export SPANRELAY_TEST_PYDANTIC_AI = 1
+test-all: export SPANRELAY_TEST_S3 = 1
 test-all: export SPANRELAY_TEST_SPARK = 1
 test-all: export SPANRELAY_TEST_TRAINING = 1
 test-all: export SPANRELAY_TEST_UNGUARDED = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -431,7 +432,9 @@ def test_what_a_killed_collector_has_not_delivered_is_delivered_by_the_next(rece
 @pytest.mark.parametrize(
     ("urls", "headers", "said"),
     [
-        (["ftp://host/a"], {}, "'ftp://host/a' must be https://HOST/PATH"),
+        (["ftp://host/a"], {}, "'ftp://host/a' must be https://HOST/PATH or s3://BUCKET/PREFIX"),
+        (["s3://user:secret@bucket/a"], {}, "'s3://bucket/a' must be"),
+        (["s3:///a"], {}, "must be"),
         (["https://"], {}, "must be https://HOST/PATH"),
         (["https://user:secret@host:x/"], {}, "--to 'https://host:x/' is not an address"),
         (["https://a/b", "https://a/b"], {}, "'https://a/b' twice"),
@@ -444,6 +447,12 @@ def test_an_address_that_is_none_is_told(urls: list[str], headers: dict[str, str
         targets_of(urls, headers)
     assert said in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.skipif(find_spec("boto3") is not None, reason="boto3 is here")
+def test_a_bucket_without_the_extra_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"'s3://bucket/a' needs boto3: pip install 'spanrelay\[s3\]'"):
+        targets_of(["s3://bucket/a"])
 
 
 @pytest.mark.parametrize("value", [None, "authorization"])

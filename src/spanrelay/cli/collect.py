@@ -30,6 +30,7 @@ EXAMPLES = (
     "spanrelay collect --grpc off --http 127.0.0.1:4319 --silence 30 -o runs/",
     "spanrelay collect --http 0.0.0.0:4318 --token-variable TOKEN -o runs/",
     "spanrelay collect --to https://example.com/trajectories -o runs/",
+    "spanrelay collect --to s3://bucket/trajectories -o runs/",
     "spanrelay collect --kafka kafka:9092 --topic spans --http 0.0.0.0:80 -o runs/",
 )
 
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help="where each document is delivered besides: http(s)://HOST/PATH is posted to; may be repeated",
+        help="where each document is delivered besides: https://HOST/PATH or s3://BUCKET/PREFIX; may be repeated",
     )
     parser.add_argument(
         "--to-headers-variable",

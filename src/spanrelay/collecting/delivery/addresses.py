@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from spanrelay.collecting.delivery.posting import Webhook
+from spanrelay.collecting.delivery.storing import Bucket
 from spanrelay.collecting.delivery.targets import Target
 from spanrelay.errors import ConfigurationError
 from spanrelay.exporters.redirects import shown
@@ -36,4 +37,6 @@ def _target_of(url: str, headers: Mapping[str, str] | None) -> Target:
         raise ConfigurationError(f"--to {shown(url)!r} is not an address: {error}") from error
     if parts.scheme in ("http", "https") and host:
         return Webhook(url, headers)
-    raise ConfigurationError(f"--to {shown(url)!r} must be https://HOST/PATH")
+    if parts.scheme == "s3" and host and parts.netloc == host:
+        return Bucket(host, parts.path.strip("/"))
+    raise ConfigurationError(f"--to {shown(url)!r} must be https://HOST/PATH or s3://BUCKET/PREFIX")
