@@ -21,6 +21,7 @@ from spanrelay.report import counted
 if TYPE_CHECKING:
     from spanrelay.collecting.delivery.targets import Target
     from spanrelay.collecting.serving import Collector
+    from spanrelay.collecting.tls import Tls
 
 _KEEP_H, _KEEP_KAFKA_H = 24.0, 1.0
 """Hours that what came is kept: from Kafka, all of it is read again by whoever gets a partition."""
@@ -29,6 +30,7 @@ EXAMPLES = (
     "spanrelay collect -o runs/",
     "spanrelay collect --grpc off --http 127.0.0.1:4319 --silence 30 -o runs/",
     "spanrelay collect --http 0.0.0.0:4318 --token-variable TOKEN -o runs/",
+    "spanrelay collect --tls-certificate a.pem --tls-key a.key --http off -o runs/",
     "spanrelay collect --to https://example.com/trajectories -o runs/",
     "spanrelay collect --to s3://bucket/trajectories -o runs/",
     "spanrelay collect --kafka kafka:9092 --topic spans --http 0.0.0.0:80 -o runs/",
@@ -61,6 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-variable",
         metavar="NAME",
         help="the environment variable with a token that every request must know; needed where others can connect",
+    )
+    parser.add_argument(
+        "--tls-certificate", metavar="FILE", help="the certificate to show, in PEM; what listens speaks TLS"
+    )
+    parser.add_argument("--tls-key", metavar="FILE", help="the key of that certificate, in PEM and without a password")
+    parser.add_argument(
+        "--tls-client-ca",
+        metavar="FILE",
+        help="the authorities, in PEM, of one of which every client must show a certificate",
     )
     parser.add_argument(
         "--to",
@@ -127,12 +138,13 @@ def _listen(options: argparse.Namespace, stopped: Stop) -> None:
         _address("--grpc", options.grpc),
         token_of(options.token_variable),
         _targets(options),
+        _tls(options),
         **_terms(options, _KEEP_H),
     )
     if chosen.http is None and chosen.grpc is None:
         raise ConfigurationError("--http off and --grpc off leave nothing to listen to; choose one of them")
     collector = start(chosen)
-    print(*_told(collector), sep="\n", flush=True)
+    print(*_told(collector, "http" if chosen.tls is None else "https"), sep="\n", flush=True)
     stopped.wait_until_set()
     collector.stop()
 
@@ -150,6 +162,7 @@ def _consume(options: argparse.Namespace, stopped: Stop) -> None:
     properties = {} if options.kafka_properties is None else properties_of(Path(options.kafka_properties))
     kafka = Kafka(options.kafka, options.topic, options.group, options.keyed, properties)
     folder, terms, targets = Path(options.output), Terms(**_terms(options, _KEEP_KAFKA_H)), _targets(options)
+    tls = _tls(options)
     with ExitStack() as stack:
         deliveries = stack.enter_context(closing(Deliveries(folder, targets)))
         assembling = prepared(kafka, folder, terms, deliveries)
@@ -158,8 +171,8 @@ def _consume(options: argparse.Namespace, stopped: Stop) -> None:
             from spanrelay.collecting.http import Status
             from spanrelay.collecting.listening import serving
 
-            port = stack.enter_context(serving(Status(lambda: assembling.counts, deliveries), *status))
-            lines.append(f"  http://127.0.0.1:{port}/healthz and /metrics")
+            port = stack.enter_context(serving(Status(lambda: assembling.counts, deliveries), *status, tls))
+            lines.append(f"  {'http' if tls is None else 'https'}://127.0.0.1:{port}/healthz and /metrics")
         print(*lines, sep="\n", flush=True)
         collect(kafka, assembling, stopped)
 
@@ -177,6 +190,18 @@ def _targets(options: argparse.Namespace) -> tuple[Target, ...]:
         if not headers:
             raise ConfigurationError(f"{variable} must hold NAME=VALUE,NAME=VALUE, as in authorization=Bearer%20abc")
     return tuple(targets_of(options.to, headers))
+
+
+def _tls(options: argparse.Namespace) -> Tls | None:
+    """Return what is spoken, where that is not the clear."""
+    from spanrelay.collecting.tls import Tls
+
+    certificate, key, client_ca = options.tls_certificate, options.tls_key, options.tls_client_ca
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigurationError("TLS needs --tls-certificate and --tls-key; name both files")
+    return Tls(Path(certificate), Path(key), None if client_ca is None else Path(client_ca))
 
 
 def _terms(options: argparse.Namespace, keep: float) -> dict[str, Any]:
@@ -206,9 +231,9 @@ def _address(option: str, given: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-def _told(collector: Collector) -> Iterator[str]:
+def _told(collector: Collector, scheme: str) -> Iterator[str]:
     """Yield the lines that say where a program sends its telemetry."""
     yield "spanrelay collect: listening"
     for port, protocol in ((collector.http_port, "http/protobuf"), (collector.grpc_port, "grpc")):
         if port:
-            yield f"  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:{port} OTEL_EXPORTER_OTLP_PROTOCOL={protocol}"
+            yield f"  OTEL_EXPORTER_OTLP_ENDPOINT={scheme}://127.0.0.1:{port} OTEL_EXPORTER_OTLP_PROTOCOL={protocol}"

@@ -11,13 +11,14 @@ from typing import Any
 
 import uvicorn
 
+from spanrelay.collecting.tls import Tls
 from spanrelay.gateway.listening import listening_at
 from spanrelay.gateway.protocol import Protocol
 
 _CONNECTIONS = 2_000
 
 
-async def serve(app: Any, listening: socket.socket) -> Callable[[], Any]:
+async def serve(app: Any, listening: socket.socket, tls: Tls | None = None) -> Callable[[], Any]:
     """Serve an application at a socket; return what ends that."""
     config = uvicorn.Config(
         app,
@@ -32,6 +33,7 @@ async def serve(app: Any, listening: socket.socket) -> Callable[[], Any]:
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=5,
+        **({} if tls is None else tls.for_http()),
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]))
@@ -46,7 +48,7 @@ async def serve(app: Any, listening: socket.socket) -> Callable[[], Any]:
 
 
 @contextmanager
-def serving(app: Any, host: str, port: int) -> Generator[int]:
+def serving(app: Any, host: str, port: int, tls: Tls | None = None) -> Generator[int]:
     """Serve an application from a thread of its own meanwhile, and yield the port.
 
     Raises:
@@ -57,7 +59,7 @@ def serving(app: Any, host: str, port: int) -> Generator[int]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="spanrelay-status", daemon=True)
     thread.start()
-    stop = asyncio.run_coroutine_threadsafe(serve(app, listening), loop).result()
+    stop = asyncio.run_coroutine_threadsafe(serve(app, listening, tls), loop).result()
     try:
         yield taken
     finally:

@@ -21,6 +21,7 @@ from spanrelay.collecting.intake import Intake, Shelf
 from spanrelay.collecting.listening import serve
 from spanrelay.collecting.requests import Taking
 from spanrelay.collecting.sessions import Counts, Sessions, Terms
+from spanrelay.collecting.tls import Tls
 from spanrelay.conversion.documents import Folder
 from spanrelay.errors import ConfigurationError
 from spanrelay.gateway.listening import is_loopback, listening_at
@@ -39,6 +40,7 @@ class Options(Terms):
         grpc: Those of OTLP over gRPC.
         token: What every request has to know.
         to: Where documents are delivered besides.
+        tls: What both speak, and whom they let in; None speaks in the clear.
     """
 
     folder: Path
@@ -46,6 +48,12 @@ class Options(Terms):
     grpc: tuple[str, int] | None = ("127.0.0.1", 4317)
     token: str | None = None
     to: tuple[Target, ...] = ()
+    tls: Tls | None = None
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether not everybody is let in who can connect."""
+        return self.token is not None or (self.tls is not None and self.tls.client_ca is not None)
 
 
 class Collector:
@@ -116,16 +124,22 @@ class Collector:
         if self._options.grpc is not None:
             stops.append(await self._serve_grpc(*self._options.grpc))
         if self._socket is not None:
-            stops.append(await serve(App(self._taking, lambda: self.counts, self._deliveries), self._socket))
+            stops.append(
+                await serve(App(self._taking, lambda: self.counts, self._deliveries), self._socket, self._options.tls)
+            )
         self._started.set()
         await self._ended.wait()
         for stop in stops:
             await stop()
 
     async def _serve_grpc(self, host: str, port: int) -> Callable[[], Any]:
-        server = server_of(self._taking)
+        server, tls = server_of(self._taking), self._options.tls
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.grpc_port = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            if tls is None:
+                self.grpc_port = server.add_insecure_port(place)
+            else:
+                self.grpc_port = server.add_secure_port(place, tls.for_grpc())
         except RuntimeError as error:
             raise ConfigurationError(f"the collector cannot listen at {host}:{port}: {error}") from error
         await server.start()
@@ -136,13 +150,13 @@ def start(options: Options) -> Collector:
     """Start a collector and return when it listens.
 
     Raises:
-        ConfigurationError: nobody can listen there or write there, or others can connect and there is no token.
+        ConfigurationError: nobody can listen there or write there, or others can connect and nobody asks who they are.
     """
     for place in (options.http, options.grpc):
-        if place is not None and options.token is None and not is_loopback(place[0]):
+        if place is not None and not options.asks_who and not is_loopback(place[0]):
             raise ConfigurationError(
                 f"the collector would listen at {place[0]!r}, where other machines reach it: give it a token "
-                "(--token-variable), or listen at 127.0.0.1"
+                "(--token-variable), have clients show certificates (--tls-client-ca), or listen at 127.0.0.1"
             )
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
