@@ -443,6 +443,18 @@ def test_what_is_old_is_let_go_of_with_its_files(tmp_path: Path) -> None:
     assert set(gathered.close()) == {"session-1.json", "session-2.json"}
 
 
+def test_no_file_is_held_open_for_each_file_of_requests(tmp_path: Path) -> None:
+    gathered = Gathered(tmp_path)
+    gathered.take(REQUESTS[0])
+    gathered.settle()
+    before = len(os.listdir("/dev/fd"))
+    for number in range(2, 102):
+        gathered.take(request_of(number, f"many-{number}"), file=number)
+    assert len(gathered.settle()) == 101
+    assert len(os.listdir("/dev/fd")) - before < 50
+    gathered.close()
+
+
 def test_what_comes_after_all_was_let_go_of_leaves_the_document_that_is_there(tmp_path: Path) -> None:
     gathered = Gathered(tmp_path)
     (tmp_path / "kept" / "00000003.otlp").touch()

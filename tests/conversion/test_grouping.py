@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -105,6 +107,67 @@ def test_traces_with_a_session_in_common_are_together_however_many_are_between(
         sets = [each for each in sets if each not in having] + ([joined] if having else [])
     begun = {number: (min(times), number) for number, (*times, _) in enumerate(found, start=1)}
     assert grouped(*traces) == sorted((numbers for numbers, _ in sets), key=lambda each: min(begun[n] for n in each))
+
+
+SERVICES = st.sampled_from("ab")
+PIECES = st.builds(
+    lambda number, begin, length, names, nested, service, agent: dataclasses.replace(
+        trace(number, begin, begin + length, *names, nested=nested, service=service), agent=agent
+    ),
+    st.integers(1, 9),
+    st.integers(0, 20),
+    st.integers(0, 9),
+    st.sets(st.sampled_from("stu"), max_size=2),
+    st.booleans(),
+    SERVICES,
+    st.sampled_from([None, None, None, "codex"]),
+)
+
+
+def told(groups: Iterable[Group]) -> list[tuple[set[int], str | None, str | None, Mapping[str, str]]]:
+    return [(numbers_of(group), group.session, group.agent, group.called) for group in groups]
+
+
+@given(st.lists(st.lists(PIECES, max_size=4), max_size=6), st.booleans())
+def test_what_comes_bit_by_bit_is_put_together_as_what_comes_at_once(
+    steps: list[list[Gathered]], across_services: bool
+) -> None:
+    with closing(Groups(across_services=across_services)) as bit_by_bit:
+        there = dict[int, Group]()
+        for number, step in enumerate(steps, start=1):
+            bit_by_bit.add(step)
+            gone, made = bit_by_bit.renew()
+            assert gone <= there.keys()
+            there = {each: group for each, group in there.items() if each not in gone}
+            there |= bit_by_bit.groups_of(made)
+            assert told(map(bit_by_bit.group, made)) == told(there[each] for each in made)
+            with closing(Groups(across_services=across_services)) as at_once:
+                at_once.add(piece for earlier in steps[:number] for piece in earlier)
+                expected = told(at_once.groups())
+            begun = {min(numbers): place for place, (numbers, *_) in enumerate(expected)}
+            assert sorted(told(there.values()), key=lambda each: begun.get(min(each[0]), -1)) == expected
+            assert len(bit_by_bit) == len(expected)
+            assert {bit_by_bit.number_of(trace.key) for group in there.values() for trace in group.traces} == {*there}
+
+
+def test_a_trace_that_turns_out_to_be_of_another_service_leaves_what_lay_within_it() -> None:
+    with closing(Groups()) as groups:
+        one, other = trace(1, 0, 9, "s", service="b"), trace(2, 0, 9, "t", service="b")
+        groups.add([one, other, trace(3, 1, 2, nested=False, service="b")])
+        assert [numbers_of(group) for group in groups.groups()] == [{1}, {2}, {3}]
+        groups.add([trace(2, 3, 4, service="a")])
+        groups.renew()
+        assert [numbers_of(groups.group(groups.number_of(f"{each:032x}"))) for each in (1, 2)] == [{1, 3}, {2}]
+
+
+def test_what_nothing_new_may_concern_is_left_as_it_is() -> None:
+    with closing(Groups()) as groups:
+        groups.add([trace(1, 0, 1, "s"), trace(2, 2, 3, "t"), trace(3, 4, 5, "u", service="b"), trace(4, 4, 5)])
+        assert groups.renew() == (set(), range(1, 5))
+        groups.add([trace(5, 6, 7, "u", service="b")])
+        gone, made = groups.renew()
+        assert (gone, [numbers_of(groups.group(each)) for each in made]) == ({3}, [{3, 5}])
+        assert groups.renew() == (set(), range(6, 6))
 
 
 def pieces() -> list[Gathered]:

@@ -6,10 +6,12 @@ again, whose documents are then written anew, as if all of it had come in time.
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +27,8 @@ from spanrelay.otlp_in.files import Finding, Piece
 
 _PATIENCE = 0.1
 """Of the time that a session has gone on: the silence it may make, so that a long one is not written at each pause."""
+_LETTING_GO = 100
+"""Times that it is looked, in as long as is kept, for what need not be kept."""
 _TOLD = 100
 """Findings that are told at once, each kind once; the rest are counted."""
 
@@ -57,7 +61,7 @@ class _Life:
 
     first: float
     last: float
-    files: set[int] = field(default_factory=set[int])
+    files: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +141,25 @@ class Sessions:
         self._terms, self._clock = terms, clock
         self._outlet = outlet or Outlet(())
         folder.announce_medium = partial(self._outlet.begin, is_medium=True)
-        self._readers: dict[int, Worker] = {}
-        """By the number of the file of requests whose telemetry each keeps in scratch."""
+        self._reader: Worker | None = None
+        """Keeps the telemetry of one file of requests in scratch, under its number: they come one after the other."""
+        self._reading = 0
         self._writer = self._new_worker(0)
         self._groups = Groups(across_services=terms.across_services)
         self._lives: dict[str, _Life] = {}
+        """By the keys of traces; that to which something has come last is the last."""
         self._changed: set[str] = set()
+        self._open: set[int] = set()
+        """The groups that are not written as they are, by their numbers."""
+        self._waiting: list[tuple[float, int]] = []
+        """When each of them will have been silent for long enough, in a heap."""
+        self._next_letting_go = 0.0
         self._wrote: dict[str, _Wrote] = {}
         """By the keys of traces, what was written of the group that each was in."""
         self._owners: dict[str, _Wrote] = {}
         """By the names of documents, what they were written with last."""
         self._left_alone: set[str] = set()
-        """Documents of sessions that were let go of, which what comes later does not replace."""
+        """Documents of sessions that were let go of, without suffix, which what comes later does not replace."""
         self._forgotten = kept.forgotten()
         self._ledger = Ledger(folder.path, terms.form, ledger)
         self._unread: set[int] = set()
@@ -163,13 +174,13 @@ class Sessions:
                 self._wrote[key] = self._owners[name] = _Wrote((), (*wrote.names, name))
                 self._owners |= dict.fromkeys(wrote.names, self._wrote[key])
             else:
-                self._left_alone.add(name)
+                self._left_alone.add(Path(name).stem)
 
     def close(self) -> None:
         """Let go of what is open."""
         self._ledger.close()
         self._groups.close()
-        for worker in (self._writer, *self._readers.values()):
+        for worker in filter(None, (self._writer, self._reader)):
             worker.close()
 
     def _new_worker(self, number: int) -> Worker:
@@ -192,9 +203,11 @@ class Sessions:
 
     def _read(self, requests: list[Request]) -> None:
         file = requests[0].file
-        if file not in self._readers:
-            self._readers[file] = self._new_worker(file)
-        read = self._readers[file].read([Piece(_place_of(each), each.data, each.is_json) for each in requests])
+        if self._reader is None or file > self._reading:
+            if self._reader is not None:
+                self._reader.close()
+            self._reader, self._reading = self._new_worker(file), file
+        read = self._reader.read([Piece(_place_of(each), each.data, each.is_json) for each in requests])
         self.counts.requests += len(requests)
         self.counts.spans += read.spans
         self.counts.logs += read.logs
@@ -206,35 +219,51 @@ class Sessions:
         self._groups.add(gathered)
         now = self._clock()
         for trace in gathered:
-            life = self._lives.setdefault(trace.key, _Life(now, now))
-            life.last = now
-            life.files.add(file)
+            life = self._touch(trace.key, now)
+            if file not in life.files:
+                life.files = (*life.files, file)
             self._changed.add(trace.key)
+
+    def _touch(self, key: str, now: float) -> _Life:
+        life = self._lives[key] = self._lives.pop(key, None) or _Life(now, now)
+        life.last = now
+        return life
 
     def write_due(self, *, everything: bool = False) -> bool:
         """Write the documents of sessions that have changed and fallen silent, and let go of what is old.
 
         Returns whether any was due.
         """
-        groups = self._groups.groups() if self._changed or self.counts.open_sessions else ()
-        now, waiting, due = self._clock(), 0, False
-        for group in groups:
-            keys = [trace.key for trace in group.traces]
-            if self._changed.isdisjoint(keys) and self._is_as_written(group, keys):
-                continue
-            if not (everything or self._is_silent(keys, now)):
-                waiting += 1
-                continue
-            due = True
-            waiting += not self._write(group, keys, now)
-        self.counts.open_sessions = waiting
+        now, due = self._clock(), list[int]()
+        self._look()
+        while self._waiting and (everything or self._waiting[0][0] <= now):
+            due.append(heapq.heappop(self._waiting)[1])
+        due = [number for number in due if number in self._open]
+        for number in due:
+            group = self._groups.group(number)
+            if self._write(group, keys := [trace.key for trace in group.traces], now):
+                self._open.discard(number)
+            else:
+                heapq.heappush(self._waiting, (self._silent_at(keys), number))
+        self.counts.open_sessions = len(self._open)
         self._let_go(now)
-        return due
+        return bool(due)
 
-    def _is_silent(self, keys: list[str], now: float) -> bool:
+    def _look(self) -> None:
+        """Have groups wait for silence to which something has come since the last look, or that are others now."""
+        gone, made = self._groups.renew()
+        self._open -= gone
+        for number, group in self._groups.groups_of(made):
+            keys = [trace.key for trace in group.traces]
+            if not (self._changed.isdisjoint(keys) and self._is_as_written(group, keys)):
+                self._open.add(number)
+                heapq.heappush(self._waiting, (self._silent_at(keys), number))
+
+    def _silent_at(self, keys: list[str]) -> float:
+        """Return when traces will have been silent for long enough, if nothing more comes."""
         first = min(self._lives[key].first for key in keys)
         last = max(self._lives[key].last for key in keys)
-        return now - last >= max(self._terms.silence, _PATIENCE * (last - first))
+        return last + max(self._terms.silence, _PATIENCE * (last - first))
 
     def _is_as_written(self, group: Group, keys: list[str]) -> bool:
         """Whether a group has the traces that it had: what comes to another session may show where a trace belongs."""
@@ -247,7 +276,7 @@ class Sessions:
         if written is None:
             self._folder.announce = partial(self._announce, group)
             try:
-                written = self._writer.write(self._groups.fill(group), {Path(name).stem for name in self._left_alone})
+                written = self._writer.write(self._groups.fill(group), self._left_alone)
                 self._ledger.note(group, written)
             except Exception as error:
                 self._tell([Finding(group.name, f"cannot be written: {error!r}")])
@@ -259,7 +288,7 @@ class Sessions:
                 self._outlet.settle()
         if written is None or written.unwritten:
             for key in keys:
-                self._lives[key].last = now
+                self._touch(key, now)
             self._changed.update(keys)
             return False
         self._changed.difference_update(keys)
@@ -298,11 +327,13 @@ class Sessions:
 
     def _let_go(self, now: float) -> None:
         """Forget sessions to which nothing has come for as long as is kept, and the files that have nothing else."""
-        if not any(now - life.last > self._terms.keep for life in self._lives.values()):
+        if now < self._next_letting_go:
             return
+        self._next_letting_go = now + self._terms.keep / _LETTING_GO
         numbers = self._kept.numbers()
         forgotten: dict[str, int] = {}
-        for group in list(self._groups.groups()):
+        for number in self._oldest(now):
+            group = self._groups.group(number)
             keys = [trace.key for trace in group.traces]
             if self._changed.isdisjoint(keys) and self._is_old(keys, now, numbers[-1]):
                 self._groups.forget(keys)
@@ -312,20 +343,23 @@ class Sessions:
                     for name in () if wrote is None else wrote.names:
                         if self._owners.get(name) is wrote:
                             del self._owners[name]
-                            self._left_alone.add(name)
+                            self._left_alone.add(Path(name).stem)
         if not forgotten:
             return
         self._kept.forget(forgotten)  # before any file goes: a part of a session is not read again
-        self._forgotten |= forgotten
         needed = self._unread.union(*(life.files for life in self._lives.values()))
         for number in numbers[:-1]:  # the last is being written
             if number not in needed:
                 self._kept.remove(number)
-                if number in self._readers:
-                    self._readers.pop(number).close()
-                    (self._scratch / str(number)).unlink()
+                if (scratch := self._scratch / str(number)).exists():
+                    scratch.unlink()
                     self._writer.close()  # it may hold that file open, whose room is free only then
                     self._writer = self._new_worker(0)
+
+    def _oldest(self, now: float) -> set[int]:
+        """Return the groups of traces to which nothing has come for as long as is kept, by their numbers."""
+        old = takewhile(lambda each: now - each[1].last > self._terms.keep, self._lives.items())
+        return {self._groups.number_of(key) for key, _ in old}
 
     def _is_old(self, keys: list[str], now: float, writing: int) -> bool:
         """Whether nothing has come to a group for as long as is kept, and nothing of it is where more may come."""

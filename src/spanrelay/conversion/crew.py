@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import itertools
 import multiprocessing
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -76,16 +76,16 @@ class Worker:
         read = counts[Span], counts[LogRecord], counts[TranscriptLine]
         return Read(self._gathering.hand_over(), *read, size, findings)
 
-    def write(self, group: Group, taken: Iterable[str] = ()) -> Written:
+    def write(self, group: Group, taken: Set[str] = frozenset()) -> Written:
         """Assemble a group and write its documents, under names that are not among `taken`, which have no suffix."""
         before = losses.take()
-        written = self._written(group, set(taken))
+        written = self._written(group, taken)
         written.faults += [f"{count} {what}" for what, count in sorted(losses.take().items())]
         for reason, count in before.items():  # which are not of this group
             losses.add(reason, count)
         return written
 
-    def _written(self, group: Group, taken: set[str]) -> Written:
+    def _written(self, group: Group, taken: Set[str]) -> Written:
         if self._form in ATIF:
             documents = Documents(self._folder, self._form, taken, group.called)
             return documents.add(events_of(group, self._reader, self._folder.finish))

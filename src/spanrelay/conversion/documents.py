@@ -6,7 +6,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,10 +78,8 @@ class Folder:
             write_whole(path, data, sync=False)
         return name
 
-    def write(self, names: Iterator[str], document: dict[str, JSON], taken: set[str], written: Written) -> None:
-        """Write a document under the first name of `names` that is not among `taken`."""
-        name = next(name for name in names if name not in taken)
-        taken.add(name)
+    def write(self, name: str, document: dict[str, JSON], written: Written) -> None:
+        """Write a document under a name, which has no suffix."""
         self._write(f"{name}.json", self._masked(_json.dumps(document)), written)
 
     def write_lines(self, name: str, lines: Iterable[bytes], written: Written) -> None:
@@ -127,14 +125,14 @@ class _Journal:
 class Documents:
     """The documents of one group, from the starts and ends of its spans in order; `version` is ATIF's.
 
-    `taken` are names, without a suffix, that none of them may have; `called` says what those of some sessions are
-    called in place of the session's name.
+    `taken` are names, without a suffix, that none of them may have, nor two of them one; `called` says what those of
+    some sessions are called in place of the session's name.
     """
 
-    def __init__(self, folder: Folder, version: str, taken: set[str], called: Mapping[str, str]) -> None:
+    def __init__(self, folder: Folder, version: str, taken: Set[str], called: Mapping[str, str]) -> None:
         self._folder, self._called = folder, called
         self._journals: dict[int, _Journal] = {}
-        self._taken = taken
+        self._taken, self._names = taken, set[str]()
         self._written = Written()
         self._assembler = Assembler(self._open, folder, self._closed, f"ATIF-v{version}")
 
@@ -167,8 +165,10 @@ class Documents:
         if document is None:
             return
         self._written.steps += _steps_of(document)
-        name = self._called.get(journal.name, journal.name)
-        self._folder.write(self._folder.names_for(name), document, self._taken, self._written)
+        names = self._folder.names_for(self._called.get(journal.name, journal.name))
+        name = next(name for name in names if name not in self._names and name not in self._taken)
+        self._names.add(name)
+        self._folder.write(name, document, self._written)
 
 
 def _steps_of(document: dict[str, JSON]) -> int:

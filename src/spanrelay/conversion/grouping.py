@@ -21,8 +21,9 @@ from spanrelay.conversion.gathering import TRANSCRIPT, Gathered
 _SCHEMA = """
 CREATE TABLE traces (
     number INTEGER PRIMARY KEY, key BLOB UNIQUE, is_trace INTEGER, service BLOB, start INTEGER, end INTEGER,
-    agent TEXT, nested INTEGER, count INTEGER
+    agent TEXT, nested INTEGER, count INTEGER, named INTEGER
 );
+CREATE INDEX nameless ON traces (service) WHERE NOT named;
 CREATE TABLE sessions (
     trace INTEGER, session BLOB, service BLOB, PRIMARY KEY (trace, session, service)
 ) WITHOUT ROWID;
@@ -31,44 +32,71 @@ CREATE INDEX places_of ON places (trace);
 CREATE TABLE scopes (trace INTEGER, scope BLOB, count INTEGER, PRIMARY KEY (trace, scope)) WITHOUT ROWID;
 CREATE TABLE members (trace INTEGER PRIMARY KEY, together INTEGER);
 CREATE TABLE groups (number INTEGER PRIMARY KEY, size INTEGER);
+CREATE TABLE loose (trace INTEGER PRIMARY KEY);
 """
+_TO_CHANGE = (
+    "CREATE INDEX IF NOT EXISTS traces_of_service ON traces (service)",
+    "CREATE INDEX IF NOT EXISTS traces_of_session ON sessions (session)",
+    "CREATE INDEX IF NOT EXISTS traces_of_group ON members (together)",
+)
+"""What it takes to put together a part of it; whoever puts all together once does without."""
 
 _ADD = """
-INSERT INTO traces (key, is_trace, service, start, end, agent, nested, count) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO traces (key, is_trace, service, start, end, agent, nested, count, named)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET
     start = min(start, excluded.start), end = max(end, excluded.end), nested = max(nested, excluded.nested),
-    agent = coalesce(agent, excluded.agent), service = min(service, excluded.service), count = count + excluded.count
+    agent = coalesce(agent, excluded.agent), service = min(service, excluded.service), count = count + excluded.count,
+    named = max(named, excluded.named)
 """
+_KNOWN = "SELECT number, service, together FROM traces LEFT JOIN members ON trace = number WHERE key = ?"
 
 _TRACES = """
 SELECT together, traces.number, key, is_trace, traces.service, start, end, agent, nested, count,
     sessions.service, session
 FROM members JOIN traces ON traces.number = members.trace JOIN groups ON groups.number = together
     LEFT JOIN sessions ON sessions.trace = traces.number
-ORDER BY {order} together, start, key
+{which} together, start, key
 """
 _NOTED = """
 INSERT INTO scopes VALUES (?, ?, ?) ON CONFLICT (trace, scope) DO UPDATE SET count = count + excluded.count
 """
 _NAMED = """
-SELECT session, sessions.service, trace, agent IS NOT NULL FROM sessions JOIN traces ON traces.number = trace
+SELECT session, sessions.service, number, agent IS NOT NULL
+FROM loose JOIN sessions ON sessions.trace = loose.trace JOIN traces ON number = loose.trace
 ORDER BY session, sessions.service
 """
 _FIRST = """
-SELECT session, min(together) FROM sessions JOIN members ON members.trace = sessions.trace
-GROUP BY session HAVING max(together) > min(together)
+SELECT session, min(together), max(together) > min(together)
+FROM loose JOIN sessions ON sessions.trace = loose.trace JOIN members ON members.trace = loose.trace
+GROUP BY session
 """
+_NAMING = """
+SELECT DISTINCT together FROM members WHERE trace IN (
+    SELECT trace FROM sessions WHERE session IN (SELECT session FROM sessions WHERE trace IN (SELECT trace FROM loose))
+)
+"""
+"""The groups that name what something loose names."""
+_UNSETTLED = """
+SELECT DISTINCT service FROM loose JOIN traces ON number = loose.trace
+WHERE EXISTS (SELECT 1 FROM traces AS other WHERE other.service = traces.service AND NOT other.named)
+"""
+"""The services of what is loose of which a trace names no session: where that belongs depends on all the others."""
+_OF_SERVICE = "SELECT DISTINCT together FROM members JOIN traces ON number = trace WHERE service = ?"
 _HAS = "SELECT session, together FROM sessions JOIN members ON members.trace = sessions.trace WHERE members.trace = ?"
 _BY_TIME = """
-SELECT number, service, start, end, is_trace AND NOT nested AND agent IS NULL,
-    EXISTS (SELECT 1 FROM sessions WHERE trace = number)
-FROM traces ORDER BY start, end DESC, key
+SELECT number, service, start, end, is_trace AND NOT nested AND agent IS NULL, named
+FROM loose JOIN traces ON number = trace ORDER BY start, end DESC, key
 """
 
+
+_GROUP_OF = "SELECT together FROM members WHERE trace = ?"
+_NUMBER_OF = "SELECT together FROM members JOIN traces ON number = trace WHERE key = ?"
 
 _LAST = (1 << 63) - 1
 """The latest time that a database tells apart, in nanoseconds: of the year 2262."""
 
+_Execute: TypeAlias = Callable[[str, tuple[Any, ...]], sqlite3.Cursor]
 _Row: TypeAlias = tuple[int, int, bytes, int, bytes, int, int, str | None, int, int, bytes | None, bytes | None]
 
 
@@ -112,7 +140,11 @@ class Groups:
         # Without a name it is a file that only this connection has, and none at all while the cache holds it.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(_SCHEMA)
-        self._number = 0
+        self._number = self._last = 0
+        self._changed: set[int] = set()
+        """Groups of which a trace has changed since they were put together."""
+        self._left: set[bytes] = set()
+        """Services that a trace was of before another of its spans came."""
         self._across_services = across_services
         self._first: dict[bytes, int] = {}
         """The group that has the name of a session which more than one has; 0 is one that was let go of."""
@@ -126,7 +158,7 @@ class Groups:
         self._database.close()
 
     @contextmanager
-    def _change(self) -> Generator[Callable[[str, tuple[Any, ...]], sqlite3.Cursor]]:
+    def _change(self) -> Generator[_Execute]:
         """Change all or nothing."""
         try:
             self._database.execute("BEGIN")
@@ -140,9 +172,17 @@ class Groups:
         with self._change() as execute:
             for trace in gathered:
                 key, service = _blob(trace.key), _blob(trace.service)
-                start, end = min(trace.start, _LAST), min(trace.end, _LAST)
-                execute(_ADD, (key, trace.is_trace, service, start, end, trace.agent, trace.nested, trace.count))
-                ((number,),) = execute("SELECT number FROM traces WHERE key = ?", (key,))
+                start, end, named = min(trace.start, _LAST), min(trace.end, _LAST), bool(trace.sessions)
+                known = execute(_KNOWN, (key,)).fetchone()
+                values = (key, trace.is_trace, service, start, end, trace.agent, trace.nested, trace.count, named)
+                number = execute(_ADD, values).lastrowid
+                if known is not None:
+                    number, before, together = known
+                    if before > service:
+                        self._left.add(before)
+                    if together is not None:
+                        self._changed.add(together)
+                execute("INSERT OR IGNORE INTO loose VALUES (?)", (number,))
                 if trace.places:
                     execute("INSERT INTO places VALUES (?, ?)", (number, trace.places.tobytes()))
                 for by, session in trace.sessions:
@@ -158,24 +198,41 @@ class Groups:
                     for session, group in execute(_HAS, (number,)):
                         if self._first.get(session) == group:
                             self._first[session] = 0
+                    self._changed.update(each for (each,) in execute(_GROUP_OF, (number,)))
                     execute("DELETE FROM traces WHERE number = ?", (number,))
-                    for table in ("sessions", "places", "scopes"):
+                    for table in ("sessions", "places", "scopes", "members", "loose"):
                         execute(f"DELETE FROM {table} WHERE trace = ?", (number,))
 
     def clear(self) -> None:
         """Let all traces go."""
-        self._first = {}
+        self._first, self._changed, self._left, self._number = {}, set(), set(), 0
         with self._change() as execute:
-            for table in ("traces", "sessions", "places", "scopes"):
+            for table in ("traces", "sessions", "places", "scopes", "members", "groups", "loose"):
                 execute(f"DELETE FROM {table}", ())
 
     def groups(self, *, largest_first: bool = False) -> Iterator[Group]:
-        """Put together what there is, and yield it: that which began first before the rest.
+        """Put together what there is, and yield it: that which began first before the rest, of what was added at once.
 
         Where the items of a group are, `fill` tells.
         """
-        self._join()
-        rows = self._database.execute(_TRACES.format(order="size DESC," if largest_first else ""))
+        self.renew()
+        return self._groups("ORDER BY size DESC," if largest_first else "ORDER BY")
+
+    def group(self, number: int) -> Group:
+        """Return the group of a number that `renew` has returned."""
+        return next(self._groups("WHERE together = ? ORDER BY", number))
+
+    def groups_of(self, numbers: range) -> Iterator[tuple[int, Group]]:
+        """Yield the groups that `renew` has made, each behind its number, in their order."""
+        return zip(numbers, self._groups("WHERE together >= ? ORDER BY", numbers.start), strict=True)
+
+    def number_of(self, key: str) -> int:
+        """Return the number of the group that a trace was in when they were put together last."""
+        ((number,),) = self._database.execute(_NUMBER_OF, (_blob(key),))
+        return number
+
+    def _groups(self, which: str, *given: int) -> Iterator[Group]:
+        rows = self._database.execute(_TRACES.format(which=which), given)
         for number, traces in groupby(rows, itemgetter(0)):
             group = _group([_trace(list(named)) for _, named in groupby(traces, itemgetter(1))])
             group.called = self._called(group, number) if self._first else {}
@@ -203,32 +260,69 @@ class Groups:
                 trace.scopes[_text(scope)] = count
         return group
 
-    def _join(self) -> None:
-        """Write down which traces are in which group, numbered from 1."""
-        together = self._together()
-        numbers = array("q", bytes(8 * len(together.above)))
-        sizes = array("q")
-        with self._change() as execute:
-            execute("DELETE FROM members", ())
-            execute("DELETE FROM groups", ())
-            for number, count in execute("SELECT number, count FROM traces ORDER BY start, key", ()):
-                top = together.top(number)
-                if not numbers[top]:
-                    sizes.append(0)
-                    numbers[top] = len(sizes)
-                sizes[numbers[top] - 1] += count
-                execute("INSERT INTO members VALUES (?, ?)", (number, numbers[top]))
-            self._database.executemany("INSERT INTO groups VALUES (?, ?)", enumerate(sizes, start=1))
-            gone = [session for session, first in self._first.items() if not first]
-            self._first = {**dict(execute(_FIRST, ())), **dict.fromkeys(gone, 0)}
-        self._number = len(sizes)
+    def renew(self) -> tuple[set[int], range]:
+        """Put together what has changed, and what that may concern.
 
-    def _together(self) -> _Together:
+        Returns the numbers of groups that are no more, and of those that there are instead, in the order in which they
+        began; all others are as they were.
+        """
+        last = self._last
+        with self._change() as execute:
+            gone = self._loosen(execute) if self._number or self._changed else set[int]()
+            self._join(execute)
+            execute("DELETE FROM loose", ())
+        self._changed, self._left = set(), set()
+        return gone, range(last + 1, self._last + 1)
+
+    def _loosen(self, execute: _Execute) -> set[int]:
+        """Take apart every group that has changed, or that a trace may belong to now; return which."""
+        for index in _TO_CHANGE:
+            execute(index, ())
+        gone, services, found = set[int](), set[bytes](), set(self._changed)
+        while True:
+            for number in found:
+                execute("INSERT OR IGNORE INTO loose SELECT trace FROM members WHERE together = ?", (number,))
+                execute("DELETE FROM groups WHERE number = ?", (number,))
+            gone |= found
+            self._number -= len(found)
+            found = {number for (number,) in execute(_NAMING, ())}
+            unsettled = {service for (service,) in execute(_UNSETTLED, ())} | self._left
+            for service in unsettled - services:
+                found.update(number for (number,) in execute(_OF_SERVICE, (service,)))
+            services |= unsettled
+            found -= gone
+            if not found:
+                return gone
+
+    def _join(self, execute: _Execute) -> None:
+        """Write down which of what is loose is in which group, numbered on."""
+        ((least, most),) = execute("SELECT coalesce(min(trace), 0), coalesce(max(trace), 0) FROM loose", ())
+        together = self._together(execute, least, most)
+        numbers = array("q", bytes(8 * (most - least + 1)))
+        sizes, last = array("q"), self._last
+        for number, count in execute(
+            "SELECT number, count FROM loose JOIN traces ON number = trace ORDER BY start, key", ()
+        ):
+            top = together.top(number) - least
+            if not numbers[top]:
+                sizes.append(0)
+                numbers[top] = last + len(sizes)
+            sizes[numbers[top] - last - 1] += count
+            execute("INSERT OR REPLACE INTO members VALUES (?, ?)", (number, numbers[top]))
+        self._database.executemany("INSERT INTO groups VALUES (?, ?)", enumerate(sizes, start=last + 1))
+        self._last += len(sizes)
+        self._number += len(sizes)
+        for session, first, is_shared in execute(_FIRST, ()):
+            if self._first.get(session) != 0:
+                if is_shared:
+                    self._first[session] = first
+                else:
+                    self._first.pop(session, None)
+
+    def _together(self, execute: _Execute, least: int, most: int) -> _Together:
         """Join the traces of each session, and what names none with what it lies within, or with its service's."""
-        execute = self._database.execute
-        ((most,),) = execute("SELECT max(number) FROM traces")
-        joined = _Together(1 + (most or 0))
-        for _, named in groupby(execute(_NAMED), itemgetter(0)):
+        joined = _Together(least, most)
+        for _, named in groupby(execute(_NAMED, ()), itemgetter(0)):
             rows = list(named)
             is_one = self._across_services or any(of_agent for *_, of_agent in rows)
             last: tuple[bytes, int] | None = None
@@ -261,18 +355,19 @@ class Groups:
 class _Together:
     """Sets of numbers, joined by what they have in common; each is known by one that is in it."""
 
-    def __init__(self, count: int) -> None:
-        self.above = array("q", range(count))
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least
+        self._above = array("q", range(most - least + 1))
 
     def join(self, one: int, other: int) -> None:
-        self.above[self.top(one)] = self.top(other)
+        self._above[self.top(one) - self._least] = self.top(other) - self._least
 
     def top(self, number: int) -> int:
-        above = self.above
-        while (higher := above[number]) != number:
-            above[number] = above[higher]
-            number = higher
-        return number
+        above, at = self._above, number - self._least
+        while (higher := above[at]) != at:
+            above[at] = above[higher]
+            at = higher
+        return at + self._least
 
 
 def _trace(rows: list[_Row]) -> Gathered:

@@ -24,6 +24,8 @@ _ROOM = 48 << 20
 _BARE = 2_048
 """Bytes that an item has beside its texts, more or less."""
 _MAX_ORIGINS = 4096
+_MAX_FILES = 32
+"""Files that are held open to be read."""
 
 _NOBODY = Origin({})
 
@@ -125,6 +127,8 @@ class Reader:
         number = place >> _BITS
         file = self._files.get(number)
         if file is None:
+            while len(self._files) >= _MAX_FILES:
+                self._files.pop(next(iter(self._files))).close()
             file = self._files[number] = (self._folder / str(number)).open("rb")
         file.seek(place & ((1 << _BITS) - 1))
         return marshal.loads(file.read(int.from_bytes(file.read(_LENGTH), "little")))

@@ -187,7 +187,7 @@ def _of_group(together: Iterator[_Part], groups: Groups, scratch: Path, version:
         for group in map(groups.fill, groups.groups()):
             folder = _Rows(Path(), mask=mask_bytes)
             losses.take()
-            written = Documents(folder, version, set(), called).add(events_of(group, reader))
+            written = Documents(folder, version, frozenset(), called).add(events_of(group, reader))
             yield from folder.rows()
             for fault in (*written.faults, *(f"{number} {what}" for what, number in sorted(losses.take().items()))):
                 yield {"fault": f"{group.name}: {fault}"}
@@ -212,9 +212,9 @@ class _Rows(Folder):
         self._media[name] = data
         return name
 
-    def write(self, names: Iterator[str], document: dict[str, JSON], taken: set[str], written: Written) -> None:
+    def write(self, name: str, document: dict[str, JSON], written: Written) -> None:
         self._document = document
-        super().write(names, document, taken, written)
+        super().write(name, document, written)
 
     def _write(self, name: str, data: bytes, written: Written) -> None:
         written.documents += 1
