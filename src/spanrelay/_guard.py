@@ -12,7 +12,8 @@ import signal
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -36,6 +37,7 @@ class Losses:
         self._counts: Counter[str] = Counter()
         self._lock = threading.RLock()  # a signal handler may lose something while we count
         self._late: Callable[[str], object] | None = None
+        self._thread = threading.local()
 
     def add(self, reason: str, count: int = 1) -> None:
         """Count `count` losses for `reason`, a phrase in the plural such as `open spans forgotten`.
@@ -44,11 +46,29 @@ class Losses:
         """
         if not count:
             return
+        apart: Counter[str] | None = getattr(self._thread, "apart", None)
+        if apart is not None:
+            apart[reason] += count
+            return
         with self._lock:
             first = reason not in self._counts
             self._counts[reason] += count
         if first and self._late is not None:
             self._late(reason)
+
+    @contextmanager
+    def apart(self) -> Generator[Counter[str]]:
+        """Count what this thread loses in a block by itself; whoever asks for that says it, unless the block fails."""
+        counts = self._thread.apart = Counter[str]()
+        try:
+            yield counts
+        except BaseException:
+            self._thread.apart = None
+            for reason, count in counts.items():
+                self.add(reason, count)
+            raise
+        finally:
+            self._thread.apart = None
 
     def tell_late(self, tell: Callable[[str], object]) -> None:
         """From now on call `tell` with each reason once: nobody asks for the counts any more."""

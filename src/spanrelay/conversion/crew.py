@@ -78,11 +78,9 @@ class Worker:
 
     def write(self, group: Group, taken: Set[str] = frozenset()) -> Written:
         """Assemble a group and write its documents, under names that are not among `taken`, which have no suffix."""
-        before = losses.take()
-        written = self._written(group, taken)
-        written.faults += [f"{count} {what}" for what, count in sorted(losses.take().items())]
-        for reason, count in before.items():  # which are not of this group
-            losses.add(reason, count)
+        with losses.apart() as lost:  # a collector's other threads lose what is of no group
+            written = self._written(group, taken)
+        written.faults += [f"{count} {what}" for what, count in sorted(lost.items())]
         return written
 
     def _written(self, group: Group, taken: Set[str]) -> Written:

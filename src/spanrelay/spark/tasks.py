@@ -186,10 +186,10 @@ def _of_group(together: Iterator[_Part], groups: Groups, scratch: Path, version:
         groups.add(gathering.hand_over())
         for group in map(groups.fill, groups.groups()):
             folder = _Rows(Path(), mask=mask_bytes)
-            losses.take()
-            written = Documents(folder, version, frozenset(), called).add(events_of(group, reader))
+            with losses.apart() as lost:
+                written = Documents(folder, version, frozenset(), called).add(events_of(group, reader))
             yield from folder.rows()
-            for fault in (*written.faults, *(f"{number} {what}" for what, number in sorted(losses.take().items()))):
+            for fault in (*written.faults, *(f"{number} {what}" for what, number in sorted(lost.items()))):
                 yield {"fault": f"{group.name}: {fault}"}
     finally:
         groups.clear()
