@@ -6,7 +6,7 @@ Nobody mutates a record that somebody else may hold; make a new one with `datacl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 JSON: TypeAlias = Any
@@ -122,6 +122,14 @@ class Message:
     def tool_calls(self) -> list[ToolCall]:
         """The tool calls of the message, in order."""
         return [part for part in self.parts if isinstance(part, ToolCall)]
+
+    def saying(self, text: str) -> Message:
+        """Return the message with `text` in place of all its text, where the first of it stood, or else first."""
+        if self.text == text:
+            return self
+        first = next((at for at, part in enumerate(self.parts) if isinstance(part, Text)), 0)
+        kept = [part for part in self.parts if not isinstance(part, Text)]
+        return replace(self, parts=[*kept[:first], Text(text), *kept[first:]])
 
 
 @dataclass(slots=True)

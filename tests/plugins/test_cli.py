@@ -65,6 +65,7 @@ def shown(capsys: Any, *arguments: str) -> tuple[int, list[str], str]:
 
 
 OURS = (
+    "agent_hooks",
     "fallback",
     "nemo_guardrails",
     "pii_redaction",
@@ -248,7 +249,7 @@ def test_what_cannot_be_shown_is_said_beside_it(capsys: Any) -> None:
         ),
         (
             "[plugins.zzz]",
-            "no installed plugin has this name; install the package that has it; installed: fallback, nemo_guardrails",
+            "no installed plugin has this name; install the package that has it; installed: agent_hooks, fallback, ",
         ),
         ("[plugins.pii_redaction.profiles]", "is a table; write a list: [[plugins.pii_redaction.profiles]]"),
         (

@@ -33,7 +33,7 @@ TOP = ("include", "plugins", "policy")
 """The tables and keys at the top of a file."""
 SENDING = frozenset({"endpoint", "endpoints", "header", "headers", "sink", "sinks", "url"})
 """Keys that send data somewhere, whatever the plugin."""
-RUNNING = frozenset({"config_path", "config_yaml"})
+RUNNING = frozenset({"config_path", "config_yaml", "factory"})
 """Keys that name code to run, or name models to send to, whatever the plugin."""
 _REFERENCE = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 

@@ -21,7 +21,7 @@ from spanrelay.errors import ConfigurationError, GuardrailRejected, MiddlewareEr
 from spanrelay.pipeline.loops import on_own_loop
 from spanrelay.pipeline.middleware import Middleware, Place, execution_intercept, guardrail, leaving_out
 from spanrelay.plugins.plugin import Context, Diagnostic
-from spanrelay.records import Message, ModelRequest, ModelResponse, Text
+from spanrelay.records import Message, ModelRequest, ModelResponse
 
 PACKAGE = "nemoguardrails"
 
@@ -188,7 +188,7 @@ class _Rails:
             verdict = await self._check(_conversation(messages[: at + 1]), "input")
             if verdict.refusal is not None:
                 return verdict.refusal
-            messages[at] = _saying(messages[at], verdict.text)
+            messages[at] = messages[at].saying(verdict.text)
         if messages != request.messages:
             self._passed[call.root] = _conversation(messages)
             # Not by a request intercept: one verdict says both whether and what, and it is to be seen as a guardrail's.
@@ -210,7 +210,7 @@ class _Rails:
                 verdict = yield self._check([*asked, {"role": "assistant", "content": message.text}], "output")
                 if verdict.refusal is not None:
                     raise GuardrailRejected(verdict.refusal, f"{self._name}.output")
-                messages[at] = _saying(message, verdict.text)
+                messages[at] = message.saying(verdict.text)
         return None if messages == answer.messages else replace(answer, messages=messages)
 
     async def _check(self, conversation: list[Said], side: Side) -> _Verdict:
@@ -263,15 +263,6 @@ def _asked(messages: Sequence[Message]) -> list[Said]:
     while conversation and conversation[-1]["role"] != "user":
         conversation.pop()
     return conversation or [{"role": "user", "content": ""}]
-
-
-def _saying(message: Message, text: str) -> Message:
-    """Return `message` with `text` in place of all its text, where the first of it stood."""
-    if message.text == text:
-        return message
-    first = next(at for at, part in enumerate(message.parts) if isinstance(part, Text))
-    kept = [Text(text) if at == first else part for at, part in enumerate(message.parts)]
-    return replace(message, parts=[part for at, part in enumerate(kept) if at == first or not isinstance(part, Text)])
 
 
 def _record(call: Any, answer: Any) -> ModelResponse:
