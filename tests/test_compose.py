@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from spanrelay.cli import make_parser
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docker-compose.yml"
@@ -39,8 +42,11 @@ def test_the_collector_of_the_compose_file_is_the_one_that_is_tested(services: d
 
 
 def test_the_collector_is_told_only_what_its_configuration_knows(services: dict[str, Any]) -> None:
-    known = set(re.findall(r"\$\{env:(\w+)", CONFIG.read_text()))
-    assert set(services["collector"]["environment"]) <= known
+    collector = services["collector"]
+    files = [option.rpartition("/")[2] for option in collector["command"]]
+    assert {f"./collector-config/{name}:/etc/otelcol/{name}:ro" for name in files} <= set(collector["volumes"])
+    known = set(re.findall(r"\$\{env:(\w+)", "".join((CONFIG.parent / name).read_text() for name in files)))
+    assert set(collector["environment"]) <= known
 
 
 def test_the_output_volume_is_given_to_the_user_of_the_collector(services: dict[str, Any]) -> None:
@@ -48,6 +54,24 @@ def test_the_output_volume_is_given_to_the_user_of_the_collector(services: dict[
     needs = services["collector"]["depends_on"]["volume-owner"]
     assert needs == {"condition": "service_completed_successfully"}
     assert "output:/output" in services["collector"]["volumes"]
+
+
+def test_what_collects_is_told_what_the_command_takes_and_the_collector_sends_to_it(services: dict[str, Any]) -> None:
+    collect, told = services["collect"], services["collector"]["environment"]
+    install, start = collect["command"][-1].strip().splitlines()
+    extra = install.partition("[")[2].partition("]")[0]
+    assert extra == "collect"
+    program, command, *arguments = shlex.split(start.removeprefix("exec "))
+    assert program == "spanrelay"
+    options = make_parser(command).parse_args([command, *arguments])
+    port = options.http.rpartition(":")[2]
+    assert told["SPANRELAY_COLLECT_ENDPOINT"] == f"http://collect:{port}"
+    assert f"runs:{options.output}" in collect["volumes"]
+    assert f"127.0.0.1:{port}/healthz" in collect["healthcheck"]["test"][-1]
+    token = collect["environment"][options.token_variable]
+    assert told["SPANRELAY_COLLECT_TOKEN"] == token
+    assert re.fullmatch(r"\$\{SPANRELAY_COLLECT_TOKEN:-[a-z-]{16,}\}", token)
+    assert "ports" not in collect
 
 
 def test_the_trace_ui_runs_no_shell_and_no_assistant_and_reports_to_nobody(services: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from tests.exporters.otlp_server import free_port
 
 CONFIG = Path(__file__).parents[2] / "collector-config" / "otelcol.yaml"
-KAFKA = CONFIG.with_name("kafka.yaml")
+KAFKA, COLLECT = CONFIG.with_name("kafka.yaml"), CONFIG.with_name("collect.yaml")
 
 
 def await_ok(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
@@ -43,10 +43,17 @@ class Collector:
     """One place in the world for a collector: its ports, its folder, and the process when it runs."""
 
     def __init__(
-        self, binary: Path, folder: Path, log: Path, *, backend: str | None = None, kafka: dict[str, str] | None = None
+        self,
+        binary: Path,
+        folder: Path,
+        log: Path,
+        *,
+        backend: str | None = None,
+        kafka: dict[str, str] | None = None,
+        collect: dict[str, str] | None = None,
     ) -> None:
         self._binary = binary
-        self._configs = [CONFIG] if kafka is None else [CONFIG, KAFKA]
+        self._configs = [CONFIG, *([KAFKA] * (kafka is not None)), *([COLLECT] * (collect is not None))]
         self.folder = folder
         self.grpc_port, self.http_port, self._health_port = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
@@ -61,9 +68,11 @@ class Collector:
             "SPANRELAY_OUTPUT_DIR": str(folder),
             "SPANRELAY_QUEUE_DIR": str(folder / "queue"),
             **(kafka or {}),
+            **(collect or {}),
         }
         if backend is None:
-            self._environment["SPANRELAY_TRACES_EXPORTERS"] = "[file/traces]"
+            more = "" if collect is None else ", otlp_http/collect"
+            self._environment["SPANRELAY_TRACES_EXPORTERS"] = f"[file/traces{more}]"
         else:
             self._environment["SPANRELAY_BACKEND_ENDPOINT"] = backend
 

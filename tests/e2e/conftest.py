@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from tests.e2e import phoenix
@@ -43,10 +43,10 @@ def collectors(binary: Path, tmp_path: Path) -> Iterator[MakeCollector]:
     """Makes collectors with folders of their own, which they create; not started."""
     made: list[Collector] = []
 
-    def make(backend: str | None = None, output: Path | None = None, kafka: dict[str, str] | None = None) -> Collector:
+    def make(output: Path | None = None, **options: Any) -> Collector:
         folder = output or tmp_path / f"collector-{len(made)}"
         log = tmp_path / f"collector-{len(made)}.log"
-        made.append(Collector(binary, folder, log, backend=backend, kafka=kafka))
+        made.append(Collector(binary, folder, log, **options))
         return made[-1]
 
     yield make
