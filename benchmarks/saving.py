@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.trace import INVALID_SPAN, Span
+
 from benchmarks.environments import ROOT, Environment
 from benchmarks.prompts import Body, Session, langgraph, recorded, workloads
 from spanrelay.codecs import anthropic_messages
@@ -46,6 +48,8 @@ class Asked:
         self.is_last = is_last
         self.codec = anthropic_messages
         self.record = SpanRecord(0, 0)
+        self.span: Span = INVALID_SPAN
+        self.scope = None
         self.begun: Callable[[], None] | None = None
         self._body: Mapping[str, Any] = body
 

@@ -38,9 +38,9 @@ class Agent:
         self.governor = Governor(**{"applies": True, "clock": lambda: self.now, **options})
         self.sent: dict[str, Any] = {}
 
-    def ask(self, body: dict[str, Any]) -> PromptCache:
+    def ask(self, body: dict[str, Any], call: Asked | None = None) -> PromptCache:
         """Send a request and return what is told of it."""
-        call = Asked(body)
+        call = call or Asked(body)
         steps = self.governor.govern(call)
         assert next(steps) is call
         self.sent = dict(call.outgoing())

@@ -21,6 +21,7 @@ from spanrelay.plugins.prompt_cache.keys import GOOGLE, OPENAI, Keys
 from spanrelay.plugins.prompt_cache.learned import Learned, Place
 from spanrelay.plugins.prompt_cache.marking import marked
 from spanrelay.plugins.prompt_cache.memory import Account, Memory, Odds, Scaffold, free_in_children
+from spanrelay.plugins.prompt_cache.news import Decision, News, decided, tell, tell_of_waiting
 from spanrelay.plugins.prompt_cache.outline import Outline, Unreadable, outline_of
 from spanrelay.plugins.prompt_cache.planning import Plan, Planner, Terms, kept
 from spanrelay.plugins.prompt_cache.rules import API, Rules, rules_of
@@ -50,6 +51,8 @@ class _Case:
     plan: Plan = field(default_factory=Plan)
     stake: float = 0.0
     told: PromptCache = field(default_factory=PromptCache)
+    news: Decision | None = None
+    """What is decided, where that is otherwise than before."""
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Governor:
         self._keys = Keys(applies=applies, clock=clock)
         self._clock = clock
         self._memory = Memory()
+        self._news = News()
         self.free()
         free_in_children(self)
         self.learned = None if place is None else Learned(self._memory, place, lambda: self._lock)
@@ -116,9 +120,11 @@ class Governor:
             else:
                 yield call
             return
+        began = self._clock()
         case, flight = self._decide(call, api, may_wait=self.applies)
         if case is None and flight is not None:
             yield self._waited(flight)
+            tell_of_waiting(call, self._clock() - began)
             case, flight = self._decide(call, api, may_wait=False)
         if case is None:
             yield call
@@ -152,6 +158,7 @@ class Governor:
             case.account.refuses = True
             case.told = call.root.record.prompt_cache = PromptCache(scaffold=case.told.scaffold, skipped="refused")
             case.plan = Plan()
+            self._tell_of_skipping(call, case.told, case.key)
             call.mark(case.wire)
             response = yield call
         with guarded("learning from what a prompt cache did"):
@@ -170,8 +177,10 @@ class Governor:
         """
         case: _Case | None = None
         flight: _Flight | None = None
+        wire: Mapping[str, Any] = {}
         try:
-            case = self._case_of(call.outgoing(), api)
+            wire = call.outgoing()
+            case = self._case_of(wire, api)
             with self._lock:
                 found = self._flight_ahead(case) if may_wait else None
                 if found is not None:
@@ -180,8 +189,11 @@ class Governor:
             told = case.told
             if told.decision == "marked":
                 call.mark(marked(case.api, case.wire, case.plan.marks))
+            if case.news is not None:
+                tell(call, told, case.news)
         except Unreadable as reason:
             told = PromptCache(skipped=str(reason))
+            self._tell_of_skipping(call, told, hash((api, wire.get("model"))))
         except Exception as error:
             if case is not None and flight is not None:
                 self._land(case.key, flight)
@@ -218,6 +230,14 @@ class Governor:
                 self._memory.scaffolds.put(key, scaffold)
         return _Case(api, wire, outline, rules, account, scaffold, key, self._clock())
 
+    def _tell_of_skipping(self, call: Any, told: PromptCache, key: int) -> None:
+        """Mark on a span why requests of its kind are left alone from now on."""
+        decision = Decision("skipped", told.skipped or "")
+        with self._lock:
+            news = self._news.has(key, decision)
+        if news:
+            tell(call, told, decision)
+
     def _flight_ahead(self, case: _Case) -> _Flight | None:
         """Return the flight that a request has to wait for; under the lock."""
         flight = self._flights.get(case.key)
@@ -247,6 +267,8 @@ class Governor:
             flying = case.key in self._flights
             missed = "parallel_first" if flying else "expired" if before or known else "first_use"
             told.missed = "below_minimum" if plan.short else missed
+        decision = decided(told, plan)
+        case.news = decision if self._news.has(case.key, decision) else None
         if not (plan.writes_scaffold and self.applies):
             return None
         return self._flights.setdefault(case.key, _Flight(now))

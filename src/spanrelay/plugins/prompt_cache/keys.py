@@ -16,6 +16,7 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import gemini_generate_content, openai_chat, openai_responses
 from spanrelay.plugins.prompt_cache.memory import Bounded, free_in_children
+from spanrelay.plugins.prompt_cache.news import Decision, tell
 from spanrelay.plugins.prompt_cache.outline import Unreadable
 from spanrelay.records import PromptCache
 
@@ -95,19 +96,24 @@ class Keys:
         if len(begins) < MINIMUM_BYTES:
             told.missed = "below_minimum"
             return
-        key, told.scaffold = self._key_of(begins, first)
+        key, told.scaffold, reason = self._key_of(begins, first)
         told.marks = (f"prompt_cache_key {key}",)
         told.decision = "marked" if self._applies else "would_mark"
+        if reason:
+            tell(call, told, Decision(told.decision, reason))
         if self._applies:
             call.mark({**wire, "prompt_cache_key": key})
 
-    def _key_of(self, begins: bytes, first: Any) -> tuple[str, str]:
-        """Return the key of what a request begins with, and its name; conversations share keys that are used much."""
-        now, digest = self._clock(), hash(begins)
+    def _key_of(self, begins: bytes, first: Any) -> tuple[str, str, str]:
+        """Return the key of what a request begins with, its name, and why it is another than before.
+
+        Conversations share keys that are used much.
+        """
+        now, digest, reason = self._clock(), hash(begins), ""
         with self._lock:
             scaffold = self._scaffolds.get(digest)
             if scaffold is None:
-                scaffold = _Scaffold(_digest(begins))
+                scaffold, reason = _Scaffold(_digest(begins)), "first_use"
                 self._scaffolds.put(digest, scaffold)
             times = scaffold.times
             times.append(now)
@@ -115,9 +121,10 @@ class Keys:
                 times.popleft()
             while scaffold.shards * PER_MINUTE < len(times):
                 scaffold.shards *= 2  # half of the conversations stay where they are
+                reason = "busy"
             shards = scaffold.shards
         shard = int(_digest(_json.dumps(first)), 16) % shards if shards > 1 else 0
-        return (f"{scaffold.name}-{shard}" if shard else scaffold.name), scaffold.name[:8]
+        return (f"{scaffold.name}-{shard}" if shard else scaffold.name), scaffold.name[:8], reason
 
 
 def _opening(items: Any) -> tuple[list[Any], Any]:

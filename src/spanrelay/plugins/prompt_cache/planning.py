@@ -46,6 +46,7 @@ class Plan:
         writes_scaffold: Whether this request is the one to write the scaffold.
         short: Whether the whole request is too short to be cached.
         stake: What is paid for writing, in tokens of plain input.
+        uncovered: Whether something would pay, and is not written because too much would be lost if it did not.
     """
 
     marks: tuple[Mark, ...] = ()
@@ -53,6 +54,7 @@ class Plan:
     writes_scaffold: bool = False
     short: bool = False
     stake: float = 0.0
+    uncovered: bool = False
 
 
 class Planner:
@@ -63,6 +65,7 @@ class Planner:
     ) -> None:
         self._outline, self._rules, self._terms = outline, rules, terms
         self._memory, self._account, self._now = memory, account, now
+        self._uncovered = False
 
     def plan(self, bases: Sequence[Sorts], sorts: Sorts, onward: Sorts) -> Plan:
         """Return where marks are to stand.
@@ -91,6 +94,7 @@ class Planner:
             writes_scaffold=any(read < mark.index < outline.scaffold for mark in marks),
             short=tail < 0 and not any(map(self._may_end, range(outline.scaffold))),
             stake=self._stake(last.index, read, last.ttl) if last is not None and last.index > read else 0.0,
+            uncovered=self._uncovered,
         )
 
     def _live(self, first: int) -> int:
@@ -131,7 +135,10 @@ class Planner:
     def _pays(self, at: int, read: int, sorts: Sorts, onward: Sorts) -> TTL | None:
         """Return for how long writing all up to `at` pays most; None where it does not."""
         covered: list[TTL] = [ttl for ttl in TTLS if self._is_covered(self._stake(at, read, ttl))]
-        return best_ttl(self._rules, self._terms, sorts, onward, covered)
+        best = best_ttl(self._rules, self._terms, sorts, onward, covered)
+        if best is None and not self._uncovered and len(covered) < len(TTLS):
+            self._uncovered = best_ttl(self._rules, self._terms, sorts, onward) is not None
+        return best
 
     def _base_ttl(self, at: int, sorts: Sorts, read: int, *, beside: bool) -> TTL | None:
         """Return for how long tools or system prompt are marked: `beside` another mark that costs nothing."""
