@@ -168,7 +168,7 @@ class TrajectoryDirectory:
 
     def _trim(self) -> None:
         """Remove the oldest files while all together are too large, and what dead processes were writing."""
-        _remove_unwritten(self.path)
+        remove_unwritten(self.path)
         files: list[tuple[int, int, Path]] = []
         for entry in self._files():
             with contextlib.suppress(FileNotFoundError):  # other processes make room too
@@ -235,8 +235,12 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True)
         raise
 
 
-def _remove_unwritten(directory: Path) -> None:
-    """Remove the files that processes were writing when they died."""
+def remove_unwritten(directory: Path) -> None:
+    """Remove the files, also those of media, that processes were writing in a directory when they died.
+
+    What a live process writes is locked, and stays. Where machines share a folder without their locks, that of another
+    may go as well: its writing fails then, as on a full disk, and is done once more.
+    """
     for folder in (directory, *(directory / name for name in MEDIA)):
         for file in spool.orphans(folder, f".*{spool.TEMPORARY}"):
             file.unlink(missing_ok=True)
@@ -256,7 +260,7 @@ def recover(directory: Path) -> Recovery:
 
     What such a process was writing at that moment is removed: the part says the same.
     """
-    _remove_unwritten(directory)
+    remove_unwritten(directory)
     found = Recovery([], [], [])
     for part in spool.orphans(directory):
         path = part.with_name(part.name.removesuffix(spool.SUFFIX) + ".json")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spanrelay._masking import mask_bytes
+from spanrelay.assembly.sinks import remove_unwritten
 from spanrelay.collecting.delivery.outlet import Deliveries
 from spanrelay.collecting.delivery.targets import Target
 from spanrelay.collecting.gatherer import Gatherer
@@ -63,6 +64,7 @@ class Collector:
         self._options, self._socket = options, listening
         kept = options.folder / PLACE
         self._intake = Intake(kept, lambda requests: self._gatherer.take(requests))  # first: there may be another
+        remove_unwritten(options.folder)
         self._shelf = Shelf(kept)
         self._scratch = tempfile.TemporaryDirectory(prefix="spanrelay-")
         folder = Folder(options.folder, overwrite=True, mask=mask_bytes)

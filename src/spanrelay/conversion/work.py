@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias
 
+from spanrelay.assembly.sinks import remove_unwritten
 from spanrelay.conversion.crew import Crew, Read, crew
 from spanrelay.conversion.documents import Folder, Written
 from spanrelay.conversion.grouping import Group, Groups
@@ -100,6 +101,7 @@ def convert(
     """
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
+        remove_unwritten(folder.path)
     except OSError as error:
         raise SpanRelayError(f"{str(folder.path)!r} cannot be written to: {error.strerror or error}") from error
     summary = Summary()

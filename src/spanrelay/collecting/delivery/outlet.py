@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spanrelay._voice import say
-from spanrelay.assembly.sinks import stems
+from spanrelay.assembly.sinks import remove_unwritten, stems
 from spanrelay.collecting.delivery.courier import PACE, Bag, Courier, Figures
 from spanrelay.collecting.delivery.journal import Journal
 from spanrelay.collecting.delivery.letters import Letters
@@ -80,6 +80,8 @@ class Deliveries:
     def _bag(self, courier: Courier, part: str) -> Bag:
         place = self._folder / PLACE / next(stems(courier.target.name)) / part
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (place, place / _LETTERS):
+            remove_unwritten(folder)
         return Bag(self._folder, Journal(place / _JOURNAL), Letters(place / _LETTERS))
 
     @property

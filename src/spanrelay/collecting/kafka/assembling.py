@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from spanrelay._guard import swallow
 from spanrelay._masking import mask_bytes
+from spanrelay.assembly.sinks import remove_unwritten
 from spanrelay.collecting.delivery.outlet import Deliveries, Outlet
 from spanrelay.collecting.gatherer import Pace
 from spanrelay.collecting.intake import Request
@@ -93,6 +94,7 @@ class Assembling:
 
     def __init__(self, kafka: Kafka, folder: Path, terms: Terms, deliveries: Deliveries) -> None:
         (folder / PLACE).mkdir(parents=True, exist_ok=True)
+        remove_unwritten(folder)
         self._kafka, self._folder, self._terms, self._deliveries = kafka, folder, terms, deliveries
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._committed: dict[tuple[str, int], int] = {}
