@@ -40,6 +40,7 @@ ROWS = {
     "archive": "archive:archive",
     "collect": "collecting:collect",
     "kafka": "kafka:kafka",
+    "scale": "scale:scale",
     "gateway": "gateway:gateway",
     "gateways": "gateways:gateways",
     "anthropic": "ours:anthropic",
