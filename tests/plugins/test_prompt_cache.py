@@ -171,6 +171,19 @@ def test_a_conversation_that_goes_on_begins_with_the_digests_of_the_one_before(c
         assert part.digests == whole.digests[: len(part.digests)]
 
 
+@settings(max_examples=100)
+@given(_CONTENT, _CONTENT)
+def test_what_says_something_else_has_another_digest(one: Any, other: Any) -> None:
+    digests = [outline_of("anthropic", asked(content)).digests for content in (one, other)]
+    assert (digests[0] == digests[1]) is (one == other)
+
+
+def test_where_one_block_ends_is_a_part_of_what_is_said() -> None:
+    """No other way to tell them apart is left where keys and texts are the same."""
+    one, two = [{"type": "text", "text": "a", "id": "b"}], [{"type": "text", "text": "a"}, {"id": "b"}]
+    assert outline_of("anthropic", asked(one)).digests != outline_of("anthropic", asked(two)).digests
+
+
 # --- what is left alone ---
 
 

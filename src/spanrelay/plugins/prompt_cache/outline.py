@@ -101,9 +101,11 @@ def _add(outline: Outline, digest: int, section: Section, said: list[tuple[Any, 
             length = len(content)
         else:
             last, blocks = _last_markable(section, content), len(content)
-            told = _json.dumps(content)
-            length = len(told)
-            if b'"cache' in told:
+            if section == "messages":
+                told, length = _told_by(content)
+            else:
+                told = _json.dumps(content)
+                length = len(told)
                 _refuse_own_marks(told)
             if section == "tools" and _DEFERRED in told:  # in a set of tools too
                 raise Unreadable("unknown_block")
@@ -118,6 +120,26 @@ def _add(outline: Outline, digest: int, section: Section, said: list[tuple[Any, 
         number += blocks
     outline.blocks = number
     return digest
+
+
+def _told_by(blocks: list[dict[str, Any]]) -> tuple[Any, int]:
+    """Return what blocks say, and about how many bytes that is.
+
+    Texts stay as they are: Python keeps the hash of one, which most of a conversation has had in a call before.
+    """
+    told: list[Any] = []
+    length = 0
+    for block in blocks:
+        told.append(None)
+        for key, value in block.items():
+            if type(value) is not str:
+                value = _json.dumps(value)
+                _refuse_own_marks(value)
+            if key in _OWN_MARKS:
+                raise Unreadable("callers_own")
+            told += key, value
+            length += len(key) + len(value) + _AROUND
+    return tuple(told), length
 
 
 def _last_markable(section: Section, content: Any) -> int:
@@ -157,10 +179,12 @@ _MARKABLE = frozenset(
 
 
 def _refuse_own_marks(told: bytes) -> None:
-    if _OWN_MARKS_JSON[0] in told or _OWN_MARKS_JSON[1] in told:
+    if b'"cache' in told and (_OWN_MARKS_JSON[0] in told or _OWN_MARKS_JSON[1] in told):
         raise Unreadable("callers_own")
 
 
+_AROUND = 6
+"""Bytes of JSON around a key and its text."""
 _LONG = 16_000
 """Bytes from which on it is looked whether a content has pictures, which are few tokens."""
 

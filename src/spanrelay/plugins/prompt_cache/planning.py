@@ -99,9 +99,10 @@ class Planner:
 
     def _live(self, first: int) -> int:
         """Return the last stop, from `first` on, up to which the provider holds the request; -1 where it holds none."""
-        outline, memory = self._outline, self._memory
-        for at in range(len(outline.digests) - 1, first - 1, -1):
-            if memory.is_live(outline.digests[at], self._now) and self._may_stand(at):
+        digests, entries = self._outline.digests, self._memory.entries
+        for at in range(len(digests) - 1, first - 1, -1):
+            entry = entries.get(digests[at])
+            if entry is not None and self._now < entry.expires and self._may_stand(at):
                 return at
         return -1
 
