@@ -16,10 +16,10 @@ from benchmarks.saving import MODELS, Clock, automatic, outcome
 from spanrelay.cli import main
 from spanrelay.config import PolicyFile
 from spanrelay.plugins.activation import Activation
+from spanrelay.plugins.places import place_of
 from spanrelay.plugins.plugin import Secret
 from spanrelay.plugins.prompt_cache.governor import Governor
 from spanrelay.plugins.prompt_cache.learned import KEPT_SCAFFOLDS, Place, document_in, memory_of
-from spanrelay.plugins.prompt_cache.places import place_of
 
 MODEL = "claude-sonnet-5"
 BOT = workloads(MODEL)["support bot, 6 k scaffold, 200 sessions of 3 calls"][:6]
@@ -36,7 +36,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
         path, url = None, Secret(request.getfixturevalue("redis_server").url)
 
     def opens() -> Place:
-        place = place_of(path, url)
+        place = place_of(path, url, "prompt_cache")
         assert place is not None
         return place
 
@@ -79,7 +79,7 @@ def test_what_several_have_counted_adds_up(opened: Opened) -> None:
 
 def _count(path: str, times: int) -> None:
     for _ in range(times):
-        run(place_of(Path(path), None), BOT[:1])  # type: ignore[arg-type] - there is one
+        run(place_of(Path(path), None, "prompt_cache"), BOT[:1])  # type: ignore[arg-type] - there is one
 
 
 def test_two_processes_count_in_one_file(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_two_processes_count_in_one_file(tmp_path: Path) -> None:
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    place = place_of(path, None)
+    place = place_of(path, None, "prompt_cache")
     assert place is not None
     assert memory_of(place.read()).accounts["anthropic", MODEL].answers == 2 * 4 * 3
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -136,7 +136,7 @@ def test_only_so_many_scaffolds_are_kept(opened: Opened) -> None:
 
 @pytest.mark.swallows
 def test_a_file_that_breaks_later_loses_no_call(tmp_path: Path) -> None:
-    place = place_of(path := tmp_path / "learned.sqlite3", None)
+    place = place_of(path := tmp_path / "learned.sqlite3", None, "prompt_cache")
     assert place is not None
     path.write_bytes(b"no database" * 100)
     assert run(place, BOT[:2]) < 100
@@ -153,7 +153,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_command_shows_what_is_known_and_forgets_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = place_of(file.with_name("learned.sqlite3"), None)
+    place = place_of(file.with_name("learned.sqlite3"), None, "prompt_cache")
     assert place is not None
     run(place)
     assert main(["adaptive", "show", str(file)]) == 0

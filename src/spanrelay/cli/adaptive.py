@@ -12,9 +12,9 @@ from spanrelay.cli.configured import add_actions, planned
 from spanrelay.cli.printing import print_table
 from spanrelay.errors import ConfigurationError
 from spanrelay.plugins.keeping import StoreError
+from spanrelay.plugins.places import place_of
 from spanrelay.plugins.prompt_cache.learned import Place, memory_of
 from spanrelay.plugins.prompt_cache.memory import Memory, Odds, Scaffold
-from spanrelay.plugins.prompt_cache.places import place_of
 from spanrelay.plugins.prompt_cache.planning import Terms, best_ttl
 from spanrelay.plugins.prompt_cache.plugin import PromptCacheConfig, terms_of
 from spanrelay.plugins.prompt_cache.rules import rules_of
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     try:
         for table in kept:
-            place = place_of(table.path, table.url)
+            place = place_of(table.path, table.url, "prompt_cache")
             assert place is not None
             (_reset if options.action == "reset" else _show)(place, terms_of(table))
     except (StoreError, ConfigurationError) as error:

@@ -17,8 +17,9 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.codecs import anthropic_messages, bedrock_converse
 from spanrelay.pipeline import loops
+from spanrelay.plugins.exchanging import Place
 from spanrelay.plugins.prompt_cache.keys import GOOGLE, OPENAI, Keys
-from spanrelay.plugins.prompt_cache.learned import Learned, Place
+from spanrelay.plugins.prompt_cache.learned import Learned
 from spanrelay.plugins.prompt_cache.marking import marked
 from spanrelay.plugins.prompt_cache.memory import Account, Memory, Odds, Scaffold, free_in_children
 from spanrelay.plugins.prompt_cache.news import Decision, News, decided, tell, tell_of_waiting

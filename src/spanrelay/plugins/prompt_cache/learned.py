@@ -5,51 +5,23 @@ Each process adds what it has counted since it last did, and takes over what all
 
 from __future__ import annotations
 
-import atexit
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from spanrelay import _json
-from spanrelay._guard import guarded
-from spanrelay.plugins.keeping import renewed
+from spanrelay.plugins.exchanging import Exchange, Place
 from spanrelay.plugins.prompt_cache.memory import REMEMBERED, Memory, Odds, Scaffold
 
 VERSION = 1
 KEPT_SCAFFOLDS = 512
 """The most that are kept, those that were used last."""
-EVERY_S = 5.0
-"""Seconds between two exchanges with others."""
 Numbers = dict[str, list[float]]
 
 
-class Place(Protocol):
-    """Holds one document that processes share."""
-
-    def change(self, change: Callable[[bytes | None], bytes]) -> None:
-        """Put what `change` makes of the document there, in one step.
-
-        Raises:
-            StoreError: it cannot be read or written.
-        """
-        ...
-
-    def read(self) -> bytes | None:
-        """Return the document; raises as `change`."""
-        ...
-
-    def forget(self) -> None:
-        """Remove it; raises as `change`."""
-        ...
-
-    def close(self) -> None:
-        """Let go of files and connections."""
-        ...
-
-
-class Learned:
+class Learned(Exchange):
     """What a memory shares with those of other processes.
 
     Args:
@@ -59,56 +31,25 @@ class Learned:
     """
 
     def __init__(self, memory: Memory, place: Place, lock: Callable[[], threading.Lock]) -> None:
-        self._memory, self._place, self._lock = memory, place, lock
+        super().__init__(place, "prompt caches")
+        self._memory, self._lock = memory, lock
         self._base: Numbers = {}
-        self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
-        renewed.add(self)
 
-    def after_fork(self) -> None:
-        """Begin a thread of its own when there is something to keep."""
-        self._thread, self._ended = None, threading.Event()
+    def _take_over(self, data: bytes | None) -> None:
+        told = document_in(data)
+        with self._lock():
+            self._take(told, {})
 
-    def begin(self) -> None:
-        """Take over what is known."""
-        with guarded("reading what was learned of prompt caches"):
-            told = document_in(self._place.read())
-            with self._lock():
-                self._take(told, {})
-        atexit.register(self.close)
+    def _swap(self) -> None:
+        made: list[tuple[dict[str, Any], Numbers]] = []
 
-    def change(self) -> None:
-        """Note that there is something new."""
-        if self._thread is None and not self._ended.is_set():
-            self._thread = threading.Thread(target=self._exchange_for_ever, name="spanrelay-prompt-cache", daemon=True)
-            self._thread.start()
+        def change(data: bytes | None) -> bytes:  # may be asked again, where others were faster
+            made[:] = [self._merged(data)]
+            return _json.dumps(made[0][0])
 
-    def close(self) -> None:
-        """Keep what is new, and exchange no more."""
-        atexit.unregister(self.close)
-        self._ended.set()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join(EVERY_S)
-            self.exchange()
-        self._place.close()
-
-    def exchange(self) -> None:
-        """Add what is new here to what all know, and take that over."""
-        with guarded("keeping what was learned of prompt caches"):
-            made: list[tuple[dict[str, Any], Numbers]] = []
-
-            def change(data: bytes | None) -> bytes:  # may be asked again, where others were faster
-                made[:] = [self._merged(data)]
-                return _json.dumps(made[0][0])
-
-            self._place.change(change)
-            with self._lock():
-                self._take(*made[0])
-
-    def _exchange_for_ever(self) -> None:
-        while not self._ended.wait(EVERY_S):
-            self.exchange()
+        self._place.change(change)
+        with self._lock():
+            self._take(*made[0])
 
     def _merged(self, data: bytes | None) -> tuple[dict[str, Any], Numbers]:
         """Return what all know together with what is new here, and the numbers here that it was made of."""

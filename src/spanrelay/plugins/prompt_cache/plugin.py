@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from spanrelay.pipeline.middleware import Place, execution_intercept
+from spanrelay.plugins.places import doubts_about_place, place_of
 from spanrelay.plugins.plugin import Context, Diagnostic, Secret
 from spanrelay.plugins.prompt_cache.governor import Governor
-from spanrelay.plugins.prompt_cache.places import doubts_about_place, place_of
 from spanrelay.plugins.prompt_cache.planning import Terms
 from spanrelay.plugins.prompt_cache.rules import API
 
@@ -79,7 +79,7 @@ class PromptCachePlugin:
             terms=terms_of(config),
             max_wait_s=config.max_wait_ms / 1000,
             clock=self._clock,
-            place=place_of(config.path, config.url),
+            place=place_of(config.path, config.url, self.name),
         )
         if governor.learned is not None:
             governor.learned.begin()

@@ -1,4 +1,4 @@
-"""Where what was learned of prompts is kept: an SQLite file of one machine, or a Redis server."""
+"""Where what was learned is kept: an SQLite file of one machine, or a Redis server."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from spanrelay.errors import ConfigurationError
+from spanrelay.plugins.exchanging import Place
 from spanrelay.plugins.keeping import REDIS, SqliteFile, StoreError, without_secrets
 from spanrelay.plugins.plugin import Diagnostic, Secret
-from spanrelay.plugins.prompt_cache.learned import Place
 
 PATIENCE_S = 2.0
 """Seconds that an exchange waits for others; no call waits for it."""
-_NAME = "spanrelay:prompt_cache:learned"
 _SCHEMA = "CREATE TABLE IF NOT EXISTS learned (name TEXT PRIMARY KEY, document BLOB NOT NULL)"
 
 
@@ -30,15 +29,16 @@ def doubts_about_place(path: Path | None, url: Secret | None) -> list[Diagnostic
     return found
 
 
-def place_of(path: Path | None, url: Secret | None) -> Place | None:
-    """Return where a configuration keeps what is learned; None for in this process alone.
+def place_of(path: Path | None, url: Secret | None, plugin: str) -> Place | None:
+    """Return where a configuration keeps what `plugin` learns; None for in this process alone.
 
     Raises:
         ConfigurationError: the package for it is missing, or the file is something else.
     """
+    name = f"spanrelay:{plugin}:learned"
     if path is not None:
-        return FilePlace(path)
-    return None if url is None else RedisPlace(url.reveal())
+        return FilePlace(path, name)
+    return None if url is None else RedisPlace(url.reveal(), name)
 
 
 class FilePlace:
@@ -48,7 +48,8 @@ class FilePlace:
         ConfigurationError: the file cannot be opened or is something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
+        self._name = name
         self._file = SqliteFile(path, _SCHEMA, PATIENCE_S)
         try:
             self.read()
@@ -61,7 +62,7 @@ class FilePlace:
         """Put what `change` makes of the document there, in one transaction."""
         try:
             with self._file.changing() as db:
-                db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?)", (_NAME, change(self._told(db))))
+                db.execute("INSERT OR REPLACE INTO learned VALUES (?, ?)", (self._name, change(self._told(db))))
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
 
@@ -77,7 +78,7 @@ class FilePlace:
         """Remove it."""
         try:
             with self._file.changing() as db:
-                db.execute("DELETE FROM learned")
+                db.execute("DELETE FROM learned WHERE name = ?", (self._name,))
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
 
@@ -86,7 +87,7 @@ class FilePlace:
         self._file.close()
 
     def _told(self, db: sqlite3.Connection) -> bytes | None:
-        row = db.execute("SELECT document FROM learned WHERE name = ?", (_NAME,)).fetchone()
+        row = db.execute("SELECT document FROM learned WHERE name = ?", (self._name,)).fetchone()
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def _failure(self, error: Exception) -> StoreError:
@@ -100,7 +101,8 @@ class RedisPlace:
         ConfigurationError: the package `redis` is not installed, or the URL is none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str) -> None:
+        self._name = name
         try:
             import redis  # an extra: only who names a server needs it
         except ImportError:
@@ -116,19 +118,19 @@ class RedisPlace:
         """Put what `change` makes of the document there; again, where somebody else was faster."""
 
         def put(pipe: Any) -> None:
-            made = change(pipe.get(_NAME))
+            made = change(pipe.get(self._name))
             pipe.multi()
-            pipe.set(_NAME, made)
+            pipe.set(self._name, made)
 
-        self._asked(lambda: self._client.transaction(put, _NAME))
+        self._asked(lambda: self._client.transaction(put, self._name))
 
     def read(self) -> bytes | None:
         """Return the document."""
-        return self._asked(lambda: self._client.get(_NAME))
+        return self._asked(lambda: self._client.get(self._name))
 
     def forget(self) -> None:
         """Remove it."""
-        self._asked(lambda: self._client.delete(_NAME))
+        self._asked(lambda: self._client.delete(self._name))
 
     def close(self) -> None:
         """Close the connections; they are opened again if they are needed."""
