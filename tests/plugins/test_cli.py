@@ -67,6 +67,7 @@ def shown(capsys: Any, *arguments: str) -> tuple[int, list[str], str]:
 OURS = (
     "agent_hooks",
     "fallback",
+    "hints",
     "nemo_guardrails",
     "pii_redaction",
     "policy",

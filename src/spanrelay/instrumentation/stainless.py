@@ -352,6 +352,8 @@ class StainlessBoundary:
                 given["files"] = files_with(options.files, {name: wire.get(name) for name in self._parts})
                 wire = {name: value for name, value in wire.items() if name not in self._parts}
             options = options.model_copy(update={"json_data": wire, "extra_json": None, **given})
+        if call.carried is not None:
+            options = _with_headers(options, call.carried)
         if self._tells:
             options = _with_traceparent(options, call)
         self._sending = options
@@ -440,6 +442,12 @@ def _is_same_request(options: Any, sending: Any) -> bool:
     if any(getattr(options, part, None) is not getattr(sending, part, None) for part in parts):
         return False
     return any(getattr(sending, part, None) is not None for part in parts) or options.url == sending.url
+
+
+def _with_headers(options: Any, carried: Mapping[str, str]) -> Any:
+    """Return options with more headers, where the application has not set them."""
+    given = options.headers if isinstance(options.headers, Mapping) else {}
+    return options.model_copy(update={"headers": {**carried, **given}})
 
 
 def _with_traceparent(options: Any, call: ModelCall) -> Any:

@@ -65,6 +65,7 @@ class ModelCall(Call):
         "_turn",
         "_wire",
         "body",
+        "carried",
         "codec",
         "http_status",
         "lends_plainly",
@@ -143,6 +144,8 @@ class ModelCall(Call):
         """An answer that middleware gives again, and the events that it came in."""
         self.only_marked = False
         """Whether it is sent with the application's own objects, and marks beside them."""
+        self.carried: Mapping[str, str] | None = None
+        """Headers that go with what is sent, and change nothing that a model sees; the caller's own win."""
         self._request: ModelRequest | None = None
         self._judged: Mapping[str, Any] = wire
 
