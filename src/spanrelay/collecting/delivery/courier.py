@@ -22,7 +22,7 @@ from spanrelay.exporters.outbox import Answer, Outcome, Pace
 PACE = Pace(longest=60.0, longest_asked=3600.0)
 """Seconds from half a second to a minute between attempts, and what a target may ask for at most."""
 MOST = 250_000
-"""Names that wait for one target at most; beyond that the oldest become dead letters."""
+"""Names, of some 350 bytes each, that wait for one target at most; beyond that the oldest become dead letters."""
 GRACE_S = 5.0
 """Seconds that an end waits for a target that takes what it is given."""
 _AT_ONCE = 8
@@ -186,8 +186,10 @@ class Courier:
         """Return the seconds until something is due; None where that takes something else to happen first."""
         if not self._items or (self._health.failures and self._flying):
             return None
+        if (left := self._health.until - self._clock()) > 0:
+            return left  # and whatever is due then, so that who puts something in waits for no look through all of it
         soonest = min((each.due for key, each in self._items.items() if key not in self._flying), default=None)
-        return None if soonest is None else max(0.0, max(soonest, self._health.until) - self._clock())
+        return None if soonest is None else max(0.0, soonest - self._clock())
 
     def _sent(self, item: _Item) -> tuple[Parcel | None, Answer]:
         try:
