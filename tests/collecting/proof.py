@@ -184,8 +184,9 @@ def prove(spans: int, kills: int, seed: int, folder: Path, collect: Callable[[Br
         await_that(runs, lambda: documents_in(runs) == documents_in(wanted), members)
         for each in members:
             each.send_signal(signal.SIGTERM)
-            assert (each.communicate(timeout=120)[1], each.returncode) == ("", 0)
-    assert documents_in(runs) == documents_in(wanted)
+            said = each.communicate(timeout=120)[1]
+            assert (said, each.returncode) == ("", 0), f"a member ended with {each.returncode}: {said}"
+    assert documents_in(runs) == documents_in(wanted), _difference(runs)
     told.documents, told.seconds = len(names), time.monotonic() - begun
     return told
 
@@ -213,7 +214,8 @@ def await_that(folder: Path, ready: Callable[[], bool], members: list[subprocess
     """Wait for something that the members do; fail where one ends before, or where none writes anything any more."""
     newest, since = 0, time.monotonic()
     while not ready():
-        assert [each.communicate()[1] for each in members if each.poll() is not None] == []
+        ended = [each.communicate()[1] for each in members if each.poll() is not None]
+        assert ended == [], ended
         if (now := folder.stat().st_mtime_ns if folder.exists() else 0) > newest:  # whenever a document is put there
             newest, since = now, time.monotonic()
         assert time.monotonic() - since < _STUCK_S, _difference(folder)
