@@ -18,6 +18,7 @@ from spanrelay import _json
 from spanrelay._guard import guarded
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.requests import Body, object_in
+from spanrelay.instrumentation.sessions import Leaving, SessionSpan, left_call
 from spanrelay.instrumentation.targets import Target, outgoing_of
 from spanrelay.pipeline.driver import arun, run
 from spanrelay.pipeline.middleware import is_covered
@@ -34,8 +35,8 @@ class Speech(Protocol):
         """Return the request that a client's event makes of a model, as the API has it over HTTP; None of any other."""
         ...
 
-    def event(self, event: Mapping[str, Any], wire: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a client's event with another request."""
+    def event(self, event: Mapping[str, Any], wire: Mapping[str, Any], was: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a client's event with another request than it `was`."""
         ...
 
     def lane(self, event: Mapping[str, Any]) -> Any:
@@ -61,6 +62,33 @@ class Speech(Protocol):
     def target(self, model: str | None) -> Target:
         """Return where a request of a model goes."""
         ...
+
+    listens: bool = False
+    """Whether it is told of all that passes, and a server may begin an answer that nobody asked for."""
+
+    def left(self, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return, as a request, what a client's event leaves with the server for later ones; None where nothing."""
+        return None
+
+    def sent(self, event: Mapping[str, Any]) -> None:
+        """Take note of a client's event that asks nothing and is about to be sent."""
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        """Take note of a server's event."""
+
+    def begun(
+        self, event: Mapping[str, Any], waiting: Sequence[Mapping[str, Any]]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+        """Return what stands for a client's event, and the request, where a server's begins what nobody asked for."""
+        return None
+
+    def refused(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the client's event that stops an answer which nobody asked for; no event of it is handed on."""
+        return {}
+
+    def is_withheld(self, event: Mapping[str, Any]) -> bool:
+        """Whether a server's event is of an answer that was refused."""
+        return False
 
 
 class _Feed:
@@ -161,24 +189,60 @@ class _Asking:
 class _Talk:
     """What is going on over one connection."""
 
-    def __init__(self, speech: Speech, tracing: Tracing) -> None:
-        self.speech, self.tracing = speech, tracing
+    def __init__(self, speech: Speech, tracing: Tracing, span: SessionSpan | None = None) -> None:
+        self.speech, self.tracing, self.span = speech, tracing, span
         self._lanes: dict[Any, deque[_Asking]] = {}
 
-    def asked(self, message: Any, send: Callable[..., Any]) -> tuple[ModelCall, _Boundary] | None:
-        """Return the call that a message begins, and its way; None where it asks nothing."""
+    def asked(self, message: Any, send: Callable[..., Any]) -> tuple[ModelCall, _Boundary | Leaving] | None:
+        """Return the call that a message begins, and its way; None where nothing of it is to be judged."""
         event = self._event_in(message)
-        wire = None if isinstance(event, Body) else self.speech.asked(event)
-        if wire is None and not isinstance(event, Body):
-            return None
-        wire = {} if wire is None else wire
-        model = wire.get("model")
-        target = self.speech.target(model if isinstance(model, str) else None)
-        boundary = _Boundary(self, {} if isinstance(event, Body) else event, message, send)
-        call: ModelCall = target.call(wire, boundary, self.tracing, target.open(self.tracing))
         if isinstance(event, Body):
+            call, boundary = self._call({}, {}, message, send)
             call.unreadable = event.unreadable
-        return call, boundary
+            return call, boundary
+        wire = self.speech.asked(event)
+        return self._left(event, message, send) if wire is None else self._call(wire, event, message, send)
+
+    def _call(
+        self, wire: Mapping[str, Any], event: Mapping[str, Any], message: Any, send: Callable[..., Any]
+    ) -> tuple[ModelCall, _Boundary]:
+        target, boundary = self._target(wire), _Boundary(self, event, message, send)
+        opened = target.open(self.tracing) if self.span is None else self.span.open(target, self.tracing)
+        return target.call(wire, boundary, self.tracing, opened), boundary
+
+    def _target(self, wire: Mapping[str, Any]) -> Target:
+        model = wire.get("model")
+        return self.speech.target(model if isinstance(model, str) else None)
+
+    def _left(
+        self, event: Mapping[str, Any], message: Any, send: Callable[..., Any]
+    ) -> tuple[ModelCall, Leaving] | None:
+        """Return the call that stands for what a message leaves with the server, where policy holds."""
+        wire = self.speech.left(event) if is_covered(current_scope()) else None
+        if wire is None:
+            self.speech.sent(event)
+            return None
+
+        def changed(message: Any, wire: Mapping[str, Any], was: Mapping[str, Any]) -> Any:
+            left = event if wire is was else self.speech.event(event, wire, was)
+            self.speech.sent(left)
+            return message if left is event else _like(message, left)
+
+        boundary = Leaving(message, send, changed)
+        return left_call(self._target(wire), wire, boundary, self.tracing), boundary
+
+    def begun(self, event: Any, send: Callable[..., Any]) -> tuple[ModelCall, _Boundary] | None:
+        """Return the call of an answer that a server begins unasked, and its way, which sends nothing."""
+        begun = self.speech.begun(event, [each.event for each in self._lanes.get(self.speech.lane(event), ())])
+        return None if begun is None else self._call(begun[1], begun[0], None, send)
+
+    def read(self, message: Any) -> Mapping[str, Any]:
+        """Return the event in a server's message, where somebody waits for it; else an empty one."""
+        event: Any = None
+        if self._lanes or self.speech.listens:
+            with guarded("reading a message"):
+                event = _json.loads(message)
+        return cast("dict[str, Any]", event) if isinstance(event, dict) else {}
 
     def _event_in(self, message: Any) -> Mapping[str, Any] | Body:
         """Return the event in a message; where policy holds, what could be read in two ways is none."""
@@ -203,14 +267,9 @@ class _Talk:
         if lane is not None and asking in lane:
             lane.remove(asking)
 
-    def heard(self, message: Any) -> list[tuple[_Asking, bytes, bool]]:
+    def heard(self, event: Mapping[str, Any], message: Any) -> list[tuple[_Asking, bytes, bool]]:
         """Return whose answers a message belongs to, each with its frame, and whether it is the last of that."""
-        if not self._lanes:
-            return []
-        event: Any = None
-        with guarded("reading a message"):
-            event = _json.loads(message)
-        lane = self._lanes.get(self.speech.lane(event)) if isinstance(event, dict) else None
+        lane = self._lanes.get(self.speech.lane(event)) if event else None
         at = self.speech.answered(event, [asking.event for asking in lane]) if lane else None
         if not lane or at is None:
             return []
@@ -232,6 +291,11 @@ class _Talk:
         lanes, self._lanes = self._lanes, {}
         return [asking for lane in lanes.values() for asking in lane]
 
+    def end(self, error: BaseException | None = None) -> None:
+        """Take the connection for closed."""
+        if self.span is not None:
+            self.span.end(error)
+
 
 class _Boundary:
     """The way of one call through a connection, whose answer comes when the application listens."""
@@ -239,7 +303,7 @@ class _Boundary:
     pushes = True
 
     def __init__(self, talk: _Talk, event: Mapping[str, Any], message: Any, send: Callable[..., Any]) -> None:
-        self._talk, self._event, self._message, self._send = talk, event, message, send
+        self._talk, self.event, self._message, self._send = talk, event, message, send
         self.tap: type[Any] = SyncTap
         self._askings: list[_Asking] = []
         """One, or several where policy sends again."""
@@ -248,10 +312,11 @@ class _Boundary:
         """Send what policy left of the request, the client's own message where it changed nothing; sync or async."""
         wire, message = outgoing_of(call), self._message
         call.sent = _json.dumps(wire)
+        event = self.event
         if wire is not call.original:
-            text = _json.dumps(self._talk.speech.event(self._event, wire))
-            message = text.decode() if isinstance(message, str) else text
-        asking = self._begin(call, wire)  # before it is sent: whoever listens may hear the answer first
+            event = self._talk.speech.event(event, wire, call.original)
+            message = _like(message, event)
+        asking = self._begin(call, event)  # before it is sent: whoever listens may hear the answer first
         if self.tap is not SyncTap:
             return self._asent(asking, message)
         try:
@@ -270,15 +335,15 @@ class _Boundary:
 
     def _take_back(self, asking: _Asking) -> None:
         """Expect no answer to what was not sent, whose call fails by that."""
-        self._talk.forget(self._event, asking)
+        self._talk.forget(self.event, asking)
         asking.tap.forget()
 
-    def _begin(self, call: ModelCall, wire: Mapping[str, Any]) -> _Asking:
+    def _begin(self, call: ModelCall, event: Mapping[str, Any]) -> _Asking:
         feed = _Feed()
         tap = call.tap = self.tap(call, feed, _nothing if self.tap is SyncTap else _anothing, form="frames")
-        asking = _Asking(tap, feed, self._talk.speech.event(self._event, wire))  # which keeps it; a call does not
+        asking = _Asking(tap, feed, event)  # which keeps the tap; a call does not
         self._askings.append(asking)
-        self._talk.begin(self._event, asking)
+        self._talk.begin(self.event, asking)
         return asking
 
     def sent(self, *, failed: bool) -> list[_Asking]:
@@ -295,11 +360,17 @@ class _Boundary:
         )
 
 
-def _nothing() -> None:
+def _like(message: Any, event: Mapping[str, Any]) -> Any:
+    """Return an event as a message of the type of another."""
+    text = _json.dumps(event)
+    return text if isinstance(message, bytes) else text.decode()
+
+
+def _nothing(*_: Any) -> None:
     return None
 
 
-async def _anothing() -> None:
+async def _anothing(*_: Any) -> None:
     return None
 
 
@@ -313,9 +384,9 @@ async def _hear(message: Any, heard: list[tuple[_Asking, bytes, bool]]) -> Any:
 class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for its proxies
     """A sync connection, whose messages are looked at as they pass."""
 
-    def __init__(self, connection: Any, speech: Speech, tracing: Tracing) -> None:
+    def __init__(self, connection: Any, speech: Speech, tracing: Tracing, span: SessionSpan | None = None) -> None:
         super().__init__(connection)
-        self._self_talk = _Talk(speech, tracing)
+        self._self_talk = _Talk(speech, tracing, span)
 
     def send(self, message: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a message, as a call where it asks a model."""
@@ -338,17 +409,38 @@ class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for i
 
     def recv(self, *args: Any, **kwargs: Any) -> Any:
         """Receive a message, and end the call whose answer's last it is."""
-        try:
-            message = self.__wrapped__.recv(*args, **kwargs)
-        except (TimeoutError, RuntimeError):
-            raise  # nothing has come yet, or somebody else receives: the connection goes on
-        except Exception as error:
-            for asking in self._self_talk.left():
-                asking.tap.read_failed(error)
-            raise
-        for asking, frame, last in self._self_talk.heard(message):
+        talk = self._self_talk
+        while True:
+            try:
+                message = self.__wrapped__.recv(*args, **kwargs)
+            except (TimeoutError, RuntimeError):
+                raise  # nothing has come yet, or somebody else receives: the connection goes on
+            except Exception as error:
+                for asking in talk.left():
+                    asking.tap.read_failed(error)
+                talk.end(error)
+                raise
+            event = talk.read(message)
+            talk.speech.heard(event)
+            if not talk.speech.is_withheld(event):
+                break
+        begun = talk.begun(event, _nothing)
+        if begun is not None:
+            self._begin(*begun)
+        for asking, frame, last in talk.heard(event, message):
             asking.hear(frame, last=last)
         return message
+
+    def _begin(self, call: ModelCall, boundary: _Boundary) -> None:
+        """Have policy judge an answer that the server has begun unasked, and stop it where it is refused."""
+        try:
+            run(call)
+        except BaseException:
+            with guarded("stopping an answer that was refused"):
+                self.__wrapped__.send(_like("", self._self_talk.speech.refused(boundary.event)))
+            raise
+        for asking in boundary.sent(failed=False):
+            asking.sent()
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
         """Close the connection; what was being answered ends here."""
@@ -357,14 +449,15 @@ class Wire(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt has no types for i
         finally:
             for asking in self._self_talk.left():
                 asking.tap.close()
+            self._self_talk.end()
 
 
 class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
     """An async connection, whose messages are looked at as they pass."""
 
-    def __init__(self, connection: Any, speech: Speech, tracing: Tracing) -> None:
+    def __init__(self, connection: Any, speech: Speech, tracing: Tracing, span: SessionSpan | None = None) -> None:
         super().__init__(connection)
-        self._self_talk = _Talk(speech, tracing)
+        self._self_talk = _Talk(speech, tracing, span)
         self._self_hearing: asyncio.Future[Any] | None = None
         """Hands on a message that has come, while policy waits for something."""
 
@@ -394,10 +487,15 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
         Policy may wait then; who is cancelled meanwhile is given the message when it asks again, as by the library.
         """
         if self._self_hearing is None:
-            message, heard = await self._receive(*args, **kwargs)
-            if not any(last or asking.is_busy for asking, _, last in heard):
-                return await _hear(message, heard)
-            self._self_hearing = asyncio.ensure_future(_hear(message, heard))
+            message, event = await self._receive(*args, **kwargs)
+            begun = self._self_talk.begun(event, _anothing)
+            if begun is not None:
+                self._self_hearing = asyncio.ensure_future(self._begin(message, event, *begun))
+            else:
+                heard = self._self_talk.heard(event, message)
+                if not any(last or asking.is_busy for asking, _, last in heard):
+                    return await _hear(message, heard)
+                self._self_hearing = asyncio.ensure_future(_hear(message, heard))
         hearing = self._self_hearing
         try:
             message = await asyncio.shield(hearing)
@@ -408,17 +506,36 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
         self._self_hearing = None
         return message
 
-    async def _receive(self, *args: Any, **kwargs: Any) -> tuple[Any, list[tuple[_Asking, bytes, bool]]]:
-        """Return the next message, and whose answers it belongs to."""
+    async def _receive(self, *args: Any, **kwargs: Any) -> tuple[Any, Mapping[str, Any]]:
+        """Return the next message that is handed on, and the event in it."""
+        talk = self._self_talk
+        while True:
+            try:
+                message = await self.__wrapped__.recv(*args, **kwargs)
+            except (TimeoutError, asyncio.TimeoutError, RuntimeError):
+                raise
+            except Exception as error:
+                for asking in talk.left():
+                    await asking.tap.read_failed(error)
+                talk.end(error)
+                raise
+            event = talk.read(message)
+            talk.speech.heard(event)
+            if not talk.speech.is_withheld(event):
+                return message, event
+
+    async def _begin(self, message: Any, event: Mapping[str, Any], call: ModelCall, boundary: _Boundary) -> Any:
+        """Do as a sync connection does, and return the message when the answer's call has taken it."""
+        boundary.tap = AsyncTap
         try:
-            message = await self.__wrapped__.recv(*args, **kwargs)
-        except (TimeoutError, asyncio.TimeoutError, RuntimeError):
+            await arun(call)
+        except BaseException:
+            with guarded("stopping an answer that was refused"):
+                await self.__wrapped__.send(_like("", self._self_talk.speech.refused(boundary.event)))
             raise
-        except Exception as error:
-            for asking in self._self_talk.left():
-                await asking.tap.read_failed(error)
-            raise
-        return message, self._self_talk.heard(message)
+        for asking in boundary.sent(failed=False):
+            await asking.asent()
+        return await _hear(message, self._self_talk.heard(event, message))
 
     async def close(self, *args: Any, **kwargs: Any) -> Any:
         """Close the connection; what was being answered ends here."""
@@ -427,3 +544,4 @@ class AsyncWire(wrapt.ObjectProxy):  # type: ignore[misc]  # as above
         finally:
             for asking in self._self_talk.left():
                 await asking.tap.aclose()
+            self._self_talk.end()

@@ -38,11 +38,12 @@ class OpenAIInstrumentor(Instrumentor):
         """The base client's two colours of `request`, where it makes a response its own, and each connection."""
         from spanrelay.instrumentation.apis.openai import ROUTES
         from spanrelay.instrumentation.stainless import StainlessAPI
-        from spanrelay_openai import dialogues, sockets
+        from spanrelay_openai import dialogues, realtime, sockets
         from spanrelay_openai.routes import deployment_of, provider_of
 
         return (
             *StainlessAPI(ROUTES, provider_of, tracing, deployment_of).patches("openai._base_client"),
             *sockets.patches(tracing),
             *dialogues.patches(tracing),
+            *realtime.patches(tracing),
         )

@@ -19,7 +19,7 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.apis.openai import ROUTES
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.targets import Address, Target, Targets
-from spanrelay.instrumentation.websockets import AsyncWire, Wire
+from spanrelay.instrumentation.websockets import AsyncWire, Speech, Wire
 from spanrelay.providers import provider_of_openai_host
 from spanrelay.tracing import Tracing
 
@@ -53,7 +53,7 @@ class _Response(NamedTuple):
     calls: list[Any]
 
 
-class ResponsesSpeech:
+class ResponsesSpeech(Speech):
     """How the Responses API speaks to one server."""
 
     def __init__(self, address: Address) -> None:
@@ -73,7 +73,7 @@ class ResponsesSpeech:
             {key: value for key, value in event.items() if key not in _ENVELOPE} if kind == "response.create" else None
         )
 
-    def event(self, event: Mapping[str, Any], wire: Mapping[str, Any]) -> Mapping[str, Any]:
+    def event(self, event: Mapping[str, Any], wire: Mapping[str, Any], was: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the event with another request.
 
         Raises:
@@ -82,10 +82,10 @@ class ResponsesSpeech:
         kind = _kind(event)
         if kind not in _ADDING:
             return {**{key: event[key] for key in _ENVELOPE if key in event}, **wire}
-        given, left, was = event.get("input"), wire.get("input"), self._input(event)
-        if was is not given:
-            before = len(was) - len(as_list(given))
-            left = left[before:] if isinstance(left, list) and left[:before] == was[:before] else None
+        given, left, whole = event.get("input"), wire.get("input"), self._input(event)
+        if whole is not given:
+            before = len(whole) - len(as_list(given))
+            left = left[before:] if isinstance(left, list) and left[:before] == whole[:before] else None
         settings = {key: value for key, value in wire.items() if key not in _OWN}
         if left is None or settings != self._settings(event):
             raise MiddlewareError(f"policy can change only the input of a {kind!r}, which adds to a response")

@@ -1,7 +1,7 @@
 """Connections by WebSocket to sessions: judged by the model that they are opened for, once, where they name one.
 
-What passes over such a connection is not seen. Where it may name any model, that is said once while policy is in force.
-Those of the Responses API are looked into, by `dialogues`.
+What passes over the others is not seen. Where it may name any model, that is said once while policy is in force.
+Those of the Responses API are looked into by `dialogues`, and those of the Realtime API by `realtime`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import logging
 from inspect import signature
 from typing import Any
 
-from opentelemetry.trace import get_current_span
-
 from spanrelay._guard import losses
 from spanrelay.codecs import plain
 from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import named_in_query
-from spanrelay.pipeline.call import NO_CONTEXT, Opened, call_in_flight
+from spanrelay.instrumentation.sessions import ConnectionCall, LeftCall, Opening
+from spanrelay.pipeline.call import call_in_flight
 from spanrelay.pipeline.driver import run
 from spanrelay.pipeline.middleware import is_covered
 from spanrelay.pipeline.model import ModelCall, text_of
-from spanrelay.scopes import current_scope, place_now
-from spanrelay.tracing import Tracing, is_read
+from spanrelay.scopes import current_scope
+from spanrelay.tracing import Tracing
 
 _log = logging.getLogger("spanrelay")
 _told: set[str] = set()
@@ -33,26 +32,6 @@ _NAMING = (
     ("openai.resources.realtime.translations.translations", "Translations"),
 )
 _SILENT = (("openai.resources.live.live", "Live"),)
-
-
-class Opening(Opened):
-    """Stands in the span around: a connection is no call, and has none of its own."""
-
-    def __init__(self) -> None:
-        self.lender = self.above = None
-        self.outer = place_now()
-        self.scope, self.span, self.started = current_scope(self.outer), get_current_span(self.outer), 0
-        self.observed = is_read(self.span)
-
-
-class ConnectionCall(ModelCall):
-    """What policy is shown of a connection: the model that it is opened for."""
-
-    __slots__ = ()
-
-    def finish(self, end: int | None = None) -> None:
-        """Leave the span alone, which is somebody else's."""
-        self.context = NO_CONTEXT
 
 
 class ConnectionBoundary:
@@ -93,12 +72,15 @@ class Sockets:
         model, client = text_of(kwargs.get("model")), getattr(resource, "_client", None)
         queries = getattr(client, "default_query", None), kwargs.get("extra_query")
         named = tuple(name for query in queries for name in named_in_query(query))
+        looked_at = type(resource).__name__.endswith("Realtime")
         if model is None and not named:
-            _tell(resource)
+            if not looked_at:
+                _tell(resource)
             return wrapped(**kwargs)
         wire = {} if model is None else {"model": model}
         boundary: Any = ConnectionBoundary(wrapped, kwargs)
-        call = ConnectionCall(plain, wire, boundary, self._tracing, provider="openai", opened=Opening())
+        kind = LeftCall if looked_at else ConnectionCall  # of what is looked at, the responses are counted
+        call = kind(plain, wire, boundary, self._tracing, provider="openai", opened=Opening())
         call.named_beside = named
         return run(call)
 
