@@ -194,13 +194,39 @@ class ToolBoundary:
         """Return what `answer` makes the same result of; an object of a class where it cannot, or might not."""
         from langchain_core.tools.base import _format_output
 
-        if isinstance(self._input, dict) and self._input.keys() != self.shown.keys():
+        if _is_injected(self.tool, self._input, self.shown):
             return NotImplemented
         message = message_in(result, self.call_id)
         if message is None:
-            return result
+            # Without the id of a call there is no message to say that this text is the tool's error, put into words.
+            is_told = self.tool.handle_tool_error or self.tool.handle_validation_error
+            return NotImplemented if is_told else result
         made = _format_output(message.content, None, self.call_id, self.tool.name, "success")
         return message.content if made == result else NotImplemented
+
+
+def _is_injected(tool: Any, given: Any, shown: Any) -> bool:
+    """Whether a tool gets more than its arguments, as the config of a run, which may say for whom it is."""
+    try:
+        from langchain_core.tools.base import (
+            InjectedToolArg,
+            _get_runnable_config_param,
+            _is_injected_arg_type,
+            get_all_basemodel_annotations,
+        )
+    except ImportError:  # a version that says it in another way
+        return True
+    if isinstance(given, dict) and given.keys() != shown.keys():
+        return True
+    functions = [each for each in (getattr(tool, "func", None), getattr(tool, "coroutine", None)) if each is not None]
+    # LangChain's own `_run` around a function takes the config whether or not the function does.
+    if any(map(_get_runnable_config_param, functions or [tool._run, tool._arun])) or getattr(
+        tool, "_injected_args_keys", True
+    ):
+        return True
+    schema = tool.args_schema
+    fields = get_all_basemodel_annotations(schema).values() if isinstance(schema, type) else ()
+    return any(_is_injected_arg_type(each, InjectedToolArg) for each in fields)
 
 
 class AsyncToolBoundary(ToolBoundary):

@@ -82,6 +82,17 @@ class ToolBoundary:
         call.gave(body)
         return body
 
+    def given_again(self, result: Any) -> Any:
+        """Return what `answer` makes the same result of; no plain value where it may depend on more than arguments.
+
+        What gets the context of its run may look at for whom that is; only of a function is known that it does not.
+        """
+        tool = self._validated.tool
+        while (source := getattr(tool, "source_tool", None)) is not None:  # of several toolsets put together
+            tool = source
+        schema = getattr(getattr(tool, "call_func", None), "__self__", None)
+        return result if getattr(schema, "takes_ctx", True) is False else NotImplemented
+
 
 class Tools:
     """Wraps the execution of tools; `tracing` opens the spans."""
