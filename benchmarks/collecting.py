@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 from benchmarks.assembly import traces_of
@@ -26,6 +27,8 @@ _SIZE, _CALLS = 1_000, 5
 """Bytes of content in a span, and model calls in a run; each run is a request of its own."""
 _SPANS, _CLIENTS = 6_000, 8
 _LEAST = 0.7
+_OPEN, _MOST = 10_000, 300.0
+"""Sessions that are open at once, of one run each, and the MB that they may take."""
 _HEAD = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: %d\r\n\r\n"
 
 
@@ -39,7 +42,10 @@ def collect(effort: Effort) -> list[Result]:
         rates.append(_collected(requests))
         shares.append(rates[-1] / converted)
     rate, share = median(rates), median(shares)
+    open_sessions = _OPEN if effort.seconds else 20
+    peak = _peak(traces_of(_SIZE, _CALLS, open_sessions))
     return [
+        Result(f"collect, {open_sessions} sessions open", "peak RSS", "MB", peak / 1e6, limit=_MOST),
         Result("collect, 1 KB a span", "spans a CPU second", "", rate.value, rate.error),
         Result(
             "collect, 1 KB a span", "of the rate of convert", "x", share.value, share.error, limit=_LEAST, more=True
@@ -59,15 +65,7 @@ def converted_rate(requests: list[bytes]) -> float:
 
 def _collected(requests: list[bytes]) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "spanrelay", "collect", "--grpc", "off", "--http", "127.0.0.1:0", "-o", folder],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        port = int(process.stdout.readline().partition("127.0.0.1:")[2].split()[0])
+        process, port = _started(folder)
         before = cpu_of(process.pid)
         asyncio.run(_send(port, requests))
         process.send_signal(signal.SIGTERM)
@@ -75,6 +73,33 @@ def _collected(requests: list[bytes]) -> float:
         process.returncode = 0
         spans = len(requests) * (1 + _CALLS)
         return spans / (used.ru_utime + used.ru_stime - before)
+
+
+def _peak(requests: list[bytes]) -> int:
+    """Return the bytes of memory that a collector had at most, once it has gathered requests that are all open."""
+    with tempfile.TemporaryDirectory() as folder:
+        process, port = _started(folder, "--silence", "600")
+        asyncio.run(_send(port, requests))
+        while f"spanrelay_sessions_open {len(requests)}" not in _metrics(port):
+            time.sleep(0.1)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        process.kill()
+        process.wait()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def _metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return answer.read().decode()
+
+
+def _started(folder: str, *options: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a collector; return it and the port where it listens."""
+    command = [sys.executable, "-m", "spanrelay", "collect", "--grpc", "off", "--http", "127.0.0.1:0", "-o", folder]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process, int(process.stdout.readline().partition("127.0.0.1:")[2].split()[0])
 
 
 async def _send(port: int, requests: list[bytes]) -> None:

@@ -184,8 +184,9 @@ def prove(spans: int, kills: int, seed: int, folder: Path, collect: Callable[[Br
         await_that(runs, lambda: documents_in(runs) == documents_in(wanted), members)
         for each in members:
             each.send_signal(signal.SIGTERM)
-            said = each.communicate(timeout=120)[1]
-            assert (said, each.returncode) == ("", 0), f"a member ended with {each.returncode}: {said}"
+            lines = each.communicate(timeout=120)[1].splitlines()
+            said = [line for line in lines if not line.endswith("it is tried again")]  # of a broker that is late
+            assert (said, each.returncode) == ([], 0), f"a member ended with {each.returncode}: {lines}"
     assert documents_in(runs) == documents_in(wanted), _difference(runs)
     told.documents, told.seconds = len(names), time.monotonic() - begun
     return told
