@@ -312,6 +312,17 @@ def test_several_documents_of_one_file_are_sessions_of_their_own(tmp_path: Path)
     assert sorted(each["session_id"] for each in documents) == ["s-1", "s-2"]
 
 
+def test_documents_that_several_processes_left_of_one_session_are_put_together(tmp_path: Path) -> None:
+    later = [ASK | {"message": "And now?", "timestamp": "2026-01-01T00:01:00Z"}, agent(2, "Cold.")]
+    one = put(tmp_path / "runs", document(TALK), "s-1.json")
+    other = put(tmp_path / "runs", document(later, trajectory_id="t-2"), "s-1-2.json")
+    for sources in ([one, other], [other, one]):
+        (joined,), _ = converted(sources, tmp_path / "joined")
+        told = [(step["source"], step["message"]) for step in joined["steps"]]
+        assert told[0] == ("user", "How warm?") and told[-2:] == [("user", "And now?"), ("agent", "Cold.")]
+        assert [step["step_id"] for step in joined["steps"]] == list(range(1, len(told) + 1))
+
+
 def test_what_breaks_the_schema_is_a_finding_and_the_rest_is_read(tmp_path: Path) -> None:
     broken = document([{"step_id": 1, "source": "nobody", "message": "?"}])
     documents, summary = converted([put(tmp_path, [broken, document(TALK)])], tmp_path / "back")
