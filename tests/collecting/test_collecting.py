@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -565,6 +566,29 @@ def test_a_document_that_could_not_be_written_is_written_later(tmp_path: Path) -
     assert set(gathered.settle()) == {"session-1.json"}
     gathered.close()
     losses.take()
+
+
+@pytest.mark.parametrize("failing", ["group", "groups_of"])
+def test_a_look_that_fails_is_taken_up_by_the_next_one(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk has no room for a moment, and nothing comes to these sessions that has them looked at again."""
+    gathered = Gathered(tmp_path)
+    gathered.take(*REQUESTS)
+    work = getattr(gathered.sessions._groups, failing)
+    failures = iter([OSError(errno.ENOSPC, "full")])
+
+    def full_at_first(given: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return work(given)
+
+    monkeypatch.setattr(gathered.sessions._groups, failing, full_at_first)
+    with pytest.raises(OSError, match="full"):
+        gathered.settle(0)
+        gathered.settle()
+    assert gathered.settle() == converted(REQUESTS, tmp_path / "wanted")
+    gathered.close()
 
 
 def test_a_request_that_cannot_be_gathered_keeps_no_other_from_it(

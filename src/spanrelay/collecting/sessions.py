@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -234,30 +235,46 @@ class Sessions:
 
         Returns whether any was due.
         """
-        now, due = self._clock(), list[int]()
-        self._look()
+        now, due = self._clock(), deque[int]()
+        self._look(now)
         while self._waiting and (everything or self._waiting[0][0] <= now):
-            due.append(heapq.heappop(self._waiting)[1])
-        due = [number for number in due if number in self._open]
-        for number in due:
-            group = self._groups.group(number)
-            if self._write(group, keys := [trace.key for trace in group.traces], now):
-                self._open.discard(number)
-            else:
-                heapq.heappush(self._waiting, (self._silent_at(keys), number))
+            _, number = heapq.heappop(self._waiting)
+            if number in self._open:
+                due.append(number)
+        any_due = bool(due)
+        try:
+            while due:
+                group = self._groups.group(due[0])
+                if self._write(group, keys := [trace.key for trace in group.traces], now):
+                    self._open.discard(due[0])
+                else:
+                    self._wait(due[0], self._silent_at(keys))
+                due.popleft()
+        finally:
+            for number in due:  # which a failure kept from being written, and nothing may come that has it looked at
+                self._wait(number, now)
         self.counts.open_sessions = len(self._open)
         self._let_go(now)
-        return bool(due)
+        return any_due
 
-    def _look(self) -> None:
+    def _look(self, now: float) -> None:
         """Have groups wait for silence to which something has come since the last look, or that are others now."""
         gone, made = self._groups.renew()
         self._open -= gone
-        for number, group in self._groups.groups_of(made):
-            keys = [trace.key for trace in group.traces]
-            if not (self._changed.isdisjoint(keys) and self._is_as_written(group, keys)):
-                self._open.add(number)
-                heapq.heappush(self._waiting, (self._silent_at(keys), number))
+        unseen = deque(made)
+        try:
+            for number, group in self._groups.groups_of(made):
+                keys = [trace.key for trace in group.traces]
+                if not (self._changed.isdisjoint(keys) and self._is_as_written(group, keys)):
+                    self._wait(number, self._silent_at(keys))
+                unseen.popleft()
+        finally:
+            for number in unseen:
+                self._wait(number, now)
+
+    def _wait(self, number: int, until: float) -> None:
+        self._open.add(number)
+        heapq.heappush(self._waiting, (until, number))
 
     def _silent_at(self, keys: list[str]) -> float:
         """Return when traces will have been silent for long enough, if nothing more comes."""
