@@ -19,9 +19,10 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.apis.openai import ROUTES
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.targets import Address, Target, Targets
-from spanrelay.instrumentation.websockets import AsyncWire, Speech, Wire
+from spanrelay.instrumentation.websockets import Speech
 from spanrelay.providers import provider_of_openai_host
 from spanrelay.tracing import Tracing
+from spanrelay_openai.sockets import looked_into
 
 _MODULES = ("openai.resources.responses.responses", "openai.resources.beta.responses.responses")
 _ROUTE = ROUTES["/responses"]
@@ -178,39 +179,10 @@ def _adds(event: Mapping[str, Any], adding: str, keys: Iterable[str], told: Mapp
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
     """Both colours of each connection, from when it is made; older SDKs have none."""
-    kinds: tuple[tuple[str, Any], ...] = (("", _wrap), ("Async", _awrap))
-    return tuple(
-        Patch(module, f"{colour}ResponsesConnection.__init__", partial(wrap, tracing), newer=True)
-        for module in _MODULES
-        for colour, wrap in kinds
-    )
+    return looked_into(_MODULES, "Responses", partial(_looked_at, tracing))
 
 
-def _wrap(tracing: Tracing, wrapped: Any, connection: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    make = connection._make_ws
-
-    def made(*args: Any, **kwargs: Any) -> Any:
-        return _looked_at(make(*args, **kwargs), Wire, tracing)
-
-    connection._connection = _looked_at(connection._connection, Wire, tracing)
-    if make is not None:  # where it connects again
-        connection._make_ws = made
-
-
-def _awrap(tracing: Tracing, wrapped: Any, connection: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    make = connection._make_ws
-
-    async def made(*args: Any, **kwargs: Any) -> Any:
-        return _looked_at(await make(*args, **kwargs), AsyncWire, tracing)
-
-    connection._connection = _looked_at(connection._connection, AsyncWire, tracing)
-    if make is not None:
-        connection._make_ws = made
-
-
-def _looked_at(connection: Any, wire: Any, tracing: Tracing) -> Any:
+def _looked_at(tracing: Tracing, connection: Any, wire: Any) -> Any:
     address = Address(None, None)
     with guarded("asking a connection for its address"):
         uri = connection.protocol.uri

@@ -20,9 +20,10 @@ from spanrelay.instrumentation.apis.openai import ROUTES
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.sessions import SessionSpan
 from spanrelay.instrumentation.targets import Address, Target, Targets
-from spanrelay.instrumentation.websockets import AsyncWire, Speech, Wire
+from spanrelay.instrumentation.websockets import Speech
 from spanrelay.providers import provider_of_openai_host
 from spanrelay.tracing import Tracing
+from spanrelay_openai.sockets import looked_into
 
 _MODULES = ("openai.resources.realtime.realtime", "openai.resources.beta.realtime.realtime")
 _MOST = 256
@@ -346,38 +347,10 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 def patches(tracing: Tracing) -> tuple[Patch, ...]:
     """Both colours of each connection, from when it is made; older SDKs have fewer."""
-    return tuple(
-        Patch(module, f"{colour}RealtimeConnection.__init__", partial(wrap, tracing), newer=True)
-        for module in _MODULES
-        for colour, wrap in (("", _wrap), ("Async", _awrap))
-    )
+    return looked_into(_MODULES, "Realtime", partial(_looked_at, tracing))
 
 
-def _wrap(tracing: Tracing, wrapped: Any, connection: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    make: Any = getattr(connection, "_make_ws", None)
-
-    def made(*args: Any, **kwargs: Any) -> Any:
-        return _looked_at(make(*args, **kwargs), Wire, tracing)
-
-    connection._connection = _looked_at(connection._connection, Wire, tracing)
-    if make is not None:  # where it connects again
-        connection._make_ws = made
-
-
-def _awrap(tracing: Tracing, wrapped: Any, connection: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    make: Any = getattr(connection, "_make_ws", None)
-
-    async def made(*args: Any, **kwargs: Any) -> Any:
-        return _looked_at(await make(*args, **kwargs), AsyncWire, tracing)
-
-    connection._connection = _looked_at(connection._connection, AsyncWire, tracing)
-    if make is not None:
-        connection._make_ws = made
-
-
-def _looked_at(connection: Any, wire: Any, tracing: Tracing) -> Any:
+def _looked_at(tracing: Tracing, connection: Any, wire: Any) -> Any:
     address, model = Address(None, None), None
     with guarded("asking a connection for its address"):
         uri = connection.protocol.uri

@@ -7,6 +7,8 @@ Those of the Responses API are looked into by `dialogues`, and those of the Real
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -16,6 +18,7 @@ from spanrelay.errors import MiddlewareError
 from spanrelay.instrumentation.patching import Patch
 from spanrelay.instrumentation.requests import named_in_query
 from spanrelay.instrumentation.sessions import ConnectionCall, LeftCall, Opening
+from spanrelay.instrumentation.websockets import AsyncWire, Wire
 from spanrelay.pipeline.call import call_in_flight
 from spanrelay.pipeline.driver import run
 from spanrelay.pipeline.middleware import is_covered
@@ -112,3 +115,37 @@ def patches(tracing: Tracing) -> tuple[Patch, ...]:
         for module, owner, wrapper in places
         for colour in ("", "Async")
     )
+
+
+def looked_into(modules: Iterable[str], owner: str, look: Callable[[Any, Any], Any]) -> tuple[Patch, ...]:
+    """Return the patches by which `look` is given each connection of an SDK's class, and what stands around it."""
+    ways: tuple[tuple[str, Any], ...] = (("", _wrap), ("Async", _awrap))
+    return tuple(
+        Patch(module, f"{colour}{owner}Connection.__init__", partial(wrap, look), newer=True)
+        for module in modules
+        for colour, wrap in ways
+    )
+
+
+def _wrap(look: Callable[[Any, Any], Any], wrapped: Any, connection: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    make: Any = getattr(connection, "_make_ws", None)
+
+    def made(*args: Any, **kwargs: Any) -> Any:
+        return look(make(*args, **kwargs), Wire)
+
+    connection._connection = look(connection._connection, Wire)
+    if make is not None:  # where it connects again
+        connection._make_ws = made
+
+
+def _awrap(look: Callable[[Any, Any], Any], wrapped: Any, connection: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    make: Any = getattr(connection, "_make_ws", None)
+
+    async def made(*args: Any, **kwargs: Any) -> Any:
+        return look(await make(*args, **kwargs), AsyncWire)
+
+    connection._connection = look(connection._connection, AsyncWire)
+    if make is not None:
+        connection._make_ws = made
